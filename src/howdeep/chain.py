@@ -1,0 +1,245 @@
+"""One idea: a network is a chain of units, and every unit is
+
+    H_l = merge(shortcut(H_{l-1}), gate_l · branch(H_{l-1}))
+
+A gate of 1 is an ordinary unit, a draw from {0, 1} is stochastic depth, its probability p_l is the expectation of
+that draw, 0 closes the branch, any other number is an intervention. The merge decides the family: add, then ReLU
+(ResNet), add (pre-activation ResNet), concatenate (DenseNet), replace (the plain network). Nothing else in this
+package needs to know which network it is looking at.
+
+Gates are data of one call and live on the host, so a closed branch costs no kernel and no synchronisation: it is
+not computed, forward or backward, and its batch statistics do not move.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Gate = float | Tensor | None
+"""What one unit lets through: a factor on the branch; a boolean tensor of shape (batch,) on the host, true where a
+sample runs the branch; or None, the unit is taken out (see :meth:`Merge.removed`)."""
+
+Gates = Sequence[Gate]
+"""One gate per unit, in the order of the chain."""
+
+
+class Merge(nn.Module):
+    """How the shortcut and the gated branch become the output of a unit."""
+
+    removable: bool = True
+    """Whether the unit can be taken out: false where nothing could stand in for a branch that changes the shape."""
+
+    def closed(self, shortcut: Tensor) -> Tensor:
+        """Return the output when the branch sends zeros (gate 0)."""
+        raise NotImplementedError
+
+    def removed(self, shortcut: Tensor) -> Tensor:
+        """Return the output when the unit is taken out; with a shortcut that is the same as closing it."""
+        return self.closed(shortcut)
+
+
+class Add(Merge):
+    """H = shortcut + branch: pre-activation networks (He et al. 2016, Eq. 1-2)."""
+
+    def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        return shortcut + branch
+
+    def closed(self, shortcut: Tensor) -> Tensor:
+        return shortcut
+
+
+class AddReLU(Merge):
+    """H = ReLU(shortcut + branch): the residual network of He et al. 2015.
+
+    Args:
+        identity: The shortcut passes on an activation that is never negative (an identity, or zeros appended to
+            one), so that a closed unit is exactly the shortcut (Huang et al. 2016, Eq. 3) and needs no ReLU.
+    """
+
+    def __init__(self, *, identity: bool) -> None:
+        super().__init__()
+        self.identity = identity
+
+    def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        # In place on a sum that nobody else can hold: one buffer less per unit.
+        return F.relu_(shortcut + branch)
+
+    def closed(self, shortcut: Tensor) -> Tensor:
+        return shortcut if self.identity else F.relu(shortcut)
+
+    def extra_repr(self) -> str:
+        return f"identity={self.identity}"
+
+
+class Concatenate(Merge):
+    """H = [shortcut, branch] along the channels: dense networks (Huang et al. 2016, Eq. 2).
+
+    A closed unit leaves zeros in its place, so that later units find every map where they expect it.
+
+    Args:
+        channels: Number of maps that the branch adds (the growth rate K).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        return torch.cat([shortcut, branch], dim=1)
+
+    def closed(self, shortcut: Tensor) -> Tensor:
+        batch, _, height, width = shortcut.shape
+        return torch.cat([shortcut, shortcut.new_zeros(batch, self.channels, height, width)], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}"
+
+
+class Replace(Merge):
+    """H = branch: the plain network, which has no shortcut.
+
+    Gate 0 sends zeros on. Taking the unit out instead sends its input on, which needs equal shapes.
+
+    Args:
+        channels: Number of maps that the branch returns.
+        stride: How much smaller the branch makes height and width.
+        removable: The branch returns the shape that it reads.
+    """
+
+    def __init__(self, channels: int, *, stride: int, removable: bool) -> None:
+        super().__init__()
+        self.channels, self.stride, self.removable = channels, stride, removable
+
+    def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        return branch
+
+    def closed(self, shortcut: Tensor) -> Tensor:
+        batch, _, height, width = shortcut.shape
+        return shortcut.new_zeros(batch, self.channels, -(-height // self.stride), -(-width // self.stride))
+
+    def removed(self, shortcut: Tensor) -> Tensor:
+        if not self.removable:
+            raise ValueError("this unit changes the shape and has no shortcut: it cannot be taken out")
+        return shortcut
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, stride={self.stride}, removable={self.removable}"
+
+
+class Unit(nn.Module):
+    """H_l = merge(shortcut(H_{l-1}), gate · branch(H_{l-1})).
+
+    Args:
+        branch: What the unit learns, F.
+        shortcut: What passes by: an identity, zero padding or a projection.
+        merge: How the two become one.
+    """
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module, merge: Merge) -> None:
+        super().__init__()
+        self.branch, self.shortcut, self.merge = branch, shortcut, merge
+
+    def forward(self, x: Tensor, gate: Gate = 1.0) -> Tensor:
+        shortcut = self.shortcut(x)
+        if gate is None:
+            return self.merge.removed(shortcut)
+        if isinstance(gate, Tensor):
+            return self._forward_kept(x, shortcut, gate)
+        if gate == 0:
+            return self.merge.closed(shortcut)
+        branch = self.branch(x)
+        return self.merge(shortcut, branch if gate == 1 else gate * branch)
+
+    def _forward_kept(self, x: Tensor, shortcut: Tensor, keep: Tensor) -> Tensor:
+        """Run the branch on the kept samples only; the others receive zeros from it."""
+        kept = keep.nonzero().squeeze(1).to(x.device, non_blocking=True)
+        if len(kept) == 0:
+            return self.merge.closed(shortcut)
+        branch = self.branch(x.index_select(0, kept))
+        zeros = branch.new_zeros(len(x), *branch.shape[1:]).contiguous(memory_format=memory_format_of(branch))
+        return self.merge(shortcut, zeros.index_copy(0, kept, branch))
+
+
+class GateRule(Protocol):
+    """Where gates come from when a call gives none."""
+
+    @property
+    def random(self) -> bool:
+        """Whether training draws the gates; then it must pass them in."""
+        ...
+
+    def expected(self, num_units: int) -> Gates:
+        """Return the gates of evaluation: the expectation of the draw."""
+        ...
+
+
+class Chain(nn.Module):
+    """stem → units and the links between them → head.
+
+    Args:
+        stem: Images to the first maps.
+        body: Units, and links: any module without a gate of its own (a transition, a pooling layer).
+        head: The last maps to the scores of the classes.
+        rule: Where gates come from when none are given; None opens every unit.
+    """
+
+    def __init__(
+        self, stem: nn.Module, body: Iterable[nn.Module], head: nn.Module, rule: GateRule | None = None
+    ) -> None:
+        super().__init__()
+        self.stem, self.body, self.head, self.rule = stem, nn.ModuleList(body), head, rule
+
+    @property
+    def units(self) -> list[Unit]:
+        """The modules that own a gate, in order."""
+        return [module for module in self.body if isinstance(module, Unit)]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def forward(self, images: Tensor, gates: Gates | None = None) -> Tensor:
+        """Return the scores, shape (batch, classes), of images, shape (batch, channels, height, width).
+
+        Args:
+            images: The input.
+            gates: One per unit. None means every unit open, or the expectation of a random rule in evaluation.
+
+        Raises:
+            ValueError: The number of gates is not the number of units, or a chain whose rule is random is in
+                training mode and was given none.
+        """
+        return self.head(run(self.steps(gates), self.stem(images)))
+
+    def steps(self, gates: Gates | None = None) -> list[tuple[nn.Module, Gate]]:
+        """Return the body with the gate of every unit; a link has a gate of 1."""
+        resolved = iter(self.resolve(gates))
+        return [(module, next(resolved) if isinstance(module, Unit) else 1.0) for module in self.body]
+
+    def resolve(self, gates: Gates | None) -> Gates:
+        """Return the gates of a call: those given, else those of the rule."""
+        units = len(self)
+        if gates is None:
+            if self.rule is None:
+                return [1.0] * units
+            if self.training and self.rule.random:
+                raise ValueError(f"{self.rule} draws its gates in training: pass gates=rule.draw(...)")
+            return self.rule.expected(units)
+        if len(gates) != units:
+            raise ValueError(f"{len(gates)} gates for a chain of {units} units")
+        return gates
+
+
+def run(steps: Iterable[tuple[nn.Module, Gate]], x: Tensor) -> Tensor:
+    """Send x through a part of a chain's body."""
+    for module, gate in steps:
+        x = module(x, gate) if isinstance(module, Unit) else module(x)
+    return x
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """Return the memory format of a batch of maps, so that a new tensor can be laid out alike."""
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format

@@ -1,0 +1,25 @@
+"""Errors that are meant for the user: one line, no traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """The user's mistake, told in one line that names the thing, its value and what is allowed.
+
+    The command line prints the line to standard error and exits with status 2.
+    """
+
+
+def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name that is not among the known ones, with the nearest that are.
+
+    Args:
+        kind: What the name stands for, such as ``"recipe"``.
+        value: The name that was given.
+        known: The names that are allowed.
+    """
+    names = sorted(known)
+    nearest = get_close_matches(value, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names)}"
+    return UserError(f"unknown {kind} {value!r}; {hint}")

@@ -1,0 +1,240 @@
+"""Names of networks: what the literature calls them, which depths exist, and the spec behind each.
+
+A name never lies: ``cifar_resnet20`` is the 6n+2 family with 16, 32 and 64 channels, ``resnet50`` the ImageNet one.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+from howdeep.errors import UserError, unknown
+from howdeep.networks.dense import DenseSpec
+from howdeep.networks.residual import Block, Order, ResidualSpec, Shortcut
+
+Spec = ResidualSpec | DenseSpec
+
+BASIC: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+"""ImageNet depth → units per stage, two 3×3 convolutions each (He et al. 2015, Table 1)."""
+BOTTLENECK: dict[int, tuple[int, ...]] = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+"""ImageNet depth → units per stage, bottlenecks (He et al. 2015, Table 1; 200: He et al. 2016)."""
+DENSE: dict[int, tuple[tuple[int, ...], int]] = {
+    121: ((6, 12, 24, 16), 32),
+    161: ((6, 12, 36, 24), 48),
+    169: ((6, 12, 32, 32), 32),
+    201: ((6, 12, 48, 32), 32),
+    264: ((6, 12, 64, 48), 32),
+}
+"""ImageNet depth → units per block and growth rate (Huang et al. 2016, Table 1; 161: the authors' code)."""
+MEANS_BOTTLENECK = (164, 1001)
+"""CIFAR depths whose literature is the bottleneck network, though 164 fits 6n+2 as well (He et al. 2016)."""
+LITERATURE = (
+    *(f"cifar_plain{depth}" for depth in (20, 32, 44, 56, 110)),
+    *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 1202)),
+    *(f"cifar_preresnet{depth}" for depth in (20, 56, 110, 164, 1001)),
+    *("cifar_wideresnet16_4", "cifar_wideresnet28_10", "cifar_wideresnet40_4"),
+    *("cifar_densenet40_k12", "cifar_densenet100_k12", "cifar_densenet100_k24"),
+    *("cifar_densenet_bc100_k12", "cifar_densenet_bc250_k24", "cifar_densenet_bc190_k40"),
+    *(f"plain{depth}" for depth in BASIC),
+    *(f"resnet{depth}" for depth in (*BASIC, *BOTTLENECK)),
+    *(f"preresnet{depth}" for depth in (*BASIC, *BOTTLENECK)),
+    *(f"densenet{depth}" for depth in DENSE),
+)
+"""The networks that papers name; any other valid depth is built by its name as well."""
+
+
+ORDERS: dict[str, Order] = {"plain": "plain", "resnet": "post", "preresnet": "pre"}
+
+
+def spec_of(
+    name: str,
+    *,
+    classes: int | None = None,
+    channels: int = 3,
+    block: Block | None = None,
+    shortcut: Shortcut | None = None,
+    normed: bool = True,
+    dropout: float = 0.0,
+    zero_init: bool = False,
+) -> Spec:
+    """Return the spec of a network by name.
+
+    Args:
+        name: Such as ``cifar_resnet56``, ``cifar_densenet_bc100_k12`` or ``resnet50``.
+        classes: Number of classes; None is 10 for the CIFAR names and 1,000 for the ImageNet ones.
+        channels: Channels of the images.
+        block: Basic or bottleneck; None is what the literature means by the name.
+        shortcut: A, B or C; None is the literature's choice.
+        normed: False leaves all norm layers out.
+        dropout: Dropout probability inside each branch.
+        zero_init: Branches return zeros at the start.
+
+    Raises:
+        UserError: No such family, the family has no such depth (the nearest valid ones are named), or an option
+            does not exist there.
+    """
+    spec = _by_name(name, block)
+    if isinstance(spec, DenseSpec) or spec.order == "plain":
+        _refuse(name, block=block, shortcut=shortcut, zero_init=zero_init or None)
+    changes = {"classes": classes, "shortcut": shortcut, "zero_init": zero_init or None}
+    given = {option: value for option, value in changes.items() if value is not None}
+    return replace(spec, channels=channels, normed=normed, dropout=dropout, **given)
+
+
+def spec_from_json(record: dict) -> Spec:
+    """Return the spec that :func:`spec_to_json` wrote.
+
+    Raises:
+        UserError: The record is not that of a network.
+    """
+    kind = DenseSpec if "growth" in record else ResidualSpec
+    try:
+        return kind(**{**record, "units": tuple(record["units"])})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"not the spec of a network: {error}") from None
+
+
+def spec_to_json(spec: Spec) -> dict:
+    """Return a spec as plain data."""
+    return asdict(spec)
+
+
+def _refuse(name: str, **options: object) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{option} {value!r} is not allowed for {name}: its units have no such choice")
+
+
+def _by_name(name: str, block: Block | None) -> Spec:
+    for pattern, family in FAMILIES:
+        if match := re.fullmatch(pattern, name):
+            return family(name, block, *match.groups())
+    raise unknown("network", name, LITERATURE)
+
+
+def _block_of(depth: int) -> Block:
+    return "bottleneck" if depth in MEANS_BOTTLENECK or (depth - 2) % 6 else "basic"
+
+
+def _cifar(name: str, block: Block | None, family: str, digits: str) -> ResidualSpec:
+    depth = int(digits)
+    block = block or ("basic" if family == "plain" else _block_of(depth))
+    step = 6 if block == "basic" else 9
+    if (depth - 2) % step or depth <= 2:
+        steps = (6,) if family == "plain" else (6, 9)
+        raise _no_depth(name, f"cifar_{family}", depth, sorted({n for s in steps for n in _around(depth, s, 2)}), "")
+    return ResidualSpec(
+        name=name,
+        family=family,
+        depth=depth,
+        order=ORDERS[family],
+        block=block,
+        units=((depth - 2) // step,) * 3,
+        width=16,
+        shortcut="A" if block == "basic" else "B",
+        large=False,
+    )
+
+
+def _wide(name: str, block: Block | None, digits: str, factor: str) -> ResidualSpec:
+    depth, width = int(digits), int(factor)
+    if (depth - 4) % 6 or depth <= 4:
+        raise _no_depth(name, "cifar_wideresnet", depth, _around(depth, 6, 4), f"_{factor}")
+    if width < 1 or block == "bottleneck":
+        raise UserError(f"{name} is not allowed: a wide network has basic blocks and a factor of at least 1")
+    return ResidualSpec(
+        name=name,
+        family="wideresnet",
+        depth=depth,
+        order="pre",
+        block="basic",
+        units=((depth - 4) // 6,) * 3,
+        width=16 * width,
+        shortcut="B",
+        large=False,
+    )
+
+
+def _cifar_dense(name: str, block: Block | None, bottleneck: str, digits: str, factor: str) -> DenseSpec:
+    depth, growth, step = int(digits), int(factor), 6 if bottleneck else 3
+    if (depth - 4) % step or depth <= 4:
+        nearest = _around(depth, step, 4)
+        raise _no_depth(name, f"cifar_densenet{bottleneck or ''}", depth, nearest, f"_k{growth}")
+    if growth < 1:
+        raise UserError(f"{name} is not allowed: the growth rate must be at least 1")
+    return DenseSpec(
+        name=name,
+        family=f"densenet{bottleneck or ''}",
+        depth=depth,
+        units=((depth - 4) // step,) * 3,
+        growth=growth,
+        stem=2 * growth if bottleneck else 16,
+        bottleneck=bool(bottleneck),
+        compression=0.5 if bottleneck else 1.0,
+        large=False,
+    )
+
+
+def _large(name: str, block: Block | None, family: str, digits: str) -> ResidualSpec:
+    depth = int(digits)
+    known = BASIC if family == "plain" else BASIC | BOTTLENECK
+    if depth not in known:
+        raise _no_depth(name, family, depth, sorted(known, key=lambda other: abs(other - depth))[:2], "")
+    own: Block = "basic" if depth in BASIC else "bottleneck"
+    if block not in (None, own) and family == "plain":
+        raise UserError(f"block {block!r} is not allowed for {name}: a plain network has basic blocks")
+    return ResidualSpec(
+        name=name,
+        family=family,
+        depth=depth,
+        order=ORDERS[family],
+        block=block or own,
+        units=known[depth],
+        width=64,
+        shortcut="B",
+        large=True,
+        classes=1000,
+    )
+
+
+def _large_dense(name: str, block: Block | None, digits: str) -> DenseSpec:
+    depth = int(digits)
+    if depth not in DENSE:
+        raise _no_depth(name, "densenet", depth, sorted(DENSE, key=lambda other: abs(other - depth))[:2], "")
+    units, growth = DENSE[depth]
+    return DenseSpec(
+        name=name,
+        family="densenet_bc",
+        depth=depth,
+        units=units,
+        growth=growth,
+        stem=2 * growth,
+        bottleneck=True,
+        compression=0.5,
+        large=True,
+        classes=1000,
+    )
+
+
+FAMILIES: tuple[tuple[str, Callable[..., Spec]], ...] = (
+    (r"cifar_(plain|resnet|preresnet)(\d+)", _cifar),
+    (r"cifar_wideresnet(\d+)_(\d+)", _wide),
+    (r"cifar_densenet(_bc)?(\d+)_k(\d+)", _cifar_dense),
+    (r"(plain|resnet|preresnet)(\d+)", _large),
+    (r"densenet(\d+)", _large_dense),
+)
+
+
+def _around(depth: int, step: int, offset: int) -> list[int]:
+    """Return the valid depths step·n + offset, n ≥ 1, next below and above."""
+    below = max(1, (depth - offset) // step)
+    return [step * below + offset, step * (below + 1) + offset]
+
+
+def _no_depth(name: str, family: str, depth: int, nearest: list[int], suffix: str) -> UserError:
+    names = " or ".join(f"{family}{other}{suffix}" for other in nearest)
+    return UserError(f"{name} is not allowed: {family} has no depth {depth}; the nearest are {names}")

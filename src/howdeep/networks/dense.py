@@ -1,0 +1,133 @@
+"""Dense networks: unit l reads the K·(l−1) + K₀ maps of everything before it (Huang et al. 2016, DenseNet).
+
+Known numbers (parameters; 10 classes for CIFAR, 1,000 for ImageNet):
+
+    cifar_densenet40_k12      1,019,722        densenet121     7,978,856
+    cifar_densenet_bc100_k12    769,162        densenet161    28,681,000
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from howdeep.chain import Chain, Concatenate, GateRule, Unit
+from howdeep.errors import UserError
+from howdeep.networks.parts import conv, dropout, named, norm, pooled_classifier, relu
+
+BOTTLENECK = 4
+"""Maps of the 1×1 convolution before the 3×3, in growth rates (the B of DenseNet-BC)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseSpec:
+    """Everything that :func:`dense` needs."""
+
+    name: str
+    """Name in the catalogue, such as ``cifar_densenet_bc100_k12``."""
+    family: str
+    """``densenet`` or ``densenet_bc``."""
+    depth: int
+    """Layers as the literature counts them: convolutions, transitions and the classifier."""
+    units: tuple[int, ...]
+    """Units per block."""
+    growth: int
+    """Growth rate K: maps that each unit adds."""
+    stem: int
+    """K₀, maps of the stem."""
+    bottleneck: bool
+    """A 1×1 convolution to 4K maps before the 3×3."""
+    compression: float
+    """Share of the maps that a transition keeps, θ."""
+    large: bool
+    """The stem for large images (7×7 stride 2, norm, ReLU, max pooling) instead of one 3×3 convolution."""
+    classes: int = 10
+    """Number of classes."""
+    channels: int = 3
+    """Channels of the images."""
+    normed: bool = True
+    """Batch normalisation before every convolution; without it convolutions have biases."""
+    dropout: float = 0.0
+    """Dropout probability after every convolution of a branch."""
+    zero_init: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.compression <= 1:
+            raise UserError(f"compression {self.compression} is not allowed: it must be above 0 and at most 1")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
+
+    def zero_initialised(self) -> "DenseSpec":
+        """Return the spec as it is: later units read the new maps themselves, not a sum that they could leave alone."""
+        return self
+
+
+def dense(spec: DenseSpec, rule: GateRule | None = None) -> Chain:
+    """Return the chain of a spec; its weights are not initialised."""
+    body = list(_body(spec))
+    return Chain(_stem(spec), body, _head(spec), rule)
+
+
+def _stem(spec: DenseSpec) -> nn.Sequential:
+    kernel, stride = (7, 2) if spec.large else (3, 1)
+    return named(
+        ("conv", conv(spec.channels, spec.stem, kernel, stride, bias=not spec.normed)),
+        ("norm", norm(spec.stem, on=spec.normed and spec.large)),
+        ("relu", relu() if spec.large else None),
+        ("pool", nn.MaxPool2d(3, stride=2, padding=1) if spec.large else None),
+    )
+
+
+def _widths(spec: DenseSpec) -> list[int]:
+    """Return the maps at the start of every block."""
+    widths = [spec.stem]
+    for count in spec.units[:-1]:
+        widths.append(int(spec.compression * (widths[-1] + count * spec.growth)))
+    return widths
+
+
+def _body(spec: DenseSpec) -> Iterator[nn.Module]:
+    widths = _widths(spec)
+    for block, (width, count) in enumerate(zip(widths, spec.units, strict=True)):
+        for position in range(count):
+            branch = _branch(spec, width + position * spec.growth)
+            yield Unit(branch, nn.Identity(), Concatenate(spec.growth))
+        if block + 1 < len(widths):
+            yield _transition(spec, width + count * spec.growth, widths[block + 1])
+
+
+def _head(spec: DenseSpec) -> nn.Sequential:
+    channels = _widths(spec)[-1] + spec.units[-1] * spec.growth
+    return pooled_classifier(channels, spec.classes, activate=True, normed=spec.normed)
+
+
+def _branch(spec: DenseSpec, channels: int) -> nn.Sequential:
+    """Return norm-ReLU-conv3×3 to K maps, with norm-ReLU-conv1×1 to 4K maps before it in DenseNet-B."""
+    layers, inner, biased = [], BOTTLENECK * spec.growth, not spec.normed
+    if spec.bottleneck:
+        layers += [
+            ("norm1", norm(channels, on=spec.normed)),
+            ("relu1", relu(fresh=spec.normed)),
+            ("conv1", conv(channels, inner, 1, bias=biased)),
+            ("dropout1", dropout(spec.dropout)),
+        ]
+        channels = inner
+    layers += [
+        ("norm2", norm(channels, on=spec.normed)),
+        ("relu2", relu(fresh=spec.normed or spec.bottleneck)),
+        ("conv2", conv(channels, spec.growth, 3, bias=biased)),
+        ("dropout2", dropout(spec.dropout)),
+    ]
+    return named(*layers)
+
+
+def _transition(spec: DenseSpec, channels: int, out: int) -> nn.Sequential:
+    """Return norm-ReLU-conv1×1 and 2×2 mean pooling: a link between blocks, without a gate."""
+    return named(
+        ("norm", norm(channels, on=spec.normed)),
+        ("relu", relu(fresh=spec.normed)),
+        ("conv", conv(channels, out, 1, bias=not spec.normed)),
+        ("dropout", dropout(spec.dropout)),
+        ("pool", nn.AvgPool2d(2, stride=2)),
+    )

@@ -1,0 +1,196 @@
+"""Plain, residual, pre-activation and wide residual networks (He et al. 2015, 2016; Zagoruyko 2016).
+
+Known numbers, 10 classes (parameters; MACs at 32×32 of convolutions and classifier):
+
+    cifar_resnet20      269,722    40,551,040        cifar_preresnet164     1,703,258
+    cifar_resnet56      853,018   125,485,696        cifar_preresnet1001   10,327,706
+    cifar_resnet110   1,727,962   252,887,680        cifar_wideresnet28_10 36,479,194
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from howdeep.chain import Add, AddReLU, Chain, GateRule, Merge, Replace, Unit
+from howdeep.errors import UserError
+from howdeep.networks.parts import (
+    Pad,
+    conv,
+    dropout,
+    named,
+    norm,
+    pooled_classifier,
+    projection,
+    relu,
+)
+
+Order = Literal["plain", "post", "pre"]
+Block = Literal["basic", "bottleneck"]
+Shortcut = Literal["A", "B", "C"]
+
+Shape = tuple[int, int, int, int]
+"""Channels in, channels out, kernel and stride of a convolution."""
+Layer = tuple[str, nn.Module | None]
+
+EXPANSION = 4
+"""How many times wider a bottleneck's output is than its 3×3 convolution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualSpec:
+    """Everything that :func:`residual` needs."""
+
+    name: str
+    """Name in the catalogue, such as ``cifar_resnet56``."""
+    family: str
+    """``plain``, ``resnet``, ``preresnet`` or ``wideresnet``."""
+    depth: int
+    """Layers as the literature counts them: convolutions on the main line, and the classifier."""
+    order: Order
+    """Post-activation, pre-activation, or no shortcut at all."""
+    block: Block
+    """Two 3×3 convolutions, or 1×1, 3×3, 1×1 (four times wider at its end)."""
+    units: tuple[int, ...]
+    """Units per stage."""
+    width: int
+    """Channels of the first stage's 3×3 convolutions; each stage doubles them."""
+    shortcut: Shortcut
+    """A zero padding, B projection where the shape changes, C projection everywhere."""
+    large: bool
+    """The stem for large images (7×7 stride 2, max pooling) instead of one 3×3 convolution to 16 maps."""
+    classes: int = 10
+    """Number of classes."""
+    channels: int = 3
+    """Channels of the images."""
+    normed: bool = True
+    """Batch normalisation after (or before) every convolution; without it convolutions have biases."""
+    dropout: float = 0.0
+    """Dropout probability before the last convolution of each branch."""
+    zero_init: bool = False
+    """Branches that return zeros at the start, so that every unit begins as its shortcut."""
+
+    def __post_init__(self) -> None:
+        if self.order == "plain" and self.zero_init:
+            raise UserError(f"zero_init is not allowed for {self.name}: a plain network has no shortcut to start from")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
+
+    def zero_initialised(self) -> "ResidualSpec":
+        """Return the spec whose units begin as their shortcut; a plain network has none and stays as it is."""
+        return self if self.order == "plain" else replace(self, zero_init=True)
+
+
+def residual(spec: ResidualSpec, rule: GateRule | None = None) -> Chain:
+    """Return the chain of a spec; its weights are not initialised."""
+    return Chain(_stem(spec), _body(spec), _head(spec), rule)
+
+
+def _out_channels(spec: ResidualSpec, stage: int) -> int:
+    return spec.width * 2**stage * (EXPANSION if spec.block == "bottleneck" else 1)
+
+
+def _stem_channels(spec: ResidualSpec) -> int:
+    return 64 if spec.large else 16
+
+
+def _stem(spec: ResidualSpec) -> nn.Sequential:
+    channels, post = _stem_channels(spec), spec.order != "pre"
+    kernel, stride = (7, 2) if spec.large else (3, 1)
+    return named(
+        ("conv", conv(spec.channels, channels, kernel, stride, bias=not spec.normed)),
+        ("norm", norm(channels, on=spec.normed and post)),
+        ("relu", relu() if post else None),
+        ("pool", nn.MaxPool2d(3, stride=2, padding=1) if spec.large else None),
+    )
+
+
+def _head(spec: ResidualSpec) -> nn.Sequential:
+    channels = _out_channels(spec, len(spec.units) - 1)
+    return pooled_classifier(channels, spec.classes, activate=spec.order == "pre", normed=spec.normed)
+
+
+def _body(spec: ResidualSpec) -> Iterator[nn.Module]:
+    channels = _stem_channels(spec)
+    for stage, count in enumerate(spec.units):
+        for position in range(count):
+            opening = position == 0
+            first = opening and stage == 0
+            yield from _unit(spec, channels, stage, 2 if opening and not first else 1, first=first)
+            channels = _out_channels(spec, stage)
+
+
+def _unit(spec: ResidualSpec, channels: int, stage: int, stride: int, *, first: bool) -> Iterator[nn.Module]:
+    """Yield one unit; before it, in pre-activation networks, the norm and ReLU that both its paths share.
+
+    They are shared where the shortcut projects, which reads the activated input, and at the first unit of the
+    CIFAR networks (He et al. 2016, appendix). A link of their own keeps unit and equation apart, at no cost.
+    """
+    out, same = _out_channels(spec, stage), stride == 1 and channels == _out_channels(spec, stage)
+    projects = spec.order != "plain" and (spec.shortcut == "C" or (spec.shortcut == "B" and not same))
+    shared = spec.order == "pre" and (projects or (first and not spec.large))
+    if shared:
+        yield named(("norm", norm(channels, on=spec.normed)), ("relu", relu(fresh=spec.normed)))
+    yield Unit(
+        _branch(spec, channels, stage, stride, activate=spec.order == "pre" and not shared),
+        _shortcut(spec, channels, out, stride, projects=projects),
+        _merge(spec, out, stride, same=same, projects=projects),
+    )
+
+
+def _shortcut(spec: ResidualSpec, channels: int, out: int, stride: int, *, projects: bool) -> nn.Module:
+    if projects:
+        return projection(channels, out, stride, normed=spec.normed and spec.order == "post", bias=not spec.normed)
+    if spec.order == "plain" or (stride == 1 and channels == out):
+        return nn.Identity()
+    return Pad(channels, out, stride)
+
+
+def _merge(spec: ResidualSpec, out: int, stride: int, *, same: bool, projects: bool) -> Merge:
+    if spec.order == "plain":
+        return Replace(out, stride=stride, removable=same)
+    return Add() if spec.order == "pre" else AddReLU(identity=not projects)
+
+
+def _convolutions(spec: ResidualSpec, channels: int, stage: int, stride: int) -> list[Shape]:
+    """Return the convolutions of a branch; a bottleneck strides in its 3×3 (torchvision, not the paper)."""
+    width, out = spec.width * 2**stage, _out_channels(spec, stage)
+    if spec.block == "basic":
+        return [(channels, out, 3, stride), (out, out, 3, 1)]
+    return [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
+
+
+def _branch(spec: ResidualSpec, channels: int, stage: int, stride: int, *, activate: bool) -> nn.Sequential:
+    """Return the convolutions of a unit, each followed or, in pre-activation order, preceded by norm and ReLU."""
+    convolutions = _convolutions(spec, channels, stage, stride)
+    layers = []
+    for number, shape in enumerate(convolutions, 1):
+        last = number == len(convolutions)
+        if spec.order == "pre":
+            layers += _norm_relu_conv(spec, number, shape, activate=activate or number > 1, last=last)
+        else:
+            layers += _conv_norm_relu(spec, number, shape, activate=spec.order == "plain" or not last, last=last)
+    return named(*layers)
+
+
+def _conv_norm_relu(spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool) -> list[Layer]:
+    """Return one layer of a post-activation branch; the last ReLU follows the sum, or ends a plain branch."""
+    channels, out, kernel, stride = shape
+    return [
+        ("dropout", dropout(spec.dropout) if last else None),
+        (f"conv{number}", conv(channels, out, kernel, stride, bias=not spec.normed)),
+        (f"norm{number}", norm(out, on=spec.normed)),
+        (f"relu{number}", relu() if activate else None),
+    ]
+
+
+def _norm_relu_conv(spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool) -> list[Layer]:
+    """Return one layer of a pre-activation branch; the first norm and ReLU may stand before the unit."""
+    channels, out, kernel, stride = shape
+    return [
+        (f"norm{number}", norm(channels, on=spec.normed and activate)),
+        (f"relu{number}", relu(fresh=spec.normed or number > 1) if activate else None),
+        ("dropout", dropout(spec.dropout) if last else None),
+        (f"conv{number}", conv(channels, out, kernel, stride, bias=not spec.normed)),
+    ]
