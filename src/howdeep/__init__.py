@@ -1,0 +1,56 @@
+"""How deep should my neural network be? Train very deep networks, dissect them, right-size them.
+
+The public names are imported on first use, so that ``import howdeep`` and ``howdeep --help`` do not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from howdeep.chain import Add as Add
+    from howdeep.chain import AddReLU as AddReLU
+    from howdeep.chain import Chain as Chain
+    from howdeep.chain import Concatenate as Concatenate
+    from howdeep.chain import Gates as Gates
+    from howdeep.chain import Merge as Merge
+    from howdeep.chain import Replace as Replace
+    from howdeep.chain import Unit as Unit
+    from howdeep.data import open_data as open_data
+    from howdeep.errors import UserError as UserError
+    from howdeep.evaluation import evaluate as evaluate
+    from howdeep.networks import build as build
+    from howdeep.networks import spec_of as spec_of
+    from howdeep.runs import open_run as open_run
+    from howdeep.survival import Survival as Survival
+    from howdeep.training.config import TrainConfig as TrainConfig
+    from howdeep.training.loop import train as train
+
+_HOMES = {
+    "Add": "chain",
+    "AddReLU": "chain",
+    "Chain": "chain",
+    "Concatenate": "chain",
+    "Gates": "chain",
+    "Merge": "chain",
+    "Replace": "chain",
+    "Unit": "chain",
+    "open_data": "data",
+    "UserError": "errors",
+    "evaluate": "evaluation",
+    "build": "networks",
+    "spec_of": "networks",
+    "open_run": "runs",
+    "Survival": "survival",
+    "TrainConfig": "training.config",
+    "train": "training.loop",
+}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'howdeep' has no attribute {name!r}")
+    return getattr(import_module(f"howdeep.{_HOMES[name]}"), name)

@@ -1,0 +1,13 @@
+"""Labelled images: where they come from, how they are cut into splits, and how they reach the device."""
+
+from howdeep.data.augmentation import Augmentation as Augmentation
+from howdeep.data.augmentation import default_augmentation as default_augmentation
+from howdeep.data.batches import Batch as Batch
+from howdeep.data.batches import evaluation_batches as evaluation_batches
+from howdeep.data.batches import steps_per_epoch as steps_per_epoch
+from howdeep.data.batches import training_batches as training_batches
+from howdeep.data.load import open_data as open_data
+from howdeep.data.normalization import NORMALIZATIONS as NORMALIZATIONS
+from howdeep.data.normalization import Normalization as Normalization
+from howdeep.data.records import Dataset as Dataset
+from howdeep.data.records import Split as Split

@@ -1,0 +1,92 @@
+"""Random crops and flips, drawn for a whole epoch at once from (seed, epoch) alone.
+
+Every position of an epoch has its draw, whatever batch, rank or worker it falls to.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from howdeep.data.records import Dataset
+from howdeep.seeds import generator
+
+SMALL_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done at random to training images."""
+
+    padding: int = 0
+    """Zeros added on each side after normalisation, before a crop of the original size is taken; 4 for CIFAR."""
+    flip: bool = False
+    """Whether half of the images are mirrored."""
+    resized_crop: bool = False
+    """Whether a random area is resized to the size of the network: for images that are decoded on demand."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of consecutive positions of one epoch, each of shape (positions,)."""
+
+    order: Tensor
+    """Which image is at each position, int64."""
+    top: Tensor
+    """First row of the crop in the padded image, int64 in [0, 2·padding]."""
+    left: Tensor
+    """First column of the crop in the padded image, int64 in [0, 2·padding]."""
+    mirrored: Tensor
+    """Whether the image is flipped, bool."""
+    seeds: Tensor
+    """What decides the resized crop, int64."""
+
+    def part(self, start: int, stop: int) -> "Draws":
+        """Return the draws of the positions from `start` up to, not including, `stop`."""
+        cut = slice(start, stop)
+        return Draws(self.order[cut], self.top[cut], self.left[cut], self.mirrored[cut], self.seeds[cut])
+
+
+def draw_epoch(num_images: int, augmentation: Augmentation, *, seed: int, epoch: int) -> Draws:
+    """Draw order and augmentation of one epoch; the order does not depend on the augmentation."""
+    random = generator(seed, "epoch", epoch)
+    offsets = 2 * augmentation.padding + 1
+    return Draws(
+        order=torch.randperm(num_images, generator=random),
+        top=torch.randint(offsets, (num_images,), generator=random),
+        left=torch.randint(offsets, (num_images,), generator=random),
+        mirrored=torch.rand(num_images, generator=random) < (0.5 if augmentation.flip else 0.0),
+        seeds=torch.randint(2**62, (num_images,), generator=random),
+    )
+
+
+def shift_and_flip(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
+    """Crop and mirror normalised images of shape (batch, channels, height, width) as drawn, where they lie."""
+    if augmentation.padding:
+        images = _shift(images, augmentation.padding, draws.top, draws.left)
+    if augmentation.flip:
+        mirrored = draws.mirrored.to(images.device)[:, None, None, None]
+        images = torch.where(mirrored, images.flip(3), images)
+    return images
+
+
+def _shift(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
+    batch, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (batch, channels, tops, lefts, h, w)
+    device = images.device
+    return windows[torch.arange(batch, device=device), :, top.to(device), left.to(device)]
+
+
+def default_augmentation(dataset: Dataset) -> Augmentation:
+    """Return what is usual for images of this size.
+
+    Up to 64 pixels a side: shifts by an eighth of the height (4 pixels at 32, as in every CIFAR paper) and flips.
+    Larger ones: random resized crops and flips. Classes that are called by single letters or digits are characters,
+    and a mirrored character is another one: these are not flipped.
+    """
+    flip = not all(len(name) == 1 and name.isalnum() for name in dataset.classes)
+    if max(dataset.height, dataset.width) > SMALL_SIDE:
+        return Augmentation(flip=flip, resized_crop=True)
+    return Augmentation(padding=max(1, round(dataset.height / 8)), flip=flip)

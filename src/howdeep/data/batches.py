@@ -1,0 +1,190 @@
+"""Mini-batches: which images, in which order, on which device.
+
+The order of images and every augmentation draw are functions of (seed, epoch, position in the epoch) alone. A batch is
+a slice of the epoch, a rank's share is a slice of the batch. So training can start at any step, on any number of
+ranks with any number of workers, and sees the same bits.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, shift_and_flip
+from howdeep.data.normalization import Normalization
+from howdeep.data.records import Split
+from howdeep.data.splits import EncodedSplit
+from howdeep.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a mini-batch."""
+
+    images: Tensor
+    """Normalised, float32 of shape (share, channels, height, width)."""
+    labels: Tensor
+    """Class indices, int64 of shape (share,)."""
+    total: int
+    """Number of images in the mini-batch over all ranks."""
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Return how many mini-batches an epoch has; the last, smaller one is kept."""
+    return -(-num_images // batch_size)
+
+
+def training_batches(
+    split: Split,
+    *,
+    normalization: Normalization,
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    stop_step: int,
+    device: torch.device | str,
+    channels_last: bool = False,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Yield the shuffled, augmented batches of the steps from `start_step` up to, not including, `stop_step`.
+
+    Epochs follow each other; step s belongs to epoch s // `steps_per_epoch`. Within an epoch every image comes exactly
+    once, over all ranks. A share is empty where the last batch of an epoch has fewer images than there are ranks.
+
+    Args:
+        split: The images.
+        normalization: Applied before the crop, so that padding is zero for the network.
+        augmentation: What is drawn at random.
+        batch_size: Size of the mini-batch over all ranks.
+        seed: Decides order and augmentation, together with the epoch.
+        start_step: The first step.
+        stop_step: The step after the last one.
+        device: Where normalisation, crops and flips are computed, and where batches lie.
+        channels_last: Whether images are laid out with the channels last.
+        rank: Which contiguous share of each batch is wanted.
+        world: Number of ranks.
+        workers: Processes that decode images; without use, and ignored, for images in memory.
+
+    Raises:
+        UserError: An image turned out to be broken when it was decoded, or there are no images.
+    """
+    constants = normalization.to(device)
+    steps = range(start_step, stop_step)
+    shares = partial(_shares, len(split), augmentation, batch_size, seed, steps, rank, world)
+    requests = ((draws.order, draws.seeds if augmentation.resized_crop else None) for draws, _ in shares())
+    for (draws, total), pixels in zip(shares(), _decoded(split, requests, workers, device), strict=True):
+        images = shift_and_flip(constants(pixels), augmentation, draws)
+        labels = split.labels[draws.order].to(device)
+        yield Batch(_laid_out(images, channels_last), labels, total)
+
+
+def evaluation_batches(
+    split: Split,
+    *,
+    normalization: Normalization,
+    batch_size: int,
+    device: torch.device | str,
+    channels_last: bool = False,
+    limit: int | None = None,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Yield the images of a split in file order, not augmented.
+
+    Args:
+        split: The images.
+        normalization: Applied on the device.
+        batch_size: Images per batch; the last batch may be smaller.
+        device: Where batches lie.
+        channels_last: Whether images are laid out with the channels last.
+        limit: Stop after the first so many images.
+        workers: Processes that decode images; without use, and ignored, for images in memory.
+
+    Raises:
+        UserError: An image turned out to be broken when it was decoded.
+    """
+    constants = normalization.to(device)
+    slices = torch.arange(len(split))[:limit].split(batch_size)
+    requests = ((positions, None) for positions in slices)
+    for positions, pixels in zip(slices, _decoded(split, requests, workers, device), strict=True):
+        labels = split.labels[positions].to(device)
+        yield Batch(_laid_out(constants(pixels), channels_last), labels, len(positions))
+
+
+def _shares(
+    count: int, augmentation: Augmentation, batch_size: int, seed: int, steps: range, rank: int, world: int
+) -> Iterator[tuple[Draws, int]]:
+    """Yield for every step the draws of one rank's share, and the size of the whole batch."""
+    per_epoch = steps_per_epoch(count, batch_size)
+    drawn, epoch = -1, None
+    for step in steps:
+        if epoch is None or drawn != step // per_epoch:
+            drawn = step // per_epoch
+            epoch = draw_epoch(count, augmentation, seed=seed, epoch=drawn)
+        first = step % per_epoch * batch_size
+        total = min(batch_size, count - first)
+        yield epoch.part(first + rank * total // world, first + (rank + 1) * total // world), total
+
+
+Request = tuple[Tensor, Tensor | None]
+"""Positions in a split, and the seeds of their resized crops where these are wanted; both int64 of shape (k,)."""
+
+
+@dataclass(frozen=True)
+class _Requests(TorchDataset):
+    """Answers a request with pixels, in this process or in a worker."""
+
+    split: Split
+
+    def __getitem__(self, request: Request) -> Tensor | UserError:
+        # An error is returned, since a worker that raises it would wrap it in its traceback.
+        try:
+            return _answer(self.split, request)
+        except UserError as error:
+            return error
+
+
+def _answer(split: Split, request: Request) -> Tensor:
+    positions, seeds = request
+    if seeds is None:
+        return split.pixels(positions)
+    if not isinstance(split, EncodedSplit):
+        raise UserError(
+            "random resized crops need images that are decoded on demand; these are held in memory"
+        )
+    return split.random_crops(positions, seeds)
+
+
+def _decoded(
+    split: Split, requests: Iterator[Request], workers: int, device: torch.device | str
+) -> Iterator[Tensor]:
+    """Answer requests in order, with pixels on the device."""
+    pinned = torch.device(device).type == "cuda"
+    if workers and isinstance(split, EncodedSplit):
+        loader = DataLoader(
+            _Requests(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned
+        )
+    else:
+        answers = map(_Requests(split).__getitem__, requests)
+        # A copy from pageable memory would wait for the work that is queued on the device.
+        loader = (_pinned(answer) if pinned else answer for answer in answers)
+    for pixels in loader:
+        if isinstance(pixels, UserError):
+            raise pixels
+        yield pixels.to(device, non_blocking=True)
+
+
+def _pinned(answer: Tensor | UserError) -> Tensor | UserError:
+    return answer.pin_memory() if isinstance(answer, Tensor) else answer
+
+
+def _laid_out(images: Tensor, channels_last: bool) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

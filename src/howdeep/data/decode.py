@@ -1,0 +1,247 @@
+"""Encoded bytes → uint8 pixels of one shape, the same on every machine, or a named refusal.
+
+Every mode has one documented way to the network (`to_channels`); nothing else is guessed:
+
+| mode | becomes |
+| --- | --- |
+| 1, L | grayscale |
+| I;16 (16-bit grayscale) | v · 255 / 65535, rounded |
+| P, PA (palette), RGB, YCbCr, CMYK | colour by Pillow's own formula (no colour profile is applied) |
+| LA, RGBA and every other transparency | composited on white first |
+| I, F, LAB, … | refused: their range is not declared, or the conversion needs a profile |
+
+Of an animation or a multi-page file the first frame is used. EXIF orientation is applied.
+"""
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 64_000_000
+"""Images that declare more are refused before anything is decoded: 64 megapixels are 192 MB of RGB."""
+
+# Named, so that a file never starts one of Pillow's interpreters (EPS calls Ghostscript).
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
+GRAY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16L", "I;16B"})
+MODES = GRAY_MODES | {"P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "CMYK"}
+
+# What Pillow's decoders raise on damaged bytes: its documentation promises OSError only, its code does not keep to it.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
+
+
+class BadImage(ValueError):
+    """An image that cannot be used.
+
+    Attributes:
+        kind: One of the kinds of `records.Problem`.
+        reason: What was found, in a few words.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.kind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class View:
+    """The shape in which a network sees every image, and how an image gets there."""
+
+    channels: int
+    """1 or 3."""
+    height: int
+    """Rows of pixels."""
+    width: int
+    """Columns of pixels."""
+    policy: str
+    """One of `RESIZE`: `crop`, `pad` or `squash`; unused where an image has this size already."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image declares before it is decoded."""
+
+    width: int
+    """Columns of pixels, after EXIF orientation."""
+    height: int
+    """Rows of pixels, after EXIF orientation."""
+    mode: str
+    """Pillow's name of the pixel format."""
+
+
+def _crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
+
+
+def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.pad(image, size, method=Image.Resampling.BILINEAR, color=0)
+
+
+def _squash(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+RESIZE: dict[str, Resize] = {"crop": _crop, "pad": _pad, "squash": _squash}
+"""Resizing policies; all antialiased bilinear. Crop: shorter side to size, centre. Pad: letterbox in black."""
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Turn Pillow's warning about huge images into an error and drop its remarks on odd metadata.
+
+    The filters of `warnings` belong to the process, so this is entered once around a pass over many images, in the
+    main thread, never per image.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def open_image(stream: BinaryIO) -> Image.Image:
+    """Read the header of an image and refuse what must not or cannot be decoded.
+
+    Raises:
+        BadImage: Empty, not an image, oversized, of an unsupported mode, or damaged in the header.
+    """
+    if stream.seek(0, os.SEEK_END) == 0:
+        raise BadImage("empty", "zero bytes")
+    stream.seek(0)
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except BOMB as error:
+        raise BadImage("oversized", f"declares more than {MAX_PIXELS // 10**6} megapixels") from error
+    except UnidentifiedImageError as error:
+        raise BadImage("not an image", "no known image format") from error
+    except DAMAGE as error:
+        raise BadImage("broken", _reason(error)) from error
+    _refuse(image)
+    return image
+
+
+def _refuse(image: Image.Image) -> None:
+    """Raise `BadImage` for an image that declares too many pixels or a mode without a documented conversion."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadImage(
+            "oversized", f"declares {width}×{height} pixels, the limit is {MAX_PIXELS // 10**6} megapixels"
+        )
+    if image.mode not in MODES:
+        raise BadImage(
+            "unsupported", f"mode {image.mode} has no conversion to 8 bits; known: {', '.join(sorted(MODES))}"
+        )
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Return what an image declares, and find truncation without decoding where the format allows.
+
+    JPEG and PNG end in a fixed marker; where it is missing, and for all other formats, the image is decoded, since
+    bytes after the end are legal and harmless.
+
+    Raises:
+        BadImage: The image cannot be used.
+    """
+    image = open_image(stream)
+    width, height = image.size
+    if _orientation(image) >= 5:
+        width, height = height, width
+    mode = image.mode
+    if not _ends_properly(image.format, stream):
+        _load(image)
+    return Header(width, height, mode)
+
+
+def _orientation(image: Image.Image) -> int:
+    # A PNG that has its EXIF behind the pixels would be decoded for it, so only what the header gave is read.
+    if "exif" not in image.info and image.format != "TIFF":
+        return 1
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except DAMAGE:
+        return 1
+
+
+def _ends_properly(kind: str | None, stream: BinaryIO) -> bool:
+    endings = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB\x60\x82"}
+    if kind not in endings:
+        return False
+    here = stream.tell()
+    stream.seek(-len(endings[kind]), os.SEEK_END)
+    tail = stream.read()
+    stream.seek(here)
+    return tail == endings[kind]
+
+
+def _load(image: Image.Image) -> None:
+    """Decode the pixels of an opened image."""
+    try:
+        image.load()
+    except BOMB as error:
+        raise BadImage("oversized", "a frame declares too many pixels") from error
+    except DAMAGE as error:
+        raise BadImage("broken", _reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def decode(stream: BinaryIO, channels: int) -> Image.Image:
+    """Return the upright image of one file in mode L (one channel) or RGB (three).
+
+    Raises:
+        BadImage: The image cannot be used.
+    """
+    image = open_image(stream)
+    _load(image)
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_channels(image, channels)
+    except DAMAGE as error:
+        raise BadImage("broken", _reason(error)) from error
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Convert any of `MODES` to L or RGB by the table at the head of this file."""
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    target = "L" if channels == 1 else "RGB"
+    return image if image.mode == target else image.convert(target)
+
+
+def render(image: Image.Image, view: View) -> np.ndarray:
+    """Return a decoded image in the shape of `view`: uint8 of shape (channels, height, width).
+
+    Raises:
+        BadImage: The image is so thin that nothing of it is left in this shape.
+    """
+    size = (view.width, view.height)
+    if image.size != size:
+        try:
+            image = RESIZE[view.policy](image, size)
+        except ValueError as error:
+            raise BadImage(
+                "unsupported", f"{image.width}×{image.height} cannot be resized by {view.policy}"
+            ) from error
+    return channels_first(image)
+
+
+def channels_first(image: Image.Image) -> np.ndarray:
+    """Return an image of mode L or RGB as uint8 of shape (channels, height, width)."""
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -1,0 +1,168 @@
+"""`open_data`: from what a user calls DATA to three splits of equally shaped images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from howdeep.data.decode import RESIZE, BadImage, Header, View, decode, quiet_pillow, render
+from howdeep.data.records import Dataset, Listing, Problem, Source
+from howdeep.data.sources import find_source
+from howdeep.data.splits import EncodedSplit, MemorySplit, stratified
+from howdeep.data.survey import Survey, choose_view, decoding_threads, refuse, spread, survey
+from howdeep.errors import UserError, unknown
+
+MEMORY_SIDE = 64
+MEMORY_BYTES = 2 * 2**30
+
+Cut = MemorySplit | EncodedSplit
+
+
+def open_data(
+    data: str,
+    *,
+    size: int | None = None,
+    resize: str = "crop",
+    channels: int | None = None,
+    seed: int = 0,
+    skip_broken: bool = False,
+) -> Dataset:
+    """Open labelled images as train, validation and test splits.
+
+    Images of up to 64 pixels a side, 2 GiB in all, are decoded now and held in memory as uint8. Larger ones are decoded
+    whenever they are used; of these only headers and endings are read now, and damage in the middle of a file shows
+    when it is decoded.
+
+    Where there is a train split but no validation or no test split, 10 % of train are held out for each, stratified by
+    class. Where there is none, nothing is made up and only what is there can be used.
+
+    Args:
+        data: `digits`, a folder of class folders (with or without split folders above them), a Parquet file or a folder
+            of them, or `hf:owner/name`.
+        size: Height and width of what the network sees; see `survey.choose_view` for the default.
+        resize: What to do with images of another shape: `crop`, `pad` or `squash`.
+        channels: 1 or 3; by default 1 if all images are grayscale, else 3.
+        seed: Decides which images are held out.
+        skip_broken: Leave out images that cannot be used, instead of stopping with their names.
+
+    Raises:
+        UserError: There is no such data, an option is out of range, or images cannot be used.
+    """
+    _check_options(size, resize, channels)
+    source = find_source(data)
+    if len(source.classes) < 2:
+        raise UserError(f"{data} has only one class, {source.classes[0]!r}; a classifier needs at least two")
+    surveys = {part: survey(listing, part) for part, listing in source.parts.items()}
+    if not skip_broken:
+        refuse(data, [problem for found in surveys.values() for problem in found.problems.values()])
+    headers = [header for found in surveys.values() for header in found.headers.values()]
+    if not headers:
+        raise UserError(f"{data} holds no usable image")
+    view, notes = choose_view(headers, size=size, resize=resize, channels=channels)
+    cuts, problems = _load(source, surveys, view)
+    if not skip_broken:
+        refuse(data, problems)
+    return _dataset(source, view, cuts, problems, notes, seed)
+
+
+def _check_options(size: int | None, resize: str, channels: int | None) -> None:
+    if size is not None and size < 1:
+        raise UserError(f"size is {size}; it is a number of pixels, at least 1")
+    if resize not in RESIZE:
+        raise unknown("resize policy", resize, RESIZE)
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels is {channels}; allowed are 1 (grayscale) and 3 (colour)")
+
+
+def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Cut], list[Problem]]:
+    """Make a split of every part, in memory where all of them fit; return with them every unusable image."""
+    count = sum(len(found.headers) for found in surveys.values())
+    fits = max(view.height, view.width) <= MEMORY_SIDE
+    fits = fits and count * view.channels * view.height * view.width <= MEMORY_BYTES
+    cuts: dict[str, Cut] = {}
+    problems: list[Problem] = []
+    for part, listing in source.parts.items():
+        problems += surveys[part].problems.values()
+        if fits:
+            cuts[part], damaged = _decode_part(listing, surveys[part].headers, view, part)
+            problems += damaged
+        else:
+            rows = torch.tensor(surveys[part].good, dtype=torch.int64)
+            split = EncodedSplit(
+                listing.images, view, torch.arange(len(listing.names)), listing.labels, listing.names
+            )
+            cuts[part] = split.take(rows)
+    return cuts, problems
+
+
+def _decode_part(
+    listing: Listing, headers: Mapping[int, Header], view: View, part: str
+) -> tuple[MemorySplit, list[Problem]]:
+    """Decode the surveyed rows of a listing into one tensor; return with it what turned out to be damaged."""
+    rows = list(headers)
+    pixels = np.zeros((len(listing.names), view.channels, view.height, view.width), np.uint8)
+
+    def fill(row: int) -> BadImage | None:
+        try:
+            with listing.images.stream(row) as stream:
+                pixels[row] = render(decode(stream, view.channels), view)
+        except BadImage as error:
+            return error
+        return None
+
+    problems: dict[int, Problem] = {}
+    with quiet_pillow():
+        threads = decoding_threads(list(headers.values())) if rows else 1
+        for row, error in zip(rows, spread(fill, rows, threads=threads), strict=True):
+            if error is not None:
+                problems[row] = Problem(listing.names[row], part, error.kind, error.reason)
+    whole = MemorySplit(torch.from_numpy(pixels), torch.arange(len(pixels)), listing.labels, listing.names)
+    good = torch.tensor([row for row in rows if row not in problems], dtype=torch.int64)
+    return whole.take(good), list(problems.values())
+
+
+def _dataset(
+    source: Source,
+    view: View,
+    cuts: Mapping[str, Cut],
+    problems: Sequence[Problem],
+    notes: Sequence[str],
+    seed: int,
+) -> Dataset:
+    splits, held_out = _three_splits(dict(cuts), seed)
+    absent = [_absent(source.classes, name, split) for name, split in splits.items()]
+    skipped = (f"skipped broken images: {len(problems)}",) if problems else ()
+    dataset = Dataset(
+        source.name,
+        source.classes,
+        view.channels,
+        view.height,
+        view.width,
+        None,
+        None,
+        None,
+        (*source.notes, *notes, *held_out, *filter(None, absent), *skipped),
+        tuple(problems),
+    )
+    return replace(dataset, **splits)
+
+
+def _three_splits(cuts: dict[str, Cut], seed: int) -> tuple[dict[str, Cut], list[str]]:
+    """Hold out the splits that are missing from train, and say so."""
+    missing = [name for name in ("validation", "test") if name not in cuts]
+    if "train" not in cuts or not missing:
+        return cuts, []
+    whole = cuts["train"]
+    rest, *held_out = stratified(whole.labels, len(missing), seed)
+    cuts = {**cuts, "train": whole.take(rest)}
+    cuts |= {name: whole.take(positions) for name, positions in zip(missing, held_out, strict=True)}
+    return cuts, [f"{name}: stratified 10 % of train, seed {seed}" for name in missing]
+
+
+def _absent(classes: Sequence[str], name: str, split: Cut) -> str:
+    """Say which classes have no image in a split, or nothing."""
+    present = set(split.labels.unique().tolist())
+    missing = [repr(label) for index, label in enumerate(classes) if index not in present]
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f"{name}: no images of class {', '.join(missing[:3])}{more}" if missing else ""

@@ -1,0 +1,78 @@
+"""The device that a command runs on: which one, how to wait for it, how much memory it took."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from howdeep.errors import UserError
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def pick(name: str) -> torch.device:
+    """Return the device of a name: ``auto`` (the accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} is not available here ({reason}); allowed: auto, cpu") from None
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Return the name of the device as a person would say it, with threads for the host."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until everything that was launched has finished, so that a clock can be read."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin a new measurement of peak memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif os.access(CLEAR, os.W_OK):
+        CLEAR.write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Return the peak since :func:`reset_peak`: of the allocator on CUDA, of the process on Linux, else None."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM") if os.access(CLEAR, os.W_OK) else None
+
+
+def used_bytes(device: torch.device) -> int | None:
+    """Return the memory in use now, counted as :func:`peak_bytes` counts it."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _status("VmRSS") if os.access(CLEAR, os.W_OK) else None
+
+
+def _status(key: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,190 @@
+"""The run folder: what is in it, how it is read and written.
+
+    RUN/run.json         written once: command, options, network, data, normalization, versions, device, choices
+    RUN/metrics.jsonl    one line per epoch and event
+    RUN/checkpoints/     the last two (see checkpoints.py)
+    RUN/result.json      written at the end: the test error
+"""
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from howdeep import checkpoints, device
+from howdeep.chain import Chain
+from howdeep.checkpoints import SaveError
+from howdeep.data import Dataset, Normalization
+from howdeep.errors import UserError
+from howdeep.networks import Spec, build, spec_from_json, spec_to_json
+from howdeep.survival import Survival
+
+RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
+LIBRARIES = ("howdeep", "torch", "torchvision", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what its ``run.json`` says."""
+
+    path: Path
+    """The folder."""
+    record: dict
+    """The contents of ``run.json``."""
+
+    @property
+    def spec(self) -> Spec:
+        """The network."""
+        return spec_from_json(self.record["network"])
+
+    @property
+    def survival(self) -> Survival:
+        """The rule for its gates."""
+        return Survival(**self.record["survival"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores."""
+        return tuple(self.record["data"]["classes"])
+
+    @property
+    def normalization(self) -> Normalization:
+        """How pixels are normalised."""
+        record = self.record["normalization"]
+        return Normalization(torch.tensor(record["mean"]), torch.tensor(record["std"]))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.path / CHECKPOINTS
+
+    def chain(self, warn: Callable[[str], None]) -> Chain:
+        """Return the network with the weights of the newest whole checkpoint.
+
+        Raises:
+            UserError: There is no whole checkpoint.
+        """
+        saved = checkpoints.newest(self.checkpoints, warn)
+        if saved is None:
+            raise UserError(f"{self.path} has no checkpoint yet; train it first")
+        chain = build(self.spec, self.survival)
+        chain.load_state_dict(saved.tensors("weights"))
+        return chain.eval()
+
+    def result(self) -> dict | None:
+        """Return what the finished run measured, or None."""
+        path = self.path / RESULT
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def write_result(self, result: dict) -> None:
+        """Write what the finished run measured."""
+        checkpoints.write_whole(self.path / RESULT, _json(result))
+
+    def log(self, record: dict) -> None:
+        """Append one line to the metrics.
+
+        Raises:
+            SaveError: The disk is full, or the file cannot be written.
+        """
+        try:
+            with (self.path / METRICS).open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise SaveError(f"{self.path / METRICS} was not written: {error.strerror}") from error
+
+    def metrics(self) -> list[dict]:
+        """Return the lines of the metrics; a last line that a crash cut short is left out."""
+        path = self.path / METRICS
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [record for line in lines if (record := _parse(line)) is not None]
+
+    def forget_after(self, step: int) -> None:
+        """Remove the metrics of later steps, which a resumed run is about to measure again."""
+        kept = [json.dumps(record) for record in self.metrics() if record["step"] <= step]
+        checkpoints.write_whole(self.path / METRICS, "".join(line + "\n" for line in kept).encode())
+
+
+def create(path: Path, record: dict) -> Run:
+    """Make a run folder.
+
+    Raises:
+        UserError: There is something else at that place, or it cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
+    try:
+        (path / CHECKPOINTS).mkdir(parents=True)
+        checkpoints.write_whole(path / RECORD, _json(record))
+    except OSError as error:
+        raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from None
+    return Run(path, record)
+
+
+def open_run(path: Path) -> Run:
+    """Return the run of a folder.
+
+    Raises:
+        UserError: It is not a run folder.
+    """
+    record = path / RECORD
+    if not record.is_file():
+        raise UserError(f"{path} is not a run folder: there is no {RECORD} in it")
+    try:
+        return Run(path, json.loads(record.read_bytes()))
+    except ValueError as error:
+        raise UserError(f"{record} is damaged: {error}") from None
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run."""
+    return (path / RECORD).is_file()
+
+
+def provenance(where: torch.device) -> dict:
+    """Return what a result must carry to be repeated: command, versions, machine."""
+    return {
+        "command": shlex.join(["howdeep", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "device": {"type": where.type, "name": device.describe(where), "threads": torch.get_num_threads()},
+    }
+
+
+def record_of(
+    *, spec: Spec, survival: Survival, dataset: Dataset, normalization: Normalization, where: torch.device, more: dict
+) -> dict:
+    """Return the contents of ``run.json``.
+
+    Args:
+        spec: The network.
+        survival: The rule for its gates.
+        dataset: What it is trained on.
+        normalization: How pixels are normalised.
+        where: The device.
+        more: Whatever else belongs to the run, such as its options.
+    """
+    data = {name: getattr(dataset, name) for name in ("name", "classes", "channels", "height", "width", "notes")}
+    return {
+        **provenance(where),
+        "network": spec_to_json(spec),
+        "survival": asdict(survival),
+        "data": data,
+        "normalization": {"mean": normalization.mean.tolist(), "std": normalization.std.tolist()},
+        **more,
+    }
+
+
+def _json(record: dict) -> bytes:
+    return json.dumps(record, indent=1).encode()
+
+
+def _parse(line: str) -> dict | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, exact resume, more than one device."""

@@ -1,0 +1,111 @@
+"""What a training run is asked to do: one flat, frozen record, which is also the command line's."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal
+
+import tyro.conf
+
+from howdeep.errors import UserError
+from howdeep.training.recipes import Recipe, recipe_of
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Options of a run; those left None are the recipe's."""
+
+    network: tyro.conf.Positional[str]
+    """Name in the catalogue, such as cifar_resnet56."""
+    data: str
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    recipe: str = "fast"
+    """fast, he2015, identity2016, stochastic_depth2016 or densenet2016."""
+    epochs: float | None = None
+    """Passes over the training images."""
+    batch_size: int | None = None
+    """Images per mini-batch, over all devices."""
+    lr: float | None = None
+    """Highest learning rate; the recipe's schedule is scaled to it."""
+    weight_decay: float | None = None
+    """L2 penalty."""
+    survival: str | None = None
+    """constant, linear:0.5 (stochastic depth) or uniform:0.8."""
+    survival_mode: Literal["batch", "sample"] = "batch"
+    """One draw per unit and mini-batch, or one per unit and image."""
+    closed: Literal["drift", "still"] = "drift"
+    """Weights of a closed unit: moved by momentum and weight decay as in the paper's code, or left alone."""
+    block: Literal["basic", "bottleneck"] | None = None
+    """Kind of unit, where the depth fits both."""
+    shortcut: Literal["A", "B", "C"] | None = None
+    """Zero padding, projection where the shape changes, projection everywhere."""
+    norm: bool = True
+    """Norm layers; --no-norm shows what they are good for."""
+    dropout: float = 0.0
+    """Dropout probability inside each branch."""
+    zero_init: bool | None = None
+    """Branches return zeros at the start."""
+    size: int | None = None
+    """Side of the images in pixels."""
+    resize: Literal["crop", "pad", "squash"] = "crop"
+    """What happens to images that are not square."""
+    skip_broken: bool = False
+    """Leave broken images out instead of stopping."""
+    limit: int | None = None
+    """Only the first N training images."""
+    seed: int = 0
+    """Seed of weights, order, augmentation and gates."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the maps; auto times a few steps and takes the fastest correct one."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Layout of the maps; auto times a few steps."""
+    memory: Literal["fast", "save"] = "fast"
+    """save computes activations a second time instead of keeping them."""
+    compile: bool = False
+    """Compile the branches (torch.compile): slow to start."""
+    workers: int = 2
+    """Processes that decode large images."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; without it one is written after every epoch."""
+    tensorboard: bool = False
+    """Write TensorBoard files too (needs the extra howdeep[tensorboard])."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be above 0")
+        for name in ("weight_decay", "workers", "seed"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 0")
+        recipe_of(self.recipe)
+
+    def resolved_recipe(self) -> Recipe:
+        """Return the recipe with the options that were given in place of its own."""
+        recipe = recipe_of(self.recipe)
+        if self.epochs is not None:
+            recipe = replace(recipe, epochs=self.epochs, steps=None)
+        if self.lr is not None:
+            recipe = replace(recipe, schedule=recipe.schedule.scaled(self.lr))
+        own = {"batch_size": self.batch_size, "weight_decay": self.weight_decay}
+        own |= {"survival": self.survival, "zero_init": self.zero_init}
+        return replace(recipe, **{name: value for name, value in own.items() if value is not None})
+
+    def to_json(self) -> dict:
+        """Return the options as plain data."""
+        return asdict(self)
+
+
+RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device")
+"""Options that do not change what is computed, so that a run may go on with others."""
+
+
+def difference(old: dict, new: TrainConfig) -> str | None:
+    """Return the first option in which a run and a new command differ, told for the user, or None."""
+    for field in fields(new):
+        before, now = old.get(field.name), getattr(new, field.name)
+        if field.name not in RESUMABLE and before != now:
+            return f"--{field.name.replace('_', '-')} was {before} and is now {now}"
+    return None

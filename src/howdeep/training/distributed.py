@@ -1,0 +1,67 @@
+"""More than one device: the same command under ``torchrun``, with ``torch.distributed``."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which part of a run this process is."""
+
+    rank: int
+    """Number of this process, from 0; process 0 writes and prints."""
+    world: int
+    """Number of processes."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
+
+    def sums(self, values: list[float]) -> list[float]:
+        """Return the sums of some numbers over all processes, in double precision."""
+        if self.world == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=_device())
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def largest(self, value: float) -> float:
+        """Return the largest of one number over all processes."""
+        if self.world == 1:
+            return value
+        top = torch.tensor([value], dtype=torch.float64, device=_device())
+        dist.all_reduce(top, op=dist.ReduceOp.MAX)
+        return top.item()
+
+    def from_first(self, value: object) -> object:
+        """Return what process 0 holds, to every process."""
+        if self.world == 1:
+            return value
+        holder = [value]
+        dist.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Join the other processes of a ``torchrun``, or be alone where there is none."""
+    if "WORLD_SIZE" not in os.environ:
+        yield Ranks(0, 1)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,257 @@
+"""The training loop.
+
+    for every mini-batch:   gates ~ rule(seed, step)     lr = schedule(step)     one step     step + 1
+    after every epoch:      validate, log one line, save a checkpoint
+    at the end:             read the test split once
+
+The step is the only clock: the order of images, augmentation, gates, dropout and learning rate are functions of the
+seed and the step, so a resumed run does what the uninterrupted one would have done, to the bit.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from howdeep import device as devices
+from howdeep.chain import Gates
+from howdeep.checkpoints import list_checkpoints
+from howdeep.data import Batch, Split, evaluation_batches, training_batches
+from howdeep.evaluation import Sums, add_up, evaluate
+from howdeep.seeds import derive
+from howdeep.training.config import TrainConfig
+from howdeep.training.distributed import Ranks, joined
+from howdeep.training.interrupt import Interrupted, StopRequest
+from howdeep.training.journal import Journal, epoch_line, print_line
+from howdeep.training.position import Tally, learning_rate, watch_warmup
+from howdeep.training.session import Say, Session, prepare, save
+from howdeep.training.step import NotFiniteError, train_step
+
+EVALUATION_BATCH = 500
+UNSAVED_SECONDS = 30.0
+"""Training time that a crash may cost where no --checkpoint-every is given."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run measured."""
+
+    out: Path
+    """The run folder."""
+    test: dict | None
+    """The evaluation on the test split; None without one."""
+    seconds: float
+    """Training time, evaluation left out."""
+
+
+def train(config: TrainConfig, out: Path, *, console: Console | None = None) -> TrainResult:
+    """Train a network into a run folder, or go on with the run that is there.
+
+    Args:
+        config: What to do.
+        out: The run folder.
+        console: Where lines and the progress bar go; None is standard error.
+
+    Raises:
+        UserError: Bad options, data or folder.
+        NotFiniteError: The loss stopped being a number; the message names step, learning rate and last checkpoint.
+        SaveError: Something could not be written.
+        Interrupted: SIGINT or SIGTERM arrived; everything was saved.
+    """
+    console = console or Console(stderr=True)
+    where = devices.pick(config.device)
+    with joined(where) as ranks:
+        say = partial(print_line, console) if ranks.first else _silent
+        session = prepare(config, out, ranks, where, say)
+        if (done := session.run.result()) is not None:
+            say(f"{out} is finished; nothing to do")
+            return TrainResult(out, done["test"], done["seconds"])
+        with Journal(session.run, console, total=session.total, tensorboard=config.tensorboard, on=ranks.first) as journal:
+            journal.rewind(session.position.step)
+            _run(session, journal)
+        return _finish(session, say)
+
+
+def _run(session: Session, journal: Journal) -> None:
+    """Do the steps that are left, and save where it is time to."""
+    position, saved_at = session.position, session.position.seconds
+    with StopRequest() as request:
+        for batch, waited in _timed(_batches(session)):
+            _one_step(session, batch, waited, journal)
+            journal.advance(position.step)
+            epoch_ended = position.step % session.steps_per_epoch == 0 or position.step == session.total
+            if epoch_ended:
+                _end_epoch(session, journal)
+            signum = int(session.ranks.largest(request.signum))
+            if signum or _due(session, epoch_ended, position.seconds - saved_at):
+                save(session)
+                saved_at = position.seconds
+            if signum:
+                raise Interrupted(signum, f"stopped after step {position.step} and saved; the same command goes on")
+
+
+def _due(session: Session, epoch_ended: bool, unsaved_seconds: float) -> bool:
+    """Return whether it is time for a checkpoint: as asked for, or after an epoch once there is something to lose."""
+    position, every = session.position, session.config.checkpoint_every
+    if position.step == session.total:
+        return True
+    if every is not None:
+        return position.step % every == 0
+    return epoch_ended and unsaved_seconds >= UNSAVED_SECONDS
+
+
+def _one_step(session: Session, batch: Batch, waited: float, journal: Journal) -> None:
+    position, started = session.position, time.perf_counter()
+    lr = learning_rate(session.recipe, position, session.total)
+    gates = _gates(session, batch)
+    torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.ranks.rank))
+    try:
+        loss, wrong = train_step(
+            session.engine,
+            session.optimizer,
+            batch,
+            gates,
+            lr=lr,
+            smoothing=session.recipe.label_smoothing,
+            arithmetic=session.arithmetic,
+            share=len(batch.labels) * session.ranks.world / batch.total,
+            drift=session.config.closed == "drift",
+        )
+    except NotFiniteError as error:
+        raise _not_finite(session, error, lr) from None
+    loss_sum, wrong_sum = session.ranks.sums([loss * len(batch.labels), float(wrong)])
+    position.step += 1
+    seconds = time.perf_counter() - started + waited
+    position.seconds += seconds
+    position.tally.add(
+        images=batch.total,
+        loss=loss_sum,
+        wrong=int(wrong_sum),
+        open_units=_open(session, gates),
+        seconds=seconds,
+        waiting=waited,
+        lr=lr,
+    )
+    ended = watch_warmup(session.recipe, position, wrong_sum / batch.total, session.total)
+    if ended:
+        journal.event({"event": "warmup_ended", "step": position.step, "reason": ended}, ended)
+
+
+def _gates(session: Session, batch: Batch) -> Gates | None:
+    """Return this step's gates, the same on every process; for draws per sample, those of this process's images."""
+    if not session.rule.random:
+        return None
+    first = batch.total * session.ranks.rank // session.ranks.world
+    return session.rule.draw(
+        len(session.chain),
+        seed=session.config.seed,
+        step=session.position.step,
+        samples=slice(first, first + len(batch.labels)),
+        batch=batch.total,
+    )
+
+
+def _open(session: Session, gates: Gates | None) -> float:
+    if gates is None:
+        return len(session.chain)
+    return sum(float(gate.float().mean()) if isinstance(gate, torch.Tensor) else gate for gate in gates if gate is not None)
+
+
+def _batches(session: Session) -> Iterator[Batch]:
+    return training_batches(
+        session.dataset.split("train"),
+        normalization=session.normalization,
+        augmentation=session.augmentation,
+        batch_size=session.recipe.batch_size,
+        seed=session.config.seed,
+        start_step=session.position.step,
+        stop_step=session.total,
+        device=session.device,
+        channels_last=session.arithmetic.channels_last,
+        rank=session.ranks.rank,
+        world=session.ranks.world,
+        workers=session.config.workers,
+    )
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Yield every batch with the seconds that it had to be waited for."""
+    started = time.perf_counter()
+    for batch in batches:
+        yield batch, time.perf_counter() - started
+        started = time.perf_counter()
+
+
+def _end_epoch(session: Session, journal: Journal) -> None:
+    """Validate, log and print one line, and begin a new tally."""
+    position, tally = session.position, session.position.tally
+    validation = _validate(session)
+    record = {
+        "event": "epoch",
+        "step": position.step,
+        "epoch": position.step / session.steps_per_epoch,
+        "train_loss": tally.loss / tally.images,
+        "train_error_percent": 100 * tally.wrong / tally.images,
+        "validation_loss": validation and validation.mean_loss,
+        "validation_error_percent": validation and validation.error_percent,
+        "lr": tally.lr,
+        "images_per_second": tally.images / tally.seconds,
+        "waiting_percent": 100 * tally.waiting / tally.seconds,
+        "open_units": tally.open_units / tally.steps,
+        "units": len(session.chain),
+        "seconds": position.seconds,
+    }
+    position.tally = Tally()
+    journal.event(record, epoch_line(record, session.total / session.steps_per_epoch))
+
+
+def _validate(session: Session) -> Sums | None:
+    """Return the sums over the validation split, each process taking its share."""
+    split, ranks = session.dataset.validation, session.ranks
+    if split is None:
+        return None
+    sums = add_up(session.chain, _evaluation_batches(session, split), autocast=session.arithmetic.autocast(session.device))
+    images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
+    return Sums(int(images), int(wrong), loss)
+
+
+def _evaluation_batches(session: Session, split: Split) -> Iterator[Batch]:
+    return evaluation_batches(
+        split,
+        normalization=session.normalization,
+        batch_size=EVALUATION_BATCH,
+        device=session.device,
+        channels_last=session.arithmetic.channels_last,
+        workers=session.config.workers,
+        rank=session.ranks.rank,
+        world=session.ranks.world,
+    )
+
+
+def _finish(session: Session, say: Say) -> TrainResult:
+    """Read the test split, once, and write the result; in fp32, so that ``howdeep evaluate`` says the same."""
+    seconds, test = session.position.seconds, None
+    if session.dataset.test is not None:
+        alone = replace(session, ranks=Ranks(0, 1), arithmetic=replace(session.arithmetic, precision="fp32"))
+        batches = _evaluation_batches(alone, session.dataset.test)
+        fp32 = alone.arithmetic.autocast(session.device)
+        found = evaluate(session.chain, batches, session.dataset.classes, autocast=fp32)
+        test = found.to_json()
+        say(f"test error {found.error_percent:.2f} % ± {found.standard_error:.2f} (n = {found.n})")
+    if session.ranks.first:
+        session.run.write_result({"test": test, "seconds": seconds, "steps": session.position.step})
+    return TrainResult(session.run.path, test, seconds)
+
+
+def _not_finite(session: Session, error: NotFiniteError, lr: float) -> NotFiniteError:
+    good = list_checkpoints(session.run.checkpoints)
+    last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+    return NotFiniteError(f"{error} at step {session.position.step}, learning rate {lr:g}; {last}")
+
+
+def _silent(line: str) -> None:
+    """Say nothing: another process prints."""

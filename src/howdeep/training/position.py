@@ -1,0 +1,94 @@
+"""Where a run is: the step, and what has been counted since the epoch began. All of it is in every checkpoint."""
+
+from dataclasses import asdict, dataclass, field
+
+from howdeep.training.recipes import Recipe
+
+
+@dataclass
+class Tally:
+    """Sums over the mini-batches of one epoch; means are taken once, at its end."""
+
+    images: int = 0
+    """Images seen, over all processes."""
+    loss: float = 0.0
+    """Sum of the losses of all images."""
+    wrong: int = 0
+    """Images whose highest score was not their class's."""
+    steps: int = 0
+    """Mini-batches."""
+    open_units: float = 0.0
+    """Open units, summed over mini-batches."""
+    seconds: float = 0.0
+    """Time of the steps and of waiting for data."""
+    waiting: float = 0.0
+    """Time of waiting for data."""
+    lr: float = 0.0
+    """Learning rate of the last mini-batch."""
+
+    def add(
+        self, *, images: int, loss: float, wrong: int, open_units: float, seconds: float, waiting: float, lr: float
+    ) -> None:
+        """Count one mini-batch."""
+        self.lr = lr
+        self.images, self.loss, self.wrong = self.images + images, self.loss + loss, self.wrong + wrong
+        self.steps, self.open_units = self.steps + 1, self.open_units + open_units
+        self.seconds, self.waiting = self.seconds + seconds, self.waiting + waiting
+
+
+@dataclass
+class Position:
+    """The only clock of a run is its step; everything else here follows from what was seen up to it."""
+
+    step: int = 0
+    """Mini-batches done."""
+    warmup_ended: int | None = None
+    """Step at which the warm-up ended."""
+    recent_errors: list[float] = field(default_factory=list)
+    """Training error of the last mini-batches, as the warm-up's rule needs them."""
+    tally: Tally = field(default_factory=Tally)
+    """Sums since the epoch began."""
+    seconds: float = 0.0
+    """Training time of all processes' common clock, evaluation left out."""
+
+    def to_json(self) -> dict:
+        """Return the position as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict) -> "Position":
+        """Return the position that :meth:`to_json` wrote."""
+        return cls(**{**record, "tally": Tally(**record["tally"])})
+
+
+def learning_rate(recipe: Recipe, position: Position, total: int) -> float:
+    """Return the learning rate of the next step."""
+    if recipe.warmup is not None and position.warmup_ended is None:
+        return recipe.warmup.rate
+    return recipe.schedule.at(position.step, total)
+
+
+def watch_warmup(recipe: Recipe, position: Position, error: float, total: int) -> str | None:
+    """End the warm-up when its moment has come; return a line that says so.
+
+    The moment is the training error falling below the recipe's share over its window of mini-batches, or the cap: the
+    recipe's number of steps, and never more than a tenth of the run.
+
+    Args:
+        recipe: With or without a warm-up.
+        position: After the step that was just done; changed in place.
+        error: Share of wrong answers in that step's mini-batch.
+        total: Steps of the run.
+    """
+    warmup = recipe.warmup
+    if warmup is None or position.warmup_ended is not None:
+        return None
+    recent = position.recent_errors = [*position.recent_errors, error][-warmup.window :]
+    mean = sum(recent) / len(recent)
+    cap = min(warmup.steps, max(1, total // 10))
+    learned = warmup.until_error is not None and len(recent) == warmup.window and mean < warmup.until_error
+    if not learned and position.step < cap:
+        return None
+    position.warmup_ended = position.step
+    reason = f"training error {100 * mean:.1f} %" if learned else f"its cap of {cap} steps"
+    return f"warm-up at {warmup.rate:g} ended at step {position.step}: {reason}"

@@ -1,0 +1,166 @@
+"""Recipes as data: how the literature trained these networks, and a short modern one.
+
+A schedule is a pure function of how much of the run is done, so that a resumed run, a plot and a run of another
+length cannot disagree.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from howdeep.errors import unknown
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A learning rate that stays, then falls at given moments."""
+
+    rates: tuple[tuple[float, float], ...]
+    """(share of the run from which it holds, learning rate), the first from 0."""
+
+    def at(self, step: int, total: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        moments = [moment for moment, _ in self.rates]
+        return self.rates[bisect_right(moments, step / total) - 1][1]
+
+    def scaled(self, peak: float) -> "Steps":
+        """Return the same schedule with another highest rate."""
+        factor = peak / max(rate for _, rate in self.rates)
+        return Steps(tuple((moment, rate * factor) for moment, rate in self.rates))
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """A learning rate that rises linearly to its peak and falls linearly towards 0."""
+
+    peak: float
+    """Highest learning rate."""
+    rise: float
+    """Share of the run until the peak."""
+
+    def at(self, step: int, total: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        done = (step + 0.5) / total
+        return self.peak * min(done / self.rise, (1 - done) / (1 - self.rise))
+
+    def scaled(self, peak: float) -> "OneCycle":
+        """Return the same schedule with another highest rate."""
+        return OneCycle(peak, self.rise)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """A low learning rate at the start, until a moment that the run itself decides."""
+
+    rate: float
+    """Learning rate meanwhile."""
+    steps: int
+    """It ends after so many steps at the latest."""
+    until_error: float | None = None
+    """It ends as soon as the training error of the last ``window`` mini-batches is below this share."""
+    window: int = 20
+    """Mini-batches over which that error is taken."""
+    from_depth: int = 0
+    """Networks of fewer layers start without."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, apart from the network and the data."""
+
+    name: str
+    """Name on the command line."""
+    source: str
+    """Where it comes from."""
+    batch_size: int
+    """Images per mini-batch, over all devices."""
+    schedule: Steps | OneCycle
+    """Learning rate over the run."""
+    epochs: float | None = None
+    """Passes over the training images; None where ``steps`` says it."""
+    steps: int | None = None
+    """Mini-batches in all; None where ``epochs`` says it."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = True
+    """Nesterov's momentum."""
+    weight_decay: float = 1e-4
+    """L2 penalty."""
+    decay_all: bool = True
+    """Decay norms and biases too, as the papers' code does; else convolutions and classifier only."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    normalization: str = "per_channel"
+    """How pixels are normalised."""
+    survival: str = "constant"
+    """Survival rule of the units."""
+    zero_init: bool = False
+    """Branches return zeros at the start."""
+    warmup: Warmup | None = None
+    """A low learning rate at the start."""
+
+
+DROPS = Steps(((0.0, 0.1), (0.5, 0.01), (0.75, 0.001)))
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="fast",
+            source="one cycle, label smoothing and zero-initialised branches, short enough for a laptop",
+            batch_size=128,
+            epochs=20,
+            schedule=OneCycle(peak=0.2, rise=0.25),
+            weight_decay=5e-4,
+            decay_all=False,
+            label_smoothing=0.1,
+            zero_init=True,
+        ),
+        Recipe(
+            name="he2015",
+            source="He et al. 2015, section 4.2: 64k steps, a tenth at 32k and 48k; 0.01 first from 110 layers on",
+            batch_size=128,
+            steps=64_000,
+            schedule=DROPS,
+            nesterov=False,
+            normalization="per_pixel_mean",
+            warmup=Warmup(rate=0.01, steps=2_000, until_error=0.8, from_depth=110),
+        ),
+        Recipe(
+            name="identity2016",
+            source="He et al. 2016, appendix: as 2015, with 0.01 for the first 400 steps of every network",
+            batch_size=128,
+            steps=64_000,
+            schedule=DROPS,
+            nesterov=False,
+            normalization="per_pixel_mean",
+            warmup=Warmup(rate=0.01, steps=400),
+        ),
+        Recipe(
+            name="stochastic_depth2016",
+            source="Huang et al. 2016, section 4: 500 epochs, a tenth after 250 and 375, linear decay to 0.5",
+            batch_size=128,
+            epochs=500,
+            schedule=DROPS,
+            normalization="per_pixel_mean_scalar_std",
+            survival="linear:0.5",
+        ),
+        Recipe(
+            name="densenet2016",
+            source="Huang et al. 2016 (DenseNet), section 4.2: 300 epochs, a tenth after 150 and 225",
+            batch_size=64,
+            epochs=300,
+            schedule=DROPS,
+        ),
+    )
+}
+
+
+def recipe_of(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises:
+        UserError: There is none; the nearest is named.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]

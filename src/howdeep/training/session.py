@@ -1,0 +1,247 @@
+"""Everything a run is made of, put together from its options or from its folder."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+from howdeep import checkpoints, runs
+from howdeep.chain import Chain
+from howdeep.data import NORMALIZATIONS, Augmentation, Dataset, Normalization, default_augmentation, open_data
+from howdeep.data import steps_per_epoch as steps_of
+from howdeep.errors import UserError
+from howdeep.networks import Spec, build, spec_of
+from howdeep.runs import Run
+from howdeep.survival import Survival
+from howdeep.training.config import TrainConfig, difference
+from howdeep.training.distributed import Ranks
+from howdeep.training.position import Position
+from howdeep.training.precision import best_of, candidates, measure
+from howdeep.training.journal import bytes_text, seconds_text
+from howdeep.training.recipes import Recipe
+from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Session:
+    """The parts of a run. What moves while it trains is in ``chain``, ``optimizer`` and ``position``."""
+
+    config: TrainConfig
+    recipe: Recipe
+    run: Run
+    ranks: Ranks
+    device: torch.device
+    dataset: Dataset
+    normalization: Normalization
+    augmentation: Augmentation
+    rule: Survival
+    arithmetic: Arithmetic
+    chain: Chain
+    engine: nn.Module
+    optimizer: SGD
+    position: Position
+
+    @property
+    def images(self) -> int:
+        """Training images of an epoch."""
+        return len(self.dataset.split("train"))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Mini-batches of an epoch."""
+        return steps_of(self.images, self.recipe.batch_size)
+
+    @property
+    def total(self) -> int:
+        """Mini-batches of the run."""
+        return total_steps(self.recipe, self.images)
+
+
+def total_steps(recipe: Recipe, images: int) -> int:
+    """Return the mini-batches of a run."""
+    if recipe.steps is not None:
+        return recipe.steps
+    return max(1, math.ceil((recipe.epochs or 0) * steps_of(images, recipe.batch_size)))
+
+
+def prepare(config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, say: Say) -> Session:
+    """Return a session at its start, or where the run in ``out`` left off.
+
+    In this order: a run in ``out`` goes on from its newest whole checkpoint; an empty or missing ``out`` becomes a new
+    run; anything else is refused.
+
+    Raises:
+        UserError: An option, the data or the folder is not usable, or the run was made with other options.
+    """
+    resumed = runs.is_run(out)
+    run = runs.open_run(out) if resumed else None
+    if run and (changed := difference(run.record["config"], config)):
+        raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
+    dataset = open_data(
+        config.data, size=config.size, resize=config.resize, seed=config.seed, skip_broken=config.skip_broken
+    )
+    dataset = _limited(dataset, config.limit)
+    recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
+    rule = Survival.parse(recipe.survival, config.survival_mode)
+    chain = build(spec, rule, seed=config.seed)
+    _refuse_too_small(chain, dataset, spec)
+    for note in (*dataset.notes, f"{spec.name}: {len(chain)} units, {_parameters(chain):,} parameters"):
+        say(note)
+    if run is None:
+        normalization = NORMALIZATIONS[recipe.normalization](dataset.split("train"))
+        choices = _choose(config, recipe, chain, dataset, ranks, device, say)
+        record = runs.record_of(
+            spec=spec, survival=rule, dataset=dataset, normalization=normalization, where=device,
+            more={"config": config.to_json(), "recipe": asdict(recipe), "choices": choices},
+        )  # fmt: skip
+        run = runs.create(out, record) if ranks.first else Run(out, record)
+    return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, say)
+
+
+def _assemble(
+    config: TrainConfig, recipe: Recipe, run: Run, ranks: Ranks, device: torch.device, dataset: Dataset,
+    rule: Survival, chain: Chain, say: Say,
+) -> Session:  # fmt: skip
+    chosen = run.record["choices"]["chosen"]
+    arithmetic = Arithmetic(chosen["precision"], chosen["memory_format"])
+    drift = config.closed == "drift"
+    optimizer = make_optimizer(place(chain, arithmetic, device), recipe, drift=drift)
+    position = _restore(run, ranks, chain, optimizer, say)
+    chain.train()
+    if config.compile:
+        for unit in chain.units:
+            unit.branch.compile()
+    return Session(
+        config=config,
+        recipe=recipe,
+        run=run,
+        ranks=ranks,
+        device=device,
+        dataset=dataset,
+        normalization=run.normalization,
+        augmentation=default_augmentation(dataset),
+        rule=rule,
+        arithmetic=arithmetic,
+        chain=chain,
+        engine=_distributed(engine_of(chain, config.memory), rule, ranks, device),
+        optimizer=optimizer,
+        position=position,
+    )
+
+
+def _distributed(engine: nn.Module, rule: Survival, ranks: Ranks, device: torch.device) -> nn.Module:
+    """Wrap the engine so that gradients are means over all processes.
+
+    Closed units have no gradient, which the wrapper must look for; that costs a walk through the graph, so only
+    where units close.
+    """
+    if ranks.world == 1:
+        return engine
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(engine, device_ids=devices, find_unused_parameters=rule.random)
+
+
+def _limited(dataset: Dataset, limit: int | None) -> Dataset:
+    """Return the data with the first images of the train split only."""
+    train = dataset.split("train")
+    return dataset if limit is None else replace(dataset, train=train.take(torch.arange(min(limit, len(train)))))
+
+
+def _spec(config: TrainConfig, dataset: Dataset) -> Spec:
+    spec = spec_of(
+        config.network,
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        block=config.block,
+        shortcut=config.shortcut,
+        normed=config.norm,
+        dropout=config.dropout,
+        zero_init=bool(config.zero_init),
+    )
+    wanted = config.resolved_recipe().zero_init and config.zero_init is None
+    return spec.zero_initialised() if wanted else spec
+
+
+def _for_depth(recipe: Recipe, spec: Spec) -> Recipe:
+    """Return the recipe without its warm-up where that is meant for deeper networks."""
+    shallow = recipe.warmup is not None and spec.depth < recipe.warmup.from_depth
+    return replace(recipe, warmup=None) if shallow else recipe
+
+
+def _refuse_too_small(chain: Chain, dataset: Dataset, spec: Spec) -> None:
+    """Raise a UserError where the images are too small to pass through the network."""
+    probe = torch.zeros(2, dataset.channels, dataset.height, dataset.width)
+    try:
+        with torch.no_grad():
+            chain.eval()(probe, [0.0] * len(chain))
+    except RuntimeError as error:
+        raise UserError(
+            f"{spec.name} cannot read images of {dataset.height}×{dataset.width}: {str(error).splitlines()[0]}"
+        ) from None
+    finally:
+        chain.train()
+
+
+def _choose(
+    config: TrainConfig, recipe: Recipe, chain: Chain, dataset: Dataset, ranks: Ranks, device: torch.device, say: Say
+) -> dict:
+    """Return the arithmetic to train with and the trials behind it; process 0 decides for all."""
+    share = max(2, min(recipe.batch_size, len(dataset.split("train"))) // ranks.world)
+    shape = (share, dataset.channels, dataset.height, dataset.width)
+    tried = candidates(config.precision, config.memory_format)
+    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device)
+    best = best_of(trials)
+    for trial in trials:
+        mark = "← taken" if trial is best else "" if trial.correct else "not correct"
+        say(
+            f"  {trial.precision} {trial.memory_format:13} {1000 * trial.seconds_per_step:8.1f} ms a step,"
+            f" differs from fp32 by {100 * trial.difference:.2g} %  {mark}"
+        )
+    chosen = {"precision": best.precision, "memory_format": best.memory_format}
+    expected = {"seconds": best.seconds_per_step * total_steps(recipe, len(dataset.split("train")))}
+    say(f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}")
+    record = {"chosen": chosen, "expected": expected, "trials": [asdict(trial) for trial in trials]}
+    return ranks.from_first(record)  # type: ignore[return-value]
+
+
+def _parameters(chain: Chain) -> int:
+    return sum(parameter.numel() for parameter in chain.parameters())
+
+
+def save(session: Session) -> Path:
+    """Write a checkpoint of everything that the run needs to go on to the same bits."""
+    names = {parameter: name for name, parameter in session.chain.named_parameters()}
+    momentum = {
+        names[parameter]: state["momentum_buffer"]
+        for parameter, state in session.optimizer.state.items()
+        if state.get("momentum_buffer") is not None
+    }
+    return checkpoints.save(
+        session.run.checkpoints,
+        session.position.step,
+        tensors={"weights": session.chain.state_dict(), "momentum": momentum},
+        state=session.position.to_json(),
+    )
+
+
+def _restore(run: Run, ranks: Ranks, chain: Chain, optimizer: SGD, say: Say) -> Position:
+    """Fill chain and optimizer from the newest whole checkpoint and return its position, or the start's."""
+    saved = checkpoints.newest(run.checkpoints, say) if ranks.first else None
+    path = ranks.from_first(saved and str(saved.path))
+    if path is None:
+        return Position()
+    saved = saved or checkpoints.load(Path(str(path)))
+    chain.load_state_dict(saved.tensors("weights"))
+    parameters = dict(chain.named_parameters())
+    for name, buffer in saved.tensors("momentum").items():
+        parameter = parameters[name]
+        optimizer.state[parameter] = {"momentum_buffer": torch.empty_like(parameter).copy_(buffer)}
+    say(f"resumed from step {saved.step}")
+    return Position.from_json(saved.state)

@@ -1,0 +1,114 @@
+"""One training step: scores, loss, gradients, update."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+
+from howdeep.chain import Chain, Gates
+from howdeep.data import Batch
+from howdeep.training.memory import Checkpointed
+from howdeep.training.recipes import Recipe
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss of a step is not a finite number; the weights were not touched by that step."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How maps are computed and laid out."""
+
+    precision: str
+    """``fp32`` or ``bf16``: convolutions and products in bfloat16, weights and updates in float32."""
+    memory_format: str
+    """``contiguous`` or ``channels_last``."""
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether channels are the innermost dimension."""
+        return self.memory_format == "channels_last"
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return the context in which the network runs."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def place(chain: Chain, arithmetic: Arithmetic, device: torch.device) -> Chain:
+    """Move a chain, in place, to a device and a memory format."""
+    chain.to(device)
+    if arithmetic.channels_last:
+        chain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return chain
+
+
+def engine_of(chain: Chain, memory: str) -> nn.Module:
+    """Return what runs a training step of a chain: the chain, or one that saves memory."""
+    return Checkpointed(chain) if memory == "save" else chain
+
+
+def make_optimizer(chain: Chain, recipe: Recipe, *, drift: bool) -> SGD:
+    """Return SGD for a chain.
+
+    Args:
+        chain: The network.
+        recipe: Momentum and weight decay.
+        drift: Start every gradient at zero instead of none, so that closed units move by momentum and weight decay
+            from the first step on (see :func:`train_step`).
+    """
+    matrices = [parameter for parameter in chain.parameters() if parameter.dim() > 1]
+    vectors = [parameter for parameter in chain.parameters() if parameter.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_all else 0.0},
+    ]
+    if drift:
+        for parameter in chain.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+    return SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+
+
+def train_step(
+    engine: nn.Module,
+    optimizer: SGD,
+    batch: Batch,
+    gates: Gates | None,
+    *,
+    lr: float,
+    smoothing: float,
+    arithmetic: Arithmetic,
+    share: float = 1.0,
+    drift: bool = True,
+) -> tuple[float, Tensor]:
+    """Do one step and return the mean loss and the number of wrong answers.
+
+    Args:
+        engine: A chain, or what wraps it.
+        optimizer: Of its parameters.
+        batch: Images and labels of this process.
+        gates: One per unit, or None for all open.
+        lr: Learning rate.
+        smoothing: Label smoothing.
+        arithmetic: Precision and layout.
+        share: Weight of this process's mean loss in the mean over processes (1 where all hold equally many).
+        drift: Closed units get zero gradients, so that momentum and weight decay still move them, as in the code of
+            Huang et al. 2016; else they get none and stay where they are.
+
+    Raises:
+        NotFiniteError: The loss is not finite. Reading it waits for the forward pass on an accelerator, while the
+            backward pass, twice as long, still overlaps with the next batch's preparation.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    with arithmetic.autocast(batch.images.device):
+        scores = engine(batch.images, gates)
+    loss = F.cross_entropy(scores.float(), batch.labels, label_smoothing=smoothing)
+    value = loss.item()
+    if value != value or value in (float("inf"), float("-inf")):
+        raise NotFiniteError(f"the loss is {value}")
+    (loss * share).backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=not drift)
+    return value, (scores.argmax(1) != batch.labels).sum()
