@@ -11,6 +11,19 @@ class UserError(ValueError):
     """
 
 
+class Stopped(Exception):  # noqa: N818 - not an error: what was done is saved, and the same command goes on
+    """A command that was asked to stop by a signal, and saved its work.
+
+    Args:
+        status: Exit status of the command, 128 + the signal.
+        message: One line for the user.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not among the known ones, with the nearest that are.
 

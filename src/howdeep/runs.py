@@ -1,9 +1,9 @@
 """The run folder: what is in it, how it is read and written.
 
-    RUN/run.json         written once: command, options, network, data, normalization, versions, device, choices
-    RUN/metrics.jsonl    one line per epoch and event
-    RUN/checkpoints/     the last two (see checkpoints.py)
-    RUN/result.json      written at the end: the test error
+RUN/run.json         written once: command, options, network, data, normalization, versions, device, choices
+RUN/metrics.jsonl    one line per epoch and event
+RUN/checkpoints/     the last two (see checkpoints.py)
+RUN/result.json      written at the end: the test error
 """
 
 import json
@@ -20,7 +20,7 @@ import torch
 from howdeep import checkpoints, device
 from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError
-from howdeep.data import Dataset, Normalization
+from howdeep.data import Normalization
 from howdeep.errors import UserError
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
 from howdeep.survival import Survival
@@ -49,15 +49,16 @@ class Run:
         return Survival(**self.record["survival"])
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the scores."""
-        return tuple(self.record["data"]["classes"])
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, in the order of the scores; None where imported weights do not say."""
+        names = self.record["data"]["classes"]
+        return names and tuple(names)
 
     @property
-    def normalization(self) -> Normalization:
-        """How pixels are normalised."""
+    def normalization(self) -> Normalization | None:
+        """How pixels are normalised; None where imported weights do not say."""
         record = self.record["normalization"]
-        return Normalization(torch.tensor(record["mean"]), torch.tensor(record["std"]))
+        return record and Normalization(torch.tensor(record["mean"]), torch.tensor(record["std"]))
 
     @property
     def checkpoints(self) -> Path:
@@ -117,7 +118,9 @@ def create(path: Path, record: dict) -> Run:
         UserError: There is something else at that place, or it cannot be written.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
+        raise UserError(
+            f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another"
+        )
     try:
         (path / CHECKPOINTS).mkdir(parents=True)
         checkpoints.write_whole(path / RECORD, _json(record))
@@ -156,25 +159,31 @@ def provenance(where: torch.device) -> dict:
 
 
 def record_of(
-    *, spec: Spec, survival: Survival, dataset: Dataset, normalization: Normalization, where: torch.device, more: dict
+    *,
+    spec: Spec,
+    survival: Survival,
+    data: dict,
+    normalization: Normalization | None,
+    where: torch.device,
+    more: dict,
 ) -> dict:
     """Return the contents of ``run.json``.
 
     Args:
         spec: The network.
         survival: The rule for its gates.
-        dataset: What it is trained on.
+        data: Name, classes, channels, height, width and resize of the images.
         normalization: How pixels are normalised.
         where: The device.
         more: Whatever else belongs to the run, such as its options.
     """
-    data = {name: getattr(dataset, name) for name in ("name", "classes", "channels", "height", "width", "notes")}
+    constants = normalization and {"mean": normalization.mean.tolist(), "std": normalization.std.tolist()}
     return {
         **provenance(where),
         "network": spec_to_json(spec),
         "survival": asdict(survival),
         "data": data,
-        "normalization": {"mean": normalization.mean.tolist(), "std": normalization.std.tolist()},
+        "normalization": constants,
         **more,
     }
 

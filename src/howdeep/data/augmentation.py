@@ -20,7 +20,7 @@ class Augmentation:
     """What is done at random to training images."""
 
     padding: int = 0
-    """Zeros added on each side after normalisation, before a crop of the original size is taken; 4 for CIFAR."""
+    """Zeros added on each side after normalisation, before the crop to the original size; 4 for CIFAR."""
     flip: bool = False
     """Whether half of the images are mirrored."""
     resized_crop: bool = False
@@ -42,10 +42,15 @@ class Draws:
     seeds: Tensor
     """What decides the resized crop, int64."""
 
-    def part(self, start: int, stop: int) -> "Draws":
-        """Return the draws of the positions from `start` up to, not including, `stop`."""
-        cut = slice(start, stop)
-        return Draws(self.order[cut], self.top[cut], self.left[cut], self.mirrored[cut], self.seeds[cut])
+    def at(self, positions: slice | Tensor) -> "Draws":
+        """Return the draws of some positions of the epoch."""
+        return Draws(
+            self.order[positions],
+            self.top[positions],
+            self.left[positions],
+            self.mirrored[positions],
+            self.seeds[positions],
+        )
 
 
 def draw_epoch(num_images: int, augmentation: Augmentation, *, seed: int, epoch: int) -> Draws:
@@ -62,7 +67,7 @@ def draw_epoch(num_images: int, augmentation: Augmentation, *, seed: int, epoch:
 
 
 def shift_and_flip(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
-    """Crop and mirror normalised images of shape (batch, channels, height, width) as drawn, where they lie."""
+    """Crop and mirror normalised images, (batch, channels, height, width), as drawn and where they lie."""
     if augmentation.padding:
         images = _shift(images, augmentation.padding, draws.top, draws.left)
     if augmentation.flip:
@@ -82,9 +87,9 @@ def _shift(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
 def default_augmentation(dataset: Dataset) -> Augmentation:
     """Return what is usual for images of this size.
 
-    Up to 64 pixels a side: shifts by an eighth of the height (4 pixels at 32, as in every CIFAR paper) and flips.
-    Larger ones: random resized crops and flips. Classes that are called by single letters or digits are characters,
-    and a mirrored character is another one: these are not flipped.
+    Up to 64 pixels a side: shifts by an eighth of the height (4 pixels at 32, as in every CIFAR paper) and
+    flips. Larger ones: random resized crops and flips. Classes that are called by single letters or digits
+    are characters, and a mirrored character is another one: these are not flipped.
     """
     flip = not all(len(name) == 1 and name.isalnum() for name in dataset.classes)
     if max(dataset.height, dataset.width) > SMALL_SIDE:

@@ -1,8 +1,8 @@
 """Mini-batches: which images, in which order, on which device.
 
-The order of images and every augmentation draw are functions of (seed, epoch, position in the epoch) alone. A batch is
-a slice of the epoch, a rank's share is a slice of the batch. So training can start at any step, on any number of
-ranks with any number of workers, and sees the same bits.
+The order of images and every augmentation draw are functions of (seed, epoch, position in the epoch) alone. A
+batch is a slice of the epoch, a rank's share is a slice of the batch. So training can start at any step, on
+any number of ranks with any number of workers, and sees the same bits.
 """
 
 from collections.abc import Iterator
@@ -55,8 +55,9 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the shuffled, augmented batches of the steps from `start_step` up to, not including, `stop_step`.
 
-    Epochs follow each other; step s belongs to epoch s // `steps_per_epoch`. Within an epoch every image comes exactly
-    once, over all ranks. A share is empty where the last batch of an epoch has fewer images than there are ranks.
+    Epochs follow each other; step s belongs to epoch s // `steps_per_epoch`. Within an epoch every image
+    comes exactly once, over all ranks. A share is empty where the last batch of an epoch has fewer images
+    than there are ranks.
 
     Args:
         split: The images.
@@ -102,21 +103,30 @@ def evaluation_batches(
     Args:
         split: The images.
         normalization: Applied on the device.
-        batch_size: Images per batch; the last batch may be smaller.
+        batch_size: Images per batch over all ranks; the last batch may be smaller.
         device: Where batches lie.
         channels_last: Whether images are laid out with the channels last.
         limit: Stop after the first so many images.
         workers: Processes that decode images; without use, and ignored, for images in memory.
+        rank: Which contiguous share of each batch is wanted; it may be empty in the last batch.
+        world: Number of ranks.
 
     Raises:
         UserError: An image turned out to be broken when it was decoded.
     """
     constants = normalization.to(device)
-    slices = torch.arange(len(split))[:limit].split(batch_size)
-    requests = ((positions, None) for positions in slices)
-    for positions, pixels in zip(slices, _decoded(split, requests, workers, device), strict=True):
+    batches = torch.arange(len(split))[:limit].split(batch_size)
+    shares = [positions[_share(len(positions), rank, world)] for positions in batches]
+    requests = ((positions, None) for positions in shares)
+    decoded = _decoded(split, requests, workers, device)
+    for batch, positions, pixels in zip(batches, shares, decoded, strict=True):
         labels = split.labels[positions].to(device)
-        yield Batch(_laid_out(constants(pixels), channels_last), labels, len(positions))
+        yield Batch(_laid_out(constants(pixels), channels_last), labels, len(batch))
+
+
+def _share(total: int, rank: int, world: int) -> slice:
+    """Return the contiguous part of a batch that belongs to one rank; sizes differ by one at most."""
+    return slice(rank * total // world, (rank + 1) * total // world)
 
 
 def _shares(
@@ -131,28 +141,20 @@ def _shares(
             epoch = draw_epoch(count, augmentation, seed=seed, epoch=drawn)
         first = step % per_epoch * batch_size
         total = min(batch_size, count - first)
-        yield epoch.part(first + rank * total // world, first + (rank + 1) * total // world), total
+        yield epoch.at(slice(first, first + total)).at(_share(total, rank, world)), total
 
 
 Request = tuple[Tensor, Tensor | None]
-"""Positions in a split, and the seeds of their resized crops where these are wanted; both int64 of shape (k,)."""
+"""Positions in a split, and the seeds of their resized crops where wanted; both int64 of shape (k,)."""
 
 
-@dataclass(frozen=True)
-class _Requests(TorchDataset):
-    """Answers a request with pixels, in this process or in a worker."""
+def fetch(split: Split, request: Request) -> Tensor:
+    """Return the pixels of a request, uint8 of shape (k, channels, height, width), on the host.
 
-    split: Split
-
-    def __getitem__(self, request: Request) -> Tensor | UserError:
-        # An error is returned, since a worker that raises it would wrap it in its traceback.
-        try:
-            return _answer(self.split, request)
-        except UserError as error:
-            return error
-
-
-def _answer(split: Split, request: Request) -> Tensor:
+    Raises:
+        UserError: An image is broken, or resized crops are asked of images that are in memory at their final
+            size.
+    """
     positions, seeds = request
     if seeds is None:
         return split.pixels(positions)
@@ -163,6 +165,19 @@ def _answer(split: Split, request: Request) -> Tensor:
     return split.random_crops(positions, seeds)
 
 
+@dataclass(frozen=True)
+class _Answers(TorchDataset):
+    """Answers requests, here or in a worker; returns errors, since a worker would wrap them in a traceback."""
+
+    split: Split
+
+    def __getitem__(self, request: Request) -> Tensor | UserError:
+        try:
+            return fetch(self.split, request)
+        except UserError as error:
+            return error
+
+
 def _decoded(
     split: Split, requests: Iterator[Request], workers: int, device: torch.device | str
 ) -> Iterator[Tensor]:
@@ -170,10 +185,10 @@ def _decoded(
     pinned = torch.device(device).type == "cuda"
     if workers and isinstance(split, EncodedSplit):
         loader = DataLoader(
-            _Requests(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned
+            _Answers(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned
         )
     else:
-        answers = map(_Requests(split).__getitem__, requests)
+        answers = map(_Answers(split).__getitem__, requests)
         # A copy from pageable memory would wait for the work that is queued on the device.
         loader = (_pinned(answer) if pinned else answer for answer in answers)
     for pixels in loader:

@@ -29,11 +29,12 @@ MAX_PIXELS = 64_000_000
 """Images that declare more are refused before anything is decoded: 64 megapixels are 192 MB of RGB."""
 
 # Named, so that a file never starts one of Pillow's interpreters (EPS calls Ghostscript).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 GRAY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16L", "I;16B"})
 MODES = GRAY_MODES | {"P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "CMYK"}
 
-# What Pillow's decoders raise on damaged bytes: its documentation promises OSError only, its code does not keep to it.
+# What Pillow's decoders raise on damaged bytes: its documentation promises OSError only, its code does not
+# keep to it.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -93,15 +94,15 @@ def _squash(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 RESIZE: dict[str, Resize] = {"crop": _crop, "pad": _pad, "squash": _squash}
-"""Resizing policies; all antialiased bilinear. Crop: shorter side to size, centre. Pad: letterbox in black."""
+"""Resizing policies, antialiased bilinear. Crop: shorter side to size, centre. Pad: letterbox in black."""
 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Turn Pillow's warning about huge images into an error and drop its remarks on odd metadata.
 
-    The filters of `warnings` belong to the process, so this is entered once around a pass over many images, in the
-    main thread, never per image.
+    The filters of `warnings` belong to the process, so this is entered once around a pass over many images,
+    in the main thread, never per image.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -131,7 +132,7 @@ def open_image(stream: BinaryIO) -> Image.Image:
 
 
 def _refuse(image: Image.Image) -> None:
-    """Raise `BadImage` for an image that declares too many pixels or a mode without a documented conversion."""
+    """Raise `BadImage` for too many declared pixels, or a mode without a documented conversion."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadImage(
@@ -146,8 +147,8 @@ def _refuse(image: Image.Image) -> None:
 def read_header(stream: BinaryIO) -> Header:
     """Return what an image declares, and find truncation without decoding where the format allows.
 
-    JPEG and PNG end in a fixed marker; where it is missing, and for all other formats, the image is decoded, since
-    bytes after the end are legal and harmless.
+    JPEG and PNG end in a fixed marker; where it is missing, and for all other formats, the image is decoded,
+    since bytes after the end are legal and harmless.
 
     Raises:
         BadImage: The image cannot be used.

@@ -1,6 +1,7 @@
 """The embedded default: 1,797 handwritten digits of 8×8 pixels, real scans, no download.
 
-Source: scikit-learn's `load_digits`, the test part of the UCI set "Optical Recognition of Handwritten Digits".
+Source: scikit-learn's `load_digits`, the test part of the UCI set "Optical Recognition of Handwritten
+Digits".
 """
 
 import numpy as np

@@ -55,7 +55,7 @@ class BytesImages:
 
 @dataclass(frozen=True)
 class ArrowImages:
-    """Encoded images in Arrow columns, read in place: Parquet's pages in memory, or a memory-mapped hub set."""
+    """Encoded images in Arrow columns, read in place: Parquet in memory, or a memory-mapped hub set."""
 
     contents: "pyarrow.ChunkedArray"
     """Encoded bytes; null where the image is a file of its own."""

@@ -1,8 +1,8 @@
 """Image folders: `root/class/*`, or `root/{train,val,test}/class/*`.
 
-A folder that can be reached in two ways (a loop of symbolic links) is read once. Files that are hidden or whose
-extension says that they are no images are left out and counted; everything else is taken for an image and, if it is
-none, reported as broken.
+A folder that can be reached in two ways (a loop of symbolic links) is read once. Files that are hidden or
+whose extension says that they are no images are left out and counted; everything else is taken for an image
+and, if it is none, reported as broken.
 """
 
 import os
@@ -18,9 +18,12 @@ from howdeep.data.records import SPLIT_NAMES, Listing, Source
 from howdeep.data.tables import agree
 from howdeep.errors import UserError
 
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .mpo".split()
-) | {""}
+# fmt: off
+EXTENSIONS = frozenset((
+    "", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".mpo",
+))
+# fmt: on
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Its own environment variables hold, such as `HF_HUB_OFFLINE` and `HF_HOME`.
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from howdeep.data.records import SPLIT_NAMES, Listing, Source
 from howdeep.data.tables import encode_labels, encoded_images, find_columns
@@ -29,8 +29,7 @@ def read_hub(name: str) -> Source:
     place = f"hf:{name}"
     tables, ignored = _by_split(_download(name))
     columns = {
-        split: find_columns(place, table.data.schema, table.features.to_dict())
-        for split, table in tables.items()
+        split: find_columns(place, table.data.schema, _features(table)) for split, table in tables.items()
     }
     values = {split: table.data.column(columns[split].label).to_pylist() for split, table in tables.items()}
     classes, labels = encode_labels(place, values, {split: columns[split].classes for split in columns})
@@ -46,14 +45,20 @@ def read_hub(name: str) -> Source:
     return Source(name, classes, parts, (*chosen, *ignored))
 
 
+def _features(table: "datasets.Dataset") -> dict[str, Any]:
+    declared = table.features.to_dict()
+    return declared if isinstance(declared, dict) else {}
+
+
 def _download(name: str) -> "datasets.DatasetDict":
     import datasets  # costs a second, and only this source needs it
+    from datasets.exceptions import DatasetsError
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(name)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"hf:{name} cannot be loaded: {reason}") from error
 
@@ -63,7 +68,7 @@ def _by_split(
 ) -> tuple[dict[str, "datasets.Dataset"], tuple[str, ...]]:
     """Sort the hub's splits into ours, train first; note those with other names."""
     known = {**SPLIT_NAMES, "valid": "validation"}
-    named = {known[split]: table for split, table in loaded.items() if split in known}
+    named = {known[str(split)]: table for split, table in loaded.items() if str(split) in known}
     if not named and len(loaded) == 1:
         return {"train": next(iter(loaded.values()))}, ()
     if not named:

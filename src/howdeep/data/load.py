@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from howdeep.data.decode import RESIZE, BadImage, Header, View, decode, quiet_pillow, render
+from howdeep.data.decode import BadImage, Header, View, decode, quiet_pillow, render
 from howdeep.data.records import Dataset, Listing, Problem, Source
 from howdeep.data.sources import find_source
-from howdeep.data.splits import EncodedSplit, MemorySplit, stratified
-from howdeep.data.survey import Survey, choose_view, decoding_threads, refuse, spread, survey
-from howdeep.errors import UserError, unknown
+from howdeep.data.splits import EncodedSplit, MemorySplit, three_splits
+from howdeep.data.survey import Survey, check_options, choose_view, decoding_threads, refuse, spread, survey
+from howdeep.errors import UserError
 
 MEMORY_SIDE = 64
 MEMORY_BYTES = 2 * 2**30
@@ -30,16 +30,16 @@ def open_data(
 ) -> Dataset:
     """Open labelled images as train, validation and test splits.
 
-    Images of up to 64 pixels a side, 2 GiB in all, are decoded now and held in memory as uint8. Larger ones are decoded
-    whenever they are used; of these only headers and endings are read now, and damage in the middle of a file shows
-    when it is decoded.
+    Images of up to 64 pixels a side, 2 GiB in all, are decoded now and held in memory as uint8. Larger ones
+    are decoded whenever they are used; of these only headers and endings are read now, and damage in the
+    middle of a file shows when it is decoded.
 
-    Where there is a train split but no validation or no test split, 10 % of train are held out for each, stratified by
-    class. Where there is none, nothing is made up and only what is there can be used.
+    Where there is a train split but no validation or no test split, 10 % of train are held out for each,
+    stratified by class. Where there is none, nothing is made up and only what is there can be used.
 
     Args:
-        data: `digits`, a folder of class folders (with or without split folders above them), a Parquet file or a folder
-            of them, or `hf:owner/name`.
+        data: `digits`, a folder of class folders (with or without split folders above them), a Parquet file
+            or a folder of them, or `hf:owner/name`.
         size: Height and width of what the network sees; see `survey.choose_view` for the default.
         resize: What to do with images of another shape: `crop`, `pad` or `squash`.
         channels: 1 or 3; by default 1 if all images are grayscale, else 3.
@@ -49,10 +49,8 @@ def open_data(
     Raises:
         UserError: There is no such data, an option is out of range, or images cannot be used.
     """
-    _check_options(size, resize, channels)
+    check_options(size, resize, channels)
     source = find_source(data)
-    if len(source.classes) < 2:
-        raise UserError(f"{data} has only one class, {source.classes[0]!r}; a classifier needs at least two")
     surveys = {part: survey(listing, part) for part, listing in source.parts.items()}
     if not skip_broken:
         refuse(data, [problem for found in surveys.values() for problem in found.problems.values()])
@@ -64,15 +62,6 @@ def open_data(
     if not skip_broken:
         refuse(data, problems)
     return _dataset(source, view, cuts, problems, notes, seed)
-
-
-def _check_options(size: int | None, resize: str, channels: int | None) -> None:
-    if size is not None and size < 1:
-        raise UserError(f"size is {size}; it is a number of pixels, at least 1")
-    if resize not in RESIZE:
-        raise unknown("resize policy", resize, RESIZE)
-    if channels not in (None, 1, 3):
-        raise UserError(f"channels is {channels}; allowed are 1 (grayscale) and 3 (colour)")
 
 
 def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Cut], list[Problem]]:
@@ -130,7 +119,8 @@ def _dataset(
     notes: Sequence[str],
     seed: int,
 ) -> Dataset:
-    splits, held_out = _three_splits(dict(cuts), seed)
+    plan, held_out = three_splits({part: cut.labels for part, cut in cuts.items()}, seed)
+    splits = {name: cuts[part].take(positions) for name, (part, positions) in plan.items()}
     absent = [_absent(source.classes, name, split) for name, split in splits.items()]
     skipped = (f"skipped broken images: {len(problems)}",) if problems else ()
     dataset = Dataset(
@@ -146,18 +136,6 @@ def _dataset(
         tuple(problems),
     )
     return replace(dataset, **splits)
-
-
-def _three_splits(cuts: dict[str, Cut], seed: int) -> tuple[dict[str, Cut], list[str]]:
-    """Hold out the splits that are missing from train, and say so."""
-    missing = [name for name in ("validation", "test") if name not in cuts]
-    if "train" not in cuts or not missing:
-        return cuts, []
-    whole = cuts["train"]
-    rest, *held_out = stratified(whole.labels, len(missing), seed)
-    cuts = {**cuts, "train": whole.take(rest)}
-    cuts |= {name: whole.take(positions) for name, positions in zip(missing, held_out, strict=True)}
-    return cuts, [f"{name}: stratified 10 % of train, seed {seed}" for name in missing]
 
 
 def _absent(classes: Sequence[str], name: str, split: Cut) -> str:

@@ -26,7 +26,7 @@ class Normalization:
     """float32, broadcastable to (channels, height, width), in units of full scale."""
 
     def __call__(self, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Normalise uint8 pixels of shape (batch, channels, height, width) that lie where `mean` and `std` lie."""
+        """Normalise uint8 pixels of shape (batch, channels, height, width), on the device of `mean`."""
         return pixels.to(torch.float32).div_(255).sub_(self.mean).div_(self.std).to(dtype)
 
     def to(self, device: torch.device | str) -> "Normalization":
@@ -35,20 +35,20 @@ class Normalization:
 
 
 def per_channel(split: Split) -> Normalization:
-    """Return mean and standard deviation of each channel, over all images and positions (DenseNet, torchvision)."""
+    """Return mean and standard deviation of each channel, over images and positions (DenseNet)."""
     counts = _histogram(split)
     mean, std = _moments(counts)
     return Normalization(_full_scale(mean)[:, None, None], _full_scale(_positive(std))[:, None, None])
 
 
 def per_pixel_mean(split: Split) -> Normalization:
-    """Return the mean image and a standard deviation of one: only the mean is subtracted (He et al. 2015, 4.2)."""
+    """Return the mean image and a standard deviation of 1: only the mean is subtracted (He et al. 2015)."""
     mean = _full_scale(_mean_image(split))
     return Normalization(mean, torch.ones_like(mean[:, :1, :1]))
 
 
 def per_pixel_mean_scalar_std(split: Split) -> Normalization:
-    """Return the mean image and the one standard deviation of all values, as the stochastic-depth code does."""
+    """Return the mean image and one standard deviation of all values, as the stochastic-depth code does."""
     _, std = _moments(_histogram(split).sum(0, keepdim=True))
     return Normalization(_full_scale(_mean_image(split)), _full_scale(_positive(std))[:, None, None])
 
@@ -64,8 +64,8 @@ NORMALIZATIONS: dict[str, Callable[[Split], Normalization]] = {
 def _chunks(split: Split) -> Iterator[Tensor]:
     """Yield the pixels of the images that constants are computed from.
 
-    These are all of them, except where every image would have to be decoded for it: then 10,000, evenly spaced. A mean
-    over 10,000 images of more than 64×64 pixels is known to about 0.003 of full scale.
+    These are all of them, except where every image would have to be decoded for it: then 10,000, evenly
+    spaced. A mean over 10,000 images of more than 64×64 pixels is known to about 0.003 of full scale.
     """
     count = min(len(split), SAMPLED_IMAGES) if isinstance(split, EncodedSplit) else len(split)
     positions = torch.arange(count) * len(split) // count
@@ -96,7 +96,7 @@ def _moments(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_image(split: Split) -> Tensor:
-    """Return the mean over images, float64 of shape (channels, height, width), in steps of one pixel value."""
+    """Return the mean image, float64 of shape (channels, height, width), in steps of one pixel value."""
     total, count = torch.zeros((), dtype=torch.int64), 0
     for chunk in _chunks(split):
         total = total + chunk.sum(0, dtype=torch.int32)

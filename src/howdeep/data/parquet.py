@@ -1,10 +1,12 @@
 """Parquet files in the Hugging Face image layout: a column of encoded images, a column of labels.
 
-They are read with pyarrow and not with `datasets`, which would first copy everything into its cache: the encoded
-bytes stay in Arrow's buffers (47 MB for CIFAR-10) until they are decoded, and nothing is written anywhere.
+They are read with pyarrow and not with `datasets`, which would first copy everything into its cache: the
+encoded bytes stay in Arrow's buffers (47 MB for CIFAR-10) until they are decoded, and nothing is written
+anywhere.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +23,22 @@ PREFIX = re.compile(r"(train|test|validation|valid|val)(?![a-z])", re.IGNORECASE
 
 
 def find_parquet(folder: Path) -> list[Path]:
-    """Return the Parquet files of a folder, or of the folder `data` in it (the layout of hub repositories)."""
+    """Return the Parquet files of a folder, or of the folder `data` in it (as in hub repositories)."""
     return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
 
 
 def read_parquet(place: Path) -> Source:
-    """List the images of one Parquet file, or of a folder of them with `train*`, `test*` and `validation*` files.
+    """List the images of one Parquet file, or of a folder of `train*`, `test*` and `validation*` files.
 
-    A file whose name begins with no split is the train split where it is alone; beside named ones it is ignored.
+    A file whose name begins with no split is the train split where it is alone; beside named ones it is
+    ignored.
 
     Raises:
         UserError: A file is damaged, or its columns or labels are not those of an image data set.
     """
-    groups, ignored = _by_split(find_parquet(place) if place.is_dir() else [place])
+    files = find_parquet(place) if place.is_dir() else [place]
+    _refuse_huge(place, files)
+    groups, ignored = _by_split(files)
     columns = {split: _columns(paths[0]) for split, paths in groups.items()}
     tables = {split: _read(paths, columns[split]) for split, paths in groups.items()}
     values = {split: tables[split].column("label").to_pylist() for split in tables}
@@ -48,6 +53,17 @@ def read_parquet(place: Path) -> Source:
     }
     chosen = dict.fromkeys(note for found in columns.values() for note in found.notes)
     return Source(place.resolve().stem, classes, parts, (*chosen, *ignored))
+
+
+def _refuse_huge(place: Path, files: Sequence[Path]) -> None:
+    """Refuse what would not fit in memory: Parquet offers no cheap access to single rows of a file on disk."""
+    total = sum(path.stat().st_size for path in files)
+    known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
+    if known and total > 0.8 * (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise UserError(
+            f"{place} holds {total / 1e9:.0f} GB, more than fits into the memory of this machine"
+            f" ({memory / 1e9:.0f} GB); unpack it into an image folder, or open it as hf:owner/name"
+        )
 
 
 def _by_split(files: Sequence[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
@@ -69,10 +85,12 @@ def _columns(path: Path) -> Columns:
 
     try:
         schema = pq.read_schema(path)
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these two
         raise _unreadable(path, error) from error
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    return find_columns(str(path), schema, metadata.get("info", {}).get("features", {}))
+    for key in ("info", "features"):
+        features = features.get(key, {}) if isinstance(features, dict) else {}
+    return find_columns(str(path), schema, features if isinstance(features, dict) else {})
 
 
 def _read(paths: Sequence[Path], columns: Columns) -> "pyarrow.Table":

@@ -17,8 +17,16 @@ def find_source(data: str) -> Source:
     """List what lies at the place that a user named.
 
     Raises:
-        UserError: There is nothing of a known kind.
+        UserError: There is nothing of a known kind, or it has fewer than two classes.
     """
+    source = _read(data)
+    if len(source.classes) < 2:
+        names = ", ".join(map(repr, source.classes))
+        raise UserError(f"{data} has only one class, {names}; a classifier needs at least two")
+    return source
+
+
+def _read(data: str) -> Source:
     if data == "digits":
         return read_digits()
     if data.startswith("hf:"):

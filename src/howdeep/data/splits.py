@@ -1,10 +1,11 @@
 """Splits that hold pixels, splits that decode on demand, and the seeded stratified cut into three."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from howdeep.data.decode import BadImage, View, channels_first, decode, render
@@ -66,7 +67,7 @@ class EncodedSplit:
         return self._stack([self._decode(i, None) for i in indices.tolist()])
 
     def random_crops(self, indices: Tensor, seeds: Tensor) -> Tensor:
-        """Return a random area of each image, resized: torchvision's `RandomResizedCrop` (Szegedy et al. 2015).
+        """Return a random area of each image, resized: `RandomResizedCrop` (Szegedy et al. 2015).
 
         Args:
             indices: Positions in this split, int64 of shape (k,).
@@ -102,13 +103,13 @@ class EncodedSplit:
         return torch.from_numpy(stacked)
 
 
-def random_resized_crop(image, view: View, seed: int) -> np.ndarray:
+def random_resized_crop(image: Image.Image, view: View, seed: int) -> np.ndarray:
     """Return one random area of a Pillow image in the shape of `view`, decided by `seed` alone."""
     from torchvision.transforms import v2  # costs a second, and only large images need it
 
     crop = v2.RandomResizedCrop((view.height, view.width))
-    # The transform draws from the host's default generator. `torch.manual_seed` would reseed CUDA too, which nothing
-    # here could restore.
+    # The transform draws from the host's default generator. `torch.manual_seed` would reseed CUDA too, which
+    # nothing here could restore.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return channels_first(crop(image))
@@ -137,3 +138,29 @@ def stratified(labels: Tensor, parts: int, seed: int) -> list[Tensor]:
         for cut, piece in zip(cuts, pieces, strict=True):
             cut.append(piece)
     return [torch.cat(cut).sort().values for cut in cuts]
+
+
+def three_splits(
+    labels: Mapping[str, Tensor], seed: int
+) -> tuple[dict[str, tuple[str, Tensor]], tuple[str, ...]]:
+    """Plan which images make up train, validation and test.
+
+    What the data has is kept. What it lacks is held out from its train split, if there is one.
+
+    Args:
+        labels: Class indices of the splits that exist, by name.
+        seed: Which images are held out.
+
+    Returns:
+        By split, the existing split its images lie in and their positions there; and what to tell the user.
+    """
+    plan = {name: (name, torch.arange(len(found))) for name, found in labels.items()}
+    missing = [name for name in ("validation", "test") if name not in labels]
+    if "train" not in labels or not missing:
+        return plan, ()
+    for name, positions in zip(
+        ("train", *missing), stratified(labels["train"], len(missing), seed), strict=True
+    ):
+        plan[name] = ("train", positions)
+    plan = {name: plan[name] for name in ("train", "validation", "test")}
+    return plan, tuple(f"{name}: stratified 10 % of train, seed {seed}" for name in missing)

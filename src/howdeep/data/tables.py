@@ -73,18 +73,15 @@ def encoded_images(column: "pyarrow.ChunkedArray", *, trust_paths: bool) -> Arro
 
     Args:
         column: The image column.
-        trust_paths: Whether a path may be opened where bytes are missing. False for a file from elsewhere, whose
-            paths would name files of this machine.
+        trust_paths: Whether a path may be opened where bytes are missing. False for a file from elsewhere,
+            whose paths would name files of this machine.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if not pa.types.is_struct(column.type):
         return ArrowImages(column)
-    has_path = trust_paths and column.type.get_field_index("path") >= 0
-    return ArrowImages(
-        pc.struct_field(column, "bytes"), pc.struct_field(column, "path") if has_path else None
-    )
+    fields = {field.name: part for field, part in zip(column.type, column.flatten(), strict=True)}
+    return ArrowImages(fields["bytes"], fields.get("path") if trust_paths else None)
 
 
 def encode_labels(

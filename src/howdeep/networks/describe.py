@@ -1,6 +1,11 @@
 """What a network consists of, counted without weights: shapes, parameters and multiply-adds of every part."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from howdeep.chain import Add, AddReLU, Concatenate, Replace, Unit
 from howdeep.errors import UserError
 from howdeep.networks import LITERATURE, Spec, skeleton, spec_of
+from howdeep.networks.dense import DenseSpec
 from howdeep.networks.parts import Pad
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Shape = tuple[int, ...]
 """Shape of one sample: (channels, height, width), or (classes,) behind the head."""
@@ -17,7 +26,7 @@ Shape = tuple[int, ...]
 SMALL, LARGE = 32, 224
 """Pixels of a side for which the literature counts: CIFAR networks and ImageNet networks."""
 
-MERGES = {Add: "add", AddReLU: "add, ReLU", Concatenate: "concatenate", Replace: "replace"}
+MERGES = {Add: "add", AddReLU: "add+ReLU", Concatenate: "concatenate", Replace: "replace"}
 SHORTCUTS = {nn.Identity: "identity", Pad: "padding", nn.Sequential: "projection"}
 
 
@@ -38,7 +47,7 @@ class Part:
     macs: int
     """Multiply-adds per image, of convolutions and linear layers alone."""
     merge: str | None
-    """``add``, ``add, ReLU``, ``concatenate`` or ``replace``; None where there is no gate."""
+    """``add``, ``add+ReLU``, ``concatenate`` or ``replace``; None where there is no gate."""
     shortcut: str | None
     """``identity``, ``padding`` or ``projection``; None where there is none."""
     removable: bool
@@ -84,8 +93,9 @@ def describe(spec: Spec, *, size: int | None = None) -> Description:
         UserError: The images are too small for the network.
     """
     pixels = (LARGE if spec.large else SMALL) if size is None else size
-    if pixels < 1:
-        raise UserError(f"image size {pixels} is not allowed: it must be at least 1")
+    if pixels < smallest(spec):
+        needs = f"it needs at least {smallest(spec)}×{smallest(spec)}"
+        raise UserError(f"{pixels}×{pixels} images are too small for {spec.name}: {needs}")
     image = (spec.channels, pixels, pixels)
     parts = _parts(spec, image)
     return Description(
@@ -100,6 +110,17 @@ def describe(spec: Spec, *, size: int | None = None) -> Description:
     )
 
 
+def smallest(spec: Spec) -> int:
+    """Return the fewest pixels of a side that a network takes.
+
+    The mean pooling between the blocks of a dense network halves maps and rounds down; all else rounds up.
+    """
+    if not isinstance(spec, DenseSpec):
+        return 1
+    maps = 2 ** (len(spec.units) - 1)
+    return 4 * (maps - 1) + 1 if spec.large else maps
+
+
 def catalogue() -> list[Summary]:
     """Return every network of the literature in one line each, in the order of the catalogue."""
     return [describe(spec_of(name)) for name in LITERATURE]
@@ -110,10 +131,10 @@ def _parts(spec: Spec, image: Shape) -> tuple[Part, ...]:
     parts, shape, index, measured = [], image, 0, {}
     for module in (chain.stem, *chain.body, chain.head):
         index += isinstance(module, Unit)
-        # Equal modules print equally and cost the same, so that 600 units are measured as often as they differ.
+        # Equal modules print equally and cost the same, so that 600 equal units are measured once.
         key = (repr(module), shape)
         if key not in measured:
-            measured[key] = _measure(module, shape, spec)
+            measured[key] = _measure(module, shape)
         output, macs = measured[key]
         name = "stem" if module is chain.stem else "head" if module is chain.head else "link"
         parts.append(_part(name, module, index, shape, output, macs))
@@ -138,15 +159,59 @@ def _part(name: str, module: nn.Module, index: int, shape: Shape, output: Shape,
     )
 
 
-def _measure(module: nn.Module, shape: Shape, spec: Spec) -> tuple[Shape, int]:
+def _measure(module: nn.Module, shape: Shape) -> tuple[Shape, int]:
     """Return the shape of the output and the multiply-adds for one sample of a shape."""
-    sample = torch.empty(1, *shape, device="meta")
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            output: Tensor = module(sample)
-    except RuntimeError as error:
-        # Mean pooling of a transition refuses a map of one pixel.
-        if "too small" not in str(error):
-            raise
-        raise UserError(f"{spec.name} needs larger images: its maps are down to one pixel before the last stage") from None
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        output: Tensor = module(torch.empty(1, *shape, device="meta"))
     return tuple(output.shape[1:]), counter.get_total_flops() // 2
+
+
+def networks_table(networks: Iterable[Summary]) -> Table:
+    """Return one row per network, legible at 80 columns."""
+    table = _table("Network", "Family", "Depth", "Units", "Parameters", "MACs", text=2)
+    for network in networks:
+        depth, units = f"{network.depth:,}", f"{network.units:,}"
+        table.add_row(network.name, network.family, depth, units, *_cost(network.parameters, network.macs))
+    return table
+
+
+def units_table(network: Description) -> Table:
+    """Return one row per part, equal units in a row together, legible at 80 columns; the sums are below."""
+    table = _table("Part", "Output", "Shortcut", "Merge", "Parameters", "MACs", text=4)
+    for _, group in groupby(network.parts, key=lambda part: replace(part, name=part.name[:4], index=None)):
+        parts = list(group)
+        one = parts[0]
+        shape = "×".join(str(length) for length in one.output)
+        table.add_row(_name(parts), shape, one.shortcut, one.merge, *_cost(one.parameters, one.macs))
+    table.add_section()
+    table.add_row("in all", "", "", "", *_cost(network.parameters, network.macs))
+    table.caption = "units in one row are equal; parameters and MACs are those of each"
+    return table
+
+
+def _table(*columns: str, text: int) -> Table:
+    """Return an empty table: the first columns hold text, the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position < text else "right", no_wrap=True)
+    return table
+
+
+def _name(parts: Sequence[Part]) -> str:
+    first, last = parts[0], parts[-1]
+    return first.name if len(parts) == 1 else f"units {first.index}–{last.index}"
+
+
+def _cost(parameters: int, macs: int) -> tuple[str, str]:
+    return f"{parameters:,}", _short(macs)
+
+
+def _short(count: int) -> str:
+    """Return three digits of a count: 40.6 M."""
+    for size, sign in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:#.3g}".rstrip(".") + f" {sign}"
+    return str(count)

@@ -1,7 +1,7 @@
 """What a training run is asked to do: one flat, frozen record, which is also the command line's."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro.conf
 
@@ -9,48 +9,57 @@ from howdeep.errors import UserError
 from howdeep.training.recipes import Recipe, recipe_of
 
 
+def _meta(metavar: str, default: str = "") -> object:
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=default)
+
+
+RECIPES_OWN = "(default: the recipe's)"
+RecipeFloat = Annotated[float | None, _meta("FLOAT", RECIPES_OWN)]
+RecipeInt = Annotated[int | None, _meta("INT", RECIPES_OWN)]
+RecipeRule = Annotated[str | None, _meta("RULE", RECIPES_OWN)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Options of a run; those left None are the recipe's."""
 
-    network: tyro.conf.Positional[str]
+    network: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
     """Name in the catalogue, such as cifar_resnet56."""
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     recipe: str = "fast"
     """fast, he2015, identity2016, stochastic_depth2016 or densenet2016."""
-    epochs: float | None = None
+    epochs: RecipeFloat = None
     """Passes over the training images."""
-    batch_size: int | None = None
+    batch_size: RecipeInt = None
     """Images per mini-batch, over all devices."""
-    lr: float | None = None
+    lr: RecipeFloat = None
     """Highest learning rate; the recipe's schedule is scaled to it."""
-    weight_decay: float | None = None
+    weight_decay: RecipeFloat = None
     """L2 penalty."""
-    survival: str | None = None
+    survival: RecipeRule = None
     """constant, linear:0.5 (stochastic depth) or uniform:0.8."""
     survival_mode: Literal["batch", "sample"] = "batch"
     """One draw per unit and mini-batch, or one per unit and image."""
     closed: Literal["drift", "still"] = "drift"
     """Weights of a closed unit: moved by momentum and weight decay as in the paper's code, or left alone."""
-    block: Literal["basic", "bottleneck"] | None = None
+    block: Annotated[Literal["basic", "bottleneck"] | None, _meta("{basic,bottleneck}")] = None
     """Kind of unit, where the depth fits both."""
-    shortcut: Literal["A", "B", "C"] | None = None
+    shortcut: Annotated[Literal["A", "B", "C"] | None, _meta("{A,B,C}")] = None
     """Zero padding, projection where the shape changes, projection everywhere."""
     norm: bool = True
     """Norm layers; --no-norm shows what they are good for."""
     dropout: float = 0.0
     """Dropout probability inside each branch."""
-    zero_init: bool | None = None
+    zero_init: Annotated[bool | None, _meta("{True,False}", "(default: the recipe's)")] = None
     """Branches return zeros at the start."""
-    size: int | None = None
+    size: Annotated[int | None, _meta("INT")] = None
     """Side of the images in pixels."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
-    limit: int | None = None
+    limit: Annotated[int | None, _meta("INT")] = None
     """Only the first N training images."""
     seed: int = 0
     """Seed of weights, order, augmentation and gates."""
@@ -66,7 +75,7 @@ class TrainConfig:
     """Compile the branches (torch.compile): slow to start."""
     workers: int = 2
     """Processes that decode large images."""
-    checkpoint_every: int | None = None
+    checkpoint_every: Annotated[int | None, _meta("INT")] = None
     """Steps between checkpoints; without it one is written after every epoch."""
     tensorboard: bool = False
     """Write TensorBoard files too (needs the extra howdeep[tensorboard])."""

@@ -4,19 +4,6 @@ import signal
 from types import FrameType, TracebackType
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the run was saved and goes on with the same command
-    """A run that was asked to stop, and saved itself.
-
-    Args:
-        signum: The signal.
-        message: One line for the user.
-    """
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.status = 128 + signum
-
-
 class StopRequest:
     """Within this context the two signals are remembered; a second one of the same kind acts at once."""
 

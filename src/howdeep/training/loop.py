@@ -21,11 +21,12 @@ from howdeep import device as devices
 from howdeep.chain import Gates
 from howdeep.checkpoints import list_checkpoints
 from howdeep.data import Batch, Split, evaluation_batches, training_batches
+from howdeep.errors import Stopped
 from howdeep.evaluation import Sums, add_up, evaluate
 from howdeep.seeds import derive
 from howdeep.training.config import TrainConfig
 from howdeep.training.distributed import Ranks, joined
-from howdeep.training.interrupt import Interrupted, StopRequest
+from howdeep.training.interrupt import StopRequest
 from howdeep.training.journal import Journal, epoch_line, print_line
 from howdeep.training.position import Tally, learning_rate, watch_warmup
 from howdeep.training.session import Say, Session, prepare, save
@@ -60,7 +61,7 @@ def train(config: TrainConfig, out: Path, *, console: Console | None = None) -> 
         UserError: Bad options, data or folder.
         NotFiniteError: The loss stopped being a number; the message names step, learning rate and last checkpoint.
         SaveError: Something could not be written.
-        Interrupted: SIGINT or SIGTERM arrived; everything was saved.
+        Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
     console = console or Console(stderr=True)
     where = devices.pick(config.device)
@@ -70,7 +71,9 @@ def train(config: TrainConfig, out: Path, *, console: Console | None = None) -> 
         if (done := session.run.result()) is not None:
             say(f"{out} is finished; nothing to do")
             return TrainResult(out, done["test"], done["seconds"])
-        with Journal(session.run, console, total=session.total, tensorboard=config.tensorboard, on=ranks.first) as journal:
+        with Journal(
+            session.run, console, total=session.total, tensorboard=config.tensorboard, on=ranks.first
+        ) as journal:
             journal.rewind(session.position.step)
             _run(session, journal)
         return _finish(session, say)
@@ -91,7 +94,9 @@ def _run(session: Session, journal: Journal) -> None:
                 save(session)
                 saved_at = position.seconds
             if signum:
-                raise Interrupted(signum, f"stopped after step {position.step} and saved; the same command goes on")
+                raise Stopped(
+                    128 + signum, f"stopped after step {position.step} and saved; the same command goes on"
+                )
 
 
 def _due(session: Session, epoch_ended: bool, unsaved_seconds: float) -> bool:
@@ -158,7 +163,11 @@ def _gates(session: Session, batch: Batch) -> Gates | None:
 def _open(session: Session, gates: Gates | None) -> float:
     if gates is None:
         return len(session.chain)
-    return sum(float(gate.float().mean()) if isinstance(gate, torch.Tensor) else gate for gate in gates if gate is not None)
+    return sum(
+        float(gate.float().mean()) if isinstance(gate, torch.Tensor) else gate
+        for gate in gates
+        if gate is not None
+    )
 
 
 def _batches(session: Session) -> Iterator[Batch]:
@@ -214,7 +223,11 @@ def _validate(session: Session) -> Sums | None:
     split, ranks = session.dataset.validation, session.ranks
     if split is None:
         return None
-    sums = add_up(session.chain, _evaluation_batches(session, split), autocast=session.arithmetic.autocast(session.device))
+    sums = add_up(
+        session.chain,
+        _evaluation_batches(session, split),
+        autocast=session.arithmetic.autocast(session.device),
+    )
     images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
     return Sums(int(images), int(wrong), loss)
 

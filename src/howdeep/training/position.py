@@ -27,7 +27,15 @@ class Tally:
     """Learning rate of the last mini-batch."""
 
     def add(
-        self, *, images: int, loss: float, wrong: int, open_units: float, seconds: float, waiting: float, lr: float
+        self,
+        *,
+        images: int,
+        loss: float,
+        wrong: int,
+        open_units: float,
+        seconds: float,
+        waiting: float,
+        lr: float,
     ) -> None:
         """Count one mini-batch."""
         self.lr = lr

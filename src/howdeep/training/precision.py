@@ -84,16 +84,27 @@ def measure(
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
         scores = _scores(chain, images, arithmetic, device)
         difference = float((scores - expected).norm() / expected.norm().clamp_min(1e-12))
-        seconds, peak = _time(chain, Batch(images, labels, len(labels)), recipe, arithmetic, memory, device, best)
+        seconds, peak = _time(
+            chain, Batch(images, labels, len(labels)), recipe, arithmetic, memory, device, best
+        )
         trials.append(
-            Trial(arithmetic.precision, arithmetic.memory_format, statistics.median(seconds), len(seconds), peak, difference)
+            Trial(
+                arithmetic.precision,
+                arithmetic.memory_format,
+                statistics.median(seconds),
+                len(seconds),
+                peak,
+                difference,
+            )
         )
     return trials
 
 
 def best_of(trials: list[Trial]) -> Trial:
     """Return the fastest correct trial; fp32 is correct by definition, and a forced precision is taken as it is."""
-    return min([trial for trial in trials if trial.correct] or trials, key=lambda trial: trial.seconds_per_step)
+    return min(
+        [trial for trial in trials if trial.correct] or trials, key=lambda trial: trial.seconds_per_step
+    )
 
 
 def _example(shape: tuple[int, int, int, int], chain: Chain) -> tuple[Tensor, Tensor]:
@@ -116,7 +127,13 @@ def _laid_out(images: Tensor, arithmetic: Arithmetic, device: torch.device) -> T
 
 
 def _time(
-    chain: Chain, batch: Batch, recipe: Recipe, arithmetic: Arithmetic, memory: str, device: torch.device, best: float
+    chain: Chain,
+    batch: Batch,
+    recipe: Recipe,
+    arithmetic: Arithmetic,
+    memory: str,
+    device: torch.device,
+    best: float,
 ) -> tuple[list[float], int | None]:
     trial = place(copy.deepcopy(chain).train(), arithmetic, device)
     engine, optimizer = engine_of(trial, memory), make_optimizer(trial, recipe, drift=False)

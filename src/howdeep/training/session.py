@@ -80,8 +80,9 @@ def prepare(config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, 
     Raises:
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
-    resumed = runs.is_run(out)
-    run = runs.open_run(out) if resumed else None
+    run = runs.open_run(out) if runs.is_run(out) else None
+    if run and "config" not in run.record:
+        raise UserError(f"{out} holds imported weights, not a run to go on with; name another --out")
     if run and (changed := difference(run.record["config"], config)):
         raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
     dataset = open_data(
@@ -98,7 +99,7 @@ def prepare(config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, 
         normalization = NORMALIZATIONS[recipe.normalization](dataset.split("train"))
         choices = _choose(config, recipe, chain, dataset, ranks, device, say)
         record = runs.record_of(
-            spec=spec, survival=rule, dataset=dataset, normalization=normalization, where=device,
+            spec=spec, survival=rule, data=_data_record(dataset, config), normalization=normalization, where=device,
             more={"config": config.to_json(), "recipe": asdict(recipe), "choices": choices},
         )  # fmt: skip
         run = runs.create(out, record) if ranks.first else Run(out, record)
@@ -109,7 +110,8 @@ def _assemble(
     config: TrainConfig, recipe: Recipe, run: Run, ranks: Ranks, device: torch.device, dataset: Dataset,
     rule: Survival, chain: Chain, say: Say,
 ) -> Session:  # fmt: skip
-    chosen = run.record["choices"]["chosen"]
+    chosen, normalization = run.record["choices"]["chosen"], run.normalization
+    assert normalization is not None, "a run that was trained here has one"
     arithmetic = Arithmetic(chosen["precision"], chosen["memory_format"])
     drift = config.closed == "drift"
     optimizer = make_optimizer(place(chain, arithmetic, device), recipe, drift=drift)
@@ -125,7 +127,7 @@ def _assemble(
         ranks=ranks,
         device=device,
         dataset=dataset,
-        normalization=run.normalization,
+        normalization=normalization,
         augmentation=default_augmentation(dataset),
         rule=rule,
         arithmetic=arithmetic,
@@ -148,10 +150,21 @@ def _distributed(engine: nn.Module, rule: Survival, ranks: Ranks, device: torch.
     return DistributedDataParallel(engine, device_ids=devices, find_unused_parameters=rule.random)
 
 
+def _data_record(dataset: Dataset, config: TrainConfig) -> dict:
+    names = ("name", "classes", "channels", "height", "width", "notes")
+    return {
+        "source": config.data,
+        "resize": config.resize,
+        **{name: getattr(dataset, name) for name in names},
+    }
+
+
 def _limited(dataset: Dataset, limit: int | None) -> Dataset:
     """Return the data with the first images of the train split only."""
     train = dataset.split("train")
-    return dataset if limit is None else replace(dataset, train=train.take(torch.arange(min(limit, len(train)))))
+    return (
+        dataset if limit is None else replace(dataset, train=train.take(torch.arange(min(limit, len(train)))))
+    )
 
 
 def _spec(config: TrainConfig, dataset: Dataset) -> Spec:
@@ -190,7 +203,13 @@ def _refuse_too_small(chain: Chain, dataset: Dataset, spec: Spec) -> None:
 
 
 def _choose(
-    config: TrainConfig, recipe: Recipe, chain: Chain, dataset: Dataset, ranks: Ranks, device: torch.device, say: Say
+    config: TrainConfig,
+    recipe: Recipe,
+    chain: Chain,
+    dataset: Dataset,
+    ranks: Ranks,
+    device: torch.device,
+    say: Say,
 ) -> dict:
     """Return the arithmetic to train with and the trials behind it; process 0 decides for all."""
     share = max(2, min(recipe.batch_size, len(dataset.split("train"))) // ranks.world)
@@ -206,7 +225,9 @@ def _choose(
         )
     chosen = {"precision": best.precision, "memory_format": best.memory_format}
     expected = {"seconds": best.seconds_per_step * total_steps(recipe, len(dataset.split("train")))}
-    say(f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}")
+    say(
+        f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}"
+    )
     record = {"chosen": chosen, "expected": expected, "trials": [asdict(trial) for trial in trials]}
     return ranks.from_first(record)  # type: ignore[return-value]
 

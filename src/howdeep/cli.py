@@ -1,0 +1,84 @@
+"""The command line: parse → call → print. Exit status 0 done, 1 not done, 2 not understood."""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+
+import tyro
+
+from howdeep.commands import COMMANDS, Command
+from howdeep.errors import Stopped, UserError, unknown
+
+DESCRIPTION = "How deep should my neural network be? Train very deep networks, dissect them, right-size them."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status: errors that are meant for the user become one line."""
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        return _say(str(error), 2)
+    except (OSError, ArithmeticError) as error:
+        if isinstance(error, BrokenPipeError):
+            return _leave_quietly()
+        return _say(str(error), 1)
+    except Stopped as stop:
+        return _say(str(stop), stop.status)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        from howdeep import __version__
+
+        print(f"howdeep {__version__}")
+        return 0
+    first = arguments[0] if arguments else "--help"
+    if not first.startswith("-") and first not in COMMANDS:
+        raise unknown("command", first, COMMANDS)
+    command = _parse(arguments or ["--help"])
+    return command.run() if command else 0
+
+
+def _parse(arguments: list[str]) -> Command | None:
+    """Return the command, or None after its help was printed. What the parser would box becomes one line."""
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="howdeep", description=DESCRIPTION, args=arguments
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            return None
+        raise UserError(one_line(complaint.getvalue())) from None
+
+
+def one_line(box: str) -> str:
+    """Return what the parser says in its box as one line, without its frame and its hints to the help."""
+    lines = [re.sub(r"[╭╮╰╯│─]+", " ", line).strip() for line in box.splitlines()[1:]]
+    text = re.split(
+        r"For full helptext|Argument helptext|Got errors", " ".join(line for line in lines if line)
+    )[0]
+    text = re.sub(r"Error parsing \S*__\S*: |\(default: \S+\)|in howdeep \S+ --help", "", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _say(line: str, status: int) -> int:
+    print(f"howdeep: {line}", file=sys.stderr)
+    return status
+
+
+def _leave_quietly() -> int:
+    """End after the reader of a pipe went away, without a second complaint when Python closes its output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

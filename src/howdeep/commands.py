@@ -1,0 +1,267 @@
+"""The commands: a frozen record of options each, and what it does. Torch is imported when a command runs."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro.conf
+
+from howdeep.output import Output, refuse_existing, remark
+from howdeep.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from howdeep.targets import Target
+
+Flat = tyro.conf.OmitArgPrefixes
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Numbers = Annotated[
+    tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")
+]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Print the catalogue, or one network's units with shapes, parameters and multiply-adds."""
+
+    name: Annotated[
+        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NETWORK", help_behavior_hint="")
+    ] = None
+    """Such as cifar_resnet56; any valid depth."""
+    size: Whole = None
+    """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
+    classes: Whole = None
+    """Number of classes."""
+    channels: int = 3
+    """Channels of the images."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Print the table."""
+        from howdeep.networks import spec_of
+        from howdeep.networks.describe import catalogue, describe, networks_table, units_table
+
+        self.output.check()
+        if self.name is None:
+            summaries = catalogue()
+            self.output.console.print(networks_table(summaries))
+            self.output.write([asdict(summary) for summary in summaries])
+            return 0
+        spec = spec_of(self.name, classes=self.classes, channels=self.channels)
+        description = describe(spec, size=self.size)
+        self.output.console.print(units_table(description))
+        self.output.write(asdict(description))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a network into a run folder; the same command again goes on where it stopped."""
+
+    config: Flat[TrainConfig]
+    out: Path
+    """The run folder."""
+
+    def run(self) -> int:
+        """Train."""
+        from howdeep.training.loop import train
+
+        train(self.config, self.out)
+        print(self.out)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Read foreign weights into a run folder, and list what was kept, renamed and left."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """A .pth, .th, .pt, .bin or .safetensors file."""
+    network: str
+    """The network that they belong to, such as cifar_resnet56."""
+    out: Path
+    """The run folder."""
+    mean: Numbers = None
+    """Mean per channel that was subtracted in training, of pixels in [0, 1]."""
+    std: Numbers = None
+    """Standard deviation per channel that pixels were divided by."""
+    size: Whole = None
+    """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Read, write and list."""
+        from howdeep.targets import import_weights
+
+        self.output.check()
+        found = import_weights(
+            self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size
+        )
+        console = self.output.console
+        for theirs, ours in found.renamed:
+            console.print(f"  {theirs} → {ours}", soft_wrap=True)
+        for name, reason in found.left:
+            console.print(f"  left: {name} ({reason})", soft_wrap=True)
+        console.print(
+            f"{self.out}: {len(found.kept)} kept, {len(found.renamed)} renamed, {len(found.left)} left,"
+            f" {len(found.missing)} missing"
+        )
+        lists = {name: getattr(found, name) for name in ("kept", "renamed", "left", "missing")}
+        self.output.write({"out": str(self.out), **lists})
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """Which trained network, and how its images are prepared."""
+
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
+    """A run folder, or a name of the catalogue with --weights."""
+    weights: File = None
+    """A file of weights for a name of the catalogue."""
+    mean: Numbers = None
+    """Mean per channel, of pixels in [0, 1]; without it the run's own."""
+    std: Numbers = None
+    """Standard deviation per channel; without it the run's own."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the maps."""
+
+    def open(self) -> "Target":
+        """Return the trained network."""
+        from howdeep.targets import open_target
+
+        return open_target(self.target, weights=self.weights, mean=self.mean, std=self.std, warn=remark)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure error, error per class and calibration."""
+
+    options: Flat[TargetOptions]
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    split: str = "test"
+    """train, val or test."""
+    limit: Whole = None
+    """Only the first N images, in file order."""
+    batch_size: int = 500
+    """Images at a time."""
+    workers: int = 2
+    """Processes that decode large images."""
+    skip_broken: bool = False
+    """Leave broken images out instead of stopping."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep.inference import evaluate_target
+        from howdeep.reporting import evaluation_table
+
+        self.output.check()
+        found, record = evaluate_target(
+            self.options.open(),
+            self.data,
+            split=self.split,
+            limit=self.limit,
+            device=self.options.device,
+            precision=self.options.precision,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            skip_broken=self.skip_broken,
+        )
+        self.output.console.print(evaluation_table(found, self.options.target, self.data, self.split))
+        self.output.write(record)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Print the likeliest classes of images."""
+
+    options: Flat[TargetOptions]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE [IMAGE ...]")]
+    """Image files."""
+    top: int = 3
+    """How many classes per image."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Predict and print."""
+        from howdeep.inference import predict
+        from howdeep.reporting import predictions_table
+
+        self.output.check()
+        found = predict(self.options.open(), self.images, top=self.top, device=self.options.device)
+        self.output.console.print(predictions_table(found))
+        self.output.write([asdict(prediction) for prediction in found])
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Say what is in the data: counts, sizes, broken files, duplicates, a contact sheet."""
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    size: Whole = None
+    """Side of the images in pixels that a network would see."""
+    resize: Literal["crop", "pad", "squash"] = "crop"
+    """What happens to images that are not square."""
+    seed: int = 0
+    """Seed of the splits and of the samples on the sheet."""
+    sheet: File = None
+    """Write a PNG of what a network would see."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Look at every image; the status is 1 where some are broken."""
+        from howdeep.data import open_data
+        from howdeep.data.check import check
+        from howdeep.data.check import lines as report_lines
+        from howdeep.data.sheet import contact_sheet
+
+        self.output.check()
+        if self.sheet is not None:
+            refuse_existing(self.sheet, overwrite=self.output.overwrite)
+        report = check(self.data, size=self.size, resize=self.resize, seed=self.seed)
+        for line in report_lines(report):
+            self.output.console.print(line, soft_wrap=True, markup=False)
+        self.output.write(asdict(report))
+        if self.sheet is not None:
+            dataset = open_data(
+                self.data, size=self.size, resize=self.resize, seed=self.seed, skip_broken=True
+            )
+            contact_sheet(dataset, self.sheet, seed=self.seed, overwrite=self.output.overwrite)
+            remark(f"{self.sheet}: what a network sees")
+        return 1 if report.problems else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Tell the whole story on real handwritten digits: what depth does to plain and to residual networks."""
+
+    out: Path = Path("howdeep-demo")
+    """Folder for the runs and the chart; the same command again goes on where it stopped."""
+    seed: int = 0
+    """Seed of everything."""
+
+    def run(self) -> int:
+        """Train, print a table, draw a chart."""
+        from howdeep.demo import demo
+
+        demo(self.out, seed=self.seed)
+        return 0
+
+
+COMMANDS = {
+    "demo": Demo,
+    "networks": Networks,
+    "train": Train,
+    "import": Import,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "check": Check,
+}
+Command = Demo | Networks | Train | Import | Evaluate | Predict | Check

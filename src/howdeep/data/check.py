@@ -1,0 +1,208 @@
+"""What is in the data: counts, sizes, broken files, duplicates; every image is decoded for it."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from howdeep.data.decode import BadImage, decode, quiet_pillow
+from howdeep.data.records import Images, Listing, Problem
+from howdeep.data.sheet import contact_sheet as contact_sheet
+from howdeep.data.sources import find_source
+from howdeep.data.splits import three_splits
+from howdeep.data.survey import Survey, check_options, choose_view, decoding_threads, spread, survey
+
+SHOWN = 6
+SHOWN_CLASSES = 24
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images with exactly the same pixels."""
+
+    names: tuple[str, ...]
+    """Where they are."""
+    splits: tuple[str, ...]
+    """The split of each."""
+    classes: tuple[str, ...]
+    """The class of each."""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What `check` found; `dataclasses.asdict` makes it JSON."""
+
+    name: str
+    """What the data is called."""
+    shape: tuple[int, int, int] | None
+    """Channels, height and width of what the network sees; `None` where no image can be used."""
+    notes: tuple[str, ...]
+    """What was ignored, resized or held out."""
+    counts: dict[str, dict[str, int]]
+    """Usable images by split and class."""
+    sizes: dict[str, int]
+    """Images by `width×height`, the most frequent first."""
+    modes: dict[str, int]
+    """Images by Pillow's pixel format, the most frequent first."""
+    problems: tuple[Problem, ...]
+    """Images that cannot be used: broken, truncated, oversized, empty, …"""
+    duplicates: tuple[Group, ...]
+    """All groups of equal images."""
+    shared: tuple[Group, ...]
+    """The groups that lie in more than one split: training has seen what it is tested on."""
+    conflicts: tuple[Group, ...]
+    """The groups that have more than one class: at least one label is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    label: int
+    digest: bytes
+
+
+def check(
+    data: str, *, size: int | None = None, resize: str = "crop", channels: int | None = None, seed: int = 0
+) -> DataReport:
+    """Decode every image and report on all of them; broken ones are named, not raised.
+
+    Args:
+        data: As for `open_data`.
+        size: As for `open_data`.
+        resize: As for `open_data`.
+        channels: As for `open_data`.
+        seed: As for `open_data`.
+
+    Raises:
+        UserError: There is no such data, or an option is out of range.
+    """
+    check_options(size, resize, channels)
+    source = find_source(data)
+    surveys = {part: survey(listing, part) for part, listing in source.parts.items()}
+    headers = [header for found in surveys.values() for header in found.headers.values()]
+    view, notes = None, ()
+    if headers:
+        view, notes = choose_view(headers, size=size, resize=resize, channels=channels)
+    examined = {part: _examine(listing, surveys[part], part) for part, listing in source.parts.items()}
+    splits, held_out = _assign({part: entries for part, (entries, _) in examined.items()}, seed)
+    groups = _groups(splits, source.classes)
+    return DataReport(
+        name=source.name,
+        shape=(view.channels, view.height, view.width) if view else None,
+        notes=(*source.notes, *notes, *held_out),
+        counts={split: _count(entries, source.classes) for split, entries in splits.items()},
+        sizes=_histogram(f"{header.width}×{header.height}" for header in headers),
+        modes=_histogram(header.mode for header in headers),
+        problems=tuple(problem for _, problems in examined.values() for problem in problems),
+        duplicates=groups,
+        shared=tuple(group for group in groups if len(set(group.splits)) > 1),
+        conflicts=tuple(group for group in groups if len(set(group.classes)) > 1),
+    )
+
+
+def _examine(listing: Listing, found: Survey, part: str) -> tuple[list[_Entry], list[Problem]]:
+    """Decode every surveyed image of a listing; return the sound ones, and all problems in file order."""
+    entries: list[_Entry] = []
+    problems = dict(found.problems)
+    threads = decoding_threads(list(found.headers.values())) if found.headers else 1
+    with quiet_pillow():
+        digests = spread(lambda row: _digest(listing.images, row), found.good, threads=threads)
+        for row, digest in zip(found.good, digests, strict=True):
+            if isinstance(digest, BadImage):
+                problems[row] = Problem(listing.names[row], part, digest.kind, digest.reason)
+            else:
+                entries.append(_Entry(listing.names[row], int(listing.labels[row]), digest))
+    return entries, [problems[row] for row in sorted(problems)]
+
+
+def _digest(images: Images, row: int) -> bytes | BadImage:
+    """Hash the size and the colours of an image, so that the same picture in another file format is found."""
+    try:
+        with images.stream(row) as stream:
+            image = decode(stream, 3)
+    except BadImage as error:
+        return error
+    return hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest()
+
+
+def _assign(
+    parts: Mapping[str, Sequence[_Entry]], seed: int
+) -> tuple[dict[str, list[_Entry]], tuple[str, ...]]:
+    """Sort the sound images into the splits that `open_data` would make of them."""
+    labels = {part: torch.tensor([entry.label for entry in entries]) for part, entries in parts.items()}
+    plan, notes = three_splits(labels, seed)
+    return {
+        name: [parts[part][i] for i in positions.tolist()] for name, (part, positions) in plan.items()
+    }, notes
+
+
+def _groups(splits: Mapping[str, Sequence[_Entry]], classes: Sequence[str]) -> tuple[Group, ...]:
+    by_digest: defaultdict[bytes, list[tuple[str, str, str]]] = defaultdict(list)
+    for split, entries in splits.items():
+        for entry in entries:
+            by_digest[entry.digest].append((entry.name, split, classes[entry.label]))
+    return tuple(Group(*zip(*members, strict=True)) for members in by_digest.values() if len(members) > 1)
+
+
+def _count(entries: Iterable[_Entry], classes: Sequence[str]) -> dict[str, int]:
+    found = Counter(entry.label for entry in entries)
+    return {name: found[label] for label, name in enumerate(classes)}
+
+
+def _histogram(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
+
+
+def lines(report: DataReport) -> list[str]:
+    """Return the report as text of at most 80 columns; long lists are cut and say by how much."""
+    shape = "×".join(map(str, report.shape)) if report.shape else "nothing"
+    total = sum(sum(counts.values()) for counts in report.counts.values())
+    return [
+        _cut(f"{report.name}: {total:,} usable images; the network sees {shape}", 80),
+        *(_cut(f"  {note}", 80) for note in report.notes),
+        "",
+        *_table(report.counts),
+        "",
+        _cut(f"sizes   {_shares(report.sizes)}", 80),
+        _cut(f"modes   {_shares(report.modes)}", 80),
+        "",
+        *_listed("broken", [f"{each.name} ({each.kind}: {each.reason})" for each in report.problems]),
+        *_listed("duplicates", [_members(group, group.splits) for group in report.duplicates]),
+        *_listed("shared between splits", [_members(group, group.splits) for group in report.shared]),
+        *_listed("same image, other class", [_members(group, group.classes) for group in report.conflicts]),
+    ]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return one row per class with a column per split, and the totals."""
+    classes = list(next(iter(counts.values())))
+    width = min(40, max(len(name) for name in ("class", "all", *classes)))
+    rows = [["class", *counts]]
+    rows += [[name, *(f"{found[name]:,}" for found in counts.values())] for name in classes[:SHOWN_CLASSES]]
+    rows += [["all", *(f"{sum(found.values()):,}" for found in counts.values())]]
+    text = [
+        f"{_cut(name, width):<{width}}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows
+    ]
+    more = len(classes) - SHOWN_CLASSES
+    return [*text[:-1], *([f"… and {more:,} more classes"] if more > 0 else []), text[-1]]
+
+
+def _shares(histogram: Mapping[str, int]) -> str:
+    shown = [f"{value} ({count:,})" for value, count in list(histogram.items())[:SHOWN]]
+    return ", ".join(shown) + (f", and {len(histogram) - SHOWN:,} more" if len(histogram) > SHOWN else "")
+
+
+def _listed(title: str, items: Sequence[str]) -> list[str]:
+    """Return a heading with the count, and the first few items below it."""
+    more = [f"  … and {len(items) - SHOWN:,} more"] if len(items) > SHOWN else []
+    return [f"{title}: {len(items) or 'none'}", *(_cut(f"  {item}", 80) for item in items[:SHOWN]), *more]
+
+
+def _members(group: Group, remarks: Sequence[str]) -> str:
+    return " = ".join(f"{name} [{remark}]" for name, remark in zip(group.names, remarks, strict=True))

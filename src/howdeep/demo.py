@@ -1,0 +1,125 @@
+"""The story in a few minutes, on 1,797 real handwritten digits: more layers hurt plain networks and help residual ones."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from howdeep import figures
+from howdeep.training.config import TrainConfig
+from howdeep.training.loop import TrainResult, train
+
+DEPTHS = (20, 56, 110)
+EPOCHS = 10
+VERY_DEEP, VERY_DEEP_EPOCHS = 1202, 12
+STOCHASTIC = "linear:0.5"
+LABELS = {"plain": "plain", "resnet": "residual", "stochastic": "residual + stochastic depth"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained network of the story."""
+
+    depth: int
+    family: str
+    error_percent: float
+    standard_error: float
+    n: int
+    train_error_percent: float
+    seconds: float
+
+
+def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Row]:
+    """Train plain and residual networks of three depths and one of 1,202 layers; print a table, draw a chart.
+
+    Args:
+        out: Folder for the runs and ``degradation.png``/``.svg``; what is finished there is not done again.
+        seed: Seed of everything.
+        console: Where to; None is standard output.
+    """
+    console = console or Console(highlight=False)
+    console.print("Does a deeper network do better? Real handwritten digits, 8×8 pixels, ten classes.\n")
+    rows = [_train(out, family, depth, seed, console) for family in ("plain", "resnet") for depth in DEPTHS]
+    console.print(
+        f"\nAnd {VERY_DEEP:,} layers, with stochastic depth: about a quarter of the units rest in every step."
+    )
+    rows.append(_very_deep(out, seed, console))
+    console.print()
+    console.print(_table(rows))
+    finding = _finding(rows)
+    console.print(f"\n{finding}")
+    places = [out / f"degradation.{ending}" for ending in ("png", "svg")]
+    chart = figures.degradation([_point(row) for row in rows], finding)
+    for place in places:
+        figures.save(chart, place)
+    console.print(f"chart: {places[0]}   runs: {out}/*   next: howdeep train --help")
+    return rows
+
+
+def _train(out: Path, family: str, depth: int, seed: int, console: Console) -> Row:
+    name = f"cifar_{family}{depth}"
+    config = TrainConfig(network=name, data="digits", epochs=EPOCHS, seed=seed)
+    with console.status(f"training {name} for {EPOCHS} epochs"):
+        row = _row(family, depth, train(config, out / name, console=Console(quiet=True)))
+    console.print(
+        f"  {LABELS[family]:8} {depth:3} layers   training error {row.train_error_percent:5.1f} %"
+        f"   test error {row.error_percent:5.1f} %   {row.seconds:4.0f} s"
+    )
+    return row
+
+
+def _very_deep(out: Path, seed: int, console: Console) -> Row:
+    name = f"cifar_resnet{VERY_DEEP}"
+    config = TrainConfig(network=name, data="digits", epochs=VERY_DEEP_EPOCHS, survival=STOCHASTIC, seed=seed)
+    return _row("stochastic", VERY_DEEP, train(config, out / name, console=console))
+
+
+def _row(family: str, depth: int, result: TrainResult) -> Row:
+    from howdeep.runs import open_run
+
+    assert result.test is not None, "the digits have a test split"
+    last = [record for record in open_run(result.out).metrics() if record["event"] == "epoch"][-1]
+    return Row(
+        depth=depth,
+        family=family,
+        error_percent=result.test["error_percent"],
+        standard_error=result.test["standard_error"],
+        n=result.test["n"],
+        train_error_percent=last["train_error_percent"],
+        seconds=result.seconds,
+    )
+
+
+def _point(row: Row) -> dict:
+    return {
+        "depth": row.depth,
+        "family": LABELS[row.family],
+        "error_percent": row.error_percent,
+        "standard_error": row.standard_error,
+    }
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(
+        title=f"test error in %, ± standard error (n = {rows[0].n})", title_justify="left", box=None
+    )
+    table.add_column("layers", justify="right")
+    for label in LABELS.values():
+        table.add_column(label, justify="right")
+    found = {(row.depth, row.family): f"{row.error_percent:.1f} ± {row.standard_error:.1f}" for row in rows}
+    for depth in (*DEPTHS, VERY_DEEP):
+        table.add_row(f"{depth:,}", *(found.get((depth, family), "–") for family in LABELS))
+    return table
+
+
+def _finding(rows: list[Row]) -> str:
+    """Return what the numbers say, whatever they say."""
+    errors = {(row.depth, row.family): row.error_percent for row in rows}
+    few, many = DEPTHS[0], DEPTHS[-1]
+    plain = errors[few, "plain"], errors[many, "plain"]
+    residual = errors[few, "resnet"], errors[many, "resnet"]
+    return (
+        f"From {few} to {many} layers: plain {plain[0]:.0f} % → {plain[1]:.0f} % error,"
+        f" residual {residual[0]:.0f} % → {residual[1]:.0f} %; {VERY_DEEP:,} layers: {errors[VERY_DEEP, 'stochastic']:.0f} %"
+    )

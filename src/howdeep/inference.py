@@ -1,0 +1,107 @@
+"""A trained network at work: on a split of data, on single images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from howdeep import device as devices
+from howdeep.data import Normalization, evaluation_batches
+from howdeep.errors import UserError
+from howdeep.evaluation import Evaluation, evaluate
+from howdeep.runs import provenance
+from howdeep.targets import Target, open_data_for, read_images
+from howdeep.training.step import Arithmetic, place
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one image."""
+
+    image: str
+    """The file."""
+    classes: tuple[str, ...]
+    """Likeliest first."""
+    probabilities: tuple[float, ...]
+    """Of those classes."""
+
+
+def evaluate_target(
+    target: Target, data: str, *, split: str = "test", limit: int | None = None, device: str = "auto",
+    precision: str = "fp32", batch_size: int = 500, workers: int = 2, skip_broken: bool = False,
+) -> tuple[Evaluation, dict]:  # fmt: skip
+    """Measure a trained network on a split.
+
+    Args:
+        target: The network.
+        data: What DATA is on the command line.
+        split: ``train``, ``val`` or ``test``.
+        limit: Only the first images, in file order.
+        device: Where.
+        precision: ``fp32`` or ``bf16``.
+        batch_size: Images at a time.
+        workers: Processes that decode large images.
+        skip_broken: Leave broken images out.
+
+    Returns:
+        The evaluation, and the record to write: the evaluation with where it comes from.
+
+    Raises:
+        UserError: The data does not fit the network, or it is not known how pixels are normalised.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit {limit} is not allowed: it must be at least 1")
+    if batch_size < 1:
+        raise UserError(f"batch-size {batch_size} is not allowed: it must be at least 1")
+    where, arithmetic = devices.pick(device), Arithmetic(precision, "channels_last")
+    dataset = open_data_for(target, data, skip_broken=skip_broken)
+    batches = evaluation_batches(
+        dataset.split(split),
+        normalization=_required(target),
+        batch_size=batch_size,
+        device=where,
+        channels_last=True,
+        limit=limit,
+        workers=workers,
+    )
+    chain = place(target.chain, arithmetic, where)
+    found = evaluate(chain, batches, dataset.classes, autocast=arithmetic.autocast(where))
+    origin = {
+        "target": target.name,
+        "data": data,
+        "split": split,
+        "precision": precision,
+        "notes": dataset.notes,
+    }
+    return found, {**found.to_json(), **origin, **provenance(where)}
+
+
+@torch.inference_mode()
+def predict(
+    target: Target, images: Sequence[Path], *, top: int = 3, device: str = "auto"
+) -> list[Prediction]:
+    """Return the likeliest classes of image files.
+
+    Raises:
+        UserError: A file is not a usable image, or it is not known how pixels are normalised.
+    """
+    if top < 1:
+        raise UserError(f"top {top} is not allowed: it must be at least 1")
+    if not images:
+        raise UserError("no images were named")
+    where = devices.pick(device)
+    pixels = _required(target).to(where)(read_images(images, target).to(where))
+    scores = target.chain.to(where)(pixels)
+    likeliest = scores.softmax(1).topk(min(top, scores.shape[1]))
+    names = target.classes or tuple(str(number) for number in range(scores.shape[1]))
+    return [
+        Prediction(str(path), tuple(names[index] for index in row.tolist()), tuple(values.tolist()))
+        for path, row, values in zip(images, likeliest.indices, likeliest.values, strict=True)
+    ]
+
+
+def _required(target: Target) -> Normalization:
+    if target.normalization is None:
+        raise UserError(f"{target.name} does not say how its pixels were normalised: give --mean and --std")
+    return target.normalization

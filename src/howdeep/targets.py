@@ -1,0 +1,211 @@
+"""TARGET: the trained network that a command works on, and how its images must be prepared."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from howdeep import checkpoints, runs
+from howdeep.chain import Chain
+from howdeep.data import Dataset, Normalization, open_data
+from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
+from howdeep.errors import UserError
+from howdeep.foreign import Match, match, read_weights
+from howdeep.networks import Spec, build, spec_of
+from howdeep.survival import Survival
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained network."""
+
+    name: str
+    """What the user called it."""
+    chain: Chain
+    """The network, in evaluation mode, on the host."""
+    classes: tuple[str, ...] | None
+    """Names of its classes; None where only their number is known."""
+    channels: int
+    """Channels of its images."""
+    size: tuple[int, int] | None
+    """Height and width of the images that it was trained on; None where nothing says so."""
+    resize: str
+    """What happens to images that are not square."""
+    normalization: Normalization | None
+    """How its pixels are normalised; None where the data must say it."""
+
+
+def open_target(
+    name: str, *, weights: Path | None, mean: Sequence[float] | None, std: Sequence[float] | None,
+    warn: Callable[[str], None],
+) -> Target:  # fmt: skip
+    """Return a trained network.
+
+    Args:
+        name: A run folder, or a name of the catalogue together with ``weights``.
+        weights: A file of weights.
+        mean: Mean per channel that is subtracted from pixels in [0, 1]; None is the run's own.
+        std: Standard deviation per channel; None is the run's own.
+        warn: Receives one line per damaged checkpoint that is passed over.
+
+    Raises:
+        UserError: There is no such target, or it lacks something.
+    """
+    given = normalization_of(mean, std)
+    if runs.is_run(Path(name)):
+        if weights is not None:
+            raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
+        target = _run_target(runs.open_run(Path(name)), warn)
+        return replace(target, normalization=given or target.normalization)
+    if Path(name).exists():
+        raise UserError(f"{name} is not a run folder: there is no {runs.RECORD} in it")
+    if "/" in name:
+        raise UserError(f"there is no run folder {name}")
+    spec_of(name)
+    if weights is None:
+        raise UserError(f"{name} needs weights: --weights FILE; or name a run folder")
+    return _file_target(name, weights, given)
+
+
+def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
+    """Return the normalization of the two options, or None where neither is given.
+
+    Raises:
+        UserError: Only one is given, their lengths differ, or a standard deviation is not above 0.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std):
+        raise UserError(f"--mean {mean} and --std {std} do not fit: give both, one number per channel")
+    if min(std) <= 0:
+        raise UserError(f"--std {std} is not allowed: it must be above 0")
+    return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
+
+
+def open_data_for(target: Target, data: str, *, skip_broken: bool) -> Dataset:
+    """Return data in the shape that a network was trained on.
+
+    Raises:
+        UserError: The classes are not those of the network.
+    """
+    size = target.size[0] if target.size and target.size[0] == target.size[1] else None
+    dataset = open_data(
+        data, size=size, resize=target.resize, channels=target.channels, skip_broken=skip_broken
+    )
+    outputs = num_classes(target.chain)
+    if len(dataset.classes) != outputs:
+        raise UserError(
+            f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {outputs}"
+        )
+    if target.classes is not None and set(target.classes) != set(dataset.classes):
+        stranger = next(name for name in dataset.classes if name not in target.classes)
+        raise UserError(
+            f"class {stranger!r} of {data} is not a class of {target.name}: {', '.join(target.classes)}"
+        )
+    return dataset
+
+
+def num_classes(chain: Chain) -> int:
+    """Return how many scores a network gives."""
+    return list(chain.head.parameters())[-1].shape[0]
+
+
+def read_images(paths: Sequence[Path], target: Target) -> Tensor:
+    """Return image files as a network reads them: uint8, shape (n, channels, height, width).
+
+    Raises:
+        UserError: A file is not a usable image, or the target does not say its size.
+    """
+    if target.size is None:
+        raise UserError(f"{target.name} does not say the size of its images; give --size")
+    view = View(target.channels, *target.size, target.resize)
+    with quiet_pillow():
+        return torch.from_numpy(np.stack([_read(path, view) for path in paths]))
+
+
+def _read(path: Path, view: View) -> np.ndarray:
+    try:
+        with path.open("rb") as stream:
+            return render(decode(stream, view.channels), view)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except BadImage as error:
+        raise UserError(f"{path} cannot be used: {error}") from None
+
+
+def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
+    data = run.record["data"]
+    return Target(
+        name=str(run.path),
+        chain=run.chain(warn),
+        classes=run.classes,
+        channels=data["channels"],
+        size=(data["height"], data["width"]),
+        resize=data["resize"],
+        normalization=run.normalization,
+    )
+
+
+def _file_target(name: str, weights: Path, given: Normalization | None) -> Target:
+    spec, chain, _ = read_network(name, weights)
+    return Target(name, chain.eval(), None, spec.channels, usual_size(spec), "crop", given)
+
+
+def read_network(name: str, weights: Path) -> tuple[Spec, Chain, Match]:
+    """Return a network of the catalogue with the weights of a file, which says how many classes and channels it has.
+
+    Raises:
+        UserError: The file is not usable or not of this network.
+    """
+    tensors = read_weights(weights)
+    classes = [tensor.shape[0] for tensor in tensors.values() if tensor.dim() == 2]
+    channels = [tensor.shape[1] for tensor in tensors.values() if tensor.dim() == 4]
+    spec = spec_of(name, classes=classes[-1] if classes else None, channels=channels[0] if channels else 3)
+    chain = build(spec)
+    found = match(tensors, chain)
+    chain.load_state_dict(found.state)
+    return spec, chain, found
+
+
+def usual_size(spec: Spec) -> tuple[int, int]:
+    """Return the height and width of the images that the literature shows a network."""
+    return (224, 224) if spec.large else (32, 32)
+
+
+def import_weights(
+    file: Path, network: str, out: Path, *, mean: Sequence[float] | None, std: Sequence[float] | None,
+    size: int | None,
+) -> Match:  # fmt: skip
+    """Read foreign weights into a new run folder.
+
+    Args:
+        file: The weights.
+        network: Name in the catalogue.
+        out: The run folder.
+        mean: Mean per channel that was subtracted in training; None leaves it open.
+        std: Standard deviation per channel.
+        size: Side of the images in pixels; None is the literature's.
+
+    Returns:
+        What was kept, renamed, left and missing.
+
+    Raises:
+        UserError: The file is not usable or not of this network, or ``out`` is not empty.
+    """
+    normalization = normalization_of(mean, std)
+    spec, chain, found = read_network(network, file)
+    if normalization is not None and len(normalization.mean) not in (1, spec.channels):
+        raise UserError(f"--mean {mean} is not allowed: {network} reads images of {spec.channels} channels")
+    height, width = (size, size) if size else usual_size(spec)
+    data = {"source": str(file), "name": file.name, "classes": None, "channels": spec.channels}
+    data |= {"height": height, "width": width, "resize": "crop", "notes": []}
+    record = runs.record_of(
+        spec=spec, survival=Survival(), data=data, normalization=normalization,
+        where=torch.device("cpu"), more={"imported": str(file)},
+    )  # fmt: skip
+    run = runs.create(out, record)
+    checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
+    return found

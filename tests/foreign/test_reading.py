@@ -1,0 +1,256 @@
+"""What is read of a checkpoint, and how a bad one is refused."""
+
+import io
+import json
+import os
+import pickle
+import struct
+import tarfile
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from howdeep.errors import UserError
+from howdeep.foreign import read_weights
+
+assert_same = partial(torch.testing.assert_close, rtol=0, atol=0)
+SMALL = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.ones(2)}
+
+
+def refusal(path: Path) -> str:
+    """The line that a file is refused with; it names the file."""
+    with pytest.raises(UserError) as caught:
+        read_weights(path)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert path.name in line
+    return line
+
+
+def save(content: object, path: Path, **options) -> Path:
+    torch.save(content, path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["pth", "th", "pt", "bin", "ckpt", "pth.tar"])
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
+def test_pytorch_files_of_both_formats_are_read(tmp_path, suffix, archive):
+    path = save(SMALL, tmp_path / f"weights.{suffix}", _use_new_zipfile_serialization=archive)
+    assert_same(read_weights(path), SMALL)
+
+
+def test_safetensors_are_read(tmp_path):
+    save_file(SMALL, tmp_path / "weights.safetensors")
+    assert_same(read_weights(tmp_path / "weights.safetensors"), SMALL)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net", "ema"])
+def test_wrapped_weights_are_unwrapped(tmp_path, key):
+    assert_same(read_weights(save({"epoch": 3, key: SMALL}, tmp_path / "a.pth")), SMALL)
+    assert_same(read_weights(save({key: {"state_dict": SMALL}}, tmp_path / "b.pth")), SMALL)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_prefixes_of_wrapping_modules_are_removed(tmp_path, prefix):
+    prefixed = {prefix + name: value for name, value in SMALL.items()}
+    assert_same(read_weights(save(prefixed, tmp_path / "a.pth")), SMALL)
+
+
+def test_prefixes_are_whole_components(tmp_path):
+    named = {"submodule.weight": torch.ones(1), "layer1._orig_mod.0.weight": torch.ones(1)}
+    assert read_weights(save(named, tmp_path / "a.pth")).keys() == {"submodule.weight", "layer1.0.weight"}
+
+
+def test_parameters_become_tensors_without_gradient_and_other_entries_are_passed_over(tmp_path):
+    content = {"weight": nn.Parameter(torch.ones(2)), "epoch": 4, 7: torch.ones(1)}
+    weights = read_weights(save(content, tmp_path / "a.pth"))
+    assert weights.keys() == {"weight"}
+    assert not weights["weight"].requires_grad
+
+
+def test_one_name_twice_is_refused(tmp_path):
+    line = refusal(save({"weight": torch.ones(1), "module.weight": torch.zeros(1)}, tmp_path / "a.pth"))
+    assert "'weight' twice" in line
+
+
+def test_missing_file_is_answered_with_the_nearest_name(tmp_path):
+    save(SMALL, tmp_path / "resnet56.pth")
+    assert "resnet56.pth" in refusal(tmp_path / "resnet65.pth")
+
+
+def test_missing_folder_is_named(tmp_path):
+    assert f"no folder {str(tmp_path / 'nowhere')!r}" in refusal(tmp_path / "nowhere" / "a.pth")
+
+
+def test_folder_is_refused(tmp_path):
+    assert "is a folder" in refusal(tmp_path)
+
+
+def test_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "a.pth")
+    assert "not a regular file" in refusal(tmp_path / "a.pth")
+
+
+def test_name_too_long_for_the_file_system_is_refused(tmp_path):
+    assert "too long" in refusal(tmp_path / ("a" * 400 + ".pth"))
+
+
+def test_unknown_suffix_is_answered_with_the_known_ones(tmp_path):
+    (tmp_path / "weights.h5").write_bytes(b"x")
+    assert ".safetensors" in refusal(tmp_path / "weights.h5")
+
+
+class Malicious:
+    def __init__(self, evidence: Path) -> None:
+        self.evidence = evidence
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.evidence,)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "protocol 2", "protocol 4"])
+def test_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, form):
+    evidence, path = tmp_path / "evidence", tmp_path / "evil.pth"
+    if form.startswith("protocol"):
+        path.write_bytes(pickle.dumps({"weight": Malicious(evidence)}, protocol=int(form[-1])))
+    else:
+        save({"weight": Malicious(evidence)}, path, _use_new_zipfile_serialization=form == "zip")
+    assert "wants to run code" in refusal(path)
+    assert not evidence.exists()
+    if form in ("protocol 2", "protocol 4"):
+        pickle.loads(path.read_bytes())
+        assert evidence.exists(), "the file is harmless, so this test shows nothing"
+
+
+def test_whole_pickled_model_is_refused_with_the_class_it_names(tmp_path):
+    line = refusal(save(nn.Linear(2, 2), tmp_path / "model.pth"))
+    assert "wants to run code ('torch.nn.modules.linear.Linear')" in line
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_truncated_pytorch_file_is_refused(tmp_path, archive, share):
+    whole = save(SMALL, tmp_path / "a.pth", _use_new_zipfile_serialization=archive).read_bytes()
+    (tmp_path / "a.pth").write_bytes(whole[: int(share * len(whole))])
+    assert "truncated or damaged" in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "text", ["hello world", "<!DOCTYPE html><html>404</html>", "version https://git-lfs"]
+)
+def test_text_instead_of_weights_is_refused(tmp_path, text):
+    (tmp_path / "a.pth").write_text(text)
+    assert "no PyTorch checkpoint" in refusal(tmp_path / "a.pth")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    archive=st.booleans(), damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=3)
+)
+def test_damaged_bytes_never_end_in_anything_but_one_line(tmp_path_factory, archive, damage):
+    buffer = io.BytesIO()
+    torch.save(SMALL, buffer, _use_new_zipfile_serialization=archive)
+    content = bytearray(buffer.getvalue())
+    for place, value in damage:
+        content[int(place * len(content))] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.pth"
+    path.write_bytes(content)
+    try:
+        read_weights(path)
+    except UserError as error:
+        lines = str(error).splitlines()
+    else:
+        lines = ["a bit of the data, which nothing can notice"]
+    assert len(lines) == 1
+
+
+def with_header(path: Path, header: dict, length: int | None = None, data: bytes = bytes(8)) -> Path:
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+HEADER = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+
+
+def test_the_header_that_the_next_tests_bend_is_valid(tmp_path):
+    assert read_weights(with_header(tmp_path / "a.safetensors", HEADER))["w"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("length", [0, 10, 10_000, 2**40, 2**64 - 1])
+def test_safetensors_header_that_lies_about_its_size_is_refused(tmp_path, length):
+    assert "damaged" in refusal(with_header(tmp_path / "a.safetensors", HEADER, length))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [1000], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]},
+        {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]},
+        {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]},
+    ],
+)
+def test_safetensors_tensor_that_lies_about_its_size_is_refused(tmp_path, entry):
+    assert "damaged" in refusal(with_header(tmp_path / "a.safetensors", {"w": entry}))
+
+
+@pytest.mark.parametrize("length", [0, 4, 8, 40])
+def test_truncated_safetensors_are_refused(tmp_path, length):
+    save_file(SMALL, tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:length])
+    assert "damaged" in refusal(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("entry", ["../outside", "archive/../../outside", "/etc/outside", "..\\outside"])
+def test_zip_that_reaches_outside_is_refused(tmp_path, entry):
+    path = save(SMALL, tmp_path / "a.pth")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(entry, "x")
+    assert repr(entry) in refusal(path)
+
+
+def test_tar_that_reaches_outside_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.pth.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("../outside"), io.BytesIO())
+    assert "'../outside'" in refusal(tmp_path / "a.pth.tar")
+
+
+def test_torchscript_program_is_refused(tmp_path):
+    path = save(SMALL, tmp_path / "a.pt")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/constants.pkl", "x")
+    assert "TorchScript" in refusal(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.ones(2)], torch.ones(2), {"state_dict": {}}, 5])
+def test_file_without_named_tensors_is_refused(tmp_path, content):
+    assert "holds no weights" in refusal(save(content, tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_first_weight_that_is_not_finite_is_named(tmp_path, value):
+    content = {"good": torch.ones(2), "bad": torch.tensor([1.0, value]), "worse": torch.tensor([value])}
+    assert refusal(save(content, tmp_path / "a.pth")).endswith("'bad'")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.ones(2).to_sparse(), torch.ones(2, dtype=torch.complex64), torch.ones(2, device="meta")],
+    ids=["sparse", "complex", "meta"],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path, tensor):
+    assert "form that is not read" in refusal(save({"w": tensor}, tmp_path / "a.pth"))
+
+
+def test_tensor_that_claims_more_than_it_stores_is_refused(tmp_path):
+    huge = torch.ones(1).expand(10**7, 10**7)
+    assert "claims more values" in refusal(save({"w": huge}, tmp_path / "a.pth"))
