@@ -5,12 +5,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from howdeep.chain import Add, Chain, Gates, Merge, Unit
 from howdeep.networks import build, spec_of
 
 Mask = tuple[int, ...]
+
+untimed = settings(deadline=None)
+"""For generated tests: a first call of a library takes long, and so does a busy machine."""
 
 SMALL = {
     "plain": ("cifar_plain8", {}),

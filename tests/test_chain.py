@@ -27,6 +27,7 @@ from tests.oracles import (
     small_network,
     stream,
     symmetric_polynomials,
+    untimed,
 )
 
 WEIGHTS = [0.5, -0.25, 2.0, -3.0, 0.125]
@@ -53,6 +54,7 @@ def close(actual: Tensor, expected: float) -> None:
 # --- linear chains: everything is arithmetic
 
 
+@untimed
 @given(weights=weights, data=st.data(), x=st.floats(-3, 3))
 def test_the_output_of_a_linear_chain_is_the_product_over_its_units(
     weights: list[float], data: st.DataObject, x: float
@@ -95,6 +97,7 @@ def test_all_paths_together_are_the_whole_output() -> None:
     close(linear_chain(WEIGHTS)(scalar(1.0)), sum(symmetric_polynomials(WEIGHTS)))
 
 
+@untimed
 @given(weights=weights, last=survivals, schedule=st.sampled_from(["linear", "uniform"]))
 def test_survival_as_gate_is_the_mean_over_all_masks_of_a_linear_chain(
     weights: list[float], last: float, schedule: str
@@ -124,12 +127,14 @@ def test_survival_as_gate_is_the_mean_sum_of_a_single_unit_of_any_kind() -> None
     torch.testing.assert_close(unit(x, 0.75), 0.75 * unit(x, 1.0) + 0.25 * unit(x, 0.0))
 
 
+@untimed
 @given(weights=weights, data=st.data())
 def test_the_order_of_linear_units_does_not_matter(weights: list[float], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(weights))
     close(linear_chain(shuffled)(scalar(1.0)), linear_chain(weights)(scalar(1.0)).item())
 
 
+@untimed
 @given(weights=weights, data=st.data())
 def test_every_weight_gets_the_gradient_of_the_paper(weights: list[float], data: st.DataObject) -> None:
     gates = data.draw(st.lists(st.floats(-2, 2), min_size=len(weights), max_size=len(weights)))
@@ -242,17 +247,14 @@ def test_gates_per_sample_equal_every_sample_alone_with_its_own_gates(family: st
         torch.testing.assert_close(together[sample : sample + 1], alone, rtol=1e-4, atol=1e-5)
 
 
+@untimed
 @given(data=st.data(), weights=weights, batch=st.integers(1, 5))
-def test_gates_per_sample_are_right_for_every_mask(
-    data: st.DataObject, weights: list[float], batch: int
-) -> None:
+def test_gates_per_sample_are_right_for_every_mask(data: st.DataObject, weights: list[float], batch: int) -> None:
     row = st.lists(st.booleans(), min_size=batch, max_size=batch)
     keep = data.draw(st.lists(row, min_size=len(weights), max_size=len(weights)))
     x = torch.arange(1, batch + 1, dtype=torch.float64).reshape(batch, 1)
     output = linear_chain(weights)(x, [torch.tensor(kept) for kept in keep])
-    expected = [
-        paper_output(sample + 1.0, weights, [kept[sample] for kept in keep]) for sample in range(batch)
-    ]
+    expected = [paper_output(sample + 1.0, weights, [kept[sample] for kept in keep]) for sample in range(batch)]
     torch.testing.assert_close(output.flatten(), torch.tensor(expected, dtype=torch.float64))
 
 
@@ -286,9 +288,7 @@ def test_a_mask_that_is_not_of_the_batch_is_refused(kept: int) -> None:
 
 @pytest.mark.parametrize("closed", [0.0, None, "sample"])
 @pytest.mark.parametrize("family", [family for family in SMALL if family != "plain"])
-def test_a_closed_branch_gets_no_gradient_and_its_statistics_stay(
-    family: str, closed: float | str | None
-) -> None:
+def test_a_closed_branch_gets_no_gradient_and_its_statistics_stay(family: str, closed: float | str | None) -> None:
     chain, x = small_network(family).train(), images(4)
     index = len(chain) // 2
     before = deepcopy(chain.units[index].branch.state_dict())

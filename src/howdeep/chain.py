@@ -1,4 +1,6 @@
-"""One idea: a network is a chain of units, and every unit is
+"""One idea: a network is a chain of units.
+
+Every unit is
 
     H_l = merge(shortcut(H_{l-1}), gate_l · branch(H_{l-1}))
 

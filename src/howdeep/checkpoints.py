@@ -152,9 +152,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def _serialise(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    )
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def _json(record: dict) -> bytes:

@@ -66,9 +66,7 @@ def _parse(arguments: list[str]) -> Command | None:
 def one_line(box: str) -> str:
     """Return what the parser says in its box as one line, without its frame and its hints to the help."""
     lines = [re.sub(r"[╭╮╰╯│─]+", " ", line).strip() for line in box.splitlines()[1:]]
-    text = re.split(
-        r"For full helptext|Argument helptext|Got errors", " ".join(line for line in lines if line)
-    )[0]
+    text = re.split(r"For full helptext|Argument helptext|Got errors", " ".join(line for line in lines if line))[0]
     text = re.sub(r"Error parsing \S*__\S*: |\(default: \S+\)|in howdeep \S+ --help", "", text)
     return re.sub(r"\s+", " ", text).strip()
 

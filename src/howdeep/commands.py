@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 Flat = tyro.conf.OmitArgPrefixes
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-Numbers = Annotated[
-    tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")
-]
+Numbers = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
 
@@ -24,9 +22,7 @@ File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="
 class Networks:
     """Print the catalogue, or one network's units with shapes, parameters and multiply-adds."""
 
-    name: Annotated[
-        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NETWORK", help_behavior_hint="")
-    ] = None
+    name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NETWORK", help_behavior_hint="")] = None
     """Such as cifar_resnet56; any valid depth."""
     size: Whole = None
     """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
@@ -94,9 +90,7 @@ class Import:
         from howdeep.targets import import_weights
 
         self.output.check()
-        found = import_weights(
-            self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size
-        )
+        found = import_weights(self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size)
         console = self.output.console
         for theirs, ours in found.renamed:
             console.print(f"  {theirs} → {ours}", soft_wrap=True)
@@ -230,9 +224,7 @@ class Check:
             self.output.console.print(line, soft_wrap=True, markup=False)
         self.output.write(asdict(report))
         if self.sheet is not None:
-            dataset = open_data(
-                self.data, size=self.size, resize=self.resize, seed=self.seed, skip_broken=True
-            )
+            dataset = open_data(self.data, size=self.size, resize=self.resize, seed=self.seed, skip_broken=True)
             contact_sheet(dataset, self.sheet, seed=self.seed, overwrite=self.output.overwrite)
             remark(f"{self.sheet}: what a network sees")
         return 1 if report.problems else 0

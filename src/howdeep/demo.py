@@ -1,4 +1,4 @@
-"""The story in a few minutes, on 1,797 real handwritten digits: more layers hurt plain networks and help residual ones."""
+"""The story in a few minutes, on real handwritten digits: what more layers do to plain and to residual networks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +39,10 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
         console: Where to; None is standard output.
     """
     console = console or Console(highlight=False)
-    console.print("Does a deeper network do better? Real handwritten digits, 8×8 pixels, ten classes.\n")
+    console.print("Does a deeper network do better? On real handwritten digits, 8×8 pixels:\n")
     rows = [_train(out, family, depth, seed, console) for family in ("plain", "resnet") for depth in DEPTHS]
     console.print(
-        f"\nAnd {VERY_DEEP:,} layers, with stochastic depth: about a quarter of the units rest in every step."
+        f"\nAnd {VERY_DEEP:,} layers? With stochastic depth, which closes a quarter of the units:"
     )
     rows.append(_very_deep(out, seed, console))
     console.print()
@@ -53,7 +53,7 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
     chart = figures.degradation([_point(row) for row in rows], finding)
     for place in places:
         figures.save(chart, place)
-    console.print(f"chart: {places[0]}   runs: {out}/*   next: howdeep train --help")
+    console.print(f"chart: {places[0]}\nnext:  howdeep train cifar_resnet20 --data DATA --out RUN")
     return rows
 
 
@@ -101,9 +101,7 @@ def _point(row: Row) -> dict:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table(
-        title=f"test error in %, ± standard error (n = {rows[0].n})", title_justify="left", box=None
-    )
+    table = Table(title=f"test error in %, ± standard error (n = {rows[0].n})", title_justify="left", box=None)
     table.add_column("layers", justify="right")
     for label in LABELS.values():
         table.add_column(label, justify="right")
@@ -116,10 +114,12 @@ def _table(rows: list[Row]) -> Table:
 def _finding(rows: list[Row]) -> str:
     """Return what the numbers say, whatever they say."""
     errors = {(row.depth, row.family): row.error_percent for row in rows}
+    deepest = errors[VERY_DEEP, "stochastic"]
     few, many = DEPTHS[0], DEPTHS[-1]
     plain = errors[few, "plain"], errors[many, "plain"]
     residual = errors[few, "resnet"], errors[many, "resnet"]
     return (
-        f"From {few} to {many} layers: plain {plain[0]:.0f} % → {plain[1]:.0f} % error,"
-        f" residual {residual[0]:.0f} % → {residual[1]:.0f} %; {VERY_DEEP:,} layers: {errors[VERY_DEEP, 'stochastic']:.0f} %"
+        f"From {few} to {many} layers: plain {plain[0]:.0f} → {plain[1]:.0f} % error,"
+        f" residual {residual[0]:.0f} → {residual[1]:.0f} %;"
+        f" {VERY_DEEP:,}: {deepest:.0f} %"
     )

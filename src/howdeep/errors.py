@@ -11,7 +11,7 @@ class UserError(ValueError):
     """
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: what was done is saved, and the same command goes on
+class Stopped(Exception):
     """A command that was asked to stop by a signal, and saved its work.
 
     Args:

@@ -77,9 +77,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def add_up(
-    chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, gates: Gates | None = None
-) -> Sums:
+def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, gates: Gates | None = None) -> Sums:
     """Count the errors of a chain in evaluation mode; its mode is put back afterwards."""
     images, wrong, loss, training = 0, 0, 0.0, chain.training
     chain.eval()

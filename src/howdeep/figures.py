@@ -6,11 +6,13 @@ import altair as alt
 
 from howdeep.errors import UserError
 
+Chart = alt.LayerChart | alt.FacetChart
+
 PLAIN, RESIDUAL, STOCHASTIC = "#d55e00", "#0072b2", "#009e73"
 """Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
 
 
-def degradation(rows: list[dict], title: str) -> alt.LayerChart:
+def degradation(rows: list[dict], title: str) -> Chart:
     """Return error against depth, one line per family, with standard errors.
 
     Args:
@@ -23,9 +25,7 @@ def degradation(rows: list[dict], title: str) -> alt.LayerChart:
     bounded = [{**row, "low": max(0.0, row["error_percent"] - row["standard_error"])} for row in rows]
     bounded = [{**row, "high": row["error_percent"] + row["standard_error"]} for row in bounded]
     base = alt.Chart(alt.Data(values=bounded)).encode(
-        x=alt.X(
-            "depth:Q", title="layers", scale=alt.Scale(type="log"), axis=alt.Axis(values=depths, grid=False)
-        ),
+        x=alt.X("depth:Q", title="layers", scale=alt.Scale(type="log"), axis=alt.Axis(values=depths, grid=False)),
         color=alt.Color("family:N", title=None, scale=colours, legend=None),
     )
     y = alt.Y("error_percent:Q", title="test error (%)", scale=alt.Scale(domain=[0, 100]))
@@ -44,7 +44,7 @@ def degradation(rows: list[dict], title: str) -> alt.LayerChart:
     return chart.properties(title=alt.Title(title, fontSize=17, anchor="start"), width=560, height=320)
 
 
-def save(chart: alt.LayerChart, path: Path) -> None:
+def save(chart: Chart, path: Path) -> None:
     """Write a chart as SVG, PNG or HTML, by the ending of the file.
 
     Raises:

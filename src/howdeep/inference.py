@@ -78,9 +78,7 @@ def evaluate_target(
 
 
 @torch.inference_mode()
-def predict(
-    target: Target, images: Sequence[Path], *, top: int = 3, device: str = "auto"
-) -> list[Prediction]:
+def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str = "auto") -> list[Prediction]:
     """Return the likeliest classes of image files.
 
     Raises:

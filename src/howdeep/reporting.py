@@ -31,9 +31,7 @@ def evaluation_table(found: Evaluation, target: str, data: str, split: str) -> R
         error = "–" if result.error_percent is None else f"{result.error_percent:.1f}"
         table.add_row(result.name, f"{result.n:,}", error, _confused(found, index))
     hidden = len(worst) - SHOWN_CLASSES
-    return Group(
-        headline, numbers, table, *([Text(f"… and {hidden} classes with fewer errors")] if hidden > 0 else [])
-    )
+    return Group(headline, numbers, table, *([Text(f"… and {hidden} classes with fewer errors")] if hidden > 0 else []))
 
 
 def predictions_table(found: Sequence[Prediction]) -> Table:
@@ -48,9 +46,7 @@ def predictions_table(found: Sequence[Prediction]) -> Table:
 
 
 def _confused(found: Evaluation, index: int) -> str:
-    others = [
-        (count, other) for other, count in enumerate(found.confusion[index]) if other != index and count
-    ]
+    others = [(count, other) for other, count in enumerate(found.confusion[index]) if other != index and count]
     if not others:
         return ""
     count, other = max(others)

@@ -118,9 +118,7 @@ def create(path: Path, record: dict) -> Run:
         UserError: There is something else at that place, or it cannot be written.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(
-            f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another"
-        )
+        raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
     try:
         (path / CHECKPOINTS).mkdir(parents=True)
         checkpoints.write_whole(path / RECORD, _json(record))

@@ -74,9 +74,7 @@ class Survival:
         """Return the gates of evaluation, E[b_l] = p_l."""
         return self.probabilities(num_units)
 
-    def draw(
-        self, num_units: int, *, seed: int, step: int, samples: slice | None = None, batch: int = 0
-    ) -> Gates:
+    def draw(self, num_units: int, *, seed: int, step: int, samples: slice | None = None, batch: int = 0) -> Gates:
         """Return the gates of one training step, a function of the seed and the step alone.
 
         Args:

@@ -92,19 +92,13 @@ def open_data_for(target: Target, data: str, *, skip_broken: bool) -> Dataset:
         UserError: The classes are not those of the network.
     """
     size = target.size[0] if target.size and target.size[0] == target.size[1] else None
-    dataset = open_data(
-        data, size=size, resize=target.resize, channels=target.channels, skip_broken=skip_broken
-    )
+    dataset = open_data(data, size=size, resize=target.resize, channels=target.channels, skip_broken=skip_broken)
     outputs = num_classes(target.chain)
     if len(dataset.classes) != outputs:
-        raise UserError(
-            f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {outputs}"
-        )
+        raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {outputs}")
     if target.classes is not None and set(target.classes) != set(dataset.classes):
         stranger = next(name for name in dataset.classes if name not in target.classes)
-        raise UserError(
-            f"class {stranger!r} of {data} is not a class of {target.name}: {', '.join(target.classes)}"
-        )
+        raise UserError(f"class {stranger!r} of {data} is not a class of {target.name}: {', '.join(target.classes)}")
     return dataset
 
 

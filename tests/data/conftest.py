@@ -33,9 +33,7 @@ def photos() -> list[Image.Image]:
 def write_classes(digit_images: tuple[list[Image.Image], list[int]]) -> WriteClasses:
     """Write `each` digits of every class into folder/class/, PNG unless told otherwise."""
 
-    def write(
-        folder: Path, classes: str = "012", each: int = 10, skip: int = 0, suffix: str = ".png"
-    ) -> Path:
+    def write(folder: Path, classes: str = "012", each: int = 10, skip: int = 0, suffix: str = ".png") -> Path:
         images, labels = digit_images
         for name in classes:
             (folder / name).mkdir(parents=True)
@@ -54,9 +52,7 @@ def photo_folder(tmp_path: Path, photos: list[Image.Image]) -> Path:
         folder = tmp_path / "photos" / label
         folder.mkdir(parents=True)
         for part in range(12):
-            photo.crop((20 * part, 10 * part, 20 * part + 300, 10 * part + 200 + part)).save(
-                folder / f"{part:02}.jpg"
-            )
+            photo.crop((20 * part, 10 * part, 20 * part + 300, 10 * part + 200 + part)).save(folder / f"{part:02}.jpg")
     return tmp_path / "photos"
 
 

@@ -48,15 +48,13 @@ def same(first, second) -> bool:
 
 
 def identities(split, epoch_batches) -> torch.Tensor:
-    """Which image of a split each batch image is, by looking it up; needs distinct images and no augmentation."""
+    """Which image of a split each batch image is, by looking it up; images must be distinct and unchanged."""
     table = {image.numpy().tobytes(): row for row, image in enumerate(split.pixels(torch.arange(len(split))))}
     seen = torch.cat([batch.images for batch in epoch_batches])
     return torch.tensor([table[image.mul(255).round().to(torch.uint8).numpy().tobytes()] for image in seen])
 
 
-@pytest.mark.parametrize(
-    ("images", "batch", "steps"), [(45_000, 128, 352), (100, 100, 1), (101, 100, 2), (1, 100, 1)]
-)
+@pytest.mark.parametrize(("images", "batch", "steps"), [(45_000, 128, 352), (100, 100, 1), (101, 100, 2), (1, 100, 1)])
 def test_the_last_smaller_batch_is_kept(images: int, batch: int, steps: int) -> None:
     assert steps_per_epoch(images, batch) == steps
 
@@ -121,8 +119,7 @@ def test_ranks_hold_contiguous_shares_of_the_same_batch(digits: Dataset) -> None
 
 def test_order_of_images_does_not_depend_on_the_augmentation() -> None:
     orders = [
-        draw_epoch(500, augmentation, seed=5, epoch=2).order
-        for augmentation in (Augmentation(), Augmentation(4, True))
+        draw_epoch(500, augmentation, seed=5, epoch=2).order for augmentation in (Augmentation(), Augmentation(4, True))
     ]
     assert torch.equal(*orders)
 
@@ -188,9 +185,7 @@ def test_evaluation_is_shared_among_ranks_without_loss(digits: Dataset) -> None:
         for rank in range(4)
     ]
     joined = torch.cat([part.images for parts in zip(*ranks, strict=True) for part in parts])
-    alone = torch.cat(
-        [b.images for b in evaluation_batches(split, normalization=PLAIN, batch_size=50, device="cpu")]
-    )
+    alone = torch.cat([b.images for b in evaluation_batches(split, normalization=PLAIN, batch_size=50, device="cpu")])
     assert torch.equal(joined, alone)
 
 
@@ -207,8 +202,7 @@ def test_large_images_give_the_same_bits_with_any_number_of_workers(photo_folder
     augmentation = default_augmentation(dataset)
     assert augmentation == Augmentation(flip=True, resized_crop=True)
     alone, two = (
-        batches(dataset.train, 1, 7, batch_size=8, augmentation=augmentation, workers=workers)
-        for workers in (0, 2)
+        batches(dataset.train, 1, 7, batch_size=8, augmentation=augmentation, workers=workers) for workers in (0, 2)
     )
     assert same(alone, two)
     assert alone[0].images.shape == (8, 3, 96, 96)
@@ -241,9 +235,7 @@ def test_default_augmentation_fits_size_and_classes(digits: Dataset, cifar: Data
     assert default_augmentation(digits) == Augmentation(padding=1, flip=False)
     assert default_augmentation(cifar) == Augmentation(padding=4, flip=True)
     assert default_augmentation(replace(cifar, height=64, width=64)) == Augmentation(padding=8, flip=True)
-    assert default_augmentation(replace(cifar, height=224, width=224)) == Augmentation(
-        flip=True, resized_crop=True
-    )
+    assert default_augmentation(replace(cifar, height=224, width=224)) == Augmentation(flip=True, resized_crop=True)
 
 
 def test_resized_crops_of_images_in_memory_are_refused(digits: Dataset) -> None:

@@ -135,9 +135,7 @@ def test_contact_sheet_overwrites_only_when_asked(tmp_path: Path) -> None:
         contact_sheet(dataset, tmp_path / "nowhere" / "sheet.png")
 
 
-def test_contact_sheet_of_large_and_of_test_only_data(
-    photo_folder: Path, tmp_path: Path, write_classes
-) -> None:
+def test_contact_sheet_of_large_and_of_test_only_data(photo_folder: Path, tmp_path: Path, write_classes) -> None:
     large = open_data(str(photo_folder))
     assert draw_sheet(large, seed=0).width < 1500
     write_classes(tmp_path / "set" / "test")

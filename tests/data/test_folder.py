@@ -30,9 +30,7 @@ def test_split_folders_are_taken_as_they_are(tmp_path: Path, write_classes, word
         assert [where.split("/")[0] for where in dataset.split(name).names] == [part] * 30
 
 
-def test_missing_test_split_is_held_out_of_train_and_the_given_validation_stays(
-    tmp_path, write_classes
-) -> None:
+def test_missing_test_split_is_held_out_of_train_and_the_given_validation_stays(tmp_path, write_classes) -> None:
     write_classes(tmp_path / "train", each=20)
     write_classes(tmp_path / "val", skip=20)
     dataset = open_data(str(tmp_path))
@@ -43,9 +41,7 @@ def test_missing_test_split_is_held_out_of_train_and_the_given_validation_stays(
 @pytest.mark.parametrize(
     ("train", "test", "extra"), [("012", "01", "'2' is in train"), ("01", "012", "'2' is in test")]
 )
-def test_classes_that_differ_between_splits_are_refused_by_name(
-    tmp_path, write_classes, train, test, extra
-) -> None:
+def test_classes_that_differ_between_splits_are_refused_by_name(tmp_path, write_classes, train, test, extra) -> None:
     write_classes(tmp_path / "train", classes=train)
     write_classes(tmp_path / "test", classes=test)
     with pytest.raises(UserError, match=extra):

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-import datasets
 import pytest
+from datasets import config
 
 from howdeep.data import open_data
 from howdeep.errors import UserError
@@ -10,8 +10,8 @@ from howdeep.errors import UserError
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's cache out of the tests, and the network out as well."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", True)
 
 
 @pytest.mark.usefixtures("hub_cache")
@@ -27,9 +27,7 @@ def test_hub_set_gives_the_same_images_as_its_parquet_files(
     for name in ("train", "val", "test"):
         ours, theirs = local.split(name), hub.split(name)
         every = range(len(ours))
-        assert (
-            ours.pixels(ours.labels.new_tensor(every)) == theirs.pixels(ours.labels.new_tensor(every))
-        ).all()
+        assert (ours.pixels(ours.labels.new_tensor(every)) == theirs.pixels(ours.labels.new_tensor(every))).all()
     assert hub.split("test").names[2] == "test#2"
 
 

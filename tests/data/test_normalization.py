@@ -15,9 +15,7 @@ def test_per_channel_makes_mean_zero_and_variance_one(cifar: Dataset) -> None:
     constants = NORMALIZATIONS["per_channel"](split)
     assert constants.mean.shape == constants.std.shape == (3, 1, 1)
     torch.testing.assert_close(constants.mean.flatten().double(), pixels.mean((0, 2, 3)), rtol=0, atol=1e-7)
-    torch.testing.assert_close(
-        constants.std.flatten().double(), pixels.std((0, 2, 3), correction=0), rtol=0, atol=1e-7
-    )
+    torch.testing.assert_close(constants.std.flatten().double(), pixels.std((0, 2, 3), correction=0), rtol=0, atol=1e-7)
     published = torch.tensor([125.3, 123.0, 113.9]) / 255  # Zagoruyko's constants of the lossless set
     torch.testing.assert_close(constants.mean.flatten(), published, rtol=0, atol=1e-3)
 
@@ -27,9 +25,7 @@ def test_per_pixel_mean_subtracts_the_mean_image_and_nothing_else(digits: Datase
     constants = NORMALIZATIONS["per_pixel_mean"](split)
     seen = constants(split.pixels(torch.arange(len(split))))
     torch.testing.assert_close(seen.mean(0), torch.zeros(1, 8, 8), rtol=0, atol=1e-6)
-    torch.testing.assert_close(
-        seen, (train_pixels(split) - train_pixels(split).mean(0)).float(), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(seen, (train_pixels(split) - train_pixels(split).mean(0)).float(), rtol=0, atol=1e-6)
 
 
 def test_scalar_std_is_that_of_all_values_before_the_mean_is_subtracted(digits: Dataset) -> None:
@@ -41,9 +37,7 @@ def test_scalar_std_is_that_of_all_values_before_the_mean_is_subtracted(digits: 
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)
-def test_constants_do_not_depend_on_the_chunks(
-    digits: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_constants_do_not_depend_on_the_chunks(digits: Dataset, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = NORMALIZATIONS[name](digits.split("train"))
     monkeypatch.setattr(module, "CHUNK_BYTES", 1000)
     pieces = NORMALIZATIONS[name](digits.split("train"))

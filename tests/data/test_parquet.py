@@ -20,24 +20,17 @@ def test_class_names_come_from_the_metadata(tmp_path: Path, write_parquet) -> No
     assert open_data(str(tmp_path / "set")).classes == ("zero", "one", "two")
 
 
-def test_without_metadata_columns_are_found_by_type_and_classes_by_value(
-    tmp_path: Path, write_parquet
-) -> None:
+def test_without_metadata_columns_are_found_by_type_and_classes_by_value(tmp_path: Path, write_parquet) -> None:
     path = write_parquet(tmp_path / "set.parquet", classes="257", labels=pa.string())
     dataset = open_data(str(path))
     assert dataset.classes == ("2", "5", "7")
-    assert (
-        torch.cat([dataset.split(name).labels for name in ("train", "val", "test")]).bincount().tolist()
-        == [10] * 3
-    )
+    assert torch.cat([dataset.split(name).labels for name in ("train", "val", "test")]).bincount().tolist() == [10] * 3
 
 
 def test_pixels_are_those_of_the_files(tmp_path: Path, write_parquet, digit_images) -> None:
     dataset = open_data(str(write_parquet(tmp_path / "test.parquet", features(["zero", "one", "two"]))))
     images, labels = digit_images
-    rows = [
-        row for digit in (0, 1, 2) for row in [r for r, label in enumerate(labels) if label == digit][:10]
-    ]
+    rows = [row for digit in (0, 1, 2) for row in [r for r, label in enumerate(labels) if label == digit][:10]]
     expected = torch.stack([torch.tensor(list(images[row].tobytes()), dtype=torch.uint8) for row in rows])
     assert torch.equal(dataset.split("test").pixels(torch.arange(30)).reshape(30, 64), expected)
     assert dataset.split("test").names[3] == "test.parquet#3"
@@ -58,9 +51,7 @@ def test_shards_of_a_split_are_joined_in_the_order_of_their_names(tmp_path: Path
 def test_file_beside_named_splits_is_ignored_with_a_note(tmp_path: Path, write_parquet) -> None:
     write_parquet(tmp_path / "set" / "train.parquet")
     write_parquet(tmp_path / "set" / "unlabelled.parquet")
-    assert (
-        "ignored unlabelled.parquet: its name begins with no split" in open_data(str(tmp_path / "set")).notes
-    )
+    assert "ignored unlabelled.parquet: its name begins with no split" in open_data(str(tmp_path / "set")).notes
 
 
 def test_class_names_that_differ_between_splits_are_refused(tmp_path: Path, write_parquet) -> None:
@@ -119,9 +110,7 @@ def test_hidden_labels_are_refused(tmp_path: Path, write_parquet) -> None:
         open_data(str(path))
 
 
-def test_rows_without_bytes_are_reported_and_their_paths_are_not_opened(
-    tmp_path: Path, write_parquet
-) -> None:
+def test_rows_without_bytes_are_reported_and_their_paths_are_not_opened(tmp_path: Path, write_parquet) -> None:
     path = write_parquet(tmp_path / "train.parquet")
     table = pq.read_table(path)
     images = table.column("image").to_pylist()

@@ -44,9 +44,7 @@ def randomised(chain: Chain) -> Chain:
 
 @settings(max_examples=15, deadline=None)
 @given(
-    name=st.sampled_from(
-        ["cifar_resnet8", "cifar_resnet20", "cifar_resnet38", "cifar_plain14", "cifar_resnet29"]
-    ),
+    name=st.sampled_from(["cifar_resnet8", "cifar_resnet20", "cifar_resnet38", "cifar_plain14", "cifar_resnet29"]),
     shortcut=st.sampled_from([None, "B", "C"]),
     classes=st.integers(1, 20),
     channels=st.integers(1, 4),
@@ -97,10 +95,7 @@ def test_counters_of_batches_may_be_missing_and_start_at_zero():
 
 def public_cifar(chain: Chain, shortcut: str, classifier: str) -> dict[str, Tensor]:
     weights = renamed_to_torchvision(chain, (1, 1, 1))
-    return {
-        name.replace("downsample", shortcut).replace("fc.", f"{classifier}."): v
-        for name, v in weights.items()
-    }
+    return {name.replace("downsample", shortcut).replace("fc.", f"{classifier}."): v for name, v in weights.items()}
 
 
 @pytest.mark.parametrize("shortcut", ["shortcut", "downsample"])
@@ -235,9 +230,7 @@ def test_weights_outside_the_network_are_left_with_a_reason():
     assert_same(matched.state, dict(chain.state_dict()))
 
 
-@pytest.mark.parametrize(
-    "name", ["layer2.0.shortcut.0.weight", "layer1.0.se.weight", "conv1.bias", "norm.bias"]
-)
+@pytest.mark.parametrize("name", ["layer2.0.shortcut.0.weight", "layer1.0.se.weight", "conv1.bias", "norm.bias"])
 def test_layer_that_the_network_lacks_is_refused(name):
     weights = torchvision_like("cifar_resnet8", (1, 1, 1)) | {name: torch.ones(1)}
     assert f"another network: {name!r}" in mismatch(weights, "cifar_resnet8")

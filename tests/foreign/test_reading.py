@@ -142,18 +142,14 @@ def test_truncated_pytorch_file_is_refused(tmp_path, archive, share):
     assert "truncated or damaged" in refusal(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize(
-    "text", ["hello world", "<!DOCTYPE html><html>404</html>", "version https://git-lfs"]
-)
+@pytest.mark.parametrize("text", ["hello world", "<!DOCTYPE html><html>404</html>", "version https://git-lfs"])
 def test_text_instead_of_weights_is_refused(tmp_path, text):
     (tmp_path / "a.pth").write_text(text)
     assert "no PyTorch checkpoint" in refusal(tmp_path / "a.pth")
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    archive=st.booleans(), damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=3)
-)
+@given(archive=st.booleans(), damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=3))
 def test_damaged_bytes_never_end_in_anything_but_one_line(tmp_path_factory, archive, damage):
     buffer = io.BytesIO()
     torch.save(SMALL, buffer, _use_new_zipfile_serialization=archive)

@@ -159,15 +159,13 @@ def fetch(split: Split, request: Request) -> Tensor:
     if seeds is None:
         return split.pixels(positions)
     if not isinstance(split, EncodedSplit):
-        raise UserError(
-            "random resized crops need images that are decoded on demand; these are held in memory"
-        )
+        raise UserError("random resized crops need images that are decoded on demand; these are held in memory")
     return split.random_crops(positions, seeds)
 
 
 @dataclass(frozen=True)
 class _Answers(TorchDataset):
-    """Answers requests, here or in a worker; returns errors, since a worker would wrap them in a traceback."""
+    """Answers requests, here or in a worker; returns errors, which a worker would wrap in a traceback."""
 
     split: Split
 
@@ -178,15 +176,11 @@ class _Answers(TorchDataset):
             return error
 
 
-def _decoded(
-    split: Split, requests: Iterator[Request], workers: int, device: torch.device | str
-) -> Iterator[Tensor]:
+def _decoded(split: Split, requests: Iterator[Request], workers: int, device: torch.device | str) -> Iterator[Tensor]:
     """Answer requests in order, with pixels on the device."""
     pinned = torch.device(device).type == "cuda"
     if workers and isinstance(split, EncodedSplit):
-        loader = DataLoader(
-            _Answers(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned
-        )
+        loader = DataLoader(_Answers(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned)
     else:
         answers = map(_Answers(split).__getitem__, requests)
         # A copy from pageable memory would wait for the work that is queued on the device.

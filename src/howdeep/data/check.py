@@ -127,15 +127,11 @@ def _digest(images: Images, row: int) -> bytes | BadImage:
     return hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest()
 
 
-def _assign(
-    parts: Mapping[str, Sequence[_Entry]], seed: int
-) -> tuple[dict[str, list[_Entry]], tuple[str, ...]]:
+def _assign(parts: Mapping[str, Sequence[_Entry]], seed: int) -> tuple[dict[str, list[_Entry]], tuple[str, ...]]:
     """Sort the sound images into the splits that `open_data` would make of them."""
     labels = {part: torch.tensor([entry.label for entry in entries]) for part, entries in parts.items()}
     plan, notes = three_splits(labels, seed)
-    return {
-        name: [parts[part][i] for i in positions.tolist()] for name, (part, positions) in plan.items()
-    }, notes
+    return {name: [parts[part][i] for i in positions.tolist()] for name, (part, positions) in plan.items()}, notes
 
 
 def _groups(splits: Mapping[str, Sequence[_Entry]], classes: Sequence[str]) -> tuple[Group, ...]:
@@ -186,9 +182,7 @@ def _table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     rows = [["class", *counts]]
     rows += [[name, *(f"{found[name]:,}" for found in counts.values())] for name in classes[:SHOWN_CLASSES]]
     rows += [["all", *(f"{sum(found.values()):,}" for found in counts.values())]]
-    text = [
-        f"{_cut(name, width):<{width}}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows
-    ]
+    text = [f"{_cut(name, width):<{width}}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
     more = len(classes) - SHOWN_CLASSES
     return [*text[:-1], *([f"… and {more:,} more classes"] if more > 0 else []), text[-1]]
 

@@ -135,9 +135,7 @@ def _refuse(image: Image.Image) -> None:
     """Raise `BadImage` for too many declared pixels, or a mode without a documented conversion."""
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise BadImage(
-            "oversized", f"declares {width}×{height} pixels, the limit is {MAX_PIXELS // 10**6} megapixels"
-        )
+        raise BadImage("oversized", f"declares {width}×{height} pixels, the limit is {MAX_PIXELS // 10**6} megapixels")
     if image.mode not in MODES:
         raise BadImage(
             "unsupported", f"mode {image.mode} has no conversion to 8 bits; known: {', '.join(sorted(MODES))}"
@@ -236,9 +234,7 @@ def render(image: Image.Image, view: View) -> np.ndarray:
         try:
             image = RESIZE[view.policy](image, size)
         except ValueError as error:
-            raise BadImage(
-                "unsupported", f"{image.width}×{image.height} cannot be resized by {view.policy}"
-            ) from error
+            raise BadImage("unsupported", f"{image.width}×{image.height} cannot be resized by {view.policy}") from error
     return channels_first(image)
 
 

@@ -48,9 +48,7 @@ def read_folder(root: Path) -> Source:
     agree(str(root), names)
     first = next(iter(splits))
     if not names[first]:
-        raise UserError(
-            f"{root} has no class folders; expected {root}/CLASS/image.jpg or {root}/train/CLASS/image.jpg"
-        )
+        raise UserError(f"{root} has no class folders; expected {root}/CLASS/image.jpg or {root}/train/CLASS/image.jpg")
     found = {split: [_find(folder) for folder in folders] for split, folders in classes.items()}
     _refuse_empty(root, first, names[first], found[first])
     ignored = sum((each.ignored for part in found.values() for each in part), Counter())
@@ -67,9 +65,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
             candidates[known[folder.name.lower()]].append(folder)
     for split, folders in candidates.items():
         if len(folders) > 1:
-            raise UserError(
-                f"{root} has {len(folders)} {split} folders: {', '.join(path.name for path in folders)}"
-            )
+            raise UserError(f"{root} has {len(folders)} {split} folders: {', '.join(path.name for path in folders)}")
     return {split: folders[0] for split, folders in candidates.items() if folders} or {"train": root}
 
 
@@ -127,9 +123,7 @@ def _listing(root: Path, found: Sequence[Found]) -> Listing:
     paths = [path for each in found for path in each.images]
     counts = torch.tensor([len(each.images) for each in found])
     labels = torch.arange(len(found)).repeat_interleave(counts)
-    return Listing(
-        FileImages(paths), labels, [printable(path.relative_to(root).as_posix()) for path in paths]
-    )
+    return Listing(FileImages(paths), labels, [printable(path.relative_to(root).as_posix()) for path in paths])
 
 
 def _ignored_note(ignored: Counter[str]) -> tuple[str, ...]:

@@ -28,9 +28,7 @@ def read_hub(name: str) -> Source:
         raise UserError(f"hf:{name} is not of the form hf:owner/name")
     place = f"hf:{name}"
     tables, ignored = _by_split(_download(name))
-    columns = {
-        split: find_columns(place, table.data.schema, _features(table)) for split, table in tables.items()
-    }
+    columns = {split: find_columns(place, table.data.schema, _features(table)) for split, table in tables.items()}
     values = {split: table.data.column(columns[split].label).to_pylist() for split, table in tables.items()}
     classes, labels = encode_labels(place, values, {split: columns[split].classes for split in columns})
     parts = {

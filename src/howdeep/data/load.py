@@ -1,7 +1,6 @@
 """`open_data`: from what a user calls DATA to three splits of equally shaped images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -78,9 +77,7 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
             problems += damaged
         else:
             rows = torch.tensor(surveys[part].good, dtype=torch.int64)
-            split = EncodedSplit(
-                listing.images, view, torch.arange(len(listing.names)), listing.labels, listing.names
-            )
+            split = EncodedSplit(listing.images, view, torch.arange(len(listing.names)), listing.labels, listing.names)
             cuts[part] = split.take(rows)
     return cuts, problems
 
@@ -119,23 +116,31 @@ def _dataset(
     notes: Sequence[str],
     seed: int,
 ) -> Dataset:
+    """Cut what was loaded into three splits.
+
+    Raises:
+        UserError: A split would be empty.
+    """
     plan, held_out = three_splits({part: cut.labels for part, cut in cuts.items()}, seed)
     splits = {name: cuts[part].take(positions) for name, (part, positions) in plan.items()}
+    for name, split in splits.items():
+        if not len(split):
+            few = "" if name in cuts else "; classes of at least 3 images are needed to hold some out"
+            raise UserError(f"{source.name}: no usable image is left for {name}{few}")
     absent = [_absent(source.classes, name, split) for name, split in splits.items()]
     skipped = (f"skipped broken images: {len(problems)}",) if problems else ()
-    dataset = Dataset(
-        source.name,
-        source.classes,
-        view.channels,
-        view.height,
-        view.width,
-        None,
-        None,
-        None,
-        (*source.notes, *notes, *held_out, *filter(None, absent), *skipped),
-        tuple(problems),
+    return Dataset(
+        name=source.name,
+        classes=source.classes,
+        channels=view.channels,
+        height=view.height,
+        width=view.width,
+        train=splits.get("train"),
+        validation=splits.get("validation"),
+        test=splits.get("test"),
+        notes=(*source.notes, *notes, *held_out, *filter(None, absent), *skipped),
+        skipped=tuple(problems),
     )
-    return replace(dataset, **splits)
 
 
 def _absent(classes: Sequence[str], name: str, split: Cut) -> str:

@@ -56,7 +56,7 @@ def read_parquet(place: Path) -> Source:
 
 
 def _refuse_huge(place: Path, files: Sequence[Path]) -> None:
-    """Refuse what would not fit in memory: Parquet offers no cheap access to single rows of a file on disk."""
+    """Refuse what would not fit in memory: Parquet has no cheap access to single rows of a file."""
     total = sum(path.stat().st_size for path in files)
     known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
     if known and total > 0.8 * (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):

@@ -97,9 +97,7 @@ def _shown(dataset: Dataset) -> tuple[str, Split, Augmentation]:
 
 def _caption(dataset: Dataset, every: int) -> str:
     name, split, augmentation = _shown(dataset)
-    shifted = (
-        f"shifts of up to {augmentation.padding} px (uncovered: mean colour)" if augmentation.padding else ""
-    )
+    shifted = f"shifts of up to {augmentation.padding} px (uncovered: mean colour)" if augmentation.padding else ""
     cropped = "random resized crops" if augmentation.resized_crop else ""
     flipped = "flips" if augmentation.flip else ""
     # Pillow's built-in font has no multiplication sign and no ellipsis.

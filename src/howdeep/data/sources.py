@@ -48,11 +48,7 @@ def _nearest(data: str) -> str:
         return ""
     while not missing.parent.is_dir():
         missing = missing.parent
-    beside = {
-        path.name: str(path)
-        for path in missing.parent.iterdir()
-        if path.is_dir() or path.suffix == ".parquet"
-    }
+    beside = {path.name: str(path) for path in missing.parent.iterdir() if path.is_dir() or path.suffix == ".parquet"}
     known = {"digits": "digits", **beside}
     match = get_close_matches(missing.name, known, n=1, cutoff=0.5)
     return f"did you mean {known[match[0]]}? " if match else ""

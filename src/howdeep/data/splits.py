@@ -76,9 +76,7 @@ class EncodedSplit:
         Returns:
             uint8 of shape (k, channels, height, width).
         """
-        return self._stack(
-            [self._decode(i, s) for i, s in zip(indices.tolist(), seeds.tolist(), strict=True)]
-        )
+        return self._stack([self._decode(i, s) for i, s in zip(indices.tolist(), seeds.tolist(), strict=True)])
 
     def take(self, positions: Tensor) -> "EncodedSplit":
         """Return the split of these positions."""
@@ -129,7 +127,7 @@ def stratified(labels: Tensor, parts: int, seed: int) -> list[Tensor]:
         The rest first, then the held-out sets; ascending positions, disjoint, together all of them.
     """
     random = generator(seed, "splits")
-    cuts: list[list[Tensor]] = [[] for _ in range(parts + 1)]
+    cuts = [[torch.empty(0, dtype=torch.int64)] for _ in range(parts + 1)]
     for label in labels.unique().tolist():
         positions = torch.nonzero(labels == label).flatten()
         positions = positions[torch.randperm(len(positions), generator=random)]
@@ -140,9 +138,7 @@ def stratified(labels: Tensor, parts: int, seed: int) -> list[Tensor]:
     return [torch.cat(cut).sort().values for cut in cuts]
 
 
-def three_splits(
-    labels: Mapping[str, Tensor], seed: int
-) -> tuple[dict[str, tuple[str, Tensor]], tuple[str, ...]]:
+def three_splits(labels: Mapping[str, Tensor], seed: int) -> tuple[dict[str, tuple[str, Tensor]], tuple[str, ...]]:
     """Plan which images make up train, validation and test.
 
     What the data has is kept. What it lacks is held out from its train split, if there is one.
@@ -158,9 +154,7 @@ def three_splits(
     missing = [name for name in ("validation", "test") if name not in labels]
     if "train" not in labels or not missing:
         return plan, ()
-    for name, positions in zip(
-        ("train", *missing), stratified(labels["train"], len(missing), seed), strict=True
-    ):
+    for name, positions in zip(("train", *missing), stratified(labels["train"], len(missing), seed), strict=True):
         plan[name] = ("train", positions)
     plan = {name: plan[name] for name in ("train", "validation", "test")}
     return plan, tuple(f"{name}: stratified 10 % of train, seed {seed}" for name in missing)

@@ -54,9 +54,7 @@ def find_columns(place: str, schema: "pyarrow.Schema", features: Mapping[str, An
 def _declared(features: Mapping[str, Any], kind: str, schema: "pyarrow.Schema") -> list[str]:
     """Return the columns of one feature type, in the order of the table."""
     return [
-        name
-        for name in schema.names
-        if isinstance(features.get(name), Mapping) and features[name].get("_type") == kind
+        name for name in schema.names if isinstance(features.get(name), Mapping) and features[name].get("_type") == kind
     ]
 
 
@@ -120,9 +118,7 @@ def _check_values(place: str, values: Sequence[Any]) -> None:
         return
     if "NoneType" in kinds:
         raise UserError(f"{place}: {sum(value is None for value in values)} images have no label")
-    raise UserError(
-        f"{place}: labels are of type {', '.join(sorted(kinds))}; one class per image is expected"
-    )
+    raise UserError(f"{place}: labels are of type {', '.join(sorted(kinds))}; one class per image is expected")
 
 
 def _lookup(place: str, values: Sequence[Any], index: Mapping[Any, int]) -> Tensor:
@@ -147,8 +143,6 @@ def agree(place: str, classes: Mapping[str, Sequence[str]]) -> None:
         ):
             if extra:
                 names = ", ".join(map(repr, extra[:5]))
-                raise UserError(
-                    f"{place}: classes differ between splits: {names} is in {here} but not in {there}"
-                )
+                raise UserError(f"{place}: classes differ between splits: {names} is in {here} but not in {there}")
         if tuple(found) != tuple(expected):
             raise UserError(f"{place}: {first} and {split} number the same classes in another order")

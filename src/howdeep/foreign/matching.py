@@ -90,9 +90,7 @@ def match(weights: Tensors, chain: Chain) -> Match:
     _require_units(weights, stages)
     _require_classes(weights, pairs, own)
     _require_shapes(weights, pairs, own)
-    _require_layers(
-        [name for name, found in places.items() if found is not None and own.keys().isdisjoint(found)]
-    )
+    _require_layers([name for name, found in places.items() if found is not None and own.keys().isdisjoint(found)])
     missing = tuple(name for name in own if name not in pairs)
     _require_all([name for name in missing if not name.endswith(COUNTER)], own)
     return Match(

@@ -126,9 +126,7 @@ def _cifar(name: str, block: Block | None, family: str, digits: str) -> Residual
     step = 6 if block == "basic" else 9
     if (depth - 2) % step or depth <= 2:
         steps = (6,) if family == "plain" else (6, 9)
-        raise _no_depth(
-            name, f"cifar_{family}", depth, sorted({n for s in steps for n in _around(depth, s, 2)}), ""
-        )
+        raise _no_depth(name, f"cifar_{family}", depth, sorted({n for s in steps for n in _around(depth, s, 2)}), "")
     return ResidualSpec(
         name=name,
         family=family,

@@ -54,9 +54,7 @@ class DenseSpec:
 
     def __post_init__(self) -> None:
         if not 0 < self.compression <= 1:
-            raise UserError(
-                f"compression {self.compression} is not allowed: it must be above 0 and at most 1"
-            )
+            raise UserError(f"compression {self.compression} is not allowed: it must be above 0 and at most 1")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
 

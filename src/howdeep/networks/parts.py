@@ -14,9 +14,7 @@ def named(*layers: tuple[str, nn.Module | None]) -> nn.Sequential:
     return nn.Sequential(OrderedDict((name, layer) for name, layer in layers if layer is not None))
 
 
-def conv(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, bias: bool = False
-) -> nn.Conv2d:
+def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
     """Return a convolution that keeps height and width at stride 1."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
 
@@ -60,9 +58,7 @@ class Pad(nn.Module):
         return f"before={self.before}, after={self.after}, stride={self.stride}"
 
 
-def projection(
-    in_channels: int, out_channels: int, stride: int, *, normed: bool, bias: bool
-) -> nn.Sequential:
+def projection(in_channels: int, out_channels: int, stride: int, *, normed: bool, bias: bool) -> nn.Sequential:
     """Return shortcut B and C: a 1×1 convolution, with its norm in post-activation networks."""
     return named(
         ("conv", conv(in_channels, out_channels, 1, stride, bias=bias)),

@@ -73,9 +73,7 @@ class ResidualSpec:
 
     def __post_init__(self) -> None:
         if self.order == "plain" and self.zero_init:
-            raise UserError(
-                f"zero_init is not allowed for {self.name}: a plain network has no shortcut to start from"
-            )
+            raise UserError(f"zero_init is not allowed for {self.name}: a plain network has no shortcut to start from")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
 
@@ -143,9 +141,7 @@ def _unit(spec: ResidualSpec, channels: int, stage: int, stride: int, *, first: 
 
 def _shortcut(spec: ResidualSpec, channels: int, out: int, stride: int, *, projects: bool) -> nn.Module:
     if projects:
-        return projection(
-            channels, out, stride, normed=spec.normed and spec.order == "post", bias=not spec.normed
-        )
+        return projection(channels, out, stride, normed=spec.normed and spec.order == "post", bias=not spec.normed)
     if spec.order == "plain" or (stride == 1 and channels == out):
         return nn.Identity()
     return Pad(channels, out, stride)
@@ -174,15 +170,11 @@ def _branch(spec: ResidualSpec, channels: int, stage: int, stride: int, *, activ
         if spec.order == "pre":
             layers += _norm_relu_conv(spec, number, shape, activate=activate or number > 1, last=last)
         else:
-            layers += _conv_norm_relu(
-                spec, number, shape, activate=spec.order == "plain" or not last, last=last
-            )
+            layers += _conv_norm_relu(spec, number, shape, activate=spec.order == "plain" or not last, last=last)
     return named(*layers)
 
 
-def _conv_norm_relu(
-    spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool
-) -> list[Layer]:
+def _conv_norm_relu(spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool) -> list[Layer]:
     """Return one layer of a post-activation branch; the last ReLU follows the sum, or ends a plain branch."""
     channels, out, kernel, stride = shape
     return [
@@ -193,9 +185,7 @@ def _conv_norm_relu(
     ]
 
 
-def _norm_relu_conv(
-    spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool
-) -> list[Layer]:
+def _norm_relu_conv(spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool) -> list[Layer]:
     """Return one layer of a pre-activation branch; the first norm and ReLU may stand before the unit."""
     channels, out, kernel, stride = shape
     return [

@@ -49,11 +49,7 @@ class Ranks:
 
 
 def _device() -> torch.device:
-    return (
-        torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        if dist.get_backend() == "nccl"
-        else torch.device("cpu")
-    )
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def bytes_text(count: int | None) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _tensorboard(run: Run):  # noqa: ANN202 - the type belongs to an extra that may be absent
+def _tensorboard(run: Run):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -94,9 +94,7 @@ def _run(session: Session, journal: Journal) -> None:
                 save(session)
                 saved_at = position.seconds
             if signum:
-                raise Stopped(
-                    128 + signum, f"stopped after step {position.step} and saved; the same command goes on"
-                )
+                raise Stopped(128 + signum, f"stopped after step {position.step} and saved; the same command goes on")
 
 
 def _due(session: Session, epoch_ended: bool, unsaved_seconds: float) -> bool:
@@ -164,9 +162,7 @@ def _open(session: Session, gates: Gates | None) -> float:
     if gates is None:
         return len(session.chain)
     return sum(
-        float(gate.float().mean()) if isinstance(gate, torch.Tensor) else gate
-        for gate in gates
-        if gate is not None
+        float(gate.float().mean()) if isinstance(gate, torch.Tensor) else gate for gate in gates if gate is not None
     )
 
 

@@ -84,9 +84,7 @@ def measure(
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
         scores = _scores(chain, images, arithmetic, device)
         difference = float((scores - expected).norm() / expected.norm().clamp_min(1e-12))
-        seconds, peak = _time(
-            chain, Batch(images, labels, len(labels)), recipe, arithmetic, memory, device, best
-        )
+        seconds, peak = _time(chain, Batch(images, labels, len(labels)), recipe, arithmetic, memory, device, best)
         trials.append(
             Trial(
                 arithmetic.precision,
@@ -102,9 +100,7 @@ def measure(
 
 def best_of(trials: list[Trial]) -> Trial:
     """Return the fastest correct trial; fp32 is correct by definition, and a forced precision is taken as it is."""
-    return min(
-        [trial for trial in trials if trial.correct] or trials, key=lambda trial: trial.seconds_per_step
-    )
+    return min([trial for trial in trials if trial.correct] or trials, key=lambda trial: trial.seconds_per_step)
 
 
 def _example(shape: tuple[int, int, int, int], chain: Chain) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,9 @@ from howdeep.runs import Run
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.distributed import Ranks
+from howdeep.training.journal import bytes_text, seconds_text
 from howdeep.training.position import Position
 from howdeep.training.precision import best_of, candidates, measure
-from howdeep.training.journal import bytes_text, seconds_text
 from howdeep.training.recipes import Recipe
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place
 
@@ -162,9 +162,7 @@ def _data_record(dataset: Dataset, config: TrainConfig) -> dict:
 def _limited(dataset: Dataset, limit: int | None) -> Dataset:
     """Return the data with the first images of the train split only."""
     train = dataset.split("train")
-    return (
-        dataset if limit is None else replace(dataset, train=train.take(torch.arange(min(limit, len(train)))))
-    )
+    return dataset if limit is None else replace(dataset, train=train.take(torch.arange(min(limit, len(train)))))
 
 
 def _spec(config: TrainConfig, dataset: Dataset) -> Spec:
@@ -225,9 +223,7 @@ def _choose(
         )
     chosen = {"precision": best.precision, "memory_format": best.memory_format}
     expected = {"seconds": best.seconds_per_step * total_steps(recipe, len(dataset.split("train")))}
-    say(
-        f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}"
-    )
+    say(f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}")
     record = {"chosen": chosen, "expected": expected, "trials": [asdict(trial) for trial in trials]}
     return ranks.from_first(record)  # type: ignore[return-value]
 
@@ -238,9 +234,9 @@ def _parameters(chain: Chain) -> int:
 
 def save(session: Session) -> Path:
     """Write a checkpoint of everything that the run needs to go on to the same bits."""
-    names = {parameter: name for name, parameter in session.chain.named_parameters()}
+    names = {id(parameter): name for name, parameter in session.chain.named_parameters()}
     momentum = {
-        names[parameter]: state["momentum_buffer"]
+        names[id(parameter)]: state["momentum_buffer"]
         for parameter, state in session.optimizer.state.items()
         if state.get("momentum_buffer") is not None
     }

@@ -1,0 +1,67 @@
+"""1,202 layers are ordinary: built, run, saved, copied and printed."""
+
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from howdeep.chain import Chain
+from howdeep.networks import build, skeleton, spec_of
+from howdeep.survival import Survival
+from tests.oracles import images
+
+
+@pytest.fixture(scope="module")
+def network() -> Chain:
+    return build("cifar_resnet1202")
+
+
+def test_1202_layers_are_built_within_seconds() -> None:
+    start = time.perf_counter()
+    assert len(build("cifar_resnet1202")) == 600
+    assert time.perf_counter() - start < 10
+
+
+def test_1202_layers_run_forward_and_backward(network: Chain) -> None:
+    trained = deepcopy(network).train()
+    scores = trained(images(2))
+    scores.logsumexp(1).sum().backward()
+    assert scores.shape == (2, 10)
+    assert scores.isfinite().all()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in trained.parameters())
+
+
+def test_1202_layers_train_with_a_quarter_of_their_units_closed(network: Chain) -> None:
+    trained = deepcopy(network).train()
+    gates = Survival("linear", 0.5).draw(len(trained), seed=0, step=0)
+    trained(images(2), gates).logsumexp(1).sum().backward()
+    with_gradient = [float(unit.branch.conv1.weight.grad is not None) for unit in trained.units]  # type: ignore[union-attr]
+    assert with_gradient == gates
+
+
+def test_1202_layers_are_saved_and_loaded(network: Chain, tmp_path: Path) -> None:
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    loaded = skeleton(spec_of("cifar_resnet1202")).to_empty(device="cpu")
+    loaded.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    x = images(1)
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(x), deepcopy(network).eval()(x))
+
+
+def test_1202_layers_are_copied(network: Chain) -> None:
+    copy = deepcopy(network)
+    pairs = list(zip(copy.parameters(), network.parameters(), strict=True))
+    assert all(torch.equal(mine, other) and mine.data_ptr() != other.data_ptr() for mine, other in pairs)
+
+
+def test_1202_layers_are_printed(network: Chain) -> None:
+    assert repr(network) == str(network)
+    assert repr(network).count("Conv2d(") >= 5
+
+
+def test_units_are_looked_up_in_order(network: Chain) -> None:
+    assert network.units == list(network.body)
+    assert len(network.steps()) == 600

@@ -1,0 +1,145 @@
+"""The command line: every mistake is one line and status 2, every result is where it was asked for."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from howdeep import cli
+
+GOLDEN = Path(__file__).parent / "golden"
+COMMANDS = ["demo", "networks", "train", "import", "evaluate", "predict", "check"]
+
+
+def howdeep(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "howdeep", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["netwroks"], "unknown command 'netwroks'; did you mean networks?"),
+        (["networks", "cifar_resnet21"], "cifar_resnet20"),
+        (["networks", "resnet51"], "resnet50"),
+        (["networks", "cifar_resnett20"], "did you mean cifar_resnet20"),
+        (["networks", "densenet121", "--size", "8"], "densenet121"),
+        (["networks", "--jsn", "-"], "--json"),
+        (["train", "cifar_resnet20", "--data", "digitz", "--out", "x"], "did you mean digits"),
+        (["train", "cifar_resnet20", "--data", "digits"], "--out"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--recipe", "fats"], "fast"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--epochs", "0"], "above 0"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--epochs", "nan"], "above 0"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--epochs", "many"], "--epochs"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--eposch", "2"], "--epochs"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--survival", "linear:2"], "at most 1"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--survival", "linaer:0.5"], "linear"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--precision", "fp8"], "bf16"),
+        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--device", "cuda:99"], "cuda:99"),
+        (["train", "cifar_plain20", "--data", "digits", "--out", "x", "--shortcut", "B"], "shortcut"),
+        (["train", "densenet121", "--data", "digits", "--out", "x"], "8×8"),
+        (["evaluate", "nowhere/run", "--data", "digits"], "no run folder nowhere/run"),
+        (["evaluate", "cifar_resnet20", "--data", "digits"], "--weights"),
+        (["evaluate", "cifar_resnet20", "--data", "digits", "--weights", "nothing.th"], "nothing.th"),
+        (["predict", "cifar_resnet20", "cat.png"], "--weights"),
+        (["import", "nothing.pth", "--network", "cifar_resnet20", "--out", "x"], "nothing.pth"),
+        (["check", "nowhere"], "nowhere"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_status_2(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status = cli.run(arguments)
+    printed = capsys.readouterr()
+    assert status == 2
+    complaint = printed.err.strip().splitlines()[-1]
+    assert complaint.startswith("howdeep: ")
+    assert said in complaint
+    assert "Traceback" not in printed.err
+    assert not any(tmp_path.iterdir())
+
+
+def test_help_does_not_import_torch() -> None:
+    program = "import sys; from howdeep import cli; cli.run(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+def test_help_answers_in_half_a_second() -> None:
+    howdeep("--help")
+    started = time.perf_counter()
+    assert howdeep("--help").returncode == 0
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_are_the_reviewed_ones(
+    command: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The golden files are the public surface; a change of it is a change of them: ``python tests/golden/help.py``."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert cli.run([command, "--help"]) == 0
+    assert capsys.readouterr().out == (GOLDEN / "help" / f"{command}.txt").read_text()
+
+
+def test_json_alone_goes_to_standard_output() -> None:
+    done = howdeep("networks", "cifar_resnet20", "--json", "-")
+    record = json.loads(done.stdout)
+    assert (record["parameters"], record["macs"], record["units"]) == (269_722, 40_551_040, 9)
+
+
+def test_a_file_that_exists_is_not_overwritten_without_being_asked(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    place = tmp_path / "mine.json"
+    place.write_text("precious")
+    assert cli.run(["networks", "cifar_resnet20", "--json", str(place)]) == 2
+    assert place.read_text() == "precious"
+    assert "--overwrite" in capsys.readouterr().err
+    assert cli.run(["networks", "cifar_resnet20", "--json", str(place), "--overwrite"]) == 0
+    assert json.loads(place.read_text())["name"] == "cifar_resnet20"
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m howdeep networks --json - | head -n 1", shell=True, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_train_evaluate_predict_and_import_as_a_user_types_them(tmp_path: Path) -> None:
+    run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
+    trained = howdeep("train", "cifar_resnet8", "--data", "digits", "--out", str(run), "--epochs", "2")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.strip() == str(run)
+    test_error = json.loads((run / "result.json").read_text())["test"]["error_percent"]
+    said = howdeep("evaluate", str(run), "--data", "digits", "--json", "-")
+    assert json.loads(said.stdout)["error_percent"] == pytest.approx(test_error)
+    checkpoint = next((run / "checkpoints").glob("step-*"))
+    weights.write_bytes((checkpoint / "weights.safetensors").read_bytes())
+    imported = howdeep(
+        "import", str(weights), "--network", "cifar_resnet8", "--out", str(tmp_path / "imported"),
+        "--mean", "0.3", "--std", "0.4", "--size", "8",
+    )  # fmt: skip
+    assert imported.returncode == 0, imported.stderr
+    again = howdeep("evaluate", str(tmp_path / "imported"), "--data", "digits", "--limit", "50", "--json", "-")
+    assert json.loads(again.stdout)["n"] == 50
+
+
+def test_predict_names_classes_and_probabilities(tmp_path: Path) -> None:
+    from PIL import Image
+
+    run, image = tmp_path / "run", tmp_path / "digit.png"
+    assert howdeep("train", "cifar_resnet8", "--data", "digits", "--out", str(run), "--epochs", "1").returncode == 0
+    Image.new("L", (8, 8), 128).save(image)
+    done = howdeep("predict", str(run), str(image), "--top", "10", "--json", "-")
+    (prediction,) = json.loads(done.stdout)
+    assert sorted(prediction["classes"]) == [str(digit) for digit in range(10)]
+    assert sum(prediction["probabilities"]) == pytest.approx(1, abs=1e-5)
+    broken = tmp_path / "broken.png"
+    broken.write_text("not an image")
+    refused = howdeep("predict", str(run), str(broken))
+    assert refused.returncode == 2
+    assert "broken.png" in refused.stderr

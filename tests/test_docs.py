@@ -1,0 +1,53 @@
+"""Documentation that executes: what a reader would type does what the page says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^```(sh|python)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def execute(kind: str, text: str, folder: Path) -> None:
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["sh", "-euc", text] if kind == "sh" else [sys.executable, "-c", text]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": programs})
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_block_of_the_guide_executes(tmp_path: Path) -> None:
+    found = blocks(ROOT / "docs" / "guide.md")
+    assert len(found) > 5
+    session = ""
+    for kind, text in found:
+        session += text if kind == "python" else ""
+        execute(kind, session if kind == "python" else text, tmp_path)
+
+
+def test_the_python_of_the_readme_executes(tmp_path: Path) -> None:
+    python = [text for kind, text in blocks(ROOT / "README.md") if kind == "python"]
+    assert python
+    for text in python:
+        execute("python", text, tmp_path)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/theory.md", "docs/design.md"])
+def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
+    path = ROOT / page
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if "://" not in link]
+    missing = [link for link in links if not (path.parent / link).exists()]
+    assert not missing
+
+
+def test_every_module_that_the_design_lists_exists() -> None:
+    listed = re.findall(r"^      (\w+\.py|\w+/) (?!.*planned)", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    assert len(listed) > 15
+    missing = [name for name in listed if not (ROOT / "src" / "howdeep" / name).exists()]
+    assert not missing

@@ -1,0 +1,204 @@
+"""Linear decay to the digit, draws that depend on seed and step alone, and their statistics."""
+
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from howdeep.errors import UserError
+from howdeep.survival import Survival, expected_open
+from tests.oracles import untimed
+
+LINEAR = Survival("linear", 0.5)
+DRAWS = 4000
+rules = st.builds(Survival, st.sampled_from(["linear", "uniform"]), st.floats(0.05, 1))
+
+
+@pytest.fixture(scope="module")
+def opened() -> Tensor:
+    """Gates of 4,000 steps of a chain of 54 units, shape (steps, units)."""
+    gates = [LINEAR.draw(54, seed=0, step=step) for step in range(DRAWS)]
+    return torch.tensor(gates, dtype=torch.float64)
+
+
+# --- probabilities
+
+
+@pytest.mark.parametrize(("unit", "death"), [(1, 0.00925926), (19, 0.17592593), (37, 0.34259259), (54, 0.5)], ids=str)
+def test_linear_decay_closes_the_units_of_the_110_layer_network_as_often_as_published(unit: int, death: float) -> None:
+    assert 1 - LINEAR.probabilities(54)[unit - 1] == pytest.approx(death, abs=1e-8)
+
+
+@pytest.mark.parametrize(("last", "units", "open_units"), [(0.5, 54, 40.25), (0.2, 54, 32.0), (0.5, 50, 37.25)])
+def test_expected_open_units_are_the_published_ones(last: float, units: int, open_units: float) -> None:
+    assert expected_open(Survival("linear", last), units) == pytest.approx(open_units, abs=1e-12)
+
+
+@untimed
+@given(units=st.integers(1, 2000))
+def test_decay_to_one_half_leaves_three_quarters_of_the_units_open(units: int) -> None:
+    assert expected_open(LINEAR, units) == pytest.approx((3 * units - 1) / 4)
+
+
+@untimed
+@given(rule=rules, units=st.integers(1, 600))
+def test_survival_never_grows_with_depth_and_ends_at_its_last_value(rule: Survival, units: int) -> None:
+    p = rule.probabilities(units)
+    assert len(p) == units
+    assert p[-1] == pytest.approx(rule.last, abs=1e-15)
+    assert all(later <= earlier for earlier, later in zip(p, p[1:], strict=False))
+    assert all(0 < value <= 1 for value in p)
+    assert rule.expected(units) == p
+
+
+def test_uniform_and_constant_survival() -> None:
+    assert Survival("uniform", 0.8).probabilities(3) == (0.8, 0.8, 0.8)
+    assert Survival().probabilities(3) == (1.0, 1.0, 1.0)
+    assert Survival("linear", 1.0).probabilities(7) == (1.0,) * 7
+
+
+@pytest.mark.parametrize(
+    ("rule", "random"),
+    [(Survival(), False), (Survival("linear", 1.0), False), (LINEAR, True), (Survival("uniform", 0.9), True)],
+)
+def test_a_rule_is_random_only_if_some_unit_can_close(rule: Survival, random: bool) -> None:
+    assert rule.random is random
+    always = all(gate == 1.0 for step in range(20) for gate in rule.draw(30, seed=0, step=step))
+    assert always is not random
+
+
+# --- text
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("constant", Survival()),
+        ("linear:0.5", LINEAR),
+        ("linear:1", Survival("linear", 1.0)),
+        ("uniform:0.8", Survival("uniform", 0.8)),
+    ],
+)
+def test_a_rule_is_read_and_written_as_text(text: str, rule: Survival) -> None:
+    assert Survival.parse(text) == rule
+    assert str(rule) == text
+    assert str(Survival.parse(text, "sample")) == f"{text} per sample"
+
+
+@pytest.mark.parametrize("mode", ["batch", "sample"])
+def test_a_rule_survives_plain_data(mode: str) -> None:
+    rule = Survival.parse("linear:0.123456789", mode)
+    assert Survival(**asdict(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linaer:0.5", r"^unknown survival rule 'linaer'; did you mean linear\?$"),
+        ("", r"^unknown survival rule ''; known: constant, linear, uniform$"),
+        ("linear", r"^survival 'linear' is not allowed: write constant, linear:0\.5 or uniform:0\.8$"),
+        ("uniform:", r"^survival 'uniform:' is not allowed: write"),
+        ("constant:1", r"^survival 'constant:1' is not allowed: write"),
+        ("linear:half", r"^survival 'linear:half' is not allowed: 'half' is not a number$"),
+        ("linear:0", r"^survival 0\.0 is not allowed: it must be above 0 and at most 1$"),
+        ("linear:1.01", r"^survival 1\.01 is not allowed"),
+        ("uniform:-0.5", r"^survival -0\.5 is not allowed"),
+        ("uniform:nan", r"^survival nan is not allowed"),
+    ],
+)
+def test_a_wrong_rule_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Survival.parse(text)
+
+
+def test_a_wrong_mode_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^unknown survival mode 'samples'; did you mean sample\?$"):
+        Survival.parse("linear:0.5", "samples")
+
+
+# --- draws
+
+
+@pytest.mark.parametrize("mode", ["batch", "sample"])
+def test_a_draw_depends_on_seed_and_step_alone(mode: str) -> None:
+    rule = Survival.parse("linear:0.5", mode)
+
+    def draw(seed: int, step: int) -> list:
+        return [torch.as_tensor(gate).tolist() for gate in rule.draw(54, seed=seed, step=step, batch=16)]
+
+    torch.manual_seed(0)
+    first = draw(0, 3)
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    assert draw(0, 3) == first
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert draw(0, 4) != first
+    assert draw(1, 3) != first
+
+
+def test_a_draw_for_the_batch_is_one_number_per_unit_on_the_host() -> None:
+    gates = LINEAR.draw(54, seed=0, step=0)
+    assert len(gates) == 54
+    assert all(isinstance(gate, float) for gate in gates)
+    assert set(gates) == {0.0, 1.0}
+
+
+@untimed
+@given(rule=rules, step=st.integers(0, 100), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_what_processes_draw_for_their_samples_is_the_draw_of_the_whole_batch(
+    rule: Survival, step: int, sizes: list[int]
+) -> None:
+    rule, batch = Survival(rule.schedule, rule.last, "sample"), sum(sizes)
+    whole = rule.draw(12, seed=5, step=step, batch=batch)
+    starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
+    pieces = [
+        rule.draw(12, seed=5, step=step, batch=batch, samples=slice(start, start + size))
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+    for unit, gate in enumerate(whole):
+        assert isinstance(gate, Tensor)
+        assert gate.dtype is torch.bool
+        assert gate.shape == (batch,)
+        assert torch.equal(gate, torch.cat([piece[unit] for piece in pieces]))  # type: ignore[arg-type]
+
+
+def test_a_draw_per_sample_needs_the_size_of_the_batch() -> None:
+    """Without it every mask would be empty, and every unit closed for every sample."""
+    with pytest.raises(ValueError, match="batch"):
+        Survival("linear", 0.5, "sample").draw(54, seed=0, step=0)
+
+
+def test_the_mean_number_of_open_units_is_the_published_one(opened: Tensor) -> None:
+    count = opened.sum(1)
+    deviation = math.sqrt(sum(p * (1 - p) for p in LINEAR.probabilities(54)))
+    assert deviation == pytest.approx(3.02, abs=0.005)
+    assert count.mean().item() == pytest.approx(40.25, abs=4 * deviation / math.sqrt(DRAWS))
+    # The standard error of a standard deviation is about itself over √(2n); gates that hang together change it.
+    assert count.std().item() == pytest.approx(deviation, abs=4 * deviation / math.sqrt(2 * DRAWS))
+
+
+def test_every_unit_is_open_as_often_as_its_survival(opened: Tensor) -> None:
+    p = torch.tensor(LINEAR.probabilities(54), dtype=torch.float64)
+    errors = (p * (1 - p) / DRAWS).sqrt()
+    assert ((opened.mean(0) - p).abs() < 4.5 * errors).all()
+
+
+def test_every_sample_is_open_as_often_as_the_survival_of_the_unit() -> None:
+    rule = Survival("linear", 0.5, "sample")
+    gates = torch.stack(list(rule.draw(54, seed=0, step=0, batch=DRAWS))).double()  # type: ignore[arg-type]
+    p = torch.tensor(rule.probabilities(54), dtype=torch.float64)
+    errors = (p * (1 - p) / DRAWS).sqrt()
+    assert ((gates.mean(1) - p).abs() < 4.5 * errors).all()
+    count = gates.sum(0)
+    assert count.std().item() == pytest.approx(3.02, abs=4 * 3.02 / math.sqrt(2 * DRAWS))
+
+
+def test_draws_of_neighbouring_steps_and_units_are_independent(opened: Tensor) -> None:
+    last = opened[:, -2:] - opened[:, -2:].mean(0)
+    bound = 4.5 * 0.25 / math.sqrt(DRAWS)
+    assert (last[:, 0] * last[:, 1]).mean().abs() < bound
+    assert (last[1:, 1] * last[:-1, 1]).mean().abs() < bound
