@@ -9,11 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
-
-from howdeep.chain import Add, AddReLU, Chain, Concatenate, Merge, Replace, Unit, memory_format_of
-from howdeep.networks.parts import Pad
-from howdeep.survival import Survival
 from tests.oracles import (
     SMALL,
     Scale,
@@ -29,6 +24,11 @@ from tests.oracles import (
     symmetric_polynomials,
     untimed,
 )
+from torch import Tensor, nn
+
+from howdeep.chain import Add, AddReLU, Chain, Concatenate, Merge, Replace, Unit, memory_format_of
+from howdeep.networks.parts import Pad
+from howdeep.survival import Survival
 
 WEIGHTS = [0.5, -0.25, 2.0, -3.0, 0.125]
 weights = st.lists(st.floats(-2, 2), min_size=1, max_size=6)

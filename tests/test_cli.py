@@ -92,7 +92,9 @@ def test_json_alone_goes_to_standard_output() -> None:
     assert (record["parameters"], record["macs"], record["units"]) == (269_722, 40_551_040, 9)
 
 
-def test_a_file_that_exists_is_not_overwritten_without_being_asked(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_file_that_exists_is_not_overwritten_without_being_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     place = tmp_path / "mine.json"
     place.write_text("precious")
     assert cli.run(["networks", "cifar_resnet20", "--json", str(place)]) == 2
@@ -125,6 +127,7 @@ def test_train_evaluate_predict_and_import_as_a_user_types_them(tmp_path: Path) 
     )  # fmt: skip
     assert imported.returncode == 0, imported.stderr
     again = howdeep("evaluate", str(tmp_path / "imported"), "--data", "digits", "--limit", "50", "--json", "-")
+    assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["n"] == 50
 
 

@@ -1,9 +1,9 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.oracles import untimed
 
 from howdeep.seeds import derive, generator
-from tests.oracles import untimed
 
 parts = st.lists(st.integers(0, 10**6) | st.sampled_from(["gates", "order", "initialise"]), max_size=4)
 

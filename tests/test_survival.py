@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.oracles import untimed
 from torch import Tensor
 
 from howdeep.errors import UserError
 from howdeep.survival import Survival, expected_open
-from tests.oracles import untimed
 
 LINEAR = Survival("linear", 0.5)
 DRAWS = 4000

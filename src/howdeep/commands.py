@@ -107,7 +107,7 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """Which trained network, and how its images are prepared."""
+    """Options of every command that works on a trained network."""
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
     """A run folder, or a name of the catalogue with --weights."""
@@ -130,10 +130,9 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(TargetOptions):
     """Measure error, error per class and calibration."""
 
-    options: Flat[TargetOptions]
     data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     split: str = "test"
@@ -155,27 +154,29 @@ class Evaluate:
 
         self.output.check()
         found, record = evaluate_target(
-            self.options.open(),
+            self.open(),
             self.data,
             split=self.split,
             limit=self.limit,
-            device=self.options.device,
-            precision=self.options.precision,
+            device=self.device,
+            precision=self.precision,
             batch_size=self.batch_size,
             workers=self.workers,
             skip_broken=self.skip_broken,
         )
-        self.output.console.print(evaluation_table(found, self.options.target, self.data, self.split))
+        self.output.console.print(evaluation_table(found, self.target, self.data, self.split))
         self.output.write(record)
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
+class Predict(TargetOptions):
     """Print the likeliest classes of images."""
 
-    options: Flat[TargetOptions]
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE [IMAGE ...]")]
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)"),
+    ]
     """Image files."""
     top: int = 3
     """How many classes per image."""
@@ -187,7 +188,7 @@ class Predict:
         from howdeep.reporting import predictions_table
 
         self.output.check()
-        found = predict(self.options.open(), self.images, top=self.top, device=self.options.device)
+        found = predict(self.open(), self.images, top=self.top, device=self.device)
         self.output.console.print(predictions_table(found))
         self.output.write([asdict(prediction) for prediction in found])
         return 0

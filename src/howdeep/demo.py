@@ -41,9 +41,7 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
     console = console or Console(highlight=False)
     console.print("Does a deeper network do better? On real handwritten digits, 8×8 pixels:\n")
     rows = [_train(out, family, depth, seed, console) for family in ("plain", "resnet") for depth in DEPTHS]
-    console.print(
-        f"\nAnd {VERY_DEEP:,} layers? With stochastic depth, which closes a quarter of the units:"
-    )
+    console.print(f"\nAnd {VERY_DEEP:,} layers? With stochastic depth, which closes a quarter of the units:")
     rows.append(_very_deep(out, seed, console))
     console.print()
     console.print(_table(rows))

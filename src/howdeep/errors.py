@@ -4,6 +4,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+SHOWN = 12
+"""Known names that an error lists where none is near."""
+
+
 class UserError(ValueError):
     """The user's mistake, told in one line that names the thing, its value and what is allowed.
 
@@ -34,5 +38,6 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
     """
     names = sorted(known)
     nearest = get_close_matches(value, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names)}"
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {shown}"
     return UserError(f"unknown {kind} {value!r}; {hint}")

@@ -157,7 +157,7 @@ def read_network(name: str, weights: Path) -> tuple[Spec, Chain, Match]:
     tensors = read_weights(weights)
     classes = [tensor.shape[0] for tensor in tensors.values() if tensor.dim() == 2]
     channels = [tensor.shape[1] for tensor in tensors.values() if tensor.dim() == 4]
-    spec = spec_of(name, classes=classes[-1] if classes else None, channels=channels[0] if channels else 3)
+    spec = spec_of(name, classes=classes[-1] if classes else None, channels=min(channels, default=3))
     chain = build(spec)
     found = match(tensors, chain)
     chain.load_state_dict(found.state)

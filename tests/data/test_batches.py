@@ -18,6 +18,7 @@ from howdeep.data import (
     training_batches,
 )
 from howdeep.data.augmentation import draw_epoch, shift_and_flip
+from howdeep.data.splits import EncodedSplit
 from howdeep.errors import UserError
 
 PLAIN = Normalization(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
@@ -124,16 +125,16 @@ def test_order_of_images_does_not_depend_on_the_augmentation() -> None:
     assert torch.equal(*orders)
 
 
-def test_crops_and_flips_are_those_of_a_loop_over_images(cifar: Dataset) -> None:
-    images = cifar.split("test").pixels(torch.arange(40)).float() - 120
-    augmentation = Augmentation(padding=4, flip=True)
-    draws = draw_epoch(40, augmentation, seed=1, epoch=0)
+def test_crops_and_flips_are_those_of_a_loop_over_images(digits: Dataset) -> None:
+    images = digits.split("test").pixels(torch.arange(100)).float() - 80
+    augmentation = Augmentation(padding=2, flip=True)
+    draws = draw_epoch(100, augmentation, seed=1, epoch=0)
     seen = shift_and_flip(images, augmentation, draws)
-    for row in range(40):
-        padded = torch.zeros(3, 40, 40)
-        padded[:, 4:36, 4:36] = images[row]
+    for row in range(100):
+        padded = torch.zeros(1, 12, 12)
+        padded[:, 2:10, 2:10] = images[row]
         top, left = int(draws.top[row]), int(draws.left[row])
-        expected = padded[:, top : top + 32, left : left + 32]
+        expected = padded[:, top : top + 8, left : left + 8]
         assert torch.equal(seen[row], expected.flip(2) if draws.mirrored[row] else expected)
 
 
@@ -144,23 +145,21 @@ def test_every_offset_and_both_sides_come_equally_often() -> None:
     assert abs(draws.mirrored.float().mean().item() - 0.5) < 5 * 0.5 / 81_000**0.5
 
 
-def test_padding_is_zero_after_normalisation(cifar: Dataset) -> None:
-    split = cifar.split("train")
-    constants = NORMALIZATIONS["per_channel"](split)
+def test_padding_is_zero_after_normalisation(digits: Dataset) -> None:
+    split, augmentation = digits.split("train"), Augmentation(padding=1)
     (batch,) = training_batches(
         split,
-        normalization=constants,
-        augmentation=Augmentation(padding=4),
+        normalization=NORMALIZATIONS["per_channel"](split),
+        augmentation=augmentation,
         batch_size=64,
         seed=0,
         start_step=0,
         stop_step=1,
         device="cpu",
     )
-    draws = draw_epoch(len(split), Augmentation(padding=4), seed=0, epoch=0)
-    row = int((draws.top[:64] == 0).nonzero()[0])
-    assert batch.images[row, :, :4].abs().max() == 0
-    assert batch.images[row, :, 4:].abs().max() > 0
+    top = draw_epoch(len(split), augmentation, seed=0, epoch=0).top[:64]
+    assert batch.images[top == 0, :, 0].abs().max() == 0
+    assert batch.images[top == 1, :, 0].abs().min() > 0
 
 
 def test_evaluation_is_in_file_order_and_not_augmented(digits: Dataset) -> None:
@@ -211,6 +210,15 @@ def test_large_images_give_the_same_bits_with_any_number_of_workers(photo_folder
     )
     later = batches(dataset.train, 4, 7, batch_size=8, augmentation=augmentation)
     assert same(alone[3:], later)
+
+
+def test_seed_of_a_position_alone_decides_its_crop(photo_folder: Path) -> None:
+    split = open_data(str(photo_folder), size=96).train
+    assert isinstance(split, EncodedSplit)
+    crops = split.random_crops(torch.tensor([3, 5, 3, 3]), torch.tensor([7, 8, 7, 8]))
+    assert torch.equal(crops[0], crops[2])
+    assert not torch.equal(crops[0], crops[3])
+    assert torch.equal(crops[1:2], split.random_crops(torch.tensor([5]), torch.tensor([8])))
 
 
 def test_random_crops_leave_the_random_state_of_the_caller_alone(photo_folder: Path) -> None:

@@ -74,6 +74,16 @@ def test_every_kind_of_fault_is_found_by_name(messy: Path) -> None:
     assert "ignored files that are not images: 1 .txt" in report.notes
 
 
+def test_only_equal_pictures_are_duplicates(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+    Image.new("L", (8, 4)).save(tmp_path / "set" / "a" / "wide.png")
+    Image.new("L", (4, 8)).save(tmp_path / "set" / "a" / "tall.png")
+    Image.new("RGB", (8, 8), (76, 76, 76)).save(tmp_path / "set" / "b" / "gray.png")
+    Image.new("RGB", (8, 8), (254, 0, 0)).save(tmp_path / "set" / "b" / "red.png")  # as bright as the gray
+    assert check(str(tmp_path / "set")).duplicates == ()
+
+
 def test_report_is_json_and_fits_eighty_columns(messy: Path) -> None:
     long = messy / "train" / "0" / f"{'long' * 40}.png"
     long.write_bytes(b"")

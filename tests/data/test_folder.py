@@ -93,6 +93,10 @@ def test_damage_in_the_middle_of_a_small_file_is_found_when_opened(tmp_path: Pat
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"1 image cannot be used: 0/0000\.png \(broken"):
         open_data(str(root))
+    dataset = open_data(str(root), skip_broken=True)
+    names = [name for split in ("train", "val", "test") for name in dataset.split(split).names]
+    assert len(names) == 29
+    assert "0/0000.png" not in names
 
 
 def test_image_bomb_is_refused_before_it_is_decoded(tmp_path: Path, write_classes) -> None:

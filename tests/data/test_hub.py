@@ -32,6 +32,18 @@ def test_hub_set_gives_the_same_images_as_its_parquet_files(
 
 
 @pytest.mark.usefixtures("hub_cache")
+def test_hub_set_of_image_files_is_read_through_their_paths(
+    tmp_path: Path, write_classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_classes(tmp_path / "acme" / "files" / "train", each=20)
+    monkeypatch.chdir(tmp_path)
+    dataset = open_data("hf:acme/files")
+    assert dataset.classes == ("0", "1", "2")
+    assert [len(dataset.split(name)) for name in ("train", "val", "test")] == [48, 6, 6]
+    assert dataset.split("train").pixels(dataset.split("train").labels[:1]).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.usefixtures("hub_cache")
 def test_hub_set_that_cannot_be_reached_is_one_line() -> None:
     with pytest.raises(UserError, match="hf:acme/nosuch cannot be loaded: ") as caught:
         open_data("hf:acme/nosuch")

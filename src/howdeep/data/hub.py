@@ -33,7 +33,7 @@ def read_hub(name: str) -> Source:
     classes, labels = encode_labels(place, values, {split: columns[split].classes for split in columns})
     parts = {
         split: Listing(
-            encoded_images(table.data.column(columns[split].image), trust_paths=True),
+            encoded_images(table.data.column(columns[split].image)),
             labels[split],
             [f"{split}#{row}" for row in range(len(table))],
         )

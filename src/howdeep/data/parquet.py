@@ -45,7 +45,7 @@ def read_parquet(place: Path) -> Source:
     classes, labels = encode_labels(str(place), values, {split: columns[split].classes for split in columns})
     parts = {
         split: Listing(
-            encoded_images(table.column("image"), trust_paths=False),
+            encoded_images(table.column("image")),
             labels[split],
             table.column("name").to_pylist(),
         )
@@ -115,7 +115,7 @@ def _read_one(path: Path, columns: Columns) -> "pyarrow.Table":
         if missing:
             raise UserError(f"{path} has no column {', '.join(sorted(missing))}, unlike the files beside it")
         is_struct = pa.types.is_struct(file.schema_arrow.field(columns.image).type)
-        # The paths inside the struct stay unread: they name files of the machine where the set was made.
+        # The paths inside the struct stay unread: see `encoded_images`.
         table = file.read(columns=[f"{columns.image}.bytes" if is_struct else columns.image, columns.label])
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error

@@ -66,20 +66,18 @@ def _is_image(kind: "pyarrow.DataType") -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def encoded_images(column: "pyarrow.ChunkedArray", *, trust_paths: bool) -> ArrowImages:
+def encoded_images(column: "pyarrow.ChunkedArray") -> ArrowImages:
     """Return the images of a column of bytes, or of structs of bytes and path, without copying.
 
-    Args:
-        column: The image column.
-        trust_paths: Whether a path may be opened where bytes are missing. False for a file from elsewhere,
-            whose paths would name files of this machine.
+    A path is opened where bytes are missing. So a column that comes from elsewhere must not have the field,
+    since its paths would name files of this machine.
     """
     import pyarrow as pa
 
     if not pa.types.is_struct(column.type):
         return ArrowImages(column)
     fields = {field.name: part for field, part in zip(column.type, column.flatten(), strict=True)}
-    return ArrowImages(fields["bytes"], fields.get("path") if trust_paths else None)
+    return ArrowImages(fields["bytes"], fields.get("path"))
 
 
 def encode_labels(

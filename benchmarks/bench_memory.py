@@ -1,0 +1,78 @@
+"""``--memory save``: peak memory above weights and optimizer, and the time of a step, each in a process of its own."""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from common import report, row
+from howdeep.data import Batch
+from howdeep.device import peak_bytes, reset_peak, used_bytes
+from howdeep.networks import build
+from howdeep.training.recipes import recipe_of
+from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
+
+CASES = {"cifar_resnet1202": (32, 0.20, 1.4), "cifar_densenet_bc100_k12": (64, 0.50, 1.3)}
+"""Network → batch, bar for memory, bar for time."""
+ARITHMETIC, DEVICE = Arithmetic("bf16", "channels_last"), torch.device("cpu")
+
+
+def child(network: str, batch_size: int, memory: str, steps: int) -> dict:
+    """Return the peak above weights, gradients and momentum, and the seconds of every step."""
+    chain = place(build(network).train(), ARITHMETIC, DEVICE)
+    engine = engine_of(chain, memory)
+    optimizer = make_optimizer(chain, recipe_of("fast"), drift=True)
+    optimizer.step()
+    images = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    batch = Batch(images, torch.randint(10, (batch_size,)), batch_size)
+    before, seconds = used_bytes(DEVICE), []
+    reset_peak(DEVICE)
+    for _ in range(steps):
+        started = time.perf_counter()
+        train_step(engine, optimizer, batch, None, lr=1e-3, smoothing=0.0, arithmetic=ARITHMETIC)
+        seconds.append(time.perf_counter() - started)
+    return {"bytes": (peak_bytes(DEVICE) or 0) - (before or 0), "seconds": seconds[1:]}
+
+
+def measured(network: str, batch_size: int, memory: str, steps: int) -> dict:
+    command = [sys.executable, __file__, "--child", network, str(batch_size), memory, str(steps)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--child", nargs=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.child:
+        network, batch_size, memory, steps = options.child
+        print(json.dumps(child(network, int(batch_size), memory, int(steps))))
+        return
+    rows, details = [], {}
+    for network, (batch_size, memory_bar, time_bar) in CASES.items():
+        found = [
+            {memory: measured(network, batch_size, memory, 4) for memory in ("fast", "save")}
+            for _ in range(options.rounds)
+        ]
+        space = statistics.median(pair["save"]["bytes"] / pair["fast"]["bytes"] for pair in found)
+        pace = statistics.median(
+            statistics.median(pair["save"]["seconds"]) / statistics.median(pair["fast"]["seconds"]) for pair in found
+        )
+        peaks = {
+            memory: statistics.median(pair[memory]["bytes"] for pair in found) / 1e9 for memory in ("fast", "save")
+        }
+        note = f"{peaks['save']:.2f} against {peaks['fast']:.2f} GB, batch {batch_size}, bf16"
+        rows.append(
+            row(f"{network}: peak memory, save / fast", space, f"≤ {memory_bar}", space <= memory_bar, note=note)
+        )
+        rows.append(row(f"{network}: step time, save / fast", pace, f"≤ {time_bar}", pace <= time_bar))
+        details[network] = found
+    report("memory", rows, measured=details)
+
+
+if __name__ == "__main__":
+    main()
