@@ -1,5 +1,7 @@
 """What the chain costs: the same network written by hand, forward and a training step, in turn."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -11,7 +13,7 @@ from peers import ResNet
 BATCH, DEPTH_N = 128, 9
 
 
-def step_of(network: nn.Module, images: torch.Tensor, labels: torch.Tensor):
+def step_of(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, fused=True)
 
     def step() -> None:
@@ -24,7 +26,7 @@ def step_of(network: nn.Module, images: torch.Tensor, labels: torch.Tensor):
     return step
 
 
-def forward_of(network: nn.Module, images: torch.Tensor):
+def forward_of(network: nn.Module, images: torch.Tensor) -> Callable[[], None]:
     def forward() -> None:
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
             network(images)
@@ -48,11 +50,8 @@ def main() -> None:
             ("forward", ratio(forwards, "chain", "by hand")),
         )
     ]
-    spreads = {
-        f"{name} {what}": spread(values[name])
-        for what, values in (("step", steps), ("forward", forwards))
-        for name in networks
-    }
+    spreads = {"step": {name: spread(values) for name, values in steps.items()}}
+    spreads["forward"] = {name: spread(values) for name, values in forwards.items()}
     report("chain", rows, seconds=spreads)
 
 

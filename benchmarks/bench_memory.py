@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from common import report, row
+from common import Row, report, row
 from howdeep.data import Batch
 from howdeep.device import peak_bytes, reset_peak, used_bytes
 from howdeep.networks import build
@@ -43,6 +43,19 @@ def measured(network: str, batch_size: int, memory: str, steps: int) -> dict:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def compare(network: str, found: list[dict], memory_bar: float, time_bar: float) -> list[Row]:
+    """Return the two lines of a network."""
+    space = statistics.median(pair["save"]["bytes"] / pair["fast"]["bytes"] for pair in found)
+    peaks = [statistics.median(pair[memory]["bytes"] for pair in found) / 1e9 for memory in ("save", "fast")]
+    times = [[statistics.median(pair[memory]["seconds"]) for pair in found] for memory in ("save", "fast")]
+    pace = statistics.median(save / fast for save, fast in zip(*times, strict=True))
+    note = f"{peaks[0]:.2f} against {peaks[1]:.2f} GB, batch {CASES[network][0]}, bf16"
+    return [
+        row(f"{network}: peak memory, save / fast", space, f"≤ {memory_bar}", space <= memory_bar, note=note),
+        row(f"{network}: step time, save / fast", pace, f"≤ {time_bar}", pace <= time_bar),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--child", nargs=4)
@@ -58,18 +71,7 @@ def main() -> None:
             {memory: measured(network, batch_size, memory, 4) for memory in ("fast", "save")}
             for _ in range(options.rounds)
         ]
-        space = statistics.median(pair["save"]["bytes"] / pair["fast"]["bytes"] for pair in found)
-        pace = statistics.median(
-            statistics.median(pair["save"]["seconds"]) / statistics.median(pair["fast"]["seconds"]) for pair in found
-        )
-        peaks = {
-            memory: statistics.median(pair[memory]["bytes"] for pair in found) / 1e9 for memory in ("fast", "save")
-        }
-        note = f"{peaks['save']:.2f} against {peaks['fast']:.2f} GB, batch {batch_size}, bf16"
-        rows.append(
-            row(f"{network}: peak memory, save / fast", space, f"≤ {memory_bar}", space <= memory_bar, note=note)
-        )
-        rows.append(row(f"{network}: step time, save / fast", pace, f"≤ {time_bar}", pace <= time_bar))
+        rows += compare(network, found, memory_bar, time_bar)
         details[network] = found
     report("memory", rows, measured=details)
 

@@ -3,10 +3,11 @@
 import copy
 
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import nn
 
 from common import alternate, report, rounds_option, row, spread, total_ratio
+from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.networks import build
 from howdeep.seeds import generator
@@ -21,7 +22,7 @@ RULES = {"batch mode": Survival("linear", 0.5), "sample mode": Survival("linear"
 class Side:
     """One way of training; every call is one step with its own draw."""
 
-    def __init__(self, chain: nn.Module, batch: Batch, rule: Survival | None) -> None:
+    def __init__(self, chain: Chain, batch: Batch, rule: Survival | None) -> None:
         self.chain, self.batch, self.rule, self.step = place(chain, ARITHMETIC, DEVICE), batch, rule, 0
         self.optimizer = make_optimizer(self.chain, recipe_of("stochastic_depth2016"), drift=True)
 
@@ -34,7 +35,7 @@ class Side:
         self.step += 1
 
 
-def masked(chain: nn.Module) -> nn.Module:
+def masked(chain: Chain) -> Chain:
     """Return the chain with timm's DropPath at the end of every branch: computed, then multiplied by 0 or 1/p."""
     for unit, p in zip(chain.units, Survival("linear", 0.5).probabilities(len(chain)), strict=True):
         unit.branch = nn.Sequential(unit.branch, DropPath(1 - p))

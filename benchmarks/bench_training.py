@@ -45,7 +45,8 @@ def main() -> None:
     rounds = rounds_option(5)
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = Defaults(Path(folder)), PlainScript(SHARED / "data" / "cifar10" / "train.parquet", 128)
-        ours.images_per_second(5), plain.images_per_second(5)
+        for side in (ours, plain):
+            side.images_per_second(5)
         pairs, rates = [], []
         for _ in range(rounds):
             pairs.append((ours.images_per_second(STEPS), plain.images_per_second(STEPS)))

@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from torchvision import transforms
 
 
 class BasicBlock(nn.Module):
+    """Two convolutions and a shortcut, as most repositories write it."""
+
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
@@ -34,6 +37,8 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
+    """The 6n+2 network for CIFAR, zero padding where the shape changes."""
+
     def __init__(self, n: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
@@ -55,7 +60,7 @@ class ResNet(nn.Module):
 class Cifar(Dataset):
     """The decoded images in memory, as torchvision's own CIFAR-10 holds them."""
 
-    def __init__(self, parquet: Path, transform: transforms.Compose) -> None:
+    def __init__(self, parquet: Path, transform: Callable[[Image.Image], Tensor]) -> None:
         import pyarrow.parquet as pq
 
         table = pq.read_table(parquet)

@@ -144,7 +144,8 @@ def test_every_weight_gets_the_gradient_of_the_paper(weights: list[float], data:
         others = [gate for position, gate in enumerate(gates) if position != index]
         rest = [weight for position, weight in enumerate(weights) if position != index]
         expected = gates[index] * paper_output(1.0, rest, others)
-        gradient = unit.branch.weight.grad  # type: ignore[union-attr]
+        assert isinstance(unit.branch, Scale)
+        gradient = unit.branch.weight.grad
         assert (0.0 if gradient is None else gradient.item()) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_survival_never_grows_with_depth_and_ends_at_its_last_value(rule: Surviv
     p = rule.probabilities(units)
     assert len(p) == units
     assert p[-1] == pytest.approx(rule.last, abs=1e-15)
-    assert all(later <= earlier for earlier, later in zip(p, p[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(p))
     assert all(0 < value <= 1 for value in p)
     assert rule.expected(units) == p
 

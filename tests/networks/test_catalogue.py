@@ -96,8 +96,10 @@ def test_a_depth_that_does_not_exist_is_refused_with_the_nearest(name: str, near
 @given(
     depth=st.integers(0, 3000),
     name=st.sampled_from(
-        ["cifar_plain{}", "cifar_resnet{}", "cifar_preresnet{}", "cifar_wideresnet{}_2", "cifar_densenet{}_k4"]
-        + ["cifar_densenet_bc{}_k4", "plain{}", "resnet{}", "densenet{}"]
+        [
+            *("cifar_plain{}", "cifar_resnet{}", "cifar_preresnet{}", "cifar_wideresnet{}_2"),
+            *("cifar_densenet{}_k4", "cifar_densenet_bc{}_k4", "plain{}", "resnet{}", "densenet{}"),
+        ]
     ),
 )
 def test_every_name_that_a_refusal_suggests_exists(depth: int, name: str) -> None:

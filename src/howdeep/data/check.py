@@ -14,7 +14,7 @@ from howdeep.data.sources import find_source
 from howdeep.data.splits import three_splits
 from howdeep.data.survey import Survey, check_options, choose_view, decoding_threads, spread, survey
 
-SHOWN = 6
+SHOWN = 5
 SHOWN_CLASSES = 24
 
 
