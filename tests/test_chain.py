@@ -1,7 +1,7 @@
 """What a gate does: on paper for linear chains, by brute force for the networks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import combinations
 
@@ -26,7 +26,7 @@ from tests.oracles import (
 )
 from torch import Tensor, nn
 
-from howdeep.chain import Add, AddReLU, Chain, Concatenate, Merge, Replace, Unit, memory_format_of
+from howdeep.chain import Add, AddReLU, Chain, Concatenate, Merge, Replace, Unit
 from howdeep.networks.parts import Pad
 from howdeep.survival import Survival
 
@@ -271,11 +271,63 @@ def test_gates_per_sample_show_the_norms_only_the_kept_samples() -> None:
         torch.testing.assert_close(value, other.state_dict()[name])
 
 
-def test_gates_per_sample_keep_channels_last() -> None:
-    x = images(4, channels=16).to(memory_format=torch.channels_last)
-    unit = small_network("preresnet").units[1].to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_gates_per_sample_keep_the_memory_layout_forward_and_backward(layout: torch.memory_format) -> None:
+    read = _Layouts(layout)
+    branch = nn.Sequential(read, nn.Conv2d(16, 16, 3, padding=1), read).to(memory_format=layout)
+    unit = Unit(branch, nn.Identity(), Replace(16, stride=1, removable=True))
+    x = images(4, channels=16).contiguous(memory_format=layout).requires_grad_()
     output = unit(x, torch.tensor([True, False, True, True]))
-    assert memory_format_of(output) is torch.channels_last
+    output.square().sum().backward()
+    assert read.kept == [True] * 4
+    assert output.is_contiguous(memory_format=layout)
+    assert x.grad is not None
+    assert x.grad.is_contiguous(memory_format=layout)
+
+
+class _Layouts(nn.Module):
+    """Passes maps and their gradients on and notes whether they have the expected layout."""
+
+    def __init__(self, layout: torch.memory_format) -> None:
+        super().__init__()
+        self.layout, self.kept = layout, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.note(x)
+        x.register_hook(self.note)
+        return x
+
+    def note(self, x: Tensor) -> None:
+        self.kept.append(x.is_contiguous(memory_format=self.layout))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("family", SMALL)
+def test_gates_per_sample_have_the_gradients_of_a_masked_branch(family: str, layout: torch.memory_format) -> None:
+    chain = small_network(family).to(memory_format=layout)
+    keep = torch.rand(len(chain), 5, generator=torch.Generator().manual_seed(3)) < 0.5
+    keep[0] = True
+    gradients = []
+    for masked in (False, True):
+        x = images(5).contiguous(memory_format=layout).requires_grad_()
+        hidden, rows = chain.stem(x), iter(keep)
+        for module in chain.body:
+            hidden = _step(module, hidden, rows, masked=masked)
+        loss = chain.head(hidden).logsumexp(1).sum()
+        read = [x, *(weight for unit in chain.units for weight in unit.branch.parameters())]
+        gradients.append(torch.autograd.grad(loss, read, materialize_grads=True, allow_unused=True))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def _step(module: nn.Module, x: Tensor, rows: Iterator[Tensor], *, masked: bool) -> Tensor:
+    if not isinstance(module, Unit):
+        return module(x)
+    keep = next(rows)
+    if not masked:
+        return module(x, keep)
+    branch = module.branch(x)
+    return module.merge(module.shortcut(x), keep.to(branch.dtype).reshape(-1, 1, 1, 1) * branch)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 5])

@@ -92,9 +92,7 @@ def test_json_alone_goes_to_standard_output() -> None:
     assert (record["parameters"], record["macs"], record["units"]) == (269_722, 40_551_040, 9)
 
 
-def test_a_file_is_not_overwritten_without_being_asked(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_file_is_not_overwritten_without_being_asked(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     place = tmp_path / "mine.json"
     place.write_text("precious")
     assert cli.run(["networks", "cifar_resnet20", "--json", str(place)]) == 2

@@ -60,7 +60,7 @@ def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]]
     Raises:
         SaveError: The disk is full, or the folder cannot be written; the older checkpoints are untouched.
     """
-    place, partial = folder / f"step-{step:08d}", folder / f"{PARTIAL}{step:08d}"
+    place, partial = folder / _name(step), folder / f"{PARTIAL}{step:08d}"
     try:
         _clean(folder)
         partial.mkdir(parents=True)
@@ -119,12 +119,14 @@ def load(path: Path) -> Checkpoint:
             found = _fingerprint((path / name).read_bytes())
             if found != expected:
                 raise DamagedError(f"{name} has {found['bytes']} bytes and is not the file that was written")
+        if path.name != _name(step := manifest["step"]):
+            raise DamagedError(f"{MANIFEST} says that it is step {step}")
         state = json.loads((path / STATE).read_bytes())
     except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         if isinstance(error, DamagedError):
             raise
         raise DamagedError(f"{type(error).__name__}: {error}") from None
-    return Checkpoint(path, manifest["step"], state)
+    return Checkpoint(path, step, state)
 
 
 def write_flushed(path: Path, data: bytes) -> None:
@@ -135,13 +137,18 @@ def write_flushed(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def partial_of(path: Path) -> Path:
+    """Return where :func:`write_whole` writes before it renames."""
+    return path.with_name(f"{PARTIAL}{path.name}")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that is either whole or as it was before.
 
     Raises:
         SaveError: The disk is full, or the folder cannot be written.
     """
-    partial = path.with_name(f"{PARTIAL}{path.name}")
+    partial = partial_of(path)
     try:
         write_flushed(partial, data)
         partial.replace(path)
@@ -149,6 +156,16 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise SaveError(f"{path} was not saved: {error.strerror}") from error
+
+
+def last_good(folder: Path) -> str:
+    """Return which checkpoint there is to go back to, told for the user."""
+    good = list_checkpoints(folder)
+    return f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _serialise(tensors: Mapping[str, Tensor]) -> bytes:
@@ -177,6 +194,4 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _not_saved(folder: Path, step: int, error: OSError) -> str:
-    good = list_checkpoints(folder)
-    last = f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
-    return f"step {step} was not saved: {error.strerror or error} ({folder}); {last}"
+    return f"step {step} was not saved: {error.strerror or error} ({folder}); {last_good(folder)}"

@@ -97,7 +97,8 @@ class Run:
             with (self.path / METRICS).open("a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise SaveError(f"{self.path / METRICS} was not written: {error.strerror}") from error
+            last = checkpoints.last_good(self.checkpoints)
+            raise SaveError(f"{self.path / METRICS} was not written: {error.strerror}; {last}") from error
 
     def metrics(self) -> list[dict]:
         """Return the lines of the metrics; a last line that a crash cut short is left out."""
@@ -117,14 +118,24 @@ def create(path: Path, record: dict) -> Run:
     Raises:
         UserError: There is something else at that place, or it cannot be written.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
+    check_free(path)
     try:
-        (path / CHECKPOINTS).mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
         checkpoints.write_whole(path / RECORD, _json(record))
     except OSError as error:
         raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from None
     return Run(path, record)
+
+
+def check_free(path: Path) -> None:
+    """Refuse a place where something else is; what a crash left of a record that was being written does not count.
+
+    Raises:
+        UserError: It is a file, or a folder that is not empty.
+    """
+    leftover = checkpoints.partial_of(path / RECORD)
+    if path.exists() and (not path.is_dir() or any(entry != leftover for entry in path.iterdir())):
+        raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
 
 
 def open_run(path: Path) -> Run:

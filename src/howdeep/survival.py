@@ -83,7 +83,12 @@ class Survival:
             step: Index of the mini-batch, so that every process and every resumed run draws the same.
             samples: For per-sample draws: the part of the mini-batch that this process holds; None is all.
             batch: For per-sample draws: images of the whole mini-batch over all processes.
+
+        Raises:
+            ValueError: A rule per sample was not told the size of the mini-batch.
         """
+        if self.mode == "sample" and batch < 1:
+            raise ValueError(f"{self} draws for a batch of {batch} images: it must be at least 1")
         p = torch.tensor(self.probabilities(num_units), dtype=torch.float64)
         stream = generator(seed, "gates", step)
         if self.mode == "batch":

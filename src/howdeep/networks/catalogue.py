@@ -120,13 +120,28 @@ def _block_of(depth: int) -> Block:
     return "bottleneck" if depth in MEANS_BOTTLENECK or (depth - 2) % 6 else "basic"
 
 
+LAYERS: dict[Block, int] = {"basic": 6, "bottleneck": 9}
+"""Layers that one more unit in each of three stages adds."""
+
+
+def _blocks(name: str, family: str, block: Block | None) -> list[Block]:
+    """Return the kinds of unit that a CIFAR family may have, given the one that was asked for."""
+    if block is not None and block not in LAYERS:
+        raise unknown("block", block, LAYERS)
+    if family == "plain":
+        _refuse(name, block=block)
+        return ["basic"]
+    return list(LAYERS) if block is None else [block]
+
+
 def _cifar(name: str, block: Block | None, family: str, digits: str) -> ResidualSpec:
     depth = int(digits)
-    block = block or ("basic" if family == "plain" else _block_of(depth))
-    step = 6 if block == "basic" else 9
+    allowed = _blocks(name, family, block)
+    block = block or (_block_of(depth) if len(allowed) > 1 else allowed[0])
+    step = LAYERS[block]
     if (depth - 2) % step or depth <= 2:
-        steps = (6,) if family == "plain" else (6, 9)
-        raise _no_depth(name, f"cifar_{family}", depth, sorted({n for s in steps for n in _around(depth, s, 2)}), "")
+        nearest = sorted({other for kind in allowed for other in _around(depth, LAYERS[kind], 2)})
+        raise _no_depth(name, f"cifar_{family}", depth, nearest, "")
     return ResidualSpec(
         name=name,
         family=family,
@@ -185,14 +200,14 @@ def _large(name: str, block: Block | None, family: str, digits: str) -> Residual
     if depth not in known:
         raise _no_depth(name, family, depth, sorted(known, key=lambda other: abs(other - depth))[:2], "")
     own: Block = "basic" if depth in BASIC else "bottleneck"
-    if block not in (None, own) and family == "plain":
-        raise UserError(f"block {block!r} is not allowed for {name}: a plain network has basic blocks")
+    if block not in (None, own):
+        raise UserError(f"block {block!r} is not allowed for {name}: {depth} layers are made of {own} blocks")
     return ResidualSpec(
         name=name,
         family=family,
         depth=depth,
         order=ORDERS[family],
-        block=block or own,
+        block=own,
         units=known[depth],
         width=64,
         shortcut="B",
@@ -221,11 +236,11 @@ def _large_dense(name: str, block: Block | None, digits: str) -> DenseSpec:
 
 
 FAMILIES: tuple[tuple[str, Callable[..., Spec]], ...] = (
-    (r"cifar_(plain|resnet|preresnet)(\d+)", _cifar),
-    (r"cifar_wideresnet(\d+)_(\d+)", _wide),
-    (r"cifar_densenet(_bc)?(\d+)_k(\d+)", _cifar_dense),
-    (r"(plain|resnet|preresnet)(\d+)", _large),
-    (r"densenet(\d+)", _large_dense),
+    (r"cifar_(plain|resnet|preresnet)(0|[1-9][0-9]*)", _cifar),
+    (r"cifar_wideresnet(0|[1-9][0-9]*)_(0|[1-9][0-9]*)", _wide),
+    (r"cifar_densenet(_bc)?(0|[1-9][0-9]*)_k(0|[1-9][0-9]*)", _cifar_dense),
+    (r"(plain|resnet|preresnet)(0|[1-9][0-9]*)", _large),
+    (r"densenet(0|[1-9][0-9]*)", _large_dense),
 )
 
 

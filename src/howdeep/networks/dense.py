@@ -14,7 +14,7 @@ from torch import nn
 
 from howdeep.chain import Chain, Concatenate, GateRule, Unit
 from howdeep.errors import UserError
-from howdeep.networks.parts import conv, dropout, named, norm, pooled_classifier, relu
+from howdeep.networks.parts import conv, dropout, named, norm, pooled_classifier, relu, require_counts
 
 BOTTLENECK = 4
 """Maps of the 1×1 convolution before the 3×3, in growth rates (the B of DenseNet-BC)."""
@@ -53,6 +53,7 @@ class DenseSpec:
     zero_init: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        require_counts(self.name, classes=self.classes, channels=self.channels, growth=self.growth, stem=self.stem)
         if not 0 < self.compression <= 1:
             raise UserError(f"compression {self.compression} is not allowed: it must be above 0 and at most 1")
         if not 0 <= self.dropout < 1:

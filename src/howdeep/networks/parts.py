@@ -1,12 +1,28 @@
 """The parts that every family is built from: convolution, norm, shortcut, stem, head, initialisation."""
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from howdeep.chain import Chain
+from howdeep.errors import UserError
 from howdeep.seeds import generator
+
+
+def require(name: str, **choices: tuple[str, Collection[str]]) -> None:
+    """Raise a UserError for the first choice, given with what is allowed, that is not allowed."""
+    for choice, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise UserError(f"{choice} {value!r} is not allowed for {name}: it must be {' or '.join(allowed)}")
+
+
+def require_counts(name: str, **counts: int) -> None:
+    """Raise a UserError for the first count that is not at least 1."""
+    for count, value in counts.items():
+        if value < 1:
+            raise UserError(f"{count} {value} is not allowed for {name}: it must be at least 1")
 
 
 def named(*layers: tuple[str, nn.Module | None]) -> nn.Sequential:

@@ -9,7 +9,7 @@ Known numbers, 10 classes (parameters; MACs at 32×32 of convolutions and classi
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
@@ -24,6 +24,8 @@ from howdeep.networks.parts import (
     pooled_classifier,
     projection,
     relu,
+    require,
+    require_counts,
 )
 
 Order = Literal["plain", "post", "pre"]
@@ -72,6 +74,9 @@ class ResidualSpec:
     """Branches that return zeros at the start, so that every unit begins as its shortcut."""
 
     def __post_init__(self) -> None:
+        require(self.name, order=(self.order, get_args(Order)), block=(self.block, get_args(Block)))
+        require(self.name, shortcut=(self.shortcut, get_args(Shortcut)))
+        require_counts(self.name, classes=self.classes, channels=self.channels, width=self.width)
         if self.order == "plain" and self.zero_init:
             raise UserError(f"zero_init is not allowed for {self.name}: a plain network has no shortcut to start from")
         if not 0 <= self.dropout < 1:

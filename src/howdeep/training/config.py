@@ -1,5 +1,6 @@
 """What a training run is asked to do: one flat, frozen record, which is also the command line's."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Literal
 
@@ -83,12 +84,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be above 0 and finite")
         for name in ("weight_decay", "workers", "seed"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 0")
+            if value is not None and not 0 <= value < math.inf:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 0 and finite")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
         recipe_of(self.recipe)
 
     def resolved_recipe(self) -> Recipe:
@@ -97,7 +100,7 @@ class TrainConfig:
         if self.epochs is not None:
             recipe = replace(recipe, epochs=self.epochs, steps=None)
         if self.lr is not None:
-            recipe = replace(recipe, schedule=recipe.schedule.scaled(self.lr))
+            recipe = recipe.scaled(self.lr)
         own = {"batch_size": self.batch_size, "weight_decay": self.weight_decay}
         own |= {"survival": self.survival, "zero_init": self.zero_init}
         return replace(recipe, **{name: value for name, value in own.items() if value is not None})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import distributed as dist
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Ranks:
         top = torch.tensor([value], dtype=torch.float64, device=_device())
         dist.all_reduce(top, op=dist.ReduceOp.MAX)
         return top.item()
+
+    def copy_buffers(self, module: nn.Module) -> None:
+        """Give every process the running statistics of process 0."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
     def from_first(self, value: object) -> object:
         """Return what process 0 holds, to every process."""

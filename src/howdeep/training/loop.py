@@ -8,6 +8,7 @@ The step is the only clock: the order of images, augmentation, gates, dropout an
 seed and the step, so a resumed run does what the uninterrupted one would have done, to the bit.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ from rich.console import Console
 
 from howdeep import device as devices
 from howdeep.chain import Gates
-from howdeep.checkpoints import list_checkpoints
 from howdeep.data import Batch, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
 from howdeep.evaluation import Sums, add_up, evaluate
@@ -29,8 +29,8 @@ from howdeep.training.distributed import Ranks, joined
 from howdeep.training.interrupt import StopRequest
 from howdeep.training.journal import Journal, epoch_line, print_line
 from howdeep.training.position import Tally, learning_rate, watch_warmup
-from howdeep.training.session import Say, Session, prepare, save
-from howdeep.training.step import NotFiniteError, train_step
+from howdeep.training.session import Say, Session, not_finite, prepare, save
+from howdeep.training.step import train_step
 
 EVALUATION_BATCH = 500
 UNSAVED_SECONDS = 30.0
@@ -59,7 +59,8 @@ def train(config: TrainConfig, out: Path, *, console: Console | None = None) -> 
 
     Raises:
         UserError: Bad options, data or folder.
-        NotFiniteError: The loss stopped being a number; the message names step, learning rate and last checkpoint.
+        NotFiniteError: Loss or weights stopped being numbers; the message names step, learning rate and last
+            checkpoint.
         SaveError: Something could not be written.
         Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
@@ -112,29 +113,30 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal) -
     lr = learning_rate(session.recipe, position, session.total)
     gates = _gates(session, batch)
     torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.ranks.rank))
-    try:
-        loss, wrong = train_step(
-            session.engine,
-            session.optimizer,
-            batch,
-            gates,
-            lr=lr,
-            smoothing=session.recipe.label_smoothing,
-            arithmetic=session.arithmetic,
-            share=len(batch.labels) * session.ranks.world / batch.total,
-            drift=session.config.closed == "drift",
-        )
-    except NotFiniteError as error:
-        raise _not_finite(session, error, lr) from None
-    loss_sum, wrong_sum = session.ranks.sums([loss * len(batch.labels), float(wrong)])
+    loss, wrong = train_step(
+        session.engine,
+        session.optimizer,
+        batch,
+        gates,
+        lr=lr,
+        smoothing=session.recipe.label_smoothing,
+        arithmetic=session.arithmetic,
+        share=len(batch.labels) * session.ranks.world / batch.total,
+        drift=session.config.closed == "drift",
+    )
+    seconds, count = time.perf_counter() - started + waited, len(batch.labels)
+    own = [loss * count, float(wrong), _open(session, gates, count), seconds, waited]
+    loss_sum, wrong_sum, open_sum, seconds, waited = session.ranks.sums(own)
+    if not math.isfinite(loss_sum):
+        raise not_finite(session, "the loss", lr)
     position.step += 1
-    seconds = time.perf_counter() - started + waited
+    seconds, waited = seconds / session.ranks.world, waited / session.ranks.world
     position.seconds += seconds
     position.tally.add(
         images=batch.total,
         loss=loss_sum,
         wrong=int(wrong_sum),
-        open_units=_open(session, gates),
+        open_units=open_sum / batch.total,
         seconds=seconds,
         waiting=waited,
         lr=lr,
@@ -158,11 +160,11 @@ def _gates(session: Session, batch: Batch) -> Gates | None:
     )
 
 
-def _open(session: Session, gates: Gates | None) -> float:
-    if gates is None:
-        return len(session.chain)
+def _open(session: Session, gates: Gates | None, count: int) -> float:
+    """Return the open units, summed over the images of this process."""
+    given = [1.0] * len(session.chain) if gates is None else gates
     return sum(
-        float(gate.float().mean()) if isinstance(gate, torch.Tensor) else gate for gate in gates if gate is not None
+        float(gate.sum()) if isinstance(gate, torch.Tensor) else gate * count for gate in given if gate is not None
     )
 
 
@@ -194,6 +196,7 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
 def _end_epoch(session: Session, journal: Journal) -> None:
     """Validate, log and print one line, and begin a new tally."""
     position, tally = session.position, session.position.tally
+    session.ranks.copy_buffers(session.chain)
     validation = _validate(session)
     record = {
         "event": "epoch",
@@ -201,7 +204,7 @@ def _end_epoch(session: Session, journal: Journal) -> None:
         "epoch": position.step / session.steps_per_epoch,
         "train_loss": tally.loss / tally.images,
         "train_error_percent": 100 * tally.wrong / tally.images,
-        "validation_loss": validation and validation.mean_loss,
+        "validation_loss": validation and _number(validation.mean_loss),
         "validation_error_percent": validation and validation.error_percent,
         "lr": tally.lr,
         "images_per_second": tally.images / tally.seconds,
@@ -210,7 +213,7 @@ def _end_epoch(session: Session, journal: Journal) -> None:
         "units": len(session.chain),
         "seconds": position.seconds,
     }
-    position.tally = Tally()
+    position.tally = Tally(lr=tally.lr)
     journal.event(record, epoch_line(record, session.total / session.steps_per_epoch))
 
 
@@ -256,10 +259,9 @@ def _finish(session: Session, say: Say) -> TrainResult:
     return TrainResult(session.run.path, test, seconds)
 
 
-def _not_finite(session: Session, error: NotFiniteError, lr: float) -> NotFiniteError:
-    good = list_checkpoints(session.run.checkpoints)
-    last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
-    return NotFiniteError(f"{error} at step {session.position.step}, learning rate {lr:g}; {last}")
+def _number(loss: float) -> float | None:
+    """Return a loss as JSON can hold it: young running statistics of a very deep network can make it infinite."""
+    return loss if math.isfinite(loss) else None
 
 
 def _silent(line: str) -> None:

@@ -42,12 +42,16 @@ def _contexts(segment: list) -> tuple[AbstractContextManager, AbstractContextMan
 
 @contextmanager
 def still_statistics(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Let norms normalise by their batch without moving their running statistics: the batch was counted before."""
+    """Let norms move copies of their running statistics: the batch was counted before.
+
+    They cannot do without any: autograd saves them, and a recomputation must save what the first pass saved.
+    """
     norms = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for layer in norms:
-        layer.track_running_stats = False
+    buffers = [(layer, name, buffer) for layer in norms for name, buffer in layer.named_buffers()]
+    for layer, name, buffer in buffers:
+        setattr(layer, name, buffer.clone())
     try:
         yield
     finally:
-        for layer in norms:
-            layer.track_running_stats = True
+        for layer, name, buffer in buffers:
+            setattr(layer, name, buffer)

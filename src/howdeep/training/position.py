@@ -24,7 +24,7 @@ class Tally:
     waiting: float = 0.0
     """Time of waiting for data."""
     lr: float = 0.0
-    """Learning rate of the last mini-batch."""
+    """Learning rate of the last mini-batch, which may be one before the epoch."""
 
     def add(
         self,

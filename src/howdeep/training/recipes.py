@@ -5,7 +5,7 @@ length cannot disagree.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from howdeep.errors import unknown
 
@@ -22,9 +22,14 @@ class Steps:
         moments = [moment for moment, _ in self.rates]
         return self.rates[bisect_right(moments, step / total) - 1][1]
 
+    @property
+    def peak(self) -> float:
+        """Highest learning rate."""
+        return max(rate for _, rate in self.rates)
+
     def scaled(self, peak: float) -> "Steps":
         """Return the same schedule with another highest rate."""
-        factor = peak / max(rate for _, rate in self.rates)
+        factor = peak / self.peak
         return Steps(tuple((moment, rate * factor) for moment, rate in self.rates))
 
 
@@ -97,6 +102,11 @@ class Recipe:
     """Branches return zeros at the start."""
     warmup: Warmup | None = None
     """A low learning rate at the start."""
+
+    def scaled(self, peak: float) -> "Recipe":
+        """Return the same recipe with another highest learning rate; the warm-up keeps its share of it."""
+        warmup = self.warmup and replace(self.warmup, rate=self.warmup.rate * peak / self.schedule.peak)
+        return replace(self, schedule=self.schedule.scaled(peak), warmup=warmup)
 
 
 DROPS = Steps(((0.0, 0.1), (0.5, 0.01), (0.75, 0.001)))

@@ -12,6 +12,7 @@ from torch.optim import SGD
 
 from howdeep import checkpoints, runs
 from howdeep.chain import Chain
+from howdeep.checkpoints import SaveError
 from howdeep.data import NORMALIZATIONS, Augmentation, Dataset, Normalization, default_augmentation, open_data
 from howdeep.data import steps_per_epoch as steps_of
 from howdeep.errors import UserError
@@ -80,7 +81,9 @@ def prepare(config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, 
     Raises:
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
-    run = runs.open_run(out) if runs.is_run(out) else None
+    run = runs.open_run(out) if ranks.from_first(runs.is_run(out)) else None
+    if run is None and ranks.first:
+        runs.check_free(out)
     if run and "config" not in run.record:
         raise UserError(f"{out} holds imported weights, not a run to go on with; name another --out")
     if run and (changed := difference(run.record["config"], config)):
@@ -132,22 +135,23 @@ def _assemble(
         rule=rule,
         arithmetic=arithmetic,
         chain=chain,
-        engine=_distributed(engine_of(chain, config.memory), rule, ranks, device),
+        engine=_distributed(engine_of(chain, config.memory), rule, ranks),
         optimizer=optimizer,
         position=position,
     )
 
 
-def _distributed(engine: nn.Module, rule: Survival, ranks: Ranks, device: torch.device) -> nn.Module:
+def _distributed(engine: nn.Module, rule: Survival, ranks: Ranks) -> nn.Module:
     """Wrap the engine so that gradients are means over all processes.
+
+    No ``device_ids``: with them the wrapper would move the gates, which live on the host, to the device.
 
     Closed units have no gradient, which the wrapper must look for; that costs a walk through the graph, so only
     where units close.
     """
     if ranks.world == 1:
         return engine
-    devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(engine, device_ids=devices, find_unused_parameters=rule.random)
+    return DistributedDataParallel(engine, find_unused_parameters=rule.random)
 
 
 def _data_record(dataset: Dataset, config: TrainConfig) -> dict:
@@ -232,15 +236,49 @@ def _parameters(chain: Chain) -> int:
     return sum(parameter.numel() for parameter in chain.parameters())
 
 
-def save(session: Session) -> Path:
-    """Write a checkpoint of everything that the run needs to go on to the same bits."""
+class NotFiniteError(ArithmeticError):
+    """The loss, or a weight, is not a finite number; no checkpoint holds it."""
+
+
+def not_finite(session: Session, what: str, lr: float) -> NotFiniteError:
+    """Return the error that says where a run left the finite numbers, and which checkpoint is the last good one."""
+    last = checkpoints.last_good(session.run.checkpoints)
+    return NotFiniteError(f"{what} is not finite at step {session.position.step}, learning rate {lr:g}; {last}")
+
+
+def save(session: Session) -> None:
+    """Write a checkpoint of everything that the run needs to go on to the same bits.
+
+    Process 0 writes, and every process learns whether it could, so that none waits for one that has stopped.
+
+    Raises:
+        SaveError: It could not be written.
+        NotFiniteError: A weight is not a finite number.
+    """
+    failure = session.ranks.from_first(_written(session) if session.ranks.first else None)
+    if isinstance(failure, Exception):
+        raise failure
+
+
+def _written(session: Session) -> SaveError | NotFiniteError | None:
+    """Write a checkpoint; return what was in the way."""
+    if not all(bool(weight.isfinite().all()) for weight in session.chain.state_dict().values()):
+        return not_finite(session, "a weight", session.position.tally.lr)
+    try:
+        _write(session)
+    except SaveError as error:
+        return error
+    return None
+
+
+def _write(session: Session) -> None:
     names = {id(parameter): name for name, parameter in session.chain.named_parameters()}
     momentum = {
         names[id(parameter)]: state["momentum_buffer"]
         for parameter, state in session.optimizer.state.items()
         if state.get("momentum_buffer") is not None
     }
-    return checkpoints.save(
+    checkpoints.save(
         session.run.checkpoints,
         session.position.step,
         tensors={"weights": session.chain.state_dict(), "momentum": momentum},

@@ -9,12 +9,8 @@ from torch.optim import SGD
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
-from howdeep.training.memory import Checkpointed
+from howdeep.training.memory import Checkpointed, still_statistics
 from howdeep.training.recipes import Recipe
-
-
-class NotFiniteError(ArithmeticError):
-    """The loss of a step is not a finite number; the weights were not touched by that step."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,11 @@ def make_optimizer(chain: Chain, recipe: Recipe, *, drift: bool) -> SGD:
     if drift:
         for parameter in chain.parameters():
             parameter.grad = torch.zeros_like(parameter)
-    return SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+    optimizer = SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+    for parameter in chain.parameters():
+        # The fused update cannot mix parameters with and without a momentum, and units open at different steps.
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def train_step(
@@ -84,6 +84,8 @@ def train_step(
 ) -> tuple[float, Tensor]:
     """Do one step and return the mean loss and the number of wrong answers.
 
+    A process without images takes part with gradients of zero, which the others wait for.
+
     Args:
         engine: A chain, or what wraps it.
         optimizer: Of its parameters.
@@ -95,19 +97,16 @@ def train_step(
         share: Weight of this process's mean loss in the mean over processes (1 where all hold equally many).
         drift: Closed units get zero gradients, so that momentum and weight decay still move them, as in the code of
             Huang et al. 2016; else they get none and stay where they are.
-
-    Raises:
-        NotFiniteError: The loss is not finite. Reading it waits for the forward pass on an accelerator, while the
-            backward pass, twice as long, still overlaps with the next batch's preparation.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr
-    with arithmetic.autocast(batch.images.device):
+    count = len(batch.labels)
+    with arithmetic.autocast(batch.images.device), still_statistics([] if count else [engine]):
         scores = engine(batch.images, gates)
-    loss = F.cross_entropy(scores.float(), batch.labels, label_smoothing=smoothing)
+    sums = F.cross_entropy(scores.float(), batch.labels, label_smoothing=smoothing, reduction="sum")
+    loss = sums / max(1, count)
+    # Waits for the forward pass on an accelerator; the backward pass, twice as long, overlaps with the next batch.
     value = loss.item()
-    if value != value or value in (float("inf"), float("-inf")):
-        raise NotFiniteError(f"the loss is {value}")
     (loss * share).backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=not drift)

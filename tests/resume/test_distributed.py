@@ -1,0 +1,157 @@
+"""More than one process: the same run, shared out."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from processes import Watch, bits, differences, finish, start_ranks
+
+MODES = pytest.mark.parametrize("mode", ["batch", "sample"])
+
+
+def command(out: Path, *more: str) -> list[str]:
+    """Three epochs of 65 images: of two mini-batches each, the last of one image, less than there are processes."""
+    return [
+        *("train", "cifar_resnet14", "--data", "digits", "--limit", "65", "--batch-size", "64", "--epochs", "3"),
+        *("--survival", "uniform:0.5", "--precision", "fp32", "--memory-format", "contiguous", "--device", "cpu"),
+        *("--out", str(out), *more),
+    ]
+
+
+def together(arguments: list[str], folder: Path, *watches: Watch) -> list[tuple[int, str]]:
+    """Run a command in two processes; return the exit status and output of both."""
+    return [running.finish() for running in start_ranks(arguments, folder, watches or (Watch(), Watch()))]
+
+
+def seen(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@MODES
+def test_ranks_draw_the_same_gates_and_see_every_image_once(mode: str, tmp_path: Path) -> None:
+    ways = ["--survival-mode", mode]
+    places = [tmp_path / f"seen{rank}" for rank in range(3)]
+    found = together(command(tmp_path / "two", *ways), tmp_path, *(Watch(seen=place) for place in places[:2]))
+    assert [status for status, _ in found] == [0, 0], found
+    assert finish(command(tmp_path / "one", *ways), tmp_path / "said", watch=Watch(seen=places[2]))[0] == 0
+    first, second, alone = map(seen, places)
+    assert [len(step["labels"]) for step in second] == [32, 1] * 3
+    assert [len(step["labels"]) for step in first] == [32, 0] * 3
+    for one, two, whole in zip(first, second, alone, strict=True):
+        assert one["images"] + two["images"] == whole["images"]
+        assert one["labels"] + two["labels"] == whole["labels"]
+        if mode == "batch":
+            assert one["gates"] == two["gates"] == whole["gates"]
+        else:
+            assert [a + b for a, b in zip(one["gates"], two["gates"], strict=True)] == whole["gates"]
+    assert len({str(step["gates"]) for step in alone}) > 1
+    images = Counter(label for step in alone[:2] for label in step["labels"])
+    assert images == Counter(label for step in alone[4:] for label in step["labels"])
+
+
+@MODES
+@pytest.mark.parametrize("closed", ["drift", "still"])
+def test_without_norms_two_processes_agree_with_one_to_rounding(mode: str, closed: str, tmp_path: Path) -> None:
+    ways = ["--survival-mode", mode, "--closed", closed, "--no-norm", "--lr", "0.02", "--memory", "save"]
+    assert [status for status, _ in together(command(tmp_path / "two", *ways), tmp_path)] == [0, 0]
+    assert finish(command(tmp_path / "one", *ways), tmp_path / "said")[0] == 0
+    one, two = (_weights(tmp_path / name) for name in ("one", "two"))
+    apart = max(float((one[name] - two[name]).abs().max()) for name in one)
+    # Six steps; sums of 64 images are added in another order, which moves float32 weights by a few 1e-7.
+    assert apart < 2e-6
+    for mine, theirs in zip(_metrics(tmp_path / "one"), _metrics(tmp_path / "two"), strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
+        assert mine["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-5)
+        for name in ("step", "train_error_percent", "validation_error_percent", "open_units", "lr"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-12)
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(max((run / "checkpoints").iterdir()) / "weights.safetensors")
+
+
+def _metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_one_process_that_is_asked_to_stop_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    assert [status for status, _ in together(command(tmp_path / "whole"), tmp_path)] == [0, 0]
+    stopped = together(command(tmp_path / "parts"), tmp_path, Watch(), Watch(signal_at=(3, signal.SIGTERM)))
+    assert [status for status, _ in stopped] == [143, 143], stopped
+    assert "stopped after step 3 and saved" in stopped[0][1]
+    resumed = together(command(tmp_path / "parts"), tmp_path)
+    assert [status for status, _ in resumed] == [0, 0]
+    assert "resumed from step 3" in resumed[0][1]
+    assert differences(bits(tmp_path / "whole"), bits(tmp_path / "parts")) == []
+
+
+def test_validation_reads_the_running_statistics_that_are_saved(tmp_path: Path) -> None:
+    """Each process has seen other images; all must validate the network that process 0 saves."""
+    from howdeep.data import evaluation_batches, open_data
+    from howdeep.evaluation import add_up
+    from howdeep.runs import open_run
+    from howdeep.training.step import Arithmetic
+
+    assert [status for status, _ in together(command(tmp_path / "run", "--limit", "640"), tmp_path)] == [0, 0]
+    run, split = open_run(tmp_path / "run"), open_data("digits").split("val")
+    batches = evaluation_batches(split, normalization=run.normalization, batch_size=500, device="cpu")
+    autocast = Arithmetic("fp32", "contiguous").autocast(torch.device("cpu"))
+    expected = add_up(run.chain(print), batches, autocast=autocast)
+    assert run.metrics()[-1]["validation_loss"] == pytest.approx(expected.mean_loss, rel=1e-6)
+    assert run.metrics()[-1]["validation_error_percent"] == expected.error_percent
+
+
+def test_a_disk_that_is_full_stops_both_processes(tmp_path: Path) -> None:
+    full = Watch(file_bytes=200_000)
+    found = together(command(tmp_path / "run", "--checkpoint-every", "2"), tmp_path, full, full)
+    assert [status for status, _ in found] == [1, 1]
+    for _, said in found:
+        assert "step 2 was not saved: File too large" in said
+        assert "Traceback" not in said
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_both(tmp_path: Path) -> None:
+    found = together(command(tmp_path / "run", "--lr", "1e30"), tmp_path)
+    assert [status for status, _ in found] == [1, 1]
+    for _, said in found:
+        assert "the loss is not finite at step" in said
+        assert "Traceback" not in said
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "howdeep"]
+
+
+def test_torchrun_that_is_asked_to_stop_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    arguments = command(tmp_path / "run", "--epochs", "1000")
+    with (tmp_path / "said").open("w") as said, subprocess.Popen([*TORCHRUN, *arguments], stderr=said) as running:
+        try:
+            _await(tmp_path / "run/metrics.jsonl", running)
+            running.send_signal(signal.SIGTERM)
+            status = running.wait(60)
+        finally:
+            running.kill()
+    told = (tmp_path / "said").read_text()
+    assert status != 0
+    assert "and saved; the same command goes on" in told, told
+    newest = max((tmp_path / "run/checkpoints").iterdir())
+    step = json.loads((newest / "state.json").read_text())["step"]
+    assert f"stopped after step {step} and saved" in told
+    found = together(arguments, tmp_path, Watch(signal_at=(1, signal.SIGTERM)), Watch())
+    assert f"resumed from step {step}" in found[0][1]
+    assert [status for status, _ in found] == [143, 143]
+
+
+def _await(path: Path, running: subprocess.Popen) -> None:
+    """Wait until a file is there."""
+    deadline = time.monotonic() + 60
+    while not path.exists() or not path.read_text():
+        assert running.poll() is None, "the command ended early"
+        assert time.monotonic() < deadline, "the command hangs"
+        time.sleep(0.02)
