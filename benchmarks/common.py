@@ -46,11 +46,6 @@ def ratio(seconds: Mapping[str, list[float]], numerator: str, denominator: str) 
     return statistics.median(above / below for above, below in pairs)
 
 
-def total_ratio(seconds: Mapping[str, list[float]], numerator: str, denominator: str) -> float:
-    """Return the ratio of the sums, for sides whose rounds differ on purpose (random gates)."""
-    return sum(seconds[numerator]) / sum(seconds[denominator])
-
-
 def row(what: str, value: float, bar: str, met: bool, *, unit: str = "", note: str = "") -> Row:
     """Return one line of a report: a number beside its bar."""
     return {"what": what, "value": value, "unit": unit, "bar": bar, "met": met, "note": note}

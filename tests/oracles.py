@@ -6,6 +6,7 @@ from itertools import product
 
 import torch
 from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from howdeep.chain import Add, Chain, Gates, Merge, Unit
@@ -15,6 +16,9 @@ Mask = tuple[int, ...]
 
 untimed = settings(deadline=None)
 """For generated tests: a first call of a library takes long, and so does a busy machine."""
+
+weight_lists = st.lists(st.floats(-2, 2), min_size=1, max_size=6)
+"""Weights of a linear chain, for generated tests."""
 
 SMALL = {
     "plain": ("cifar_plain8", {}),

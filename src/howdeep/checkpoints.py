@@ -83,7 +83,8 @@ def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]]
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the folders of the checkpoints, oldest first; those that a crash cut short are not among them."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    found = (path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:

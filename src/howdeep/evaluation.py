@@ -112,7 +112,7 @@ def evaluate(
 
     confusion = MulticlassConfusionMatrix(len(classes))
     calibration = MulticlassCalibrationError(len(classes), n_bins=CALIBRATION_BINS)
-    loss, started = 0.0, time.perf_counter()
+    n, loss, started = 0, 0.0, time.perf_counter()
     chain.eval()
     for batch in batches:
         with autocast:
@@ -120,14 +120,14 @@ def evaluate(
         if not bool(scores.isfinite().all()):
             raise UserError("the network returns scores that are not finite: its weights are broken")
         loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
+        n += len(batch.labels)
         confusion.update(scores.argmax(1).cpu(), batch.labels.cpu())
         calibration.update(scores.softmax(1).cpu(), batch.labels.cpu())
         synchronise(scores.device)
     seconds = time.perf_counter() - started
-    counts = confusion.compute()
-    if not int(counts.sum()):
+    if not n:
         raise UserError("there are no images to evaluate on")
-    return _record(counts, loss, float(calibration.compute()), classes, seconds)
+    return _record(confusion.compute(), loss, float(calibration.compute()), classes, seconds)
 
 
 def standard_error_percent(error: float, n: int) -> float:

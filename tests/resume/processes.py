@@ -64,9 +64,9 @@ def start(arguments: Sequence[str], output: Path, *, watch: Watch | None = None,
     return Running(process, output)
 
 
-def finish(arguments: Sequence[str], output: Path, **options: Watch) -> tuple[int, str]:
+def finish(arguments: Sequence[str], output: Path, *, watch: Watch | None = None) -> tuple[int, str]:
     """Run a command in a fresh process."""
-    return start(arguments, output, **options).finish()
+    return start(arguments, output, watch=watch).finish()
 
 
 def start_ranks(arguments: Sequence[str], folder: Path, watches: Sequence[Watch]) -> list[Running]:

@@ -247,7 +247,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_last_checkpoint(ever
     assert cli.run(arguments) == 1
     said = capsys.readouterr().err
     last = said.splitlines()[-1]
-    assert "is not finite at step " in last
+    assert "the loss is not finite at step " in last
     assert "learning rate " in last
     found = list_checkpoints(tmp_path / "run/checkpoints")
     told = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"

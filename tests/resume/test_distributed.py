@@ -101,6 +101,7 @@ def test_validation_reads_the_running_statistics_that_are_saved(tmp_path: Path) 
 
     assert [status for status, _ in together(command(tmp_path / "run", "--limit", "640"), tmp_path)] == [0, 0]
     run, split = open_run(tmp_path / "run"), open_data("digits").split("val")
+    assert run.normalization is not None
     batches = evaluation_batches(split, normalization=run.normalization, batch_size=500, device="cpu")
     autocast = Arithmetic("fp32", "contiguous").autocast(torch.device("cpu"))
     expected = add_up(run.chain(print), batches, autocast=autocast)

@@ -73,7 +73,7 @@ def test_a_unit_that_closes_drifts_by_momentum_and_weight_decay() -> None:
     """w₂ = w₁ − η(λw₁ + μ(μv₁ + λw₁)) with Nesterov's momentum: the closed step has a gradient of zero."""
     chain = small_network("resnet C").train()
     optimizer = make_optimizer(chain, recipe_of("stochastic_depth2016"), drift=True)
-    weight = chain.units[1].branch.conv1.weight
+    weight = dict(chain.units[1].branch.named_parameters())["conv1.weight"]
     train_step(chain, optimizer, BATCH, [1.0, 1.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, drift=True)
     before, momentum = weight.detach().clone(), optimizer.state[weight]["momentum_buffer"].clone()
     train_step(chain, optimizer, BATCH, [1.0, 0.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, drift=True)

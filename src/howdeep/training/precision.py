@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.data import Batch
@@ -16,7 +16,7 @@ from howdeep.training.recipes import Recipe
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
 
 ENOUGH_SECONDS = 10.0
-"""No further candidate is tried once the trials took this long."""
+"""No further candidate is tried once the trials took this long and found a correct one."""
 TIMED_STEPS = 3
 SLOWER = 1.5
 """A candidate whose first step is this much slower than the best one's steps is not timed further."""
@@ -64,7 +64,9 @@ def measure(
     chain: Chain, shape: tuple[int, int, int, int], recipe: Recipe, tried: list[Arithmetic], *,
     memory: str, device: torch.device,
 ) -> list[Trial]:  # fmt: skip
-    """Time training steps of every candidate on random images; the chain itself is left as it was.
+    """Time training steps of every candidate on random images.
+
+    The chain itself and torch's random state are left as they were.
 
     Args:
         chain: The network, all units open.
@@ -74,12 +76,21 @@ def measure(
         memory: ``fast`` or ``save``.
         device: Where.
     """
+    accelerators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=accelerators):
+        return _trials(chain, shape, recipe, tried, memory, device)
+
+
+def _trials(
+    chain: Chain, shape: tuple[int, int, int, int], recipe: Recipe, tried: list[Arithmetic], memory: str,
+    device: torch.device,
+) -> list[Trial]:  # fmt: skip
     images, labels = _example(shape, chain)
     expected = _scores(chain, images, Arithmetic("fp32", "contiguous"), device)
     trials: list[Trial] = []
     started = time.perf_counter()
     for arithmetic in tried:
-        if trials and time.perf_counter() - started > ENOUGH_SECONDS:
+        if any(trial.correct for trial in trials) and time.perf_counter() - started > ENOUGH_SECONDS:
             break
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
         scores = _scores(chain, images, arithmetic, device)
@@ -110,8 +121,11 @@ def _example(shape: tuple[int, int, int, int], chain: Chain) -> tuple[Tensor, Te
 
 
 def _scores(chain: Chain, images: Tensor, arithmetic: Arithmetic, device: torch.device) -> Tensor:
-    """Return the scores of a copy in training mode, which needs no running statistics."""
+    """Return the scores of a copy in training mode, which needs no running statistics, without dropout's draws."""
     trial = place(copy.deepcopy(chain).train(), arithmetic, device)
+    for layer in trial.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.eval()
     few = _laid_out(images[:32], arithmetic, device)
     with torch.no_grad(), arithmetic.autocast(device):
         return trial(few, [1.0] * len(chain)).float()

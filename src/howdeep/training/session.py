@@ -22,6 +22,7 @@ from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.distributed import Ranks
 from howdeep.training.journal import bytes_text, seconds_text
+from howdeep.training.memory import still_statistics
 from howdeep.training.position import Position
 from howdeep.training.precision import best_of, candidates, measure
 from howdeep.training.recipes import Recipe
@@ -96,6 +97,7 @@ def prepare(config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, 
     rule = Survival.parse(recipe.survival, config.survival_mode)
     chain = build(spec, rule, seed=config.seed)
     _refuse_too_small(chain, dataset, spec)
+    _refuse_lone_image(chain, dataset, spec, recipe.batch_size, ranks)
     for note in (*dataset.notes, f"{spec.name}: {len(chain)} units, {_parameters(chain):,} parameters"):
         say(note)
     if run is None:
@@ -202,6 +204,22 @@ def _refuse_too_small(chain: Chain, dataset: Dataset, spec: Spec) -> None:
         ) from None
     finally:
         chain.train()
+
+
+def _refuse_lone_image(chain: Chain, dataset: Dataset, spec: Spec, batch_size: int, ranks: Ranks) -> None:
+    """Raise a UserError where a norm would meet one value per channel, which has no variance."""
+    last = len(dataset.split("train")) % batch_size or batch_size
+    if last // ranks.world > 1:
+        return
+    probe = torch.zeros(1, dataset.channels, dataset.height, dataset.width)
+    try:
+        with torch.no_grad(), still_statistics([chain]):
+            chain(probe, [1.0] * len(chain))
+    except ValueError:
+        raise UserError(
+            f"{spec.name} cannot be trained on a mini-batch of 1 image of {dataset.height}×{dataset.width}, the last of"
+            " every epoch: its last maps are one pixel; choose another --batch-size or --size"
+        ) from None
 
 
 def _choose(

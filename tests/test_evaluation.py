@@ -1,0 +1,120 @@
+"""Error, per class, confusion, loss and calibration against hand and scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, log_loss, zero_one_loss
+from torch import Tensor, nn
+
+from howdeep.chain import Chain
+from howdeep.data import Batch
+from howdeep.errors import UserError
+from howdeep.evaluation import add_up, evaluate, standard_error_percent
+
+CLASSES = ("a", "b", "c")
+FP32 = torch.autocast("cpu", enabled=False)
+
+
+def identity() -> Chain:
+    """Return the network whose scores are its images."""
+    return Chain(nn.Identity(), [], nn.Identity())
+
+
+def batches(scores: Tensor, labels: Tensor, size: int) -> list[Batch]:
+    parts = zip(scores.split(size), labels.split(size), strict=True)
+    return [Batch(images, answers, len(answers)) for images, answers in parts]
+
+
+@pytest.fixture
+def answers() -> tuple[Tensor, Tensor]:
+    """Scores and labels of 101 images; in mini-batches of 25 the last one holds one image."""
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(101, 3, generator=random) * 2, torch.randint(3, (101,), generator=random)
+
+
+def test_four_images_by_hand() -> None:
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
+    labels = torch.tensor([0, 1, 1, 2])
+    found = evaluate(identity(), batches(probabilities.log(), labels, 3), CLASSES, autocast=FP32)
+    assert (found.n, found.error_percent) == (4, 50.0)
+    assert found.standard_error == pytest.approx(25.0)  # √(0.5·0.5/4)
+    assert found.loss == pytest.approx(-math.log(0.7 * 0.8 * 0.3 * 0.1) / 4, rel=1e-6)
+    assert [(one.name, one.n, one.error_percent) for one in found.classes] == [
+        ("a", 1, 0.0), ("b", 2, 50.0), ("c", 1, 100.0),
+    ]  # fmt: skip
+    assert found.confusion == ((1, 0, 0), (1, 1, 0), (0, 1, 0))
+    # Bins of 1/15: 0.7 twice (half right), 0.8 (right), 0.6 (wrong).
+    assert found.calibration_error_percent == pytest.approx(100 * (2 * 0.2 + 0.2 + 0.6) / 4, rel=1e-5)
+
+
+def test_a_split_agrees_with_scikit_learn(answers: tuple[Tensor, Tensor]) -> None:
+    scores, labels = answers
+    found = evaluate(identity(), batches(scores, labels, 25), CLASSES, autocast=FP32)
+    given, probabilities = scores.argmax(1).numpy(), scores.double().softmax(1).numpy()
+    assert found.n == 101
+    assert found.error_percent == pytest.approx(100 * zero_one_loss(labels, given))
+    assert found.loss == pytest.approx(log_loss(labels, probabilities), rel=1e-6)
+    counts = confusion_matrix(labels, given)
+    assert np.array_equal(np.array(found.confusion), counts)
+    wrong = 100 * (1 - counts.diagonal() / counts.sum(1))
+    assert [one.error_percent for one in found.classes] == pytest.approx(wrong.tolist())
+    assert found.calibration_error_percent == pytest.approx(100 * calibration(probabilities, labels.numpy()), rel=1e-5)
+
+
+def calibration(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Σ_m |B_m|/n · |accuracy(B_m) − confidence(B_m)| over 15 bins (Guo et al. 2017, Eq. 3)."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.ceil(confidence * 15).astype(int)
+    return sum(
+        abs(right[bins == one].mean() - confidence[bins == one].mean()) * (bins == one).mean() for one in set(bins)
+    )
+
+
+@pytest.mark.parametrize("size", [1, 7, 25, 101, 500])
+def test_the_size_of_mini_batches_changes_nothing(size: int, answers: tuple[Tensor, Tensor]) -> None:
+    whole = evaluate(identity(), batches(*answers, 101), CLASSES, autocast=FP32)
+    found = evaluate(identity(), batches(*answers, size), CLASSES, autocast=FP32)
+    assert found.confusion == whole.confusion
+    assert found.loss == pytest.approx(whole.loss, rel=1e-6)
+    sums = add_up(identity(), batches(*answers, size), autocast=FP32)
+    assert (sums.images, sums.error_percent) == (101, pytest.approx(whole.error_percent))
+    assert sums.mean_loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+def test_a_class_without_images_has_no_error() -> None:
+    found = evaluate(identity(), batches(torch.eye(3)[:2], torch.tensor([0, 1]), 2), CLASSES, autocast=FP32)
+    assert [(one.n, one.error_percent) for one in found.classes] == [(1, 0.0), (1, 0.0), (0, None)]
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_refused(broken: float) -> None:
+    scores = torch.tensor([[0.0, 1.0, 2.0], [0.0, broken, 0.0]])
+    with pytest.raises(UserError, match="scores that are not finite"):
+        evaluate(identity(), batches(scores, torch.tensor([0, 1]), 2), CLASSES, autocast=FP32)
+
+
+def test_a_split_without_images_is_refused() -> None:
+    with pytest.raises(UserError, match="there are no images to evaluate on"):
+        evaluate(identity(), [], CLASSES, autocast=FP32)
+
+
+def test_validation_puts_the_mode_back_also_after_an_error(answers: tuple[Tensor, Tensor]) -> None:
+    chain = identity().train()
+    add_up(chain, batches(*answers, 50), autocast=FP32)
+    assert chain.training
+    with pytest.raises(ValueError, match="batch_size"):
+        add_up(chain, [Batch(torch.zeros(2, 3), torch.tensor([0]), 2)], autocast=FP32)
+    assert chain.training
+
+
+@pytest.mark.parametrize(("error", "n", "expected"), [(0.0, 10, 0.0), (1.0, 10, 0.0), (0.0641, 10_000, 0.245)])
+def test_the_standard_error_is_that_of_independent_answers(error: float, n: int, expected: float) -> None:
+    assert standard_error_percent(error, n) == pytest.approx(expected, abs=5e-4)
+
+
+def test_a_record_is_plain_data(answers: tuple[Tensor, Tensor]) -> None:
+    found = evaluate(identity(), batches(*answers, 50), CLASSES, autocast=FP32).to_json()
+    assert found["n"] == 101
+    assert found["classes"][0].keys() == {"name", "n", "error_percent"}

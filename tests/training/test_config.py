@@ -1,0 +1,81 @@
+"""Options: what they put in place of the recipe's own, and which may differ when a run goes on."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from howdeep.errors import UserError
+from howdeep.training.config import RESUMABLE, TrainConfig, difference
+from howdeep.training.recipes import OneCycle, Steps, recipe_of
+
+CONFIG = TrainConfig(network="cifar_resnet8", data="digits")
+OTHER: dict[str, object] = {
+    "network": "cifar_resnet14", "data": "photos", "recipe": "he2015", "epochs": 3.0, "batch_size": 7, "lr": 0.3,
+    "weight_decay": 0.1, "survival": "linear:0.5", "survival_mode": "sample", "closed": "still", "block": "bottleneck",
+    "shortcut": "B", "norm": False, "dropout": 0.1, "zero_init": False, "size": 16, "resize": "pad",
+    "skip_broken": True, "limit": 9, "seed": 1, "device": "cuda", "precision": "bf16", "memory_format": "contiguous",
+    "memory": "save", "compile": True, "workers": 0, "checkpoint_every": 5, "tensorboard": True,
+}  # fmt: skip
+
+
+def test_there_is_another_value_for_every_option() -> None:
+    assert OTHER.keys() == {field.name for field in fields(TrainConfig)}
+    assert all(getattr(CONFIG, name) != value for name, value in OTHER.items())
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_an_option_that_changes_what_is_computed_must_be_the_same(name: str) -> None:
+    found = difference(CONFIG.to_json(), replace(CONFIG, **{name: OTHER[name]}))
+    if name in RESUMABLE:
+        assert found is None
+    else:
+        before = getattr(CONFIG, name)
+        assert found == f"--{name.replace('_', '-')} was {before} and is now {OTHER[name]}"
+
+
+def test_options_survive_a_round_trip_through_json() -> None:
+    config = TrainConfig(**OTHER)  # type: ignore[arg-type]
+    record = json.loads(json.dumps(config.to_json()))
+    assert TrainConfig(**record) == config
+    assert difference(record, config) is None
+
+
+def test_without_options_the_recipe_is_its_own() -> None:
+    for name in ("fast", "he2015", "densenet2016"):
+        assert replace(CONFIG, recipe=name).resolved_recipe() == recipe_of(name)
+
+
+def test_options_take_the_place_of_the_recipes_own() -> None:
+    given = {"batch_size": 32, "weight_decay": 0.0, "survival": "uniform:0.9", "zero_init": False}
+    found = replace(CONFIG, epochs=2.0, lr=0.05, **given).resolved_recipe()
+    assert {name: getattr(found, name) for name in given} == given
+    assert found.schedule == OneCycle(0.05, 0.25)
+    assert (found.epochs, found.steps) == (2.0, None)
+
+
+def test_epochs_take_the_place_of_steps_and_keep_the_drops_at_their_shares() -> None:
+    found = replace(CONFIG, recipe="he2015", epochs=2.0).resolved_recipe()
+    assert found.steps is None
+    assert isinstance(found.schedule, Steps)
+    assert [found.schedule.at(step, 100) for step in (0, 49, 50, 74, 75, 99)] == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_numbers_that_must_be_above_zero_are(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"^{name.replace('_', '-')} {value} is not allowed: it must be above 0"):
+        replace(CONFIG, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "workers", "seed"])
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_numbers_that_must_not_be_negative_are_not(name: str, value: float) -> None:
+    with pytest.raises(UserError, match="must be at least 0"):
+        replace(CONFIG, **{name: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan")])
+def test_dropout_is_a_probability_below_one(value: float) -> None:
+    with pytest.raises(UserError, match=rf"dropout {value} is not allowed"):
+        replace(CONFIG, dropout=value)

@@ -1,0 +1,90 @@
+"""The trials that choose precision and memory format."""
+
+import torch
+
+from howdeep.training import precision
+from howdeep.training.precision import Trial, best_of, candidates, measure
+from howdeep.training.recipes import recipe_of
+from howdeep.training.step import Arithmetic
+from oracles import SMALL, small_network
+
+CPU = torch.device("cpu")
+
+
+def trial(name: str, seconds: float, difference: float) -> Trial:
+    return Trial(name, "contiguous", seconds, 3, None, difference)
+
+
+def measured(family: str, memory: str = "fast", tried: list[Arithmetic] | None = None) -> list[Trial]:
+    chain = small_network(family, dropout=0.2).train()
+    return measure(
+        chain, (4, 3, 8, 8), recipe_of("fast"), tried or candidates("auto", "auto"), memory=memory, device=CPU
+    )
+
+
+def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() -> None:
+    for family in SMALL:
+        chain = small_network(family, dropout=0.2).train()
+        before = {name: value.clone() for name, value in chain.state_dict().items()}
+        strides = {name: value.stride() for name, value in chain.state_dict().items()}
+        torch.manual_seed(3)
+        random = torch.get_rng_state()
+        for memory in ("fast", "save"):
+            measure(chain, (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto"), memory=memory, device=CPU)
+        assert torch.equal(torch.get_rng_state(), random), family
+        assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
+        assert {name: value.stride() for name, value in chain.state_dict().items()} == strides
+        assert all(weight.grad is None for weight in chain.parameters())
+        assert chain.training
+
+
+def test_auto_tries_every_precision_and_format_and_a_choice_leaves_only_itself() -> None:
+    assert len(set(candidates("auto", "auto"))) == 4
+    assert candidates("fp32", "auto") == [Arithmetic("fp32", "channels_last"), Arithmetic("fp32", "contiguous")]
+    assert candidates("bf16", "contiguous") == [Arithmetic("bf16", "contiguous")]
+
+
+def test_the_fastest_correct_candidate_is_taken() -> None:
+    slow, fast, wrong = trial("fp32", 2.0, 0.0), trial("bf16", 1.0, 0.02), trial("bf16", 0.1, 0.5)
+    assert best_of([slow, fast, wrong]) is fast
+    assert best_of([wrong, slow]) is slow
+
+
+def test_scores_that_are_not_numbers_are_not_correct() -> None:
+    broken = trial("bf16", 0.1, float("nan"))
+    assert not broken.correct
+    assert best_of([broken, trial("fp32", 9.0, 0.0)]).precision == "fp32"
+
+
+def test_a_forced_precision_is_taken_as_it_is() -> None:
+    only = trial("bf16", 1.0, 0.5)
+    assert best_of([only]) is only
+
+
+def test_every_trial_says_its_time_and_its_distance_from_fp32(monkeypatch) -> None:
+    monkeypatch.setattr(precision, "SLOWER", float("inf"))
+    found = measured("resnet A")
+    assert [one.arithmetic for one in found] == candidates("auto", "auto")
+    assert all(one.steps == precision.TIMED_STEPS for one in found)
+    assert all(one.seconds_per_step > 0 for one in found)
+    distances = {(one.precision, one.memory_format): one.difference for one in found}
+    # Dropout would make every pass differ from every other one, and no candidate correct.
+    assert distances["fp32", "contiguous"] == 0
+    assert distances["fp32", "channels_last"] < 1e-4
+    assert all(1e-4 < distance < 0.1 for (name, _), distance in distances.items() if name == "bf16")
+
+
+def test_a_candidate_whose_first_step_is_clearly_slower_is_not_timed_further(monkeypatch) -> None:
+    monkeypatch.setattr(precision, "SLOWER", 0.0)
+    assert [one.steps for one in measured("resnet A")] == [3, 1, 1, 1]
+
+
+def test_no_further_candidate_is_tried_when_time_is_up(monkeypatch) -> None:
+    monkeypatch.setattr(precision, "ENOUGH_SECONDS", 0.0)
+    assert len(measured("resnet A")) == 1
+
+
+def test_trials_go_on_when_time_is_up_until_one_is_correct(monkeypatch) -> None:
+    monkeypatch.setattr(precision, "ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(precision, "TOLERANCE", 0.0)
+    assert best_of(measured("resnet A")).arithmetic == Arithmetic("fp32", "contiguous")
