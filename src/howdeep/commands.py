@@ -1,5 +1,6 @@
 """The commands: a frozen record of options each, and what it does. Torch is imported when a command runs."""
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -63,7 +64,8 @@ class Train:
         from howdeep.training.loop import train
 
         train(self.config, self.out)
-        print(self.out)
+        if os.environ.get("RANK", "0") == "0":
+            print(self.out)
         return 0
 
 
