@@ -139,11 +139,12 @@ class Unit(nn.Module):
         branch: What the unit learns, F.
         shortcut: What passes by: an identity, zero padding or a projection.
         merge: How the two become one.
+        name: What the unit is called; empty for its number (see :attr:`Chain.names`).
     """
 
-    def __init__(self, branch: nn.Module, shortcut: nn.Module, merge: Merge) -> None:
+    def __init__(self, branch: nn.Module, shortcut: nn.Module, merge: Merge, name: str = "") -> None:
         super().__init__()
-        self.branch, self.shortcut, self.merge = branch, shortcut, merge
+        self.branch, self.shortcut, self.merge, self.name = branch, shortcut, merge, name
 
     def forward(self, x: Tensor, gate: Gate = 1.0) -> Tensor:
         shortcut = self.shortcut(x)
@@ -203,6 +204,11 @@ class Chain(nn.Module):
     def units(self) -> list[Unit]:
         """The modules that own a gate, in order."""
         return [module for module in self.body if isinstance(module, Unit)]
+
+    @property
+    def names(self) -> list[str]:
+        """What each unit is called: its own name, else its number counted from 1."""
+        return [unit.name or f"unit {number}" for number, unit in enumerate(self.units, 1)]
 
     def __len__(self) -> int:
         return len(self.units)
