@@ -1,7 +1,11 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+ONE_THREAD = ("training", "resume")
+"""Folders whose tests compare bits: sums are added in the same order on every machine and in every process."""
 CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
 
 
@@ -11,3 +15,12 @@ def cifar10() -> Path:
     if not CIFAR10.is_dir():
         pytest.skip("CIFAR-10 is absent: ../shared/data/cifar10 beside the repository")
     return CIFAR10
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if request.path.parent.name in ONE_THREAD:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -6,6 +6,8 @@ import math
 import runpy
 import signal
 import socket
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,6 +72,14 @@ def test_every_epoch_is_one_line_and_one_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["batch", "sample"])
+def test_exactly_as_many_units_as_asked_for_are_trained_in_every_step(mode: str, tmp_path: Path) -> None:
+    trained(tmp_path / "run", survival="exactly:2", survival_mode=mode)
+    run = open_run(tmp_path / "run")
+    assert [record["open_units"] for record in run.metrics()] == [2, 2]
+    assert run.chain(pytest.fail).resolve(None) == (2 / 3, 2 / 3, 2 / 3)
+
+
+@pytest.mark.parametrize("mode", ["batch", "sample"])
 def test_open_units_are_the_mean_of_the_gates_that_were_drawn(mode: str, tmp_path: Path) -> None:
     trained(tmp_path / "run", survival="linear:0.5", survival_mode=mode, limit=150)
     rule = Survival.parse("linear:0.5", mode)
@@ -113,7 +123,7 @@ def test_a_run_records_what_is_needed_to_repeat_it(tmp_path: Path) -> None:
     record = open_run(tmp_path / "run").record
     assert TrainConfig(**record["config"]) == config(survival="uniform:0.8")
     assert record["recipe"]["name"] == "fast"
-    assert record["survival"] == {"schedule": "uniform", "last": 0.8, "mode": "batch"}
+    assert record["survival"] == {"schedule": "uniform", "last": 0.8, "mode": "batch", "open_units": None}
     assert record["versions"]["torch"] == version("torch")
     assert record["choices"]["chosen"] == {"precision": "fp32", "memory_format": "contiguous"}
     assert record["device"]["type"] == "cpu"
@@ -169,6 +179,12 @@ def test_tensorboard_files_hold_the_metrics(tmp_path: Path) -> None:
         (["--survival", "linear:0"], 2, "survival 0.0 is not allowed"),
         (["--survival", "lineal:0.5"], 2, "unknown survival rule 'lineal'; did you mean linear"),
         (["--survival", "linear:half"], 2, "'half' is not a number"),
+        (
+            ["--survival", "exactly:half"],
+            2,
+            "survival exactly:half is not allowed: it must be a whole number, at least 1",
+        ),
+        (["--survival", "exactly:4"], 2, "survival exactly:4 is not allowed for 3 units: at most 3 can be open"),
         (["--limit", "0"], 2, "limit 0 is not allowed"),
         (["--size", "0"], 2, "size 0 is not allowed"),
         (["--checkpoint-every", "0"], 2, "checkpoint-every 0 is not allowed"),
@@ -191,7 +207,7 @@ def test_bad_options_are_one_line_and_leave_no_folder(options, status: int, told
 def test_images_that_are_too_small_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["train", "densenet121", "--data", "digits", "--device", "cpu", "--out", str(tmp_path / "run")]
     assert cli.run(arguments) == 2
-    assert "densenet121 cannot read images of 8×8" in capsys.readouterr().err
+    assert "8×8 images are too small for densenet121" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -209,3 +225,26 @@ def test_every_recipe_trains_the_digits(tmp_path: Path) -> None:
     for name in ("fast", "he2015", "identity2016", "stochastic_depth2016", "densenet2016"):
         trained(tmp_path / name, recipe=name, limit=64, epochs=1, batch_size=None)
         assert open_run(tmp_path / name).record["recipe"]["batch_size"] == recipe_of(name).batch_size
+
+
+@pytest.mark.slow
+def test_every_branch_is_compiled_and_computes_what_it_computed(tmp_path: Path) -> None:
+    """18 branches of different shapes, in training and in evaluation: more than torch compiles of one function."""
+    losses = []
+    for name, options in (("compiled", ["--compile"]), ("as they are", [])):
+        command = [
+            sys.executable,
+            "-m",
+            "howdeep",
+            "train",
+            "cifar_densenet_bc40_k4",
+            "--data",
+            "digits",
+            "--epochs",
+            "1",
+        ]
+        command += ["--out", str(tmp_path / name), "--precision", "fp32", "--memory-format", "contiguous", *options]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "limit" not in done.stderr
+        losses.append(open_run(tmp_path / name).metrics()[-1]["train_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

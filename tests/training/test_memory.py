@@ -73,11 +73,11 @@ def test_statistics_come_back_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("units", [1, 3, 6, 30])
-def test_segments_are_twice_the_square_root_of_the_units_and_kept_maps_fall(units: int) -> None:
+def test_kept_maps_fall(units: int) -> None:
     from howdeep.networks import build, spec_of
 
     chain = build(spec_of(f"cifar_resnet{6 * units + 2}")).train()
-    assert Checkpointed(chain).segments == round(2 * math.sqrt(len(chain.body)))
+    assert Checkpointed(chain).segments == round(2.5 * math.sqrt(len(chain.body)))
     assert kept(Checkpointed(chain)) < kept(chain)
 
 

@@ -93,9 +93,7 @@ def describe(spec: Spec, *, size: int | None = None) -> Description:
         UserError: The images are too small for the network.
     """
     pixels = (LARGE if spec.large else SMALL) if size is None else size
-    if pixels < smallest(spec):
-        needs = f"it needs at least {smallest(spec)}×{smallest(spec)}"
-        raise UserError(f"{pixels}×{pixels} images are too small for {spec.name}: {needs}")
+    refuse_too_small(spec, pixels, pixels)
     image = (spec.channels, pixels, pixels)
     parts = _parts(spec, image)
     return Description(
@@ -108,6 +106,14 @@ def describe(spec: Spec, *, size: int | None = None) -> Description:
         input=image,
         parts=parts,
     )
+
+
+def refuse_too_small(spec: Spec, height: int, width: int) -> None:
+    """Raise a UserError for images that a network cannot read."""
+    side = smallest(spec)
+    if min(height, width) < side:
+        needs = f"it needs at least {side}×{side}"
+        raise UserError(f"{height}×{width} images are too small for {spec.name}: {needs}")
 
 
 def smallest(spec: Spec) -> int:

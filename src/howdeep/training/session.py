@@ -12,11 +12,11 @@ from torch.optim import SGD
 
 from howdeep import checkpoints, runs
 from howdeep.chain import Chain
-from howdeep.checkpoints import SaveError
 from howdeep.data import NORMALIZATIONS, Augmentation, Dataset, Normalization, default_augmentation, open_data
 from howdeep.data import steps_per_epoch as steps_of
 from howdeep.errors import UserError
 from howdeep.networks import Spec, build, spec_of
+from howdeep.networks.describe import refuse_too_small
 from howdeep.runs import Run
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig, difference
@@ -26,7 +26,7 @@ from howdeep.training.memory import still_statistics
 from howdeep.training.position import Position
 from howdeep.training.precision import best_of, candidates, measure
 from howdeep.training.recipes import Recipe
-from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place
+from howdeep.training.step import Arithmetic, compile_branches, engine_of, make_optimizer, place
 
 Say = Callable[[str], None]
 
@@ -82,33 +82,53 @@ def prepare(config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, 
     Raises:
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
-    run = runs.open_run(out) if ranks.from_first(runs.is_run(out)) else None
-    if run is None and ranks.first:
-        runs.check_free(out)
-    if run and "config" not in run.record:
-        raise UserError(f"{out} holds imported weights, not a run to go on with; name another --out")
-    if run and (changed := difference(run.record["config"], config)):
-        raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
+    run = _found_run(config, out, ranks)
     dataset = open_data(
         config.data, size=config.size, resize=config.resize, seed=config.seed, skip_broken=config.skip_broken
     )
     dataset = _limited(dataset, config.limit)
     recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
+    refuse_too_small(spec, dataset.height, dataset.width)
     rule = Survival.parse(recipe.survival, config.survival_mode)
     chain = build(spec, rule, seed=config.seed)
-    _refuse_too_small(chain, dataset, spec)
+    rule.check(len(chain))
     _refuse_lone_image(chain, dataset, spec, recipe.batch_size, ranks)
     for note in (*dataset.notes, f"{spec.name}: {len(chain)} units, {_parameters(chain):,} parameters"):
         say(note)
     if run is None:
-        normalization = NORMALIZATIONS[recipe.normalization](dataset.split("train"))
-        choices = _choose(config, recipe, chain, dataset, ranks, device, say)
-        record = runs.record_of(
-            spec=spec, survival=rule, data=_data_record(dataset, config), normalization=normalization, where=device,
-            more={"config": config.to_json(), "recipe": asdict(recipe), "choices": choices},
-        )  # fmt: skip
+        record = _record(config, recipe, spec, rule, chain, dataset, ranks, device, say)
         run = runs.create(out, record) if ranks.first else Run(out, record)
     return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, say)
+
+
+def _found_run(config: TrainConfig, out: Path, ranks: Ranks) -> Run | None:
+    """Return the run in ``out`` if these options go on with it, or None where the place is free."""
+    run = runs.open_run(out) if ranks.from_first(runs.is_run(out)) else None
+    if run is None:
+        if ranks.first:
+            runs.check_free(out)
+        return None
+    if "config" not in run.record:
+        raise UserError(f"{out} holds imported weights, not a run to go on with; name another --out")
+    if changed := difference(run.record["config"], config):
+        raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
+    return run
+
+
+def _record(
+    config: TrainConfig, recipe: Recipe, spec: Spec, rule: Survival, chain: Chain, dataset: Dataset, ranks: Ranks,
+    device: torch.device, say: Say,
+) -> dict:  # fmt: skip
+    """Return what a new run is: its options, and what was chosen by measuring."""
+    return runs.record_of(
+        spec=spec, survival=rule, data=_data_record(dataset, config), where=device,
+        normalization=NORMALIZATIONS[recipe.normalization](dataset.split("train")),
+        more={
+            "config": config.to_json(),
+            "recipe": asdict(recipe),
+            "choices": _choose(config, recipe, chain, dataset, ranks, device, say),
+        },
+    )  # fmt: skip
 
 
 def _assemble(
@@ -123,8 +143,7 @@ def _assemble(
     position = _restore(run, ranks, chain, optimizer, say)
     chain.train()
     if config.compile:
-        for unit in chain.units:
-            unit.branch.compile()
+        compile_branches(chain)
     return Session(
         config=config,
         recipe=recipe,
@@ -192,20 +211,6 @@ def _for_depth(recipe: Recipe, spec: Spec) -> Recipe:
     return replace(recipe, warmup=None) if shallow else recipe
 
 
-def _refuse_too_small(chain: Chain, dataset: Dataset, spec: Spec) -> None:
-    """Raise a UserError where the images are too small to pass through the network."""
-    probe = torch.zeros(2, dataset.channels, dataset.height, dataset.width)
-    try:
-        with torch.no_grad():
-            chain.eval()(probe, [0.0] * len(chain))
-    except RuntimeError as error:
-        raise UserError(
-            f"{spec.name} cannot read images of {dataset.height}×{dataset.width}: {str(error).splitlines()[0]}"
-        ) from None
-    finally:
-        chain.train()
-
-
 def _refuse_lone_image(chain: Chain, dataset: Dataset, spec: Spec, batch_size: int, ranks: Ranks) -> None:
     """Raise a UserError where a norm would meet one value per channel, which has no variance."""
     last = len(dataset.split("train")) % batch_size or batch_size
@@ -252,56 +257,6 @@ def _choose(
 
 def _parameters(chain: Chain) -> int:
     return sum(parameter.numel() for parameter in chain.parameters())
-
-
-class NotFiniteError(ArithmeticError):
-    """The loss, or a weight, is not a finite number; no checkpoint holds it."""
-
-
-def not_finite(session: Session, what: str, lr: float) -> NotFiniteError:
-    """Return the error that says where a run left the finite numbers, and which checkpoint is the last good one."""
-    last = checkpoints.last_good(session.run.checkpoints)
-    return NotFiniteError(f"{what} is not finite at step {session.position.step}, learning rate {lr:g}; {last}")
-
-
-def save(session: Session) -> None:
-    """Write a checkpoint of everything that the run needs to go on to the same bits.
-
-    Process 0 writes, and every process learns whether it could, so that none waits for one that has stopped.
-
-    Raises:
-        SaveError: It could not be written.
-        NotFiniteError: A weight is not a finite number.
-    """
-    failure = session.ranks.from_first(_written(session) if session.ranks.first else None)
-    if isinstance(failure, Exception):
-        raise failure
-
-
-def _written(session: Session) -> SaveError | NotFiniteError | None:
-    """Write a checkpoint; return what was in the way."""
-    if not all(bool(weight.isfinite().all()) for weight in session.chain.state_dict().values()):
-        return not_finite(session, "a weight", session.position.tally.lr)
-    try:
-        _write(session)
-    except SaveError as error:
-        return error
-    return None
-
-
-def _write(session: Session) -> None:
-    names = {id(parameter): name for name, parameter in session.chain.named_parameters()}
-    momentum = {
-        names[id(parameter)]: state["momentum_buffer"]
-        for parameter, state in session.optimizer.state.items()
-        if state.get("momentum_buffer") is not None
-    }
-    checkpoints.save(
-        session.run.checkpoints,
-        session.position.step,
-        tensors={"weights": session.chain.state_dict(), "momentum": momentum},
-        state=session.position.to_json(),
-    )
 
 
 def _restore(run: Run, ranks: Ranks, chain: Chain, optimizer: SGD, say: Say) -> Position:

@@ -45,6 +45,19 @@ def engine_of(chain: Chain, memory: str) -> nn.Module:
     return Checkpointed(chain) if memory == "save" else chain
 
 
+def compile_branches(chain: Chain) -> None:
+    """Compile every branch, in place (torch.compile): each once per shape, however many units share it.
+
+    Torch stops compiling one function after a few variants. The branches of a network are variants of one function,
+    in training and in evaluation, for whole mini-batches and for the last one: four per unit at most.
+    """
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, 4 * len(chain))
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 4 * len(chain))
+    for unit in chain.units:
+        unit.branch.compile()
+
+
 def make_optimizer(chain: Chain, recipe: Recipe, *, drift: bool) -> SGD:
     """Return SGD for a chain.
 

@@ -1,0 +1,46 @@
+"""A recorded run that is resumed, or shared by processes, has the record of the uninterrupted one, each moment once."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from processes import Watch, bits, differences, finish, start_ranks
+
+from howdeep import cli
+from howdeep.flow import recorded_flow
+from howdeep.runs import open_run
+
+
+def command(out: Path) -> list[str]:
+    """Ten steps of five an epoch."""
+    return [
+        *("train", "cifar_resnet14", "--data", "digits", "--limit", "160", "--batch-size", "32", "--epochs", "2"),
+        *("--survival", "linear:0.5", "--dropout", "0.2", "--precision", "fp32", "--memory-format", "contiguous"),
+        *("--device", "cpu", "--record", "flow", "--out", str(out)),
+    ]
+
+
+@pytest.mark.parametrize("step", [1, 5, 8])
+def test_a_resumed_run_has_the_bits_and_the_record_of_the_uninterrupted_one(step: int, tmp_path: Path) -> None:
+    whole, parts = command(tmp_path / "whole"), command(tmp_path / "parts")
+    assert cli.run(whole) == 0
+    assert finish(parts, tmp_path / "said.txt", watch=Watch(signal_at=(step, signal.SIGTERM)))[0] == 143
+    status, said = finish(parts, tmp_path / "said.txt")
+    assert status == 0, said
+    assert differences(bits(tmp_path / "whole"), bits(tmp_path / "parts")) == []
+    assert [step for step, _ in recorded_flow(open_run(tmp_path / "parts"))] == [0, 5, 10]
+
+
+def test_a_run_cannot_begin_or_stop_recording_when_it_goes_on(tmp_path: Path, capsys) -> None:
+    arguments = command(tmp_path / "run")
+    assert finish(arguments, tmp_path / "said.txt", watch=Watch(signal_at=(3, signal.SIGTERM)))[0] == 143
+    assert cli.run([*arguments, "--record", "none"]) == 2
+    assert "--record was flow and is now none" in capsys.readouterr().err
+
+
+def test_one_of_several_processes_records_and_the_others_wait(tmp_path: Path) -> None:
+    for running in start_ranks(command(tmp_path / "run"), tmp_path, [Watch(), Watch()]):
+        status, said = running.finish()
+        assert status == 0, said
+    found = recorded_flow(open_run(tmp_path / "run"))
+    assert [(step, one.n) for step, one in found] == [(0, 160), (5, 160), (10, 160)]
