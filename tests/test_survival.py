@@ -1,7 +1,8 @@
-"""Linear decay to the digit, draws that depend on seed and step alone, and their statistics."""
+"""Linear decay to the digit, exactly so many open units, draws that depend on seed and step alone, their statistics."""
 
+import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ from howdeep.survival import Survival, expected_open
 LINEAR = Survival("linear", 0.5)
 DRAWS = 4000
 rules = st.builds(Survival, st.sampled_from(["linear", "uniform"]), st.floats(0.05, 1))
+counts = st.builds(Survival, st.just("exactly"), open_units=st.integers(1, 12))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,13 @@ def test_uniform_and_constant_survival() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "random"),
-    [(Survival(), False), (Survival("linear", 1.0), False), (LINEAR, True), (Survival("uniform", 0.9), True)],
+    [
+        (Survival(), False),
+        (Survival("linear", 1.0), False),
+        (LINEAR, True),
+        (Survival("uniform", 0.9), True),
+        (Survival("exactly", open_units=29), True),
+    ],
 )
 def test_a_rule_is_random_only_if_some_unit_can_close(rule: Survival, random: bool) -> None:
     assert rule.random is random
@@ -82,6 +90,7 @@ def test_a_rule_is_random_only_if_some_unit_can_close(rule: Survival, random: bo
         ("linear:0.5", LINEAR),
         ("linear:1", Survival("linear", 1.0)),
         ("uniform:0.8", Survival("uniform", 0.8)),
+        ("exactly:23", Survival("exactly", open_units=23)),
     ],
 )
 def test_a_rule_is_read_and_written_as_text(text: str, rule: Survival) -> None:
@@ -91,17 +100,23 @@ def test_a_rule_is_read_and_written_as_text(text: str, rule: Survival) -> None:
 
 
 @pytest.mark.parametrize("mode", ["batch", "sample"])
-def test_a_rule_survives_plain_data(mode: str) -> None:
-    rule = Survival.parse("linear:0.123456789", mode)
-    assert Survival(**asdict(rule)) == rule
+@pytest.mark.parametrize("text", ["linear:0.123456789", "exactly:23"])
+def test_a_rule_survives_plain_data(text: str, mode: str) -> None:
+    rule = Survival.parse(text, mode)
+    assert Survival(**json.loads(json.dumps(asdict(rule)))) == rule
+
+
+def test_a_record_from_before_there_was_a_count_of_open_units_is_read() -> None:
+    record = {"schedule": "linear", "last": 0.5, "mode": "batch"}
+    assert Survival(**record) == LINEAR
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("linaer:0.5", r"^unknown survival rule 'linaer'; did you mean linear\?$"),
-        ("", r"^unknown survival rule ''; known: constant, linear, uniform$"),
-        ("linear", r"^survival 'linear' is not allowed: write constant, linear:0\.5 or uniform:0\.8$"),
+        ("", r"^unknown survival rule ''; known: constant, exactly, linear, uniform$"),
+        ("linear", r"^survival 'linear' is not allowed: write constant, linear:0\.5, uniform:0\.8 or exactly:23$"),
         ("uniform:", r"^survival 'uniform:' is not allowed: write"),
         ("constant:1", r"^survival 'constant:1' is not allowed: write"),
         ("linear:half", r"^survival 'linear:half' is not allowed: 'half' is not a number$"),
@@ -109,11 +124,43 @@ def test_a_rule_survives_plain_data(mode: str) -> None:
         ("linear:1.01", r"^survival 1\.01 is not allowed"),
         ("uniform:-0.5", r"^survival -0\.5 is not allowed"),
         ("uniform:nan", r"^survival nan is not allowed"),
+        ("exactly:", r"^survival 'exactly:' is not allowed: write"),
+        ("exactly:0", r"^survival exactly:0 is not allowed: it must be a whole number, at least 1$"),
+        ("exactly:-2", r"^survival exactly:-2 is not allowed: it must be a whole number, at least 1$"),
+        ("exactly:2.5", r"^survival exactly:2\.5 is not allowed: it must be a whole number, at least 1$"),
+        ("exactly:nan", r"^survival exactly:nan is not allowed: it must be a whole number, at least 1$"),
     ],
 )
 def test_a_wrong_rule_is_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Survival.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"schedule": "exactly"}, r"^open_units None is not allowed for survival 'exactly': only exactly has it$"),
+        ({"schedule": "linear", "open_units": 3}, r"^open_units 3 is not allowed for survival 'linear'"),
+        (
+            {"schedule": "exactly", "open_units": 2.5},
+            r"^survival exactly:2\.5 is not allowed: it must be a whole number",
+        ),
+    ],
+)
+def test_a_count_of_open_units_belongs_to_one_rule(given: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Survival(**given)
+
+
+def test_more_open_units_than_there_are_is_refused_with_the_most_that_can_be() -> None:
+    rule, told = (
+        Survival.parse("exactly:24"),
+        r"^survival exactly:24 is not allowed for 23 units: at most 23 can be open$",
+    )
+    rule.check(24)
+    for use in (rule.check, rule.expected, lambda units: rule.draw(units, seed=0, step=0)):
+        with pytest.raises(UserError, match=told):
+            use(23)
 
 
 def test_a_wrong_mode_is_refused() -> None:
@@ -125,8 +172,9 @@ def test_a_wrong_mode_is_refused() -> None:
 
 
 @pytest.mark.parametrize("mode", ["batch", "sample"])
-def test_a_draw_depends_on_seed_and_step_alone(mode: str) -> None:
-    rule = Survival.parse("linear:0.5", mode)
+@pytest.mark.parametrize("text", ["linear:0.5", "exactly:23"])
+def test_a_draw_depends_on_seed_and_step_alone(text: str, mode: str) -> None:
+    rule = Survival.parse(text, mode)
 
     def draw(seed: int, step: int) -> list:
         return [torch.as_tensor(gate).tolist() for gate in rule.draw(54, seed=seed, step=step, batch=16)]
@@ -149,11 +197,11 @@ def test_a_draw_for_the_batch_is_one_number_per_unit_on_the_host() -> None:
 
 
 @untimed
-@given(rule=rules, step=st.integers(0, 100), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4))
+@given(rule=rules | counts, step=st.integers(0, 100), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4))
 def test_what_processes_draw_for_their_samples_is_the_draw_of_the_whole_batch(
     rule: Survival, step: int, sizes: list[int]
 ) -> None:
-    rule, batch = Survival(rule.schedule, rule.last, "sample"), sum(sizes)
+    rule, batch = replace(rule, mode="sample"), sum(sizes)
     whole = rule.draw(12, seed=5, step=step, batch=batch)
     starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
     pieces = [
@@ -203,3 +251,63 @@ def test_draws_of_neighbouring_steps_and_units_are_independent(opened: Tensor) -
     bound = 4.5 * 0.25 / math.sqrt(DRAWS)
     assert (last[:, 0] * last[:, 1]).mean().abs() < bound
     assert (last[1:, 1] * last[:-1, 1]).mean().abs() < bound
+
+
+# --- exactly so many
+
+
+@untimed
+@given(units=st.integers(1, 200), data=st.data(), seed=st.integers(0, 2**31), step=st.integers(0, 10**6))
+def test_exactly_as_many_units_are_open_in_every_step(units: int, data: st.DataObject, seed: int, step: int) -> None:
+    count = data.draw(st.integers(1, units))
+    gates = Survival("exactly", open_units=count).draw(units, seed=seed, step=step)
+    assert (gates.count(1.0), gates.count(0.0)) == (count, units - count)
+
+
+@untimed
+@given(units=st.integers(1, 60), data=st.data(), step=st.integers(0, 10**6), batch=st.integers(1, 20))
+def test_exactly_as_many_units_are_open_for_every_sample(
+    units: int, data: st.DataObject, step: int, batch: int
+) -> None:
+    count = data.draw(st.integers(1, units))
+    gates = Survival("exactly", mode="sample", open_units=count).draw(units, seed=0, step=step, batch=batch)
+    opened = torch.stack(list(gates))  # type: ignore[arg-type]
+    assert (opened.dtype, opened.shape) == (torch.bool, (units, batch))
+    assert (opened.sum(0) == count).all()
+
+
+@untimed
+@given(units=st.integers(1, 200), data=st.data())
+def test_evaluation_counts_every_unit_with_the_share_that_is_open(units: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, units))
+    rule = Survival("exactly", open_units=count)
+    assert rule.expected(units) == (count / units,) * units
+    assert expected_open(rule, units) == pytest.approx(count)
+
+
+@pytest.fixture(scope="module", params=["batch", "sample"])
+def subsets(request: pytest.FixtureRequest) -> Tensor:
+    """4,000 draws of 23 of 54 units, shape (draws, units)."""
+    rule = Survival("exactly", mode=request.param, open_units=23)
+    if rule.mode == "sample":
+        return torch.stack(list(rule.draw(54, seed=0, step=0, batch=DRAWS))).T.double()  # type: ignore[arg-type]
+    return torch.tensor([rule.draw(54, seed=0, step=step) for step in range(DRAWS)], dtype=torch.float64)
+
+
+def test_every_unit_is_open_equally_often(subsets: Tensor) -> None:
+    p = 23 / 54
+    assert ((subsets.mean(0) - p).abs() < 4.5 * math.sqrt(p * (1 - p) / DRAWS)).all()
+
+
+def test_every_pair_of_units_is_open_equally_often(subsets: Tensor) -> None:
+    """A window of neighbours, or a stride, would open every unit equally often as well."""
+    together = (subsets.T @ subsets / DRAWS)[tuple(torch.triu_indices(54, 54, 1))]
+    p = 23 * 22 / (54 * 53)
+    assert ((together - p).abs() < 5 * math.sqrt(p * (1 - p) / DRAWS)).all()
+
+
+def test_subsets_of_neighbouring_steps_are_independent(subsets: Tensor) -> None:
+    p = 23 / 54
+    centred = subsets - p
+    # The product of two indicators of variance p(1 − p) has that standard deviation.
+    assert ((centred[1:] * centred[:-1]).mean(0).abs() < 4.5 * p * (1 - p) / math.sqrt(DRAWS)).all()

@@ -38,9 +38,12 @@ def test_a_run_cannot_begin_or_stop_recording_when_it_goes_on(tmp_path: Path, ca
     assert "--record was flow and is now none" in capsys.readouterr().err
 
 
-def test_one_of_several_processes_records_and_the_others_wait(tmp_path: Path) -> None:
-    for running in start_ranks(command(tmp_path / "run"), tmp_path, [Watch(), Watch()]):
-        status, said = running.finish()
-        assert status == 0, said
-    found = recorded_flow(open_run(tmp_path / "run"))
+def test_one_of_several_processes_records_and_changes_nothing(tmp_path: Path) -> None:
+    for record in ("none", "flow"):
+        arguments = [*command(tmp_path / record), "--record", record]
+        for running in start_ranks(arguments, tmp_path, [Watch(), Watch()]):
+            status, said = running.finish()
+            assert status == 0, said
+    found = recorded_flow(open_run(tmp_path / "flow"))
     assert [(step, one.n) for step, one in found] == [(0, 160), (5, 160), (10, 160)]
+    assert bits(tmp_path / "flow")["files"] == bits(tmp_path / "none")["files"]

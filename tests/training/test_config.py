@@ -16,6 +16,7 @@ OTHER: dict[str, object] = {
     "shortcut": "B", "norm": False, "dropout": 0.1, "zero_init": False, "size": 16, "resize": "pad",
     "skip_broken": True, "limit": 9, "seed": 1, "device": "cuda", "precision": "bf16", "memory_format": "contiguous",
     "memory": "save", "compile": True, "workers": 0, "checkpoint_every": 5, "tensorboard": True,
+    "record": "flow",
 }  # fmt: skip
 
 
@@ -39,6 +40,12 @@ def test_options_survive_a_round_trip_through_json() -> None:
     record = json.loads(json.dumps(config.to_json()))
     assert TrainConfig(**record) == config
     assert difference(record, config) is None
+
+
+def test_a_run_older_than_an_option_goes_on_with_its_default_only() -> None:
+    old = {name: value for name, value in CONFIG.to_json().items() if name != "record"}
+    assert difference(old, CONFIG) is None
+    assert difference(old, replace(CONFIG, record="flow")) == "--record was none and is now flow"
 
 
 def test_without_options_the_recipe_is_its_own() -> None:

@@ -39,7 +39,7 @@ class TrainConfig:
     weight_decay: RecipeFloat = None
     """L2 penalty."""
     survival: RecipeRule = None
-    """constant, linear:0.5 (stochastic depth) or uniform:0.8."""
+    """constant, linear:0.5 (stochastic depth), uniform:0.8 or exactly:23 (any 23 units)."""
     survival_mode: Literal["batch", "sample"] = "batch"
     """One draw per unit and mini-batch, or one per unit and image."""
     closed: Literal["drift", "still"] = "drift"
@@ -78,6 +78,8 @@ class TrainConfig:
     """Processes that decode large images."""
     checkpoint_every: Annotated[int | None, _meta("INT")] = None
     """Steps between checkpoints; without it one is written after every epoch."""
+    record: Literal["none", "flow"] = "none"
+    """flow: signal and gradient through the depth, at the start and after every epoch, on 256 training images."""
     tensorboard: bool = False
     """Write TensorBoard files too (needs the extra howdeep[tensorboard])."""
 
@@ -111,13 +113,17 @@ class TrainConfig:
 
 
 RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device")
-"""Options that do not change what is computed, so that a run may go on with others."""
+"""Options that do not change what is computed, so that a run may go on with others.
+
+``record`` is not one of them: a run that goes on with another would have holes in its record.
+"""
 
 
 def difference(old: dict, new: TrainConfig) -> str | None:
     """Return the first option in which a run and a new command differ, told for the user, or None."""
     for field in fields(new):
-        before, now = old.get(field.name), getattr(new, field.name)
+        # A run that is older than an option was made with what is now its default.
+        before, now = old.get(field.name, field.default), getattr(new, field.name)
         if field.name not in RESUMABLE and before != now:
             return f"--{field.name.replace('_', '-')} was {before} and is now {now}"
     return None

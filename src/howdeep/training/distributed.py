@@ -40,6 +40,14 @@ class Ranks:
         dist.all_reduce(top, op=dist.ReduceOp.MAX)
         return top.item()
 
+    def gathered(self, value: object) -> list:
+        """Return what every process holds, in the order of the processes, to every process."""
+        if self.world == 1:
+            return [value]
+        holders: list = [None] * self.world
+        dist.all_gather_object(holders, value)
+        return holders
+
     def copy_buffers(self, module: nn.Module) -> None:
         """Give every process the running statistics of process 0."""
         if self.world > 1:

@@ -29,7 +29,9 @@ from howdeep.training.distributed import Ranks, joined
 from howdeep.training.interrupt import StopRequest
 from howdeep.training.journal import Journal, epoch_line, print_line
 from howdeep.training.position import Tally, learning_rate, watch_warmup
-from howdeep.training.session import Say, Session, not_finite, prepare, save
+from howdeep.training.recording import record_epoch, record_start
+from howdeep.training.saving import not_finite, save
+from howdeep.training.session import Say, Session, prepare
 from howdeep.training.step import train_step
 
 EVALUATION_BATCH = 500
@@ -84,6 +86,7 @@ def _run(session: Session, journal: Journal) -> None:
     """Do the steps that are left, and save where it is time to."""
     position, saved_at = session.position, session.position.seconds
     with StopRequest() as request:
+        record_start(session, journal)
         for batch, waited in _timed(_batches(session)):
             _one_step(session, batch, waited, journal)
             journal.advance(position.step)
@@ -215,6 +218,7 @@ def _end_epoch(session: Session, journal: Journal) -> None:
     }
     position.tally = Tally(lr=tally.lr)
     journal.event(record, epoch_line(record, session.total / session.steps_per_epoch))
+    record_epoch(session, journal)
 
 
 def _validate(session: Session) -> Sums | None:

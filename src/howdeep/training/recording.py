@@ -1,0 +1,75 @@
+"""What a run records of itself beside its metrics (``--record flow``). It changes no bit of what is trained."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from howdeep.data import Batch, evaluation_batches
+from howdeep.flow import Flow, draws_of, flow
+from howdeep.training.journal import Journal
+from howdeep.training.session import Session
+
+PROBE = 256
+"""Training images, the first in file order and not augmented, that signal and gradient are measured on."""
+
+
+def record_start(session: Session, journal: Journal) -> None:
+    """Record the fresh network, unless a start before a crash did: nothing else is written before the first step."""
+    if session.position.step == 0 and not session.run.metrics():
+        record_epoch(session, journal)
+
+
+def record_epoch(session: Session, journal: Journal) -> None:
+    """Write one event of signal and gradient through the depth, where the run is asked to.
+
+    Process 0 measures and the others wait. What cannot be measured is an event of its own, since a record must not
+    stop a run: a signal that is not finite, a lone image that cannot be normalised, memory that ``--memory save``
+    makes do with and this does not.
+    """
+    if session.config.record != "flow" or not journal.on:
+        return
+    moment = {"step": session.position.step, "epoch": session.position.step / session.steps_per_epoch}
+    try:
+        found = _flow(session)
+    except (ValueError, torch.OutOfMemoryError) as error:
+        journal.event({"event": "flow_failed", **moment, "reason": str(error)}, f"flow was not recorded: {error}")
+    else:
+        session.run.log({"event": "flow", **moment, **found.to_json()})
+
+
+def _flow(session: Session) -> Flow:
+    """Measure with batch statistics and draws of the run's own rule."""
+    size = _probe_size(session)
+    with _uncompiled(session):
+        return flow(
+            session.chain,
+            _probe(session, size),
+            statistics="batch",
+            draws=draws_of(session.rule, len(session.chain), seed=session.config.seed, batch=size),
+            autocast=session.arithmetic.autocast(session.device),
+        )
+
+
+def _probe_size(session: Session) -> int:
+    """Return the images of one process's mini-batch: batch statistics depend on it, and memory is known to suffice."""
+    share = max(1, session.recipe.batch_size // session.ranks.world)
+    return min(share, session.images, PROBE)
+
+
+def _probe(session: Session, size: int) -> Iterator[Batch]:
+    """Yield whole mini-batches only, so that statistics are of equally many images."""
+    return evaluation_batches(
+        session.dataset.split("train"),
+        normalization=session.normalization,
+        batch_size=size,
+        device=session.device,
+        channels_last=session.arithmetic.channels_last,
+        limit=min(session.images, PROBE) // size * size,
+        workers=session.config.workers,
+    )
+
+
+def _uncompiled(session: Session) -> AbstractContextManager:
+    """Keep the probe's modes and shapes out of the compiler, whose limit on recompilations training needs itself."""
+    return torch.compiler.set_stance("force_eager") if session.config.compile else nullcontext()
