@@ -34,6 +34,8 @@ class Merge(nn.Module):
 
     removable: bool = True
     """Whether the unit can be taken out: false where nothing could stand in for a branch that changes the shape."""
+    passes_shortcut: bool = True
+    """Whether the output depends on the shortcut."""
 
     def closed(self, shortcut: Tensor) -> Tensor:
         """Return the output when the branch sends zeros (gate 0)."""
@@ -111,6 +113,8 @@ class Replace(Merge):
         stride: How much smaller the branch makes height and width.
         removable: The branch returns the shape that it reads.
     """
+
+    passes_shortcut = False
 
     def __init__(self, channels: int, *, stride: int, removable: bool) -> None:
         super().__init__()

@@ -1,0 +1,118 @@
+"""What a dissection works on: a trained network on a device, and the images of a split, batch by batch."""
+
+import copy
+import hashlib
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+
+from howdeep.chain import Chain
+from howdeep.data import Batch, Normalization, Split, evaluation_batches
+from howdeep.device import synchronise
+from howdeep.errors import UserError
+from howdeep.fold import fold_norms
+from howdeep.training.precision import TOLERANCE
+from howdeep.training.step import Arithmetic, place
+
+FOLD_TOLERANCE = 1e-4
+"""Largest ‖folded scores − scores‖ / ‖scores‖ that counts as rounding."""
+TIMED_PASSES = 3
+
+
+@dataclass(frozen=True)
+class SplitBatches(Sequence[Batch]):
+    """The images of a split in file order; every batch can be had alone, and again."""
+
+    split: Split
+    normalization: Normalization
+    batch_size: int
+    device: torch.device
+    limit: int | None = None
+    """Only the first images."""
+    dtype: torch.dtype = torch.float32
+    """Type of the images."""
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.split) if self.limit is None else min(self.limit, len(self.split))
+
+    def __len__(self) -> int:
+        return -(-self.images // self.batch_size)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        positions = torch.arange(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
+        batches = evaluation_batches(
+            self.split.take(positions), normalization=self.normalization, batch_size=len(positions),
+            device=self.device, channels_last=True,
+        )  # fmt: skip
+        (batch,) = batches
+        return Batch(batch.images.to(self.dtype), batch.labels, batch.total)
+
+
+def prepared(chain: Chain, images: Tensor, *, precision: str, device: torch.device) -> tuple[Chain, str]:
+    """Return a copy of a network for many passes in evaluation mode, and the precision that it runs in.
+
+    Norms are folded into the convolutions before them where the scores stay the same to rounding.
+
+    Args:
+        chain: The network.
+        images: A few, on the device.
+        precision: ``fp32``, ``fp64``, ``bf16``, or ``auto``: the fastest of fp32 and bf16 whose scores are correct.
+        device: Where.
+    """
+    whole = place(copy.deepcopy(chain).eval(), Arithmetic("fp32", "channels_last"), device)
+    if precision == "fp64":
+        return whole.double(), precision
+    with torch.no_grad():
+        expected = whole(images)
+        folded = fold_norms(whole)
+        if not _close(folded(images), expected, FOLD_TOLERANCE):
+            folded = whole
+        if precision == "auto":
+            precision = _fastest(folded, images, expected, device)
+    return folded, precision
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return a hash of all weights and statistics."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _fastest(chain: Chain, images: Tensor, expected: Tensor, device: torch.device) -> str:
+    seconds: dict[str, float] = {}
+    for precision in ("fp32", "bf16"):
+        with Arithmetic(precision, "channels_last").autocast(device):
+            if precision == "fp32" or _close(chain(images).float(), expected, TOLERANCE):
+                seconds[precision] = statistics.median(_timed(chain, images, device) for _ in range(TIMED_PASSES))
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _timed(chain: Chain, images: Tensor, device: torch.device) -> float:
+    started = time.perf_counter()
+    chain(images)
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def _close(scores: Tensor, expected: Tensor, tolerance: float) -> bool:
+    if not bool(expected.isfinite().all()):
+        raise UserError("the network returns scores that are not finite: weights or data are broken")
+    return bool((scores - expected).norm() <= tolerance * expected.norm())

@@ -1,0 +1,115 @@
+"""Long work in blocks: shared among processes, kept on disk block by block, so that the same command goes on.
+
+Every block is a function of its number alone, and results are put together in the order of the blocks: an
+interrupted sweep, or one of several processes, ends with the numbers of an uninterrupted one, to the bit.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from howdeep.errors import Stopped, UserError
+from howdeep.training.distributed import Ranks
+
+Result = dict
+"""What one block gives: plain data."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the blocks are worked on; by default here, at once, kept nowhere."""
+
+    ranks: Ranks = field(default_factory=lambda: Ranks(0, 1))
+    """Which process this is; each takes every world-th of the blocks that are left."""
+    place: Path | None = None
+    """File beside which finished blocks are kept until the record is written; None keeps nothing."""
+    key: dict = field(default_factory=dict)
+    """Everything that the numbers depend on; blocks that were kept under another key are refused."""
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    """Where the progress bar goes, if it is a terminal."""
+
+    def blocks(self, what: str, total: int, compute: Callable[[int], Result]) -> list[Result]:
+        """Return the results of the blocks 0 … total − 1, in order.
+
+        Raises:
+            UserError: What was kept belongs to other work.
+            Stopped: An interrupt arrived.
+        """
+        done = self.ranks.from_first(self._kept() if self.ranks.first else None)
+        assert isinstance(done, dict)
+        left = [block for block in range(total) if block not in done]
+        own = left[self.ranks.rank :: self.ranks.world]
+        with self._bar(what, total, len(done)) as advance, _stoppable(self.place):
+            for block in own:
+                done[block] = compute(block)
+                self._keep(block, done[block])
+                advance()
+        merged = {block: result for part in self.ranks.gathered(done) for block, result in part.items()}
+        return [merged[block] for block in range(total)]
+
+    def finished(self) -> None:
+        """Remove what was kept: the record is written."""
+        if self.ranks.first and self.place is not None:
+            for path in _kept_files(self.place):
+                path.unlink()
+
+    def _kept(self) -> dict[int, Result]:
+        found: dict[int, Result] = {}
+        for path in _kept_files(self.place) if self.place is not None else []:
+            for line in _whole_lines(path):
+                if line["key"] != self.key:
+                    other = next((name for name in self.key if line["key"].get(name) != self.key[name]), "length")
+                    kept = f"{path} holds an unfinished measurement of another {other}"
+                    raise UserError(f"{kept}; remove it, or name another --json")
+                found[line["block"]] = line["result"]
+        return found
+
+    def _keep(self, block: int, result: Result) -> None:
+        if self.place is not None:
+            with _kept_file(self.place, self.ranks.rank).open("a") as file:
+                # The line end first: it closes a line that a crash cut short.
+                file.write("\n" + json.dumps({"key": self.key, "block": block, "result": result}))
+
+    @contextmanager
+    def _bar(self, what: str, total: int, done: int) -> Iterator[Callable[[], None]]:
+        columns = (TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
+        quiet = not self.ranks.first or not self.console.is_terminal
+        columns = (*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
+        with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
+            task = bar.add_task(what, total=total, completed=done)
+            yield lambda: bar.advance(task, self.ranks.world)
+
+
+@contextmanager
+def _stoppable(place: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (
+            "the same command goes on" if place else "nothing was kept; with --json FILE the same command would go on"
+        )
+        raise Stopped(130, f"stopped; {kept}") from None
+
+
+def _kept_file(place: Path, rank: int) -> Path:
+    return place.with_name(f"{place.name}.part{rank}")
+
+
+def _kept_files(place: Path) -> list[Path]:
+    return sorted(place.parent.glob(f"{place.name}.part[0-9]*"))
+
+
+def _whole_lines(path: Path) -> list[dict]:
+    """Return the lines of a file; those that a crash cut short are left out."""
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found

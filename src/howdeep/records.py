@@ -1,0 +1,40 @@
+"""Frozen records ↔ JSON: what an analysis found, with where it comes from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def to_json(record: Any) -> dict:
+    """Return a frozen record as plain data."""
+    return asdict(record)
+
+
+def from_json(kind: type[T], data: Mapping[str, Any]) -> T:
+    """Return the record of a kind that :func:`to_json` turned into plain data; entries of other names are left out.
+
+    Raises:
+        TypeError: An entry is missing.
+    """
+    hints = get_type_hints(kind)
+    own = [field.name for field in fields(kind) if field.name in data]  # type: ignore[arg-type]
+    return kind(**{name: _value(hints[name], data[name]) for name in own})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """Return a value as its annotation says: tuples, records and optional ones; all else as it is."""
+    if value is None:
+        return None
+    if is_dataclass(hint):
+        return from_json(hint, value)  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            return tuple(_value(kinds[0], item) for item in value)
+        return tuple(_value(kind, item) for kind, item in zip(kinds, value, strict=True))
+    if get_origin(hint) in (Union, UnionType):
+        return _value(next(kind for kind in get_args(hint) if kind is not type(None)), value)
+    return value
