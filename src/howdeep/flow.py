@@ -10,7 +10,7 @@ the end. Works on any chain: what the modules of a unit are does not matter.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -46,7 +46,8 @@ class UnitFlow:
     branch_std: float | None
     """Standard deviation of the branch's output before the gate, over the draws that ran it; None without any."""
     ratio: float | None
-    """``branch_std / shortcut_std``; None where the branch never ran, or the shortcut's output is constant."""
+    """``branch_std / shortcut_std``; None where the branch never ran, the shortcut's output is
+    constant, or the unit does not pass it on (a plain one)."""
     input_gradient: float
     """Mean over images and draws of the Euclidean norm of one image's gradient at the unit's input; 0 where nothing
     arrives."""
@@ -114,19 +115,19 @@ def flow(
             passes += [measure(chain, batch, gates, autocast) for gates in draws]
     if not passes:
         raise UserError("there are no images to measure signal and gradient on")
-    return _record(chain.names, passes, statistics, len(draws))
+    return _record(chain, passes, statistics, len(draws))
 
 
-def draws_of(rule: Survival, num_units: int, *, seed: int, batch: int) -> list[Gates | None]:
+def draws_of(rule: Survival | None, num_units: int, *, seed: int, batch: int) -> list[Gates | None]:
     """Return what to average over: draws as training makes them, from a stream of their own, or None without any.
 
     Args:
-        rule: For the gates.
+        rule: For the gates; None opens every unit.
         num_units: Units of the chain.
         seed: Seed of the run.
         batch: Images of the largest mini-batch, for draws per sample.
     """
-    if not rule.random:
+    if rule is None or not rule.random:
         return [None]
     stream = derive(seed, "flow")
     return [rule.draw(num_units, seed=stream, step=number, batch=batch) for number in range(DRAWS)]
@@ -175,14 +176,16 @@ def _norms(chain: Chain) -> list[Norm]:
     return norms
 
 
-def _record(names: list[str], passes: list[Pass], statistics: str, draws: int) -> Flow:
+def _record(chain: Chain, passes: list[Pass], statistics: str, draws: int) -> Flow:
     """Divide the sums of all passes, once."""
     images = sum(one.images for one in passes)
     moments = torch.stack([one.moments for one in passes]).sum(0).tolist()
     gradients = (torch.stack([one.gradients for one in passes]).sum(0) / images).tolist()
     weights = torch.stack([one.weights for one in passes]).sum(0).tolist()
-    sums = enumerate(zip(names, moments, gradients, weights, strict=True), 1)
-    units = tuple(_unit_flow(index, *of_unit) for index, of_unit in sums)
+    sums = enumerate(zip(chain.names, moments, gradients, weights, strict=True), 1)
+    flows = (_unit_flow(index, *of_unit) for index, of_unit in sums)
+    pairs = zip(flows, chain.units, strict=True)
+    units = tuple(one if unit.merge.passes_shortcut else replace(one, ratio=None) for one, unit in pairs)
     return Flow(units, images // draws, statistics, sum(one.loss for one in passes) / images, draws)
 
 

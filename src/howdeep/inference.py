@@ -58,7 +58,7 @@ def evaluate_target(
     dataset = open_data_for(target, data, skip_broken=skip_broken)
     batches = evaluation_batches(
         dataset.split(split),
-        normalization=_required(target),
+        normalization=required_normalization(target),
         batch_size=batch_size,
         device=where,
         channels_last=True,
@@ -89,7 +89,7 @@ def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str
     if not images:
         raise UserError("no images were named")
     where = devices.pick(device)
-    pixels = _required(target).to(where)(read_images(images, target).to(where))
+    pixels = required_normalization(target).to(where)(read_images(images, target).to(where))
     scores = target.chain.to(where)(pixels)
     likeliest = scores.softmax(1).topk(min(top, scores.shape[1]))
     names = target.classes or tuple(str(number) for number in range(scores.shape[1]))
@@ -99,7 +99,12 @@ def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str
     ]
 
 
-def _required(target: Target) -> Normalization:
+def required_normalization(target: Target) -> Normalization:
+    """Return how a network's pixels are normalised.
+
+    Raises:
+        UserError: Nothing says so.
+    """
     if target.normalization is None:
         raise UserError(f"{target.name} does not say how its pixels were normalised: give --mean and --std")
     return target.normalization

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from howdeep import checkpoints, runs
 from howdeep.chain import Chain
-from howdeep.data import Dataset, Normalization, open_data
+from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
 from howdeep.errors import UserError
 from howdeep.foreign import Match, match, read_weights
+from howdeep.foreign.libraries import is_library_name, library_network
 from howdeep.networks import Spec, build, spec_of
 from howdeep.survival import Survival
+from howdeep.unravel import unravel
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Target:
     """What the user called it."""
     chain: Chain
     """The network, in evaluation mode, on the host."""
+    rule: Survival | None
+    """The rule for its gates in training; None where that is not known."""
+    outputs: int
+    """How many scores it gives."""
     classes: tuple[str, ...] | None
     """Names of its classes; None where only their number is known."""
     channels: int
@@ -40,21 +46,28 @@ class Target:
 
 def open_target(
     name: str, *, weights: Path | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    warn: Callable[[str], None],
+    pretrained: bool = False, size: int | None = None, warn: Callable[[str], None],
 ) -> Target:  # fmt: skip
     """Return a trained network.
 
     Args:
-        name: A run folder, or a name of the catalogue together with ``weights``.
+        name: A run folder; or a name of the catalogue, ``torchvision:NAME`` or ``timm:NAME`` together with weights.
         weights: A file of weights.
         mean: Mean per channel that is subtracted from pixels in [0, 1]; None is the run's own.
         std: Standard deviation per channel; None is the run's own.
+        pretrained: Take the published weights of a library's network, which the library downloads.
+        size: Side of the images of a library's network; None is the published one.
         warn: Receives one line per damaged checkpoint that is passed over.
 
     Raises:
         UserError: There is no such target, or it lacks something.
     """
     given = normalization_of(mean, std)
+    if is_library_name(name):
+        return _library_target(name, weights, pretrained=pretrained, size=size, given=given, fresh=False)
+    if pretrained or size is not None:
+        option = "--pretrained" if pretrained else f"--size {size}"
+        raise UserError(f"{option} is not allowed for {name}: it is meant for torchvision:NAME and timm:NAME")
     if runs.is_run(Path(name)):
         if weights is not None:
             raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
@@ -68,6 +81,34 @@ def open_target(
     if weights is None:
         raise UserError(f"{name} needs weights: --weights FILE; or name a run folder")
     return _file_target(name, weights, given)
+
+
+def fresh_target(name: str, data: str, *, size: int | None, seed: int, skip_broken: bool) -> Target:
+    """Return a network with its initial weights, for looking at what depth does before training.
+
+    Args:
+        name: A name of the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
+        data: What DATA is on the command line; it says the classes, and how its pixels are normalised.
+        size: Side of the images of a library's network.
+        seed: Seed of the weights.
+        skip_broken: Leave broken images out.
+
+    Raises:
+        UserError: There is no such network.
+    """
+    if is_library_name(name):
+        torch.manual_seed(seed)
+        target = _library_target(name, None, pretrained=False, size=size, given=None, fresh=True)
+        dataset = open_data_for(target, data, skip_broken=skip_broken)
+    else:
+        dataset = open_data(data, skip_broken=skip_broken)
+        spec = spec_of(name, classes=len(dataset.classes), channels=dataset.channels)
+        chain = build(spec, seed=seed).eval()
+        target = Target(
+            name, chain, None, spec.classes, None, spec.channels, (dataset.height, dataset.width), "crop", None
+        )
+    split = next(split for split in (dataset.train, dataset.test, dataset.validation) if split is not None)
+    return replace(target, normalization=NORMALIZATIONS["per_channel"](split))
 
 
 def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
@@ -93,18 +134,12 @@ def open_data_for(target: Target, data: str, *, skip_broken: bool) -> Dataset:
     """
     size = target.size[0] if target.size and target.size[0] == target.size[1] else None
     dataset = open_data(data, size=size, resize=target.resize, channels=target.channels, skip_broken=skip_broken)
-    outputs = num_classes(target.chain)
-    if len(dataset.classes) != outputs:
-        raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {outputs}")
+    if len(dataset.classes) != target.outputs:
+        raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {target.outputs}")
     if target.classes is not None and set(target.classes) != set(dataset.classes):
         stranger = next(name for name in dataset.classes if name not in target.classes)
         raise UserError(f"class {stranger!r} of {data} is not a class of {target.name}: {', '.join(target.classes)}")
     return dataset
-
-
-def num_classes(chain: Chain) -> int:
-    """Return how many scores a network gives."""
-    return list(chain.head.parameters())[-1].shape[0]
 
 
 def read_images(paths: Sequence[Path], target: Target) -> Tensor:
@@ -135,6 +170,8 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
     return Target(
         name=str(run.path),
         chain=run.chain(warn),
+        rule=run.survival,
+        outputs=run.spec.classes,
         classes=run.classes,
         channels=data["channels"],
         size=(data["height"], data["width"]),
@@ -145,7 +182,16 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
 
 def _file_target(name: str, weights: Path, given: Normalization | None) -> Target:
     spec, chain, _ = read_network(name, weights)
-    return Target(name, chain.eval(), None, spec.channels, usual_size(spec), "crop", given)
+    return Target(name, chain.eval(), None, spec.classes, None, spec.channels, usual_size(spec), "crop", given)
+
+
+def _library_target(
+    name: str, weights: Path | None, *, pretrained: bool, size: int | None, given: Normalization | None, fresh: bool
+) -> Target:
+    found = library_network(name, weights=weights, pretrained=pretrained, size=size, fresh=fresh)
+    chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
+    own = normalization_of(found.mean, found.std)
+    return Target(name, chain, None, found.classes, None, 3, (found.size, found.size), "crop", given or own)
 
 
 def read_network(name: str, weights: Path) -> tuple[Spec, Chain, Match]:

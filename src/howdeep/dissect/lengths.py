@@ -63,7 +63,11 @@ Choice = tuple[bool, ...]
 """Whether a path goes through the branch, at each unit from some place on."""
 
 
-def path_norms(stream: Stream, paths: Sequence[Choice]) -> list[float]:
+Scaled = tuple[float, int]
+"""m and e of a number m·2ᵉ, which may be outside of the range of floats."""
+
+
+def path_norms(stream: Stream, paths: Sequence[Choice]) -> list[Scaled]:
     """Return, for single paths, Σ over images of the norm of the image's gradient before the first unit.
 
     Paths that end alike share the work of their ends, which the backward pass meets first. A gradient that becomes
@@ -82,7 +86,7 @@ def path_norms(stream: Stream, paths: Sequence[Choice]) -> list[float]:
         return before
 
     found = sweep(stream, (), route)
-    return [math.ldexp(float(image_norms(found[path]).sum()), -exponents[path]) for path in paths]
+    return [(float(image_norms(found[path]).sum()), -exponents[path]) for path in paths]
 
 
 def draw_paths(chain: Chain, lengths: Sequence[int], draws: int, seed: int) -> list[Choice]:

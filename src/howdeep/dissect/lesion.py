@@ -5,7 +5,7 @@ Veit, Wilber and Belongie 2016 (arXiv 1605.06431), section 4; the original's ver
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -19,6 +19,7 @@ from howdeep.dissect.plans import Change, Kind
 from howdeep.dissect.routes import follow, intact
 from howdeep.dissect.work import Work
 from howdeep.errors import UserError, unknown
+from howdeep.training.journal import bytes_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,7 @@ def lesion(
     seed: int = 0,
     autocast: torch.autocast | None = None,
     work: Work | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Lesion:
     """Change a network in many ways and count what it then gets wrong.
 
@@ -115,12 +117,14 @@ def lesion(
         seed: Seed of the draws.
         autocast: The precision; None is that of the weights.
         work: Where progress is shown and kept.
+        say: Receives one line about the size of the work.
 
     Raises:
         UserError: Nothing can be changed, k is larger than the units, or the intact network's scores are not finite.
     """
     changes = changes_of(chain, batches, kind=kind, max_k=max_k, draws=draws, sample=sample, seed=seed)
     routes = [intact(chain), *(change.route for change in changes)]
+    say(_size(chain, batches, len(routes)))
     autocast = autocast or torch.autocast("cpu", enabled=False)
 
     def block(number: int) -> dict:
@@ -132,6 +136,15 @@ def lesion(
     sums = [_sum(list(of_change)) for of_change in zip(*(one["effects"] for one in results), strict=True)]
     effects = [effect_of(one, found.n) for one in sums]
     return _record(chain, kind, found, list(zip(changes, effects, strict=True)), seed)
+
+
+def _size(chain: Chain, batches: Sequence[Batch], routes: int) -> str:
+    """Return how much there is to do, and what the shared maps take at most (see :func:`routes.follow`)."""
+    with torch.inference_mode():
+        maps = chain.stem(batches[0].images)
+    places = math.ceil(math.log2(routes)) + 1
+    size = bytes_text(places * maps.numel() * maps.element_size())
+    return f"{routes - 1:,} changes of {len(chain)} units; shared maps take at most {places} × the stem's: {size}"
 
 
 def changes_of(
@@ -206,7 +219,8 @@ def kendall_tau(order: Sequence[int]) -> float:
     """Return Kendall's τ between an order and 1, 2, 3, …: 1 for the same, −1 for the reverse."""
     from scipy.stats import kendalltau
 
-    return float(kendalltau(range(len(order)), order)[0])
+    tau, _ = kendalltau(range(len(order)), order)
+    return float(tau)  # type: ignore[arg-type]
 
 
 def _by_k(trials: Sequence[Trial]) -> tuple[Summary, ...]:

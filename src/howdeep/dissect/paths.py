@@ -14,7 +14,7 @@ from torch import Tensor
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.dissect.backward import forward, image_norms, ordinary
-from howdeep.dissect.lengths import Choice, draw_paths, exact_gradients, path_counts, path_norms
+from howdeep.dissect.lengths import Choice, Scaled, draw_paths, exact_gradients, path_counts, path_norms
 from howdeep.dissect.work import Work
 from howdeep.errors import UserError
 
@@ -38,13 +38,13 @@ class Sampled:
     """Branches that each path passes."""
     mean: float
     """Mean over the draws of one path's gradient: the Euclidean norm at the input of the first unit, mean over the
-    images."""
+    images. 0 where it is below the range of floats, and then ``log10_product`` still is not None."""
     standard_error: float | None
     """Of that mean, from the spread between draws; None with one draw."""
     draws: int
     """Paths that were drawn."""
     log10_product: float | None
-    """log₁₀ of mean × number of paths; None where the mean is 0."""
+    """log₁₀ of mean × number of paths, of any size; None where no gradient passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def _record(
 ) -> Paths:
     n = sum(one["images"] for one in results)
     exact = tuple(_means([one["exact"] for one in results], n)) if "exact" in results[0] else None
-    per_path = _means([one["sampled"] for one in results], n)
+    per_path = [_mean(column, n) for column in zip(*(one["sampled"] for one in results), strict=True)]
     groups = [per_path[start : start + draws] for start in range(0, len(per_path), max(1, draws))]
     sampled = tuple(_sampled(length, group, counts[length]) for length, group in zip(lengths, groups, strict=False))
     every, total = sorted(counts), sum(counts.values())
@@ -201,15 +201,27 @@ def _means(rows: Sequence[Sequence[float]], n: int) -> list[float]:
     return [math.fsum(column) / n for column in zip(*rows, strict=True)]
 
 
-def _sampled(length: int, norms: Sequence[float], count: int) -> Sampled:
+def _mean(values: Sequence[Scaled], n: int) -> Scaled:
+    numbers, exponent = _aligned(values)
+    return math.fsum(numbers) / n, exponent
+
+
+def _aligned(values: Sequence[Scaled]) -> tuple[list[float], int]:
+    """Return numbers and the exponent that they share, the largest."""
+    top = max((exponent for number, exponent in values if number), default=0)
+    return [math.ldexp(number, exponent - top) if number else 0.0 for number, exponent in values], top
+
+
+def _sampled(length: int, values: Sequence[Scaled], count: int) -> Sampled:
+    norms, exponent = _aligned(values)
     mean, draws = math.fsum(norms) / len(norms), len(norms)
     variance = math.fsum((norm - mean) ** 2 for norm in norms) / (draws - 1) if draws > 1 else None
     return Sampled(
         length=length,
-        mean=mean,
-        standard_error=None if variance is None else math.sqrt(variance / draws),
+        mean=math.ldexp(mean, exponent),
+        standard_error=None if variance is None else math.ldexp(math.sqrt(variance / draws), exponent),
         draws=draws,
-        log10_product=math.log10(mean) + _log10(count) if mean > 0 else None,
+        log10_product=math.log10(mean) + exponent * math.log10(2) + _log10(count) if mean > 0 else None,
     )
 
 

@@ -63,23 +63,24 @@ class SplitBatches(Sequence[Batch]):
         return Batch(batch.images.to(self.dtype), batch.labels, batch.total)
 
 
-def prepared(chain: Chain, images: Tensor, *, precision: str, device: torch.device) -> tuple[Chain, str]:
+def prepared(
+    chain: Chain, images: Tensor, *, precision: str, device: torch.device, fold: bool = True
+) -> tuple[Chain, str]:
     """Return a copy of a network for many passes in evaluation mode, and the precision that it runs in.
-
-    Norms are folded into the convolutions before them where the scores stay the same to rounding.
 
     Args:
         chain: The network.
         images: A few, on the device.
         precision: ``fp32``, ``fp64``, ``bf16``, or ``auto``: the fastest of fp32 and bf16 whose scores are correct.
         device: Where.
+        fold: Fold norms into the convolutions before them where the scores stay the same to rounding.
     """
     whole = place(copy.deepcopy(chain).eval(), Arithmetic("fp32", "channels_last"), device)
     if precision == "fp64":
-        return whole.double(), precision
+        whole = whole.double()
     with torch.no_grad():
         expected = whole(images)
-        folded = fold_norms(whole)
+        folded = fold_norms(whole) if fold else whole
         if not _close(folded(images), expected, FOLD_TOLERANCE):
             folded = whole
         if precision == "auto":

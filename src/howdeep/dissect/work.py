@@ -52,6 +52,11 @@ class Work:
         merged = {block: result for part in self.ranks.gathered(done) for block, result in part.items()}
         return [merged[block] for block in range(total)]
 
+    def kept(self, name: str) -> object:
+        """Return an entry of the key under which blocks were kept before, or None."""
+        lines = [line for path in _kept_files(self.place) for line in _whole_lines(path)] if self.place else []
+        return lines[0]["key"].get(name) if lines else None
+
     def finished(self) -> None:
         """Remove what was kept: the record is written."""
         if self.ranks.first and self.place is not None:

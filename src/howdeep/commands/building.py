@@ -1,22 +1,15 @@
-"""The commands: a frozen record of options each, and what it does. Torch is imported when a command runs."""
+"""Networks and runs: the catalogue, training, foreign weights, data, the demo."""
 
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro.conf
 
+from howdeep.commands.options import File, Flat, Numbers, Whole
 from howdeep.output import Output, refuse_existing, remark
 from howdeep.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from howdeep.targets import Target
-
-Flat = tyro.conf.OmitArgPrefixes
-Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-Numbers = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")]
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,95 +101,6 @@ class Import:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetOptions:
-    """Options of every command that works on a trained network."""
-
-    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
-    """A run folder, or a name of the catalogue with --weights."""
-    weights: File = None
-    """A file of weights for a name of the catalogue."""
-    mean: Numbers = None
-    """Mean per channel, of pixels in [0, 1]; without it the run's own."""
-    std: Numbers = None
-    """Standard deviation per channel; without it the run's own."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the maps."""
-
-    def open(self) -> "Target":
-        """Return the trained network."""
-        from howdeep.targets import open_target
-
-        return open_target(self.target, weights=self.weights, mean=self.mean, std=self.std, warn=remark)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluate(TargetOptions):
-    """Measure error, error per class and calibration."""
-
-    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
-    split: str = "test"
-    """train, val or test."""
-    limit: Whole = None
-    """Only the first N images, in file order."""
-    batch_size: int = 500
-    """Images at a time."""
-    workers: int = 2
-    """Processes that decode large images."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
-    output: Flat[Output] = field(default_factory=Output)
-
-    def run(self) -> int:
-        """Measure and print."""
-        from howdeep.inference import evaluate_target
-        from howdeep.reporting import evaluation_table
-
-        self.output.check()
-        found, record = evaluate_target(
-            self.open(),
-            self.data,
-            split=self.split,
-            limit=self.limit,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            skip_broken=self.skip_broken,
-        )
-        self.output.console.print(evaluation_table(found, self.target, self.data, self.split))
-        self.output.write(record)
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predict(TargetOptions):
-    """Print the likeliest classes of images."""
-
-    images: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)"),
-    ]
-    """Image files."""
-    top: int = 3
-    """How many classes per image."""
-    output: Flat[Output] = field(default_factory=Output)
-
-    def run(self) -> int:
-        """Predict and print."""
-        from howdeep.inference import predict
-        from howdeep.reporting import predictions_table
-
-        self.output.check()
-        found = predict(self.open(), self.images, top=self.top, device=self.device)
-        self.output.console.print(predictions_table(found))
-        self.output.write([asdict(prediction) for prediction in found])
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Check:
     """Say what is in the data: counts, sizes, broken files, duplicates, a contact sheet."""
 
@@ -248,15 +152,3 @@ class Demo:
 
         demo(self.out, seed=self.seed)
         return 0
-
-
-COMMANDS = {
-    "demo": Demo,
-    "networks": Networks,
-    "train": Train,
-    "import": Import,
-    "evaluate": Evaluate,
-    "predict": Predict,
-    "check": Check,
-}
-Command = Demo | Networks | Train | Import | Evaluate | Predict | Check

@@ -1,0 +1,189 @@
+"""Dissections of a trained network: lesions, paths, flow."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro.conf
+
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole
+from howdeep.errors import UserError
+from howdeep.output import Output, refuse_existing, remark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from howdeep.dissect.study import Study
+    from howdeep.targets import Target
+
+Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dissection(TargetOptions):
+    """Options of every dissection."""
+
+    data: Data
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    split: str = "test"
+    """train, val or test."""
+    limit: Whole = None
+    """Only the first N images, in file order."""
+    batch_size: int = 100
+    """Images at a time."""
+    skip_broken: bool = False
+    """Leave broken images out instead of stopping."""
+    figure: File = None
+    """Draw a chart into this file: .svg, .png or .html."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def check(self) -> None:
+        """Refuse before anything is measured what could not be written afterwards."""
+        from howdeep.figures import check_ending
+
+        self.output.check()
+        if self.figure is not None:
+            check_ending(self.figure)
+            refuse_existing(self.figure, overwrite=self.output.overwrite)
+
+    @contextmanager
+    def study(self, asked: dict, precision: str, *, fold: bool = True) -> Iterator["Study"]:
+        """Yield the network and its data."""
+        from howdeep.dissect.study import StudyOptions, open_study
+
+        kept = None if self.output.json in (None, "-") else Path(str(self.output.json))
+        options = StudyOptions(
+            data=self.data, split=self.split, limit=self.limit, device=self.device, precision=precision,
+            batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold, place=kept,
+        )  # fmt: skip
+        with open_study(self.open(), options, asked=asked, say=remark) as study:
+            yield study
+
+    def report(self, record: dict, table: "RenderableType", chart: "Callable[[], Any]") -> None:
+        """Print, write and draw, on the first process."""
+        if os.environ.get("RANK", "0") != "0":
+            return
+        self.output.console.print(table)
+        self.output.write(record)
+        if self.figure is not None:
+            from howdeep.figures import save
+
+            save(chart(), self.figure)
+            remark(f"{self.figure}: chart")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion(Dissection):
+    """Take units out of a trained network, exchange them or run them twice, and count what it then gets wrong."""
+
+    kind: Literal["delete", "random", "pairs", "permute", "duplicate"] = "delete"
+    """Each unit alone; k at random; pairs; k exchanges of units of equal shape; each unit twice."""
+    max_k: int = 10
+    """random, permute: the most units out, or exchanges."""
+    draws: int = 10
+    """random, permute: draws of every k."""
+    sample: Whole = None
+    """pairs: only so many, drawn at random."""
+    seed: int = 0
+    """Seed of the draws."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Arithmetic of the maps; auto times both and takes the fastest correct one."""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep import figures
+        from howdeep.dissect.lesion import lesion
+        from howdeep.dissect.tables import lesion_table
+
+        self.check()
+        asked = {"kind": self.kind, "max-k": self.max_k, "draws": self.draws, "sample": self.sample, "seed": self.seed}
+        with self.study(asked, self.precision) as study:
+            found = lesion(
+                study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
+                seed=self.seed, autocast=study.autocast, work=study.work, say=remark,
+            )  # fmt: skip
+            self.report(study.record(found), lesion_table(found), lambda: figures.lesion(found))
+            study.work.finished()
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths(Dissection):
+    """Split a trained network's gradient by the number of branches that it passed."""
+
+    draws: int = 10
+    """Single paths to draw of every length; 0 draws none."""
+    lengths: Lengths = None
+    """Lengths to draw."""
+    exact: bool = True
+    """The sum over all paths of each length; costs about a quarter of a backward pass per unit."""
+    seed: int = 0
+    """Seed of the draws."""
+    precision: Literal["fp32", "fp64"] = "fp32"
+    """Arithmetic of the maps."""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep import figures
+        from howdeep.dissect.paths import paths
+        from howdeep.dissect.tables import paths_table
+
+        self.check()
+        asked = {
+            "draws": self.draws,
+            "lengths": self.lengths and list(self.lengths),
+            "exact": self.exact,
+            "seed": self.seed,
+        }
+        with self.study({**asked, "seed": self.seed}, self.precision) as study:
+            found = paths(
+                study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
+                seed=self.seed, work=study.work,
+            )  # fmt: skip
+            self.report(study.record(found), paths_table(found), lambda: figures.paths(found))
+            study.work.finished()
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(Dissection):
+    """Measure signal and gradient through the depth, of a trained network or, with --fresh, of an initial one."""
+
+    fresh: bool = False
+    """Initial weights, for a name; norms then use the statistics of each mini-batch."""
+    statistics: Literal["running", "batch"] | None = None
+    """What norms divide by; without it running, or batch for initial weights."""
+    seed: int = 0
+    """Seed of the initial weights."""
+    precision: Literal["fp32", "fp64"] = "fp32"
+    """Arithmetic of the maps."""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep import figures
+        from howdeep.dissect.tables import flow_table
+        from howdeep.flow import draws_of, flow
+
+        self.check()
+        statistics = self.statistics or ("batch" if self.fresh else "running")
+        with self.study({"statistics": statistics}, self.precision, fold=False) as study:
+            drawn = draws_of(study.rule, len(study.chain), seed=self.seed, batch=self.batch_size)
+            draws = drawn if statistics == "batch" else [None]
+            found = flow(study.chain, study.batches, statistics=statistics, draws=draws, autocast=study.autocast)
+            self.report(study.record(found), flow_table(found), lambda: figures.flow(found))
+        return 0
+
+    def open(self) -> "Target":
+        """Return the trained network, or one with initial weights."""
+        from howdeep.targets import fresh_target
+
+        if not self.fresh:
+            return super().open()
+        if self.weights is not None or self.pretrained:
+            raise UserError("--fresh is not allowed with --weights or --pretrained: initial weights are none of them")
+        return fresh_target(self.target, self.data, size=self.size, seed=self.seed, skip_broken=self.skip_broken)

@@ -1,0 +1,47 @@
+"""Options that several commands share. Torch is imported when a command runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro.conf
+
+from howdeep.output import remark
+
+if TYPE_CHECKING:
+    from howdeep.targets import Target
+
+Flat = tyro.conf.OmitArgPrefixes
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Numbers = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """Options of every command that works on a trained network."""
+
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
+    """A run folder; or a name of the catalogue, torchvision:NAME or timm:NAME, with --weights."""
+    weights: File = None
+    """A file of weights, where the target is a name."""
+    pretrained: bool = False
+    """Published weights of a torchvision or timm network, which the library downloads."""
+    size: Whole = None
+    """Side in pixels of the images of a torchvision or timm network; without it the published one."""
+    mean: Numbers = None
+    """Mean per channel, of pixels in [0, 1]; without it the run's own."""
+    std: Numbers = None
+    """Standard deviation per channel; without it the run's own."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+
+    def open(self) -> "Target":
+        """Return the trained network."""
+        from howdeep.targets import open_target
+
+        return open_target(
+            self.target, weights=self.weights, mean=self.mean, std=self.std, pretrained=self.pretrained,
+            size=self.size, warn=remark,
+        )  # fmt: skip

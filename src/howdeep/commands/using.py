@@ -1,0 +1,77 @@
+"""A trained network at work."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro.conf
+
+from howdeep.commands.options import Data, Flat, TargetOptions, Whole
+from howdeep.output import Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(TargetOptions):
+    """Measure error, error per class and calibration."""
+
+    data: Data
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    split: str = "test"
+    """train, val or test."""
+    limit: Whole = None
+    """Only the first N images, in file order."""
+    batch_size: int = 500
+    """Images at a time."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the maps."""
+    workers: int = 2
+    """Processes that decode large images."""
+    skip_broken: bool = False
+    """Leave broken images out instead of stopping."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep.inference import evaluate_target
+        from howdeep.reporting import evaluation_table
+
+        self.output.check()
+        found, record = evaluate_target(
+            self.open(),
+            self.data,
+            split=self.split,
+            limit=self.limit,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            skip_broken=self.skip_broken,
+        )
+        self.output.console.print(evaluation_table(found, self.target, self.data, self.split))
+        self.output.write(record)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(TargetOptions):
+    """Print the likeliest classes of images."""
+
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)"),
+    ]
+    """Image files."""
+    top: int = 3
+    """How many classes per image."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Predict and print."""
+        from howdeep.inference import predict
+        from howdeep.reporting import predictions_table
+
+        self.output.check()
+        found = predict(self.open(), self.images, top=self.top, device=self.device)
+        self.output.console.print(predictions_table(found))
+        self.output.write([asdict(prediction) for prediction in found])
+        return 0

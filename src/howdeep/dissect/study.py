@@ -1,0 +1,125 @@
+"""A trained network and a split, made ready for a dissection; and the record of one, with where it comes from."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from howdeep import device as devices
+from howdeep.chain import Chain
+from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
+from howdeep.dissect.work import Work
+from howdeep.errors import UserError
+from howdeep.inference import required_normalization
+from howdeep.records import to_json
+from howdeep.runs import provenance
+from howdeep.survival import Survival
+from howdeep.targets import Target, open_data_for
+from howdeep.training.distributed import joined
+from howdeep.training.step import Arithmetic
+
+TYPES = {"fp64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that an analysis needs."""
+
+    chain: Chain
+    """The network on its device, norms folded."""
+    rule: Survival | None
+    """The rule for its gates in training, where that is known."""
+    batches: SplitBatches
+    """The images of the split."""
+    autocast: torch.autocast
+    """The precision."""
+    work: Work
+    """Where progress is shown and kept."""
+    origin: dict
+    """What the record carries beside its numbers."""
+
+    def record(self, found: Any) -> dict:
+        """Return what was found, with where it comes from, as plain data."""
+        return {**to_json(found), **self.origin}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """How a study is made."""
+
+    data: str
+    """What DATA is on the command line."""
+    split: str = "test"
+    """``train``, ``val`` or ``test``."""
+    limit: int | None = None
+    """Only the first images, in file order."""
+    device: str = "auto"
+    """Where."""
+    precision: str = "fp32"
+    """``fp32``, ``fp64``, ``bf16`` or ``auto``."""
+    batch_size: int = 100
+    """Images at a time."""
+    skip_broken: bool = False
+    """Leave broken images out."""
+    fold: bool = True
+    """Fold norms into the convolutions before them where the scores stay the same to rounding."""
+    place: Path | None = None
+    """File beside which finished batches are kept."""
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
+
+
+@contextmanager
+def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Callable[[str], None]) -> Iterator[Study]:
+    """Yield a study, alone or as one of several processes.
+
+    Args:
+        target: The network.
+        options: How.
+        asked: What is measured, which the numbers depend on as well.
+        say: Receives remarks, on the first process.
+
+    Raises:
+        UserError: The data does not fit the network, or it is not known how pixels are normalised.
+    """
+    where = devices.pick(options.device)
+    with joined(where) as ranks:
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+        batches = SplitBatches(
+            dataset.split(options.split), required_normalization(target), options.batch_size, where, options.limit,
+            TYPES.get(options.precision, torch.float32),
+        )  # fmt: skip
+        key = _key(target, options, batches, asked)
+        work = Work(ranks, options.place, key)
+        chain, precision = prepared(
+            target.chain, batches[0].images, precision=options.precision, fold=options.fold, device=where
+        )
+        precision = str(ranks.from_first(work.kept("precision") or precision))
+        if ranks.first and options.precision == "auto":
+            say(f"precision: {precision}, the fastest that is correct here")
+        work = Work(ranks, options.place, {**key, "precision": precision})
+        autocast = Arithmetic(precision, "channels_last").autocast(where)
+        origin = {
+            "target": target.name, "data": options.data, "split": options.split, "precision": precision,
+            "notes": dataset.notes, **provenance(where),
+        }  # fmt: skip
+        yield Study(chain, target.rule, batches, autocast, work, origin)
+
+
+def _key(target: Target, options: StudyOptions, batches: SplitBatches, asked: dict) -> dict:
+    return {
+        "network": fingerprint(target.chain),
+        "data": options.data,
+        "split": options.split,
+        "images": batches.images,
+        "batch-size": options.batch_size,
+        "asked-precision": options.precision,
+        **asked,
+    }
