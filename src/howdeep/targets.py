@@ -16,6 +16,7 @@ from howdeep.errors import UserError
 from howdeep.foreign import Match, match, read_weights
 from howdeep.foreign.libraries import is_library_name, library_network
 from howdeep.networks import Spec, build, spec_of
+from howdeep.networks.describe import Description, describe_chain
 from howdeep.survival import Survival
 from howdeep.unravel import unravel
 
@@ -208,6 +209,17 @@ def read_network(name: str, weights: Path) -> tuple[Spec, Chain, Match]:
     found = match(tensors, chain)
     chain.load_state_dict(found.state)
     return spec, chain, found
+
+
+def describe_library(name: str, *, size: int | None) -> Description:
+    """Return what a network of torchvision or timm consists of, as the chain that it is.
+
+    Raises:
+        UserError: There is no such network, or nothing to cut at was found in it.
+    """
+    found = library_network(name, weights=None, pretrained=False, size=size, fresh=True)
+    chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
+    return describe_chain(chain, (3, found.size, found.size), name=name, family=name.partition(":")[0])
 
 
 def usual_size(spec: Spec) -> tuple[int, int]:

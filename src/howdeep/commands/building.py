@@ -17,7 +17,7 @@ class Networks:
     """Print the catalogue, or one network's units with shapes, parameters and multiply-adds."""
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NETWORK", help_behavior_hint="")] = None
-    """Such as cifar_resnet56; any valid depth."""
+    """Such as cifar_resnet56 (any valid depth), torchvision:resnet50 or timm:convnext_tiny."""
     size: Whole = None
     """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
     classes: Whole = None
@@ -28,8 +28,10 @@ class Networks:
 
     def run(self) -> int:
         """Print the table."""
+        from howdeep.foreign.libraries import is_library_name
         from howdeep.networks import spec_of
         from howdeep.networks.describe import catalogue, describe, networks_table, units_table
+        from howdeep.targets import describe_library
 
         self.output.check()
         if self.name is None:
@@ -37,8 +39,11 @@ class Networks:
             self.output.console.print(networks_table(summaries))
             self.output.write([asdict(summary) for summary in summaries])
             return 0
-        spec = spec_of(self.name, classes=self.classes, channels=self.channels)
-        description = describe(spec, size=self.size)
+        if is_library_name(self.name):
+            description = describe_library(self.name, size=self.size)
+        else:
+            spec = spec_of(self.name, classes=self.classes, channels=self.channels)
+            description = describe(spec, size=self.size)
         self.output.console.print(units_table(description))
         self.output.write(asdict(description))
         return 0

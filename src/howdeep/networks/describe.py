@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.utils.flop_counter import FlopCounterMode
 
-from howdeep.chain import Add, AddReLU, Concatenate, Replace, Unit
+from howdeep.chain import Add, AddReLU, Chain, Concatenate, Replace, Unit
 from howdeep.errors import UserError
 from howdeep.networks import LITERATURE, Spec, skeleton, spec_of
 from howdeep.networks.dense import DenseSpec
@@ -27,7 +29,6 @@ SMALL, LARGE = 32, 224
 """Pixels of a side for which the literature counts: CIFAR networks and ImageNet networks."""
 
 MERGES = {Add: "add", AddReLU: "add+ReLU", Concatenate: "concatenate", Replace: "replace"}
-SHORTCUTS = {nn.Identity: "identity", Pad: "padding", nn.Sequential: "projection"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Part:
     """The stem, one unit, one link or the head."""
 
     name: str
-    """``stem``, ``unit 7``, ``link`` or ``head``."""
+    """``stem``, ``unit 7`` or the name that the unit has, ``link`` or ``head``."""
     index: int | None
     """Number of the unit, counted from 1; None for the other parts."""
     input: Shape
@@ -49,7 +50,7 @@ class Part:
     merge: str | None
     """``add``, ``add+ReLU``, ``concatenate`` or ``replace``; None where there is no gate."""
     shortcut: str | None
-    """``identity``, ``padding`` or ``projection``; None where there is none."""
+    """``identity``, ``padding``, ``pooling`` or ``projection``; None where there is none."""
     removable: bool
     """Whether the unit can be taken out of the chain; false for the other parts."""
 
@@ -62,8 +63,8 @@ class Summary:
     """Name in the catalogue."""
     family: str
     """Such as ``resnet`` or ``densenet_bc``."""
-    depth: int
-    """Layers as the literature counts them."""
+    depth: int | None
+    """Layers as the literature counts them; None for networks of others, which nobody counted."""
     units: int
     """Units, which own a gate."""
     parameters: int
@@ -95,12 +96,28 @@ def describe(spec: Spec, *, size: int | None = None) -> Description:
     pixels = (LARGE if spec.large else SMALL) if size is None else size
     refuse_too_small(spec, pixels, pixels)
     image = (spec.channels, pixels, pixels)
-    parts = _parts(spec, image)
+    return _description(skeleton(spec).eval(), image, name=spec.name, family=spec.family, depth=spec.depth)
+
+
+def describe_chain(chain: Chain, image: Shape, *, name: str, family: str) -> Description:
+    """Return what any chain consists of, such as a traced network.
+
+    Args:
+        chain: The network, in evaluation mode; it stays as it is.
+        image: Shape of its images, (channels, height, width).
+        name: What it is called.
+        family: Where it comes from.
+    """
+    return _description(copy.deepcopy(chain).to("meta"), image, name=name, family=family, depth=None)
+
+
+def _description(chain: Chain, image: Shape, *, name: str, family: str, depth: int | None) -> Description:
+    parts = _parts(chain, image)
     return Description(
-        name=spec.name,
-        family=spec.family,
-        depth=spec.depth,
-        units=sum(spec.units),
+        name=name,
+        family=family,
+        depth=depth,
+        units=len(chain),
         parameters=sum(part.parameters for part in parts),
         macs=sum(part.macs for part in parts),
         input=image,
@@ -132,20 +149,33 @@ def catalogue() -> list[Summary]:
     return [describe(spec_of(name)) for name in LITERATURE]
 
 
-def _parts(spec: Spec, image: Shape) -> tuple[Part, ...]:
-    chain = skeleton(spec).eval()
-    parts, shape, index, measured = [], image, 0, {}
+def _parts(chain: Chain, image: Shape) -> tuple[Part, ...]:
+    parts, shape, index, measured, names = [], image, 0, {}, iter(chain.names)
     for module in (chain.stem, *chain.body, chain.head):
         index += isinstance(module, Unit)
-        # Equal modules print equally and cost the same, so that 600 equal units are measured once.
-        key = (repr(module), shape)
+        # Equal layers print equally and cost the same, so that 600 equal units are measured once; a traced part
+        # prints its name alone.
+        key = (id(module) if _traced(module) else repr(module), shape)
         if key not in measured:
             measured[key] = _measure(module, shape)
         output, macs = measured[key]
         name = "stem" if module is chain.stem else "head" if module is chain.head else "link"
+        name = next(names) if isinstance(module, Unit) else name
         parts.append(_part(name, module, index, shape, output, macs))
         shape = output
     return tuple(parts)
+
+
+def _traced(module: nn.Module) -> bool:
+    return any(isinstance(part, GraphModule) for part in module.modules())
+
+
+def _shortcut_name(shortcut: nn.Module) -> str:
+    if isinstance(shortcut, nn.Identity):
+        return "identity"
+    if any(True for _ in shortcut.parameters()):
+        return "projection"
+    return "padding" if isinstance(shortcut, Pad) else "pooling"
 
 
 def _part(name: str, module: nn.Module, index: int, shape: Shape, output: Shape, macs: int) -> Part:
@@ -153,14 +183,14 @@ def _part(name: str, module: nn.Module, index: int, shape: Shape, output: Shape,
     if not isinstance(module, Unit):
         return Part(name, None, shape, output, parameters, macs, merge=None, shortcut=None, removable=False)
     return Part(
-        name=f"unit {index}",
+        name=name,
         index=index,
         input=shape,
         output=output,
         parameters=parameters,
         macs=macs,
         merge=MERGES[type(module.merge)],
-        shortcut=None if isinstance(module.merge, Replace) else SHORTCUTS[type(module.shortcut)],
+        shortcut=None if isinstance(module.merge, Replace) else _shortcut_name(module.shortcut),
         removable=module.merge.removable,
     )
 
@@ -176,7 +206,7 @@ def networks_table(networks: Iterable[Summary]) -> Table:
     """Return one row per network, legible at 80 columns."""
     table = _table("Network", "Family", "Depth", "Units", "Parameters", "MACs", text=2)
     for network in networks:
-        depth, units = f"{network.depth:,}", f"{network.units:,}"
+        depth, units = f"{network.depth or 0:,}", f"{network.units:,}"
         table.add_row(network.name, network.family, depth, units, *_cost(network.parameters, network.macs))
     return table
 
@@ -184,7 +214,7 @@ def networks_table(networks: Iterable[Summary]) -> Table:
 def units_table(network: Description) -> Table:
     """Return one row per part, equal units in a row together, legible at 80 columns; the sums are below."""
     table = _table("Part", "Output", "Shortcut", "Merge", "Parameters", "MACs", text=4)
-    for _, group in groupby(network.parts, key=lambda part: replace(part, name=part.name[:4], index=None)):
+    for _, group in groupby(network.parts, key=_alike):
         parts = list(group)
         one = parts[0]
         shape = "×".join(str(length) for length in one.output)
@@ -193,6 +223,11 @@ def units_table(network: Description) -> Table:
     table.add_row("in all", "", "", "", *_cost(network.parameters, network.macs))
     table.caption = "units in one row are equal; parameters and MACs are those of each"
     return table
+
+
+def _alike(part: Part) -> Part:
+    """Return a part without its name and number: equal for units that are equal."""
+    return replace(part, name="unit" if part.index else part.name, index=None)
 
 
 def _table(*columns: str, text: int) -> Table:
@@ -208,7 +243,10 @@ def _table(*columns: str, text: int) -> Table:
 
 def _name(parts: Sequence[Part]) -> str:
     first, last = parts[0], parts[-1]
-    return first.name if len(parts) == 1 else f"units {first.index}–{last.index}"
+    if len(parts) == 1:
+        return first.name
+    own = [name for name in (first.name, last.name) if not name.startswith("unit ")]
+    return "–".join(own) if own else f"units {first.index}–{last.index}"
 
 
 def _cost(parameters: int, macs: int) -> tuple[str, str]:
