@@ -4,9 +4,31 @@ import json
 from pathlib import Path
 
 from common import REPORTS
+from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
+from howdeep.dissect.lesion import Lesion
+from howdeep.dissect.paths import Paths
+from howdeep.flow import Flow
+from howdeep.records import from_json
 
+RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
-ORDER = ("weights", "stochastic_depth", "chain", "training", "very_deep", "memory")
+ORDER = ("weights", "stochastic_depth", "chain", "training", "very_deep", "memory", "lesion", "paths", "unravel")
+FIGURES = {
+    "lesion_delete": "one unit out at a time",
+    "lesion_random": "k units out at random",
+    "lesion_permute": "k exchanges of units of equal shape",
+    "paths": "the gradient by path length",
+    "flow": "signal and gradient through the depth",
+    "lesion_plain20_digits": "a plain network of 20 layers, one unit bypassed at a time",
+    "lesion_residual20_digits": "a residual network of 20 layers, likewise",
+}
+"""Record in ``results/`` → what it shows."""
+LITERATURE = """
+## The literature's figures
+
+Of Veit et al. 2016, on the public 56-layer network (27 units, post-activation) and CIFAR-10, made by
+`python benchmarks/literature.py`; the whole records are in `results/`. The literature has 54 pre-activation units.
+"""
 HEAD = """# Measured results
 
 Written by `python benchmarks/summary.py` from the records in `benchmarks/reports/`, which hold the spread, the
@@ -29,9 +51,46 @@ def section(record: dict) -> list[str]:
     return lines
 
 
+def figure(name: str, what: str) -> list[str]:
+    """Return the lines of one figure: what it shows, the sentence computed from its record, the command."""
+    record = json.loads((RESULTS_FOLDER / f"{name}.json").read_text())
+    lines = [f"\n### {what[0].upper()}{what[1:]}\n", f"`{record['command']}`\n", *said(record)]
+    return [*lines, f"\n![{what}](figures/{name}.svg)"]
+
+
+def said(record: dict) -> list[str]:
+    """Return what a record says."""
+    if "kind" in record:
+        lesion = from_json(Lesion, record)
+        base = lesion.baseline
+        units = sorted(measured(lesion), key=lambda unit: -(unit.change or 0))[:5]
+        intact = f"Intact {base.error_percent:.2f} % ± {base.standard_error:.2f} (n = {base.n:,})"
+        costs = [
+            f"unit {unit.index} {unit.change:+.1f} ({unit.change_low:+.1f} … {unit.change_high:+.1f})" for unit in units
+        ]
+        worst = f"; most, with 95 % intervals: {', '.join(costs)}" if costs else ""
+        return [f"{intact}; {lesion_finding(lesion)}{worst}."]
+    if "path_count" in record:
+        paths = from_json(Paths, record)
+        return [paths_said(paths)]
+    return [f"{flow_finding(from_json(Flow, record))} (n = {record['n']:,})."]
+
+
+def paths_said(paths: Paths) -> str:
+    """Return both meanings of effective paths, and the check."""
+    other = paths.effective_by_sample
+    by_sample = (
+        other
+        and f" By the sum of norms: {min(other.lengths)} to {max(other.lengths)}, {share_text(other.path_fraction)}."
+    )
+    check = f" The lengths add up to autograd's gradient within {paths.sum_check_relative_error:.1e}."
+    return f"{paths_finding(paths)} (norm of the sum, n = {paths.n:,}).{by_sample}{check}"
+
+
 def main() -> None:
     records = [json.loads(path.read_text()) for name in ORDER if (path := REPORTS / f"{name}.json").exists()]
     lines = [line for record in records for line in section(record)]
+    lines += [LITERATURE, *(line for name, what in FIGURES.items() for line in figure(name, what))]
     RESULTS.write_text(HEAD + "\n".join(lines) + "\n")
 
 

@@ -11,7 +11,7 @@ import pytest
 from howdeep import cli
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ["demo", "networks", "train", "import", "evaluate", "predict", "check"]
+COMMANDS = ["demo", "networks", "train", "import", "evaluate", "predict", "lesion", "paths", "flow", "check"]
 
 
 def howdeep(*arguments: str) -> subprocess.CompletedProcess:
@@ -46,6 +46,18 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["predict", "cifar_resnet20", "cat.png"], "--weights"),
         (["import", "nothing.pth", "--network", "cifar_resnet20", "--out", "x"], "nothing.pth"),
         (["check", "nowhere"], "nowhere"),
+        (["lesion", "nowhere/run", "--data", "digits"], "no run folder nowhere/run"),
+        (["lesion", "cifar_resnet20", "--data", "digits", "--kind", "remove"], "delete"),
+        (["lesion", "cifar_resnet20", "--data", "digits", "--figure", "chart.pdf"], ".svg"),
+        (["lesion", "cifar_resnet20", "--data", "digits", "--limit", "0"], "at least 1"),
+        (["lesion", "torchvision:resnet19", "--data", "digits", "--weights", "x.pth"], "x.pth"),
+        (["lesion", "torchvision:resnet18", "--data", "digits"], "--pretrained"),
+        (["paths", "cifar_resnet20", "--data", "digits", "--precision", "bf16"], "fp64"),
+        (["flow", "timm:resnet5", "--fresh", "--data", "digits"], "did you mean"),
+        (["flow", "cifar_resnet20", "--fresh", "--weights", "x.pth", "--data", "digits"], "--fresh"),
+        (["networks", "torchvision:resnet19"], "resnet18"),
+        (["networks", "timm:crossvit_tiny_240"], "looked for"),
+        (["evaluate", "cifar_resnet20", "--pretrained", "--data", "digits"], "torchvision:NAME"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_status_2(

@@ -17,15 +17,24 @@ if TYPE_CHECKING:
     from howdeep.chain import Merge as Merge
     from howdeep.chain import Replace as Replace
     from howdeep.chain import Unit as Unit
+    from howdeep.data import Batch as Batch
     from howdeep.data import open_data as open_data
+    from howdeep.dissect.lesion import Lesion as Lesion
+    from howdeep.dissect.lesion import lesion as lesion
+    from howdeep.dissect.paths import Paths as Paths
+    from howdeep.dissect.paths import paths as paths
     from howdeep.errors import UserError as UserError
     from howdeep.evaluation import evaluate as evaluate
+    from howdeep.flow import Flow as Flow
+    from howdeep.flow import flow as flow
+    from howdeep.fold import fold_norms as fold_norms
     from howdeep.networks import build as build
     from howdeep.networks import spec_of as spec_of
     from howdeep.runs import open_run as open_run
     from howdeep.survival import Survival as Survival
     from howdeep.training.config import TrainConfig as TrainConfig
     from howdeep.training.loop import train as train
+    from howdeep.unravel import unravel as unravel
 
 _HOMES = {
     "Add": "chain",
@@ -36,15 +45,24 @@ _HOMES = {
     "Merge": "chain",
     "Replace": "chain",
     "Unit": "chain",
+    "Batch": "data",
     "open_data": "data",
+    "Lesion": "dissect.lesion",
+    "lesion": "dissect.lesion",
+    "Paths": "dissect.paths",
+    "paths": "dissect.paths",
     "UserError": "errors",
     "evaluate": "evaluation",
+    "Flow": "flow",
+    "flow": "flow",
+    "fold_norms": "fold",
     "build": "networks",
     "spec_of": "networks",
     "open_run": "runs",
     "Survival": "survival",
     "TrainConfig": "training.config",
     "train": "training.loop",
+    "unravel": "unravel",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

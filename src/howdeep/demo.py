@@ -1,5 +1,7 @@
 """The story in a few minutes, on real handwritten digits: what more layers do to plain and to residual networks."""
 
+import statistics
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from howdeep import figures
+from howdeep.dissect.findings import measured, paths_finding
+from howdeep.dissect.lesion import Lesion, lesion
+from howdeep.dissect.paths import Paths, paths
+from howdeep.dissect.study import Study, StudyOptions, open_study
+from howdeep.targets import open_target
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import TrainResult, train
 
@@ -14,6 +21,8 @@ DEPTHS = (20, 56, 110)
 EPOCHS = 10
 VERY_DEEP, VERY_DEEP_EPOCHS = 1202, 12
 STOCHASTIC = "linear:0.5"
+DISSECTED = 56
+SAMPLED_LENGTHS, SAMPLED_IMAGES = (1, 3, 10, 30, 100, 200, 300), 64
 LABELS = {"plain": "plain", "resnet": "residual", "stochastic": "residual + stochastic depth"}
 
 
@@ -51,8 +60,51 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
     chart = figures.degradation([_point(row) for row in rows], finding)
     for place in places:
         figures.save(chart, place)
-    console.print(f"chart: {places[0]}\nnext:  howdeep train cifar_resnet20 --data DATA --out RUN")
+    console.print(f"chart: {places[0]}")
+    _dissect(out, seed, console)
+    console.print("\nnext:  howdeep train cifar_resnet20 --data DATA --out RUN")
     return rows
+
+
+def _dissect(out: Path, seed: int, console: Console) -> None:
+    """Take the trained networks apart: units out, the gradient by path length."""
+    console.print(f"\nWhy? Take one unit out of the trained {DISSECTED}-layer networks, each in turn:")
+    for family in ("plain", "resnet"):
+        with _study(out / f"cifar_{family}{DISSECTED}") as study:
+            found = lesion(study.chain, study.batches, seed=seed)
+        console.print(f"  {LABELS[family]:8} {_lesion_line(found)}")
+    figures.save(figures.lesion(found), out / "lesion.png")
+    console.print("\nBecause a residual network is many paths, and most of its gradient takes the short ones:")
+    with _study(out / f"cifar_resnet{DISSECTED}") as study:
+        paths_found = paths(study.chain, study.batches, seed=seed)
+    console.print(f"  {DISSECTED:5,} layers: {paths_finding(paths_found)}", soft_wrap=True)
+    figures.save(figures.paths(paths_found), out / "paths.png")
+    with _study(out / f"cifar_resnet{VERY_DEEP}", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
+        sampled = paths(study.chain, study.batches, exact=False, draws=3, sampled_lengths=SAMPLED_LENGTHS, seed=seed)
+    console.print(f"  {VERY_DEEP:,} layers: {_sampled_finding(sampled)}", soft_wrap=True)
+    console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")
+
+
+def _study(run: Path, limit: int | None = None) -> AbstractContextManager[Study]:
+    """Return a finished run and the test digits, made ready for a dissection."""
+    target = open_target(str(run), weights=None, mean=None, std=None, warn=lambda line: None)
+    options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
+    return open_study(target, options, asked={}, say=lambda line: None)
+
+
+def _lesion_line(found: Lesion) -> str:
+    changes = [unit.change or 0.0 for unit in measured(found)]
+    return (
+        f"{found.baseline.error_percent:5.1f} % intact, {statistics.median(changes):+5.1f} points in the median,"
+        f" {max(changes):+5.1f} at worst"
+    )
+
+
+def _sampled_finding(found: Paths) -> str:
+    """Return which of the sampled lengths carries most: paths × mean gradient of one."""
+    logs = {one.length: one.log10_product for one in found.sampled if one.log10_product is not None}
+    best = max(logs, key=lambda length: logs[length])
+    return f"of {', '.join(str(length) for length in logs)} branches out of {found.units}, {best} carry most (sampled)"
 
 
 def _train(out: Path, family: str, depth: int, seed: int, console: Console) -> Row:

@@ -40,16 +40,21 @@ class Work:
             UserError: What was kept belongs to other work.
             Stopped: An interrupt arrived.
         """
-        done = self.ranks.from_first(self._kept() if self.ranks.first else None)
-        assert isinstance(done, dict)
+        done, error = self.ranks.from_first(_tried(self._kept) if self.ranks.first else None)  # type: ignore[misc]
+        _raise(error)
         left = [block for block in range(total) if block not in done]
-        own = left[self.ranks.rank :: self.ranks.world]
-        with self._bar(what, total, len(done)) as advance, _stoppable(self.place):
-            for block in own:
-                done[block] = compute(block)
-                self._keep(block, done[block])
-                advance()
-        merged = {block: result for part in self.ranks.gathered(done) for block, result in part.items()}
+
+        def own() -> dict[int, Result]:
+            with self._bar(what, total, len(done)) as advance, _stoppable(self.place):
+                for block in left[self.ranks.rank :: self.ranks.world]:
+                    done[block] = compute(block)
+                    self._keep(block, done[block])
+                    advance()
+            return done
+
+        parts = self.ranks.gathered(_tried(own))
+        _raise(next((error for _, error in parts if error), None))
+        merged = {block: result for part, _ in parts for block, result in part.items()}
         return [merged[block] for block in range(total)]
 
     def kept(self, name: str) -> object:
@@ -65,10 +70,11 @@ class Work:
 
     def _kept(self) -> dict[int, Result]:
         found: dict[int, Result] = {}
+        own = json.loads(json.dumps(self.key))  # as it is written down: tuples are lists
         for path in _kept_files(self.place) if self.place is not None else []:
             for line in _whole_lines(path):
-                if line["key"] != self.key:
-                    other = next((name for name in self.key if line["key"].get(name) != self.key[name]), "length")
+                if line["key"] != own:
+                    other = next((name for name in own if line["key"].get(name) != own[name]), "length")
                     kept = f"{path} holds an unfinished measurement of another {other}"
                     raise UserError(f"{kept}; remove it, or name another --json")
                 found[line["block"]] = line["result"]
@@ -88,6 +94,19 @@ class Work:
         with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
             task = bar.add_task(what, total=total, completed=done)
             yield lambda: bar.advance(task, self.ranks.world)
+
+
+def _tried(work: Callable[[], dict[int, Result]]) -> tuple[dict[int, Result], Exception | None]:
+    """Return what work gives, or the error for the user, which every process must raise: none may wait for another."""
+    try:
+        return work(), None
+    except (UserError, ArithmeticError) as error:
+        return {}, error
+
+
+def _raise(error: Exception | None) -> None:
+    if error is not None:
+        raise error
 
 
 @contextmanager
