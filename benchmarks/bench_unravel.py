@@ -12,10 +12,10 @@ from howdeep.dissect.backward import forward, image_norms, ordinary
 from howdeep.dissect.lengths import exact_gradients
 from howdeep.dissect.paths import checked
 from howdeep.seeds import generator
-from howdeep.unravel import unravel
+from howdeep.tracing import unravel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.unravel.networks import CASES, foreign
+from tests.tracing.networks import CASES, foreign
 
 
 def sum_check(name: str, size: int) -> dict:

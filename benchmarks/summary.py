@@ -7,8 +7,8 @@ from common import REPORTS
 from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
 from howdeep.dissect.lesion import Lesion
 from howdeep.dissect.paths import Paths
-from howdeep.flow import Flow
 from howdeep.records import from_json
+from howdeep.signals import Flow
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"

@@ -14,7 +14,7 @@ from torchvision import models
 
 from howdeep.chain import Chain
 from howdeep.errors import UserError
-from howdeep.unravel import unravel
+from howdeep.tracing import unravel
 
 PAGE = Path(__file__).parents[1] / "docs" / "unravel.md"
 MARK = "<!-- table -->\n"

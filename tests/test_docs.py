@@ -51,3 +51,18 @@ def test_every_module_that_the_design_lists_exists() -> None:
     assert len(listed) > 15
     missing = [name for name in listed if not (ROOT / "src" / "howdeep" / name).exists()]
     assert not missing
+
+
+def test_public_names_are_what_they_say_whatever_was_imported_before() -> None:
+    """A module of the same name would take a function's place once something imports it."""
+    program = (
+        "import importlib, pathlib, types, howdeep\n"
+        "root = pathlib.Path(howdeep.__file__).parent\n"
+        "for path in sorted(root.glob('*')):\n"
+        "    if path.stem not in ('__main__', '__pycache__', 'py'):\n"
+        "        importlib.import_module(f'howdeep.{path.stem}')\n"
+        "wrong = [name for name in howdeep.__all__ if isinstance(getattr(howdeep, name), types.ModuleType)]\n"
+        "raise SystemExit(str(wrong) if wrong else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from howdeep.dissect.paths import paths as paths
     from howdeep.errors import UserError as UserError
     from howdeep.evaluation import evaluate as evaluate
-    from howdeep.flow import Flow as Flow
-    from howdeep.flow import flow as flow
     from howdeep.fold import fold_norms as fold_norms
     from howdeep.networks import build as build
     from howdeep.networks import spec_of as spec_of
     from howdeep.runs import open_run as open_run
+    from howdeep.signals import Flow as Flow
+    from howdeep.signals import flow as flow
     from howdeep.survival import Survival as Survival
+    from howdeep.tracing import unravel as unravel
     from howdeep.training.config import TrainConfig as TrainConfig
     from howdeep.training.loop import train as train
-    from howdeep.unravel import unravel as unravel
 
 _HOMES = {
     "Add": "chain",
@@ -53,8 +53,8 @@ _HOMES = {
     "paths": "dissect.paths",
     "UserError": "errors",
     "evaluate": "evaluation",
-    "Flow": "flow",
-    "flow": "flow",
+    "Flow": "signals",
+    "flow": "signals",
     "fold_norms": "fold",
     "build": "networks",
     "spec_of": "networks",
@@ -62,7 +62,7 @@ _HOMES = {
     "Survival": "survival",
     "TrainConfig": "training.config",
     "train": "training.loop",
-    "unravel": "unravel",
+    "unravel": "tracing",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

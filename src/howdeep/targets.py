@@ -18,7 +18,7 @@ from howdeep.foreign.libraries import is_library_name, library_network
 from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.describe import Description, describe_chain
 from howdeep.survival import Survival
-from howdeep.unravel import unravel
+from howdeep.tracing import unravel
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 from processes import Watch, bits, differences, finish, start_ranks
 
 from howdeep import cli
-from howdeep.flow import recorded_flow
 from howdeep.runs import open_run
+from howdeep.signals import recorded_flow
 
 
 def command(out: Path) -> list[str]:

@@ -8,9 +8,9 @@ import torch
 from rich.console import Console
 
 from howdeep.data import evaluation_batches, open_data
-from howdeep.flow import draws_of, flow, recorded_flow
 from howdeep.networks import build
 from howdeep.runs import open_run
+from howdeep.signals import draws_of, flow, recorded_flow
 from howdeep.survival import Survival
 from howdeep.training import loop, recording
 from howdeep.training.config import TrainConfig

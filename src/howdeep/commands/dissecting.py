@@ -105,7 +105,7 @@ class Lesion(Dissection):
         with self.study(asked, self.precision) as study:
             found = lesion(
                 study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
-                seed=self.seed, autocast=study.autocast, work=study.work, say=remark,
+                seed=self.seed, autocast=study.autocast, work=study.work, say=study.say,
             )  # fmt: skip
             self.report(study.record(found), lesion_table(found), lambda: figures.lesion(found))
             study.work.finished()
@@ -167,7 +167,7 @@ class Flow(Dissection):
         """Measure and print."""
         from howdeep import figures
         from howdeep.dissect.tables import flow_table
-        from howdeep.flow import draws_of, flow
+        from howdeep.signals import draws_of, flow
 
         self.check()
         statistics = self.statistics or ("batch" if self.fresh else "running")

@@ -4,7 +4,7 @@ import statistics
 
 from howdeep.dissect.lesion import Lesion, UnitEffect
 from howdeep.dissect.paths import Paths
-from howdeep.flow import Flow
+from howdeep.signals import Flow
 
 
 def measured(found: Lesion) -> list[UnitEffect]:

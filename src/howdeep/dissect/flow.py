@@ -1,5 +1,5 @@
-"""Signal and gradient through the depth; it lives in :mod:`howdeep.flow`, above training, which records it."""
+"""Signal and gradient through the depth; it lives in :mod:`howdeep.signals`, above training, which records it."""
 
-from howdeep.flow import DRAWS, Flow, Statistics, UnitFlow, draws_of, flow, recorded_flow
+from howdeep.signals import DRAWS, Flow, Statistics, UnitFlow, draws_of, flow, recorded_flow
 
 __all__ = ["DRAWS", "Flow", "Statistics", "UnitFlow", "draws_of", "flow", "recorded_flow"]

@@ -38,6 +38,8 @@ class Study:
     """The precision."""
     work: Work
     """Where progress is shown and kept."""
+    say: Callable[[str], None]
+    """Receives remarks: on the first process, they are printed."""
     origin: dict
     """What the record carries beside its numbers."""
 
@@ -102,7 +104,8 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
             target.chain, batches[0].images, precision=options.precision, fold=options.fold, device=where
         )
         precision = str(ranks.from_first(work.kept("precision") or precision))
-        if ranks.first and options.precision == "auto":
+        say = say if ranks.first else lambda line: None
+        if options.precision == "auto":
             say(f"precision: {precision}, the fastest that is correct here")
         work = Work(ranks, options.place, {**key, "precision": precision})
         autocast = Arithmetic(precision, "channels_last").autocast(where)
@@ -110,7 +113,7 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
             "target": target.name, "data": options.data, "split": options.split, "precision": precision,
             "notes": dataset.notes, **provenance(where),
         }  # fmt: skip
-        yield Study(chain, target.rule, batches, autocast, work, origin)
+        yield Study(chain, target.rule, batches, autocast, work, say, origin)
 
 
 def _key(target: Target, options: StudyOptions, batches: SplitBatches, asked: dict) -> dict:

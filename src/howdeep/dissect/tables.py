@@ -9,7 +9,7 @@ from rich.text import Text
 from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
 from howdeep.dissect.lesion import Lesion, UnitEffect
 from howdeep.dissect.paths import Paths
-from howdeep.flow import Flow
+from howdeep.signals import Flow
 
 SHOWN = 40
 """Rows that a table shows at most."""

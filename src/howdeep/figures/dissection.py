@@ -9,7 +9,7 @@ from howdeep.dissect.findings import flow_finding, lesion_finding, measured, pat
 from howdeep.dissect.lesion import Lesion
 from howdeep.dissect.paths import Paths
 from howdeep.figures.base import PLAIN, RESIDUAL, STOCHASTIC, Chart
-from howdeep.flow import Flow
+from howdeep.signals import Flow
 
 WIDTH = 640
 GREY, SHADE = "#777777", "#dce9f2"

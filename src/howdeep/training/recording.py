@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from howdeep.data import Batch, evaluation_batches
-from howdeep.flow import Flow, draws_of, flow
+from howdeep.signals import Flow, draws_of, flow
 from howdeep.training.journal import Journal
 from howdeep.training.session import Session
 

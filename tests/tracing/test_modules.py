@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from howdeep.chain import Add, Concatenate, Replace
 from howdeep.errors import UserError
-from howdeep.unravel import unravel
+from howdeep.tracing import unravel
 
 
 class Network(nn.Module):

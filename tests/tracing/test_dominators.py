@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.oracles import untimed
 
-from howdeep.unravel.dominators import immediate_dominators
+from howdeep.tracing.dominators import immediate_dominators
 
 GRAPHS = {
     "line": ([[], [0], [1], [2]], [None, 0, 1, 2]),

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 from tests.oracles import images
-from tests.unravel.networks import foreign
+from tests.tracing.networks import foreign
 
-from howdeep.unravel import unravel
+from howdeep.tracing import unravel
 
 NETWORKS = {
     "residual": ("torchvision:resnet18", {"num_classes": 10}, 64),

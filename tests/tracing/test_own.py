@@ -6,7 +6,7 @@ from tests.oracles import SMALL, images, small_network, stream
 from torch.utils.flop_counter import FlopCounterMode
 
 from howdeep.chain import Concatenate
-from howdeep.unravel import unravel
+from howdeep.tracing import unravel
 
 FAMILIES = [family for family in SMALL if family != "plain"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from howdeep.chain import Add, Concatenate, Merge
-from howdeep.unravel.flow import Flow
-from howdeep.unravel.simplify import aten, overload
+from howdeep.tracing.flow import Flow
+from howdeep.tracing.simplify import aten, overload
 
 LINEAR = {
     *("conv1d", "conv2d", "conv3d", "linear", "matmul", "mul", "div", "add", "mean", "max", "amax"),

@@ -6,9 +6,9 @@ from functools import cached_property
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from howdeep.unravel.dominators import immediate_dominators
-from howdeep.unravel.simplify import LIKE, Overwrites, aten, is_batch, simplify
-from howdeep.unravel.trace import Traced
+from howdeep.tracing.dominators import immediate_dominators
+from howdeep.tracing.simplify import LIKE, Overwrites, aten, is_batch, simplify
+from howdeep.tracing.trace import Traced
 
 
 @dataclass(frozen=True)

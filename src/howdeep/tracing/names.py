@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from torch.fx import Node
 
-from howdeep.unravel.flow import Flow
-from howdeep.unravel.merges import Found
-from howdeep.unravel.simplify import CONSTANTS
+from howdeep.tracing.flow import Flow
+from howdeep.tracing.merges import Found
+from howdeep.tracing.simplify import CONSTANTS
 
 
 def names(flow: Flow, units: Sequence[Found]) -> list[str]:

@@ -8,13 +8,13 @@ from torch.fx import Node
 
 from howdeep.chain import Chain, Unit
 from howdeep.errors import UserError
-from howdeep.unravel.flow import Flow, flow_of
-from howdeep.unravel.merges import Found, merges
-from howdeep.unravel.names import names
-from howdeep.unravel.parts import part
-from howdeep.unravel.plain import layers
-from howdeep.unravel.simplify import SharedWrite
-from howdeep.unravel.trace import evaluating, trace
+from howdeep.tracing.flow import Flow, flow_of
+from howdeep.tracing.merges import Found, merges
+from howdeep.tracing.names import names
+from howdeep.tracing.parts import part
+from howdeep.tracing.plain import layers
+from howdeep.tracing.simplify import SharedWrite
+from howdeep.tracing.trace import evaluating, trace
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Allowed difference between a network and its chain, as a share of the largest score; 0.05 for shorter types.

@@ -7,8 +7,8 @@ from torch import nn
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
-from howdeep.unravel.flow import Flow
-from howdeep.unravel.simplify import is_view
+from howdeep.tracing.flow import Flow
+from howdeep.tracing.simplify import is_view
 
 
 def part(flow: Flow, source: Node, result: Node) -> nn.Module:

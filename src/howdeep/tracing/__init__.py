@@ -5,6 +5,6 @@ Read in this order: ``trace`` (the flat graph), ``simplify`` (no writing in plac
 (graph modules), ``split`` (the chain).
 """
 
-from howdeep.unravel.split import unravel
+from howdeep.tracing.split import unravel
 
 __all__ = ["unravel"]

@@ -17,7 +17,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from howdeep.unravel.trace import Traced
+from howdeep.tracing.trace import Traced
 
 aten = torch.ops.aten
 

@@ -3,9 +3,9 @@
 from torch.fx import Node
 
 from howdeep.chain import Replace
-from howdeep.unravel.flow import Flow
-from howdeep.unravel.merges import Found
-from howdeep.unravel.simplify import aten
+from howdeep.tracing.flow import Flow
+from howdeep.tracing.merges import Found
+from howdeep.tracing.simplify import aten
 
 WEIGHTED = {
     *(aten.conv2d.default, aten.conv2d.padding, aten.convolution.default, aten.conv_transpose2d.input),

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tests.oracles import images
 from tests.parity.conftest import assert_close
-from tests.unravel.networks import CASES, foreign, zeroed
+from tests.tracing.networks import CASES, foreign, zeroed
 
-from howdeep.unravel import unravel
+from howdeep.tracing import unravel
 
 REORDERED = {"torchvision:vit_b_16": 1e-5}
 """Where scores differ by rounding: nn.MultiheadAttention takes a fused operator in evaluation, the trace its parts."""
