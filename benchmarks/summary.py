@@ -15,8 +15,8 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 ORDER = ("weights", "stochastic_depth", "chain", "training", "very_deep", "memory", "lesion", "paths", "unravel")
 FIGURES = {
     "lesion_delete": "one unit out at a time",
-    "lesion_random": "k units out at random",
-    "lesion_permute": "k exchanges of units of equal shape",
+    "lesion_random": "units out at random",
+    "lesion_permute": "units of equal shape that change places",
     "paths": "the gradient by path length",
     "flow": "signal and gradient through the depth",
     "lesion_plain20_digits": "a plain network of 20 layers, one unit bypassed at a time",
