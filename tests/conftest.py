@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-ONE_THREAD = ("training", "resume")
+ONE_THREAD = ("training", "resume", "dissect")
 """Folders whose tests compare bits: sums are added in the same order on every machine and in every process."""
-CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+CIFAR10 = SHARED / "data" / "cifar10"
+WEIGHTS = SHARED / "weights"
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +17,14 @@ def cifar10() -> Path:
     if not CIFAR10.is_dir():
         pytest.skip("CIFAR-10 is absent: ../shared/data/cifar10 beside the repository")
     return CIFAR10
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """Folder with the public CIFAR-10 checkpoints."""
+    if not WEIGHTS.is_dir():
+        pytest.skip("the public checkpoints are absent: ../shared/weights")
+    return WEIGHTS
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,7 +1,6 @@
 """The same network twice: foreign weights with random statistics, and what must agree."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,21 +12,12 @@ from howdeep.foreign import Match, match
 from howdeep.networks import build
 from howdeep.seeds import generator
 
-WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 TOLERANCE = 1e-5
 """Allowed difference, as a share of the largest value."""
 GRADIENT_TOLERANCE = 1e-4
 """The same for gradients: they pass twice as many sums, in an order that the two implementations choose."""
 
 Parity = Callable[[nn.Module, str, int], Match]
-
-
-@pytest.fixture(scope="session")
-def weights() -> Path:
-    """Folder with the public CIFAR-10 checkpoints."""
-    if not WEIGHTS.is_dir():
-        pytest.skip("the public checkpoints are absent: ../shared/weights")
-    return WEIGHTS
 
 
 @pytest.fixture

@@ -101,7 +101,14 @@ class Lesion(Dissection):
         from howdeep.dissect.tables import lesion_table
 
         self.check()
-        asked = {"kind": self.kind, "max-k": self.max_k, "draws": self.draws, "sample": self.sample, "seed": self.seed}
+        asked = {
+            "analysis": "lesion",
+            "kind": self.kind,
+            "max-k": self.max_k,
+            "draws": self.draws,
+            "sample": self.sample,
+            "seed": self.seed,
+        }
         with self.study(asked, self.precision) as study:
             found = lesion(
                 study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,

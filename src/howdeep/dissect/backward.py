@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from howdeep.chain import Chain, Gate, Unit
+from howdeep.chain import Chain, Gate, Unit, run
 from howdeep.data import Batch
 from howdeep.errors import UserError
 
@@ -30,7 +30,7 @@ class Stream:
     """One forward pass: what went into every module of the body, and the gradient of the loss behind the last."""
 
     steps: list[tuple[nn.Module, Gate]]
-    """Modules of the body with their gates."""
+    """Modules of the body from the first unit on, with their gates."""
     inputs: list[Tensor]
     """What went into each of them."""
     last: Tensor
@@ -38,17 +38,19 @@ class Stream:
 
 
 def forward(chain: Chain, batch: Batch) -> Stream:
-    """Send a batch through a chain in evaluation mode; keep the stream at every module, and nothing else.
+    """Send a batch through a chain in evaluation mode; keep the stream from the first unit on, and nothing else.
 
     Raises:
         UserError: The loss is not finite.
     """
     steps, inputs = chain.steps(), []
+    first = next(place for place, (module, _) in enumerate(steps) if isinstance(module, Unit))
+    before, steps = steps[:first], steps[first:]
     with torch.no_grad():
-        x = chain.stem(batch.images)
+        x = run(before, chain.stem(batch.images))
         for module, gate in steps:
             inputs.append(x)
-            x = module(x, gate) if isinstance(module, Unit) else module(x)
+            x = run([(module, gate)], x)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         loss = F.cross_entropy(chain.head(x), batch.labels, reduction="sum")
@@ -61,8 +63,7 @@ def ordinary(stream: Stream) -> Tensor:
     """Return the gradient before the first unit as autograd gives it, from one pass over the whole body."""
     with torch.enable_grad():
         first = x = stream.inputs[0].detach().requires_grad_()
-        for module, gate in stream.steps:
-            x = module(x, gate) if isinstance(module, Unit) else module(x)
+        x = run(stream.steps, x)
     return torch.autograd.grad(x, first, stream.last)[0]
 
 
@@ -80,7 +81,7 @@ def sweep(
             returns the gradients before it.
 
     Returns:
-        The gradients before the first module of the body.
+        The gradients before the first unit.
     """
     states: dict[State, Tensor] = {start: stream.last}
     number = sum(isinstance(module, Unit) for module, _ in stream.steps)

@@ -123,6 +123,7 @@ def _key(target: Target, options: StudyOptions, batches: SplitBatches, asked: di
         "split": options.split,
         "images": batches.images,
         "batch-size": options.batch_size,
+        "skip-broken": options.skip_broken,
         "asked-precision": options.precision,
         **asked,
     }

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.random import fork_rng
 from torch.utils.checkpoint import get_device_states, set_device_states
 
@@ -32,6 +34,8 @@ class Checkpointed(nn.Module):
         super().__init__()
         self.chain = chain
         self.segments = segments or max(1, round(2.5 * math.sqrt(len(chain.body))))
+        # Looked up once: at a thousand layers the walk through their modules takes 3 % of a step.
+        self.parts = [_Part.of(module) for module in chain.body]
 
     def forward(self, images: Tensor, gates: Gates | None = None) -> Tensor:
         """Return the scores of images, as :meth:`Chain.forward` does."""
@@ -40,11 +44,32 @@ class Checkpointed(nn.Module):
         # The backward pass begins with the last segment, which is therefore kept and not computed again.
         last = max(0, len(steps) - size)
         for start in range(0, last, size):
-            segment = steps[start : min(start + size, last)]
-            parameters = _open_parameters(segment)
+            end = min(start + size, last)
+            segment, parts = steps[start:end], self.parts[start:end]
+            parameters = [one for part, (_, gate) in zip(parts, segment, strict=True) for one in part.taking_part(gate)]
             # Where everything is closed there is nothing to keep, and there may be nothing to differentiate.
-            x = _Segment.apply(segment, x, *parameters) if parameters else run(segment, x)
+            x = _Segment.apply(segment, parts, x, *parameters) if parameters else run(segment, x)
         return self.chain.head(run(steps[last:], x))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a segment must know of one module of the body."""
+
+    norms: list[nn.BatchNorm2d]
+    open: list[nn.Parameter]
+    """Parameters that take part where its gate is open."""
+    closed: list[nn.Parameter]
+    """Those that take part where it is closed."""
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "_Part":
+        norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+        beside = module.shortcut if isinstance(module, Unit) else module
+        return cls(norms, list(module.parameters()), list(beside.parameters()))
+
+    def taking_part(self, gate: Gate) -> list[nn.Parameter]:
+        return self.open if gate is not None and torch.as_tensor(gate).any() else self.closed
 
 
 class _Segment(torch.autograd.Function):
@@ -56,8 +81,8 @@ class _Segment(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, steps: Steps, x: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.steps = steps
+    def forward(ctx: Any, steps: Steps, parts: list[_Part], x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.steps, ctx.norms = steps, [norm for part in parts for norm in part.norms]
         ctx.save_for_backward(x, *parameters)
         kind = x.device.type
         ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
@@ -67,41 +92,31 @@ class _Segment(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
-        x = x.detach().requires_grad_(ctx.needs_input_grad[1])
+        x = x.detach().requires_grad_(ctx.needs_input_grad[2])
         host, (devices, states) = ctx.random
-        with torch.enable_grad(), torch.autocast(*ctx.autocast), fork_rng(devices), still_statistics(_modules(ctx)):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast), fork_rng(devices), still(ctx.norms):
             torch.set_rng_state(host)
             set_device_states(devices, states)
-            y = run(ctx.steps, x)
+            # The value is known to whoever reads it; only where it came from is needed.
+            end = get_gradient_edge(run(ctx.steps, x))
         wanted = [tensor for tensor in (x, *parameters) if tensor.requires_grad]
-        found = iter(torch.autograd.grad(y, wanted, gradient, allow_unused=True))
-        return None, *(next(found) if tensor.requires_grad else None for tensor in (x, *parameters))
+        found = iter(torch.autograd.grad(end, wanted, gradient, allow_unused=True))
+        return None, None, *(next(found) if tensor.requires_grad else None for tensor in (x, *parameters))
 
 
-def _modules(ctx: Any) -> list[nn.Module]:
-    return [module for module, _ in ctx.steps]
-
-
-def _open_parameters(steps: Steps) -> list[nn.Parameter]:
-    """Return the parameters that take part: those of closed branches do not."""
-    modules = [_taking_part(module, gate) for module, gate in steps]
-    return list({id(parameter): parameter for module in modules for parameter in module.parameters()}.values())
-
-
-def _taking_part(module: nn.Module, gate: Gate) -> nn.Module:
-    closed = gate is None or not torch.as_tensor(gate).any()
-    return module.shortcut if isinstance(module, Unit) and closed else module
+def still_statistics(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
+    """Let all norms of modules use the statistics of their batch without moving the running ones."""
+    return still(norm for module in modules for norm in _Part.of(module).norms)
 
 
 @contextmanager
-def still_statistics(modules: Iterable[nn.Module]) -> Iterator[None]:
+def still(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
     """Let norms use the statistics of their batch without moving the running ones."""
-    norms = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
-    tracking = [layer for layer in norms if layer.track_running_stats]
-    for layer in tracking:
-        layer.track_running_stats = False
+    tracking = [norm for norm in norms if norm.track_running_stats]
+    for norm in tracking:
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for layer in tracking:
-            layer.track_running_stats = True
+        for norm in tracking:
+            norm.track_running_stats = True
