@@ -11,7 +11,7 @@ import pytest
 from howdeep import cli
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ["demo", "networks", "train", "import", "evaluate", "predict", "lesion", "paths", "flow", "check"]
+COMMANDS = ["demo", "networks", "train", "import", "evaluate", "predict", "lesion", "paths", "flow", "export", "check"]
 
 
 def howdeep(*arguments: str) -> subprocess.CompletedProcess:

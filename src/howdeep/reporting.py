@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from howdeep.evaluation import Evaluation
+from howdeep.export import Export
 from howdeep.inference import Prediction
 
 SHOWN_CLASSES = 20
@@ -43,6 +44,29 @@ def predictions_table(found: Sequence[Prediction]) -> Table:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         table.add_row(prediction.image, "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs))
     return table
+
+
+def export_table(found: Export) -> RenderableType:
+    """Return what was written, how far it agrees with the original, and how fast both are."""
+    agreement, opset = found.agreement, f", opset {found.opset}" if found.opset else ""
+    headline = Text(f"{found.file} ({found.format}{opset}, {found.bytes:,} bytes, run by {found.runtime})")
+    agreed = Text(
+        f"the same class on all {agreement.images:,} images, scores within {agreement.difference:.1e} of the largest "
+        f"(allowed {agreement.tolerance:.0e})",
+        style="bold",
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("batch", "original ms", "quartiles", "exported ms", "quartiles", "runs"):
+        table.add_column(column, justify="right")
+    for row in found.latency:
+        pairs = (row.original_quartiles_ms, row.exported_quartiles_ms)
+        before, after = (f"{low:.2f}–{high:.2f}" for low, high in pairs)
+        table.add_row(
+            str(row.batch), f"{row.original_ms:.2f}", before, f"{row.exported_ms:.2f}", after, str(row.runs)
+        )  # fmt: skip
+    left = f"; {found.norms_left} norms could not be folded" if found.norms_left else ""
+    threads = Text(f"medians, by turns, threads: {found.threads}{left}")
+    return Group(headline, agreed, table, threads, *(Text(note) for note in found.notes))
 
 
 def _confused(found: Evaluation, index: int) -> str:

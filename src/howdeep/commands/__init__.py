@@ -2,6 +2,7 @@
 
 from howdeep.commands.building import Check, Demo, Import, Networks, Train
 from howdeep.commands.dissecting import Flow, Lesion, Paths
+from howdeep.commands.exporting import Export
 from howdeep.commands.using import Evaluate, Predict
 
 COMMANDS = {
@@ -14,6 +15,7 @@ COMMANDS = {
     "lesion": Lesion,
     "paths": Paths,
     "flow": Flow,
+    "export": Export,
     "check": Check,
 }
-Command = Demo | Networks | Train | Import | Evaluate | Predict | Lesion | Paths | Flow | Check
+Command = Demo | Networks | Train | Import | Evaluate | Predict | Lesion | Paths | Flow | Export | Check
