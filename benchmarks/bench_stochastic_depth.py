@@ -8,6 +8,7 @@ from timm.layers.drop import DropPath
 from torch import nn
 
 from common import alternate, ratio, report, rounds_option, row, spread
+from howdeep.allocation import keep_freed_memory
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.networks import build
@@ -61,6 +62,7 @@ def limit_by_time(chain: Chain, batch: Batch) -> float:
 
 
 def main() -> None:
+    keep_freed_memory()  # as the commands do
     rounds, stream = rounds_option(41), generator(0, "benchmark")
     images = torch.randn(BATCH, 3, 32, 32, generator=stream).contiguous(memory_format=torch.channels_last)
     batch = Batch(images, torch.randint(10, (BATCH,), generator=stream), BATCH)

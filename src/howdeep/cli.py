@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 
 import tyro
 
+from howdeep.allocation import keep_freed_memory
 from howdeep.commands import COMMANDS, Command
 from howdeep.errors import Stopped, UserError, unknown
 
@@ -46,7 +47,10 @@ def _dispatch(arguments: list[str]) -> int:
     if not first.startswith("-") and first not in COMMANDS:
         raise unknown("command", first, COMMANDS)
     command = _parse(arguments or ["--help"])
-    return command.run() if command else 0
+    if command is None:
+        return 0
+    keep_freed_memory()
+    return command.run()
 
 
 def _parse(arguments: list[str]) -> Command | None:
