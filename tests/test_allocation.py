@@ -8,8 +8,10 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys, torch
-from howdeep.allocation import keep_freed_memory
+import ctypes, resource, sys, torch
+from howdeep.allocation import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
+for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+    ctypes.CDLL(None).mallopt(option, 128 * 1024)  # glibc's first values, which it changes as it goes
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def step():
