@@ -25,7 +25,7 @@ FIGURES = {
 """Record in ``results/`` → what it shows."""
 NOTE = """
 The literature's 5.96 % against 6.10 % (no difference) is CIFAR-10 after hundreds of epochs; in a short training, as
-here, a network that is less than half open learns more slowly.
+here, less than half of the units do worse than all.
 """
 LITERATURE = """
 ## The literature's figures
