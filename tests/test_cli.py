@@ -156,3 +156,9 @@ def test_predict_names_classes_and_probabilities(tmp_path: Path) -> None:
     refused = howdeep("predict", str(run), str(broken))
     assert refused.returncode == 2
     assert "broken.png" in refused.stderr
+
+
+def test_an_initial_network_of_a_library_has_the_classes_of_the_data(capsys: pytest.CaptureFixture) -> None:
+    options = ["--fresh", "--size", "32", "--statistics", "running", "--data", "digits", "--limit", "8"]
+    assert cli.run(["flow", "torchvision:resnet18", *options]) == 0
+    assert "layer1.0" in capsys.readouterr().out

@@ -10,7 +10,7 @@ the end. Works on any chain: what the modules of a unit are does not matter.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -20,6 +20,7 @@ from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
 from howdeep.errors import UserError, unknown
 from howdeep.passes import Pass, measure
+from howdeep.records import from_json
 from howdeep.runs import Run
 from howdeep.seeds import derive
 from howdeep.survival import Survival
@@ -70,16 +71,6 @@ class Flow:
     """Mean cross-entropy in nats, over images and draws."""
     draws: int = 1
     """Draws of gates behind every mean."""
-
-    def to_json(self) -> dict:
-        """Return the record as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: dict) -> "Flow":
-        """Return the record that :meth:`to_json` wrote; other entries, such as an event's, are left out."""
-        units = tuple(UnitFlow(**unit) for unit in record["units"])
-        return cls(units, record["n"], record["statistics"], record["loss"], record["draws"])
 
 
 def flow(
@@ -135,7 +126,7 @@ def draws_of(rule: Survival | None, num_units: int, *, seed: int, batch: int) ->
 
 def recorded_flow(run: Run) -> list[tuple[int, Flow]]:
     """Return what ``train --record flow`` measured: (step, flow) at the start and after every epoch."""
-    return [(record["step"], Flow.from_json(record)) for record in run.metrics() if record.get("event") == "flow"]
+    return [(record["step"], from_json(Flow, record)) for record in run.metrics() if record.get("event") == "flow"]
 
 
 @contextmanager

@@ -99,7 +99,8 @@ def fresh_target(name: str, data: str, *, size: int | None, seed: int, skip_brok
     """
     if is_library_name(name):
         torch.manual_seed(seed)
-        target = _library_target(name, None, pretrained=False, size=size, given=None, fresh=True)
+        classes = len(open_data(data, skip_broken=skip_broken).classes)
+        target = _library_target(name, None, pretrained=False, size=size, given=None, fresh=True, classes=classes)
         dataset = open_data_for(target, data, skip_broken=skip_broken)
     else:
         dataset = open_data(data, skip_broken=skip_broken)
@@ -187,9 +188,12 @@ def _file_target(name: str, weights: Path, given: Normalization | None) -> Targe
 
 
 def _library_target(
-    name: str, weights: Path | None, *, pretrained: bool, size: int | None, given: Normalization | None, fresh: bool
-) -> Target:
-    found = library_network(name, weights=weights, pretrained=pretrained, size=size, fresh=fresh)
+    name: str, weights: Path | None, *, pretrained: bool, size: int | None, given: Normalization | None, fresh: bool,
+    classes: int | None = None,
+) -> Target:  # fmt: skip
+    found = library_network(
+        name, weights=weights, pretrained=pretrained, size=size, fresh=fresh, classes=classes
+    )  # fmt: skip
     chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
     own = normalization_of(found.mean, found.std)
     return Target(name, chain, None, found.classes, None, 3, (found.size, found.size), "crop", given or own)

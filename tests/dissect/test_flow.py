@@ -16,6 +16,7 @@ from howdeep.data import Batch
 from howdeep.dissect.flow import DRAWS, Flow, Statistics, draws_of, flow
 from howdeep.errors import UserError
 from howdeep.networks import build, spec_of
+from howdeep.records import from_json, to_json
 from howdeep.survival import Survival
 
 FP32 = torch.autocast("cpu", enabled=False)
@@ -355,7 +356,7 @@ def test_a_norm_that_was_traced_with_its_running_statistics_is_not_measured_with
 @pytest.mark.parametrize("draws", [OPEN, ([0.0] * 6,)])
 def test_a_record_survives_json(draws) -> None:
     found = measured(small_network("resnet A"), pictures(), draws=draws)
-    assert Flow.from_json(json.loads(json.dumps({"event": "flow", "step": 3, **found.to_json()}))) == found
+    assert from_json(Flow, json.loads(json.dumps({"event": "flow", "step": 3, **to_json(found)}))) == found
 
 
 # --- what it is for

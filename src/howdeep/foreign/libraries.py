@@ -34,7 +34,7 @@ def is_library_name(name: str) -> bool:
 
 
 def library_network(
-    name: str, *, weights: Path | None, pretrained: bool, size: int | None, fresh: bool
+    name: str, *, weights: Path | None, pretrained: bool, size: int | None, fresh: bool, classes: int | None = None
 ) -> LibraryNetwork:
     """Return a network of torchvision or timm.
 
@@ -44,6 +44,7 @@ def library_network(
         pretrained: Take the published weights, which the library downloads.
         size: Side of the images; None is what the published weights were trained on, or 224.
         fresh: Initial weights do.
+        classes: Number of classes of an initial network; None is that of the published weights.
 
     Raises:
         UserError: There is no such network or library, the weights are not its own, or there are none.
@@ -53,7 +54,7 @@ def library_network(
         raise UserError(f"{name} needs weights: give --weights FILE or --pretrained, one of them")
     tensors = None if weights is None else read_weights(weights)
     try:
-        found = LIBRARIES[library](network, tensors, pretrained, size)
+        found = LIBRARIES[library](network, tensors, pretrained, size, classes)
     except ImportError:
         raise UserError(f"{name} needs {library}: pip install {library}") from None
     except (OSError, RuntimeError) as error:
@@ -64,20 +65,24 @@ def library_network(
     return found
 
 
-def _torchvision(network: str, tensors: Mapping[str, Tensor] | None, pretrained: bool, size: int | None):
+def _torchvision(
+    network: str, tensors: Mapping[str, Tensor] | None, pretrained: bool, size: int | None, classes: int | None
+):
     from torchvision import models
 
     if network not in models.list_models(module=models):
         raise unknown("network of torchvision", network, models.list_models(module=models))
     published = models.get_model_weights(network)["DEFAULT"]
     example = published.transforms()
-    classes = _classes(tensors, None) or len(published.meta["categories"])
+    classes = classes or _classes(tensors, None) or len(published.meta["categories"])
     model = models.get_model(network, weights=published if pretrained else None, num_classes=classes)
     mean, std = (tuple(example.mean), tuple(example.std)) if pretrained else (None, None)
     return LibraryNetwork(model, classes, size or example.crop_size[0], mean, std)
 
 
-def _timm(network: str, tensors: Mapping[str, Tensor] | None, pretrained: bool, size: int | None):
+def _timm(
+    network: str, tensors: Mapping[str, Tensor] | None, pretrained: bool, size: int | None, classes: int | None
+) -> LibraryNetwork:
     import timm
 
     if not timm.is_model(network):
@@ -85,7 +90,8 @@ def _timm(network: str, tensors: Mapping[str, Tensor] | None, pretrained: bool, 
     cfg = timm.get_pretrained_cfg(network)
     published = cfg.to_dict() if cfg is not None else {}
     head = published.get("classifier")
-    classes = _classes(tensors, head if isinstance(head, str) else None) or published.get("num_classes") or 1000
+    told = _classes(tensors, head if isinstance(head, str) else None)
+    classes = classes or told or published.get("num_classes") or 1000
     side = size or published.get("input_size", (3, USUAL_SIZE))[1]
     options = {"num_classes": classes} | ({"img_size": side} if published.get("fixed_input_size") else {})
     model = timm.create_model(network, pretrained=pretrained, **options)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from howdeep.data import Batch, evaluation_batches
+from howdeep.records import to_json
 from howdeep.signals import Flow, draws_of, flow
 from howdeep.training.journal import Journal
 from howdeep.training.session import Session
@@ -35,7 +36,7 @@ def record_epoch(session: Session, journal: Journal) -> None:
     except (ValueError, torch.OutOfMemoryError) as error:
         journal.event({"event": "flow_failed", **moment, "reason": str(error)}, f"flow was not recorded: {error}")
     else:
-        session.run.log({"event": "flow", **moment, **found.to_json()})
+        session.run.log({"event": "flow", **moment, **to_json(found)})
 
 
 def _flow(session: Session) -> Flow:
