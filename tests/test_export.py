@@ -26,6 +26,7 @@ from howdeep.fold import NORM
 from howdeep.foreign import match, read_weights
 from howdeep.networks import build
 from howdeep.records import from_json, to_json
+from howdeep.stopwatch import FEWEST_RUNS
 from howdeep.survival import Survival
 from howdeep.targets import Target, normalization_of
 
@@ -187,7 +188,7 @@ def test_fewer_images_than_asked_for_are_all_compared_and_the_record_says_so(wri
     assert found.agreement.images == 50
     assert "compared on all 50 images of test, fewer than 256" in found.notes
     assert [row.batch for row in found.latency] == [1, 32]
-    assert all(isinstance(row, Latency) and row.runs == agreement_of.FEWEST_RUNS for row in found.latency)
+    assert all(isinstance(row, Latency) and row.runs == FEWEST_RUNS for row in found.latency)
     assert from_json(Export, json.loads(json.dumps(to_json(found)))) == found
 
 

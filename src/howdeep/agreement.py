@@ -1,9 +1,6 @@
 """Two ways to compute the same scores: how far they differ on real images, and how long each takes."""
 
-import statistics
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +8,7 @@ from torch import Tensor
 
 from howdeep.data import Batch
 from howdeep.errors import UserError
+from howdeep.stopwatch import SECONDS, by_turns
 
 TOLERANCE = 1e-4
 """Largest |exported score − score| that counts as rounding, as a share of the largest |score|.
@@ -18,15 +16,6 @@ TOLERANCE = 1e-4
 float32 has 6e-8; sums in another order, and folded norms, make up to 2e-6 of it in the networks of the tests.
 """
 TIMED_BATCHES = (1, 32)
-TIMED_THREADS = 1
-"""Threads of either side in the timing.
-
-torch's threads wait for each other after every operator. Where another program holds one of two cores, that made a
-pass of a small network take 216 ms instead of 0.2, in every run alike, so that no spread would have told.
-"""
-RUNS, FEWEST_RUNS, SECONDS = 20, 5, 10.0
-"""Timed passes of each side per batch size; fewer where they would take longer than so many seconds."""
-
 Runner = Callable[[Tensor], Tensor]
 """Images to scores."""
 
@@ -88,32 +77,12 @@ def compared(original: Runner, exported: Runner, batches: Iterable[Batch]) -> Ag
 
 def timed(original: Runner, exported: Runner, images: Tensor) -> Latency:
     """Return how long a batch takes, original and exported by turns, so that other work disturbs both alike."""
-    sides = (original, images.contiguous(memory_format=torch.channels_last)), (exported, images.contiguous())
-    for runner, batch in sides:
-        runner(batch)
-    once = sum(_milliseconds(runner, batch) for runner, batch in sides)
-    runs = max(FEWEST_RUNS, min(RUNS, int(1000 * SECONDS / once)))
-    rounds = [[_milliseconds(runner, batch) for runner, batch in sides] for _ in range(runs)]
-    mine, theirs = (statistics.quantiles(side, n=4) for side in zip(*rounds, strict=True))
-    return Latency(len(images), runs, mine[1], (mine[0], mine[2]), theirs[1], (theirs[0], theirs[2]))
+    before, after = images.contiguous(memory_format=torch.channels_last), images.contiguous()
+    mine, theirs = by_turns([lambda: original(before), lambda: exported(after)], seconds=SECONDS)
+    return Latency(
+        len(images), mine.runs, mine.median_ms, mine.quartiles_ms, theirs.median_ms, theirs.quartiles_ms
+    )  # fmt: skip
 
 
 def _scores(runner: Runner, images: Tensor, size: int) -> Tensor:
     return torch.cat([runner(part.contiguous()) for part in images.split(size)])
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _milliseconds(runner: Runner, images: Tensor) -> float:
-    started = time.perf_counter()
-    runner(images)
-    return 1000 * (time.perf_counter() - started)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from howdeep.agreement import TIMED_BATCHES, TIMED_THREADS, Agreement, Latency, Runner, compared, threads, timed
+from howdeep.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
 from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError, partial_of, write_flushed
 from howdeep.data import Dataset
@@ -27,6 +27,7 @@ from howdeep.formats import FORMATS, LIBRARIES, OPSETS, Format, reason
 from howdeep.inference import required_normalization
 from howdeep.records import to_json
 from howdeep.runs import provenance
+from howdeep.stopwatch import THREADS, threads_of
 from howdeep.targets import Target, open_data_for
 
 FEWEST = 256
@@ -208,15 +209,15 @@ def _written(
         _save(partial, content.data, out)
         agreement = compared(original, _loaded(form, partial, out, torch.get_num_threads()), images)
         _require(agreement, out)
-        with threads(TIMED_THREADS):
-            exported = _loaded(form, partial, out, TIMED_THREADS)
+        with threads_of(THREADS):
+            exported = _loaded(form, partial, out, THREADS)
             latency = tuple(timed(original, exported, _batch_of(images, size)) for size in TIMED_BATCHES)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return {
         "file": str(out), "format": options.chosen, "opset": content.opset, "bytes": len(content.data),
-        "norms_left": content.norms_left, "agreement": agreement, "latency": latency, "threads": TIMED_THREADS,
+        "norms_left": content.norms_left, "agreement": agreement, "latency": latency, "threads": THREADS,
         "runtime": f"{form.runtime} {version(form.runtime)}",
     }  # fmt: skip
 
