@@ -1,6 +1,7 @@
 """The run folder: what is in it, how it is read and written.
 
-RUN/run.json         written once: command, options, network, data, normalization, versions, device, choices
+RUN/run.json         written at the start, and again where a finished run is given more epochs: command, options,
+                     network, data, normalization, versions, device, choices
 RUN/metrics.jsonl    one line per epoch and event
 RUN/checkpoints/     the last two (see checkpoints.py)
 RUN/result.json      written at the end: the test error
@@ -125,6 +126,18 @@ def create(path: Path, record: dict) -> Run:
     except OSError as error:
         raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from None
     return Run(path, record)
+
+
+def extended(run: Run, changes: dict) -> Run:
+    """Change the record of a run that goes on with other options; a result that it had is that of a shorter run.
+
+    Raises:
+        SaveError: It could not be written.
+    """
+    (run.path / RESULT).unlink(missing_ok=True)
+    record = {**run.record, **changes}
+    checkpoints.write_whole(run.path / RECORD, _json(record))
+    return Run(run.path, record)
 
 
 def check_free(path: Path) -> None:

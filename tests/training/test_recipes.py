@@ -97,7 +97,7 @@ def warmup_run(recipe: Recipe, errors: list[float], total: int) -> tuple[Positio
     """Return position, learning rates and lines of a run whose mini-batches have these training errors."""
     position, used, said = Position(), [], []
     for error in errors:
-        used.append(learning_rate(recipe, position, total))
+        used.append(learning_rate(recipe, position, (total,)))
         position.step += 1
         if line := watch_warmup(recipe, position, error, total):
             said.append(line)

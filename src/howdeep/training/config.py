@@ -29,7 +29,7 @@ class TrainConfig:
     data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     recipe: str = "fast"
-    """fast, he2015, identity2016, stochastic_depth2016 or densenet2016."""
+    """fast, extendable, he2015, identity2016, stochastic_depth2016 or densenet2016."""
     epochs: RecipeFloat = None
     """Passes over the training images."""
     batch_size: RecipeInt = None
@@ -120,10 +120,14 @@ RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device")
 
 
 def difference(old: dict, new: TrainConfig) -> str | None:
-    """Return the first option in which a run and a new command differ, told for the user, or None."""
+    """Return the first option in which a run and a new command differ, told for the user, or None.
+
+    A run whose schedule can be extended may be given other epochs.
+    """
+    free = (*RESUMABLE, "epochs") if recipe_of(new.recipe).schedule.extendable else RESUMABLE
     for field in fields(new):
         # A run that is older than an option was made with what is now its default.
         before, now = old.get(field.name, field.default), getattr(new, field.name)
-        if field.name not in RESUMABLE and before != now:
+        if field.name not in free and before != now:
             return f"--{field.name.replace('_', '-')} was {before} and is now {now}"
     return None

@@ -11,6 +11,7 @@ seed and the step, so a resumed run does what the uninterrupted one would have d
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from howdeep import device as devices
 from howdeep.chain import Gates
-from howdeep.data import Batch, Split, evaluation_batches, training_batches
+from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
 from howdeep.evaluation import Sums, add_up, evaluate
 from howdeep.seeds import derive
@@ -51,13 +52,30 @@ class TrainResult:
     """Training time, evaluation left out."""
 
 
-def train(config: TrainConfig, out: Path, *, console: Console | None = None) -> TrainResult:
+@dataclass(frozen=True)
+class Leg:
+    """How far a run has come that may be extended."""
+
+    epochs: float
+    """Passes over the training images so far."""
+    train_error_percent: float
+    """Of the last epoch, while it was trained and augmented."""
+    validation_error_percent: float | None
+    """At the end; None without a validation split."""
+    seconds: float
+    """Training time so far, evaluation left out."""
+
+
+def train(
+    config: TrainConfig, out: Path, *, console: Console | None = None, dataset: Dataset | None = None
+) -> TrainResult:  # fmt: skip
     """Train a network into a run folder, or go on with the run that is there.
 
     Args:
         config: What to do.
         out: The run folder.
         console: Where lines and the progress bar go; None is standard error.
+        dataset: The data, where it is open already (see :func:`howdeep.training.session.open_training_data`).
 
     Raises:
         UserError: Bad options, data or folder.
@@ -67,19 +85,37 @@ def train(config: TrainConfig, out: Path, *, console: Console | None = None) -> 
         Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
     console = console or Console(stderr=True)
-    where = devices.pick(config.device)
-    with joined(where) as ranks:
-        say = partial(print_line, console) if ranks.first else _silent
-        session = prepare(config, out, ranks, where, say)
+    with _session(config, out, console, dataset) as (session, say):
         if (done := session.run.result()) is not None:
             say(f"{out} is finished; nothing to do")
             return TrainResult(out, done["test"], done["seconds"])
-        with Journal(
-            session.run, console, total=session.total, tensorboard=config.tensorboard, on=ranks.first
-        ) as journal:
-            journal.rewind(session.position.step)
-            _run(session, journal)
+        _to_the_end(session, console)
         return _finish(session, say)
+
+
+def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Leg:
+    """Train to the end of the epochs, as :func:`train` does, without reading the test split: more epochs may follow."""
+    with _session(config, out, console, dataset) as (session, _):
+        _to_the_end(session, console)
+        last = [record for record in session.run.metrics() if record["event"] == "epoch"][-1]
+        return Leg(last["epoch"], last["train_error_percent"], last["validation_error_percent"], last["seconds"])
+
+
+@contextmanager
+def _session(
+    config: TrainConfig, out: Path, console: Console, dataset: Dataset | None
+) -> Iterator[tuple[Session, Say]]:  # fmt: skip
+    where = devices.pick(config.device)
+    with joined(where) as ranks:
+        say = partial(print_line, console) if ranks.first else _silent
+        yield prepare(config, out, ranks, where, say, dataset), say
+
+
+def _to_the_end(session: Session, console: Console) -> None:
+    on, tensorboard = session.ranks.first, session.config.tensorboard
+    with Journal(session.run, console, total=session.total, tensorboard=tensorboard, on=on) as journal:
+        journal.rewind(session.position.step)
+        _run(session, journal)
 
 
 def _run(session: Session, journal: Journal) -> None:
@@ -113,7 +149,7 @@ def _due(session: Session, epoch_ended: bool, unsaved_seconds: float) -> bool:
 
 def _one_step(session: Session, batch: Batch, waited: float, journal: Journal) -> None:
     position, started = session.position, time.perf_counter()
-    lr = learning_rate(session.recipe, position, session.total)
+    lr = learning_rate(session.recipe, position, session.ends)
     gates = _gates(session, batch)
     torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.ranks.rank))
     loss, wrong = train_step(

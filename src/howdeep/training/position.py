@@ -1,5 +1,7 @@
 """Where a run is: the step, and what has been counted since the epoch began. All of it is in every checkpoint."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from howdeep.training.recipes import Recipe
@@ -69,11 +71,19 @@ class Position:
         return cls(**{**record, "tally": Tally(**record["tally"])})
 
 
-def learning_rate(recipe: Recipe, position: Position, total: int) -> float:
-    """Return the learning rate of the next step."""
+def learning_rate(recipe: Recipe, position: Position, ends: Sequence[int]) -> float:
+    """Return the learning rate of the next step.
+
+    Args:
+        recipe: Its schedule runs once per leg.
+        position: Where the run is.
+        ends: Step at which each leg ends; a run that was never given more epochs has one.
+    """
     if recipe.warmup is not None and position.warmup_ended is None:
         return recipe.warmup.rate
-    return recipe.schedule.at(position.step, total)
+    leg = bisect_right(ends, position.step)
+    first = ends[leg - 1] if leg else 0
+    return recipe.schedule.at(position.step - first, ends[leg] - first)
 
 
 def watch_warmup(recipe: Recipe, position: Position, error: float, total: int) -> str | None:

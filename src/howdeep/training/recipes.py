@@ -6,6 +6,7 @@ length cannot disagree.
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from howdeep.errors import unknown
 
@@ -14,6 +15,7 @@ from howdeep.errors import unknown
 class Steps:
     """A learning rate that stays, then falls at given moments."""
 
+    extendable: ClassVar[bool] = False
     rates: tuple[tuple[float, float], ...]
     """(share of the run from which it holds, learning rate), the first from 0."""
 
@@ -37,6 +39,7 @@ class Steps:
 class OneCycle:
     """A learning rate that rises linearly to its peak and falls linearly towards 0."""
 
+    extendable: ClassVar[bool] = False
     peak: float
     """Highest learning rate."""
     rise: float
@@ -50,6 +53,32 @@ class OneCycle:
     def scaled(self, peak: float) -> "OneCycle":
         """Return the same schedule with another highest rate."""
         return OneCycle(peak, self.rise)
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay:
+    """A learning rate that rises, stays, and falls linearly towards 0.
+
+    A finished run can be given more epochs: it rises again from what was learned (Wen et al. 2024, arXiv 2410.05192,
+    the simplified variant), so that every end of a leg is a finished network and nothing is trained twice.
+    """
+
+    extendable: ClassVar[bool] = True
+    peak: float
+    """Highest learning rate."""
+    rise: float
+    """Share of a leg until the peak."""
+    fall: float
+    """Share of a leg in which it falls."""
+
+    def at(self, step: int, total: int) -> float:
+        """Return the learning rate of a step of a leg, counted from 0."""
+        done = (step + 0.5) / total
+        return self.peak * min(1.0, done / self.rise, (1 - done) / self.fall)
+
+    def scaled(self, peak: float) -> "WarmupStableDecay":
+        """Return the same schedule with another highest rate."""
+        return replace(self, peak=peak)
 
 
 @dataclass(frozen=True)
@@ -78,7 +107,7 @@ class Recipe:
     """Where it comes from."""
     batch_size: int
     """Images per mini-batch, over all devices."""
-    schedule: Steps | OneCycle
+    schedule: Steps | OneCycle | WarmupStableDecay
     """Learning rate over the run."""
     epochs: float | None = None
     """Passes over the training images; None where ``steps`` says it."""
@@ -120,6 +149,17 @@ RECIPES: dict[str, Recipe] = {
             batch_size=128,
             epochs=20,
             schedule=OneCycle(peak=0.2, rise=0.25),
+            weight_decay=5e-4,
+            decay_all=False,
+            label_smoothing=0.1,
+            zero_init=True,
+        ),
+        Recipe(
+            name="extendable",
+            source="as fast, but a finished run can be given more epochs and goes on (Wen et al. 2024)",
+            batch_size=128,
+            epochs=20,
+            schedule=WarmupStableDecay(peak=0.1, rise=0.05, fall=0.5),
             weight_decay=5e-4,
             decay_all=False,
             label_smoothing=0.1,

@@ -1,7 +1,6 @@
 """Everything a run is made of, put together from its options or from its folder."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,16 +18,13 @@ from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.describe import refuse_too_small
 from howdeep.runs import Run
 from howdeep.survival import Survival
+from howdeep.training.choices import Say, choose
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.distributed import Ranks
-from howdeep.training.journal import bytes_text, seconds_text
 from howdeep.training.memory import still_statistics
 from howdeep.training.position import Position
-from howdeep.training.precision import best_of, candidates, measure
 from howdeep.training.recipes import Recipe
 from howdeep.training.step import Arithmetic, compile_branches, engine_of, make_optimizer, place
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,8 @@ class Session:
     engine: nn.Module
     optimizer: SGD
     position: Position
+    ends: tuple[int, ...]
+    """Step at which each leg of the schedule ends: one, and one more for every time that the run was extended."""
 
     @property
     def images(self) -> int:
@@ -63,30 +61,49 @@ class Session:
     @property
     def total(self) -> int:
         """Mini-batches of the run."""
-        return total_steps(self.recipe, self.images)
+        return self.ends[-1]
 
 
 def total_steps(recipe: Recipe, images: int) -> int:
     """Return the mini-batches of a run."""
     if recipe.steps is not None:
         return recipe.steps
-    return max(1, math.ceil((recipe.epochs or 0) * steps_of(images, recipe.batch_size)))
+    # Rounded first: epochs that were computed from steps give those steps again.
+    return max(1, math.ceil(round((recipe.epochs or 0) * steps_of(images, recipe.batch_size), 6)))
 
 
-def prepare(config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, say: Say) -> Session:
+def open_training_data(config: TrainConfig) -> Dataset:
+    """Return the data of a run.
+
+    Raises:
+        UserError: It is not usable.
+    """
+    return open_data(
+        config.data, size=config.size, resize=config.resize, seed=config.seed, skip_broken=config.skip_broken
+    )
+
+
+def prepare(
+    config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, say: Say, dataset: Dataset | None = None
+) -> Session:  # fmt: skip
     """Return a session at its start, or where the run in ``out`` left off.
 
     In this order: a run in ``out`` goes on from its newest whole checkpoint; an empty or missing ``out`` becomes a new
     run; anything else is refused.
 
+    Args:
+        config: What to do.
+        out: The run folder.
+        ranks: Which process this is.
+        device: Where.
+        say: Receives remarks.
+        dataset: What :func:`open_training_data` gives, where it is open already.
+
     Raises:
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
     run = _found_run(config, out, ranks)
-    dataset = open_data(
-        config.data, size=config.size, resize=config.resize, seed=config.seed, skip_broken=config.skip_broken
-    )
-    dataset = _limited(dataset, config.limit)
+    dataset = _limited(dataset or open_training_data(config), config.limit)
     recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
     refuse_too_small(spec, dataset.height, dataset.width)
     rule = Survival.parse(recipe.survival, config.survival_mode)
@@ -126,7 +143,8 @@ def _record(
         more={
             "config": config.to_json(),
             "recipe": asdict(recipe),
-            "choices": _choose(config, recipe, chain, dataset, ranks, device, say),
+            "ends": [total := total_steps(recipe, len(dataset.split("train")))],
+            "choices": choose(config, recipe, chain, dataset, total, ranks, device, say),
         },
     )  # fmt: skip
 
@@ -141,6 +159,9 @@ def _assemble(
     drift = config.closed == "drift"
     optimizer = make_optimizer(place(chain, arithmetic, device), recipe, drift=drift)
     position = _restore(run, ranks, chain, optimizer, say)
+    ends = _ends(run, total_steps(recipe, len(dataset.split("train"))), position.step)
+    if ranks.first and ends != _recorded_ends(run, ends):
+        run = runs.extended(run, {"config": config.to_json(), "recipe": asdict(recipe), "ends": list(ends)})
     chain.train()
     if config.compile:
         compile_branches(chain)
@@ -159,7 +180,27 @@ def _assemble(
         engine=_distributed(engine_of(chain, config.memory), rule, ranks),
         optimizer=optimizer,
         position=position,
+        ends=ends,
     )
+
+
+def _ends(run: Run, total: int, step: int) -> tuple[int, ...]:
+    """Return where the legs of a run end that has done some steps and is to do so many.
+
+    Raises:
+        UserError: It has done more already.
+    """
+    ends = _recorded_ends(run, (total,))
+    if total == ends[-1]:
+        return ends
+    if total <= step:
+        raise UserError(f"{run.path} has done {step} steps and the epochs asked for are {total}: ask for more")
+    return (*ends, total) if step >= ends[-1] else (*ends[:-1], total)
+
+
+def _recorded_ends(run: Run, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    """Return where a run's legs end; records that are older than that have one leg."""
+    return tuple(run.record.get("ends", otherwise))
 
 
 def _distributed(engine: nn.Module, rule: Survival, ranks: Ranks) -> nn.Module:
@@ -225,34 +266,6 @@ def _refuse_lone_image(chain: Chain, dataset: Dataset, spec: Spec, batch_size: i
             f"{spec.name} cannot be trained on a mini-batch of 1 image of {dataset.height}×{dataset.width}, the last of"
             " every epoch: its last maps are one pixel; choose another --batch-size or --size"
         ) from None
-
-
-def _choose(
-    config: TrainConfig,
-    recipe: Recipe,
-    chain: Chain,
-    dataset: Dataset,
-    ranks: Ranks,
-    device: torch.device,
-    say: Say,
-) -> dict:
-    """Return the arithmetic to train with and the trials behind it; process 0 decides for all."""
-    share = max(2, min(recipe.batch_size, len(dataset.split("train"))) // ranks.world)
-    shape = (share, dataset.channels, dataset.height, dataset.width)
-    tried = candidates(config.precision, config.memory_format)
-    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device)
-    best = best_of(trials)
-    for trial in trials:
-        mark = "← taken" if trial is best else "" if trial.correct else "not correct"
-        say(
-            f"  {trial.precision} {trial.memory_format:13} {1000 * trial.seconds_per_step:8.1f} ms a step,"
-            f" differs from fp32 by {100 * trial.difference:.2g} %  {mark}"
-        )
-    chosen = {"precision": best.precision, "memory_format": best.memory_format}
-    expected = {"seconds": best.seconds_per_step * total_steps(recipe, len(dataset.split("train")))}
-    say(f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}")
-    record = {"chosen": chosen, "expected": expected, "trials": [asdict(trial) for trial in trials]}
-    return ranks.from_first(record)  # type: ignore[return-value]
 
 
 def _parameters(chain: Chain) -> int:
