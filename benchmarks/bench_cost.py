@@ -1,0 +1,60 @@
+"""Costs predicted from a few shallow networks against what deeper ones turn out to cost, on this machine."""
+
+import statistics
+
+from common import Row, report, rounds_option, row
+from howdeep.allocation import keep_freed_memory
+from howdeep.depth.cost import CostOptions, Ladder, cost
+from howdeep.depth.cost_model import PEAKS, TIMES
+from howdeep.records import to_json
+
+BAR = 10.0
+CASES = {
+    "cifar_resnet": ("cifar_resnet", (8, 20, 32), (44, 56, 110), CostOptions(seconds=1e6)),
+    "cifar_densenet_bc, k = 12": (
+        "cifar_densenet_bc_k12", (10, 22, 40), (58, 76, 100), CostOptions(seconds=1e6, batch_size=64),
+    ),
+    "cifar_resnet, 8×8": (
+        "cifar_resnet", (8, 20, 56), (110, 434, 1202), CostOptions(seconds=1e6, size=8, channels=1),
+    ),
+}  # fmt: skip
+"""Name → network, depths of the fit, held-out depths, setting."""
+
+
+def held_out(ladder: Ladder, names: tuple[str, ...]) -> dict[str, list[float]]:
+    """Return the absolute errors of the depths that were not fitted on, by cost."""
+    checked = [rung.error_percent for rung in ladder.rungs if rung.error_percent and not rung.fitted]
+    return {name: [abs(value) for one in checked if (value := getattr(one, name)) is not None] for name in names}
+
+
+def compare(case: str, ladder: Ladder) -> list[Row]:
+    """Return two lines: times, peaks; the median over the held-out depths and all costs of that kind."""
+    depths = ", ".join(str(rung.depth) for rung in ladder.rungs if not rung.fitted)
+    fitted = ", ".join(str(rung.depth) for rung in ladder.rungs if rung.fitted)
+    rows = []
+    for what, names in (("time", TIMES), ("peak memory", PEAKS)):
+        errors = held_out(ladder, names)
+        middle = statistics.median(value for values in errors.values() for value in values)
+        each = "; ".join(f"{name} {' '.join(f'{value:.1f}' for value in values)}" for name, values in errors.items())
+        note = f"fitted on {fitted}; {depths}: {each}"
+        rows.append(row(f"{case}: error of {what}", middle, f"≤ {BAR:g} %", middle <= BAR, unit="%", note=note))
+    return rows
+
+
+def main() -> None:
+    rounds = rounds_option(3)
+    keep_freed_memory()
+    rows, details = [], {}
+    for case, (network, fitted, others, options) in CASES.items():
+        chosen = CostOptions(**{**vars(options), "rounds": rounds})
+        (ladder,) = cost(network, (*fitted, *others), fitted, chosen, say=print)
+        rows += compare(case, ladder)
+        record = to_json(ladder)
+        for rung in record["rungs"]:
+            del rung["counts"]
+        details[case] = record
+    report("cost", rows, ladders=details)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What depth costs: measured, predicted, and on paper for many devices."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro.conf
+
+from howdeep.budgets import whole_numbers
+from howdeep.commands.options import File, Flat, Whole
+from howdeep.errors import UserError
+from howdeep.output import Output, refuse_existing, remark
+
+if TYPE_CHECKING:
+    from howdeep.depth.cost import CostOptions, Ladder
+    from howdeep.depth.scaling import Cluster, Job
+
+Networks = Annotated[
+    tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NETWORK [NETWORK ...]", help_behavior_hint="")
+]
+Depths = Annotated[str | None, tyro.conf.arg(metavar="INT,INT,…", help_behavior_hint="")]
+Text = Annotated[str | None, tyro.conf.arg(metavar="RATE", help_behavior_hint="")]
+Nodes = Annotated[str | None, tyro.conf.arg(metavar="NODESxDEVICES", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Measure what networks cost here; predict other depths, and many devices."""
+
+    networks: Networks
+    """Such as cifar_resnet56; with --depths also a family, such as cifar_resnet."""
+    depths: Depths = None
+    """Layers, such as 8,20,56,110,1202: a few are measured, the others predicted."""
+    measured: Depths = None
+    """Depths that the prediction is fitted on; without it the shallowest three, or
+    small networks of the same kind."""
+    seconds: float = 60.0
+    """Further depths are measured as a check as long as that takes no longer."""
+    size: Whole = None
+    """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
+    channels: int = 3
+    """Channels of the images."""
+    batch_size: int = 128
+    """Images of a training step, and of a batch."""
+    threads: int = 1
+    """Threads of the latency on the CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training; auto times a few steps and takes the fastest correct one."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    survival: str = "constant"
+    """Expected training cost under constant, linear:0.5, uniform:0.8 or exactly:23."""
+    scale: Nodes = None
+    """On paper: training on so many nodes, such as 64x8."""
+    rate: Text = None
+    """scale: what one device sustains, such as 60TFLOP/s; without it, as measured here."""
+    inside: str = "300GB/s"
+    """scale: link between the devices of a node."""
+    between: str = "25GB/s"
+    """scale: link between nodes."""
+    images: int = 1_281_167
+    """scale: images of the training set."""
+    epochs: float = 90.0
+    """scale: passes over it."""
+    figure: File = None
+    """Draw a chart into this file: .svg, .png or .html."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Measure, predict and print."""
+        self.check()
+        if self.rate is not None:
+            return self.on_paper()
+        from howdeep.depth.cost import cost
+        from howdeep.depth.cost_tables import cost_table
+
+        depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
+        options = self.options()
+        found = [one for name in self.networks for one in cost(name, depths, fitted, options, say=remark)]
+        for ladder in found:
+            self.output.console.print(cost_table(ladder))
+        self.report(found)
+        return 0
+
+    def check(self) -> None:
+        """Refuse before anything is measured what could not be done or written afterwards."""
+        self.output.check()
+        if not self.networks:
+            raise UserError("no NETWORK was given; such as cifar_resnet56, or cifar_resnet with --depths 8,20,56,110")
+        if self.measured is not None and self.depths is None:
+            raise UserError(f"--measured {self.measured} is not allowed without --depths")
+        if self.rate is not None and self.scale is None:
+            raise UserError(f"--rate {self.rate} is not allowed without --scale: it describes one of many devices")
+        if self.scale is not None:
+            self.cluster_and_job(parameters=1)
+        if self.figure is not None:
+            from howdeep.figures import check_ending
+
+            check_ending(self.figure)
+            refuse_existing(self.figure, overwrite=self.output.overwrite)
+            if self.depths is None:
+                raise UserError(f"--figure {self.figure} is not allowed without --depths: it draws cost against depth")
+
+    def options(self) -> "CostOptions":
+        """Return how costs are measured."""
+        from howdeep.depth.cost import CostOptions
+        from howdeep.survival import Survival
+
+        return CostOptions(
+            size=self.size, channels=self.channels, batch_size=self.batch_size, threads=self.threads,
+            precision=self.precision, device=self.device, survival=Survival.parse(self.survival),
+            seconds=self.seconds, place=self.place,
+        )  # fmt: skip
+
+    @property
+    def place(self) -> Path | None:
+        """The file beside which finished measurements are kept."""
+        return None if self.output.json in (None, "-") else Path(str(self.output.json))
+
+    def report(self, found: "list[Ladder]") -> None:
+        """Scale on paper if that was asked for, write and draw."""
+        from howdeep.depth.cost import forget_kept
+        from howdeep.device import pick
+        from howdeep.runs import provenance
+
+        scaled = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in found]
+        self.output.write({
+            "ladders": [asdict(ladder) for ladder in found], "scaled": scaled, **provenance(pick(self.device))
+        })  # fmt: skip
+        forget_kept(self.place)
+        if self.figure is not None:
+            from howdeep import figures
+
+            figures.save(figures.costs(found), self.figure)
+            remark(f"{self.figure}: chart")
+
+    def on_paper(self) -> int:
+        """Scale from a device description; nothing is measured."""
+        from howdeep.depth.paper import flops_per_second
+        from howdeep.depth.rungs import plans_of
+        from howdeep.networks.describe import describe
+
+        rate = flops_per_second("rate", str(self.rate))
+        depths = _numbers("depths", self.depths)
+        plans = [plan for name in self.networks for plan in plans_of(name, depths, None, channels=self.channels)]
+        networks = [describe(spec, size=self.size) for plan in plans for spec in plan.asked]
+        papers = [self.scaled(one.name, one.parameters, one.macs, rate=rate) for one in networks]
+        self.output.write({"scaled": papers, "rate": rate})
+        return 0
+
+    def scaled_ladder(self, ladder: "Ladder") -> dict:
+        """Scale the deepest network of a ladder from what it costs here."""
+        deepest = ladder.rungs[-1]
+        costs = deepest.measured or deepest.predicted
+        if costs is None or costs.training_ms is None:
+            raise UserError(f"--scale {self.scale} is not allowed for {deepest.network}: its training was not measured")
+        seconds, counts = costs.training_ms / 1000, deepest.counts
+        return self.scaled(deepest.network, counts.parameters, counts.macs, seconds=seconds)
+
+    def cluster_and_job(self, parameters: int) -> "tuple[Cluster, Job]":
+        """Return what is scaled to, and what is trained there."""
+        from howdeep.depth.paper import cluster_of
+        from howdeep.depth.scaling import Job
+
+        job = Job(parameters, self.batch_size, self.images, self.epochs)
+        return cluster_of(str(self.scale), self.inside, self.between), job
+
+    def scaled(
+        self, network: str, parameters: int, macs: int, *, rate: float | None = None, seconds: float | None = None
+    ) -> dict:
+        """Scale one network, print it and return it as plain data."""
+        from howdeep.depth.cost_tables import scaling_table
+        from howdeep.depth.paper import on_paper
+
+        cluster, job = self.cluster_and_job(parameters)
+        paper = on_paper(network, job, cluster, macs, flops_per_second=rate, image_seconds=seconds)
+        self.output.console.print(scaling_table(paper))
+        return paper.to_json()
+
+
+def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:
+    return None if text is None else whole_numbers(name, text)

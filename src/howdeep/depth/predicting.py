@@ -1,0 +1,115 @@
+"""The cost of any depth from a few measured ones: a sum of what the units cost.
+
+Every cost is a sum with coefficients that are not negative, over quantities that are counted and not measured:
+
+    time              c₀ + Σ_s a_s · (units of stage s) + b · (multiply-adds of all units)
+    memory            weights + c₀ + Σ_s a_s · (units of stage s) + b · (numbers that the units read)
+    memory, saving    weights + c₀ + b · (numbers at segment borders + 4 · numbers read in one segment)
+
+A stage is all units whose maps are equally large. In a residual family both sums grow with the units, and the model is
+the line through (units, cost). What weights take is known: 12 bytes each, for weight, gradient and momentum, and 2 for
+the copy of bf16. A dense unit costs more the later it comes, which the last term carries. The
+coefficients minimise the sum of squared relative errors (non-negative least squares, Lawson and Hanson 1974).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from howdeep.networks.describe import Description, Part, Shape
+
+KEPT_BY_UNIT = 4
+"""Maps that a unit keeps for its backward pass, counted in those that it reads: two convolutions and two norms."""
+
+WEIGHT_BYTES, COPY_BYTES = 12, 2
+"""Of one weight with its gradient and momentum, in float32; of its copy in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A cost as a sum of features."""
+
+    coefficients: tuple[float, ...]
+    """One per feature, none negative."""
+    error_percent: float
+    """Largest relative error on what it was fitted on."""
+
+    def __call__(self, features: Sequence[float]) -> float:
+        """Return the predicted cost."""
+        return math.fsum(factor * value for factor, value in zip(self.coefficients, features, strict=True))
+
+
+def fit(features: Sequence[Sequence[float]], costs: Sequence[float], known: Sequence[float] | None = None) -> Fit:
+    """Return the coefficients of least squared relative error.
+
+    Args:
+        features: One row per measured network.
+        costs: What was measured, above 0.
+        known: The part of each cost that needs no fit; it is to be added to the predictions.
+
+    Raises:
+        ValueError: There is nothing to fit, or a cost is not above 0 and finite.
+    """
+    rows, measured = np.asarray(features, dtype=float), np.asarray(costs, dtype=float)
+    if not len(rows) or not np.isfinite(measured).all() or (measured <= 0).any():
+        raise ValueError(f"costs {list(costs)} cannot be fitted: there must be some, above 0 and finite")
+    scale = np.maximum(rows.max(axis=0), 1e-300)
+    relative = rows / measured[:, None]
+    wanted = 1 - np.asarray(known or [0.0] * len(rows)) / measured
+    solution, _ = nnls(relative / scale, wanted)
+    coefficients = solution / scale
+    errors = np.abs(relative @ coefficients - wanted)
+    return Fit(tuple(float(value) for value in coefficients), 100 * float(errors.max()))
+
+
+def time_features(network: Description) -> list[float]:
+    """Return what time is a sum of."""
+    return [1.0, *_units_per_stage(network), float(sum(unit.macs for unit in _units(network)))]
+
+
+def memory_features(network: Description) -> list[float]:
+    """Return what the peak memory of a training step is a sum of."""
+    return [1.0, *_units_per_stage(network), float(sum(_numbers(unit.input) for unit in _units(network)))]
+
+
+def saving_features(network: Description) -> list[float]:
+    """Return what the peak of a step is a sum of that keeps segment borders only (see ``training.memory``).
+
+    The peak is where the borders so far and what one segment keeps are most.
+    """
+    body = [part for part in network.parts if part.name not in ("stem", "head")]
+    size = math.ceil(len(body) / max(1, round(2.5 * math.sqrt(len(body)))))
+    segments = [body[start : start + size] for start in range(0, len(body), size)]
+    borders, peaks = 0, []
+    for segment in segments:
+        borders += _numbers(segment[0].input)
+        peaks.append(borders + KEPT_BY_UNIT * sum(_numbers(part.input) for part in segment))
+    return [1.0, float(max(peaks))]
+
+
+def weight_bytes(network: Description, precision: str) -> float:
+    """Return what the weights of a network take in training.
+
+    Args:
+        network: The network.
+        precision: ``fp32`` or ``bf16``, which keeps a copy of two bytes for the backward pass.
+    """
+    return float(network.parameters * (WEIGHT_BYTES + (COPY_BYTES if precision == "bf16" else 0)))
+
+
+def _units(network: Description) -> list[Part]:
+    return [part for part in network.parts if part.index is not None]
+
+
+def _units_per_stage(network: Description) -> list[float]:
+    counts: dict[Shape, int] = {}
+    for unit in _units(network):
+        counts[unit.output[1:]] = counts.get(unit.output[1:], 0) + 1
+    return [float(count) for count in counts.values()]
+
+
+def _numbers(shape: Shape) -> int:
+    return math.prod(shape)
