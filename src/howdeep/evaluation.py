@@ -16,6 +16,10 @@ from howdeep.errors import UserError
 CALIBRATION_BINS = 15
 
 
+class NotFiniteScoresError(UserError):
+    """A network returns scores that are not numbers: training diverged, or its weights are broken."""
+
+
 @dataclass(frozen=True)
 class Sums:
     """What one pass over a split adds up to."""
@@ -106,7 +110,8 @@ def evaluate(
         autocast: The precision.
 
     Raises:
-        UserError: There are no images, or a score is not finite.
+        UserError: There are no images.
+        NotFiniteScoresError: A score is not finite.
     """
     from torchmetrics.classification import MulticlassCalibrationError, MulticlassConfusionMatrix
 
@@ -118,7 +123,7 @@ def evaluate(
         with autocast:
             scores = chain(batch.images).float()
         if not bool(scores.isfinite().all()):
-            raise UserError("the network returns scores that are not finite: its weights are broken")
+            raise NotFiniteScoresError("the network returns scores that are not finite: its weights are broken")
         loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
         n += len(batch.labels)
         confusion.update(scores.argmax(1).cpu(), batch.labels.cpu())

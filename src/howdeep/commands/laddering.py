@@ -1,0 +1,38 @@
+"""A ladder of depths."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from howdeep.commands.options import File, Flat
+from howdeep.depth.ladder_config import LadderConfig
+from howdeep.output import Output, refuse_existing, remark
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """Train families of networks at several depths, and say what keeps the deeper ones from being better."""
+
+    config: Flat[LadderConfig]
+    out: Path
+    """Folder of the runs; the same command again goes on where it stopped."""
+    figure: File = None
+    """Draw a chart into this file: .svg, .png or .html."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Train, print a table and the diagnoses, draw a chart."""
+        from howdeep import figures
+        from howdeep.depth.degradation import degradation
+        from howdeep.depth.degradation_tables import degradation_table
+
+        self.output.check()
+        if self.figure is not None:
+            figures.check_ending(self.figure)
+            refuse_existing(self.figure, overwrite=self.output.overwrite)
+        found = degradation(self.config, self.out)
+        self.output.console.print(degradation_table(found))
+        self.output.write(found.to_json(self.config))
+        if self.figure is not None:
+            figures.save(figures.degradation(found), self.figure)
+            remark(f"{self.figure}: chart")
+        return 0

@@ -1,0 +1,55 @@
+"""Data from which nothing can be learnt is refused before training."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from howdeep.data import open_data
+from howdeep.data.trainable import trainable
+from howdeep.errors import UserError
+
+
+def folder(root: Path, counts: dict[str, int]) -> Path:
+    for label, count in counts.items():
+        (root / label).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.full((8, 8), 20 * index % 255, np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{index}.png")
+    return root
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="one class, 'cat'"):
+        trainable(open_data(str(folder(tmp_path / "cats", {"cat": 30}))))
+
+
+def test_fewer_images_than_classes_are_refused_and_as_many_are_not() -> None:
+    digits = open_data("digits")
+    with pytest.raises(UserError, match="9 training images of digits are fewer than its 10 classes"):
+        trainable(digits, 9)
+    assert len(trainable(digits, 10).split("train")) == 10
+
+
+def test_the_limit_may_leave_one_class(tmp_path: Path) -> None:
+    data = open_data(str(folder(tmp_path / "pets", {"cat": 30, "dog": 30})))
+    with pytest.raises(UserError, match="the first 20 training images of pets are all of one class, 'cat'"):
+        trainable(data, 20)
+    assert trainable(data).train is not None
+
+
+def test_the_limit_keeps_the_first_images_and_the_other_splits() -> None:
+    digits = open_data("digits")
+    limited = trainable(digits, 100)
+    first = torch.arange(100)
+    assert torch.equal(limited.split("train").labels, digits.split("train").labels[:100])
+    assert torch.equal(limited.split("train").pixels(first), digits.split("train").pixels(first))
+    assert limited.validation is digits.validation
+
+
+def test_without_a_train_split_there_is_nothing_to_train_on() -> None:
+    with pytest.raises(UserError, match="no train split"):
+        trainable(replace(open_data("digits"), train=None))
