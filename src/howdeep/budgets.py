@@ -1,4 +1,4 @@
-"""Budgets as people write them: 30m of training, 2ms of latency, 2GB of memory, 1M parameters, 50%."""
+"""What people write on a command line, as numbers: 30m of training, 2ms of latency, 2GB, 1M, 50%; lists with commas."""
 
 import math
 import re
@@ -46,6 +46,33 @@ def share_or_count(name: str, text: str) -> tuple[float | None, float | None]:
             raise UserError(f"--{name} {text} is not allowed: it must be at most 100%")
         return share, None
     return None, _parsed(name, text, COUNT, "50% or 20M")
+
+
+def names(name: str, text: str) -> tuple[str, ...]:
+    """Return the entries of a list with commas between, each once.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UserError(f"--{name} {text!r} is empty: name at least one")
+    return found
+
+
+def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Return the whole numbers of a list with commas between, ascending, each once.
+
+    Raises:
+        UserError: An entry is no whole number above 0.
+    """
+    try:
+        found = sorted({int(part) for part in names(name, text)})
+    except ValueError:
+        found = [0]
+    if found[0] < 1:
+        raise UserError(f"--{name} {text!r} is not allowed: it must be whole numbers with commas between, such as 8,20")
+    return tuple(found)
 
 
 def _parsed(name: str, text: str, units: dict[str, float], examples: str) -> float:

@@ -24,6 +24,7 @@ from howdeep.chain import Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
 from howdeep.evaluation import Sums, add_up, evaluate
+from howdeep.runs import Run
 from howdeep.seeds import derive
 from howdeep.training.config import TrainConfig
 from howdeep.training.distributed import Ranks, joined
@@ -62,6 +63,8 @@ class Leg:
     """Of the last epoch, while it was trained and augmented."""
     validation_error_percent: float | None
     """At the end; None without a validation split."""
+    validation_loss: float | None
+    """Mean cross-entropy in nats; None as well where it is not finite."""
     seconds: float
     """Training time so far, evaluation left out."""
 
@@ -97,8 +100,19 @@ def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Datase
     """Train to the end of the epochs, as :func:`train` does, without reading the test split: more epochs may follow."""
     with _session(config, out, console, dataset) as (session, _):
         _to_the_end(session, console)
-        last = [record for record in session.run.metrics() if record["event"] == "epoch"][-1]
-        return Leg(last["epoch"], last["train_error_percent"], last["validation_error_percent"], last["seconds"])
+        return leg_of(session.run)
+
+
+def leg_of(run: Run) -> Leg:
+    """Return how far a run has come, by its last epoch that was logged."""
+    last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
+    return Leg(
+        epochs=last["epoch"],
+        train_error_percent=last["train_error_percent"],
+        validation_error_percent=last["validation_error_percent"],
+        validation_loss=last["validation_loss"],
+        seconds=last["seconds"],
+    )
 
 
 @contextmanager

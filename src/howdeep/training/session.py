@@ -13,6 +13,7 @@ from howdeep import checkpoints, runs
 from howdeep.chain import Chain
 from howdeep.data import NORMALIZATIONS, Augmentation, Dataset, Normalization, default_augmentation, open_data
 from howdeep.data import steps_per_epoch as steps_of
+from howdeep.data.trainable import trainable
 from howdeep.errors import UserError
 from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.describe import refuse_too_small
@@ -103,7 +104,9 @@ def prepare(
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
     run = _found_run(config, out, ranks)
-    dataset = _limited(dataset or open_training_data(config), config.limit)
+    if run is not None and "removed" in run.record:
+        return _fine_tuning(config, run, ranks, device, say)
+    dataset = trainable(dataset or open_training_data(config), config.limit)
     recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
     refuse_too_small(spec, dataset.height, dataset.width)
     rule = Survival.parse(recipe.survival, config.survival_mode)
@@ -116,6 +119,18 @@ def prepare(
         record = _record(config, recipe, spec, rule, chain, dataset, ranks, device, say)
         run = runs.create(out, record) if ranks.first else Run(out, record)
     return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, say)
+
+
+def _fine_tuning(config: TrainConfig, run: Run, ranks: Ranks, device: torch.device, say: Say) -> Session:
+    """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
+    dataset = open_data(
+        config.data, size=config.size, resize=config.resize, channels=run.record["data"]["channels"],
+        seed=config.seed, skip_broken=config.skip_broken,
+    )  # fmt: skip
+    dataset = trainable(dataset, config.limit)
+    return _assemble(
+        config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), say
+    )  # fmt: skip
 
 
 def _found_run(config: TrainConfig, out: Path, ranks: Ranks) -> Run | None:
@@ -225,12 +240,6 @@ def _data_record(dataset: Dataset, config: TrainConfig) -> dict:
     }
 
 
-def _limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """Return the data with the first images of the train split only."""
-    train = dataset.split("train")
-    return dataset if limit is None else replace(dataset, train=train.take(torch.arange(min(limit, len(train)))))
-
-
 def _spec(config: TrainConfig, dataset: Dataset) -> Spec:
     spec = spec_of(
         config.network,
@@ -284,5 +293,6 @@ def _restore(run: Run, ranks: Ranks, chain: Chain, optimizer: SGD, say: Say) -> 
     for name, buffer in saved.tensors("momentum").items():
         parameter = parameters[name]
         optimizer.state[parameter] = {"momentum_buffer": torch.empty_like(parameter).copy_(buffer)}
-    say(f"resumed from step {saved.step}")
+    if saved.step:
+        say(f"resumed from step {saved.step}")
     return Position.from_json(saved.state)
