@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from common import REPORTS
+from howdeep.depth.degradation import Degradation
 from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
 from howdeep.dissect.lesion import Lesion
 from howdeep.dissect.paths import Paths
@@ -12,7 +13,10 @@ from howdeep.signals import Flow
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
-ORDER = ("weights", "stochastic_depth", "chain", "training", "very_deep", "memory", "lesion", "paths", "unravel")
+ORDER = (
+    "weights", "stochastic_depth", "chain", "training", "very_deep", "memory", "cost", "fit_digits",
+    "fit_cifar10", "fit_folder", "cut", "lesion", "paths", "unravel",
+)  # fmt: skip
 FIGURES = {
     "lesion_delete": "one unit out at a time",
     "lesion_random": "units out at random",
@@ -21,6 +25,7 @@ FIGURES = {
     "flow": "signal and gradient through the depth",
     "lesion_plain20_digits": "a plain network of 20 layers, one unit bypassed at a time",
     "lesion_residual20_digits": "a residual network of 20 layers, likewise",
+    "degradation_digits": "more layers, plain and residual, on the digits",
 }
 """Record in ``results/`` → what it shows."""
 NOTE = """
@@ -52,7 +57,15 @@ def section(record: dict) -> list[str]:
     for row in record["rows"]:
         mark = "met" if row["met"] else "**missed**"
         lines.append(f"| {row['what']} | {row['value']:.4g} {row['unit']} | {row['bar']} | {mark} | {row['note']} |")
-    return lines
+    return [*lines, *table(record.get("table", []))]
+
+
+def table(rows: list[dict]) -> list[str]:
+    """Return the lines of a table that a benchmark made beside its rows."""
+    if not rows:
+        return []
+    lines = ["", f"| {' | '.join(rows[0])} |", f"|{' ---: |' * len(rows[0])}"]
+    return [*lines, *(f"| {' | '.join(str(value) for value in row.values())} |" for row in rows)]
 
 
 def figure(name: str, what: str) -> list[str]:
@@ -74,6 +87,9 @@ def said(record: dict) -> list[str]:
         ]
         worst = f"; most, with 95 % intervals: {', '.join(costs)}" if costs else ""
         return [f"{intact}; {lesion_finding(lesion)}{worst}."]
+    if "families" in record:
+        found = from_json(Degradation, record)
+        return [". ".join([found.finding, *(family.diagnosis.evidence for family in found.families)]) + "."]
     if "path_count" in record:
         paths = from_json(Paths, record)
         return [paths_said(paths)]

@@ -11,7 +11,10 @@ import pytest
 from howdeep import cli
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ["demo", "networks", "train", "import", "evaluate", "predict", "lesion", "paths", "flow", "export", "check"]
+COMMANDS = [
+    "demo", "networks", "train", "import", "evaluate", "predict", "lesion",
+    "paths", "flow", "cost", "degradation", "cut", "export", "check",
+]  # fmt: skip
 
 
 def howdeep(*arguments: str) -> subprocess.CompletedProcess:
@@ -58,6 +61,22 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["networks", "torchvision:resnet19"], "resnet18"),
         (["networks", "timm:crossvit_tiny_240"], "looked for"),
         (["evaluate", "cifar_resnet20", "--pretrained", "--data", "digits"], "torchvision:NAME"),
+        (["degradation", "--data", "digits", "--out", "x", "--train-budget", "5 parsecs"], "2ms, 45s, 30m or 1.5h"),
+        (["degradation", "--data", "digits", "--out", "x", "--train-budget", "0s"], "above 0"),
+        (["degradation", "--data", "digits", "--out", "x", "--train-budget", "-5m"], "above 0"),
+        (["degradation", "--data", "digits", "--out", "x", "--train-budget", "1ns"], "2ms, 45s, 30m or 1.5h"),
+        (["degradation", "--data", "digits", "--out", "x", "--train-budget", "1us"], "one step"),
+        (["degradation", "--data", "digits", "--out", "x", "--train-budget", "5m", "--epochs", "2"], "--epochs"),
+        (["degradation", "--data", "digits", "--out", "x", "--epochs", "0"], "above 0"),
+        (["degradation", "--data", "digits", "--out", "x", "--families", "plain,resnett"], "did you mean"),
+        (["degradation", "--data", "digits", "--out", "x", "--families", ""], "unknown family"),
+        (["degradation", "--data", "digits", "--out", "x", "--depths", "8,21"], "cifar_plain20"),
+        (["degradation", "--data", "digits", "--out", "x", "--depths", "8;20"], "8,20,56"),
+        (["degradation", "--data", "digits", "--out", "x", "--depths", "20,20"], "two depths"),
+        (["degradation", "--data", "digits", "--out", "x", "--seeds", "0"], "at least 1"),
+        (["degradation", "--data", "digits", "--out", "x", "--limit", "7"], "fewer than its 10 classes"),
+        (["degradation", "--data", "digits", "--out", "x", "--figure", "chart.pdf"], ".svg"),
+        (["degradation", "--data", "digits"], "--out"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_status_2(

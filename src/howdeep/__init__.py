@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from howdeep.chain import Unit as Unit
     from howdeep.data import Batch as Batch
     from howdeep.data import open_data as open_data
+    from howdeep.depth.cost import CostOptions as CostOptions
+    from howdeep.depth.cost import cost as cost
+    from howdeep.depth.cut import cut as cut
+    from howdeep.depth.cut_records import Cut as Cut
+    from howdeep.depth.cut_records import CutBudget as CutBudget
+    from howdeep.depth.degradation import Degradation as Degradation
+    from howdeep.depth.degradation import degradation as degradation
+    from howdeep.depth.ladder_config import LadderConfig as LadderConfig
     from howdeep.dissect.lesion import Lesion as Lesion
     from howdeep.dissect.lesion import lesion as lesion
     from howdeep.dissect.paths import Paths as Paths
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from howdeep.runs import open_run as open_run
     from howdeep.signals import Flow as Flow
     from howdeep.signals import flow as flow
+    from howdeep.surgery import without as without
     from howdeep.survival import Survival as Survival
     from howdeep.tracing import unravel as unravel
     from howdeep.training.config import TrainConfig as TrainConfig
@@ -47,6 +56,14 @@ _HOMES = {
     "Unit": "chain",
     "Batch": "data",
     "open_data": "data",
+    "CostOptions": "depth.cost",
+    "cost": "depth.cost",
+    "Degradation": "depth.degradation",
+    "degradation": "depth.degradation",
+    "LadderConfig": "depth.ladder_config",
+    "cut": "depth.cut",
+    "Cut": "depth.cut_records",
+    "CutBudget": "depth.cut_records",
     "Lesion": "dissect.lesion",
     "lesion": "dissect.lesion",
     "Paths": "dissect.paths",
@@ -59,6 +76,7 @@ _HOMES = {
     "build": "networks",
     "spec_of": "networks",
     "open_run": "runs",
+    "without": "surgery",
     "Survival": "survival",
     "TrainConfig": "training.config",
     "train": "training.loop",

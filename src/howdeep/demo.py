@@ -9,10 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from howdeep import figures
+from howdeep.depth.cut_options import CutOptions
+from howdeep.depth.cut_records import CutBudget
+from howdeep.depth.cut_tables import cut_saving
+from howdeep.depth.cut_target import cut_target
 from howdeep.dissect.findings import measured, paths_finding
 from howdeep.dissect.lesion import Lesion, lesion
 from howdeep.dissect.paths import Paths, paths
 from howdeep.dissect.study import Study, StudyOptions, open_study
+from howdeep.figures.degradation import DepthPoint
 from howdeep.targets import open_target
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import TrainResult, train
@@ -21,7 +26,7 @@ DEPTHS = (20, 56, 110)
 EPOCHS = 10
 VERY_DEEP, VERY_DEEP_EPOCHS = 1202, 12
 STOCHASTIC = "linear:0.5"
-DISSECTED = 56
+DISSECTED, KEPT = 56, 18
 SAMPLED_LENGTHS, SAMPLED_IMAGES = (1, 3, 10, 30, 100, 200, 300), 64
 LABELS = {"plain": "plain", "resnet": "residual", "stochastic": "residual + stochastic depth"}
 
@@ -57,11 +62,13 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
     finding = _finding(rows)
     console.print(f"\n{finding}")
     places = [out / f"degradation.{ending}" for ending in ("png", "svg")]
-    chart = figures.degradation([_point(row) for row in rows], finding)
+    whiskers = f"with standard errors (n = {rows[0].n})"
+    chart = figures.by_depth([_point(row) for row in rows], finding, whiskers, "test error (%)")
     for place in places:
         figures.save(chart, place)
     console.print(f"chart: {places[0]}")
     _dissect(out, seed, console)
+    _cut(out, console)
     console.print("\nnext:  howdeep train cifar_resnet20 --data DATA --out RUN")
     return rows
 
@@ -90,6 +97,23 @@ def _study(run: Path, limit: int | None = None) -> AbstractContextManager[Study]
     target = open_target(str(run), weights=None, mean=None, std=None, warn=lambda line: None)
     options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
     return open_study(target, options, asked={}, say=lambda line: None)
+
+
+def _cut(out: Path, console: Console) -> None:
+    """Cut the trained residual network to two thirds of its units and say what that saved."""
+    console.print(f"\nSo units can go. The trained {DISSECTED}-layer residual network with {KEPT} of its 27:")
+    target = open_target(str(out / f"cifar_resnet{DISSECTED}"), weights=None, mean=None, std=None, warn=lambda _: None)
+    options = CutOptions(data="digits", budget=CutBudget(units=KEPT), out=out / f"cut_to_{KEPT}_units", device="cpu")
+    found, _, kept = cut_target(target, options, say=lambda _: None, console=Console(stderr=True))
+    kept.finished()
+    point, test = found.choice, found.test
+    assert point is not None
+    assert test is not None
+    before, after = found.original.latency.median_ms, point.size.latency.median_ms
+    console.print(
+        f"  {cut_saving(found)}: {before:.1f} → {after:.1f} ms;"
+        f" test error {test.original.error_percent:.1f} → {test.cut.error_percent:.1f} %"
+    )
 
 
 def _lesion_line(found: Lesion) -> str:
@@ -141,13 +165,11 @@ def _row(family: str, depth: int, result: TrainResult) -> Row:
     )
 
 
-def _point(row: Row) -> dict:
-    return {
-        "depth": row.depth,
-        "family": LABELS[row.family],
-        "error_percent": row.error_percent,
-        "standard_error": row.standard_error,
-    }
+def _point(row: Row) -> DepthPoint:
+    error = row.standard_error
+    return DepthPoint(
+        LABELS[row.family], row.depth, row.error_percent, row.error_percent - error, row.error_percent + error
+    )  # fmt: skip
 
 
 def _table(rows: list[Row]) -> Table:

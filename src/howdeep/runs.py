@@ -23,8 +23,11 @@ from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError
 from howdeep.data import Normalization
 from howdeep.errors import UserError
+from howdeep.foreign.libraries import library_network
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
+from howdeep.surgery import without
 from howdeep.survival import Survival
+from howdeep.tracing import unravel
 
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
 LIBRARIES = ("howdeep", "torch", "torchvision", "numpy")
@@ -75,9 +78,19 @@ class Run:
         saved = checkpoints.newest(self.checkpoints, warn)
         if saved is None:
             raise UserError(f"{self.path} has no checkpoint yet; train it first")
-        chain = build(self.spec, self.survival)
+        chain = self.untrained()
         chain.load_state_dict(saved.tensors("weights"))
         return chain.eval()
+
+    def untrained(self) -> Chain:
+        """Return the network with initial weights: that of the catalogue or of a library, without what was cut out.
+
+        Raises:
+            UserError: It is a network of a library that is not installed.
+        """
+        network, removed = self.record["network"], self.record.get("removed", ())
+        chain = _of_library(**network) if "library" in network else build(self.spec, self.survival)
+        return without(chain, removed) if removed else chain
 
     def result(self) -> dict | None:
         """Return what the finished run measured, or None."""
@@ -86,7 +99,7 @@ class Run:
 
     def write_result(self, result: dict) -> None:
         """Write what the finished run measured."""
-        checkpoints.write_whole(self.path / RESULT, _json(result))
+        checkpoints.write_whole(self.path / RESULT, as_json(result))
 
     def log(self, record: dict) -> None:
         """Append one line to the metrics.
@@ -122,7 +135,7 @@ def create(path: Path, record: dict) -> Run:
     check_free(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        checkpoints.write_whole(path / RECORD, _json(record))
+        checkpoints.write_whole(path / RECORD, as_json(record))
     except OSError as error:
         raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from None
     return Run(path, record)
@@ -136,7 +149,7 @@ def extended(run: Run, changes: dict) -> Run:
     """
     (run.path / RESULT).unlink(missing_ok=True)
     record = {**run.record, **changes}
-    checkpoints.write_whole(run.path / RECORD, _json(record))
+    checkpoints.write_whole(run.path / RECORD, as_json(record))
     return Run(run.path, record)
 
 
@@ -182,7 +195,7 @@ def provenance(where: torch.device) -> dict:
 
 def record_of(
     *,
-    spec: Spec,
+    spec: Spec | dict,
     survival: Survival,
     data: dict,
     normalization: Normalization | None,
@@ -192,7 +205,7 @@ def record_of(
     """Return the contents of ``run.json``.
 
     Args:
-        spec: The network.
+        spec: The network; of a library, what ``run.json`` says of it.
         survival: The rule for its gates.
         data: Name, classes, channels, height, width and resize of the images.
         normalization: How pixels are normalised.
@@ -202,7 +215,7 @@ def record_of(
     constants = normalization and {"mean": normalization.mean.tolist(), "std": normalization.std.tolist()}
     return {
         **provenance(where),
-        "network": spec_to_json(spec),
+        "network": spec if isinstance(spec, dict) else spec_to_json(spec),
         "survival": asdict(survival),
         "data": data,
         "normalization": constants,
@@ -210,7 +223,14 @@ def record_of(
     }
 
 
-def _json(record: dict) -> bytes:
+def _of_library(library: str, classes: int, size: int) -> Chain:
+    """Return a network of a library as a chain."""
+    found = library_network(library, weights=None, pretrained=False, size=size, fresh=True, classes=classes)
+    return unravel(found.model, torch.zeros(2, 3, size, size))
+
+
+def as_json(record: dict) -> bytes:
+    """Return a record as the files of a run folder hold it."""
     return json.dumps(record, indent=1).encode()
 
 

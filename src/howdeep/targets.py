@@ -15,7 +15,7 @@ from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
 from howdeep.errors import UserError
 from howdeep.foreign import Match, match, read_weights
 from howdeep.foreign.libraries import is_library_name, library_network
-from howdeep.networks import Spec, build, spec_of
+from howdeep.networks import Spec, build, spec_of, spec_to_json
 from howdeep.networks.describe import Description, describe_chain
 from howdeep.survival import Survival
 from howdeep.tracing import unravel
@@ -43,6 +43,12 @@ class Target:
     """What happens to images that are not square."""
     normalization: Normalization | None
     """How its pixels are normalised; None where the data must say it."""
+    network: dict | None = None
+    """What ``run.json`` says of a network, from which it can be built again: its spec, or its name in a library."""
+    removed: tuple[int, ...] = ()
+    """Units of that network that were cut out, counted from 0."""
+    seed: int = 0
+    """Seed by which images were held out in training, where the data has no splits of its own."""
 
 
 def open_target(
@@ -135,7 +141,9 @@ def open_data_for(target: Target, data: str, *, skip_broken: bool) -> Dataset:
         UserError: The classes are not those of the network.
     """
     size = target.size[0] if target.size and target.size[0] == target.size[1] else None
-    dataset = open_data(data, size=size, resize=target.resize, channels=target.channels, skip_broken=skip_broken)
+    dataset = open_data(
+        data, size=size, resize=target.resize, channels=target.channels, seed=target.seed, skip_broken=skip_broken
+    )
     if len(dataset.classes) != target.outputs:
         raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {target.outputs}")
     if target.classes is not None and set(target.classes) != set(dataset.classes):
@@ -173,18 +181,24 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
         name=str(run.path),
         chain=run.chain(warn),
         rule=run.survival,
-        outputs=run.spec.classes,
+        outputs=run.record["network"]["classes"],
         classes=run.classes,
         channels=data["channels"],
         size=(data["height"], data["width"]),
         resize=data["resize"],
         normalization=run.normalization,
+        network=run.record["network"],
+        removed=tuple(run.record.get("removed", ())),
+        seed=run.record.get("config", run.record).get("seed", 0),
     )
 
 
 def _file_target(name: str, weights: Path, given: Normalization | None) -> Target:
     spec, chain, _ = read_network(name, weights)
-    return Target(name, chain.eval(), None, spec.classes, None, spec.channels, usual_size(spec), "crop", given)
+    return Target(
+        name, chain.eval(), None, spec.classes, None, spec.channels, usual_size(spec), "crop", given,
+        network=spec_to_json(spec),
+    )  # fmt: skip
 
 
 def _library_target(
@@ -196,7 +210,10 @@ def _library_target(
     )  # fmt: skip
     chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
     own = normalization_of(found.mean, found.std)
-    return Target(name, chain, None, found.classes, None, 3, (found.size, found.size), "crop", given or own)
+    return Target(
+        name, chain, None, found.classes, None, 3, (found.size, found.size), "crop", given or own,
+        network={"library": name, "classes": found.classes, "size": found.size},
+    )  # fmt: skip
 
 
 def read_network(name: str, weights: Path) -> tuple[Spec, Chain, Match]:

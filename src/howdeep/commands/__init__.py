@@ -1,8 +1,12 @@
 """The commands: a frozen record of options each, and what it does."""
 
 from howdeep.commands.building import Check, Demo, Import, Networks, Train
+from howdeep.commands.costing import Cost
+from howdeep.commands.cutting import Cut
 from howdeep.commands.dissecting import Flow, Lesion, Paths
 from howdeep.commands.exporting import Export
+from howdeep.commands.fitting import Fit
+from howdeep.commands.laddering import Degradation
 from howdeep.commands.using import Evaluate, Predict
 
 COMMANDS = {
@@ -15,7 +19,27 @@ COMMANDS = {
     "lesion": Lesion,
     "paths": Paths,
     "flow": Flow,
+    "cost": Cost,
+    "degradation": Degradation,
+    "fit": Fit,
+    "cut": Cut,
     "export": Export,
     "check": Check,
 }
-Command = Demo | Networks | Train | Import | Evaluate | Predict | Lesion | Paths | Flow | Export | Check
+Command = (
+    Demo
+    | Networks
+    | Train
+    | Import
+    | Evaluate
+    | Predict
+    | Lesion
+    | Paths
+    | Flow
+    | Cost
+    | Degradation
+    | Fit
+    | Cut
+    | Export
+    | Check
+)

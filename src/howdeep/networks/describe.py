@@ -250,10 +250,10 @@ def _name(parts: Sequence[Part]) -> str:
 
 
 def _cost(parameters: int, macs: int) -> tuple[str, str]:
-    return f"{parameters:,}", _short(macs)
+    return f"{parameters:,}", short(macs)
 
 
-def _short(count: int) -> str:
+def short(count: int) -> str:
     """Return three digits of a count: 40.6 M."""
     for size, sign in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= 0.9995 * size:

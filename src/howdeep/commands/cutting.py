@@ -1,0 +1,113 @@
+"""From one trained network to a shallower one."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro.conf
+
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole
+from howdeep.output import Output, refuse_existing, remark
+
+if TYPE_CHECKING:
+    from howdeep.depth.cut_records import CutBudget
+    from howdeep.depth.cut_target import CutOptions
+
+Amount = Annotated[str | None, tyro.conf.arg(metavar="AMOUNT", help_behavior_hint="")]
+Points = Annotated[float | None, tyro.conf.arg(metavar="POINTS", help_behavior_hint="")]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut(TargetOptions):
+    """Cut a trained network to a budget, all of those given, or measure every cut; the same command again resumes."""
+
+    data: Data
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    latency_budget: Amount = None
+    """Time for one image, such as 2ms: it is measured on the cut network."""
+    units: Whole = None
+    """So many units stay."""
+    macs: Amount = None
+    """Multiply-adds per image, such as 50% of the network's or 20M."""
+    error_increase: Points = None
+    """Points of error above the network's; alone, as many units go as that allows."""
+    out: Folder = None
+    """Run folder of the cut network."""
+    epochs: float = 0.0
+    """Fine-tune for so many passes over the training images; needs --out."""
+    lr: float = 0.02
+    """Highest learning rate of the fine-tuning."""
+    split: str = "val"
+    """train, val or test: errors are measured and units are chosen on it."""
+    limit: Whole = None
+    """Errors on the first N images alone, in file order."""
+    calibration_images: int = 1000
+    """Units are chosen on the first N images of the split."""
+    statistics_images: int = 2000
+    """Norm statistics are estimated on the first N training images."""
+    threads: int = 1
+    """Threads of the timed passes."""
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    """Arithmetic in which units are chosen; auto times both and takes the fastest correct one."""
+    batch_size: int = 100
+    """Images at a time."""
+    skip_broken: bool = False
+    """Leave broken images out instead of stopping."""
+    figure: File = None
+    """Draw a chart into this file: .svg, .png or .html."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Cut, print, write and draw."""
+        from rich.console import Console
+
+        from howdeep import figures
+        from howdeep.depth.cut_tables import cut_table
+        from howdeep.depth.cut_target import cut_target
+
+        options = self.options()
+        self.check()
+        found, record, kept = cut_target(self.open(), options, say=remark, console=Console(stderr=True))
+        self.output.console.print(cut_table(found))
+        self.output.write(record)
+        if self.figure is not None:
+            figures.save(figures.frontier(found), self.figure)
+            remark(f"{self.figure}: chart")
+        if self.out is not None:
+            remark(f"{self.out}: the cut network")
+        kept.finished()
+        return 0
+
+    def check(self) -> None:
+        """Refuse before anything is measured what could not be written afterwards."""
+        from howdeep.figures import check_ending
+
+        self.output.check()
+        if self.figure is not None:
+            check_ending(self.figure)
+            refuse_existing(self.figure, overwrite=self.output.overwrite)
+
+    def options(self) -> "CutOptions":
+        """Return what is asked for, with the budgets as numbers."""
+        from howdeep.depth.cut_target import CutOptions
+
+        return CutOptions(
+            data=self.data, budget=self.budget(), out=self.out, epochs=self.epochs, lr=self.lr, split=self.split,
+            limit=self.limit, calibration_images=self.calibration_images, statistics_images=self.statistics_images,
+            threads=self.threads, precision=self.precision, batch_size=self.batch_size, device=self.device,
+            skip_broken=self.skip_broken,
+            place=None if self.output.json in (None, "-") else Path(str(self.output.json)),
+        )  # fmt: skip
+
+    def budget(self) -> "CutBudget":
+        """Return the budgets as numbers."""
+        from howdeep import budgets
+        from howdeep.depth.cut_records import CutBudget
+
+        share, macs = budgets.share_or_count("macs", self.macs) if self.macs is not None else (None, None)
+        seconds = budgets.seconds("latency-budget", self.latency_budget) if self.latency_budget is not None else None
+        return CutBudget(
+            units=self.units, macs=macs, macs_share=share, error_increase=self.error_increase,
+            latency_ms=None if seconds is None else 1000 * seconds,
+        )  # fmt: skip

@@ -1,0 +1,142 @@
+"""What was cut out of a network, and what that saved and cost: frozen records."""
+
+import math
+from dataclasses import asdict, dataclass
+
+from howdeep.dissect.effects import Baseline, Effect
+from howdeep.errors import UserError
+from howdeep.stopwatch import Timing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """One unit that is taken out."""
+
+    index: int
+    """Number of the unit, from 1."""
+    name: str
+    """What it is called."""
+    loss: float | None
+    """Mean cross-entropy of the calibration images, in nats, without it and all that went in earlier rounds; None
+    where it is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a network costs."""
+
+    units: int
+    """Units, which own a gate."""
+    parameters: int
+    """Trainable numbers, norms included."""
+    macs: int
+    """Multiply-adds per image, of convolutions and linear layers alone."""
+    latency: Timing
+    """One image, norms folded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One cut network."""
+
+    out: int
+    """Units that are out: the first so many of the order."""
+    size: Size
+    """What it costs."""
+    cut: Effect
+    """What it gets wrong as it was cut."""
+    repaired: Effect
+    """What it gets wrong with norm statistics that were estimated anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutBudget:
+    """What a cut network may cost; all that is given must hold, and nothing given asks for the whole frontier."""
+
+    units: int | None = None
+    """At most so many units stay."""
+    macs: float | None = None
+    """Multiply-adds per image."""
+    macs_share: float | None = None
+    """The same as a share of the network's, in (0, 1]."""
+    latency_ms: float | None = None
+    """Median of the time for one image, in milliseconds."""
+    error_increase: float | None = None
+    """Points of error above the network's, norm statistics estimated anew. Alone: as many units out as it allows."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name.replace('_', '-')} {value:g} is not allowed: it must be above 0 and finite")
+        if self.macs is not None and self.macs_share is not None:
+            raise UserError(f"macs {self.macs:g} and a share of {self.macs_share:g} contradict each other: give one")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """What is limited, and to what."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def sized(self) -> bool:
+        """Whether it limits what a network costs, not only what it gets wrong."""
+        return bool(self.given.keys() - {"error_increase"})
+
+    def excess(self, size: Size, original: Size) -> str | None:
+        """Return the first limit that a network does not hold, and what it has instead; None where all hold."""
+        macs = None if self.macs_share is None else self.macs_share * original.macs
+        limits = (
+            ("units", self.units, size.units, "{:.0f} units"),
+            ("macs", self.macs or macs, size.macs, "{:,.0f} MACs"),
+            ("latency", self.latency_ms, size.latency.median_ms, "{:.3g} ms"),
+        )
+        for name, limit, value, text in limits:
+            if limit is not None and value > limit:
+                return f"{name} of {text.format(limit)}: {text.format(value)}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """The test split, read once."""
+
+    original: Baseline
+    """The network before the cut."""
+    cut: Effect
+    """The network that came out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A network cut to a budget, or its whole frontier."""
+
+    budget: CutBudget
+    """What was asked for."""
+    original: Size
+    """What the network costs."""
+    baseline: Baseline
+    """What it gets wrong."""
+    order: tuple[Removal, ...]
+    """The units in the order in which they go, as far as it was looked for."""
+    points: tuple[Point, ...]
+    """Cut networks, the fewest units out first; all were timed by turns with the original."""
+    chosen: int | None
+    """How many units are out of the network that was chosen; None for the whole frontier."""
+    calibration_images: int
+    """Images on which units were chosen."""
+    statistics_images: int
+    """Images on which norm statistics were estimated."""
+    threads: int
+    """Threads of the timed passes."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""
+    epochs: float = 0
+    """Of fine-tuning."""
+    tuned: Effect | None = None
+    """The chosen network after fine-tuning, on the images of the points."""
+    test: Test | None = None
+    """The same, or without fine-tuning the repaired one, on the test split."""
+
+    @property
+    def choice(self) -> Point | None:
+        """The point that was chosen."""
+        return next((point for point in self.points if point.out == self.chosen), None)
