@@ -4,8 +4,8 @@ import statistics
 
 from common import Row, report, rounds_option, row
 from howdeep.allocation import keep_freed_memory
-from howdeep.depth.cost import CostOptions, Ladder, cost
-from howdeep.depth.cost_model import PEAKS, TIMES
+from howdeep.costs.cost import CostOptions, Ladder, cost
+from howdeep.costs.model import PEAKS, TIMES
 from howdeep.records import to_json
 
 BAR = 10.0

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 
 from common import Row, howdeep, report, row
+from howdeep.cutting.cut import cut
+from howdeep.cutting.frontier import Images
+from howdeep.cutting.records import Cut, CutBudget
 from howdeep.data import open_data
-from howdeep.depth.cut import cut
-from howdeep.depth.cut_records import Cut, CutBudget
-from howdeep.depth.frontier import Images
 from howdeep.dissect.subject import SplitBatches
 from howdeep.records import from_json
 from howdeep.runs import open_run

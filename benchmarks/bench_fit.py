@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from common import Row, howdeep, report, row
-from howdeep.depth.fit_records import Fit
 from howdeep.evaluation import standard_error_percent
+from howdeep.fitting.records import Fit
 from howdeep.records import from_json
 from subjects import CIFAR10
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from common import REPORTS
-from howdeep.depth.degradation import Degradation
 from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
 from howdeep.dissect.lesion import Lesion
 from howdeep.dissect.paths import Paths
+from howdeep.ladders.degradation import Degradation
 from howdeep.records import from_json
 from howdeep.signals import Flow
 

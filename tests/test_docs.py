@@ -38,7 +38,12 @@ def test_the_python_of_the_readme_executes(tmp_path: Path) -> None:
         execute("python", text, tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/theory.md", "docs/design.md"])
+MORE_PAGES = ["docs/fit.md", "docs/degradation.md", "docs/scaling.md", "docs/dissect.md", "docs/unravel.md"]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/theory.md", "docs/design.md", *MORE_PAGES]
+)
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     path = ROOT / page
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if "://" not in link]

@@ -17,23 +17,27 @@ if TYPE_CHECKING:
     from howdeep.chain import Merge as Merge
     from howdeep.chain import Replace as Replace
     from howdeep.chain import Unit as Unit
+    from howdeep.costs.cost import CostOptions as CostOptions
+    from howdeep.costs.cost import cost as cost
+    from howdeep.cutting.cut import cut as cut
+    from howdeep.cutting.records import Cut as Cut
+    from howdeep.cutting.records import CutBudget as CutBudget
     from howdeep.data import Batch as Batch
     from howdeep.data import open_data as open_data
-    from howdeep.depth.cost import CostOptions as CostOptions
-    from howdeep.depth.cost import cost as cost
-    from howdeep.depth.cut import cut as cut
-    from howdeep.depth.cut_records import Cut as Cut
-    from howdeep.depth.cut_records import CutBudget as CutBudget
-    from howdeep.depth.degradation import Degradation as Degradation
-    from howdeep.depth.degradation import degradation as degradation
-    from howdeep.depth.ladder_config import LadderConfig as LadderConfig
     from howdeep.dissect.lesion import Lesion as Lesion
     from howdeep.dissect.lesion import lesion as lesion
     from howdeep.dissect.paths import Paths as Paths
     from howdeep.dissect.paths import paths as paths
     from howdeep.errors import UserError as UserError
     from howdeep.evaluation import evaluate as evaluate
+    from howdeep.fitting.candidates import Budgets as Budgets
+    from howdeep.fitting.fit import fit as fit
+    from howdeep.fitting.records import Fit as Fit
+    from howdeep.fitting.records import FitOptions as FitOptions
     from howdeep.fold import fold_norms as fold_norms
+    from howdeep.ladders.config import LadderConfig as LadderConfig
+    from howdeep.ladders.degradation import Degradation as Degradation
+    from howdeep.ladders.degradation import degradation as degradation
     from howdeep.networks import build as build
     from howdeep.networks import spec_of as spec_of
     from howdeep.runs import open_run as open_run
@@ -56,14 +60,18 @@ _HOMES = {
     "Unit": "chain",
     "Batch": "data",
     "open_data": "data",
-    "CostOptions": "depth.cost",
-    "cost": "depth.cost",
-    "Degradation": "depth.degradation",
-    "degradation": "depth.degradation",
-    "LadderConfig": "depth.ladder_config",
-    "cut": "depth.cut",
-    "Cut": "depth.cut_records",
-    "CutBudget": "depth.cut_records",
+    "CostOptions": "costs.cost",
+    "cost": "costs.cost",
+    "Degradation": "ladders.degradation",
+    "degradation": "ladders.degradation",
+    "LadderConfig": "ladders.config",
+    "Cut": "cutting.records",
+    "CutBudget": "cutting.records",
+    "cut": "cutting.cut",
+    "Budgets": "fitting.candidates",
+    "Fit": "fitting.records",
+    "FitOptions": "fitting.records",
+    "fit": "fitting.fit",
     "Lesion": "dissect.lesion",
     "lesion": "dissect.lesion",
     "Paths": "dissect.paths",

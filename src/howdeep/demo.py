@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from howdeep import figures
-from howdeep.depth.cut_options import CutOptions
-from howdeep.depth.cut_records import CutBudget
-from howdeep.depth.cut_tables import cut_saving
-from howdeep.depth.cut_target import cut_target
+from howdeep.cutting.options import CutOptions
+from howdeep.cutting.records import CutBudget
+from howdeep.cutting.tables import cut_saving
+from howdeep.cutting.target import cut_target
 from howdeep.dissect.findings import measured, paths_finding
 from howdeep.dissect.lesion import Lesion, lesion
 from howdeep.dissect.paths import Paths, paths

@@ -12,8 +12,8 @@ from howdeep.errors import UserError
 from howdeep.output import Output, refuse_existing, remark
 
 if TYPE_CHECKING:
-    from howdeep.depth.cost import CostOptions, Ladder
-    from howdeep.depth.scaling import Cluster, Job
+    from howdeep.costs.cost import CostOptions, Ladder
+    from howdeep.costs.scaling import Cluster, Job
 
 Networks = Annotated[
     tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NETWORK [NETWORK ...]", help_behavior_hint="")
@@ -71,8 +71,8 @@ class Cost:
         self.check()
         if self.rate is not None:
             return self.on_paper()
-        from howdeep.depth.cost import cost
-        from howdeep.depth.cost_tables import cost_table
+        from howdeep.costs.cost import cost
+        from howdeep.costs.tables import cost_table
 
         depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
         options = self.options()
@@ -103,7 +103,7 @@ class Cost:
 
     def options(self) -> "CostOptions":
         """Return how costs are measured."""
-        from howdeep.depth.cost import CostOptions
+        from howdeep.costs.cost import CostOptions
         from howdeep.survival import Survival
 
         return CostOptions(
@@ -119,7 +119,7 @@ class Cost:
 
     def report(self, found: "list[Ladder]") -> None:
         """Scale on paper if that was asked for, write and draw."""
-        from howdeep.depth.cost import forget_kept
+        from howdeep.costs.cost import forget_kept
         from howdeep.device import pick
         from howdeep.runs import provenance
 
@@ -136,8 +136,8 @@ class Cost:
 
     def on_paper(self) -> int:
         """Scale from a device description; nothing is measured."""
-        from howdeep.depth.paper import flops_per_second
-        from howdeep.depth.rungs import plans_of
+        from howdeep.costs.paper import flops_per_second
+        from howdeep.costs.plans import plans_of
         from howdeep.networks.describe import describe
 
         rate = flops_per_second("rate", str(self.rate))
@@ -159,8 +159,8 @@ class Cost:
 
     def cluster_and_job(self, parameters: int) -> "tuple[Cluster, Job]":
         """Return what is scaled to, and what is trained there."""
-        from howdeep.depth.paper import cluster_of
-        from howdeep.depth.scaling import Job
+        from howdeep.costs.paper import cluster_of
+        from howdeep.costs.scaling import Job
 
         job = Job(parameters, self.batch_size, self.images, self.epochs)
         return cluster_of(str(self.scale), self.inside, self.between), job
@@ -169,8 +169,8 @@ class Cost:
         self, network: str, parameters: int, macs: int, *, rate: float | None = None, seconds: float | None = None
     ) -> dict:
         """Scale one network, print it and return it as plain data."""
-        from howdeep.depth.cost_tables import scaling_table
-        from howdeep.depth.paper import on_paper
+        from howdeep.costs.paper import on_paper
+        from howdeep.costs.tables import scaling_table
 
         cluster, job = self.cluster_and_job(parameters)
         paper = on_paper(network, job, cluster, macs, flops_per_second=rate, image_seconds=seconds)

@@ -10,8 +10,8 @@ from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole
 from howdeep.output import Output, refuse_existing, remark
 
 if TYPE_CHECKING:
-    from howdeep.depth.cut_records import CutBudget
-    from howdeep.depth.cut_target import CutOptions
+    from howdeep.cutting.records import CutBudget
+    from howdeep.cutting.target import CutOptions
 
 Amount = Annotated[str | None, tyro.conf.arg(metavar="AMOUNT", help_behavior_hint="")]
 Points = Annotated[float | None, tyro.conf.arg(metavar="POINTS", help_behavior_hint="")]
@@ -63,8 +63,8 @@ class Cut(TargetOptions):
         from rich.console import Console
 
         from howdeep import figures
-        from howdeep.depth.cut_tables import cut_table
-        from howdeep.depth.cut_target import cut_target
+        from howdeep.cutting.tables import cut_table
+        from howdeep.cutting.target import cut_target
 
         options = self.options()
         self.check()
@@ -90,7 +90,7 @@ class Cut(TargetOptions):
 
     def options(self) -> "CutOptions":
         """Return what is asked for, with the budgets as numbers."""
-        from howdeep.depth.cut_target import CutOptions
+        from howdeep.cutting.target import CutOptions
 
         return CutOptions(
             data=self.data, budget=self.budget(), out=self.out, epochs=self.epochs, lr=self.lr, split=self.split,
@@ -103,7 +103,7 @@ class Cut(TargetOptions):
     def budget(self) -> "CutBudget":
         """Return the budgets as numbers."""
         from howdeep import budgets
-        from howdeep.depth.cut_records import CutBudget
+        from howdeep.cutting.records import CutBudget
 
         share, macs = budgets.share_or_count("macs", self.macs) if self.macs is not None else (None, None)
         seconds = budgets.seconds("latency-budget", self.latency_budget) if self.latency_budget is not None else None

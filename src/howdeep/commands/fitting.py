@@ -64,8 +64,8 @@ class Fit:
     def run(self) -> int:
         """Search, train and print the answer."""
         from howdeep import figures
-        from howdeep.depth.fit import fit
-        from howdeep.depth.fit_tables import fit_table
+        from howdeep.fitting.fit import fit
+        from howdeep.fitting.tables import fit_table
 
         self.output.check()
         if self.figure is not None:
@@ -84,7 +84,7 @@ class Fit:
 
     def options(self):
         """Return what is asked."""
-        from howdeep.depth.fit_records import FitOptions
+        from howdeep.fitting.records import FitOptions
 
         depths = None if self.depths is None else budgets.whole_numbers("depths", self.depths)
         return FitOptions(
@@ -95,7 +95,7 @@ class Fit:
         )  # fmt: skip
 
     def _budgets(self):
-        from howdeep.depth.candidates import Budgets
+        from howdeep.fitting.candidates import Budgets
 
         def read(name, parse):
             text = getattr(self, name.replace("-", "_"))

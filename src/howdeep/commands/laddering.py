@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from howdeep.commands.options import File, Flat
-from howdeep.depth.ladder_config import LadderConfig
+from howdeep.ladders.config import LadderConfig
 from howdeep.output import Output, refuse_existing, remark
 
 
@@ -22,8 +22,8 @@ class Degradation:
     def run(self) -> int:
         """Train, print a table and the diagnoses, draw a chart."""
         from howdeep import figures
-        from howdeep.depth.degradation import degradation
-        from howdeep.depth.degradation_tables import degradation_table
+        from howdeep.ladders.degradation import degradation
+        from howdeep.ladders.tables import degradation_table
 
         self.output.check()
         if self.figure is not None:

@@ -2,9 +2,9 @@
 
 import altair as alt
 
-from howdeep.depth.cost import Ladder
-from howdeep.depth.cost_model import Costs
-from howdeep.depth.cost_tables import cost_finding
+from howdeep.costs.cost import Ladder
+from howdeep.costs.model import Costs
+from howdeep.costs.tables import cost_finding
 from howdeep.figures.base import PLAIN, RESIDUAL, Chart
 
 WIDTH, HEIGHT = 215, 230

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from howdeep.depth.degradation import Degradation, FamilyResult
 from howdeep.figures.base import PLAIN, RESIDUAL, STOCHASTIC, Chart
+from howdeep.ladders.degradation import Degradation, FamilyResult
 
 WIDTH, HEIGHT = 560, 320
 COLOURS = {"plain": PLAIN, "residual": RESIDUAL}

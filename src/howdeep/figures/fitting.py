@@ -2,10 +2,10 @@
 
 import altair as alt
 
-from howdeep.depth.answer import Contender
-from howdeep.depth.fit_records import Fit
 from howdeep.figures.base import RESIDUAL, STOCHASTIC, Chart
 from howdeep.figures.dissection import GREY, WIDTH, _title
+from howdeep.fitting.answer import Contender
+from howdeep.fitting.records import Fit
 
 TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
 """Seconds at which people expect a mark."""

@@ -2,8 +2,8 @@
 
 import altair as alt
 
-from howdeep.depth.cut_records import Cut, Point
-from howdeep.depth.cut_tables import cut_finding
+from howdeep.cutting.records import Cut, Point
+from howdeep.cutting.tables import cut_finding
 from howdeep.figures.base import PLAIN, RESIDUAL, STOCHASTIC, Chart
 from howdeep.figures.dissection import GREY, WIDTH, _title
 

@@ -1,0 +1,1 @@
+"""What depth costs: measured, predicted, and on paper for many devices."""

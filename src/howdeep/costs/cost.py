@@ -1,0 +1,274 @@
+"""What depth costs on this device: counted, measured at a few depths, predicted at the others and checked."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from howdeep import device as devices
+from howdeep.costs.counting import Counts, counts_of, described
+from howdeep.costs.measuring import Times, arithmetic_of, over_rounds, times_of
+from howdeep.costs.model import CostModel, Costs, difference_of, errors_of, model_of
+from howdeep.costs.peak import Setting, peak_of_training
+from howdeep.costs.plans import Plan, plans_of
+from howdeep.dissect.work import Work
+from howdeep.errors import UserError
+from howdeep.networks import Spec
+from howdeep.networks.describe import LARGE, SMALL
+from howdeep.records import from_json, to_json
+from howdeep.survival import Survival
+
+ROUNDS = 3
+"""Every network is measured so often, by turns."""
+NOTHING = Costs(None, None, None, None, None)
+FREE_SHARE = 0.8
+"""Share of the free memory that a network may be predicted to need and still be measured."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One network of a ladder."""
+
+    network: str
+    """Name."""
+    depth: int
+    """Layers."""
+    counts: Counts
+    """Counted, exact."""
+    fitted: bool
+    """Whether predictions are fitted on it; what is measured and not fitted on checks them."""
+    times: Times | None
+    """Measured, with spread; None where it was not."""
+    measured: Costs | None
+    """The numbers of those times, and peaks."""
+    predicted: Costs | None
+    """None where nothing was fitted."""
+    error_percent: Costs | None
+    """100 · (predicted / measured − 1)."""
+    expected_training_ms: float | None
+    """Training time per image under the survival rule, in proportion to its multiply-adds; measured, else predicted."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What the depths of one family cost; or one network alone."""
+
+    title: str
+    """What the user called it."""
+    size: int
+    """Side of the images in pixels."""
+    batch_size: int
+    """Images of a training step and of a batch."""
+    threads: int
+    """Threads of the latency on the host."""
+    precision: str
+    """Of training, ``fp32`` or ``bf16``; latency and inference are fp32."""
+    memory_format: str
+    """Of training."""
+    survival: str
+    """The rule of the expected costs."""
+    rounds: int
+    """Rounds of measuring: a time is the median of the quietest one's runs, a peak the median over all."""
+    rungs: tuple[Rung, ...]
+    """Shallow first."""
+    fitted_on: tuple[str, ...]
+    """Networks, asked for or not; empty where nothing was fitted."""
+    fit_error_percent: Costs | None
+    """Largest relative error of the fit on those."""
+    one_more: Counts
+    """What one more unit in each stage of the deepest network adds."""
+    one_more_costs: Costs | None
+    """Predicted likewise; of saved memory there is none, which moves in steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostOptions:
+    """How costs are measured."""
+
+    size: int | None = None
+    """Side of the images; None is what the literature counts for, 32 or 224."""
+    channels: int = 3
+    """Channels of the images."""
+    batch_size: int = 128
+    """Images of a training step and of a batch."""
+    threads: int = 1
+    """Threads of the latency on the host."""
+    precision: str = "auto"
+    """Arithmetic of training: ``fp32``, ``bf16``, or the faster one that is correct."""
+    device: str = "auto"
+    """Where."""
+    survival: Survival = field(default_factory=Survival)
+    """Rule of the expected costs."""
+    seconds: float = 60.0
+    """Depths beyond those of the fit are measured as a check as long as that is predicted to take no longer."""
+    rounds: int = ROUNDS
+    """Rounds of measuring."""
+    place: Path | None = None
+    """File beside which finished measurements are kept until the record is written."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "channels", "batch_size", "threads", "rounds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
+        if not 0 <= self.seconds < float("inf"):
+            raise UserError(f"seconds {self.seconds} is not allowed: it must be at least 0 and finite")
+
+
+def cost(
+    network: str, depths: Sequence[int] | None = None, measured: Sequence[int] | None = None,
+    options: CostOptions | None = None, *, say: Callable[[str], None] = lambda line: None,
+) -> list[Ladder]:  # fmt: skip
+    """Return what networks cost on this device; one ladder for each kind of unit that the depths have.
+
+    Args:
+        network: A name of the catalogue; with depths also a family, such as ``cifar_resnet``.
+        depths: Layers; None measures the network itself.
+        measured: Depths that predictions are fitted on; None takes the shallowest or, where stages have unequally
+            many units, small networks of the same kind.
+        options: How costs are measured.
+        say: Receives remarks.
+
+    Raises:
+        UserError: There is no such network or depth, it does not fit the images, the rule or the memory.
+        Stopped: An interrupt arrived.
+    """
+    options = options or CostOptions()
+    plans = plans_of(network, depths, measured, channels=options.channels)
+    for plan in plans:
+        for spec in plan.asked:
+            options.survival.check(described(spec, options.size).units)
+    return [_ladder(plan, options, say) for plan in plans]
+
+
+def forget_kept(place: Path | None) -> None:
+    """Remove the measurements that were kept beside a file: the record is written."""
+    for path in place.parent.glob(f"{place.name}.*.part[0-9]*") if place else ():
+        path.unlink()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Measurements of one network."""
+
+    times: Times
+    peaks: tuple[int | None, int | None]
+
+    @property
+    def costs(self) -> Costs:
+        times = self.times
+        return Costs(times.latency.median_ms, times.inference.median_ms, times.training.median_ms, *self.peaks)
+
+
+def _ladder(plan: Plan, options: CostOptions, say: Callable[[str], None]) -> Ladder:
+    setting, work = _opened(plan, options)
+    say(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
+    fitted = plan.fitted if plan.predicts else plan.asked
+    found = dict(zip(fitted, _measured(fitted, setting, options, work, "measure"), strict=True))
+    model = _model(plan, found, options, setting.precision) if plan.predicts else None
+    checks = _affordable(plan, model, options, torch.device(setting.device)) if model else []
+    found |= zip(checks, _measured(checks, setting, options, _checking(work, checks), "check"), strict=True)
+    rungs = tuple(_rung(spec, found.get(spec), model, plan, options) for spec in plan.asked)
+    return Ladder(
+        title=plan.title, size=setting.size, batch_size=options.batch_size, threads=options.threads,
+        precision=setting.precision, memory_format=setting.memory_format, survival=str(options.survival),
+        rounds=options.rounds, rungs=rungs, fitted_on=tuple(spec.name for spec in plan.fitted) if model else (),
+        fit_error_percent=model and model.error_percent,
+        **_one_more(plan.asked[-1], model, options),
+    )  # fmt: skip
+
+
+def _model(plan: Plan, found: dict[Spec, _Found], options: CostOptions, precision: str) -> CostModel:
+    networks, measured = [described(spec, options.size) for spec in plan.fitted], [found[spec] for spec in plan.fitted]
+    return model_of(networks, [one.costs for one in measured], [one.times.seconds for one in measured], precision)
+
+
+def _opened(plan: Plan, options: CostOptions) -> tuple[Setting, Work]:
+    """Return the arithmetic, as it was chosen before where measurements were kept, and the work that keeps them."""
+    first = plan.fitted[0]
+    size = (LARGE if first.large else SMALL) if options.size is None else options.size
+    device = devices.pick(options.device)
+    setting = Setting(size, options.batch_size, "fp32", "channels_last", str(device))
+    key = {"networks": [spec.name for spec in plan.fitted], "size": size, "channels": options.channels,
+           "batch-size": options.batch_size, "threads": options.threads, "asked-precision": options.precision,
+           "device": devices.describe(device), "rounds": options.rounds}  # fmt: skip
+    place = options.place and options.place.with_name(f"{options.place.name}.{first.name.replace(' ', '_')}")
+    before = Work(place=place).kept("arithmetic")
+    if isinstance(before, list):
+        precision, memory_format = before
+    else:
+        chosen = arithmetic_of(first, setting, options.precision)
+        precision, memory_format = chosen.precision, chosen.memory_format
+    setting = replace(setting, precision=precision, memory_format=memory_format)
+    return setting, Work(place=place, key={**key, "arithmetic": [precision, memory_format]})
+
+
+def _checking(work: Work, checks: Sequence[Spec]) -> Work:
+    """Return the work that keeps the measurements of other networks."""
+    place = work.place and work.place.with_name(f"{work.place.name}.check")
+    return replace(work, place=place, key={**work.key, "networks": [spec.name for spec in checks]})
+
+
+def _measured(specs: Sequence[Spec], setting: Setting, options: CostOptions, work: Work, what: str) -> list[_Found]:
+    """Return the measurements of networks: peaks first, which tell whether there is memory enough, then times."""
+    count = len(specs)
+
+    def compute(block: int) -> dict:
+        kind, number = divmod(block % (3 * count), count)
+        if kind < 2:
+            return {"peak": peak_of_training(specs[number], setting, ("fast", "save")[kind])}
+        return to_json(times_of(specs[number], setting, threads=options.threads))
+
+    results = work.blocks(what, 3 * count * options.rounds, compute) if specs else []
+    return [_together([results[start + place] for start in range(0, len(results), count)]) for place in range(count)]
+
+
+def _together(results: Sequence[dict]) -> _Found:
+    """Return what one network's results say, which are peak, peak, times of each round."""
+    fast, save = (sorted(result["peak"] or 0 for result in results[kind::3]) for kind in (0, 1))
+    times = over_rounds([from_json(Times, result) for result in results[2::3]])
+    return _Found(times, (fast[len(fast) // 2] or None, save[len(save) // 2] or None))
+
+
+def _affordable(plan: Plan, model: CostModel, options: CostOptions, device: torch.device) -> list[Spec]:
+    """Return the networks that time and memory allow to measure as a check, shallow first."""
+    chosen, left, free = [], options.seconds, FREE_SHARE * _free_bytes(device)
+    for spec in plan.asked:
+        if spec in plan.fitted:
+            continue
+        network = described(spec, options.size)
+        left -= model.seconds(network)
+        if left < 0 or (model.costs(network).memory_bytes or 0) > free:
+            break
+        chosen.append(spec)
+    return chosen
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    names = os.sysconf_names
+    known = "SC_AVPHYS_PAGES" in names and "SC_PAGE_SIZE" in names
+    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if known else float("inf")
+
+
+def _rung(spec: Spec, found: _Found | None, model: CostModel | None, plan: Plan, options: CostOptions) -> Rung:
+    network = described(spec, options.size)
+    counts = counts_of(spec, network, options.survival)
+    predicted, measured = model and model.costs(network), found and found.costs
+    known = (measured or predicted or NOTHING).training_ms
+    expected = None if known is None else known * counts.expected_training_macs / counts.training_macs
+    error = errors_of(predicted, measured) if predicted and measured else None
+    fitted = model is not None and spec in plan.fitted
+    return Rung(spec.name, spec.depth, counts, fitted, found and found.times, measured, predicted, error, expected)
+
+
+def _one_more(spec: Spec, model: CostModel | None, options: CostOptions) -> dict:
+    """Return what one more unit in each stage adds, counted and predicted."""
+    deeper = replace(spec, units=tuple(count + 1 for count in spec.units))
+    before, after = (described(one, options.size) for one in (spec, deeper))
+    low, high = (counts_of(one, of, options.survival) for one, of in ((spec, before), (deeper, after)))
+    costs = model and replace(difference_of(model.costs(after), model.costs(before)), memory_save_bytes=None)
+    return {"one_more": high.minus(low), "one_more_costs": costs}

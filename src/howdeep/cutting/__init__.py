@@ -1,0 +1,1 @@
+"""A shallower network from a trained one."""

@@ -1,0 +1,235 @@
+"""From one trained network to a shallower one: as many units out as a budget asks for, or as an error allows."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from howdeep.chain import Chain, Concatenate
+from howdeep.cutting.frontier import Frontier, Images, baseline
+from howdeep.cutting.kept import Kept
+from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size
+from howdeep.cutting.repair import fixed_norms
+from howdeep.data import Batch
+from howdeep.dissect.effects import Effect, Intact
+from howdeep.errors import UserError
+from howdeep.records import from_json, to_json
+from howdeep.stopwatch import THREADS, forward_times
+from howdeep.surgery import narrows
+
+PATIENCE = 3
+"""Cuts in a row that cost too much before no more are tried."""
+ALL_SHOWN, FEW_SHOWN = 20, 4
+"""Points that are measured at most: of a whole frontier, and on the way to a budget."""
+
+
+def cut(
+    chain: Chain,
+    images: Images | Sequence[Batch],
+    *,
+    budget: CutBudget | None = None,
+    threads: int = THREADS,
+    precision: str = "fp32",
+    kept: Kept | None = None,
+    console: Console | None = None,
+) -> tuple[Chain, Cut]:
+    """Take units out of a trained network until it holds a budget, and estimate its norm statistics anew.
+
+    Args:
+        chain: The network, in evaluation mode, own or unravelled, on the device of the images; it stays as it is.
+        images: What it is measured on; batches alone serve for calibration, errors and statistics.
+        budget: What it may cost; None measures the whole frontier.
+        threads: Threads of the timed passes, on the host.
+        precision: In which units are chosen: ``fp32``, ``bf16`` or ``auto``.
+        kept: Where finished steps are kept.
+        console: Where progress is shown if it is a terminal; None is standard error.
+
+    Returns:
+        The cut network (without a budget, the network as it is), and how it was found.
+
+    Raises:
+        UserError: No unit can go, the network holds the budget as it is, or no cut does; the smallest possible value
+            is named.
+    """
+    if not isinstance(images, Images):
+        images = Images(images, images, [batch.images for batch in images])
+    budget = budget or CutBudget()
+    if not any(unit.merge.removable for unit in chain.units):
+        raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
+    with _progress(console) as progress:
+        task = progress.add_task("choosing units", total=_work(chain, images, budget))
+        frontier = Frontier(
+            chain, images, kept or Kept(), precision=precision, advance=lambda done: progress.advance(task, done)
+        )  # fmt: skip
+        search = _Search(frontier, budget, frontier.answers(), threads, progress)
+        found = search.record()
+    return (frontier.repaired(found.order[: found.chosen]) if found.chosen else chain), found
+
+
+def _work(chain: Chain, images: Images, budget: CutBudget) -> float:
+    """Return what choosing takes at most, as :class:`Frontier` counts it."""
+    left = sum(unit.merge.removable for unit in chain.units)
+    rounds = len(chain) - int(budget.units) if budget.units is not None else left
+    return sum(max(0, left - done) for done in range(rounds)) * len(images.calibration)
+
+
+@contextmanager
+def _progress(console: Console | None) -> Iterator[Progress]:
+    console = console or Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn(), TextColumn("left"))
+    left = TimeRemainingColumn(elapsed_when_finished=True)
+    with Progress(*columns, left, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+@dataclass(frozen=True)
+class _Search:
+    """How a budget is met."""
+
+    frontier: Frontier
+    budget: CutBudget
+    before: list[Intact]
+    threads: int
+    progress: Progress
+
+    def record(self) -> Cut:
+        """Return the order, what was chosen, and the points on the way."""
+        frontier, images = self.frontier, self.frontier.images
+        choice = frontier.kept.result("choice", self._choice)
+        removals = frontier.removals()
+        order = [next(removals) for _ in range(choice["looked"])]
+        sizes = [from_json(Size, size) for size in choice["sizes"]]
+        points = [self._point(order, out, size) for out, size in zip(choice["shown"], sizes[1:], strict=True)]
+        self._refuse_costly(points, choice["out"])
+        return Cut(
+            budget=self.budget, original=sizes[0], baseline=baseline(self.before), order=tuple(order),
+            points=tuple(points), chosen=choice["out"], threads=self.threads, notes=_notes(frontier.chain),
+            calibration_images=sum(len(batch.labels) for batch in images.calibration),
+            statistics_images=sum(len(batch) for batch in images.statistics),
+        )  # fmt: skip
+
+    def _choice(self) -> dict[str, Any]:
+        """Return how many units go, how many were looked at, and which cuts are shown, with what they cost."""
+        order: list[Removal] = []
+        removals = self.frontier.removals()
+        if self.budget.sized:
+            return self._within_size(order, removals)
+        out = self._within_error(order, removals) if self.budget.given else None
+        order.extend(removals if out is None else ())
+        shown = _spread(out or len(order), ALL_SHOWN)
+        return _choice(out, len(order), shown, self._sizes(order, shown))
+
+    def _within_size(self, order: list[Removal], removals: Iterator[Removal]) -> dict[str, Any]:
+        """Take out unit after unit until the budget holds, and holds again when the shown cuts are timed by turns."""
+        original, smallest = self._extremes()
+        if excess := self._over(smallest, original):
+            raise UserError(f"no cut of this network holds {excess} is the smallest possible value")
+        if self._over(original, original) is None:
+            raise UserError("the network holds this budget as it is: there is nothing to take out")
+        for removal in removals:
+            order.append(removal)
+            if len(self.frontier.chain) - len(order) > (self.budget.units or math.inf):
+                continue
+            if self._over(self._sizes(order, [len(order)])[1], original) is None:
+                shown = _spread(len(order), FEW_SHOWN)
+                sizes = self._sizes(order, shown)
+                # Timed anew, a larger one may hold it too.
+                holding = [out for out, size in zip(shown, sizes[1:], strict=True) if not self._over(size, sizes[0])]
+                if holding:
+                    return _choice(holding[0], len(order), shown, sizes)
+        fastest = f"{smallest.latency.median_ms:.3g} ms"
+        raise UserError(f"no cut held the budget both times that it was timed; the smallest takes {fastest}")
+
+    def _over(self, size: Size, original: Size) -> str | None:
+        """Return which limit a network does not hold, and what it has instead."""
+        return self.budget.excess(size, original)
+
+    def _within_error(self, order: list[Removal], removals: Iterator[Removal]) -> int:
+        """Take out unit after unit until several cuts in a row cost too much; return the most that may go."""
+        best, least, limit = 0, math.inf, self.budget.error_increase
+        assert limit is not None
+        for removal in removals:
+            order.append(removal)
+            change = self._effects(order, len(order))["repaired"]["change"]
+            least = min(least, change)
+            if change <= limit:
+                best = len(order)
+            elif len(order) - best >= PATIENCE:
+                break
+        if not best:
+            raise UserError(
+                f"no cut of this network holds error-increase {limit:g}: the smallest is {least:.2f} points"
+            )
+        return best
+
+    def _extremes(self) -> tuple[Size, Size]:
+        """Return what the network costs, and the one without all units that can go."""
+        chain = self.frontier.chain
+        everything = [
+            Removal(index=index, name="", loss=None)
+            for index, unit in enumerate(chain.units, 1)
+            if unit.merge.removable
+        ]
+        original, smallest = self._sizes(everything, [len(everything)])
+        return original, smallest
+
+    def _sizes(self, order: Sequence[Removal], shown: Sequence[int]) -> list[Size]:
+        """Return what the network and the cuts that are shown cost, timed by turns."""
+        chains = [self.frontier.chain, *(self.frontier.cut(order[:out]) for out in shown)]
+        folded = [self.frontier.folded(chain) for chain in chains]
+        one = self.frontier.images.calibration[0].images[:1]
+        times = forward_times(folded, one, threads=self.threads)
+        return [self.frontier.size(chain, timing) for chain, timing in zip(chains, times, strict=True)]
+
+    def _point(self, order: Sequence[Removal], out: int, size: Size) -> Point:
+        effects = self._effects(order, out)
+        return Point(
+            out=out, size=size, cut=from_json(Effect, effects["cut"]), repaired=from_json(Effect, effects["repaired"])
+        )
+
+    def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:
+        """Return what a cut gets wrong, as it is and repaired."""
+        frontier, order = self.frontier, order[:out]
+
+        def measured() -> dict[str, Any]:
+            cut, repaired = (
+                frontier.effect(chain, self.before) for chain in (frontier.cut(order), frontier.repaired(order))
+            )
+            return {"cut": to_json(cut), "repaired": to_json(repaired)}
+
+        return frontier.kept.result(f"errors with {out} out", measured)
+
+    def _refuse_costly(self, points: Sequence[Point], out: int | None) -> None:
+        """Raise a UserError where what a size asks for costs more error than is allowed."""
+        limit = self.budget.error_increase
+        chosen = next((point for point in points if point.out == out), None)
+        if limit is not None and chosen is not None and chosen.repaired.change > limit:
+            raise UserError(
+                f"the budgets contradict each other: the smaller network has {out} units out, which costs"
+                f" {chosen.repaired.change:.2f} points of error; error-increase {limit:g} is less"
+            )
+
+
+def _choice(out: int | None, looked: int, shown: Sequence[int], sizes: Sequence[Size]) -> dict[str, Any]:
+    return {"out": out, "looked": looked, "shown": list(shown), "sizes": [to_json(size) for size in sizes]}
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most so many of 1 … count, evenly spread, the last among them."""
+    most = min(count, most)
+    return sorted({round(count * part / most) for part in range(1, most + 1)})
+
+
+def _notes(chain: Chain) -> tuple[str, ...]:
+    """Return what a reader should know of a cut network."""
+    notes = []
+    dense = any(isinstance(unit.merge, Concatenate) for unit in chain.units)
+    if dense and not narrows(chain):
+        notes.append("the maps of dense units are zeros here, not left out: their parts are not of known layers")
+    if fixed := fixed_norms(chain):
+        notes.append(f"{fixed} norms keep their old statistics: they cannot take others")
+    return tuple(notes)

@@ -1,0 +1,160 @@
+"""How good, how large and how fast a network is with ever fewer units: the order in which they go, and what is left.
+
+The order is greedy: without which unit is the cross-entropy on the calibration images lowest? That one goes, and all
+others are asked again. What all those networks have in common is computed once. Of hundreds of units several go at a
+time, one in twenty of those that are left.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from howdeep.chain import Chain
+from howdeep.cutting.kept import Kept
+from howdeep.cutting.records import Removal, Size
+from howdeep.cutting.repair import reestimate
+from howdeep.data import Batch
+from howdeep.dissect.effects import Baseline, Effect, Intact, baseline_of, counts, effect_of, intact_of, per_class
+from howdeep.dissect.routes import follow, intact, places
+from howdeep.dissect.routes import without as around
+from howdeep.dissect.subject import prepared
+from howdeep.networks.describe import describe_chain
+from howdeep.stopwatch import Timing
+from howdeep.surgery import without
+from howdeep.training.step import Arithmetic
+
+AT_A_TIME = 20
+"""One in so many of the units that are left goes in each round."""
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a cut is measured on; all on the device of the network."""
+
+    calibration: Sequence[Batch]
+    """Which units go is decided on these."""
+    evaluation: Sequence[Batch]
+    """Errors are measured on these."""
+    statistics: Sequence[Tensor]
+    """Norm statistics are estimated on these: batches of equal size."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """A trained network, and all the networks that are it without the first units of the order."""
+
+    chain: Chain
+    """The network, in evaluation mode, on its device."""
+    images: Images
+    kept: Kept = field(default_factory=Kept)
+    """Where finished steps are kept."""
+    precision: str = "fp32"
+    """In which units are chosen: ``fp32``, ``bf16`` or ``auto``, the fastest correct one; errors are those of fp32."""
+    advance: Advance = lambda _: None
+    """Receives how much of the work was done: passes through one unit, in calibration batches."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it is."""
+        return self.images.calibration[0].images.device
+
+    def removals(self) -> Iterator[Removal]:
+        """Yield the units that can go, in the order in which they do; those of one round by rising loss."""
+        left = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
+        closed: list[int] = []
+        folded, precision = prepared(self.chain, self._few, precision=self.precision, device=self.device)
+        autocast = Arithmetic(self.kept.result("precision", lambda: precision), "channels_last").autocast(self.device)
+        while left:
+            name = f"without {len(closed)} and one more of {len(left)}"
+            losses = self.kept.result(name, lambda: self._losses(folded, closed, left, autocast))  # noqa: B023
+            order = sorted(left, key=lambda index: (_last(losses[left.index(index)]), index))
+            for index in order[: max(1, len(left) // AT_A_TIME)]:
+                yield Removal(index=index + 1, name=self.chain.names[index], loss=losses[left.index(index)])
+                closed.append(index)
+            left = [index for index in left if index not in closed]
+
+    def cut(self, order: Sequence[Removal]) -> Chain:
+        """Return the network without these units."""
+        return without(self.chain, [removal.index - 1 for removal in order])
+
+    def repaired(self, order: Sequence[Removal]) -> Chain:
+        """Return the network without these units, its norm statistics estimated anew."""
+        chain = self.cut(order)
+        reestimate(chain, self.images.statistics)
+        return chain
+
+    def folded(self, chain: Chain) -> Chain:
+        """Return a network as it is run: its norms folded where that is possible, its maps laid out channels last."""
+        return prepared(chain, self._few, precision="fp32", device=self.device)[0]
+
+    def size(self, chain: Chain, latency: Timing) -> Size:
+        """Return what a network costs."""
+        _, *shape = self._few.shape
+        found = describe_chain(chain, tuple(shape), name="", family="")
+        return Size(units=found.units, parameters=found.parameters, macs=found.macs, latency=latency)
+
+    def answers(self) -> list[Intact]:
+        """Return what the whole network answers on the images of the evaluation."""
+        return answers_of(self.folded(self.chain), self.images.evaluation)
+
+    def effect(self, chain: Chain, before: Sequence[Intact]) -> Effect:
+        """Return what another network gets wrong, compared with the whole one image by image."""
+        return effect_between(self.folded(chain), self.images.evaluation, before)
+
+    @property
+    def _few(self) -> Tensor:
+        return self.images.calibration[0].images[:32]
+
+    def _losses(
+        self, chain: Chain, closed: Sequence[int], left: Sequence[int], autocast: torch.autocast
+    ) -> list[float | None]:
+        """Return the mean cross-entropy without each of the units that are left, the closed ones being out."""
+        place, way = places(chain), intact(chain)
+        routes = [around(way, [place[index] for index in (*closed, one)]) for one in left]
+        sums = [0.0] * len(routes)
+        for batch in self.images.calibration:
+            with torch.inference_mode(), autocast:
+                for number, scores in follow(chain, batch.images, routes):
+                    sums[number] += F.cross_entropy(scores.float(), batch.labels, reduction="sum").item()
+            self.advance(len(left))
+        total = sum(len(batch.labels) for batch in self.images.calibration)
+        return [loss / total if math.isfinite(loss) else None for loss in sums]
+
+
+def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[Intact]:
+    """Return what a network answers, batch by batch.
+
+    Raises:
+        UserError: A score is not finite.
+    """
+    with torch.inference_mode():
+        return [intact_of(chain(batch.images), batch.labels) for batch in batches]
+
+
+def baseline(before: Sequence[Intact]) -> Baseline:
+    """Return how good a network is by itself."""
+    classes = before[0].scores.shape[1]
+    wrong = [per_class(one.labels[one.wrong], classes) for one in before]
+    totals = [per_class(one.labels, classes) for one in before]
+    return baseline_of(
+        [sum(column) for column in zip(*wrong, strict=True)], [sum(column) for column in zip(*totals, strict=True)]
+    )
+
+
+def effect_between(chain: Chain, batches: Sequence[Batch], before: Sequence[Intact]) -> Effect:
+    """Return what a network gets wrong, compared with another's answers image by image."""
+    classes, rows = before[0].scores.shape[1], []
+    with torch.inference_mode():
+        for batch, one in zip(batches, before, strict=True):
+            rows.append(counts(one, chain(batch.images), classes))
+    n = sum(len(one.labels) for one in before)
+    return effect_of([math.fsum(column) for column in zip(*rows, strict=True)], n)
+
+
+def _last(loss: float | None) -> float:
+    return math.inf if loss is None else loss

@@ -1,0 +1,123 @@
+"""How a trained network is cut, and the images that this is measured on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from howdeep.cutting.frontier import Images
+from howdeep.cutting.records import CutBudget
+from howdeep.data import Dataset, Split
+from howdeep.dissect.subject import SplitBatches
+from howdeep.errors import UserError
+from howdeep.inference import required_normalization
+from howdeep.targets import Target
+
+STATISTICS_BATCH = 500
+"""Images whose statistics are taken at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutOptions:
+    """How a trained network is cut."""
+
+    data: str
+    """What DATA is on the command line."""
+    budget: CutBudget
+    """What the cut network may cost."""
+    out: Path | None = None
+    """Run folder of the cut network."""
+    epochs: float = 0.0
+    """Passes of fine-tuning."""
+    lr: float = 0.02
+    """Its highest learning rate."""
+    split: str = "val"
+    """On which errors are measured and units are chosen."""
+    limit: int | None = None
+    """Errors are measured on the first images alone, in file order."""
+    calibration_images: int = 1000
+    """Units are chosen on the first so many images of the split."""
+    statistics_images: int = 2000
+    """Norm statistics are estimated on the first so many training images."""
+    threads: int = 1
+    """Threads of the timed passes."""
+    precision: str = "auto"
+    """In which units are chosen: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
+    batch_size: int = 100
+    """Images at a time."""
+    device: str = "auto"
+    """Where."""
+    skip_broken: bool = False
+    """Leave broken images out."""
+    place: Path | None = None
+    """File beside which finished steps are kept where there is no run folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "calibration_images", "threads", "batch_size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
+        if self.statistics_images < 2:
+            raise UserError(f"statistics-images {self.statistics_images} is not allowed: it must be at least 2")
+        if not self.epochs >= 0:
+            raise UserError(f"epochs {self.epochs} is not allowed: it must be at least 0")
+        if self.epochs and self.out is None:
+            raise UserError(f"--epochs {self.epochs:g} needs --out RUN, a folder for the fine-tuned network")
+        if self.out is not None and not self.budget.given:
+            raise UserError(f"--out {self.out} needs a budget: it says which of the cut networks is meant")
+
+
+def cut_images(target: Target, options: CutOptions, dataset: Dataset, where: torch.device) -> Images:
+    """Return what a cut is measured on, on the device.
+
+    Raises:
+        UserError: The data has no such split, or it is not known how pixels are normalised.
+    """
+    split = dataset.split(options.split)
+    return Images(
+        calibration=split_batches(target, options, split, options.calibration_images, where),
+        evaluation=split_batches(target, options, split, options.limit, where),
+        statistics=_statistics(target, options, dataset.train or split, where),
+    )
+
+
+def split_batches(
+    target: Target, options: CutOptions, split: Split, limit: int | None, where: torch.device
+) -> SplitBatches:  # fmt: skip
+    """Return the first images of a split, in file order; None takes them all."""
+    return SplitBatches(split, required_normalization(target), options.batch_size, where, limit)
+
+
+def _statistics(target: Target, options: CutOptions, split: Split, where: torch.device) -> Sequence[Tensor]:
+    """Return images in batches of equal size, as each counts the same."""
+    count = min(len(split), options.statistics_images)
+    size = min(STATISTICS_BATCH, count)
+    batches = SplitBatches(split, required_normalization(target), size, where, count - count % size)
+    return _Pixels(batches)
+
+
+@dataclass(frozen=True)
+class _Pixels(Sequence[Tensor]):
+    """Batches without their labels, read when they are asked for."""
+
+    batches: SplitBatches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        found = self.batches[index]
+        return [batch.images for batch in found] if isinstance(found, list) else found.images
+
+
+def test_images(target: Target, options: CutOptions, dataset: Dataset, where: torch.device) -> SplitBatches | None:
+    """Return the images of the test split, or None where there is none, or it was chosen on already."""
+    if dataset.test is None or options.split == "test":
+        return None
+    return split_batches(target, options, dataset.test, None, where)

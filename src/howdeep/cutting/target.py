@@ -1,0 +1,143 @@
+"""A trained network, cut into a run folder that trains, evaluates, dissects and exports like any other."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from howdeep import checkpoints, runs
+from howdeep import device as devices
+from howdeep.chain import Chain
+from howdeep.cutting.cut import cut
+from howdeep.cutting.frontier import Images, answers_of, baseline, effect_between
+from howdeep.cutting.kept import Kept, require_same
+from howdeep.cutting.options import CutOptions, cut_images, test_images
+from howdeep.cutting.records import Cut, Test
+from howdeep.cutting.run import written
+from howdeep.data import Dataset
+from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
+from howdeep.errors import Stopped, UserError
+from howdeep.records import from_json, to_json
+from howdeep.runs import provenance
+from howdeep.targets import Target, open_data_for
+from howdeep.training.step import Arithmetic, place
+
+RECORD = "cut.json"
+"""What was cut, in the folder of the cut network."""
+Say = Callable[[str], None]
+
+
+def cut_target(target: Target, options: CutOptions, *, say: Say, console: Console) -> tuple[Cut, dict, Kept]:
+    """Cut a trained network, write it into a run folder if that was asked for, and fine-tune it there.
+
+    Args:
+        target: The network.
+        options: How.
+        say: Receives remarks.
+        console: Where the lines of the fine-tuning go, and progress if it is a terminal.
+
+    Returns:
+        What was done, the record of it with where it comes from, and what was kept meanwhile, to be removed once the
+        record is written.
+
+    Raises:
+        UserError: The options, the data or the folder are not usable, or no cut holds the budget.
+        Stopped: An interrupt arrived; the same command goes on.
+    """
+    where, key = devices.pick(options.device), _key(target, options)
+    if options.out is not None and (done := _finished(options.out, key)) is not None:
+        say(f"{options.out} is finished; nothing to do")
+        return from_json(Cut, done), done, Kept(_kept_place(options))
+    _check_place(options)
+    kept = Kept.open(_kept_place(options), key)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+    try:
+        found = _cut(target, options, dataset, kept, where, console)
+    except KeyboardInterrupt:
+        goes_on = (
+            "the same command goes on" if kept.place else "with --out RUN or --json FILE the same command would go on"
+        )
+        raise Stopped(130, f"stopped; {goes_on}") from None
+    origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
+    record = {**to_json(found), **origin, "data_notes": dataset.notes}
+    if options.out is not None:
+        checkpoints.write_whole(options.out / RECORD, runs.as_json(record))
+    return found, record, kept
+
+
+def _cut(
+    target: Target, options: CutOptions, dataset: Dataset, kept: Kept, where: torch.device, console: Console
+) -> Cut:
+    chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
+    images = cut_images(target, options, dataset, where)
+    smaller, found = cut(
+        chain, images, budget=options.budget, threads=options.threads, precision=options.precision, kept=kept,
+        console=console,
+    )  # fmt: skip
+    if dataset.train is None:
+        found = replace(found, notes=(*found.notes, "no training images: statistics are those of the calibration"))
+    if found.chosen is None:
+        return found
+    if options.out is not None:
+        smaller = written(target, options, dataset, found, smaller, where, console)
+    return _measured(found, options, chain, smaller, images, test_images(target, options, dataset, where))
+
+
+def _measured(
+    found: Cut, options: CutOptions, chain: Chain, smaller: Chain, images: Images, test: SplitBatches | None
+) -> Cut:
+    """Return the record with what fine-tuning made of the network, and with the test split."""
+    few = images.calibration[0].images[:32]
+    before, after = (prepared(one, few, precision="fp32", device=few.device)[0] for one in (chain, smaller))
+    if options.epochs:
+        tuned = effect_between(after, images.evaluation, answers_of(before, images.evaluation))
+        found = replace(found, tuned=tuned, epochs=options.epochs)
+    if test is not None:
+        answers = answers_of(before, test)
+        found = replace(found, test=Test(original=baseline(answers), cut=effect_between(after, test, answers)))
+    return found
+
+
+def _key(target: Target, options: CutOptions) -> dict:
+    """Return everything that the result depends on."""
+    names = ("data", "split", "limit", "epochs", "lr", "calibration_images", "statistics_images", "threads")
+    own = {
+        name.replace("_", "-"): getattr(options, name) for name in (*names, "precision", "batch_size", "skip_broken")
+    }
+    return {"network": fingerprint(target.chain), "budget": options.budget.given, **own}
+
+
+def _finished(out: Path, key: dict) -> dict | None:
+    """Return the record of a cut that is finished in a folder.
+
+    Raises:
+        UserError: It is another one.
+    """
+    if not (out / RECORD).is_file():
+        return None
+    record = json.loads((out / RECORD).read_bytes())
+    require_same(out, record["key"], key)
+    return record
+
+
+def _kept_place(options: CutOptions) -> Path | None:
+    """Return the file where finished steps are kept: beside the run folder, or beside the JSON."""
+    beside = options.out or options.place
+    return beside and beside.with_name(f"{beside.name}.unfinished-cut.json")
+
+
+def _check_place(options: CutOptions) -> None:
+    """Refuse a folder that is neither free nor the unfinished cut of this very command.
+
+    Raises:
+        UserError: It is something else.
+    """
+    out, place = options.out, _kept_place(options)
+    if out is None or (place is not None and place.exists() and runs.is_run(out)):
+        return
+    if runs.is_run(out):
+        raise UserError(f"--out {out} is a run already; nothing was changed, name another")
+    runs.check_free(out)

@@ -1,1 +1,0 @@
-"""How deep? What depth costs, what it brings, which depth fits, and a shallower network from a trained one."""

@@ -1,0 +1,1 @@
+"""How deep? The search under budgets, and its answer."""

@@ -1,0 +1,174 @@
+"""What a search has found: depths that the evidence cannot tell apart, what the limit is, one sentence of advice."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from howdeep.dissect.effects import NORMAL_95
+from howdeep.evaluation import standard_error_percent
+from howdeep.fitting.candidates import Budgets, Candidate, Dropped
+from howdeep.fitting.search import Rung
+from howdeep.ladders.families import LARGE_SIDE
+from howdeep.training.journal import seconds_text
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that took part, with everything that is known of it."""
+
+    costs: Candidate
+    """What it costs."""
+    rungs: tuple[Rung, ...]
+    """How it did on the rungs that it passed."""
+    failed: bool
+    """Whether its training blew up."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why not deeper, why not shallower."""
+
+    depths: tuple[int, int]
+    """Least and greatest depth of the chosen family that the evidence cannot tell from the chosen one: the errors at
+    equal training time differ by less than 1.96 standard errors, one training each."""
+    limit: str
+    """``train``, ``latency``, ``parameters`` or ``memory``: the budget that keeps the error up; ``data``: the network
+    knows its training images; ``ladder``: deeper networks were not asked for; ``nothing``: depth brings nothing."""
+    finding: str
+    """The evidence, in one sentence."""
+    advice: str
+    """What to do, in one sentence."""
+
+
+def verdict(
+    chosen: Contender, contenders: Sequence[Contender], dropped: Sequence[Dropped], budgets: Budgets, images: int,
+    side: int,
+) -> Verdict:  # fmt: skip
+    """Return what the rungs say.
+
+    In this order: where the deepest network that took part did best, what kept deeper ones out is the limit; else time
+    is, where the chosen network's error still falls with it; else the data is, where the network knows its training
+    images twice as well as others; else nothing is.
+
+    Args:
+        chosen: The chosen network; its last rung is the end of its training.
+        contenders: Everyone who took part, the chosen one among them.
+        dropped: Who did not, and why.
+        budgets: What was allowed.
+        images: Validation images, from which the standard errors come.
+        side: Of the images, in pixels.
+    """
+    family = sorted(
+        (one for one in contenders if one.costs.family == chosen.costs.family and one.rungs),
+        key=lambda one: one.costs.depth,
+    )
+    depths = _alike(chosen, family, images)
+    limit, finding = _limit(chosen, family, dropped, images)
+    advice = _advice(limit, chosen, family, depths, dropped, budgets)
+    smaller = f"; smaller images (--size {LARGE_SIDE}) train faster" if limit == "train" and side > LARGE_SIDE else ""
+    return Verdict(depths, limit, finding, advice + smaller)
+
+
+def _limit(
+    chosen: Contender, family: Sequence[Contender], dropped: Sequence[Dropped], images: int
+) -> tuple[str, str]:  # fmt: skip
+    """Return what the limit is, and the evidence."""
+    barrier = _barrier(chosen, dropped)
+    if chosen is family[-1] and (len(family) == 1 or _gains(family, images)):
+        if barrier is None:
+            return "ladder", f"the deepest network that was tried, {chosen.costs.network}, did best"
+        return barrier.budget, f"{chosen.costs.network} is the deepest that the budgets allow"
+    if still := _still_falls(chosen, images):
+        return "train", still
+    last = chosen.rungs[-1]
+    if _apart(last.train_error_percent, last.validation_error_percent, images) and (
+        last.train_error_percent < last.validation_error_percent / 2
+    ):
+        return "data", (
+            f"{chosen.costs.network} gets {last.train_error_percent:.1f} % of its training images wrong and"
+            f" {last.validation_error_percent:.1f} % of others"
+        )
+    return "nothing", f"more time and more depth than {chosen.costs.network} has did not help"
+
+
+def _advice(
+    limit: str, chosen: Contender, family: Sequence[Contender], depths: tuple[int, int], dropped: Sequence[Dropped],
+    budgets: Budgets,
+) -> str:  # fmt: skip
+    """Return one sentence of advice."""
+    name, barrier = chosen.costs.network, _barrier(chosen, dropped)
+    if limit == "train":
+        others = "" if budgets.latency_seconds is None else f", not latency ({chosen.costs.latency.median_ms:.2g} ms)"
+        next_one = f"; {barrier.network} needs {barrier.reason}" if barrier and barrier.budget == "train" else ""
+        return f"training time limits you{others}: train {name} for longer, or on a faster machine{next_one}"
+    if limit == "data":
+        return "the data limits you, not depth: more images, or stronger augmentation, before more layers"
+    if limit == "ladder":
+        return f"go deeper: give --depths beyond {chosen.costs.depth}"
+    if limit == "nothing":
+        return _shallowest(name, family, depths)
+    assert barrier is not None, "a budget is the limit where a network misses it"
+    return f"{limit} limits you, not training time: {barrier.network} would be next, with {barrier.reason}"
+
+
+def _shallowest(name: str, family: Sequence[Contender], depths: tuple[int, int]) -> str:
+    least = next(one for one in family if one.costs.depth == depths[0])
+    if least.costs.network == name:
+        return f"take {name}: deeper networks cost more and bring nothing that shows"
+    return (
+        f"take {name}, or {least.costs.network} where it must be cheap: {least.costs.latency.median_ms:.2g} ms,"
+        " and the evidence cannot tell them apart"
+    )
+
+
+def _barrier(chosen: Contender, dropped: Sequence[Dropped]) -> Dropped | None:
+    """Return the next deeper network of the family that was left out."""
+    deeper = [one for one in dropped if one.family == chosen.costs.family and one.depth > chosen.costs.depth]
+    return min(deeper, key=lambda one: one.depth, default=None)
+
+
+def _alike(chosen: Contender, family: Sequence[Contender], images: int) -> tuple[int, int]:
+    """Return the ends of the run of depths around the chosen one that cannot be told from it."""
+    at = family.index(chosen)
+    low = high = at
+    while low > 0 and not _worse(family[low - 1], chosen, images):
+        low -= 1
+    while high + 1 < len(family) and not _worse(family[high + 1], chosen, images):
+        high += 1
+    return family[low].costs.depth, family[high].costs.depth
+
+
+def _worse(one: Contender, chosen: Contender, images: int) -> bool:
+    """Return whether a network did worse than the chosen one, on the last rung that both passed."""
+    if one.failed:
+        return True
+    rung = min(len(one.rungs), len(chosen.rungs)) - 1
+    mine, best = (each.rungs[rung].validation_error_percent for each in (one, chosen))
+    return mine > best and _apart(mine, best, images)
+
+
+def _gains(family: Sequence[Contender], images: int) -> bool:
+    """Return whether the deepest network did better than the one before, on the last rung that both passed."""
+    before, last = family[-2], family[-1]
+    return before.failed or _worse(before, last, images)
+
+
+def _still_falls(chosen: Contender, images: int) -> str:
+    """Return how the error fell with the last stretch of training, or nothing where it did not."""
+    if len(chosen.rungs) < 2:
+        return ""
+    before, after = chosen.rungs[-2:]
+    falls = after.validation_error_percent < before.validation_error_percent
+    if not falls or not _apart(before.validation_error_percent, after.validation_error_percent, images):
+        return ""
+    return (
+        f"from {seconds_text(before.seconds)} to {seconds_text(after.seconds)} of training the validation error of"
+        f" {chosen.costs.network} fell from {before.validation_error_percent:.1f}"
+        f" to {after.validation_error_percent:.1f} %"
+    )
+
+
+def _apart(one: float, other: float, images: int) -> bool:
+    """Return whether two errors in percent differ by more than 1.96 standard errors of their difference."""
+    errors = [standard_error_percent(percent / 100, images) for percent in (one, other)]
+    return abs(one - other) > NORMAL_95 * math.hypot(*errors)

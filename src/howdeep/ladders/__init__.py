@@ -1,0 +1,1 @@
+"""Families of networks at several depths: trained side by side, and diagnosed."""

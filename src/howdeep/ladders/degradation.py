@@ -1,0 +1,164 @@
+"""Degradation: families of networks trained at several depths, and what keeps the deeper ones from being better.
+
+    for every seed, family and depth:   one run folder, trained with equal epochs or in equal time
+    for every family:                   errors against depth with intervals over the seeds → a diagnosis
+
+The rules of the diagnosis are those of :mod:`howdeep.ladders.diagnosis`.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from howdeep import device as devices
+from howdeep import runs
+from howdeep.data import Dataset
+from howdeep.data.trainable import trainable
+from howdeep.errors import Stopped, UserError
+from howdeep.ladders.config import LadderConfig
+from howdeep.ladders.diagnosis import Diagnosis, Point, diagnose, point_of
+from howdeep.ladders.equal_time import with_equal_time
+from howdeep.ladders.families import FAMILIES, LARGE_SIDE, network_name
+from howdeep.ladders.jobs import Job, Rung, rung_of
+from howdeep.ladders.progress import LadderProgress
+from howdeep.networks import spec_of
+from howdeep.networks.describe import refuse_too_small
+from howdeep.training.session import open_training_data
+
+Equal = Literal["epochs", "time"]
+OVERHEAD = 20
+"""What a run costs apart from its steps, as layers: data, trials of the precision, evaluation."""
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """What was found for one family."""
+
+    family: str
+    """Its name."""
+    label: str
+    """What people call it."""
+    points: tuple[Point, ...]
+    """Errors with intervals, by depth, shallow first."""
+    diagnosis: Diagnosis
+    """What they say."""
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Error against depth, by family."""
+
+    data: str
+    """What the data is called."""
+    equal: Equal
+    """What all runs had the same of."""
+    seeds: tuple[int, ...]
+    """Seeds of the runs of every network."""
+    families: tuple[FamilyResult, ...]
+    """What was found, in the order asked for."""
+    rungs: tuple[Rung, ...]
+    """Every run."""
+
+    @property
+    def finding(self) -> str:
+        """What the ladder shows, in one sentence."""
+        said = "; ".join(f"{family.label}: {family.diagnosis.headline}" for family in self.families)
+        return said if self.equal == "epochs" else f"in equal time, {said}"
+
+    def to_json(self, config: LadderConfig) -> dict:
+        """Return the record as plain data, with what it takes to repeat it."""
+        return {**asdict(self), "options": asdict(config), **runs.provenance(devices.pick(config.device))}
+
+
+def degradation(config: LadderConfig, out: Path, *, console: Console | None = None) -> Degradation:
+    """Train a ladder into a folder of run folders, or go on with the one that is there, and say what it shows.
+
+    Args:
+        config: What to do.
+        out: Folder of the runs, ``<network>-seed<k>`` each.
+        console: Where progress goes; None is standard error.
+
+    Raises:
+        UserError: Bad options, data or folder.
+        SaveError: Something could not be written.
+        Stopped: An interrupt arrived; the same call goes on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("degradation trains one network after another in one process; start it without torchrun")
+    data = lru_cache(maxsize=1)(
+        lambda seed: trainable(open_training_data(config.run_config("", "", seed)), config.limit)
+    )
+    try:
+        first = data(config.seed)
+        jobs = _jobs(config, out, first)
+        if config.budget_seconds is not None:
+            jobs = with_equal_time(jobs, config.budget_seconds, first, out)
+        rungs = _climbed(jobs, data, console or Console(stderr=True), equal_time=config.budget_seconds is not None)
+    except KeyboardInterrupt:
+        raise Stopped(130, "stopped; the same command goes on") from None
+    return _result(config, first.name, rungs)
+
+
+def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[Job]:
+    """Return every run, all depths of one seed before the next seed; refuse before anything is trained."""
+    large = max(dataset.height, dataset.width) > LARGE_SIDE
+    climbed = [(name, depth) for name in config.family_names for depth in config.depths_of(name, large=large)]
+    networks = {(family, depth): network_name(family, depth, large=large) for family, depth in climbed}
+    for network in networks.values():
+        refuse_too_small(spec_of(network), dataset.height, dataset.width)
+    return [
+        Job(family, depth, config.run_config(family, network, seed), out / f"{network}-seed{seed}")
+        for seed in _seeds(config)
+        for (family, depth), network in networks.items()
+    ]
+
+
+def _seeds(config: LadderConfig) -> tuple[int, ...]:
+    return tuple(range(config.seed, config.seed + config.seeds))
+
+
+def _climbed(
+    jobs: Sequence[Job], data: Callable[[int], Dataset], console: Console, *, equal_time: bool
+) -> list[Rung]:  # fmt: skip
+    rungs = []
+    with LadderProgress(console, [1 if equal_time else OVERHEAD + job.depth for job in jobs]) as progress:
+        for job in jobs:
+            known = job.done
+            progress.begin(f"{job.config.network} seed {job.config.seed}")
+            rungs.append(rung_of(job, data(job.config.seed)))
+            progress.finished(_line(rungs[-1]), now=not known)
+    return rungs
+
+
+def _line(rung: Rung) -> str:
+    """Return one finished run as a line that fits 80 columns."""
+    name = f"{rung.family} {rung.depth:,}".ljust(16) + f" seed {rung.seed}"
+    if rung.errors is None:
+        return f"{name}  not finite  {rung.seconds:.0f} s"
+    errors = f"{rung.errors.training_percent:4.1f} % train {rung.errors.validation_percent:4.1f} % val"
+    return f"{name} {errors} {rung.seconds:5.0f} s"
+
+
+def _result(config: LadderConfig, name: str, rungs: Sequence[Rung]) -> Degradation:
+    equal: Equal = "epochs" if config.budget_seconds is None else "time"
+    families = [(family, [rung for rung in rungs if rung.family == family]) for family in config.family_names]
+    found = tuple(_family(family, own, equal) for family, own in families)
+    return Degradation(name, equal, _seeds(config), found, tuple(rungs))
+
+
+def _family(family: str, rungs: Sequence[Rung], equal: Equal) -> FamilyResult:
+    points = []
+    for depth in sorted({rung.depth for rung in rungs}):
+        found = [rung.errors for rung in rungs if rung.depth == depth]
+        errors = [one for one in found if one is not None]
+        points.append(point_of(depth, errors, failed=len(found) - len(errors)))
+    diagnosis = diagnose(points)
+    if equal == "time" and diagnosis.kind == "optimisation fails":
+        fewer = f"; in equal time the deepest made {rungs[-1].epochs:.3g} epochs, the shallowest"
+        diagnosis = replace(diagnosis, evidence=f"{diagnosis.evidence}{fewer} {rungs[0].epochs:.3g}")
+    return FamilyResult(family, FAMILIES[family].label, tuple(points), diagnosis)

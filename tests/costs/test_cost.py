@@ -1,0 +1,346 @@
+"""What depth costs: counted to the last digit, measured on this device, predicted and checked."""
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from howdeep import cli
+from howdeep.costs import cost as costing
+from howdeep.costs.cost import CostOptions, Ladder, cost
+from howdeep.costs.counting import counts_of, expected_macs, shortcut_macs
+from howdeep.costs.measuring import Times, over_rounds
+from howdeep.costs.model import Costs
+from howdeep.costs.peak import Setting, peak_of_training
+from howdeep.costs.plans import at_depth, kind_of, plans_of
+from howdeep.costs.tables import cost_finding, cost_table
+from howdeep.errors import Stopped, UserError
+from howdeep.networks import build, spec_of
+from howdeep.networks.describe import describe
+from howdeep.records import from_json, to_json
+from howdeep.stopwatch import Timing
+from howdeep.survival import Survival
+
+MB = 1_000_000
+
+
+def counted(name: str, rule: str = "constant") -> costing.Counts:
+    spec = spec_of(name)
+    return counts_of(spec, describe(spec), Survival.parse(rule))
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Costs that are affine in the units; returns the networks that were measured."""
+    seen: list[str] = []
+
+    def units(spec) -> int:
+        return sum(spec.units)
+
+    def times(spec, setting: Setting, *, threads: int) -> Times:
+        seen.append(spec.name)
+        return Times(*(_timing(start + units(spec)) for start in (1.0, 2.0, 3.0)), seconds=units(spec))
+
+    monkeypatch.setattr(costing, "times_of", times)
+    monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, memory: (10 + units(spec)) * MB)
+    return seen
+
+
+def _timing(milliseconds: float) -> Timing:
+    return Timing(milliseconds, (0.9 * milliseconds, 1.1 * milliseconds), 5)
+
+
+FAST = CostOptions(precision="fp32", batch_size=2, size=8, channels=1, rounds=1)
+
+
+def test_counts_are_those_of_the_literature() -> None:
+    counts = counted("cifar_resnet56")
+    assert (counts.parameters, counts.macs, counts.flops) == (853_018, 125_485_696, 250_971_392)
+    assert counts.training_macs == 3 * 125_485_696
+    assert sum(part.macs for part in counts.parts) == counts.macs
+    assert sum(part.parameters for part in counts.parts) == counts.parameters
+
+
+def test_equal_units_under_linear_decay_cost_three_quarters_and_a_bit_less() -> None:
+    """L equal units cost (3L − 1)/4 of one under linear decay to 0.5 (Huang et al. 2016, section 4)."""
+    spec = replace(spec_of("cifar_preresnet8"), units=(5,), name="one stage")
+    network = describe(spec)
+    units = [part.macs for part in network.parts if part.index]
+    assert len(set(units)) == 1
+    around = network.macs - sum(units)
+    assert expected_macs(spec, network, Survival("linear", 0.5)) == pytest.approx(around + units[0] * (3 * 5 - 1) / 4)
+
+
+def test_a_closed_unit_still_computes_its_projection() -> None:
+    spec = spec_of("resnet18")
+    network = describe(spec)
+    projections = [0, 0, 56**2 // 4 * 64 * 128, 0, 28**2 // 4 * 128 * 256, 0, 14**2 // 4 * 256 * 512, 0]
+    assert shortcut_macs(spec, network) == projections
+    units = sum(part.macs for part in network.parts if part.index)
+    open_ = network.macs - units + 0.25 * (units - sum(projections)) + sum(projections)
+    assert expected_macs(spec, network, Survival("uniform", 0.25)) == pytest.approx(open_)
+    assert expected_macs(spec, network, Survival()) == network.macs
+
+
+def test_depths_replace_the_one_in_a_name() -> None:
+    assert at_depth("cifar_resnet", 56) == at_depth("cifar_resnet20", 56) == "cifar_resnet56"
+    assert at_depth("cifar_wideresnet28_10", 40) == "cifar_wideresnet40_10"
+    assert at_depth("cifar_densenet_bc100_k12", 40) == at_depth("cifar_densenet_bc_k12", 40)
+    assert at_depth("resnet50", 101) == "resnet101"
+
+
+def test_what_is_measured_and_what_is_predicted() -> None:
+    (plan,) = plans_of("cifar_resnet", (1202, 8, 20, 56, 110), None)
+    assert [spec.depth for spec in plan.fitted] == [8, 20, 56]
+    assert [spec.depth for spec in plan.asked] == [8, 20, 56, 110, 1202]
+    (named,) = plans_of("cifar_resnet", (8, 20, 56), (8, 56))
+    assert [spec.depth for spec in named.fitted] == [8, 56]
+    (alone,) = plans_of("cifar_resnet20", None, None)
+    assert not alone.predicts
+
+
+def test_units_of_another_kind_are_another_line() -> None:
+    basic, bottleneck = plans_of("resnet50", (18, 34, 50, 101), None)
+    assert [spec.depth for spec in basic.asked] == [18, 34]
+    assert [spec.depth for spec in bottleneck.asked] == [50, 101]
+    assert [spec.units for spec in bottleneck.fitted] == [
+        (1, 1, 1, 1), (3, 1, 1, 1), (1, 3, 1, 1), (1, 1, 3, 1), (1, 1, 1, 3),
+    ]  # fmt: skip
+    assert {kind_of(spec) for spec in bottleneck.fitted} == {kind_of(spec_of("resnet50"))}
+
+
+def test_near_depths_are_no_line_to_reach_far_with() -> None:
+    (plan,) = plans_of("cifar_resnet", (44, 50, 56, 1202), None)
+    assert [spec.units for spec in plan.fitted] == [(1, 1, 1), (3, 3, 3), (9, 9, 9)]
+
+
+def test_exact_costs_are_predicted_exactly_and_checked(exact: list[str]) -> None:
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110, 1202), None, replace(FAST, seconds=60.0))
+    assert exact == ["cifar_resnet8", "cifar_resnet20", "cifar_resnet56", "cifar_resnet110"]
+    assert [rung.fitted for rung in ladder.rungs] == [True, True, True, False, False]
+    check, deep = ladder.rungs[3:]
+    assert check.error_percent is not None
+    assert check.error_percent.training_ms == pytest.approx(0, abs=1e-7)
+    assert deep.measured is None
+    assert deep.predicted is not None
+    assert deep.predicted.training_ms == pytest.approx(603.0, rel=1e-9)
+    assert deep.predicted.memory_bytes == pytest.approx(610 * MB, rel=1e-9)
+    assert ladder.one_more_costs is not None
+    assert ladder.one_more_costs.latency_ms == pytest.approx(3.0, rel=1e-6)
+    assert (ladder.one_more.units, ladder.one_more.parameters) == (3, 97_216)
+
+
+def test_no_more_is_measured_than_time_and_memory_allow(exact: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    cost("cifar_resnet", (8, 20, 56, 110), None, replace(FAST, seconds=53.0))
+    assert "cifar_resnet110" not in exact
+    monkeypatch.setattr(costing, "_free_bytes", lambda device: 50.0 * MB)
+    cost("cifar_resnet", (8, 20, 56, 110), None, replace(FAST, seconds=1e9))
+    assert "cifar_resnet110" not in exact
+
+
+def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deep network takes twice what the line says."""
+    honest = costing.times_of
+
+    def slow(spec, setting: Setting, *, threads: int) -> Times:
+        times = honest(spec, setting, threads=threads)
+        return times if spec.depth < 100 else replace(times, training=_timing(2 * (3.0 + 54)))
+
+    monkeypatch.setattr(costing, "times_of", slow)
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)
+    error = ladder.rungs[-1].error_percent
+    assert error is not None
+    assert error.training_ms == pytest.approx(-50.0)
+    assert error.latency_ms == pytest.approx(0, abs=1e-7)
+    assert "of what 110 layers took" in cost_finding(ladder)
+
+
+def test_time_under_survival_follows_the_multiply_adds(exact: list[str]) -> None:
+    (ladder,) = cost("cifar_resnet", (8, 20, 56), None, replace(FAST, survival=Survival("linear", 0.5)))
+    for rung in ladder.rungs:
+        assert rung.measured is not None
+        assert rung.measured.training_ms is not None
+        share = rung.counts.expected_training_macs / rung.counts.training_macs
+        assert rung.expected_training_ms == pytest.approx(share * rung.measured.training_ms)
+        assert 0.66 < share < 1
+
+
+def test_the_record_survives_json(exact: list[str]) -> None:
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)
+    assert from_json(Ladder, json.loads(json.dumps(to_json(ladder)))) == ladder
+
+
+@pytest.mark.parametrize("survival", ["constant", "linear:0.5"])
+def test_tables_fit_80_columns(exact: list[str], survival: str) -> None:
+    from rich.console import Console
+
+    options = replace(FAST, survival=Survival.parse(survival))
+    (ladder,) = cost("cifar_densenet_bc_k12", (10, 22, 58, 100, 1000), None, options)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(cost_table(ladder))
+    text = console.export_text()
+    assert "…" not in text.replace("–", "")
+    assert "1,000" in text
+    assert "predicted" in text
+
+
+def test_the_quietest_round_counts() -> None:
+    def round_(milliseconds: float) -> Times:
+        return Times(_timing(milliseconds), _timing(milliseconds + 1), _timing(milliseconds + 2), seconds=2.0)
+
+    times = over_rounds([round_(9.0), round_(3.0), round_(40.0)])
+    assert (times.latency.median_ms, times.inference.median_ms, times.training.median_ms) == (3.0, 4.0, 5.0)
+    assert times.seconds == 6.0
+
+
+def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, honest = replace(FAST, place=tmp_path / "cost.json"), costing.times_of
+
+    def interrupted(spec, setting: Setting, *, threads: int) -> Times:
+        if spec.depth == 110:
+            raise KeyboardInterrupt
+        return honest(spec, setting, threads=threads)
+
+    monkeypatch.setattr(costing, "times_of", interrupted)
+    with pytest.raises(Stopped, match="the same command goes on"):
+        cost("cifar_resnet", (8, 20, 56, 110), None, options)
+    monkeypatch.setattr(costing, "times_of", honest)
+    with pytest.raises(UserError, match="another networks"):
+        cost("cifar_resnet", (8, 20, 56, 116), None, options)
+    exact.clear()
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, options)
+    assert exact == ["cifar_resnet110"]
+    assert all(rung.measured for rung in ladder.rungs)
+    costing.forget_kept(options.place)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_is_measured_here() -> None:
+    (ladder,) = cost("cifar_resnet8", None, None, FAST)
+    (rung,) = ladder.rungs
+    assert rung.predicted is None
+    assert rung.times is not None
+    assert rung.measured is not None
+    assert all(value is None or 0 < value < math.inf for value in vars(rung.measured).values())
+    assert rung.times.training.runs >= 5
+    assert (rung.counts.parameters, ladder.precision) == (75_290 - 2 * 9 * 16, "fp32")
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not tell peaks")
+def test_the_peak_does_not_depend_on_what_this_process_held_before() -> None:
+    """Half a gigabyte that was freed here must not count, and the maps of a larger batch must."""
+    held = torch.ones(2**27)
+    del held
+    small, large = (
+        peak_of_training(spec_of("cifar_resnet8"), Setting(32, batch, "fp32", "channels_last", "cpu"), "fast")
+        for batch in (16, 256)
+    )
+    assert small is not None
+    assert large is not None
+    assert small < 100 * MB
+    assert 150 * MB < large < 450 * MB
+
+
+def test_a_network_that_does_not_fit_is_one_line() -> None:
+    setting = Setting(32, 10**9, "fp32", "channels_last", "cpu")
+    with pytest.raises(UserError, match="cifar_resnet8 at batch size 1000000000 was not measured") as refused:
+        peak_of_training(spec_of("cifar_resnet8"), setting, "fast")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cifar_resnett20"], "did you mean cifar_resnet20"),
+        (["cifar_resnet", "--depths", "8,21"], "cifar_resnet20"),
+        (["cifar_resnet", "--depths", "8,x"], "--depths '8,x'"),
+        (["cifar_resnet", "--depths", "8,20,0"], "--depths '8,20,0'"),
+        (["cifar_resnet"], "unknown network 'cifar_resnet'"),
+        (["torchvision:resnet50"], "torchvision:resnet50"),
+        (["timm:resnet50", "--depths", "18"], "--depths is not allowed for timm:resnet50"),
+        (["cifar_resnet", "--depths", "8,20", "--measured", "8,56"], "--measured 56"),
+        (["cifar_resnet", "--depths", "8,20", "--measured", "8"], "two depths"),
+        (["cifar_resnet20", "--measured", "8,20"], "--depths"),
+        (["cifar_resnet", "--depths", "8,20", "--seconds", "-1"], "seconds -1.0"),
+        (["cifar_resnet", "--depths", "8,20", "--seconds", "nan"], "seconds nan"),
+        (["cifar_resnet20", "--batch-size", "0"], "batch-size 0"),
+        (["cifar_resnet20", "--threads", "0"], "threads 0"),
+        (["cifar_resnet20", "--survival", "exactly:99"], "at most 9"),
+        (["cifar_resnet20", "--figure", "cost.svg"], "--depths"),
+        (["cifar_resnet20", "--depths", "8,20", "--figure", "cost.pdf"], ".svg"),
+        (["cifar_resnet20", "--rate", "1TFLOP/s"], "--scale"),
+        (["cifar_resnet20", "--scale", "4", "--inside", "fast"], "--inside 'fast'"),
+        (["cifar_resnet20", "--scale", "4", "--epochs", "-1"], "epochs -1.0"),
+        (["densenet121", "--size", "8"], "8×8"),
+        (["cifar_resnet20", "--device", "cuda:99"], "cuda:99"),
+        ([], "NETWORK"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costing, "times_of", pytest.fail)
+    monkeypatch.setattr(costing, "peak_of_training", pytest.fail)
+    assert cli.run(["cost", *arguments]) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert complaint.count("\n") == 0
+    assert said in complaint
+
+
+def test_the_command_writes_its_record_and_its_chart(
+    exact: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    record, chart = tmp_path / "cost.json", tmp_path / "cost.svg"
+    options = ["--size", "8", "--channels", "1", "--batch-size", "2", "--precision", "fp32"]
+    options += ["--scale", "4", "--seconds", "1000"]
+    command = ["cost", "cifar_resnet", "--depths", "8,20,56,110", *options, "--json", str(record)]
+    assert cli.run([*command, "--figure", str(chart)]) == 0
+    said = json.loads(record.read_text())
+    assert said["ladders"][0]["rungs"][2]["counts"]["parameters"] == 853_018 - 2 * 9 * 16
+    assert said["scaled"][0]["image_seconds"] == pytest.approx(0.057)
+    assert said["versions"]["torch"]
+    assert "<svg" in chart.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cost.json", "cost.svg"]
+    assert "predicted time within" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_in_one_line(tmp_path: Path) -> None:
+    options = ["--size", "8", "--channels", "1", "--batch-size", "2", "--precision", "fp32", "--json", "cost.json"]
+    command = [sys.executable, "-m", "howdeep", "cost", "cifar_resnet", "--depths", "8,20,56", *options]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for _ in range(600):
+        if list(tmp_path.glob("cost.json*part0")):
+            break
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate()
+    assert running.returncode == 130
+    assert said.strip().splitlines()[-1] == "howdeep: stopped; the same command goes on"
+    assert "Traceback" not in said
+
+
+def test_a_chart_needs_no_number_that_is_missing(exact: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that cannot tell peaks has two panels."""
+    from howdeep import figures
+
+    monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, memory: None)
+    ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)
+    assert ladders[0].rungs[0].measured == Costs(4.0, 5.0, 6.0, None, None)
+    panels = figures.costs(ladders).to_dict()["vconcat"][0]["hconcat"]
+    assert len(panels) == 2
+
+
+def test_initial_weights_of_a_thousand_layers_stay_finite() -> None:
+    """What is timed must not overflow: numbers that are not finite take other times."""
+    chain = build(spec_of("cifar_resnet1202", channels=1).zero_initialised()).eval()
+    with torch.inference_mode():
+        assert chain(torch.randn(1, 1, 8, 8)).isfinite().all()

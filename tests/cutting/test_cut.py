@@ -1,0 +1,198 @@
+"""Cutting to a budget: the greedy order, the budgets and their limits, and what is kept when it is interrupted."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tests.dissect.cases import classifier, numbers
+from tests.oracles import small_network
+from torch import nn
+from torch.nn import functional as F
+
+from howdeep import Batch, Chain, UserError
+from howdeep.cutting import cut as cutting
+from howdeep.cutting.cut import cut
+from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
+from howdeep.cutting.kept import Kept
+from howdeep.cutting.records import Cut, CutBudget
+from howdeep.figures import frontier as chart
+from howdeep.networks import build, spec_of
+from howdeep.records import from_json, to_json
+
+
+def batches(count: int = 3, size: int = 20) -> list[Batch]:
+    stream = torch.Generator().manual_seed(5)
+    pixels = torch.randn(count, size, 3, 8, 8, generator=stream)
+    labels = torch.randint(10, (count, size), generator=stream)
+    return [Batch(images, answers, size) for images, answers in zip(pixels, labels, strict=True)]
+
+
+def sure() -> tuple[Chain, list[Batch]]:
+    """Return a network that tells images apart, and labels on which it is always right: every cut costs."""
+    chain, images = small_network("resnet A", seed=4), batches()
+    with torch.no_grad():
+        chain.head.linear.bias -= torch.cat([chain(one.images) for one in images]).mean(0)  # type: ignore[union-attr,operator]
+        return chain, [Batch(one.images, chain(one.images).argmax(1), one.total) for one in images]
+
+
+def test_the_order_is_that_of_a_loop_over_whole_passes() -> None:
+    chain, images = small_network("resnet A", seed=2), batches()
+    found = list(Frontier(chain, Images(images, images, [images[0].images])).removals())
+    out: list[int] = []
+    for removal in found:
+        losses = {}
+        for unit in set(range(len(chain))) - set(out):
+            gates = [None if index in (*out, unit) else 1.0 for index in range(len(chain))]
+            with torch.no_grad():
+                sums = [F.cross_entropy(chain(one.images, gates), one.labels, reduction="sum") for one in images]
+            losses[unit] = float(sum(sums)) / 60
+        best = min(losses, key=losses.__getitem__)
+        assert removal.index == best + 1
+        assert removal.loss == pytest.approx(losses[best], rel=1e-5)
+        out.append(best)
+    assert sorted(out) == list(range(len(chain)))
+
+
+def test_losses_of_a_chain_on_paper() -> None:
+    """Scores (x·∏(1 + w), 1), label 0: the unit that shrinks x most goes first, the one that doubles it last."""
+    chain, batch = classifier([1.0, -0.5, 0.1]), numbers([3.0], [0])
+    order = list(Frontier(chain, Images([batch], [batch], [batch.images])).removals())
+    assert [removal.index for removal in order] == [2, 3, 1]
+    first = math.log1p(math.exp(1 - 3 * 2 * 1.1))
+    assert order[0].loss == pytest.approx(first, rel=1e-5)
+
+
+def test_of_many_units_one_in_twenty_goes_at_a_time() -> None:
+    chain = build(spec_of("cifar_resnet254"), seed=0).eval()
+    frontier = Frontier(chain, Images(few := batches(1, 2), few, []))
+    removals, first = frontier.removals(), len(chain) // AT_A_TIME
+    for _ in range(first):
+        next(removals)
+    assert rounds(frontier) == ["without 0 and one more of 126"]
+    next(removals)
+    assert rounds(frontier)[1:] == [f"without {first} and one more of {126 - first}"]
+
+
+def rounds(frontier: Frontier) -> list[str]:
+    return [name for name in frontier.kept.results if name.startswith("without")]
+
+
+def test_units_that_stay_are_as_many_as_asked_for() -> None:
+    chain, images = small_network("resnet A", seed=2), batches()
+    smaller, found = cut(chain, images, budget=CutBudget(units=2))
+    assert (len(smaller), found.chosen, found.points[-1].size.units) == (2, 4, 2)
+    assert found.choice is found.points[-1]
+    assert found.points[-1].repaired.error_percent == pytest.approx(error(smaller, images))
+
+
+def error(chain: nn.Module, images: list[Batch]) -> float:
+    with torch.no_grad():
+        wrong = [(chain(batch.images).argmax(1) != batch.labels).float().mean() for batch in images]
+    return 100 * float(sum(wrong)) / len(wrong)
+
+
+def test_macs_hold_and_with_one_unit_more_they_would_not() -> None:
+    chain, images = small_network("resnet A", seed=2), batches()
+    _, found = cut(chain, images, budget=CutBudget(macs_share=0.5))
+    sizes = [found.original.macs, *(point.size.macs for point in found.points)]
+    assert sizes[-1] <= 0.5 * sizes[0] < sizes[-2]
+    absolute = cut(chain, images, budget=CutBudget(macs=0.5 * sizes[0]))[1]
+    assert absolute.chosen == found.chosen
+
+
+def test_a_latency_that_is_promised_is_the_one_that_was_measured() -> None:
+    chain, images = build(spec_of("cifar_resnet44"), seed=0).eval(), batches()
+    original = cut(chain, images, budget=CutBudget(units=20))[1].original.latency.median_ms
+    budget = CutBudget(latency_ms=0.6 * original)
+    _, found = cut(chain, images, budget=budget)
+    assert found.choice is not None
+    assert found.choice.size.latency.median_ms <= 0.6 * original
+    assert found.choice.size.latency.quartiles_ms[0] <= found.choice.size.latency.median_ms
+
+
+def test_an_error_lets_as_many_units_go_as_hold_it() -> None:
+    chain, images = small_network("resnet A", seed=2), batches()
+    every = cut(chain, images)[1]
+    for limit in (0.5, 5.0, 100.0):
+        holding = [point.out for point in every.points if point.repaired.change <= limit]
+        if holding:
+            assert cut(chain, images, budget=CutBudget(error_increase=limit))[1].chosen == max(holding)
+
+
+def test_the_whole_frontier_chooses_nothing() -> None:
+    chain, images = small_network("resnet A", seed=2), batches()
+    same, found = cut(chain, images)
+    assert same is chain
+    assert (found.chosen, [point.out for point in found.points]) == (None, [1, 2, 3, 4, 5, 6])
+    assert from_json(Cut, to_json(found)) == found
+    assert chart(found).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (CutBudget(latency_ms=1e-6), "no cut of this network holds latency of 1e-06 ms: .* ms is the smallest"),
+        (CutBudget(macs=1000), "no cut of this network holds macs of 1,000 MACs: .* MACs is the smallest"),
+        (CutBudget(units=6), "holds this budget as it is"),
+        (CutBudget(latency_ms=1e6), "holds this budget as it is"),
+        (CutBudget(units=1, error_increase=1e-9), "the budgets contradict each other: .* 5 units out, which costs"),
+    ],
+)  # fmt: skip
+def test_a_budget_that_cannot_be_is_one_line(budget: CutBudget, said: str) -> None:
+    chain, images = sure()
+    with pytest.raises(UserError, match=said):
+        cut(chain, images, budget=budget)
+
+
+def test_units_that_cannot_go_set_the_smallest_number_that_can_stay() -> None:
+    with pytest.raises(UserError, match="units of 1 units: 2 units is the smallest possible"):
+        cut(small_network("plain"), batches(), budget=CutBudget(units=1))
+
+
+@pytest.mark.parametrize("name", ["units", "macs", "macs_share", "latency_ms", "error_increase"])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_budgets_are_above_zero(name: str, value: float) -> None:
+    with pytest.raises(UserError, match="must be above 0 and finite"):
+        CutBudget(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6, 8])
+def test_an_interrupted_cut_ends_with_the_same_bits(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, images, budget = small_network("resnet A", seed=2), batches(), CutBudget(units=2)
+    smaller, whole = cut(chain, images, budget=budget)
+    place, computed = tmp_path / "kept.json", Kept.result
+
+    def interrupted(self: Kept, name: str, compute) -> object:
+        if len(self.results) == stop:
+            raise KeyboardInterrupt
+        return computed(self, name, compute)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cut(chain, images, budget=budget, kept=Kept.open(place, {"seed": 1}))
+    kept = Kept.open(place, {"seed": 1})
+    assert len(kept.results) == stop
+    again, found = cut(chain, images, budget=budget, kept=kept)
+    assert (found.order, [point.repaired for point in found.points], [point.cut for point in found.points]) == (
+        whole.order, [point.repaired for point in whole.points], [point.cut for point in whole.points]
+    )  # fmt: skip
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(again.state_dict().values(), smaller.state_dict().values(), strict=True)
+    )
+    with pytest.raises(UserError, match=r"belongs to another seed \(1, now 2\)"):
+        Kept.open(place, {"seed": 2})
+
+
+def test_what_was_kept_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, images, place = small_network("resnet A", seed=2), batches(), tmp_path / "kept.json"
+    first = cut(chain, images, budget=CutBudget(units=3), kept=Kept.open(place, {}))[1]
+
+    def untimed(*_: object, **__: object) -> None:
+        raise AssertionError("it was timed before")
+
+    monkeypatch.setattr(cutting, "forward_times", untimed)
+    monkeypatch.setattr(Frontier, "_losses", untimed)
+    assert cut(chain, images, budget=CutBudget(units=3), kept=Kept.open(place, {}))[1] == first

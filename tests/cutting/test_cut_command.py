@@ -1,0 +1,181 @@
+"""``howdeep cut`` as a user types it: run folders of cut networks, going on after a crash, and one line per mistake."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from howdeep import cli, open_run
+from howdeep.checkpoints import list_checkpoints, newest
+from howdeep.cutting.frontier import Frontier
+from howdeep.targets import open_target
+from howdeep.training import loop
+
+NETWORK = "cifar_resnet14"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder trained with another seed than 0, and with stochastic depth."""
+    place = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--data", "digits", "--epochs", "2", "--seed", "3", "--survival", "linear:0.8"]
+    assert cli.run(["train", NETWORK, "--out", str(place), *options, "--precision", "fp32"]) == 0
+    return place
+
+
+def cut(target: Path | str, *options: object) -> int:
+    return cli.run(["cut", str(target), "--data", "digits", *map(str, options)])
+
+
+def said(capsys: pytest.CaptureFixture) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_cut_network_is_a_run_folder_like_any_other(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out, record, figure = tmp_path / "cut", tmp_path / "cut.json", tmp_path / "cut.svg"
+    assert cut(run, "--units", 4, "--out", out, "--json", record, "--figure", figure) == 0
+    table = capsys.readouterr().out
+    assert max(map(len, table.splitlines())) <= 80
+    assert "2 of 6 units out" in table
+    found = json.loads(record.read_text())
+    assert found["test"]["cut"]["error_percent"] == pytest.approx(evaluated(out, tmp_path, capsys))
+    assert sorted(open_run(out).record["removed"]) == sorted(one["index"] - 1 for one in found["order"])
+    assert len(open_run(out).chain(print)) == 4
+    assert figure.read_text().startswith("<svg")
+    assert not list(tmp_path.glob("*unfinished*"))
+    assert open_target(str(out), weights=None, mean=None, std=None, warn=print).seed == 3
+    exported = ["export", str(out), "--data", "digits", "--split", "train", "--out", str(tmp_path / "cut.pt2")]
+    assert cli.run(exported) == 0
+
+
+def evaluated(place: Path, folder: Path, capsys: pytest.CaptureFixture) -> float:
+    assert cli.run(["evaluate", str(place), "--data", "digits", "--json", str(folder / "e.json"), "--overwrite"]) == 0
+    capsys.readouterr()
+    return json.loads((folder / "e.json").read_text())["error_percent"]
+
+
+def test_a_cut_network_is_cut_again(run: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cut(run, "--units", 4, "--out", first) == 0
+    assert cut(first, "--units", 3, "--out", second) == 0
+    before, after = (open_run(place).record["removed"] for place in (first, second))
+    assert set(before) < set(after)
+    assert (len(after), len(open_run(second).chain(print))) == (3, 3)
+
+
+def test_the_same_command_goes_on_and_then_is_finished(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Stopped in the second round, before the first checkpoint and in fine-tuning: the weights of a run in one go."""
+    options = ["--units", 3, "--epochs", 1, "--lr", 0.01, "--precision", "fp32"]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert cut(run, *options, "--out", whole) == 0
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
+    for stop in (_in_round, _before_checkpoint, _while_training):
+        with monkeypatch.context() as patch:
+            stop(patch)
+            assert cut(run, *options, "--out", out) == 130
+        assert "the same command goes on" in said(capsys)
+        assert (tmp_path / "out.unfinished-cut.json").exists()
+    assert cut(run, *options, "--out", out) == 0
+    one, other = (newest(open_run(place).checkpoints, print) for place in (whole, out))
+    assert one is not None
+    assert other is not None
+    assert all(torch.equal(value, other.tensors("weights")[name]) for name, value in one.tensors("weights").items())
+    assert not (tmp_path / "out.unfinished-cut.json").exists()
+    assert cut(run, *options, "--out", out) == 0
+    assert "is finished; nothing to do" in capsys.readouterr().err
+    assert cut(run, *options, "--units", 2, "--out", out) == 2
+    assert "another budget" in said(capsys)
+
+
+def _in_round(patch: pytest.MonkeyPatch) -> None:
+    losses = Frontier._losses
+
+    def interrupted(self: Frontier, chain, closed, left, autocast) -> list:
+        if len(closed) == 1:
+            raise KeyboardInterrupt
+        return losses(self, chain, closed, left, autocast)
+
+    patch.setattr(Frontier, "_losses", interrupted)
+
+
+def _before_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    patch.setattr("howdeep.checkpoints.save", interrupted)
+
+
+def _while_training(patch: pytest.MonkeyPatch) -> None:
+    step = loop.train_step
+
+    def interrupted(*arguments, **options) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return step(*arguments, **options)
+
+    patch.setattr(loop, "train_step", interrupted)
+
+
+def test_a_cut_library_network_is_built_again_tuned_and_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
+    save_file(models.resnet18(num_classes=10).state_dict(), weights)
+    few = ["--calibration-images", 20, "--limit", 50, "--statistics-images", 100]
+    prepared = ["--weights", weights, "--size", 32, "--mean", *[0.3] * 3, "--std", *[0.4] * 3]
+    assert cut("torchvision:resnet18", *prepared, "--units", 6, *few, "--epochs", 0.2, "--lr", 1e-4, "--out", out) == 0
+    found = json.loads((out / "cut.json").read_text())
+    assert found["tuned"]["error_percent"] >= 0
+    assert found["test"]["cut"]["error_percent"] == pytest.approx(evaluated(out, tmp_path, capsys))
+    assert open_run(out).record["network"] == {"library": "torchvision:resnet18", "classes": 10, "size": 32}
+    assert len(list_checkpoints(out / "checkpoints")) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--latency-budget", "5 parsecs"], "--latency-budget '5 parsecs' is not allowed"),
+        (["--latency-budget", "0ms"], "must be above 0"),
+        (["--macs", "-50%"], "must be above 0"),
+        (["--macs", "150%"], "at most 100%"),
+        (["--units", "0"], "units 0 is not allowed: it must be above 0"),
+        (["--error-increase", "-1"], "error-increase -1 is not allowed"),
+        (["--units", "4", "--epochs", "1"], "--epochs 1 needs --out RUN"),
+        (["--units", "4", "--epochs", "-1", "--out", "x"], "epochs -1.0 is not allowed"),
+        (["--out", "x"], "--out x needs a budget"),
+        (["--units", "4", "--figure", "x.pdf"], ".svg"),
+        (["--units", "4", "--calibration-images", "0"], "at least 1"),
+        (["--units", "4", "--split", "tset"], "did you mean test"),
+        (["--latency-budget", "1ns"], "--latency-budget '1ns' is not allowed"),
+        (["--latency-budget", "0.1us"], "ms is the smallest possible value"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    options: list[str], complaint: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cut(run, *options) == 2
+    line = said(capsys)
+    assert line.startswith("howdeep: ")
+    assert complaint in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_something_else_stays_as_it_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = (run / "run.json").read_bytes()
+    assert cut(run, "--units", 4, "--out", run) == 2
+    assert "is a run already" in said(capsys)
+    assert (run / "run.json").read_bytes() == before
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("precious")
+    assert cut(run, "--units", 4, "--out", tmp_path / "full") == 2
+    assert "is not empty" in said(capsys)

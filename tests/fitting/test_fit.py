@@ -1,0 +1,152 @@
+"""`howdeep fit` on real digits: an answer, within its budgets, that a stop does not change."""
+
+import json
+import signal
+from pathlib import Path
+
+import optuna
+import pytest
+
+from howdeep import cli
+from howdeep.fitting import candidates, climbing
+from howdeep.fitting import fit as fits
+from howdeep.fitting.records import Fit, FitOptions
+from howdeep.records import from_json
+from howdeep.runs import open_run
+from howdeep.training.precision import Trial
+
+STEP_SECONDS = 0.01
+
+
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks train at a speed that is known, so that legs have the same steps in every run."""
+
+    def measure(chain, shape, recipe, tried, *, memory: str, device) -> list[Trial]:
+        return [Trial("fp32", "contiguous", STEP_SECONDS * len(chain) / 3, 3, None, 0.0)]
+
+    monkeypatch.setattr(candidates, "measure", measure)
+    monkeypatch.setattr(climbing, "_pace", lambda candidate, done: candidate.seconds_per_step)
+
+
+def command(out: Path, *more: str, budget: str = "4s") -> list[str]:
+    return [
+        *("fit", "--data", "digits", "--train-budget", budget, "--depths", "8,14", "--limit", "320"),
+        *("--device", "cpu", "--out", str(out), *more),
+    ]
+
+
+def answer(out: Path) -> Fit:
+    return from_json(Fit, json.loads((out / "answer.json").read_text()))
+
+
+def test_an_answer_holds_everything_that_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written, chart = tmp_path / "fit.json", tmp_path / "fit.svg"
+    assert cli.run(command(tmp_path / "fit", "--json", str(written), "--figure", str(chart))) == 0
+    found = answer(tmp_path / "fit")
+    printed = capsys.readouterr().out
+    assert from_json(Fit, json.loads(written.read_text())) == found
+    assert [one.costs.network for one in found.contenders] == ["cifar_resnet8", "cifar_resnet14"]
+    chosen = next(one for one in found.contenders if one.costs.network == found.network)
+    other = next(one for one in found.contenders if one is not chosen)
+    assert (len(other.rungs), len(chosen.rungs)) == (1, 3)
+    assert chosen.rungs[0].validation_error_percent <= other.rungs[0].validation_error_percent
+    assert chosen.rungs[-1].epochs == found.epochs > 2 * chosen.rungs[0].epochs
+    result = open_run(Path(found.run)).result()
+    assert found.test is not None
+    assert result is not None
+    assert result["test"]["error_percent"] == found.test.error_percent
+    assert not (tmp_path / "fit/runs" / other.costs.network / "result.json").exists()  # its test split was never read
+    assert printed.startswith(f"take {found.network}: {found.depth} layers")
+    assert f"test error {found.test.error_percent:.2f} %" in printed
+    assert chart.read_text().startswith("<svg")
+
+
+def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(command(tmp_path / "fit")) == 0
+    first = capsys.readouterr().out
+    assert cli.run(command(tmp_path / "fit")) == 0
+    again = capsys.readouterr()
+    assert (again.out, "has its answer; nothing to do" in again.err) == (first, True)
+    assert cli.run(command(tmp_path / "fit", "--seed", "1")) == 2
+    assert "seed was 0 and is now 1; use those, or name another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moment", [3, 14, 30])
+def test_a_stopped_search_goes_on_to_the_same_network(
+    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from howdeep.training import loop
+
+    monkeypatch.setattr(fits.Clock, "spent", 1.0)  # legs of the same length, however long a stop takes
+    assert cli.run(command(tmp_path / "whole")) == 0
+    with monkeypatch.context() as patched:
+        steps = iter(range(1, 10**6))
+        step = loop.train_step
+
+        def interrupted(*args, **options):
+            if next(steps) == moment:
+                signal.raise_signal(signal.SIGINT)
+            return step(*args, **options)
+
+        patched.setattr(loop, "train_step", interrupted)
+        assert cli.run(command(tmp_path / "parts")) == 130
+        assert "the same command goes on" in capsys.readouterr().err
+    assert cli.run(command(tmp_path / "parts")) == 0
+    whole, parts = answer(tmp_path / "whole"), answer(tmp_path / "parts")
+    assert (whole.network, whole.validation_error_percent, whole.test) == (
+        parts.network, parts.validation_error_percent, parts.test
+    )  # fmt: skip
+
+
+def test_the_study_can_be_read_by_others(tmp_path: Path) -> None:
+    assert cli.run(command(tmp_path / "fit")) == 0
+    study = optuna.load_study(study_name="howdeep", storage=f"sqlite:///{tmp_path / 'fit/study.db'}")
+    found = answer(tmp_path / "fit")
+    assert study.best_params == {"family": "resnet", "depth": found.depth}
+    assert study.best_value == found.validation_error_percent
+
+
+def test_a_shared_study_is_answered_by_whoever_has_the_winner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = ("--storage", f"sqlite:///{tmp_path / 'shared.db'}")
+    assert cli.run(command(tmp_path / "one", *storage)) == 0
+    capsys.readouterr()
+    assert cli.run(command(tmp_path / "two", *storage)) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"the process with --out {tmp_path / 'one'} trains it to the end" in printed.err
+    assert cli.run(command(tmp_path / "two", *storage, "--limit", "200")) == 2
+    assert "study 'howdeep' belongs to a fit with other options: limit was 320" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--latency-budget", "5 parsecs"), "--latency-budget '5 parsecs' is not allowed: it must be a number"),
+        (("--latency-budget", "0ms"), "--latency-budget 0ms is not allowed: it must be above 0"),
+        (("--latency-budget", "1us"), "the smallest network, needs 0."),
+        (("--families", "resnet,alexnet"), "unknown family 'alexnet'"),
+        (("--families", ","), "--families ',' is empty"),
+        (("--depths", "8,nine"), "--depths '8,nine' is not allowed"),
+        (("--depths", "9"), "cifar_resnet has no depth 9; the nearest are cifar_resnet8"),
+        (("--lr", "-1"), "lr -1.0 is not allowed"),
+        (("--batch-size", "0"), "batch-size 0 is not allowed"),
+    ],
+)
+def test_bad_options_are_one_line(
+    options: tuple[str, ...], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(command(tmp_path / "fit", *options)) == 2
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert line in complaint
+
+
+def test_few_images_get_small_mini_batches_and_a_lower_rate_with_them() -> None:
+    options = FitOptions(data="digits", out=Path("fit"), budgets=candidates.Budgets(60.0))
+    chosen = {images: options.training(images) for images in (50_000, 3_840, 3_839, 1_437, 40)}
+    assert [one.batch_size for one in chosen.values()] == [128, 128, 64, 32, 16]
+    assert [one.lr for one in chosen.values()] == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.0125])

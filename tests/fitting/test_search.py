@@ -1,0 +1,170 @@
+"""A search ends with the network that halving would choose, whoever takes part and whoever stops."""
+
+import contextlib
+import multiprocessing
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from howdeep.errors import UserError
+from howdeep.fitting import search as searches
+from howdeep.fitting.search import Entry, Rung, Search, enlist, open_study, rungs_of_trial, trials_by_network
+
+DEPTHS = (8, 14, 20, 32, 56)
+ENTRIES = [Entry("resnet", depth, f"net{depth}") for depth in DEPTHS]
+RUNGS = (1.0, 2.0, 4.0)
+ERRORS = {8: (30.0, 28.0, 27.0), 14: (20.0, 12.0, 11.0), 20: (22.0, 10.0, 9.0), 32: (25.0, 11.0, 8.0), 56: (60.0,) * 3}
+"""Network → validation error by rung: 14 is first, then 20, and 32 wins late."""
+
+
+def rung(entry: Entry, done: Sequence[Rung]) -> Rung:
+    return Rung(len(done) + 1.0, len(done) + 1, RUNGS[len(done)], 1.0, ERRORS[entry.depth][len(done)], 0.5)
+
+
+def search(storage: str, owner: str = "one", climb=None, log: list | None = None) -> Search:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES)
+
+    def train(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
+        if log is not None:
+            log.append((entry.depth, until))
+        return rung(entry, done)
+
+    return Search(study, ENTRIES, RUNGS, owner, climb or train)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def test_the_winner_is_the_best_of_those_who_were_promoted(storage: str) -> None:
+    log: list = []
+    found = search(storage, log=log)
+    winner, owner = found.winner()
+    assert (winner.depth, owner) == (32, "one")
+    assert [depth for depth, until in log if until == 1.0] == list(DEPTHS)
+    assert [depth for depth, until in log if until == 2.0] == [14, 20, 32]
+    assert [depth for depth, until in log if until == 4.0] == [20, 32]
+
+
+def test_every_trial_ends_as_what_became_of_it(storage: str) -> None:
+    found = search(storage)
+    winner, _ = found.winner()
+    found.finish(winner.network)
+    trials = trials_by_network(found.study)
+    assert trials["net8"].state == trials["net20"].state == TrialState.PRUNED
+    assert trials["net56"].intermediate_values == {0: 60.0}
+    assert found.study.best_trial.user_attrs["network"] == winner.network
+    assert found.study.best_params == {"family": "resnet", "depth": winner.depth}
+
+
+def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
+    whole: list = []
+    winner, _ = search(storage.replace("study", "whole"), log=whole).winner()
+    log: list = []
+    for moment in range(len(whole)):
+
+        def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+            if len(log) > moment:  # noqa: B023
+                raise KeyboardInterrupt
+            log.append((entry.depth, until))
+            return rung(entry, done)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            search(storage, climb=climb).winner()
+        assert len(log) == moment + 1
+    again, _ = search(storage, log=log).winner()
+    assert again == winner
+    assert log == whole
+
+
+def test_a_network_that_blows_up_is_left_behind(storage: str) -> None:
+    def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
+        return None if entry.depth == 20 else rung(entry, done)
+
+    found = search(storage, climb=climb)
+    assert found.winner()[0].depth == 32
+    assert trials_by_network(found.study)["net20"].state == TrialState.FAIL
+
+
+def test_where_all_blow_up_there_is_no_answer(storage: str) -> None:
+    with pytest.raises(UserError, match="every network blew up"):
+        search(storage, climb=lambda entry, done, until: None).winner()
+
+
+def test_a_single_network_needs_no_search(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES[:1])
+    alone = Search(study, ENTRIES[:1], (), "one", lambda *_: pytest.fail("nothing is compared"))
+    assert alone.winner() == (ENTRIES[0], "one")
+
+
+def test_networks_of_a_process_that_is_gone_are_left_out(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = search(storage, owner="gone")
+    assert gone._claim() is not None
+    clock = iter(range(0, 100_000, 500))
+    monkeypatch.setattr(searches.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(searches, "POLL_SECONDS", 0.0)
+    said: list[str] = []
+    found = search(storage, owner="here")
+    winner, owner = Search(found.study, ENTRIES, RUNGS, "here", found.climb, said.append).winner()
+    assert (winner.depth, owner) == (20, "here")
+    assert said == ["  net8: left out, nothing was heard from gone"]
+
+
+def take_part(storage: str, owner: str, folder: str) -> None:
+    """One process of several: every rung that it trains leaves a file."""
+
+    def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+        with Path(folder, f"{entry.network}-{len(done)}").open("x") as file:  # fails if another was here
+            file.write(owner)
+        return rung(entry, done)
+
+    winner, whose = search(storage, owner, climb).winner()
+    Path(folder, f"winner-{owner}").write_text(f"{winner.network} {whose}")
+
+
+def test_two_processes_share_a_study_and_agree(storage: str, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    workers = [context.Process(target=take_part, args=(storage, owner, str(folder))) for owner in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    trained = sorted(path.name for path in folder.glob("net*"))
+    assert trained == sorted(
+        [f"net{depth}-0" for depth in DEPTHS] + [f"net{depth}-1" for depth in (14, 20, 32)] + ["net20-2", "net32-2"]
+    )
+    answers = {(folder / f"winner-{owner}").read_text() for owner in ("a", "b")}
+    assert len(answers) == 1
+    assert answers.pop().startswith("net32 ")
+
+
+def test_a_network_entered_twice_takes_part_once(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES)
+    study.enqueue_trial({"family": "resnet", "depth": 8}, user_attrs={"network": "net8"})
+    log: list = []
+    assert search(storage, log=log).winner()[0].depth == 32
+    assert log.count((8, 1.0)) == 1
+
+
+def test_an_unusable_storage_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--storage sqlite:////nowhere/at/all.db cannot be used: "):
+        open_study("sqlite:////nowhere/at/all.db", "s")
+    with pytest.raises(UserError, match=r"^--storage nonsense cannot be used: "):
+        open_study("nonsense", "s")
+
+
+def test_rungs_are_kept_in_the_study(storage: str) -> None:
+    found = search(storage)
+    found.winner()
+    trial = trials_by_network(optuna.load_study(study_name="s", storage=storage))["net20"]
+    assert [one.validation_error_percent for one in rungs_of_trial(trial)] == [22.0, 10.0, 9.0]
