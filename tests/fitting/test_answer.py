@@ -78,6 +78,19 @@ def test_where_the_error_still_falls_with_time_time_is_the_limit() -> None:
     )
 
 
+def test_where_a_deeper_network_is_ahead_after_equally_many_epochs_time_is_the_limit() -> None:
+    """14 layers are at 25 % after 1 epoch, 20 % after 2 and 19.9 % after 4; 20 layers need twice the time."""
+    chosen, deeper = contender(14, 25.0, 20.0, 19.9, train=18.0), contender(20, 21.0)
+    ahead = replace(deeper, rungs=(replace(deeper.rungs[0], epochs=2**0.5, validation_error_percent=19.0),))
+    found = judged(14, [chosen, ahead])
+    assert found.limit == "train"
+    assert "after 1.4 epochs cifar_resnet20 is at 19.0 % and cifar_resnet14 at about 22.5 %" in found.finding
+    behind = replace(deeper, rungs=(replace(deeper.rungs[0], epochs=2**0.5, validation_error_percent=22.0),))
+    assert judged(14, [chosen, behind]).limit == "nothing"
+    sooner = replace(deeper, rungs=(replace(deeper.rungs[0], epochs=0.5, validation_error_percent=19.0),))
+    assert judged(14, [chosen, sooner]).limit == "nothing"
+
+
 def test_where_the_training_images_are_known_by_heart_the_data_is_the_limit() -> None:
     found = judged(14, [contender(8, 30.0), contender(14, 25.0, 20.1, 20.0, train=1.0), contender(20, 27.0)])
     assert found.limit == "data"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from howdeep.dissect.effects import NORMAL_95
 from howdeep.evaluation import standard_error_percent
@@ -47,8 +48,8 @@ def verdict(
     """Return what the rungs say.
 
     In this order: where the deepest network that took part did best, what kept deeper ones out is the limit; else time
-    is, where the chosen network's error still falls with it; else the data is, where the network knows its training
-    images twice as well as others; else nothing is.
+    is, where the chosen network's error still falls with it, or a deeper one did better after equally many epochs; else
+    the data is, where the network knows its training images twice as well as others; else nothing is.
 
     Args:
         chosen: The chosen network; its last rung is the end of its training.
@@ -78,8 +79,8 @@ def _limit(
         if barrier is None:
             return "ladder", f"the deepest network that was tried, {chosen.costs.network}, did best"
         return barrier.budget, f"{chosen.costs.network} is the deepest that the budgets allow"
-    if still := _still_falls(chosen, images):
-        return "train", still
+    if time := _still_falls(chosen, images) or _deeper_is_better(chosen, family, images):
+        return "train", time
     last = chosen.rungs[-1]
     if _apart(last.train_error_percent, last.validation_error_percent, images) and (
         last.train_error_percent < last.validation_error_percent / 2
@@ -166,6 +167,31 @@ def _still_falls(chosen: Contender, images: int) -> str:
         f" {chosen.costs.network} fell from {before.validation_error_percent:.1f}"
         f" to {after.validation_error_percent:.1f} %"
     )
+
+
+def _deeper_is_better(chosen: Contender, family: Sequence[Contender], images: int) -> str:
+    """Return by how much a deeper network was ahead after equally many epochs, or nothing where none was."""
+    for one in family:
+        last, deeper = one.rungs[-1], one.costs.depth > chosen.costs.depth and not one.failed
+        own = _error_at(last.epochs, chosen.rungs) if deeper else None
+        ahead = own is not None and last.validation_error_percent < own
+        if own is not None and ahead and _apart(last.validation_error_percent, own, images):
+            return (
+                f"after {last.epochs:.1f} epochs {one.costs.network} is at {last.validation_error_percent:.1f} %"
+                f" and {chosen.costs.network} at about {own:.1f} %: more layers help where there is time for them"
+            )
+    return ""
+
+
+def _error_at(epochs: float, rungs: Sequence[Rung]) -> float | None:
+    """Return the error after some epochs, between two rungs in proportion to log(epochs); None outside of them."""
+    for before, after in pairwise(rungs):
+        if before.epochs <= epochs <= after.epochs:
+            share = math.log(epochs / before.epochs) / math.log(after.epochs / before.epochs)
+            return before.validation_error_percent + share * (
+                after.validation_error_percent - before.validation_error_percent
+            )
+    return None
 
 
 def _apart(one: float, other: float, images: int) -> bool:
