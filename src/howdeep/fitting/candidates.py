@@ -163,7 +163,7 @@ def _affordable(
 
 def _half_trained(one: Candidate, per_epoch: int) -> Dropped:
     needed = FEWEST_EPOCHS * one.seconds_per_step * per_epoch
-    reason = f"{one.epochs:.1f} epochs, and fewer than {FEWEST_EPOCHS} leave a network half-trained"
+    reason = f"{seconds_text(needed)} for {FEWEST_EPOCHS} epochs, more than its share"
     return Dropped(one.family, one.depth, one.network, "train", reason, needed)
 
 
