@@ -69,7 +69,7 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
     console.print(f"chart: {places[0]}")
     _dissect(out, seed, console)
     _cut(out, console)
-    console.print("\nnext:  howdeep train cifar_resnet20 --data DATA --out RUN")
+    console.print("\nnext:  howdeep fit --data DATA --train-budget 30m --latency-budget 2ms")
     return rows
 
 
