@@ -71,7 +71,8 @@ def whole_numbers(name: str, text: str) -> tuple[int, ...]:
     except ValueError:
         found = [0]
     if found[0] < 1:
-        raise UserError(f"--{name} {text!r} is not allowed: it must be whole numbers with commas between, such as 8,20")
+        example = "it must be whole numbers with commas between, such as 8,20,56"
+        raise UserError(f"--{name} {text!r} is not allowed: {example}")
     return tuple(found)
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole
-from howdeep.output import Output, refuse_existing, remark
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
+from howdeep.output import Output, remark
 
 if TYPE_CHECKING:
     from howdeep.cutting.records import CutBudget
@@ -81,12 +81,7 @@ class Cut(TargetOptions):
 
     def check(self) -> None:
         """Refuse before anything is measured what could not be written afterwards."""
-        from howdeep.figures import check_ending
-
-        self.output.check()
-        if self.figure is not None:
-            check_ending(self.figure)
-            refuse_existing(self.figure, overwrite=self.output.overwrite)
+        check_files(self.output, self.figure)
 
     def options(self) -> "CutOptions":
         """Return what is asked for, with the budgets as numbers."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
 from howdeep.errors import UserError
-from howdeep.output import Output, refuse_existing, remark
+from howdeep.output import Output, remark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,12 +44,7 @@ class Dissection(TargetOptions):
 
     def check(self) -> None:
         """Refuse before anything is measured what could not be written afterwards."""
-        from howdeep.figures import check_ending
-
-        self.output.check()
-        if self.figure is not None:
-            check_ending(self.figure)
-            refuse_existing(self.figure, overwrite=self.output.overwrite)
+        check_files(self.output, self.figure)
 
     @contextmanager
     def study(self, asked: dict, precision: str, *, fold: bool = True) -> Iterator["Study"]:

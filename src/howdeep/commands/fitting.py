@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep import budgets
-from howdeep.commands.options import Data, File, Flat, Whole
-from howdeep.output import Output, refuse_existing, remark
+from howdeep.commands.options import Data, File, Flat, Whole, check_files
+from howdeep.output import Output, remark
 
 Text = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hint="")]
 
@@ -67,10 +67,7 @@ class Fit:
         from howdeep.fitting.fit import fit
         from howdeep.fitting.tables import fit_table
 
-        self.output.check()
-        if self.figure is not None:
-            figures.check_ending(self.figure)
-            refuse_existing(self.figure, overwrite=self.output.overwrite)
+        check_files(self.output, self.figure)
         answer = fit(self.options())
         if answer is None:
             return 0

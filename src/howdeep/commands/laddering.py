@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from howdeep.commands.options import File, Flat
+from howdeep.commands.options import File, Flat, check_files
 from howdeep.ladders.config import LadderConfig
-from howdeep.output import Output, refuse_existing, remark
+from howdeep.output import Output, remark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +25,7 @@ class Degradation:
         from howdeep.ladders.degradation import degradation
         from howdeep.ladders.tables import degradation_table
 
-        self.output.check()
-        if self.figure is not None:
-            figures.check_ending(self.figure)
-            refuse_existing(self.figure, overwrite=self.output.overwrite)
+        check_files(self.output, self.figure)
         found = degradation(self.config, self.out)
         self.output.console.print(degradation_table(found))
         self.output.write(found.to_json(self.config))

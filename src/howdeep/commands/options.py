@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
-from howdeep.output import remark
+from howdeep.output import Output, refuse_existing, remark
 
 if TYPE_CHECKING:
     from howdeep.targets import Target
@@ -16,6 +16,20 @@ Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=""
 Numbers = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
+
+
+def check_files(output: Output, figure: Path | None) -> None:
+    """Refuse before anything is measured what could not be written afterwards.
+
+    Raises:
+        UserError: A file exists, its folder does not, or its ending is not that of a chart.
+    """
+    output.check()
+    if figure is not None:
+        from howdeep.figures import check_ending
+
+        check_ending(figure)
+        refuse_existing(figure, overwrite=output.overwrite)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,11 +89,7 @@ class LadderConfig:
     def _given_depths(self) -> tuple[int, ...]:
         if self.depths is None:
             return ()
-        try:
-            depths = sorted({int(depth) for depth in self.depths.split(",")})
-        except ValueError:
-            example = "it must be whole numbers with commas between, such as 8,20,56"
-            raise UserError(f"--depths {self.depths!r} is not allowed: {example}") from None
+        depths = budgets.whole_numbers("depths", self.depths)
         if len(depths) < 2:
             raise UserError(f"--depths {self.depths} is not allowed: a ladder has at least two depths")
-        return tuple(depths)
+        return depths
