@@ -49,7 +49,7 @@ class Cut(TargetOptions):
     threads: int = 1
     """Threads of the timed passes."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
-    """Arithmetic in which units are chosen; auto times both and takes the fastest correct one."""
+    """Arithmetic in which units are chosen and weights fine-tuned; auto takes the fastest correct one."""
     batch_size: int = 100
     """Images at a time."""
     skip_broken: bool = False

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -44,8 +44,8 @@ class CutOptions:
     """Norm statistics are estimated on the first so many training images."""
     threads: int = 1
     """Threads of the timed passes."""
-    precision: str = "auto"
-    """In which units are chosen: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """In which units are chosen and weights fine-tuned: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
     batch_size: int = 100
     """Images at a time."""
     device: str = "auto"

@@ -69,11 +69,12 @@ def removed_of(target: Target, found: Cut) -> list[int]:
 
 
 def _choices(chain: Chain, config: TrainConfig, dataset: Dataset, where: torch.device) -> dict:
-    """Return the arithmetic of the fine-tuning: the fastest correct one here."""
+    """Return the arithmetic of the fine-tuning: the one that was asked for, or the fastest correct one here."""
     recipe = config.resolved_recipe()
     count = max(2, min(recipe.batch_size, len(dataset.split("train"))))
     shape = (count, dataset.channels, dataset.height, dataset.width)
-    trials = measure(chain, shape, recipe, candidates("auto", "auto"), memory="fast", device=where)
+    tried = candidates(config.precision, config.memory_format)
+    trials = measure(chain, shape, recipe, tried, memory="fast", device=where)
     best = best_of(trials)
     chosen = {"precision": best.precision, "memory_format": best.memory_format}
     return {"chosen": chosen, "trials": [asdict(trial) for trial in trials]}
@@ -89,5 +90,5 @@ def _config(target: Target, options: CutOptions) -> TrainConfig | None:
     return TrainConfig(
         network=network.get("library", network.get("name", target.name)), data=options.data, epochs=options.epochs,
         lr=options.lr, size=size, resize=target.resize, skip_broken=options.skip_broken, seed=target.seed,
-        device=options.device,
+        device=options.device, precision=options.precision,
     )  # fmt: skip
