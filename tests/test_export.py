@@ -317,6 +317,7 @@ def test_the_command_writes_the_file_and_nothing_but_json_to_standard_output(
     command = ["export", *digits_weights, "--data", "digits", "--split", "train", "--out", str(out)]
     assert cli.run([*command, "--json", "-"]) == 0
     record = json.loads(capsys.readouterr().out)
+    assert record["record"] == "export"
     assert (record["agreement"]["images"], record["split"], record["bytes"]) == (256, "train", out.stat().st_size)
     before = out.read_bytes()
     assert cli.run(command) == 2

@@ -25,7 +25,7 @@ from howdeep.dissect.subject import SplitBatches, prepared
 from howdeep.errors import UserError, unknown
 from howdeep.formats import FORMATS, LIBRARIES, OPSETS, Format, reason
 from howdeep.inference import required_normalization
-from howdeep.records import to_json
+from howdeep.records import tagged, to_json
 from howdeep.runs import provenance
 from howdeep.stopwatch import THREADS, threads_of
 from howdeep.targets import Target, open_data_for
@@ -139,7 +139,7 @@ def export_target(target: Target, options: ExportOptions) -> tuple[Export, dict]
     origin = {"target": target.name, "data": options.data, "split": options.split, "precision": "fp32"}
     notes = [*dataset.notes, *_few(images, options)]
     found = Export(**found, metadata=metadata, notes=tuple(notes))
-    return found, {**to_json(found), **origin, **provenance(host)}
+    return found, tagged("export", {**to_json(found), **origin, **provenance(host)})
 
 
 def metadata_of(target: Target, dataset: Dataset) -> dict:

@@ -10,6 +10,7 @@ from howdeep import device as devices
 from howdeep.data import Normalization, evaluation_batches
 from howdeep.errors import UserError
 from howdeep.evaluation import Evaluation, evaluate
+from howdeep.records import tagged
 from howdeep.runs import provenance
 from howdeep.targets import Target, open_data_for, read_images
 from howdeep.training.step import Arithmetic, place
@@ -74,7 +75,7 @@ def evaluate_target(
         "precision": precision,
         "notes": dataset.notes,
     }
-    return found, {**found.to_json(), **origin, **provenance(where)}
+    return found, tagged("evaluation", {**found.to_json(), **origin, **provenance(where)})
 
 
 @torch.inference_mode()

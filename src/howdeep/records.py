@@ -6,6 +6,16 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+KIND = "record"
+"""Entry of a written record that says what it is."""
+KINDS = ("lesion", "paths", "flow", "evaluation", "cost", "degradation", "fit", "cut", "export")
+"""What it may be."""
+
+
+def tagged(kind: str, data: Mapping[str, Any]) -> dict:
+    """Return plain data that a command is about to write, with what it is, so that a reader of files can tell."""
+    assert kind in KINDS, f"{kind!r} is no kind of record"
+    return {KIND: kind, **data}
 
 
 def to_json(record: Any) -> dict:

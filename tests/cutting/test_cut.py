@@ -19,6 +19,7 @@ from howdeep.cutting.records import Cut, CutBudget
 from howdeep.figures import frontier as chart
 from howdeep.networks import build, spec_of
 from howdeep.records import from_json, to_json
+from howdeep.surgery import without
 
 
 def batches(count: int = 3, size: int = 20) -> list[Batch]:
@@ -26,6 +27,10 @@ def batches(count: int = 3, size: int = 20) -> list[Batch]:
     pixels = torch.randn(count, size, 3, 8, 8, generator=stream)
     labels = torch.randint(10, (count, size), generator=stream)
     return [Batch(images, answers, size) for images, answers in zip(pixels, labels, strict=True)]
+
+
+def untimed(*_: object, **__: object) -> None:
+    raise AssertionError("this need not be measured")
 
 
 def sure() -> tuple[Chain, list[Batch]]:
@@ -150,6 +155,54 @@ def test_units_that_cannot_go_set_the_smallest_number_that_can_stay() -> None:
         cut(small_network("plain"), batches(), budget=CutBudget(units=1))
 
 
+def test_named_units_go_and_none_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Frontier, "_losses", untimed)
+    chain, images = small_network("resnet A", seed=2), batches()
+    smaller, found = cut(chain, images, remove=[5, 2])
+    assert [(one.index, one.name, one.loss) for one in found.order] == [(2, "unit 2", None), (5, "unit 5", None)]
+    assert (len(chain), len(smaller), found.chosen, found.calibration_images) == (6, 4, 2, 0)
+    assert found.choice is not None
+    assert found.points == (found.choice,)
+    assert found.choice.size.units == 4
+    assert found.choice.cut.error_percent == pytest.approx(error(without(chain, [1, 4]), images))
+    assert found.choice.repaired.error_percent == pytest.approx(error(smaller, images))
+    assert from_json(Cut, to_json(found)) == found
+    assert chart(found).to_dict()
+
+
+def test_what_a_named_unit_costs_on_paper() -> None:
+    """Scores (x·∏(1 + w), 1), label 0: of 1.1·x > 1 remains 0.55·x > 1 without the first unit."""
+    chain, batch = classifier([1.0, -0.5, 0.1]), numbers([3.0, 1.5, 1.0, 0.5], [0, 0, 0, 0])
+    found = cut(chain, [batch], remove=[1])[1]
+    assert found.choice is not None
+    assert (found.baseline.error_percent, found.choice.repaired.change) == (25.0, 50.0)
+
+
+def test_all_units_can_be_named() -> None:
+    chain, images = small_network("densenet_bc"), batches()
+    smaller, found = cut(chain, images, remove=range(1, len(chain) + 1))
+    assert (len(smaller), found.chosen, found.points[0].size.units) == (0, len(chain), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "remove", "said"),
+    [
+        ("resnet A", [3, 1, 3], "remove 3 1 3 is not allowed: unit 3 is named twice"),
+        ("resnet A", [1, 7], "remove 7 is not allowed: the network has 6 units, numbered from 1"),
+        ("resnet A", [0], "remove 0 is not allowed: the network has 6 units, numbered from 1"),
+        ("plain", [1, 3], "remove 3 is not allowed: unit 3 changes the shape and has no shortcut; .* can go: 1$"),
+    ],
+)
+def test_a_unit_that_cannot_go_is_one_line(name: str, remove: list[int], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        cut(small_network(name), batches(1), remove=remove)
+
+
+def test_named_units_and_a_budget_contradict_each_other() -> None:
+    with pytest.raises(UserError, match=r"remove 1 2 and a budget \(units, latency\) contradict each other: give one"):
+        cut(small_network("resnet A"), batches(1), remove=[1, 2], budget=CutBudget(units=2, latency_ms=5))
+
+
 @pytest.mark.parametrize("name", ["units", "macs", "macs_share", "latency_ms", "error_increase"])
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 def test_budgets_are_above_zero(name: str, value: float) -> None:
@@ -189,10 +242,6 @@ def test_an_interrupted_cut_ends_with_the_same_bits(stop: int, tmp_path: Path, m
 def test_what_was_kept_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain, images, place = small_network("resnet A", seed=2), batches(), tmp_path / "kept.json"
     first = cut(chain, images, budget=CutBudget(units=3), kept=Kept.open(place, {}))[1]
-
-    def untimed(*_: object, **__: object) -> None:
-        raise AssertionError("it was timed before")
-
     monkeypatch.setattr(cutting, "forward_times", untimed)
     monkeypatch.setattr(Frontier, "_losses", untimed)
     assert cut(chain, images, budget=CutBudget(units=3), kept=Kept.open(place, {}))[1] == first

@@ -2,16 +2,22 @@
 
 import json
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 from torchvision import models
 
 from howdeep import cli, open_run
 from howdeep.checkpoints import list_checkpoints, newest
 from howdeep.cutting.frontier import Frontier
+from howdeep.cutting.options import CutOptions
+from howdeep.cutting.target import cut_target
+from howdeep.errors import Stopped
 from howdeep.targets import open_target
 from howdeep.training import loop
 
@@ -95,6 +101,67 @@ def test_the_same_command_goes_on_and_then_is_finished(
     assert "another budget" in said(capsys)
 
 
+def test_units_named_as_a_budget_chose_them_give_the_same_weights(run: Path, tmp_path: Path) -> None:
+    chosen, named = tmp_path / "chosen", tmp_path / "named"
+    assert cut(run, "--units", 4, "--out", chosen) == 0
+    record = json.loads((chosen / "cut.json").read_text())
+    numbers = [one["index"] for one in record["order"]]
+    assert cut(run, "--remove", *reversed(numbers), "--out", named) == 0
+    assert same_weights(chosen, named)
+    again = json.loads((named / "cut.json").read_text())
+    for name in ("baseline", "chosen", "test"):
+        assert again[name] == record[name]
+    assert again["points"][0]["repaired"] == record["points"][-1]["repaired"]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    saved = [newest(open_run(place).checkpoints, print) for place in (one, other)]
+    first, second = (found.tensors("weights") for found in saved if found is not None)
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_named_units_are_those_of_the_network_as_it_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cut(run, "--remove", 5, 2, "--out", first) == 0
+    assert "units as named" in capsys.readouterr().out
+    assert cut(first, "--remove", 2, 4, "--out", second) == 0
+    assert open_run(second).record["removed"] == [1, 2, 4, 5]
+    assert cut(run, "--remove", 2, 5, "--out", first) == 0
+    assert "is finished; nothing to do" in capsys.readouterr().err
+    assert cut(run, "--remove", 2, "--out", first) == 2
+    assert "another remove ([2, 5], now [2])" in said(capsys)
+
+
+def test_a_cut_that_is_told_to_stop_wherever_it_is_goes_on(run: Path, tmp_path: Path) -> None:
+    target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
+    told: list[str] = []
+
+    def save(name: str, doing: Callable[[str], None]) -> Path:
+        options = CutOptions(data="digits", remove=(2, 5), out=tmp_path / name, precision="fp32")
+        cut_target(target, options, say=print, console=Console(stderr=True), doing=doing)[2].finished()
+        return tmp_path / name
+
+    whole = save("whole", told.append)
+    assert told == [
+        "reading the data", "measuring the network", "timing 2 networks by turns",
+        "measuring the network with 2 of 6 units out", "estimating norm statistics", "writing the run folder",
+        "measuring the cut network",
+    ]  # fmt: skip
+    for stop in told:
+        with pytest.raises(Stopped, match="the same command goes on"):
+            save("out", partial(_stop_at, stop))
+        assert not (tmp_path / "out" / "cut.json").exists()
+    assert same_weights(whole, save("out", lambda line: None))
+    assert not list(tmp_path.glob("*unfinished*"))
+
+
+def _stop_at(stop: str, line: str) -> None:
+    if line == stop:
+        raise KeyboardInterrupt
+
+
 def _in_round(patch: pytest.MonkeyPatch) -> None:
     losses = Frontier._losses
 
@@ -151,6 +218,10 @@ def test_a_cut_library_network_is_built_again_tuned_and_evaluated(
         (["--units", "4", "--epochs", "1"], "--epochs 1 needs --out RUN"),
         (["--units", "4", "--epochs", "-1", "--out", "x"], "epochs -1.0 is not allowed"),
         (["--out", "x"], "--out x needs a budget"),
+        (["--remove", "2", "--units", "4", "--data", "nowhere"], "remove 2 and a budget (units) contradict each other"),
+        (["--remove", "2", "5", "2", "--out", "x"], "unit 2 is named twice"),
+        (["--remove", "7", "--data", "nowhere"], "the network has 6 units"),
+        (["--remove"], "--remove is empty"),
         (["--units", "4", "--figure", "x.pdf"], ".svg"),
         (["--units", "4", "--calibration-images", "0"], "at least 1"),
         (["--units", "4", "--split", "tset"], "did you mean test"),

@@ -46,6 +46,7 @@ def test_an_answer_holds_everything_that_it_says(tmp_path: Path, capsys: pytest.
     found = answer(tmp_path / "fit")
     printed = capsys.readouterr().out
     assert from_json(Fit, json.loads(written.read_text())) == found
+    assert json.loads((tmp_path / "fit" / "answer.json").read_text())["record"] == "fit"
     assert [one.costs.network for one in found.contenders] == ["cifar_resnet8", "cifar_resnet14"]
     chosen = next(one for one in found.contenders if one.costs.network == found.network)
     other = next(one for one in found.contenders if one is not chosen)

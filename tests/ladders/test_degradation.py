@@ -52,6 +52,8 @@ def test_a_finished_ladder_is_read_back(
     out, found = climbed
     monkeypatch.setattr(ladder_runs, "train", lambda *args, **more: pytest.fail("trained again"))
     assert degradation(DIGITS, out, console=QUIET) == found
+    kept = json.loads((out / "degradation.json").read_text())
+    assert (kept["record"], from_json(Degradation, kept)) == ("degradation", found)
     assert degradation(replace(DIGITS, families="resnet"), out, console=QUIET).families == found.families[1:]
 
 

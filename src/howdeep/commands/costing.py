@@ -121,12 +121,12 @@ class Cost:
         """Scale on paper if that was asked for, write and draw."""
         from howdeep.costs.cost import forget_kept
         from howdeep.device import pick
+        from howdeep.records import tagged
         from howdeep.runs import provenance
 
         scaled = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in found]
-        self.output.write({
-            "ladders": [asdict(ladder) for ladder in found], "scaled": scaled, **provenance(pick(self.device))
-        })  # fmt: skip
+        ladders = [asdict(ladder) for ladder in found]
+        self.output.write(tagged("cost", {"ladders": ladders, "scaled": scaled, **provenance(pick(self.device))}))
         forget_kept(self.place)
         if self.figure is not None:
             from howdeep import figures
@@ -139,13 +139,14 @@ class Cost:
         from howdeep.costs.paper import flops_per_second
         from howdeep.costs.plans import plans_of
         from howdeep.networks.describe import describe
+        from howdeep.records import tagged
 
         rate = flops_per_second("rate", str(self.rate))
         depths = _numbers("depths", self.depths)
         plans = [plan for name in self.networks for plan in plans_of(name, depths, None, channels=self.channels)]
         networks = [describe(spec, size=self.size) for plan in plans for spec in plan.asked]
         papers = [self.scaled(one.name, one.parameters, one.macs, rate=rate) for one in networks]
-        self.output.write({"scaled": papers, "rate": rate})
+        self.output.write(tagged("cost", {"ladders": [], "scaled": papers, "rate": rate}))
         return 0
 
     def scaled_ladder(self, ladder: "Ladder") -> dict:

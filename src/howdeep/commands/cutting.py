@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
+from howdeep.errors import UserError
 from howdeep.output import Output, remark
 
 if TYPE_CHECKING:
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
 Amount = Annotated[str | None, tyro.conf.arg(metavar="AMOUNT", help_behavior_hint="")]
 Points = Annotated[float | None, tyro.conf.arg(metavar="POINTS", help_behavior_hint="")]
+Units = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="")]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut(TargetOptions):
-    """Cut a trained network to a budget, all of those given, or measure every cut; the same command again resumes."""
+    """Cut a trained network to budgets or by units, or measure every cut; the same command again resumes."""
 
     data: Data
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
@@ -32,6 +34,8 @@ class Cut(TargetOptions):
     """Multiply-adds per image, such as 50% of the network's or 20M."""
     error_increase: Points = None
     """Points of error above the network's; alone, as many units go as that allows."""
+    remove: Units = None
+    """Exactly these units go, numbered from 1; not with a budget."""
     out: Folder = None
     """Run folder of the cut network."""
     epochs: float = 0.0
@@ -87,11 +91,13 @@ class Cut(TargetOptions):
         """Return what is asked for, with the budgets as numbers."""
         from howdeep.cutting.target import CutOptions
 
+        if self.remove == ():
+            raise UserError("--remove is empty: name at least one unit, numbered from 1")
         return CutOptions(
-            data=self.data, budget=self.budget(), out=self.out, epochs=self.epochs, lr=self.lr, split=self.split,
-            limit=self.limit, calibration_images=self.calibration_images, statistics_images=self.statistics_images,
-            threads=self.threads, precision=self.precision, batch_size=self.batch_size, device=self.device,
-            skip_broken=self.skip_broken,
+            data=self.data, budget=self.budget(), remove=self.remove or (), out=self.out, epochs=self.epochs,
+            lr=self.lr, split=self.split, limit=self.limit, calibration_images=self.calibration_images,
+            statistics_images=self.statistics_images, threads=self.threads, precision=self.precision,
+            batch_size=self.batch_size, device=self.device, skip_broken=self.skip_broken,
             place=None if self.output.json in (None, "-") else Path(str(self.output.json)),
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""From one trained network to a shallower one: as many units out as a budget asks for, or as an error allows."""
+"""From one trained network to a shallower one: units out as a budget asks for, as an error allows, or by number."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from howdeep.chain import Chain, Concatenate
 from howdeep.cutting.frontier import Frontier, Images, baseline
 from howdeep.cutting.kept import Kept
+from howdeep.cutting.named import named_units, refuse_both
 from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size
 from howdeep.cutting.repair import fixed_norms
 from howdeep.data import Batch
@@ -25,6 +26,7 @@ PATIENCE = 3
 """Cuts in a row that cost too much before no more are tried."""
 ALL_SHOWN, FEW_SHOWN = 20, 4
 """Points that are measured at most: of a whole frontier, and on the way to a budget."""
+Tell = Callable[[str], None]
 
 
 def cut(
@@ -32,42 +34,56 @@ def cut(
     images: Images | Sequence[Batch],
     *,
     budget: CutBudget | None = None,
+    remove: Sequence[int] = (),
     threads: int = THREADS,
     precision: str = "fp32",
     kept: Kept | None = None,
     console: Console | None = None,
+    doing: Tell = lambda _: None,
 ) -> tuple[Chain, Cut]:
-    """Take units out of a trained network until it holds a budget, and estimate its norm statistics anew.
+    """Take units out of a trained network, by number or until it holds a budget, and re-estimate its norm statistics.
 
     Args:
         chain: The network, in evaluation mode, own or unravelled, on the device of the images; it stays as it is.
         images: What it is measured on; batches alone serve for calibration, errors and statistics.
-        budget: What it may cost; None measures the whole frontier.
+        budget: What it may cost; neither this nor ``remove`` measures the whole frontier.
+        remove: Numbers, from 1, of the units to take out, whatever that costs; not with a budget.
         threads: Threads of the timed passes, on the host.
         precision: In which units are chosen: ``fp32``, ``bf16`` or ``auto``.
         kept: Where finished steps are kept.
         console: Where progress is shown if it is a terminal; None is standard error.
+        doing: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
 
     Returns:
-        The cut network (without a budget, the network as it is), and how it was found.
+        The cut network (of a whole frontier, the network as it is), and how it was found.
 
     Raises:
-        UserError: No unit can go, the network holds the budget as it is, or no cut does; the smallest possible value
-            is named.
+        UserError: No unit can go, or not one of those to remove; the network holds the budget as it is, or no cut
+            does: the smallest possible value is named.
     """
     if not isinstance(images, Images):
         images = Images(images, images, [batch.images for batch in images])
     budget = budget or CutBudget()
+    refuse_both(budget, remove)
+    named = named_units(chain, remove)
     if not any(unit.merge.removable for unit in chain.units):
         raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
     with _progress(console) as progress:
-        task = progress.add_task("choosing units", total=_work(chain, images, budget))
+        task = progress.add_task("", total=None if named else _work(chain, images, budget))
+
+        def tell(line: str, done: float = 0) -> None:
+            progress.update(task, description=line, advance=done)
+            doing(line)
+
         frontier = Frontier(
-            chain, images, kept or Kept(), precision=precision, advance=lambda done: progress.advance(task, done)
+            chain, images, kept or Kept(), precision=precision, advance=lambda done: tell("choosing units", done)
         )  # fmt: skip
-        search = _Search(frontier, budget, frontier.answers(), threads, progress)
-        found = search.record()
-    return (frontier.repaired(found.order[: found.chosen]) if found.chosen else chain), found
+        tell("measuring the network")
+        found = _Search(frontier, budget, named, frontier.answers(), threads, tell).record()
+        if not found.chosen:
+            return chain, found
+        tell("estimating norm statistics")
+        return frontier.repaired(found.order[: found.chosen]), found
 
 
 def _work(chain: Chain, images: Images, budget: CutBudget) -> float:
@@ -88,19 +104,20 @@ def _progress(console: Console | None) -> Iterator[Progress]:
 
 @dataclass(frozen=True)
 class _Search:
-    """How a budget is met."""
+    """How a budget is met, or what named units cost."""
 
     frontier: Frontier
     budget: CutBudget
+    named: Sequence[Removal]
     before: list[Intact]
     threads: int
-    progress: Progress
+    tell: Tell
 
     def record(self) -> Cut:
         """Return the order, what was chosen, and the points on the way."""
         frontier, images = self.frontier, self.frontier.images
         choice = frontier.kept.result("choice", self._choice)
-        removals = frontier.removals()
+        removals = self._removals()
         order = [next(removals) for _ in range(choice["looked"])]
         sizes = [from_json(Size, size) for size in choice["sizes"]]
         points = [self._point(order, out, size) for out, size in zip(choice["shown"], sizes[1:], strict=True)]
@@ -108,14 +125,19 @@ class _Search:
         return Cut(
             budget=self.budget, original=sizes[0], baseline=baseline(self.before), order=tuple(order),
             points=tuple(points), chosen=choice["out"], threads=self.threads, notes=_notes(frontier.chain),
-            calibration_images=sum(len(batch.labels) for batch in images.calibration),
+            calibration_images=0 if self.named else sum(len(batch.labels) for batch in images.calibration),
             statistics_images=sum(len(batch) for batch in images.statistics),
         )  # fmt: skip
 
+    def _removals(self) -> Iterator[Removal]:
+        return iter(self.named) if self.named else self.frontier.removals()
+
     def _choice(self) -> dict[str, Any]:
         """Return how many units go, how many were looked at, and which cuts are shown, with what they cost."""
+        if count := len(self.named):
+            return _choice(count, count, [count], self._sizes(self.named, [count]))
         order: list[Removal] = []
-        removals = self.frontier.removals()
+        removals = self._removals()
         if self.budget.sized:
             return self._within_size(order, removals)
         out = self._within_error(order, removals) if self.budget.given else None
@@ -182,6 +204,7 @@ class _Search:
         chains = [self.frontier.chain, *(self.frontier.cut(order[:out]) for out in shown)]
         folded = [self.frontier.folded(chain) for chain in chains]
         one = self.frontier.images.calibration[0].images[:1]
+        self.tell(f"timing {len(chains)} networks by turns")
         times = forward_times(folded, one, threads=self.threads)
         return [self.frontier.size(chain, timing) for chain, timing in zip(chains, times, strict=True)]
 
@@ -196,6 +219,7 @@ class _Search:
         frontier, order = self.frontier, order[:out]
 
         def measured() -> dict[str, Any]:
+            self.tell(f"measuring the network with {out} of {len(frontier.chain)} units out")
             cut, repaired = (
                 frontier.effect(chain, self.before) for chain in (frontier.cut(order), frontier.repaired(order))
             )

@@ -1,7 +1,7 @@
 """How a trained network is cut, and the images that this is measured on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, overload
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from howdeep.cutting.frontier import Images
+from howdeep.cutting.named import refuse_both
 from howdeep.cutting.records import CutBudget
 from howdeep.data import Dataset, Split
 from howdeep.dissect.subject import SplitBatches
@@ -26,8 +27,10 @@ class CutOptions:
 
     data: str
     """What DATA is on the command line."""
-    budget: CutBudget
+    budget: CutBudget = field(default_factory=CutBudget)
     """What the cut network may cost."""
+    remove: tuple[int, ...] = ()
+    """Numbers, from 1, of the units to take out, whatever that costs; not with a budget."""
     out: Path | None = None
     """Run folder of the cut network."""
     epochs: float = 0.0
@@ -65,8 +68,9 @@ class CutOptions:
             raise UserError(f"epochs {self.epochs} is not allowed: it must be at least 0")
         if self.epochs and self.out is None:
             raise UserError(f"--epochs {self.epochs:g} needs --out RUN, a folder for the fine-tuned network")
-        if self.out is not None and not self.budget.given:
-            raise UserError(f"--out {self.out} needs a budget: it says which of the cut networks is meant")
+        refuse_both(self.budget, self.remove)
+        if self.out is not None and not (self.budget.given or self.remove):
+            raise UserError(f"--out {self.out} needs a budget or --remove: it says which of the cut networks is meant")
 
 
 def cut_images(target: Target, options: CutOptions, dataset: Dataset, where: torch.device) -> Images:

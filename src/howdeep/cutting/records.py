@@ -18,7 +18,7 @@ class Removal:
     """What it is called."""
     loss: float | None
     """Mean cross-entropy of the calibration images, in nats, without it and all that went in earlier rounds; None
-    where it is not finite."""
+    where it is not finite, or where the unit was named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,22 +107,22 @@ class Test:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A network cut to a budget, or its whole frontier."""
+    """A network cut to a budget or without named units, or its whole frontier."""
 
     budget: CutBudget
-    """What was asked for."""
+    """What was asked for; nothing where units were named."""
     original: Size
     """What the network costs."""
     baseline: Baseline
     """What it gets wrong."""
     order: tuple[Removal, ...]
-    """The units in the order in which they go, as far as it was looked for."""
+    """The units in the order in which they go, as far as it was looked for; named ones by rising number."""
     points: tuple[Point, ...]
     """Cut networks, the fewest units out first; all were timed by turns with the original."""
     chosen: int | None
     """How many units are out of the network that was chosen; None for the whole frontier."""
     calibration_images: int
-    """Images on which units were chosen."""
+    """Images on which units were chosen; 0 where they were named."""
     statistics_images: int
     """Images on which norm statistics were estimated."""
     threads: int

@@ -104,8 +104,9 @@ def _units(found: Cut) -> list[str]:
 
 
 def _reading(found: Cut) -> list[str]:
-    images = f"units chosen on {found.calibration_images:,} images, statistics from {found.statistics_images:,}"
+    count = found.calibration_images
+    units = f"units chosen on {count:,} images" if count else "units as named"
     return [
         "error in %, as cut and with norm statistics re-estimated; change in points",
-        f"{images}; ms of one image, threads: {found.threads}",
+        f"{units}, statistics from {found.statistics_images:,}; ms of one image, threads: {found.threads}",
     ]

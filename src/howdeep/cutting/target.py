@@ -1,7 +1,6 @@
 """A trained network, cut into a run folder that trains, evaluates, dissects and exports like any other."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,26 +10,28 @@ from rich.console import Console
 from howdeep import checkpoints, runs
 from howdeep import device as devices
 from howdeep.chain import Chain
-from howdeep.cutting.cut import cut
+from howdeep.cutting.cut import Tell, cut
 from howdeep.cutting.frontier import Images, answers_of, baseline, effect_between
 from howdeep.cutting.kept import Kept, require_same
+from howdeep.cutting.named import named_units
 from howdeep.cutting.options import CutOptions, cut_images, test_images
 from howdeep.cutting.records import Cut, Test
 from howdeep.cutting.run import written
 from howdeep.data import Dataset
 from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
 from howdeep.errors import Stopped, UserError
-from howdeep.records import from_json, to_json
+from howdeep.records import from_json, tagged, to_json
 from howdeep.runs import provenance
 from howdeep.targets import Target, open_data_for
 from howdeep.training.step import Arithmetic, place
 
 RECORD = "cut.json"
 """What was cut, in the folder of the cut network."""
-Say = Callable[[str], None]
 
 
-def cut_target(target: Target, options: CutOptions, *, say: Say, console: Console) -> tuple[Cut, dict, Kept]:
+def cut_target(
+    target: Target, options: CutOptions, *, say: Tell, console: Console, doing: Tell = lambda _: None
+) -> tuple[Cut, dict, Kept]:
     """Cut a trained network, write it into a run folder if that was asked for, and fine-tune it there.
 
     Args:
@@ -38,13 +39,14 @@ def cut_target(target: Target, options: CutOptions, *, say: Say, console: Consol
         options: How.
         say: Receives remarks.
         console: Where the lines of the fine-tuning go, and progress if it is a terminal.
+        doing: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
 
     Returns:
         What was done, the record of it with where it comes from, and what was kept meanwhile, to be removed once the
         record is written.
 
     Raises:
-        UserError: The options, the data or the folder are not usable, or no cut holds the budget.
+        UserError: The options, the data or the folder are not usable, no cut holds the budget, or a unit cannot go.
         Stopped: An interrupt arrived; the same command goes on.
     """
     where, key = devices.pick(options.device), _key(target, options)
@@ -52,37 +54,43 @@ def cut_target(target: Target, options: CutOptions, *, say: Say, console: Consol
         say(f"{options.out} is finished; nothing to do")
         return from_json(Cut, done), done, Kept(_kept_place(options))
     _check_place(options)
+    # Before the data are read, which can take minutes.
+    named_units(target.chain, options.remove)
     kept = Kept.open(_kept_place(options), key)
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
     try:
-        found = _cut(target, options, dataset, kept, where, console)
+        doing("reading the data")
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+        found = _cut(target, options, dataset, kept, where, console, doing)
     except KeyboardInterrupt:
         goes_on = (
             "the same command goes on" if kept.place else "with --out RUN or --json FILE the same command would go on"
         )
         raise Stopped(130, f"stopped; {goes_on}") from None
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
-    record = {**to_json(found), **origin, "data_notes": dataset.notes}
+    record = tagged("cut", {**to_json(found), **origin, "data_notes": dataset.notes})
     if options.out is not None:
         checkpoints.write_whole(options.out / RECORD, runs.as_json(record))
     return found, record, kept
 
 
 def _cut(
-    target: Target, options: CutOptions, dataset: Dataset, kept: Kept, where: torch.device, console: Console
-) -> Cut:
+    target: Target, options: CutOptions, dataset: Dataset, kept: Kept, where: torch.device, console: Console,
+    doing: Tell,
+) -> Cut:  # fmt: skip
     chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
     images = cut_images(target, options, dataset, where)
     smaller, found = cut(
-        chain, images, budget=options.budget, threads=options.threads, precision=options.precision, kept=kept,
-        console=console,
+        chain, images, budget=options.budget, remove=options.remove, threads=options.threads,
+        precision=options.precision, kept=kept, console=console, doing=doing,
     )  # fmt: skip
     if dataset.train is None:
         found = replace(found, notes=(*found.notes, "no training images: statistics are those of the calibration"))
     if found.chosen is None:
         return found
     if options.out is not None:
+        doing("writing the run folder")
         smaller = written(target, options, dataset, found, smaller, where, console)
+    doing("measuring the cut network")
     return _measured(found, options, chain, smaller, images, test_images(target, options, dataset, where))
 
 
@@ -107,7 +115,10 @@ def _key(target: Target, options: CutOptions) -> dict:
     own = {
         name.replace("_", "-"): getattr(options, name) for name in (*names, "precision", "batch_size", "skip_broken")
     }
-    return {"network": fingerprint(target.chain), "budget": options.budget.given, **own}
+    return {
+        "network": fingerprint(target.chain), "budget": options.budget.given, "remove": sorted(options.remove) or None,
+        **own,
+    }  # fmt: skip
 
 
 def _finished(out: Path, key: dict) -> dict | None:

@@ -11,18 +11,22 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from howdeep.chain import Chain
+from howdeep.chain import Chain, Gates
 from howdeep.dissect.backward import Pull, Stream, image_norms, sweep
 from howdeep.seeds import derive
 
 
-def path_counts(chain: Chain) -> dict[int, int]:
+def path_counts(chain: Chain, gates: Gates | None = None) -> dict[int, int]:
     """Return how many paths of each length a chain has, exactly: binomial where every unit has a shortcut.
 
     The product over the units of (1 + z), of z where there is no shortcut, of 1 where the unit is closed.
+
+    Args:
+        chain: The network.
+        gates: One per unit; None is the chain's own.
     """
     counts = {0: 1}
-    for beside, through in _open_ways(chain):
+    for beside, through in _open_ways(chain, gates):
         grown: dict[int, int] = {}
         for length, count in counts.items():
             for more, is_open in ((0, beside), (1, through)):
@@ -32,11 +36,11 @@ def path_counts(chain: Chain) -> dict[int, int]:
     return counts
 
 
-def _open_ways(chain: Chain) -> list[tuple[bool, bool]]:
+def _open_ways(chain: Chain, gates: Gates | None) -> list[tuple[bool, bool]]:
     """Return, per unit, whether a path can go by the shortcut and whether it can go through the branch."""
     return [
         (unit.merge.passes_shortcut or gate is None, gate not in (None, 0))
-        for unit, gate in zip(chain.units, chain.resolve(None), strict=True)
+        for unit, gate in zip(chain.units, chain.resolve(gates), strict=True)
     ]
 
 
@@ -94,7 +98,7 @@ def draw_paths(chain: Chain, lengths: Sequence[int], draws: int, seed: int) -> l
 
     Uniform among the units with both ways; the others leave no choice.
     """
-    ways = _open_ways(chain)
+    ways = _open_ways(chain, None)
     forced, free = sum(not beside for beside, _ in ways), [unit for unit, way in enumerate(ways) if all(way)]
     found = []
     for length in lengths:

@@ -70,8 +70,8 @@ def permute(chain: Chain, images: Tensor, *, max_k: int, draws: int, seed: int) 
     """
     pairs = [
         (first, second)
-        for alike in _alike(chain, images)
-        for first, second in combinations(alike, 2)
+        for group in alike(chain, images)
+        for first, second in combinations(group, 2)
     ]  # fmt: skip
     if not pairs:
         raise UserError("no two units of this network have equal shapes, so that none can change places")
@@ -82,7 +82,7 @@ def permute(chain: Chain, images: Tensor, *, max_k: int, draws: int, seed: int) 
 def duplicate(chain: Chain, images: Tensor) -> list[Change]:
     """Run each unit twice in a row, where its output has the shape of its input."""
     route, at = intact(chain), places(chain)
-    able = sorted(index for alike in _alike(chain, images) for index in alike)
+    able = sorted(index for group in alike(chain, images) for index in group)
     return [Change((*route[: at[i] + 1], route[at[i]], *route[at[i] + 1 :]), (i + 1,), 1, 0) for i in able]
 
 
@@ -104,7 +104,7 @@ def _exchanged(chain: Chain, pairs: Sequence[tuple[int, int]], k: int, draw: int
 
 
 @torch.inference_mode()
-def _alike(chain: Chain, images: Tensor) -> list[list[int]]:
+def alike(chain: Chain, images: Tensor) -> list[list[int]]:
     """Return the units whose output has the shape of their input, those of one shape together."""
     x, groups, index = chain.stem(images[:1]), {}, 0
     for step, is_unit in zip(chain.steps(), _is_unit(chain), strict=True):

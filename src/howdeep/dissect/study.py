@@ -14,7 +14,7 @@ from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
 from howdeep.dissect.work import Work
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
-from howdeep.records import to_json
+from howdeep.records import tagged, to_json
 from howdeep.runs import provenance
 from howdeep.survival import Survival
 from howdeep.targets import Target, open_data_for
@@ -45,7 +45,7 @@ class Study:
 
     def record(self, found: Any) -> dict:
         """Return what was found, with where it comes from, as plain data."""
-        return {**to_json(found), **self.origin}
+        return tagged(type(found).__name__.lower(), {**to_json(found), **self.origin})
 
 
 @dataclass(frozen=True, kw_only=True)

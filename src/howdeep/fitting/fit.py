@@ -30,7 +30,7 @@ from howdeep.fitting.clock import Clock
 from howdeep.fitting.halving import rungs_of
 from howdeep.fitting.records import FinalError, Fit, FitOptions
 from howdeep.fitting.search import FAILED, Entry, Search, enlist, open_study, rungs_of_trial, trials_by_network
-from howdeep.records import from_json, to_json
+from howdeep.records import from_json, tagged, to_json
 from howdeep.stopwatch import Timing, forward_times
 from howdeep.training.config import TrainConfig
 from howdeep.training.journal import print_line
@@ -176,7 +176,8 @@ def _answer(
         precision=field.arithmetic.precision,
         notes=tuple(dataset.notes),
     )
-    record = {**to_json(found), "data": options.data, "asked": options.asked(), **runs.provenance(where)}
+    origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
+    record = tagged("fit", {**to_json(found), **origin})
     checkpoints.write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
     return found, record
 

@@ -6,6 +6,7 @@
 The rules of the diagnosis are those of :mod:`howdeep.ladders.diagnosis`.
 """
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from howdeep import device as devices
 from howdeep import runs
+from howdeep.checkpoints import write_whole
 from howdeep.data import Dataset
 from howdeep.data.trainable import trainable
 from howdeep.errors import Stopped, UserError
@@ -28,9 +30,12 @@ from howdeep.ladders.jobs import Job, Rung, rung_of
 from howdeep.ladders.progress import LadderProgress
 from howdeep.networks import spec_of
 from howdeep.networks.describe import refuse_too_small
+from howdeep.records import tagged
 from howdeep.training.session import open_training_data
 
 Equal = Literal["epochs", "time"]
+RECORD = "degradation.json"
+"""What was found, in the folder of the runs."""
 OVERHEAD = 20
 """What a run costs apart from its steps, as layers: data, trials of the precision, evaluation."""
 
@@ -72,7 +77,8 @@ class Degradation:
 
     def to_json(self, config: LadderConfig) -> dict:
         """Return the record as plain data, with what it takes to repeat it."""
-        return {**asdict(self), "options": asdict(config), **runs.provenance(devices.pick(config.device))}
+        origin = {"options": asdict(config), **runs.provenance(devices.pick(config.device))}
+        return tagged("degradation", {**asdict(self), **origin})
 
 
 def degradation(config: LadderConfig, out: Path, *, console: Console | None = None) -> Degradation:
@@ -80,7 +86,7 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
 
     Args:
         config: What to do.
-        out: Folder of the runs, ``<network>-seed<k>`` each.
+        out: Folder of the runs, ``<network>-seed<k>`` each, and of ``degradation.json``.
         console: Where progress goes; None is standard error.
 
     Raises:
@@ -101,7 +107,9 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         rungs = _climbed(jobs, data, console or Console(stderr=True), equal_time=config.budget_seconds is not None)
     except KeyboardInterrupt:
         raise Stopped(130, "stopped; the same command goes on") from None
-    return _result(config, first.name, rungs)
+    found = _result(config, first.name, rungs)
+    write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
+    return found
 
 
 def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[Job]:
