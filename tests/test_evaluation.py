@@ -1,17 +1,23 @@
 """Error, per class, confusion, loss and calibration against hand and scikit-learn."""
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix, log_loss, zero_one_loss
 from torch import Tensor, nn
+from torchmetrics.classification import MulticlassCalibrationError
 
+from howdeep import cli
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.errors import UserError
-from howdeep.evaluation import add_up, evaluate, standard_error_percent
+from howdeep.evaluation import Evaluation, add_up, calibration_error_percent, evaluate, standard_error_percent
+from howdeep.records import from_json
 
 CLASSES = ("a", "b", "c")
 FP32 = torch.autocast("cpu", enabled=False)
@@ -112,6 +118,55 @@ def test_validation_puts_the_mode_back_also_after_an_error(answers: tuple[Tensor
 @pytest.mark.parametrize(("error", "n", "expected"), [(0.0, 10, 0.0), (1.0, 10, 0.0), (0.0641, 10_000, 0.245)])
 def test_the_standard_error_is_that_of_independent_answers(error: float, n: int, expected: float) -> None:
     assert standard_error_percent(error, n) == pytest.approx(expected, abs=5e-4)
+
+
+@pytest.mark.parametrize("size", [7, 101])
+def test_the_calibration_error_is_that_of_torchmetrics_and_of_the_bins(
+    size: int, answers: tuple[Tensor, Tensor]
+) -> None:
+    scores, labels = answers
+    metric = MulticlassCalibrationError(3, n_bins=15)
+    metric.update(scores.softmax(1), labels)
+    found = evaluate(identity(), batches(scores, labels, size), CLASSES, autocast=FP32)
+    assert found.calibration_error_percent == pytest.approx(100 * float(metric.compute()), rel=1e-5)
+    assert found.calibration_error_percent == calibration_error_percent(found.bins)
+
+
+def test_bins_hold_the_answers_of_their_confidence() -> None:
+    # Confidence 0.5 (wrong), 0.52 (right), 0.8 (right), and exactly 1 (right), which has no bin of its own.
+    probabilities = torch.tensor([[0.5, 0.3, 0.2], [0.24, 0.52, 0.24], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0]])
+    labels = torch.tensor([1, 1, 2, 0])
+    found = evaluate(identity(), batches(probabilities.clamp_min(1e-30).log(), labels, 3), CLASSES, autocast=FP32).bins
+    assert len(found) == 15
+    assert [(one.low, one.high) for one in found] == [(place / 15, (place + 1) / 15) for place in range(15)]
+    held = {place: (one.n, one.confidence_percent, one.accuracy_percent) for place, one in enumerate(found) if one.n}
+    assert held == {
+        7: (2, pytest.approx(51.0), pytest.approx(50.0)),
+        12: (1, pytest.approx(80.0), 100.0),
+        14: (1, 100.0, 100.0),
+    }
+    assert {(one.n, one.confidence_percent, one.accuracy_percent) for one in found if not one.n} == {(0, None, None)}
+
+
+def test_a_record_without_bins_is_read_and_one_with_bins_comes_back(answers: tuple[Tensor, Tensor]) -> None:
+    found = evaluate(identity(), batches(*answers, 50), CLASSES, autocast=FP32)
+    data = json.loads(json.dumps(found.to_json()))
+    assert from_json(Evaluation, data) == found
+    del data["bins"]
+    assert from_json(Evaluation, data) == replace(found, bins=())
+
+
+def test_the_command_draws_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    found = evaluate(identity(), batches(torch.eye(3), torch.tensor([0, 1, 1]), 3), CLASSES, autocast=FP32)
+    monkeypatch.setattr("howdeep.inference.evaluate_target", lambda *given, **options: (found, found.to_json()))
+    monkeypatch.setattr("howdeep.targets.open_target", lambda *given, **options: None)
+    asked = ["evaluate", "run", "--data", "digits", "--figure"]
+    assert cli.run([*asked, str(tmp_path / "chart.svg")]) == 0
+    assert "b taken for c" in (tmp_path / "chart.svg").read_text()
+    assert f"{tmp_path / 'chart.svg'}: chart" in capsys.readouterr().err
+    monkeypatch.setattr("howdeep.inference.evaluate_target", lambda *given, **options: pytest.fail("measured"))
+    for name in ("chart.svg", "chart.gif", "nowhere/chart.svg"):  # exists; no such ending; no such folder
+        assert cli.run([*asked, str(tmp_path / name)]) == 2
 
 
 def test_a_record_is_plain_data(answers: tuple[Tensor, Tensor]) -> None:

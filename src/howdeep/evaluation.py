@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -54,6 +54,22 @@ class ClassResult:
     """Share of them that was given another class; None without images."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Answers of about one confidence, the highest probability of an image."""
+
+    low: float
+    """Least confidence in it, as a share."""
+    high: float
+    """Confidence from which on the next bin begins; the last one holds 1 too."""
+    n: int
+    """Images."""
+    confidence_percent: float | None
+    """Their mean confidence; None without images."""
+    accuracy_percent: float | None
+    """Share of right answers; None without images."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How a network does on a split."""
@@ -74,6 +90,8 @@ class Evaluation:
     """Counts, row = true class, column = given class."""
     images_per_second: float
     """Preparing images included."""
+    bins: tuple[Bin, ...] = ()
+    """What the calibration error is summed over; empty where an older record has none."""
 
     def to_json(self) -> dict:
         """Return the record as plain data."""
@@ -113,10 +131,10 @@ def evaluate(
         UserError: There are no images.
         NotFiniteScoresError: A score is not finite.
     """
-    from torchmetrics.classification import MulticlassCalibrationError, MulticlassConfusionMatrix
+    from torchmetrics.classification import MulticlassConfusionMatrix
 
     confusion = MulticlassConfusionMatrix(len(classes))
-    calibration = MulticlassCalibrationError(len(classes), n_bins=CALIBRATION_BINS)
+    calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
     n, loss, started = 0, 0.0, time.perf_counter()
     chain.eval()
     for batch in batches:
@@ -127,12 +145,12 @@ def evaluate(
         loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
         n += len(batch.labels)
         confusion.update(scores.argmax(1).cpu(), batch.labels.cpu())
-        calibration.update(scores.softmax(1).cpu(), batch.labels.cpu())
+        calibration += _calibration_sums(scores.softmax(1).cpu(), batch.labels.cpu())
         synchronise(scores.device)
     seconds = time.perf_counter() - started
     if not n:
         raise UserError("there are no images to evaluate on")
-    return _record(confusion.compute(), loss, float(calibration.compute()), classes, seconds)
+    return _record(confusion.compute(), loss, _bins(calibration), classes, seconds)
 
 
 def standard_error_percent(error: float, n: int) -> float:
@@ -140,8 +158,37 @@ def standard_error_percent(error: float, n: int) -> float:
     return 100 * math.sqrt(error * (1 - error) / n)
 
 
+def calibration_error_percent(bins: Sequence[Bin]) -> float:
+    """Return Σ_b n_b/n · |accuracy_b − confidence_b| in percent (Guo et al. 2017, Eq. 3)."""
+    gaps = [
+        one.n * abs(one.accuracy_percent - one.confidence_percent)
+        for one in bins
+        if one.accuracy_percent is not None and one.confidence_percent is not None
+    ]
+    return math.fsum(gaps) / sum(one.n for one in bins)
+
+
+def _calibration_sums(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return images, Σ confidence and right answers per bin, float64 of shape (3, bins)."""
+    confidence, given = probabilities.max(1)
+    # The edges are those of torchmetrics in float32, so that a confidence on an edge falls into the same bin.
+    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    place = torch.bucketize(confidence, edges, right=True)
+    values = torch.stack([torch.ones_like(confidence), confidence, (given == labels).float()]).double()
+    return torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64).index_add_(1, place, values)
+
+
+def _bins(sums: torch.Tensor) -> tuple[Bin, ...]:
+    found = []
+    for number, (images, confidence, right) in enumerate(sums.T.tolist()):
+        means = (100 * confidence / images, 100 * right / images) if images else (None, None)
+        low, high = number / CALIBRATION_BINS, (number + 1) / CALIBRATION_BINS
+        found.append(Bin(low=low, high=high, n=int(images), confidence_percent=means[0], accuracy_percent=means[1]))
+    return tuple(found)
+
+
 def _record(
-    counts: torch.Tensor, loss: float, calibration: float, classes: tuple[str, ...], seconds: float
+    counts: torch.Tensor, loss: float, bins: tuple[Bin, ...], classes: tuple[str, ...], seconds: float
 ) -> Evaluation:
     n, error = int(counts.sum()), 1 - float(counts.trace()) / float(counts.sum())
     totals = counts.sum(1)
@@ -155,8 +202,9 @@ def _record(
         error_percent=100 * error,
         standard_error=standard_error_percent(error, n),
         loss=loss / n,
-        calibration_error_percent=100 * calibration,
+        calibration_error_percent=calibration_error_percent(bins),
         classes=tuple(results),
         confusion=rows,
         images_per_second=n / seconds,
+        bins=bins,
     )

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, Flat, TargetOptions, Whole
-from howdeep.output import Output
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
+from howdeep.output import Output, remark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class Evaluate(TargetOptions):
     """Processes that decode large images."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
+    figure: File = None
+    """Draw a chart into this file: .svg, .png or .html."""
     output: Flat[Output] = field(default_factory=Output)
 
     def run(self) -> int:
@@ -35,7 +37,7 @@ class Evaluate(TargetOptions):
         from howdeep.inference import evaluate_target
         from howdeep.reporting import evaluation_table
 
-        self.output.check()
+        check_files(self.output, self.figure)
         found, record = evaluate_target(
             self.open(),
             self.data,
@@ -49,6 +51,11 @@ class Evaluate(TargetOptions):
         )
         self.output.console.print(evaluation_table(found, self.target, self.data, self.split))
         self.output.write(record)
+        if self.figure is not None:
+            from howdeep import figures
+
+            figures.save(figures.evaluation(found), self.figure)
+            remark(f"{self.figure}: chart")
         return 0
 
 

@@ -1,6 +1,9 @@
 """Record → chart. A figure knows nothing about networks; its title states the finding."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 
@@ -11,6 +14,15 @@ ENDINGS = (".svg", ".png", ".html")
 
 PLAIN, RESIDUAL, STOCHASTIC = "#d55e00", "#0072b2", "#009e73"
 """Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
+INK, GREY, SHADE = "#333333", "#777777", "#dce9f2"
+ON_PALE, ON_DEEP = "#111111", "#ffffff"
+"""Letters on a cell whose colour is near that of the paper, and on one far from it."""
+WIDTH = 640
+"""Pixels of a chart at its natural size."""
+DOTTED, CROWDED = 200, 60
+"""Marks up to which a line has points that tell its numbers, and up to which they are large."""
+LETTER = 7.7
+"""Pixels of a letter of a title, in the mean and with some air."""
 
 
 def check_ending(path: Path) -> None:
@@ -26,8 +38,52 @@ def save(chart: Chart, path: Path) -> None:
         UserError: The ending is another one.
     """
     check_ending(path)
-    styled = chart.configure_view(stroke=None).configure_axis(labelFontSize=13, titleFontSize=13)
+    styled = with_style(chart)
     if path.suffix == ".html":
         path.write_text(styled.to_html(inline=True))
     else:
         styled.save(path, scale_factor=2)
+
+
+def with_style(chart: Chart) -> Chart:
+    """Return the chart with the sizes of letters that all charts have."""
+    styled = chart.configure_view(stroke=None).configure_axis(labelFontSize=13, titleFontSize=13)
+    return styled.configure_legend(labelFontSize=13, titleFontSize=13, labelLimit=400)
+
+
+def heading(text: str, *, width: int = WIDTH, subtitle: str = "", size: int = 16) -> alt.Title:
+    """Return a title that begins with a capital letter and is broken into lines.
+
+    Args:
+        text: The finding, in one sentence.
+        width: Pixels that a line may take.
+        subtitle: What the marks are.
+        size: Of the letters.
+    """
+    lines = textwrap.wrap(text[:1].upper() + text[1:], int(width / (LETTER * size / 16)))
+    title: dict[str, Any] = {"text": lines, "fontSize": size, "anchor": "start", "offset": 14}
+    if subtitle:
+        below = textwrap.wrap(subtitle, int(width / (LETTER * 13 / 16)))
+        title |= {"subtitle": below, "subtitleFontSize": 13}
+    return alt.Title(**title)
+
+
+def data(rows: Sequence[dict]) -> alt.Data:
+    """Return rows as what a chart draws."""
+    return alt.Data(values=list(rows))
+
+
+def told(chart: alt.Chart) -> alt.Chart:
+    """Let every mark tell, on hover and to a screen reader, what stands under ``tell`` in its row."""
+    return chart.encode(description=alt.Description("tell:N"), tooltip=alt.Tooltip("tell:N"))
+
+
+def ticks(last: int) -> list[int]:
+    """Return at most about 20 numbers from 1 to the last one, for an axis of units."""
+    step = next(step for step in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if last / step <= 20)
+    return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
+
+
+def dot_size(count: int, large: int) -> int:
+    """Return the area in square pixels of each of so many points on a line."""
+    return large if count <= CROWDED else large // 3

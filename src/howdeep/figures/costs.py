@@ -5,7 +5,7 @@ import altair as alt
 from howdeep.costs.cost import Ladder
 from howdeep.costs.model import Costs
 from howdeep.costs.tables import cost_finding
-from howdeep.figures.base import PLAIN, RESIDUAL, Chart
+from howdeep.figures.base import GREY, PLAIN, RESIDUAL, Chart, data, told
 
 WIDTH, HEIGHT = 215, 230
 PANELS = {
@@ -50,16 +50,17 @@ def _panel(found: Ladder, name: str) -> Chart:
         "value:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=_decades([*line, *points])
     )
     colours = alt.Scale(domain=[FITTED, CHECK], range=[RESIDUAL, PLAIN])
-    drawn = alt.Chart(alt.Data(values=line)).mark_line(color="#777777", strokeWidth=2.5).encode(x=x, y=y)
-    dots = alt.Chart(alt.Data(values=points)).mark_point(filled=True, size=75, opacity=1)
-    tooltip = [alt.Tooltip("depth:Q"), alt.Tooltip("value:Q", format=".3g"), alt.Tooltip("what:N")]
-    dots = dots.encode(x=x, y=y, color=alt.Color("what:N", scale=colours, legend=None), tooltip=tooltip)
-    return alt.layer(*([drawn] if line else []), dots).properties(width=WIDTH, height=HEIGHT)
+    drawn = alt.Chart(data(line)).mark_line(color=GREY, strokeWidth=2.5).encode(x=x, y=y)
+    dots = alt.Chart(data(points)).mark_point(filled=True, size=75, opacity=1)
+    dots = dots.encode(x=x, y=y, color=alt.Color("what:N", scale=colours, legend=None))
+    return alt.layer(*([drawn] if line else []), told(dots)).properties(width=WIDTH, height=HEIGHT)
 
 
 def _row(depth: int, of: Costs | None, name: str, factor: float, what: str) -> dict:
     value = getattr(of, name, None)
-    return {"depth": depth, "value": None if value is None else value * factor, "what": what}
+    scaled = None if value is None else value * factor
+    tell = "" if scaled is None else f"{depth} layers: {PANELS[name][0]} {scaled:.3g}, {what}"
+    return {"depth": depth, "value": scaled, "what": what, "tell": tell}
 
 
 def _shown(depths: list[int]) -> list[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from howdeep.figures.base import PLAIN, RESIDUAL, STOCHASTIC, Chart
+from howdeep.figures.base import PLAIN, RESIDUAL, STOCHASTIC, Chart, data, told
 from howdeep.ladders.degradation import Degradation, FamilyResult
 
 WIDTH, HEIGHT = 560, 320
@@ -57,19 +57,22 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
         y_title: What the error is.
     """
     top = min(100.0, 1.08 * max((max(p.high, p.train_error_percent or 0) for p in points), default=100.0))
-    rows = [vars(point) | {"low": max(0.0, point.low), "high": min(top, point.high)} for point in points]
+    rows = [
+        vars(point) | {"low": max(0.0, point.low), "high": min(top, point.high), "tell": _tell(point)}
+        for point in points
+    ]
     families = list(dict.fromkeys(point.family for point in points))
     colour = alt.Color("family:N", legend=None, scale=alt.Scale(domain=families, range=_colours(families)))
     depths = sorted({point.depth for point in points}) or [1]  # where no run ended in numbers, the title says so
     axis = alt.Axis(values=depths, grid=False, format=",d", labelOverlap=True)
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = alt.Chart(data(rows)).encode(
         x=alt.X("depth:Q", title="layers", scale=_reach(depths), axis=axis), color=colour
     )
     y = alt.Y("error_percent:Q", title=y_title, scale=alt.Scale(domain=[0, top], nice=False))
     layers = [
         base.mark_line(strokeWidth=3).encode(y=y),
-        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
-        base.mark_point(filled=True, size=80, opacity=1).encode(y=y),
+        told(base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")),
+        told(base.mark_point(filled=True, size=80, opacity=1).encode(y=y)),
         _names(points, top, colour),
     ]
     if any(point.train_error_percent is not None for point in points):
@@ -77,6 +80,13 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
     text = textwrap.wrap(title[:1].upper() + title[1:], 76)
     heading = alt.Title(text, subtitle=subtitle, fontSize=17, subtitleFontSize=13, anchor="start", offset=12)
     return alt.layer(*layers).properties(title=heading, width=WIDTH, height=HEIGHT)
+
+
+def _tell(point: DepthPoint) -> str:
+    training = point.train_error_percent
+    more = "" if training is None else f", training {training:.2f} %"
+    between = f"{point.low:.2f} to {point.high:.2f}"
+    return f"{point.family}, {point.depth:,} layers: {point.error_percent:.2f} % error ({between}){more}"
 
 
 def _reach(depths: Sequence[int]) -> alt.Scale:
@@ -106,7 +116,7 @@ def _names(points: Sequence[DepthPoint], top: float, colour: alt.Color) -> alt.C
         place = max(point.error_percent, free.get(point.depth, 0.0)) + APART * top * (len(lines) - 1)
         free[point.depth] = place + APART * top
         rows.append({"family": point.family, "depth": point.depth, "place": place, "name": "\n".join(lines)})
-    text = alt.Chart(alt.Data(values=rows)).mark_text(
+    text = alt.Chart(data(rows)).mark_text(
         align="left", baseline="line-bottom", dx=10, dy=8, fontSize=14, fontWeight="bold", lineBreak="\n"
     )
     return text.encode(x="depth:Q", y="place:Q", text="name:N", color=colour)

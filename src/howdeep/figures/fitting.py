@@ -2,10 +2,12 @@
 
 import altair as alt
 
-from howdeep.figures.base import RESIDUAL, STOCHASTIC, Chart
-from howdeep.figures.dissection import GREY, WIDTH, _title
+from howdeep.figures.base import GREY, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
 from howdeep.fitting.answer import Contender
 from howdeep.fitting.records import Fit
+from howdeep.fitting.search import Rung
+from howdeep.intervals import NORMAL_95
+from howdeep.training.journal import seconds_text
 
 TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
 """Seconds at which people expect a mark."""
@@ -19,7 +21,7 @@ def fit(found: Fit) -> Chart:
     layers += [_line(chosen, RESIDUAL, 3.5), _names(others, GREY), _names([chosen], RESIDUAL)]
     if found.test is not None:
         layers.append(_test(found, chosen))
-    return alt.layer(*layers).properties(title=_title(fit_finding(found)), width=WIDTH, height=320)
+    return alt.layer(*layers).properties(title=heading(fit_finding(found)), width=WIDTH, height=320)
 
 
 def fit_finding(found: Fit) -> str:
@@ -30,19 +32,23 @@ def fit_finding(found: Fit) -> str:
     return f"{found.depth} layers{between}: {error:.1f} % error, {found.latency.median_ms:.2g} ms per image"
 
 
-def _line(one: Contender, colour: str, width: float) -> alt.Chart:
-    rows = [{"seconds": rung.seconds, "error": rung.validation_error_percent} for rung in one.rungs]
-    last = max(rung.seconds for rung in one.rungs)
-    first = min(rung.seconds for rung in one.rungs)
+def _line(one: Contender, colour: str, width: float) -> alt.LayerChart:
+    rows = [_rung(one, rung) for rung in one.rungs]
+    first, last = rows[0]["seconds"], rows[-1]["seconds"]
     marks = [seconds for seconds in TIMES if first / 3 <= seconds <= 3 * last]
-    line = alt.Chart(alt.Data(values=rows)).mark_line(
-        color=colour, strokeWidth=width, point=alt.OverlayMarkDef(color=colour, size=55)
-    )
-    return line.encode(
+    base = alt.Chart(data(rows)).encode(
         x=alt.X("seconds:Q", title="training time of the network (s)", scale=alt.Scale(type="log", nice=False),
                 axis=alt.Axis(values=marks, grid=False, format="~s")),
         y=alt.Y("error:Q", title="validation error (%)", scale=alt.Scale(domainMin=0)),
     )  # fmt: skip
+    points = base.mark_point(color=colour, filled=True, size=55, opacity=1)
+    return alt.LayerChart(layer=[base.mark_line(color=colour, strokeWidth=width), told(points)])
+
+
+def _rung(one: Contender, rung: Rung) -> dict:
+    error = rung.validation_error_percent
+    tell = f"{one.costs.network} after {seconds_text(rung.seconds)}, {rung.epochs:.3g} epochs: {error:.2f} % error"
+    return {"seconds": rung.seconds, "error": error, "tell": f"{tell} (validation)"}
 
 
 def _names(contenders: list[Contender], colour: str) -> alt.Chart:
@@ -50,20 +56,21 @@ def _names(contenders: list[Contender], colour: str) -> alt.Chart:
         {"seconds": one.rungs[-1].seconds, "error": one.rungs[-1].validation_error_percent, "depth": one.costs.depth}
         for one in contenders
     ]
-    text = alt.Chart(alt.Data(values=rows)).mark_text(align="left", dx=8, fontSize=13, color=colour, fontWeight="bold")
+    text = alt.Chart(data(rows)).mark_text(align="left", dx=8, fontSize=13, color=colour, fontWeight="bold")
     return text.encode(x="seconds:Q", y="error:Q", text="depth:N")
 
 
 def _test(found: Fit, chosen: Contender) -> alt.LayerChart:
-    """Return the test error with two standard errors on either side, at the end of the chosen network's line."""
+    """Return the test error with its 95 % interval, at the end of the chosen network's line."""
     assert found.test is not None
-    test, half = found.test.error_percent, 1.96 * found.test.standard_error
+    test, half = found.test.error_percent, NORMAL_95 * found.test.standard_error
     seconds = chosen.rungs[-1].seconds
-    data = alt.Data(values=[{"seconds": seconds, "error": test, "low": max(0.0, test - half), "high": test + half,
-                             "text": f"test {test:.1f} %"}])  # fmt: skip
-    base = alt.Chart(data).encode(x="seconds:Q")
+    tell = f"test: {test:.2f} % error, 95 % interval ±{half:.2f}, {found.test.n:,} images"
+    row = {"seconds": seconds, "error": test, "low": max(0.0, test - half), "high": test + half,
+           "text": f"test {test:.1f} %", "tell": tell}  # fmt: skip
+    base = alt.Chart(data([row])).encode(x="seconds:Q")
     return alt.LayerChart(layer=[
-        base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q"),
-        base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q"),
-        base.mark_text(align="right", dx=-9, fontSize=13, color=STOCHASTIC).encode(y="error:Q", text="text:N"),
+        told(base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")),
+        told(base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q")),
+        base.mark_text(align="right", dx=4, dy=-10, fontSize=13, color=STOCHASTIC).encode(y="high:Q", text="text:N"),
     ])  # fmt: skip

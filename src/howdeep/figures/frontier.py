@@ -2,10 +2,10 @@
 
 import altair as alt
 
-from howdeep.cutting.records import Cut, Point
+from howdeep.cutting.records import Cut, Point, Size
 from howdeep.cutting.tables import cut_finding
-from howdeep.figures.base import PLAIN, RESIDUAL, STOCHASTIC, Chart
-from howdeep.figures.dissection import GREY, WIDTH, _title
+from howdeep.dissect.effects import Baseline, Effect
+from howdeep.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
 
 CUT, REPAIRED, TUNED = "as cut", "norm statistics re-estimated", "fine-tuned"
 COLOURS = {CUT: PLAIN, REPAIRED: RESIDUAL, TUNED: STOCHASTIC}
@@ -22,14 +22,14 @@ def frontier(found: Cut) -> Chart:
     # The uncut network begins every line.
     lines = [{**_original(found), "kind": kind} for kind in kinds if kind != TUNED] + rows
     x, y = _x(found, lines), _y(found, lines)
-    base = alt.Chart(alt.Data(values=lines)).encode(x=x, y=y, color=colour, order="out:Q")
-    intervals = alt.Chart(alt.Data(values=rows)).mark_rule(strokeWidth=1.5, clip=True)
+    base = alt.Chart(data(lines)).encode(x=x, y=y, color=colour, order="out:Q")
+    intervals = alt.Chart(data(rows)).mark_rule(strokeWidth=1.5, clip=True)
     layers = [
         *_budget(found, x, y), base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
-        intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour),
-        base.mark_point(filled=True, size=60, opacity=1), _labels(found, lines, x),
+        told(intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour)),
+        told(base.mark_point(filled=True, size=60, opacity=1)), _labels(found, lines, x),
     ]  # fmt: skip
-    return alt.layer(*layers).properties(title=_title(cut_finding(found)), width=WIDTH, height=HEIGHT)
+    return alt.layer(*layers).properties(title=heading(cut_finding(found)), width=WIDTH, height=HEIGHT)
 
 
 def _named(axis: alt.Y, name: str) -> alt.Y:
@@ -47,7 +47,7 @@ def _rows(found: Cut, point: Point) -> list[dict]:
         {
             "kind": kind, "units": point.size.units, "out": point.out, "ms": point.size.latency.median_ms,
             "error": effect.error_percent, "low": max(0.0, effect.error_percent - effect.standard_error),
-            "high": effect.error_percent + effect.standard_error,
+            "high": effect.error_percent + effect.standard_error, "tell": _tell(kind, point.size, effect),
         }
         for kind, effect in effects
     ]  # fmt: skip
@@ -55,7 +55,14 @@ def _rows(found: Cut, point: Point) -> list[dict]:
 
 def _original(found: Cut) -> dict:
     size = found.original
-    return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": found.baseline.error_percent}
+    error = found.baseline.error_percent
+    tell = _tell("uncut", size, found.baseline)
+    return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": error, "tell": tell}
+
+
+def _tell(kind: str, size: Size, effect: Effect | Baseline) -> str:
+    error = f"{effect.error_percent:.2f} % error ± {effect.standard_error:.2f}"
+    return f"{size.units} units, {kind}: {error}, {size.latency.median_ms:.3g} ms per image"
 
 
 def _x(found: Cut, rows: list[dict]) -> alt.X:
@@ -82,17 +89,20 @@ def _budget(found: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """Return the lines of the budgets that the axes show, with what they are."""
     layers, budget = [], found.budget
     if budget.latency_ms is not None:
-        data = alt.Data(values=[{"ms": budget.latency_ms, "text": f"budget {budget.latency_ms:g} ms"}])
-        rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5).encode(x=x)
-        text = alt.Chart(data).mark_text(align="right", dx=-5, color=GREY, fontSize=13)
-        layers += [rule, text.encode(x=x, y=alt.value(HEIGHT - 10), text="text:N")]
+        text = f"budget {budget.latency_ms:g} ms"
+        row = data([{"ms": budget.latency_ms, "text": text, "tell": text}])
+        words = alt.Chart(row).mark_text(align="left", dx=6, color=GREY, fontSize=13)
+        layers += [_limit(row).encode(x=x), words.encode(x=x, y=alt.value(12), text="text:N")]
     if budget.error_increase is not None:
-        limit = found.baseline.error_percent + budget.error_increase
-        data = alt.Data(values=[{"error": limit, "text": f"uncut + {budget.error_increase:g} points"}])
-        rule = alt.Chart(data).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5).encode(y=y)
-        text = alt.Chart(data).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
-        layers += [rule, text.encode(y=y, x=alt.value(0), text="text:N")]
+        text = f"uncut + {budget.error_increase:g} points"
+        row = data([{"error": found.baseline.error_percent + budget.error_increase, "text": text, "tell": text}])
+        words = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
+        layers += [_limit(row).encode(y=y), words.encode(y=y, x=alt.value(0), text="text:N")]
     return layers
+
+
+def _limit(row: alt.Data) -> alt.Chart:
+    return told(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5))
 
 
 def _labels(found: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
@@ -105,5 +115,5 @@ def _labels(found: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
         if all(abs(row["ms"] - other["ms"]) >= room for other in shown):
             shown.append(row)
     named = [{**row, "text": f"{row['units']} units" if row in ends else f"{row['units']}"} for row in shown]
-    chart = alt.Chart(alt.Data(values=named)).mark_text(fontSize=12, color=GREY)
+    chart = alt.Chart(data(named)).mark_text(fontSize=12, color=GREY)
     return chart.encode(x=x, y=alt.value(-8), text="text:N")

@@ -1,0 +1,108 @@
+"""A chart as SVG inside of a page: it scales, it tells its numbers on hover without JavaScript, it can be dark."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+import vl_convert
+
+from howdeep.figures.base import Chart, with_style
+
+SVG = "http://www.w3.org/2000/svg"
+MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
+LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
+DARK = {
+    "#333333": "#d0d0d0", "#777777": "#a8a8a8", "#dce9f2": "#17384d",
+    # Families, and other series.
+    "#0072b2": "#4aa8e0", "#d55e00": "#f0803c", "#009e73": "#2cc295", "#56b4e9": "#8fd0f5",
+    # Costs of units: brighter is worse. Letters on the cells change sides.
+    "#2f7fc1": "#3f9be6", "#efefef": "#2c2c2c", "#fbd06a": "#6e5424", "#ee8a2b": "#9a5a22", "#b8420f": "#f7ab62",
+    "#4a1204": "#fff0dc", "#111111": "#eeeeee", "#ffffff": "#111111",
+    # Confusions, likewise.
+    "#fdf1dc": "#9a6428", "#f2a045": "#d98c3f", "#a63603": "#ffd9a8", "#fefefe": "#101010",
+}  # fmt: skip
+"""Colours that charts of this package name → colours on #111."""
+DARK_FRAME = {"#000": "#e6e6e6", "#888": "#8a8a8a", "#ddd": "#3a3a3a"}
+"""Likewise, colours of letters, axes and grids that charts do not name."""
+
+# Without it every element would be written with a prefix, which HTML does not read.
+ElementTree.register_namespace("", SVG)
+
+
+def svg(chart: Chart, *, dark: bool = False) -> str:
+    """Return a chart as one self-contained SVG element for HTML, without a background.
+
+    Nothing is loaded and nothing is executed: numbers appear on hover because every mark has a ``<title>``. The
+    ``viewBox`` is kept, so that a style sheet can scale it. Ids begin with a digest of the picture, so that several
+    charts may stand on one page.
+
+    Args:
+        chart: From a function of this package.
+        dark: Colours for a background of #111.
+    """
+    spec = with_style(chart.configure(background="transparent")).to_dict()
+    spec = _darkened(spec) if dark else spec
+    root = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec))
+    digest = hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:8]
+    # The renderer counts on from chart to chart; numbers of their own make equal charts equal texts.
+    ids = [element.get("id", "") for element in root.iter() if "id" in element.keys()]  # noqa: SIM118
+    names = {one: f"c{digest}-{number}" for number, one in enumerate(ids)}
+    for element in root.iter():
+        if MARKS in element.get("class", "").split():
+            _tell(element)
+        _rename(element, names)
+        _round(element)
+        if dark:
+            _darken_frame(element)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _tell(group: ElementTree.Element) -> None:
+    """Turn the labels of marks into titles. Letters let the pointer through to the mark that they stand on.
+
+    A line's label is that of its first point alone, which would mislead.
+    """
+    for mark in group:
+        label, kind = mark.attrib.pop(LABEL, None), mark.attrib.pop(ROLE, None)
+        if mark.tag == f"{{{SVG}}}text":
+            mark.set("pointer-events", "none")
+        elif label and kind not in ("line mark", "area mark"):
+            title = ElementTree.Element(f"{{{SVG}}}title")
+            title.text = label
+            mark.insert(0, title)
+
+
+def _rename(element: ElementTree.Element, names: Mapping[str, str]) -> None:
+    """Give an id, or a reference to one, its new name."""
+    for attribute, value in element.items():
+        if attribute == "id":
+            element.set(attribute, names[value])
+        elif value.startswith("url(#"):
+            element.set(attribute, f"url(#{names[value[5:-1]]})")
+        elif attribute.endswith("href"):
+            element.set(attribute, f"#{names[value[1:]]}")
+
+
+def _round(element: ElementTree.Element) -> None:
+    """Round coordinates to hundredths of a pixel: a strip of 600 cells is a third smaller."""
+    for name in ("d", "transform"):
+        if (value := element.get(name)) is not None:
+            element.set(name, LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value))
+
+
+def _darkened(spec: Any) -> Any:
+    """Return a specification with the colours for a dark page, also those between which a scale mixes."""
+    if isinstance(spec, dict):
+        return {name: _darkened(value) for name, value in spec.items()}
+    if isinstance(spec, list):
+        return [_darkened(value) for value in spec]
+    return DARK.get(spec, spec) if isinstance(spec, str) else spec
+
+
+def _darken_frame(element: ElementTree.Element) -> None:
+    for name in ("fill", "stroke"):
+        if (colour := element.get(name, "")) in DARK_FRAME:
+            element.set(name, DARK_FRAME[colour])

@@ -1,0 +1,149 @@
+"""Paths as pictures: all 2ⁿ of a small network drawn one by one, and how many are left of each length."""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import altair as alt
+
+from howdeep.dissect.findings import paths_finding, share_text
+from howdeep.dissect.paths import Paths
+from howdeep.figures.base import GREY, INK, PLAIN, RESIDUAL, STOCHASTIC, Chart, data, heading, told
+from howdeep.figures.shares import gradient_shares
+
+MOST_UNITS = 5
+COLUMN, LINE, GAP = 76, 13, 10
+"""Pixels of a unit, of a path, and between two lengths."""
+SIDE = 210
+"""Pixels of what is written beside them."""
+LENGTHS = (RESIDUAL, "#56b4e9", STOCHASTIC, "#e69f00", PLAIN, "#cc79a7")
+"""Colours of lengths 0 to 5 (Okabe and Ito 2008)."""
+SMALL = 320
+SEEN = 1e-4
+"""Share of the paths below which a length has no visible bar."""
+
+
+def can_unravel(found: Paths) -> bool:
+    """Return whether a network has at most five units and all of its 2ⁿ paths."""
+    return 0 < found.units <= MOST_UNITS and sum(map(int, found.path_count)) == 2**found.units
+
+
+def unravelled(found: Paths) -> Chart:
+    """Return every path of a small network: a box where it goes through a branch, a bare line along a shortcut.
+
+    Args:
+        found: Paths of up to five units, of which ``can_unravel`` is true.
+    """
+    assert can_unravel(found), f"{found.units} units are too many paths to draw one by one"
+    rows = _rows(found)
+    height = max(row["y"] for row in rows) + LINE
+    lengths = list(range(found.units + 1))
+    scale = alt.Scale(domain=lengths, range=list(LENGTHS[: len(lengths)]))
+    colour = alt.Color("length:O", scale=scale, legend=None)
+    place = alt.Scale(domain=[0, found.units + 1], nice=False)
+    axis = alt.Axis(values=list(range(1, found.units + 1)), orient="top", grid=False, domain=False, ticks=False)
+    x = alt.X("from:Q", title="unit (a box: through its branch; a line: along its shortcut)", scale=place, axis=axis)
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, height], reverse=True, nice=False))
+    wires = alt.Chart(data(rows)).mark_rule(strokeWidth=1.6).encode(x=x, x2="to:Q", y=y, color=colour)
+    passed = [{**row, "from": unit - 0.3, "to": unit + 0.3, "high": row["y"] - 4.5, "low": row["y"] + 4.5}
+              for row in rows for unit in row["through"]]  # fmt: skip
+    boxes = (
+        alt.Chart(data(passed))
+        .mark_rect(cornerRadius=2)
+        .encode(x=x, x2="to:Q", y=alt.Y("high:Q", axis=None), y2="low:Q", color=colour)
+    )
+    text = alt.Chart(data(_sides(found, rows))).mark_text(align="left", fontSize=13, color=INK)
+    words = text.encode(x=alt.value((found.units + 1) * COLUMN + 8), y=y, text="text:N")
+    size = {"width": (found.units + 1) * COLUMN, "height": height}
+    title = heading(_title(found), width=size["width"] + SIDE)
+    return alt.layer(told(wires), told(boxes), words).properties(title=title, **size)
+
+
+def _title(found: Paths) -> str:
+    units = f"{found.units} units are" if found.units > 1 else "one unit is"
+    return f"{units} {2**found.units} paths; {paths_finding(found)}"
+
+
+def _rows(found: Paths) -> list[dict]:
+    """Return the paths, the shortest first, with the place of each."""
+    choices = sorted(itertools.product((True, False), repeat=found.units), key=sum)
+    rows = []
+    for number, choice in enumerate(choices):
+        through = [unit for unit, taken in enumerate(choice, 1) if taken]
+        names = ", ".join(map(str, through)) or "none"
+        tell = f"path through the branches of units: {names} (length {len(through)})"
+        y = number * LINE + len(through) * GAP + LINE
+        rows.append(
+            {"length": len(through), "through": through, "from": 0, "to": found.units + 1, "y": y, "tell": tell}
+        )
+    return rows
+
+
+def _sides(found: Paths, rows: list[dict]) -> list[dict]:
+    """Return what is written beside the paths of each length."""
+    shares, sides = gradient_shares(found), []
+    for length in range(found.units + 1):
+        places = [row["y"] for row in rows if row["length"] == length]
+        count = math.comb(found.units, length)
+        told_share = f", {share_text(shares[length] / 100)} of the gradient" if length in shares else ""
+        text = f"length {length}: {count} path{'s' if count > 1 else ''}{told_share}"
+        sides.append({"length": length, "y": sum(places) / len(places), "text": text})
+    return sides
+
+
+def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
+    """Return how the paths that are left spread over the lengths, and those of the intact network as a line.
+
+    Args:
+        now: Length → number of paths, exact integers of any size.
+        before: The same of the intact network.
+    """
+    left, right = _shares(now), _shares(before)
+    seen = [length for length in left.keys() | right.keys() if max(left.get(length, 0), right.get(length, 0)) > SEEN]
+    lengths = range(min(seen, default=0), max(seen, default=1) + 1)
+    rows = [_length_row(length, now, left) for length in lengths]
+    intact = [{"length": length, "share": 100 * right.get(length, 0.0)} for length in lengths]
+    axis = alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=6)
+    x = alt.X("length:Q", title="branches passed", axis=axis, scale=alt.Scale(
+        domain=[lengths[0] - 0.6, lengths[-1] + 0.6], nice=False))  # fmt: skip
+    y = alt.Y("share:Q", title="share of the paths (%)", axis=alt.Axis(tickCount=4), scale=alt.Scale(domainMin=0))
+    width = SMALL - 60
+    bars = alt.Chart(data(rows)).mark_bar(color=RESIDUAL, size=max(1.0, 0.75 * width / len(lengths)))
+    line = alt.Chart(data(intact)).mark_line(color=GREY, strokeWidth=1.5, interpolate="monotone")
+    title = heading(
+        _left(now, before), width=SMALL, size=14, subtitle="bars: paths that are left; line: intact network"
+    )
+    return alt.layer(told(bars.encode(x=x, y=y)), line.encode(x=x, y=y)).properties(
+        title=title, width=width, height=150
+    )
+
+
+def _shares(counts: Mapping[int, int]) -> dict[int, float]:
+    """Return shares; a quotient of integers is right also where they are beyond the range of floats."""
+    total = sum(counts.values())
+    return {length: count / total for length, count in counts.items()} if total else {}
+
+
+def _length_row(length: int, counts: Mapping[int, int], shares: Mapping[int, float]) -> dict:
+    share = shares.get(length, 0.0)
+    tell = f"length {length}: {count_text(counts.get(length, 0))} paths, {share_text(share)} of those left"
+    return {"length": length, "share": 100 * share, "tell": tell}
+
+
+def _left(now: Mapping[int, int], before: Mapping[int, int]) -> str:
+    left, whole = sum(now.values()), sum(before.values())
+    if not left:
+        return "no path is left"
+    if left == whole:
+        return f"all {count_text(whole)} paths are there"
+    return f"{count_text(left)} of {count_text(whole)} paths are left"
+
+
+def count_text(count: int) -> str:
+    """Return an integer of any size as a person would say it: as it is, as a power of two, or rounded."""
+    if count < 100_000:
+        return f"{count:,}"
+    if count & (count - 1) == 0:
+        return f"2^{count.bit_length() - 1}"
+    digits = str(count)
+    return f"{digits[0]}.{digits[1]} × 10^{len(digits) - 1}"

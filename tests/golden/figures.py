@@ -1,0 +1,32 @@
+"""Write the golden specifications: what every figure draws of hand-made records."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).with_suffix("")
+
+
+def rounded(spec: Any) -> Any:
+    """Return a specification with six digits of every number, which sums in another order do not change."""
+    if isinstance(spec, dict):
+        return {name: rounded(value) for name, value in spec.items()}
+    if isinstance(spec, list):
+        return [rounded(value) for value in spec]
+    return float(f"{spec:.6g}") if isinstance(spec, float) else spec
+
+
+def text_of(chart: Any) -> str:
+    """Return what a golden file holds: the specification without the version of its schema and its defaults."""
+    spec = {name: value for name, value in chart.to_dict().items() if name not in ("$schema", "config")}
+    return json.dumps(rounded(spec), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.figures.cases import CHARTS
+
+    FOLDER.mkdir(exist_ok=True)
+    for name, chart in CHARTS.items():
+        (FOLDER / f"{name}.json").write_text(text_of(chart()))
