@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from howdeep import figures
+from howdeep.checkpoints import write_whole
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import CutBudget
 from howdeep.cutting.tables import cut_saving
@@ -18,6 +19,8 @@ from howdeep.dissect.lesion import Lesion, lesion
 from howdeep.dissect.paths import Paths, paths
 from howdeep.dissect.study import Study, StudyOptions, open_study
 from howdeep.figures.degradation import DepthPoint
+from howdeep.report.page import write_report
+from howdeep.runs import as_json
 from howdeep.targets import open_target
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import TrainResult, train
@@ -27,6 +30,7 @@ EPOCHS = 10
 VERY_DEEP, VERY_DEEP_EPOCHS = 1202, 12
 STOCHASTIC = "linear:0.5"
 DISSECTED, KEPT = 56, 18
+REPORT = "report.html"
 SAMPLED_LENGTHS, SAMPLED_IMAGES = (1, 3, 10, 30, 100, 200, 300), 64
 LABELS = {"plain": "plain", "resnet": "residual", "stochastic": "residual + stochastic depth"}
 
@@ -45,10 +49,11 @@ class Row:
 
 
 def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Row]:
-    """Train plain and residual networks of three depths and one of 1,202 layers; print a table, draw a chart.
+    """Train plain and residual networks of three depths and one of 1,202 layers; print a table, draw charts.
 
     Args:
-        out: Folder for the runs and ``degradation.png``/``.svg``; what is finished there is not done again.
+        out: Folder for the runs, ``degradation.png``/``.svg`` and ``report.html``; what is finished there is not done
+            again.
         seed: Seed of everything.
         console: Where to; None is standard output.
     """
@@ -69,6 +74,8 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
     console.print(f"chart: {places[0]}")
     _dissect(out, seed, console)
     _cut(out, console)
+    size, _ = write_report([out], out / REPORT)
+    console.print(f"\nAll of it on one page: {out / REPORT} ({size / 1000:,.0f} kB, for any browser)", soft_wrap=True)
     console.print("\nnext:  howdeep fit --data DATA --train-budget 30m --latency-budget 2ms")
     return rows
 
@@ -77,17 +84,22 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     """Take the trained networks apart: units out, the gradient by path length."""
     console.print(f"\nWhy? Take one unit out of the trained {DISSECTED}-layer networks, each in turn:")
     for family in ("plain", "resnet"):
-        with _study(out / f"cifar_{family}{DISSECTED}") as study:
+        run = out / f"cifar_{family}{DISSECTED}"
+        with _study(run) as study:
             found = lesion(study.chain, study.batches, seed=seed)
+            _keep(study, found, run / "lesion.json")
         console.print(f"  {LABELS[family]:8} {_lesion_line(found)}")
     figures.save(figures.lesion(found), out / "lesion.png")
     console.print("\nBecause a residual network is many paths, and most of its gradient takes the short ones:")
-    with _study(out / f"cifar_resnet{DISSECTED}") as study:
+    with _study(run) as study:
         paths_found = paths(study.chain, study.batches, seed=seed)
+        _keep(study, paths_found, run / "paths.json")
     console.print(f"  {DISSECTED:5,} layers: {paths_finding(paths_found)}", soft_wrap=True)
     figures.save(figures.paths(paths_found), out / "paths.png")
-    with _study(out / f"cifar_resnet{VERY_DEEP}", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
+    deepest = out / f"cifar_resnet{VERY_DEEP}"
+    with _study(deepest, limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
         sampled = paths(study.chain, study.batches, exact=False, draws=3, sampled_lengths=SAMPLED_LENGTHS, seed=seed)
+        _keep(study, sampled, deepest / "paths.json")
     console.print(f"  {VERY_DEEP:,} layers: {_sampled_finding(sampled)}", soft_wrap=True)
     console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")
 
@@ -97,6 +109,11 @@ def _study(run: Path, limit: int | None = None) -> AbstractContextManager[Study]
     target = open_target(str(run), weights=None, mean=None, std=None, warn=lambda line: None)
     options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
     return open_study(target, options, asked={}, say=lambda line: None)
+
+
+def _keep(study: Study, found: Lesion | Paths, place: Path) -> None:
+    """Write a dissection into its run folder, where a report finds it."""
+    write_whole(place, as_json(study.record(found)))
 
 
 def _cut(out: Path, console: Console) -> None:

@@ -4,9 +4,11 @@ from howdeep.commands.building import Check, Demo, Import, Networks, Train
 from howdeep.commands.costing import Cost
 from howdeep.commands.cutting import Cut
 from howdeep.commands.dissecting import Flow, Lesion, Paths
+from howdeep.commands.exploring import Explore
 from howdeep.commands.exporting import Export
 from howdeep.commands.fitting import Fit
 from howdeep.commands.laddering import Degradation
+from howdeep.commands.telling import Report
 from howdeep.commands.using import Evaluate, Predict
 
 COMMANDS = {
@@ -24,6 +26,8 @@ COMMANDS = {
     "fit": Fit,
     "cut": Cut,
     "export": Export,
+    "report": Report,
+    "explore": Explore,
     "check": Check,
 }
 Command = (
@@ -41,5 +45,7 @@ Command = (
     | Fit
     | Cut
     | Export
+    | Report
+    | Explore
     | Check
 )

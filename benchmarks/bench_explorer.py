@@ -1,0 +1,110 @@
+"""The interactive page: how long one changed unit takes, from the request to the error and to the charts."""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from common import alternate, ratio, report, rounds_option, row, spread
+from howdeep.data import open_data
+from howdeep.explorer.engine import Engine
+from howdeep.explorer.prefixes import Prefixes
+from howdeep.explorer.serve import ExploreOptions, open_engine
+from subjects import CIFAR10, MEAN, STD, public, weights
+
+NETWORK, IMAGES, BAR_MS = "cifar_resnet56", 256, 300
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Yield the address of the page of the public network, served as a user does."""
+    constants = ["--mean", *map(str, MEAN), "--std", *map(str, STD)]
+    command = ["explore", NETWORK, "--weights", str(weights(NETWORK)), *constants, "--data", str(CIFAR10)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "howdeep", *command, "--images", str(IMAGES)], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        yield next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def asked(address: str, gates: list[float | None]) -> tuple[float, float]:
+    """Return the milliseconds until the numbers of a state were there, and until its charts were."""
+    body = {"tab": "benchmark", "gates": gates, "order": list(range(len(gates)))}
+    headers = {"Content-Type": "application/json"}
+    started, numbers = time.perf_counter(), 0.0
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{address}api/answer", json.dumps(body).encode(), headers)
+    ) as lines:
+        for line in lines:
+            if not numbers and "answer" in json.loads(line):
+                numbers = time.perf_counter() - started
+    return 1000 * numbers, 1000 * (time.perf_counter() - started)
+
+
+def one_unit_changed(address: str, rounds: int) -> list[list[tuple[float, float]]]:
+    """Return the times of every unit, closed in the whole network; in between all are open again."""
+    with urllib.request.urlopen(f"{address}api/network") as answer:
+        own = [unit["own"] for unit in json.load(answer)["units"]]
+    asked(address, own)
+    times: list[list[tuple[float, float]]] = [[] for _ in own]
+    for _ in range(rounds):
+        for unit in range(len(own)):
+            times[unit].append(asked(address, [None if index == unit else gate for index, gate in enumerate(own)]))
+            asked(address, own)
+    return times
+
+
+def every_unit(engine: Engine) -> None:
+    """Close every unit in turn."""
+    for unit in range(len(engine.own.gates)):
+        gates = tuple(None if index == unit else gate for index, gate in enumerate(engine.own.gates))
+        engine.answer(replace(engine.own, gates=gates), (), None, lambda done, more=None: None)
+
+
+def anew(engine: Engine) -> Engine:
+    """Return the same that keeps no maps."""
+    kept = engine.prefixes
+    found = replace(engine, prefixes=Prefixes(kept.chain, kept.chunks, autocast=kept.autocast, limit=0))
+    assert torch.isfinite(found.before[0].scores).all()
+    return found
+
+
+def main() -> None:
+    rounds = rounds_option(5)
+    with served() as address:
+        times = one_unit_changed(address, rounds)
+    numbers = [statistics.median(one for one, _ in unit) for unit in times]
+    charts = [statistics.median(other for _, other in unit) for unit in times]
+    slowest = max(range(len(numbers)), key=numbers.__getitem__)
+    engine = open_engine(public(NETWORK), open_data(str(CIFAR10)), ExploreOptions(data="", arguments=(), images=IMAGES))
+    sides = {"maps kept": engine, "all anew": anew(engine)}
+    seconds = alternate({name: lambda side=side: every_unit(side) for name, side in sides.items()}, rounds=rounds)
+    rows = [
+        row("error shown after one unit changed, the slowest unit", numbers[slowest], f"≤ {BAR_MS}",
+            numbers[slowest] <= BAR_MS, unit="ms",
+            note=f"unit {slowest + 1} of {len(numbers)}, median of {rounds}; {IMAGES} images, through the socket"),
+        row("the same, the median unit", statistics.median(numbers), f"≤ {BAR_MS}",
+            statistics.median(numbers) <= BAR_MS, unit="ms"),
+        row("charts drawn as well, the slowest unit", max(charts), f"≤ {BAR_MS}", max(charts) <= BAR_MS, unit="ms"),
+        row("all units in turn, maps kept / all computed anew", ratio(seconds, "maps kept", "all anew"), "< 1",
+            ratio(seconds, "maps kept", "all anew") < 1, note=engine.precision),
+    ]  # fmt: skip
+    pairs = enumerate(zip(numbers, charts, strict=True), 1)
+    every = [{"unit": unit, "numbers_ms": one, "charts_ms": other} for unit, (one, other) in pairs]
+    report("explorer", rows, units=every, seconds={name: spread(found) for name, found in seconds.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The server of the page: it keeps nothing of a tab, opens nothing that a request names, answers only its own page."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from howdeep import figures
+from howdeep.errors import UserError
+from howdeep.explorer.engine import Engine
+from howdeep.explorer.facts import Facts
+from howdeep.explorer.guard import Guard
+from howdeep.explorer.jobs import Advance, Jobs, Line, Work
+from howdeep.explorer.records import Answer, State, check_state
+from howdeep.explorer.saving import Saving
+from howdeep.explorer.uploads import Uploads, png
+
+STATIC = Path(__file__).parent / "static"
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MOST_WATCHED, MOST_UNITS = 8, 10_000
+Gate = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None
+
+
+class Tab(BaseModel):
+    """Who asks."""
+
+    tab: str = Field(min_length=1, max_length=64)
+
+
+class Asked(Tab):
+    """A state."""
+
+    gates: list[Gate] = Field(max_length=MOST_UNITS)
+    order: list[int] = Field(max_length=MOST_UNITS)
+
+    @property
+    def state(self) -> State:
+        """The same as a record."""
+        return State(gates=tuple(self.gates), order=tuple(self.order))
+
+
+class Question(Asked):
+    """A state, and what to tell of it."""
+
+    watched: list[Annotated[int, Field(ge=0)]] = Field(default=[], max_length=MOST_WATCHED)
+    upload: str | None = Field(default=None, max_length=64)
+    dark: bool = False
+
+
+class Fewer(Tab):
+    """How many units shall be left."""
+
+    units: int = Field(ge=0, le=MOST_UNITS)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the server answers from."""
+
+    engine: Engine
+    facts: Facts
+    uploads: Uploads
+    saving: Saving
+    jobs: Jobs
+
+
+def create_app(page: Page, guard: Guard) -> FastAPI:
+    """Return the server of one network's page."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await page.jobs.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(guard.middleware)
+    app.add_exception_handler(UserError, _refused)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    _add_files(app, page)
+    _add_works(app, page)
+    return app
+
+
+def _add_files(app: FastAPI, page: Page) -> None:
+    """Serve the page and the pictures; every file was read before the first request."""
+    files = {path.name: (path.read_bytes(), TYPES[path.suffix]) for path in STATIC.iterdir() if path.suffix in TYPES}
+    images = page.engine.sample.pixels
+
+    @app.get("/")
+    async def _index() -> Response:
+        return Response(files["index.html"][0], media_type="text/html")
+
+    @app.get("/static/{name}")
+    async def _static(name: str) -> Response:
+        content, kind = files.get(name, (None, ""))
+        return _missing(name) if content is None else Response(content, media_type=kind)
+
+    @app.get("/api/network")
+    async def _network() -> JSONResponse:
+        return JSONResponse(page.facts.to_json())
+
+    @app.get("/api/images/{index}.png")
+    async def _image(index: int) -> Response:
+        if not 0 <= index < len(images):
+            return _missing(f"image {index}")
+        return Response(png(images[index]), media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    @app.get("/api/uploads/{token}.png")
+    async def _uploaded(token: str) -> Response:
+        return Response(png(page.uploads.get(token).pixels), media_type="image/png")
+
+    @app.post("/api/upload")
+    async def _upload(request: Request) -> JSONResponse:
+        token, upload = await page.uploads.read(request.stream())
+        return JSONResponse({"upload": token, "width": upload.width, "height": upload.height})
+
+
+def _add_works(app: FastAPI, page: Page) -> None:
+    """Serve what takes time: every answer is a stream of lines, the last of which is the result."""
+    engine, jobs = page.engine, page.jobs
+
+    def told(tab: str, work: Work) -> StreamingResponse:
+        return StreamingResponse(_lines(jobs.run(tab, work)), media_type="application/x-ndjson")
+
+    def checked(asked: Asked) -> State:
+        check_state(engine.chain, asked.state, page.facts.like)
+        return asked.state
+
+    @app.post("/api/answer")
+    async def _answer(asked: Question) -> StreamingResponse:
+        state, n = checked(asked), len(engine.sample.pixels)
+        if any(image >= n for image in asked.watched):
+            raise UserError(f"watched {asked.watched} is not allowed: there are {n} images")
+        upload = None if asked.upload is None else page.uploads.get(asked.upload)
+
+        def work(advance: Advance) -> Line:
+            found = {"answer": asdict(answer := engine.answer(state, asked.watched, upload, advance))}
+            advance(1.0, found)  # the numbers need not wait for the charts
+            return {**found, "figures": _charts(engine, state, answer, dark=asked.dark)}
+
+        return told(asked.tab, work)
+
+    @app.post("/api/deletions")
+    async def _deletions(asked: Tab) -> StreamingResponse:
+        return told(asked.tab, lambda advance: {"deletions": page.facts.deletions_of(engine.deletions(advance))})
+
+    @app.post("/api/greedy")
+    async def _greedy(asked: Fewer) -> StreamingResponse:
+        def work(advance: Advance) -> Line:
+            out = engine.greedy(asked.units, advance)
+            gates = [None if index in out else gate for index, gate in enumerate(engine.own.gates)]
+            return {"gates": gates, "order_out": [index + 1 for index in out]}
+
+        return told(asked.tab, work)
+
+    @app.post("/api/save")
+    async def _save(asked: Asked) -> StreamingResponse:
+        arguments, out = page.saving.command(checked(asked), engine.own)
+        jobs.cancel(asked.tab)
+        return StreamingResponse(_lines(page.saving.save(arguments, out)), media_type="application/x-ndjson")
+
+    @app.post("/api/cancel")
+    async def _cancel(asked: Tab) -> JSONResponse:
+        jobs.cancel(asked.tab)
+        return JSONResponse({"cancelled": True})
+
+
+def _charts(engine: Engine, state: State, answer: Answer, *, dark: bool) -> dict[str, str]:
+    """Return the confusion and the lengths of the paths as SVG."""
+    wrong = f"{len(answer.wrong)} of {answer.n} images wrong"
+    confusion = figures.confusion_matrix(engine.classes, answer.confusion, wrong)
+    lengths = figures.path_lengths(engine.lengths(state), engine.lengths(engine.own))
+    return {"confusion": figures.svg(confusion, dark=dark), "lengths": figures.svg(lengths, dark=dark)}
+
+
+async def _lines(found: AsyncIterator[Line]) -> AsyncIterator[str]:
+    async for line in found:
+        yield json.dumps(line) + "\n"
+
+
+def _missing(name: str) -> JSONResponse:
+    return JSONResponse({"error": f"there is no {name}"}, status_code=404)
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, status_code=422)
+
+
+async def _not_understood(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return JSONResponse({"error": f"{place or 'the request'} is not allowed: {first['msg'].lower()}"}, status_code=422)

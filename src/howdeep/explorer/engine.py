@@ -1,0 +1,208 @@
+"""One network on one sample: what it answers in any state, and how the next state is found."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from howdeep.chain import Chain
+from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
+from howdeep.cutting.kept import Kept
+from howdeep.dissect.effects import Effect, Intact, counts, effect_of, intact_of
+from howdeep.dissect.lengths import path_counts
+from howdeep.dissect.lesion import Lesion, kendall_tau, lesion
+from howdeep.dissect.work import Work as Blocks
+from howdeep.errors import UserError
+from howdeep.explorer.jobs import Advance
+from howdeep.explorer.pieces import Costs
+from howdeep.explorer.prefixes import Prefixes
+from howdeep.explorer.records import Answer, Guess, PathsLeft, State, Watched, own_state
+from howdeep.explorer.sample import Sample
+from howdeep.explorer.uploads import Upload
+from howdeep.intervals import wilson
+from howdeep.targets import Target
+
+TOP = 3
+"""Classes that are told of an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A trained network and everything that was prepared for asking it quickly."""
+
+    target: Target
+    """The network, and how its images are prepared."""
+    chain: Chain
+    """The network as it is, on its device."""
+    prefixes: Prefixes
+    """The same as it is run, with the maps of the sample."""
+    sample: Sample
+    """The images that errors are counted on."""
+    classes: tuple[str, ...]
+    """Their classes."""
+    costs: Costs
+    """What the network costs."""
+    precision: str
+    """Of the maps."""
+    kept: Kept = field(default_factory=Kept)
+    """Rounds of the greedy cut that are known."""
+
+    @cached_property
+    def own(self) -> State:
+        """The network as it is."""
+        return own_state(self.chain)
+
+    @cached_property
+    def before(self) -> list[Intact]:
+        """What it answers as it is, a chunk at a time."""
+        route = self.own.route(self.chain)
+        return [intact_of(self.prefixes.scores(route, at), batch.labels) for at, batch in self._chunks]
+
+    @property
+    def _chunks(self):
+        return list(enumerate(self.sample.batches))
+
+    def answer(self, state: State, watched: Sequence[int], upload: Upload | None, advance: Advance) -> Answer:
+        """Return what the network gets wrong in a state, and what it costs.
+
+        Args:
+            state: Gates and order.
+            watched: Images of the sample to tell about.
+            upload: An image that was dropped.
+            advance: Called after every chunk of images.
+        """
+        started, route, rows, found = time.perf_counter(), state.route(self.chain), [], []
+        for at, _ in self._chunks:
+            found.append(self.prefixes.scores(route, at))
+            rows.append(counts(self.before[at], found[-1], len(self.classes)))
+            advance((at + 1) / len(self._chunks))
+        effect = effect_of([math.fsum(column) for column in zip(*rows, strict=True)], len(self.sample.pixels))
+        scores = torch.cat(found).cpu()
+        return replace(
+            self._answer(state, effect, scores),
+            watched=tuple(self._watched(image, scores) for image in watched),
+            upload=None if upload is None else self._upload(upload, state),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _answer(self, state: State, effect: Effect, scores: Tensor) -> Answer:
+        low, high = wilson(effect.error_percent / 100, len(scores))
+        wrong, was_wrong = self._wrong(scores), self._wrong(self._scores_before)
+        macs, parameters, ms = self.costs.left(state.closed)
+        return Answer(
+            n=len(scores), error_percent=effect.error_percent, low=100 * low, high=100 * high, change=effect.change,
+            change_low=effect.change_low, change_high=effect.change_high, not_finite=effect.not_finite,
+            closed=len(state.closed), units=len(state.gates),
+            kendall_tau=kendall_tau(state.order) if state.shuffled else None, paths=self.paths(state),
+            macs=macs, macs_all=self.costs.macs, ms=ms, ms_all=self.costs.ms,
+            parameters=parameters, parameters_all=self.costs.parameters, wrong=tuple(sorted(wrong)),
+            newly_wrong=tuple(sorted(wrong - was_wrong)), newly_right=tuple(sorted(was_wrong - wrong)),
+            confusion=self._confusion(scores), watched=(), upload=None, seconds=0.0,
+        )  # fmt: skip
+
+    def _wrong(self, scores: Tensor) -> set[int]:
+        wrong = (scores.argmax(1) != self.sample.labels) | ~scores.isfinite().all(1)
+        return set(wrong.nonzero().squeeze(1).tolist())
+
+    def _confusion(self, scores: Tensor) -> tuple[tuple[int, ...], ...]:
+        """Return how often images of a class (row) were given a class (column), of those with finite scores."""
+        classes, finite = len(self.classes), scores.isfinite().all(1)
+        pairs = self.sample.labels[finite] * classes + scores.argmax(1)[finite]
+        return tuple(map(tuple, pairs.bincount(minlength=classes**2).view(classes, classes).tolist()))
+
+    @cached_property
+    def _scores_before(self) -> Tensor:
+        return torch.cat([one.scores for one in self.before]).cpu()
+
+    def _watched(self, image: int, scores: Tensor) -> Watched:
+        label = self.classes[int(self.sample.labels[image])]
+        return Watched(image=image, label=label, top=self._top(scores[image], self._scores_before[image]))
+
+    def _upload(self, upload: Upload, state: State) -> tuple[Guess, ...]:
+        chain = self.prefixes.chain
+        with torch.inference_mode(), self.prefixes.autocast:
+            (now,), (before,) = (
+                Prefixes(chain, [upload.image], autocast=self.prefixes.autocast, limit=0).scores(one.route(chain), 0)
+                for one in (state, self.own)
+            )
+        return self._top(now.cpu(), before.cpu())
+
+    def _top(self, scores: Tensor, before: Tensor) -> tuple[Guess, ...]:
+        """Return the likeliest classes; none where a score is not finite."""
+        if not bool(scores.isfinite().all()):
+            return ()
+        now, was = scores.softmax(0), before.softmax(0)
+        likeliest = now.topk(min(TOP, len(now))).indices.tolist()
+        return tuple(
+            Guess(name=self.classes[index], probability=float(now[index]), before=float(was[index]))
+            for index in likeliest
+        )
+
+    def lengths(self, state: State) -> dict[int, int]:
+        """Return how many paths of each length there are in a state, exactly."""
+        return path_counts(self.chain, state.gates)
+
+    def paths(self, state: State) -> PathsLeft:
+        """Return the paths that are left in a state."""
+        found, total = self.lengths(state), sum(self.lengths(state).values())
+        return PathsLeft(
+            total=f"{total:,}", log2=math.log2(total) if total else 0.0, of=f"{sum(self.lengths(self.own).values()):,}",
+            shortest=min(found, default=0), longest=max(found, default=0),
+            mean=sum(length * count for length, count in found.items()) / total if total else 0.0,
+        )  # fmt: skip
+
+    def deletions(self, advance: Advance) -> Lesion:
+        """Return what the deletion of each unit costs on the sample."""
+        told = Told(advance=advance)
+        chain, autocast = self.prefixes.chain, self.prefixes.autocast
+        return lesion(chain, self.sample.batches, kind="delete", autocast=autocast, work=told)
+
+    def greedy(self, units: int, advance: Advance) -> list[int]:
+        """Return which units go, counted from 0 and in their order, until so many are left (see :class:`Frontier`).
+
+        Raises:
+            UserError: So many cannot be left.
+        """
+        able = sum(unit.merge.removable for unit in self.chain.units)
+        out = len(self.chain) - units
+        if not 0 <= out <= able:
+            raise UserError(f"units {units} is not allowed: {len(self.chain) - able} to {len(self.chain)} can be left")
+        total, done = _passes(able, out) * len(self.sample.batches), 0.0
+
+        def advanced(passes: float) -> None:
+            nonlocal done
+            done += passes
+            advance(min(1.0, done / max(1, total)))
+
+        images = Images(self.sample.batches, self.sample.batches, [])
+        removals = Frontier(self.chain, images, self.kept, precision=self.precision, advance=advanced).removals()
+        return [next(removals).index - 1 for _ in range(out)]
+
+
+@dataclass(frozen=True)
+class Told(Blocks):
+    """Blocks of long work that tell after each how far they are."""
+
+    advance: Advance = lambda done, more=None: None
+
+    def blocks(self, what: str, total: int, compute) -> list[dict]:
+        """Return the results of all blocks, in order."""
+        results = []
+        for block in range(total):
+            results.append(compute(block))
+            self.advance((block + 1) / total)
+        return results
+
+
+def _passes(left: int, out: int) -> int:
+    """Return how many networks are tried until so many units are out."""
+    passes, gone = 0, 0
+    while gone < out:
+        passes += left
+        several = max(1, left // AT_A_TIME)
+        left, gone = left - several, gone + several
+    return passes

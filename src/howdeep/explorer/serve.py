@@ -1,0 +1,124 @@
+"""Open a trained network for the page, and serve it until an interrupt."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+
+from howdeep import device as devices
+from howdeep.data import Dataset
+from howdeep.data.decode import quiet_pillow
+from howdeep.dissect.subject import prepared
+from howdeep.errors import UserError
+from howdeep.explorer.app import Page, create_app
+from howdeep.explorer.engine import Engine
+from howdeep.explorer.facts import Facts, like_of
+from howdeep.explorer.guard import Guard
+from howdeep.explorer.jobs import Jobs
+from howdeep.explorer.pieces import costs_of
+from howdeep.explorer.prefixes import Prefixes
+from howdeep.explorer.sample import draw_sample
+from howdeep.explorer.saving import Saving
+from howdeep.explorer.uploads import MAX_BYTES, Uploads
+from howdeep.targets import Target, open_data_for
+from howdeep.training.step import Arithmetic, place
+
+LOOPBACK = ("127.0.0.1", "localhost")
+LAST_WORDS = 2
+"""Seconds that requests under way have when the server ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreOptions:
+    """How a network is explored."""
+
+    data: str
+    """What DATA is on the command line."""
+    arguments: tuple[str, ...]
+    """Options that say which network it is, as on the command line."""
+    split: str = "val"
+    """Of which the sample is drawn."""
+    images: int = 256
+    """Images of the sample."""
+    seed: int = 0
+    """By which it is drawn."""
+    precision: str = "auto"
+    """Of the maps: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
+    device: str = "auto"
+    """Where."""
+    skip_broken: bool = False
+    """Leave broken images out."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise UserError(f"images {self.images} is not allowed: it must be at least 1")
+
+
+def open_page(target: Target, options: ExploreOptions) -> Page:
+    """Return everything that the server answers from.
+
+    Raises:
+        UserError: The data does not fit the network, has no such split, or it is not known how pixels are normalised.
+    """
+    where = devices.pick(options.device)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+    engine = open_engine(target, dataset, options)
+    saving = Saving(target=target, data=options.data, arguments=options.arguments)
+    facts = Facts(
+        engine=engine, data=dataset.name, split=options.split, like=like_of(engine), unsaved=saving.impossible
+    )
+    uploads = Uploads(target, dataset.height, dataset.width, where)
+    return Page(engine, facts, uploads, saving, Jobs())
+
+
+def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> Engine:
+    """Return a network with its sample, folded and timed."""
+    where = devices.pick(options.device)
+    sample = draw_sample(
+        target, dataset, split=options.split, images=options.images, seed=options.seed, device=where
+    )  # fmt: skip
+    chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
+    first = sample.batches[0].images
+    folded, precision = prepared(chain, first, precision=options.precision, device=where)
+    autocast = Arithmetic(precision, "channels_last").autocast(where)
+    prefixes = Prefixes(folded, [batch.images for batch in sample.batches], autocast=autocast)
+    exact, _ = prepared(chain, first, precision="fp32", device=where)
+    return Engine(
+        target=target, chain=chain, prefixes=prefixes, sample=sample, classes=dataset.classes, precision=precision,
+        costs=costs_of(chain, exact, first[:1]),
+    )  # fmt: skip
+
+
+def serve(page: Page, *, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Answer requests until an interrupt.
+
+    Args:
+        page: What is served.
+        host: Address to listen on.
+        port: The same; 0 takes a free one.
+        say: Receives the address of the page once it is there.
+
+    Raises:
+        UserError: Nothing can listen there.
+    """
+    listener = _listener(host, port)
+    guard = Guard(hosts=frozenset({*LOOPBACK, host.lower()}), upload_bytes=MAX_BYTES)
+    config = uvicorn.Config(
+        create_app(page, guard), log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WORDS,
+        server_header=False,
+    )  # fmt: skip
+    say(f"http://{host}:{listener.getsockname()[1]}/  (Ctrl-C ends it)")
+    with quiet_pillow():
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    if host in ("", "0.0.0.0", "::"):
+        raise UserError(f"host {host!r} is not allowed: name the one address at which browsers will ask")
+    if not 0 <= port <= 65535:
+        raise UserError(f"port {port} is not allowed: 0 to 65535, 0 takes a free one")
+    try:
+        return socket.create_server((host, port), backlog=64)
+    except OSError as error:
+        raise UserError(f"nothing can listen on {host}:{port}: {error.strerror or error}") from None

@@ -1,0 +1,64 @@
+/** The page: reads the network and connects the parts. What a tab holds is in state.js, requests are in client.js. */
+
+import { actions } from "./actions.js";
+import { Answers } from "./answers.js";
+import { get, Lane } from "./client.js";
+import { byId } from "./dom.js";
+import { figures } from "./figures.js";
+import { gestures } from "./gestures.js";
+import { firstImages, Images } from "./images.js";
+import { costs } from "./legend.js";
+import { fail } from "./notices.js";
+import { reading, sampleOf } from "./reading.js";
+import { State } from "./state.js";
+import { Strip } from "./strip.js";
+import { uploads } from "./upload.js";
+import { watched } from "./watched.js";
+
+async function start() {
+  try {
+    open(await get("/api/network"));
+  } catch (error) {
+    fail(error, start);
+  }
+}
+
+function open(network) {
+  head(network);
+  const state = new State(network.units);
+  state.watched = firstImages(network.images);
+  state.read(location.hash);
+  const strip = new Strip(network, state);
+  const images = new Images(network, state);
+  const [numbers, cards, charts] = [reading(network, state), watched(state), figures()];
+  const tab = crypto.randomUUID();
+  const lanes = { answers: new Lane(tab), saving: new Lane(`${tab}-saving`), costs: new Lane(`${tab}-costs`) };
+  let shown = null;
+  const show = ({ answer, figures }) => {
+    if (figures) charts(figures);
+    if (JSON.stringify(answer) === shown) return; // the numbers came before the charts
+    shown = JSON.stringify(answer);
+    numbers(answer);
+    images.show(answer);
+    cards(answer);
+    strip.answer = answer;
+    strip.describe();
+    history.replaceState(null, "", state.address || location.pathname);
+  };
+  gestures(strip, state);
+  actions(network, state, lanes);
+  uploads(network, state);
+  addEventListener("hashchange", () => state.change(() => state.read(location.hash)));
+  new Answers(lanes.answers, state, show).request();
+  costs(network, strip, lanes.costs);
+}
+
+function head(network) {
+  document.title = `${network.name}, explored`;
+  byId("name").textContent = network.name;
+  byId("name").title = network.source;
+  byId("about").textContent = `${network.data} · ${sampleOf(network)} · ${network.precision}`;
+  document.querySelector("main").hidden = false;
+}
+
+start();

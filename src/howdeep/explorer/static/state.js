@@ -1,0 +1,97 @@
+/** What a tab holds: gates, order, images watched. The server keeps none of it. */
+
+export class State {
+  constructor(units) {
+    this.units = units;
+    this.own = units.map((unit) => unit.own);
+    this.gates = [...this.own];
+    this.order = units.map((_, place) => place);
+    this.watched = [];
+    this.upload = null;
+    this.listeners = [];
+  }
+
+  subscribe(listener) {
+    this.listeners.push(listener);
+  }
+
+  /** Edit, then tell everybody; `dragging` says that more is about to come. */
+  change(edit, { dragging = false } = {}) {
+    edit(this);
+    for (const listener of this.listeners) listener({ dragging });
+  }
+
+  /** Set the gate of a unit: 0 and null take it out; a unit that is not removable stays as it is. */
+  setGate(unit, gate) {
+    if (this.units[unit].removable) this.gates[unit] = gate ? Math.min(2, gate) : null;
+  }
+
+  open(unit) {
+    this.setGate(unit, this.own[unit]);
+  }
+
+  restore() {
+    this.gates = [...this.own];
+    this.order = this.units.map((_, place) => place);
+  }
+
+  /** "locked", "out", "open" (as trained) or "gated". */
+  look(unit) {
+    if (!this.units[unit].removable) return "locked";
+    if (this.gates[unit] === null) return "out";
+    return this.gates[unit] === this.own[unit] ? "open" : "gated";
+  }
+
+  /** Units that look like this, by index. */
+  all(look) {
+    return this.units.map((_, unit) => unit).filter((unit) => this.look(unit) === look);
+  }
+
+  get shuffled() {
+    return this.order.some((unit, place) => unit !== place);
+  }
+
+  /** Exchange two random units that may change places; false where there are none. */
+  exchange() {
+    const groups = new Map();
+    this.order.forEach((unit, place) => {
+      const { like } = this.units[unit];
+      if (like !== null && like !== undefined) groups.set(like, [...(groups.get(like) ?? []), place]);
+    });
+    const pairs = [...groups.values()].filter((places) => places.length > 1);
+    if (!pairs.length) return false;
+    const [one, two] = draw(pairs[weighted(pairs.map((places) => (places.length * (places.length - 1)) / 2))], 2);
+    [this.order[one], this.order[two]] = [this.order[two], this.order[one]];
+    return true;
+  }
+
+  /** The closed units as part of the address, so that a state can be reloaded and passed on. */
+  get address() {
+    const out = this.all("out").map((unit) => unit + 1);
+    return out.length ? `#out=${out.join(",")}` : "";
+  }
+
+  /** Take the closed units from an address; numbers that do not exist are left aside. */
+  read(address) {
+    const numbers = new URLSearchParams(address.slice(1)).get("out")?.split(",").map(Number) ?? [];
+    this.restore();
+    for (const number of numbers) if (this.units[number - 1]) this.setGate(number - 1, null);
+  }
+}
+
+/** k of the items, at random. */
+export function draw(items, k) {
+  const left = [...items];
+  for (let i = 0; i < Math.min(k, left.length); i++) {
+    const j = i + Math.floor(Math.random() * (left.length - i));
+    [left[i], left[j]] = [left[j], left[i]];
+  }
+  return left.slice(0, k);
+}
+
+/** An index, drawn by weight: every pair of every group is as likely as any other. */
+function weighted(weights) {
+  let rest = Math.random() * weights.reduce((sum, weight) => sum + weight, 0);
+  const found = weights.findIndex((weight) => (rest -= weight) < 0);
+  return Math.max(found, 0);
+}

@@ -1,0 +1,155 @@
+/** The strip: one cell per place, in the look of the unit that stands there. */
+
+import { byId, counted, el, fixed, mark, percent, short, signed } from "./dom.js";
+
+const LARGE = 60; // up to so many units the cells are large and carry their numbers
+const PITCH = 15; // least width of a small cell with its gap, in pixels
+const GUTTER = 40; // width of a row's label
+const ROWS = [100, 50, 20, 10]; // so many small cells in a row: its first number is a round one
+const STAGES = 8; // with more shapes than this (dense networks change theirs at every unit) they head no rows
+
+export class Strip {
+  constructor(network, state) {
+    Object.assign(this, { network, state, root: byId("strip"), active: 0, pointed: null, span: null });
+    Object.assign(this, { costs: null, answer: null });
+    this.large = network.units.length <= LARGE;
+    this.root.classList.add(this.large ? "large" : "small");
+    this.cells = network.units.map((_, place) => this.cell(place));
+    this.stages = stages(network.units);
+    byId("legend-locked").hidden = network.units.every((unit) => unit.removable);
+    new ResizeObserver(() => this.arrange()).observe(this.root);
+    this.arrange();
+    state.subscribe(() => this.draw());
+    this.draw();
+  }
+
+  cell(place) {
+    const bar = el("span", { class: "bar" }, el("span", { class: "fill" }));
+    const number = this.large ? [el("span", { class: "number" })] : [];
+    const limits = { "aria-valuemin": 0, "aria-valuemax": 2, "aria-orientation": "vertical" };
+    return el("div", { class: "cell", role: "slider", tabindex: -1, "data-place": place, ...limits }, bar, ...number);
+  }
+
+  /** Put the cells into stages, small ones into rows as wide as the strip; they stay the same elements. */
+  arrange() {
+    const room = Math.floor((this.root.clientWidth - GUTTER) / PITCH);
+    const row = this.large ? Infinity : (ROWS.find((cells) => cells <= room) ?? 10);
+    this.root.style.setProperty("--pitch", `${Math.floor((this.root.clientWidth - GUTTER) / row)}px`);
+    if (row === this.row) return;
+    this.row = row;
+    const focused = this.root.contains(document.activeElement);
+    this.root.replaceChildren(...this.stages.map((stage) => this.stage(stage)));
+    if (focused) this.cells[this.active].focus();
+  }
+
+  stage({ title, first, end }) {
+    const cells = this.cells.slice(first, end);
+    const heading = title ? [el("span", { class: "stage-title", title: "output of its units" }, title)] : [];
+    const rows = [];
+    for (let at = 0; at < cells.length; at += this.row) {
+      const label = el("span", { class: "row-label", "aria-hidden": "true" }, String(first + at + 1));
+      rows.push(el("div", { class: "row" }, ...(this.large ? [] : [label]), ...cells.slice(at, at + this.row)));
+    }
+    return el("div", { class: "stage", style: `--cells: ${cells.length}` }, ...heading, ...rows);
+  }
+
+  /** Take what each deletion costs; null while it is not known. */
+  setCosts(costs) {
+    this.costs = costs;
+    this.most = Math.max(1, ...(costs ?? []).filter((cost) => cost !== null));
+    this.draw();
+  }
+
+  draw() {
+    for (let place = 0; place < this.cells.length; place++) this.drawCell(place);
+    this.describe();
+  }
+
+  drawCell(place) {
+    const cell = this.cells[place];
+    const unit = this.state.order[place];
+    const gate = this.state.gates[unit] ?? 0;
+    const look = this.state.look(unit);
+    mark(cell, "data-state", look);
+    mark(cell, "data-unit", unit);
+    mark(cell, "data-over", look === "gated" && gate > 1 ? "" : null);
+    mark(cell, "data-moved", unit === place ? null : "");
+    mark(cell, "data-span", this.inSpan(place) ? "" : null);
+    mark(cell, "data-known", this.costs?.[unit] == null ? null : "");
+    mark(cell, "style", `--gate: ${Math.min(gate, 1)}; --t: ${fixedShare(this.costs?.[unit], this.most)}`);
+    mark(cell, "tabindex", place === this.active ? 0 : -1);
+    mark(cell, "title", look === "locked" ? this.why(unit) : null);
+    mark(cell, "aria-disabled", look === "locked" ? "true" : null);
+    mark(cell, "aria-label", this.label(unit, place, look));
+    mark(cell, "aria-valuenow", gate);
+    mark(cell, "aria-valuetext", LOOKS[look](gate));
+    if (this.large) cell.lastChild.textContent = look === "gated" ? short(gate) : unit + 1;
+  }
+
+  label(unit, place, look) {
+    const { name } = this.network.units[unit];
+    const moved = unit === place ? "" : `, at place ${place + 1}`;
+    return `${name}${moved}${look === "locked" ? `, ${this.why(unit)}` : ""}`;
+  }
+
+  why(unit) {
+    return this.network.units[unit].why ?? "not removable: what goes in and what comes out differ in shape";
+  }
+
+  inSpan(place) {
+    return this.span !== null && place >= Math.min(...this.span) && place <= Math.max(...this.span);
+  }
+
+  /** Say under the strip what the unit is that the pointer is at, or else the keyboard. */
+  describe() {
+    const place = this.pointed ?? this.active;
+    const unit = this.state.order[place];
+    const { name, output, macs, ms, removable } = this.network.units[unit];
+    const cost = this.costs?.[unit];
+    const deletion = cost == null ? "cost not measured" : `alone out: ${signed(cost)} points of error`;
+    const all = this.answer;
+    const parts = [
+      place === unit ? null : `at place ${place + 1}`,
+      LOOKS[this.state.look(unit)](this.state.gates[unit] ?? 0),
+      removable ? deletion : this.why(unit).replace(/^not removable: /, ""),
+      `output ${output}`,
+      all && `${percent((100 * macs) / all.macs_all)} of the MACs`,
+      all?.ms_all && ms !== null && `${short(ms)} ms, ${percent((100 * ms) / all.ms_all)} of the latency`,
+      this.span && `${counted(Math.abs(this.span[1] - this.span[0]) + 1, "unit")} selected`,
+    ];
+    byId("unit").replaceChildren(el("b", {}, name), ...parts.filter(Boolean).map((part) => el("span", {}, part)));
+  }
+
+  /** Make a place the one that the keyboard is at. */
+  activate(place, { focus = true } = {}) {
+    const before = this.active;
+    this.active = Math.max(0, Math.min(this.cells.length - 1, place));
+    mark(this.cells[before], "tabindex", -1);
+    mark(this.cells[this.active], "tabindex", 0);
+    if (focus) this.cells[this.active].focus();
+    this.pointed = null;
+    this.describe();
+  }
+}
+
+const LOOKS = {
+  open: (gate) => (gate === 1 ? "open" : `open, as trained: ${fixed(gate, 2)}`),
+  gated: (gate) => `gate ${fixed(gate, 2)}`,
+  out: () => "taken out",
+  locked: () => "not removable",
+};
+
+/** Place on the colour scale. By the square root: most units cost next to nothing, a few nearly everything. */
+const fixedShare = (cost, most) => Math.sqrt(Math.max(0, cost ?? 0) / (most || 1)).toFixed(3);
+
+/** Runs of units with maps of one size, from "channels×height×width". */
+function stages(units) {
+  const found = [];
+  units.forEach(({ output }, at) => {
+    const size = output.split("×").slice(1).join("×") || output;
+    if (found.at(-1)?.size !== size) found.push({ size, first: at, end: at, title: output });
+    found.at(-1).end = at + 1;
+    if (found.at(-1).title !== output) found.at(-1).title = `to ${output}`;
+  });
+  return found.length <= STAGES ? found : [{ first: 0, end: units.length, title: "" }];
+}

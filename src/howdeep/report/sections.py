@@ -1,0 +1,178 @@
+"""Kind of record → section: the finding, its charts, its tables. A section knows its record and no files."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from howdeep import figures
+from howdeep.curves import Curves, curves_finding
+from howdeep.cutting.records import Cut
+from howdeep.dissect.lesion import Lesion
+from howdeep.dissect.paths import Paths
+from howdeep.evaluation import Evaluation
+from howdeep.export import Export
+from howdeep.fitting.records import Fit
+from howdeep.ladders.degradation import Degradation
+from howdeep.report import tables
+from howdeep.report.charts import picture
+from howdeep.report.comparison import Comparison, comparison_table
+from howdeep.report.findings import finding_of
+from howdeep.report.reading import Cost, Record
+from howdeep.report.tables import Table
+from howdeep.report.words import sentence
+from howdeep.signals import Flow
+
+CELLS = 2_500
+"""Pairs of units that a chart shows at most: more cells than that are smaller than a pixel's worth of ink."""
+LESIONS = {
+    "delete": "Lesion: each unit taken out",
+    "random": "Lesion: units taken out at random",
+    "pairs": "Lesion: pairs of units taken out",
+    "permute": "Lesion: units in another order",
+    "duplicate": "Lesion: each unit run twice",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One piece of evidence."""
+
+    heading: str
+    """What it is about."""
+    finding: str
+    """What it says, in one sentence."""
+    charts: tuple[str, ...] = ()
+    """SVG elements."""
+    tables: tuple[Table, ...] = ()
+    """Behind folds."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""
+    command: str | None = None
+    """The command that made it."""
+    small_print: str = ""
+    """File, day, versions, device."""
+    anchor: str = ""
+    """Where the table of contents leads; given by the page."""
+
+
+def section_of(record: Record) -> Section:
+    """Return the section of a record, with where it comes from."""
+    made, origin = SECTIONS[record.kind](record.value), record.origin
+    measured = [origin.data, origin.split and f"{origin.split} split"]
+    on = ", ".join(part for part in measured if part)
+    return replace(
+        made, finding=sentence(finding_of(record)), command=origin.command,
+        small_print=" · ".join(part for part in (on, origin.small_print) if part),
+    )  # fmt: skip
+
+
+def training_section(found: Curves, command: str | None, small_print: str) -> Section:
+    """Return the section of a training run."""
+    return Section(
+        heading="Training", finding=sentence(curves_finding(found)), charts=(picture(figures.curves(found)),),
+        tables=(tables.curves_table(found),), command=command, small_print=small_print,
+    )  # fmt: skip
+
+
+def comparison_section(found: Comparison) -> Section:
+    """Return the section that compares runs; the table stands open."""
+    heads, rows = comparison_table(found)
+    charts = ()
+    if found.points:
+        chart = figures.by_depth(found.points, "", "test error with 95 % intervals (Wilson)", "test error (%)")
+        charts = (picture(chart),)
+    shown = Table(summary="", heads=heads, rows=rows, text=1)
+    lowest = "" if found.best is None else f"{found.best.name} has the lowest test error; "
+    return Section(heading="Comparison", finding=sentence(lowest + found.finding), charts=charts, tables=(shown,))
+
+
+def _lesion(found: Lesion) -> Section:
+    # Of a matrix with more cells than that no chart is legible, and a page of a few megabytes would be ten times that.
+    drawn = found.kind != "pairs" or len(found.trials) <= CELLS
+    base = found.baseline
+    many = () if drawn else (f"There is no chart of {len(found.trials):,} pairs: its cells would be too small.",)
+    notes = (f"Intact: {base.error_percent:.2f} % error, n = {base.n:,}.", *many)
+    return Section(
+        heading=LESIONS.get(found.kind, "Lesion"), finding="", tables=(tables.lesion_table(found),), notes=notes,
+        charts=(picture(figures.lesion(found)),) if drawn else (),
+    )  # fmt: skip
+
+
+def _paths(found: Paths) -> Section:
+    charts = [picture(figures.paths(found))]
+    if figures.can_unravel(found):
+        charts.append(picture(figures.unravelled(found)))
+    return Section(
+        heading="Paths of the gradient", finding="", charts=tuple(charts), tables=(tables.paths_table(found),),
+        notes=(f"Measured on {found.n:,} images.",),
+    )  # fmt: skip
+
+
+def _flow(found: Flow) -> Section:
+    statistics = "of each mini-batch" if found.statistics == "batch" else "the running ones"
+    return Section(
+        heading="Signal and gradient through the depth", finding="", charts=(picture(figures.flow(found)),),
+        tables=(tables.flow_table(found),),
+        notes=(f"Measured on {found.n:,} images; statistics of norms: {statistics}.",),
+    )  # fmt: skip
+
+
+def _evaluation(found: Evaluation) -> Section:
+    charts = [picture(figures.confusion(found))]
+    if found.bins:
+        charts.append(picture(figures.reliability(found)))
+    return Section(
+        heading="Evaluation", finding="", charts=tuple(charts),
+        tables=(tables.class_table(found), tables.pairs_table(found)),
+        notes=(f"Loss {found.loss:.4f}; calibration error {found.calibration_error_percent:.2f} %.",),
+    )  # fmt: skip
+
+
+def _cost(found: Cost) -> Section:
+    charts = tuple(picture(figures.costs([ladder])) for ladder in found.ladders if len(ladder.rungs) > 1)
+    shown = [*map(tables.cost_table, found.ladders), *map(tables.scaling_table, found.scaled)]
+    return Section(heading="Cost by depth", finding="", charts=charts, tables=tuple(shown))
+
+
+def _degradation(found: Degradation) -> Section:
+    notes = tuple(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in found.families)
+    return Section(
+        heading="Error against depth", finding="", charts=(picture(figures.degradation(found)),),
+        tables=(tables.degradation_table(found),), notes=notes,
+    )  # fmt: skip
+
+
+def _fit(found: Fit) -> Section:
+    shown = [tables.fit_table(found), *([tables.dropped_table(found)] if found.dropped else [])]
+    return Section(
+        heading="How deep: the search", finding="", charts=(picture(figures.fit(found)),), tables=tuple(shown),
+        notes=(sentence(found.verdict.finding), sentence(found.verdict.advice)),
+    )  # fmt: skip
+
+
+def _cut(found: Cut) -> Section:
+    return Section(
+        heading="Cut: a shallower network", finding="", charts=(picture(figures.frontier(found)),),
+        tables=(tables.cut_table(found), tables.order_table(found)), notes=tuple(map(sentence, found.notes)),
+    )  # fmt: skip
+
+
+def _export(found: Export) -> Section:
+    agreed = f"Scores within {found.agreement.difference:.1e} of the largest; {found.bytes:,} bytes, {found.runtime}."
+    return Section(
+        heading=f"Export to {found.format}", finding="", tables=(tables.export_table(found),), notes=(agreed,)
+    )
+
+
+SECTIONS: Mapping[str, Callable[[Any], Section]] = {
+    "lesion": _lesion,
+    "paths": _paths,
+    "flow": _flow,
+    "evaluation": _evaluation,
+    "cost": _cost,
+    "degradation": _degradation,
+    "fit": _fit,
+    "cut": _cut,
+    "export": _export,
+}
+"""Kind → section."""

@@ -1,0 +1,157 @@
+"""The page of ``howdeep explore`` in a browser, and what Python says of the same network."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from playwright.sync_api import Locator, Page, Request
+
+from howdeep.chain import Chain
+from howdeep.data import Batch, evaluation_batches
+from howdeep.evaluation import add_up
+from howdeep.inference import required_normalization
+from howdeep.targets import open_data_for, open_target
+
+Gates = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network and all validation images."""
+
+    chain: Chain
+    batches: Sequence[Batch]
+
+    @property
+    def own(self) -> list[float]:
+        return [float(gate) for gate in self.chain.resolve(None)]  # type: ignore[arg-type]
+
+    def error(self, gates: Gates) -> str:
+        """Return the error as the page writes it; None takes a unit out."""
+        plain = [0.0 if gate is None else gate for gate in gates]
+        sums = add_up(self.chain, self.batches, autocast=torch.autocast("cpu", enabled=False), gates=plain)
+        return f"{sums.error_percent:.1f}\u00a0%"
+
+    def without(self, *numbers: int) -> list[float | None]:
+        """Return the gates with units, counted from 1, taken out."""
+        return [None if index + 1 in numbers else gate for index, gate in enumerate(self.own)]
+
+
+def open_network(run: Path) -> Network:
+    target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
+    split = open_data_for(target, "digits", skip_broken=False).split("val")
+    batches = evaluation_batches(
+        split, normalization=required_normalization(target), batch_size=500, device=torch.device("cpu"),
+        channels_last=True, limit=None, workers=0,
+    )  # fmt: skip
+    return Network(target.chain.eval(), list(batches))
+
+
+@contextmanager
+def served(run: Path) -> Iterator[str]:
+    """Serve a run as a user does, and yield the address that the command prints."""
+    command = [sys.executable, "-m", "howdeep", "explore", str(run), "--port", "0", "--precision", "fp32"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = ""
+            for line in process.stdout:
+                said += line
+                if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                    yield found[0]
+                    break
+            else:
+                raise AssertionError(f"the server ended without an address: {said}")
+        finally:
+            process.terminate()
+
+
+def settled(page: Page) -> None:
+    """Wait until the numbers are those of the latest state."""
+    page.locator("#reading[aria-busy=false]").wait_for()
+
+
+def error(page: Page) -> str:
+    settled(page)
+    return page.locator("#error").inner_text()
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """Return what the page asked."""
+    return json.loads(request.post_data or "{}")
+
+
+def unit(page: Page, number: int) -> Locator:
+    """Return the cell at a place, counted from 1."""
+    return page.locator(".cell").nth(number - 1)
+
+
+def out(page: Page) -> list[int]:
+    """Return the places at which a unit is taken out, counted from 1."""
+    return [int(cell.get_attribute("data-place") or -1) + 1 for cell in page.locator(".cell[data-state=out]").all()]
+
+
+def drop(page: Page, name: str, content: bytes = b"", *, zeros: int = 0) -> None:
+    """Drop a file onto the page: its content and so many zeros."""
+    page.evaluate(
+        """([name, bytes, zeros]) => {
+            const held = new DataTransfer();
+            held.items.add(new File([new Uint8Array(bytes), new Uint8Array(zeros)], name));
+            for (const kind of ["dragenter", "dragover", "drop"]) {
+                const event = { bubbles: true, cancelable: true, dataTransfer: held };
+                document.body.dispatchEvent(new DragEvent(kind, event));
+            }
+        }""",
+        [name, list(content), zeros],
+    )
+
+
+def too_wide(page: Page) -> list[str]:
+    """Return what reaches over the right edge of the window."""
+    return page.evaluate(
+        """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+            [...document.querySelectorAll("body *")]
+                .filter((node) => node.getBoundingClientRect().right > innerWidth + 1)
+                .map((node) => `${node.localName}#${node.id}.${node.className}`)"""
+    )
+
+
+def faint(page: Page) -> list[str]:
+    """Return the texts of the page whose contrast with what lies under them is below 4.5."""
+    return page.evaluate(
+        """() => {
+            const ink = (text) => {
+                const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+                canvas.fillStyle = text;
+                canvas.fillRect(0, 0, 1, 1);
+                return [...canvas.getImageData(0, 0, 1, 1).data];
+            };
+            const light = ([red, green, blue]) => {
+                const linear = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+                return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+            };
+            const under = (node) => {
+                for (; node; node = node.parentElement) {
+                    const paper = ink(getComputedStyle(node).backgroundColor);
+                    if (paper[3] === 255) return paper;
+                }
+                return [255, 255, 255];
+            };
+            const found = [];
+            for (const node of document.querySelectorAll("body *:not(svg *)")) {
+                const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+                if (!own || !node.checkVisibility() || node.closest("[popover]")) continue;
+                const pair = [light(ink(getComputedStyle(node).color)), light(under(node))].sort((a, b) => b - a);
+                const contrast = (pair[0] + 0.05) / (pair[1] + 0.05);
+                if (contrast < 4.5) found.push(`${node.localName}#${node.id} ${node.innerText}: ${contrast}`);
+            }
+            return found;
+        }"""
+    )

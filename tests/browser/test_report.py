@@ -1,0 +1,91 @@
+"""The report in a browser that is offline: it asks for nothing, answers at once, fits a telephone, opens and prints."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+from tests.report import cases
+
+from howdeep.report.page import write_report
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run of 27 units with everything."""
+    folder = tmp_path_factory.mktemp("report")
+    run, place = cases.large_run(folder / "run", units=27, classes=10), folder / "report.html"
+    write_report([run], place, command="howdeep report run")
+    return place
+
+
+@pytest.fixture
+def opened(browser: Browser, report: Path) -> Iterator[tuple[Page, list[str]]]:
+    """The report, opened without a network, and everything that it asked for or complained of."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
+    context.set_offline(True)
+    page, heard = context.new_page(), []
+    page.on("request", lambda request: heard.append(request.url))
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto(report.as_uri())
+    yield page, heard
+    context.close()
+
+
+def test_it_asks_for_nothing_but_itself_and_complains_of_nothing(opened: tuple[Page, list[str]], report: Path) -> None:
+    page, heard = opened
+    page.wait_for_load_state("networkidle")
+    page.locator("footer").scroll_into_view_if_needed()
+    assert heard == [report.as_uri()]
+
+
+def test_the_answer_with_its_verdict_and_strip_is_on_the_first_screen(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    assert "% test error" in page.locator("h1").inner_text().replace("\N{NO-BREAK SPACE}", " ")
+    for name in ("h1", "header .facts", "header .verdict", "header .strip svg"):
+        box = page.locator(name).bounding_box()
+        assert box is not None
+        assert box["height"] > 10
+        assert box["y"] + box["height"] <= 800
+
+
+def test_a_telephone_scrolls_in_one_direction_only(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    page.set_viewport_size({"width": 400, "height": 800})
+    for fold in page.locator("summary").all():
+        fold.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_a_fold_opens_by_keyboard_and_shows_its_table(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    assert not page.locator("details table").first.is_visible()
+    page.locator("summary").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("details table").first.is_visible()
+
+
+def test_letters_of_a_chart_do_not_lie_on_each_other(opened: tuple[Page, list[str]]) -> None:
+    """Labels of one axis or legend: each ends before the next begins."""
+    page, _ = opened
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('figure.strip .role-axis-label, .charts .role-legend-label')]"
+        ".map(group => [...group.querySelectorAll('text')].map(text => {"
+        "const box = text.getBoundingClientRect(); return [box.left, box.right, box.top, box.bottom]}))"
+    )
+    assert sum(len(group) for group in boxes) > 20
+    for group in boxes:
+        for one, other in pairwise(group):
+            apart = one[1] <= other[0] + 1 or other[1] <= one[0] + 1 or one[3] <= other[2] + 1 or other[3] <= one[2] + 1
+            assert apart
+
+
+def test_it_prints(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert page.locator("summary").first.is_hidden()

@@ -1,0 +1,33 @@
+"""A small network with stochastic depth, trained for a moment, and the page of it."""
+
+from pathlib import Path
+
+import pytest
+
+from howdeep import cli
+from howdeep.explorer.app import Page
+from howdeep.explorer.engine import Engine
+from howdeep.explorer.serve import ExploreOptions, open_page
+from howdeep.targets import open_target
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder: six units on the digits, those of the survival rule linear:0.5."""
+    place = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--data", "digits", "--epochs", "2", "--survival", "linear:0.5", "--precision", "fp32"]
+    assert cli.run(["train", "cifar_resnet14", "--out", str(place), *options]) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    """What a server answers from."""
+    target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
+    return open_page(target, ExploreOptions(data="digits", arguments=(str(run),), precision="fp32", device="cpu"))
+
+
+@pytest.fixture
+def engine(page: Page) -> Engine:
+    """The network of that page, on all 179 validation images."""
+    return page.engine
