@@ -13,7 +13,7 @@ from howdeep import cli
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [
     "demo", "networks", "train", "import", "evaluate", "predict", "lesion",
-    "paths", "flow", "cost", "degradation", "cut", "export", "report", "check",
+    "paths", "flow", "cost", "degradation", "fit", "cut", "export", "report", "explore", "check",
 ]  # fmt: skip
 
 

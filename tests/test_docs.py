@@ -38,7 +38,9 @@ def test_the_python_of_the_readme_executes(tmp_path: Path) -> None:
         execute("python", text, tmp_path)
 
 
-MORE_PAGES = ["docs/fit.md", "docs/degradation.md", "docs/scaling.md", "docs/dissect.md", "docs/unravel.md"]
+MORE_PAGES = [
+    f"docs/{name}.md" for name in ("fit", "degradation", "scaling", "dissect", "unravel", "report", "explore")
+]
 
 
 @pytest.mark.parametrize(

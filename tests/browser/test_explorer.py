@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from tests.browser.explorer_deep import locked, pretend
+from tests.browser.explorer_deep import STAGES, locked, pretend
 from tests.browser.explorer_page import (
     Network,
     asked,
@@ -142,9 +142,9 @@ def test_everything_works_by_keyboard(tab: Opener, network: Network) -> None:
         page.keyboard.press(key)
     assert out(page) == [3]
     expect(page.locator("#unit")).to_contain_text("unit 3")
-    for key in ("Shift+ArrowRight", "Shift+ArrowRight", "Space", "End", "ArrowDown", "ArrowDown"):
+    for key in ("Shift+ArrowRight", "Shift+ArrowRight", "Space", "Home", "Shift+ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
-    assert error(page) == network.error([*network.own[:2], None, None, None, 0.3])
+    assert error(page) == network.error([0.8, 0.7, None, None, None, network.own[5]])
     reach(page, "#one")
     page.keyboard.press("Enter")
     assert len(out(page)) == 4
@@ -295,6 +295,12 @@ def test_a_greedy_cut_leaves_as_many_units_as_asked_for_and_can_be_cancelled(tab
     assert asked(cancelled.value)["tab"] == asked(held[0].request)["tab"]
     expect(page.locator("#work")).to_be_hidden()
     assert len(out(page)) == 2
+    page.locator("#cut").click()
+    expect(page.locator("#work")).to_be_visible()
+    unit(page, out(page)[0]).click()
+    expect(page.locator("#work")).to_be_hidden()
+    assert error(page) == network.error(network.without(*out(page)))
+    assert len(out(page)) == 1, "what is clicked meanwhile ends the cut"
 
 
 def test_random_lesions_and_exchanges_are_as_many_as_asked_for(tab: Opener) -> None:
@@ -336,6 +342,7 @@ def test_large_cells_carry_their_numbers_in_the_window_of_a_telephone(tab: Opene
     page = tab(width=400, pretended=27)
     assert too_wide(page) == []
     assert page.locator(".cell").all_inner_texts() == [str(number) for number in range(1, 28)]
+    assert page.locator(".stage-title").all_inner_texts() == list(STAGES)
     rows = {round(cell.bounding_box()["y"]) for cell in page.locator(".cell").all()}  # type: ignore[index]
     assert len(rows) == 3
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.oracles import linear_chain
 
 from howdeep import lesion, without
 from howdeep.chain import Chain
@@ -18,7 +19,6 @@ from howdeep.explorer.jobs import Cancelled
 from howdeep.explorer.records import Answer, State, check_state, own_state
 from howdeep.intervals import wilson
 from howdeep.networks.describe import describe_chain
-from tests.oracles import linear_chain
 
 EXACT = torch.autocast("cpu", enabled=False)
 
@@ -154,9 +154,7 @@ def test_a_network_that_no_longer_answers_in_numbers_is_wrong_and_not_a_crash(
     nothing = torch.full((64, 10), math.nan)
     rest = torch.full((179 - 128, 10), math.nan)
     assert engine.before, "the network as it is was asked before"
-    monkeypatch.setattr(
-        type(engine.prefixes), "scores", lambda self, route, chunk: nothing if chunk < 2 else rest
-    )
+    monkeypatch.setattr(type(engine.prefixes), "scores", lambda self, route, chunk: nothing if chunk < 2 else rest)
     found = engine.answer(engine.own, (3,), None, quiet)
     assert (found.not_finite, found.error_percent, len(found.wrong)) == (179, 100.0, 179)
     assert found.watched[0].top == ()

@@ -216,8 +216,7 @@ def test_cancel_ends_the_work_of_a_tab(port: int, page: Page, monkeypatch: pytes
 
 def test_a_saved_cut_is_the_run_folder_of_the_command(port: int, run: Path, tmp_path: Path) -> None:
     gates = [OWN[0], None, OWN[2], None, *OWN[4:]]
-    *progress, last = lines(port, "/api/save", question(gates))
-    saved = last["saved"]
+    saved = lines(port, "/api/save", question(gates))[-1]["saved"]
     assert Path(saved["run"]) == run.with_name("run-cut-to-4-units")
     assert "--remove 2 4" in saved["command"]
     assert "2 of 6 units out" in saved["sentence"]

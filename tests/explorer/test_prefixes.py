@@ -32,7 +32,8 @@ def state(gates: list[float | None]) -> State:
        limit=st.sampled_from([0, 40, 200, 1 << 20]))  # fmt: skip
 @untimed
 def test_whatever_was_asked_before_scores_are_those_of_an_ordinary_call(changes: list, limit: int) -> None:
-    chain, gates = linear_chain(SIX), [1.0] * 6
+    chain = linear_chain(SIX)
+    gates: list[float | None] = [1.0] * 6
     found = prefixes_of(chain, [ones(2, 1, 1, 1), 3 * ones(1, 1, 1, 1)], limit)
     for unit, gate in changes:
         gates[unit] = gate
@@ -73,7 +74,7 @@ def test_with_little_room_maps_are_kept_at_every_few_places() -> None:
     chain = linear_chain([0.5] * 12)
     found = prefixes_of(chain, [ones(1, 1, 1, 1)], limit=8 * 13)  # one route's maps: half of what two would need
     found.scores(own_state(chain).route(chain), 0)
-    gates = [1.0] * 11 + [None]
+    gates: list[float | None] = [*[1.0] * 11, None]
     found.scores(state(gates).route(chain), 0)
     assert found._spacing == 2
     assert found.steps == 12 + 2, "from the tenth place on"

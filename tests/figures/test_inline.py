@@ -4,9 +4,11 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+import vl_convert
 from tests.figures.cases import CHARTS, NINE
 
 from howdeep import figures
+from howdeep.figures.base import with_style
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = ("evaluation", "frontier", "lesion_delete", "unravelled")
@@ -99,6 +101,14 @@ def test_letters_off_the_cells_can_be_read_on_both_pages(texts: dict, dark: bool
         wide = ["#" + "".join(2 * letter for letter in one[1:]) if len(one) == 4 else one for one in colours]
         assert len(wide) >= 2
         assert min(contrast(one, ground) for one in wide) >= 4.4
+
+
+def test_room_is_made_for_a_wide_font_and_none_is_asked_for(texts: dict) -> None:
+    for (name, _), text in texts.items():
+        root = ElementTree.fromstring(text)
+        assert {one.get("font-family") for one in root.iter(f"{SVG}text")} == {"sans-serif"}
+        narrow = vl_convert.vegalite_to_svg(with_style(CHARTS[name]()).to_dict())
+        assert float(root.get("width", 0)) > float(ElementTree.fromstring(narrow).get("width", 0))
 
 
 def test_a_dark_chart_has_no_background_and_other_colours(texts: dict) -> None:

@@ -19,8 +19,8 @@ def lesion_finding(found: Lesion) -> str:
         changes = {unit.index: unit.change or 0.0 for unit in measured(found)}
         middle, worst = statistics.median(changes.values()), sorted(changes, key=changes.__getitem__)[-1]
         return (
-            f"{done} one of {len(found.units)} units costs {middle:.1f} points of error in the median,"
-            f" {changes[worst]:.1f} at worst (unit {worst})"
+            f"{done} one of {len(found.units)} units costs {middle:z.1f} points of error in the median,"
+            f" {changes[worst]:z.1f} at worst (unit {worst})"
         )
     if found.by_k:
         what = "units out" if found.kind == "random" else "exchanges"

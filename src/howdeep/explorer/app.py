@@ -1,7 +1,7 @@
 """The server of the page: it keeps nothing of a tab, opens nothing that a request names, answers only its own page."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,11 +71,18 @@ class Page:
     jobs: Jobs
 
 
-def create_app(page: Page, guard: Guard) -> FastAPI:
-    """Return the server of one network's page."""
+def create_app(page: Page, guard: Guard, *, started: Callable[[], None] = lambda: None) -> FastAPI:
+    """Return the server of one network's page.
+
+    Args:
+        page: What it answers from.
+        guard: Who may ask.
+        started: Called once it answers.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        started()
         yield
         await page.jobs.close()
 

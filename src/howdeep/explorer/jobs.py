@@ -72,10 +72,14 @@ class Jobs:
         if tab in self._of_tab:
             self._of_tab[tab].stopped.set()
 
+    def stop(self) -> None:
+        """End all works at their next piece."""
+        for job in list(self._of_tab.values()):
+            job.stopped.set()
+
     async def close(self) -> None:
         """End all works and wait until they have."""
-        for job in self._of_tab.values():
-            job.stopped.set()
+        self.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(self, work: Work, job: Job) -> None:

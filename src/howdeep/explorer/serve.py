@@ -2,7 +2,9 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from types import FrameType
 
 import uvicorn
 
@@ -64,6 +66,7 @@ def open_page(target: Target, options: ExploreOptions) -> Page:
     where = devices.pick(options.device)
     dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
     engine = open_engine(target, dataset, options)
+    assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps
     saving = Saving(target=target, data=options.data, arguments=options.arguments)
     facts = Facts(
         engine=engine, data=dataset.name, split=options.split, like=like_of(engine), unsaved=saving.impossible
@@ -104,13 +107,26 @@ def serve(page: Page, *, host: str, port: int, say: Callable[[str], None]) -> No
     """
     listener = _listener(host, port)
     guard = Guard(hosts=frozenset({*LOOPBACK, host.lower()}), upload_bytes=MAX_BYTES)
+    address = f"http://{host}:{listener.getsockname()[1]}/"
+    app = create_app(page, guard, started=lambda: say(f"{address}  (Ctrl-C ends it)"))
     config = uvicorn.Config(
-        create_app(page, guard), log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WORDS,
-        server_header=False,
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WORDS, server_header=False
     )  # fmt: skip
-    say(f"http://{host}:{listener.getsockname()[1]}/  (Ctrl-C ends it)")
-    with quiet_pillow():
-        uvicorn.Server(config).run(sockets=[listener])
+    # Uvicorn ends in good order on an interrupt and then passes it on: it is how a server is meant to end.
+    with quiet_pillow(), suppress(KeyboardInterrupt):
+        _Server(config, page.jobs).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its works when it is told to end, instead of waiting for them."""
+
+    def __init__(self, config: uvicorn.Config, jobs: Jobs) -> None:
+        super().__init__(config)
+        self.jobs = jobs
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.jobs.stop()
+        super().handle_exit(sig, frame)
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -21,8 +21,8 @@ WIDTH = 640
 """Pixels of a chart at its natural size."""
 DOTTED, CROWDED = 200, 60
 """Marks up to which a line has points that tell its numbers, and up to which they are large."""
-LETTER = 7.7
-"""Pixels of a letter of a title, in the mean and with some air."""
+LETTER = 8.7
+"""Pixels of a letter of a title of 16 pixels, in the mean and in a wide font."""
 
 
 def check_ending(path: Path) -> None:

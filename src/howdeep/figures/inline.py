@@ -12,6 +12,8 @@ import vl_convert
 from howdeep.figures.base import Chart, with_style
 
 SVG = "http://www.w3.org/2000/svg"
+WIDE, ANY = "DejaVu Sans", "sans-serif"
+"""Room is made for the widest of the usual fonts, since a page takes whichever font its browser has."""
 MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
 LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
 DARK = {
@@ -43,7 +45,7 @@ def svg(chart: Chart, *, dark: bool = False) -> str:
         chart: From a function of this package.
         dark: Colours for a background of #111.
     """
-    spec = with_style(chart.configure(background="transparent")).to_dict()
+    spec = with_style(chart.configure(background="transparent", font=WIDE)).to_dict()
     spec = _darkened(spec) if dark else spec
     root = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec))
     digest = hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:8]
@@ -53,6 +55,8 @@ def svg(chart: Chart, *, dark: bool = False) -> str:
     for element in root.iter():
         if MARKS in element.get("class", "").split():
             _tell(element)
+        if element.get("font-family") is not None:
+            element.set("font-family", ANY)
         _rename(element, names)
         _round(element)
         if dark:
