@@ -56,7 +56,8 @@ def main() -> None:
                                      ("explorer_narrow", (400, 900), False)):  # fmt: skip
                 where = f"{address}#out={','.join(map(str, OUT))}"
                 page = shown(browser, where, width=size[0], height=size[1], dark=dark)
-                page.wait_for_function("document.documentElement.dataset.settled === 'true'", timeout=120_000)
+                page.wait_for_selector("#costs .ramp", timeout=120_000)
+                page.wait_for_selector("#reading[aria-busy=false]", timeout=120_000)
                 page.screenshot(path=FIGURES / f"{name}.png")
         browser.close()
 

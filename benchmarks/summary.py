@@ -4,18 +4,19 @@ import json
 from pathlib import Path
 
 from common import REPORTS
+from howdeep import figures
 from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
 from howdeep.dissect.lesion import Lesion
 from howdeep.dissect.paths import Paths
 from howdeep.ladders.degradation import Degradation
-from howdeep.records import from_json
+from howdeep.report.reading import read_record
 from howdeep.signals import Flow
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 ORDER = (
     "weights", "stochastic_depth", "chain", "training", "very_deep", "memory", "cost", "fit_digits",
-    "fit_cifar10", "fit_folder", "cut", "lesion", "paths", "unravel",
+    "fit_cifar10", "fit_folder", "cut", "lesion", "paths", "unravel", "explorer",
 )  # fmt: skip
 FIGURES = {
     "lesion_delete": "one unit out at a time",
@@ -69,31 +70,38 @@ def table(rows: list[dict]) -> list[str]:
 
 
 def figure(name: str, what: str) -> list[str]:
-    """Return the lines of one figure: what it shows, the sentence computed from its record, the command."""
-    record = json.loads((RESULTS_FOLDER / f"{name}.json").read_text())
-    lines = [f"\n### {what[0].upper()}{what[1:]}\n", f"`{record['command']}`\n", *said(record)]
+    """Draw one figure and return its lines: what it shows, the sentence computed from its record, the command."""
+    record = read_record(RESULTS_FOLDER / f"{name}.json")
+    assert record is not None
+    figures.save(CHARTS[record.kind](record.value), RESULTS.parent / "figures" / f"{name}.svg")
+    lines = [
+        f"\n### {what[0].upper()}{what[1:]}\n",
+        f"`{record.origin.command}`\n",
+        f"{SENTENCES[record.kind](record.value)}.",
+    ]
     return [*lines, f"\n![{what}](figures/{name}.svg)"]
 
 
-def said(record: dict) -> list[str]:
-    """Return what a record says."""
-    if "kind" in record:
-        lesion = from_json(Lesion, record)
-        base = lesion.baseline
-        units = sorted(measured(lesion), key=lambda unit: -(unit.change or 0))[:5]
-        intact = f"Intact {base.error_percent:.2f} % ± {base.standard_error:.2f} (n = {base.n:,})"
-        costs = [
-            f"unit {unit.index} {unit.change:+.1f} ({unit.change_low:+.1f} … {unit.change_high:+.1f})" for unit in units
-        ]
-        worst = f"; most, with 95 % intervals: {', '.join(costs)}" if costs else ""
-        return [f"{intact}; {lesion_finding(lesion)}{worst}."]
-    if "families" in record:
-        found = from_json(Degradation, record)
-        return [". ".join([found.finding, *(family.diagnosis.evidence for family in found.families)]) + "."]
-    if "path_count" in record:
-        paths = from_json(Paths, record)
-        return [paths_said(paths)]
-    return [f"{flow_finding(from_json(Flow, record))} (n = {record['n']:,})."]
+def lesion_said(lesion: Lesion) -> str:
+    """Return what single units cost."""
+    base = lesion.baseline
+    units = sorted(measured(lesion), key=lambda unit: -(unit.change or 0))[:5]
+    intact = f"Intact {base.error_percent:.2f} % ± {base.standard_error:.2f} (n = {base.n:,})"
+    costs = [
+        f"unit {unit.index} {unit.change:+.1f} ({unit.change_low:+.1f} … {unit.change_high:+.1f})" for unit in units
+    ]
+    worst = f"; most, with 95 % intervals: {', '.join(costs)}" if costs else ""
+    return f"{intact}; {lesion_finding(lesion)}{worst}"
+
+
+def ladder_said(found: Degradation) -> str:
+    """Return the diagnoses with their evidence."""
+    return ". ".join([found.finding, *(family.diagnosis.evidence for family in found.families)])
+
+
+def flow_said(flow: Flow) -> str:
+    """Return what happens to the gradient."""
+    return f"{flow_finding(flow)} (n = {flow.n:,})"
 
 
 def paths_said(paths: Paths) -> str:
@@ -103,8 +111,14 @@ def paths_said(paths: Paths) -> str:
         other
         and f" By the sum of norms: {min(other.lengths)} to {max(other.lengths)}, {share_text(other.path_fraction)}."
     )
-    check = f" The lengths add up to autograd's gradient within {paths.sum_check_relative_error:.1e}."
+    check = f" The lengths add up to autograd's gradient within {paths.sum_check_relative_error:.1e}"
     return f"{paths_finding(paths)} (norm of the sum, n = {paths.n:,}).{by_sample}{check}"
+
+
+SENTENCES = {"lesion": lesion_said, "degradation": ladder_said, "paths": paths_said, "flow": flow_said}
+CHARTS = {
+    "lesion": figures.lesion, "degradation": figures.degradation, "paths": figures.paths, "flow": figures.flow
+}  # fmt: skip
 
 
 def effective_paths() -> list[str]:

@@ -19,8 +19,8 @@ def lesion_finding(found: Lesion) -> str:
         changes = {unit.index: unit.change or 0.0 for unit in measured(found)}
         middle, worst = statistics.median(changes.values()), sorted(changes, key=changes.__getitem__)[-1]
         return (
-            f"{done} one of {len(found.units)} units costs {middle:z.1f} points of error in the median,"
-            f" {changes[worst]:z.1f} at worst (unit {worst})"
+            f"{done} one of {len(found.units)} units costs {_points(middle)} points of error in the median,"
+            f" {_points(changes[worst])} at worst (unit {worst})"
         )
     if found.by_k:
         what = "units out" if found.kind == "random" else "exchanges"
@@ -29,6 +29,11 @@ def lesion_finding(found: Lesion) -> str:
     errors = [trial.effect.error_percent for trial in found.trials]
     middle = statistics.median(errors)
     return f"two units out: {middle:.1f} % error in the median of {len(errors)} pairs, {max(errors):.1f} % at worst"
+
+
+def _points(change: float) -> str:
+    """Return a change in points with a minus sign that is one, and no minus before zero."""
+    return f"{change:z.1f}".replace("-", "−")
 
 
 def paths_finding(found: Paths) -> str:
