@@ -217,6 +217,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "paths_sampled": lambda: figures.paths(paths_of(4, exact=False)),
     "reliability": lambda: figures.reliability(evaluation()),
     "strip": lambda: figures.strip(NINE),
+    "study_of_paths": lambda: figures.study_of_paths(paths_of(3)),
     "unravelled": lambda: figures.unravelled(paths_of(3)),
 }
 """Every figure, old and new, by the name of its golden specification."""

@@ -147,7 +147,7 @@ class Paths(Dissection):
                 study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
                 seed=self.seed, work=study.work,
             )  # fmt: skip
-            self.report(study.record(found), paths_table(found), lambda: figures.paths(found))
+            self.report(study.record(found), paths_table(found), lambda: figures.study_of_paths(found))
             study.work.finished()
         return 0
 

@@ -8,6 +8,7 @@ from howdeep.figures.degradation import by_depth as by_depth
 from howdeep.figures.degradation import degradation as degradation
 from howdeep.figures.dissection import flow as flow
 from howdeep.figures.dissection import paths as paths
+from howdeep.figures.dissection import study_of_paths as study_of_paths
 from howdeep.figures.evaluation import confusion as confusion
 from howdeep.figures.evaluation import confusion_matrix as confusion_matrix
 from howdeep.figures.evaluation import evaluation as evaluation

@@ -21,12 +21,19 @@ from howdeep.figures.base import (
     told,
 )
 from howdeep.figures.shares import gradient_shares
-from howdeep.figures.unravelled import count_text
+from howdeep.figures.unravelled import can_unravel, count_text, unravelled
 from howdeep.signals import Flow
 
 AIR = 1.3
 """Factor of air above the largest value and below the least."""
 NAMES = {"stream": RESIDUAL, "branch": PLAIN, "gradient": STOCHASTIC}
+
+
+def study_of_paths(found: Paths) -> Chart:
+    """Return the three panels, and below them every path where there are few enough to be drawn one by one."""
+    if not can_unravel(found):
+        return paths(found)
+    return alt.vconcat(paths(found), unravelled(found), spacing=40).resolve_scale(color="independent")
 
 
 def paths(found: Paths) -> Chart:
