@@ -22,6 +22,7 @@ from howdeep.data.decode import quiet_pillow
 from howdeep.explorer import serve
 from howdeep.explorer.app import Page, create_app
 from howdeep.explorer.guard import Guard
+from howdeep.explorer.records import State
 from howdeep.explorer.uploads import MAX_BYTES
 
 OWN = [1 - (unit / 6) * 0.5 for unit in range(1, 7)]
@@ -214,7 +215,7 @@ def test_cancel_ends_the_work_of_a_tab(port: int, page: Page, monkeypatch: pytes
     assert found[-1] == {"cancelled": True}
 
 
-def test_a_saved_cut_is_the_run_folder_of_the_command(port: int, run: Path, tmp_path: Path) -> None:
+def test_a_saved_cut_is_the_run_folder_of_the_command(port: int, page: Page, run: Path, tmp_path: Path) -> None:
     gates = [OWN[0], None, OWN[2], None, *OWN[4:]]
     saved = lines(port, "/api/save", question(gates))[-1]["saved"]
     assert Path(saved["run"]) == run.with_name("run-cut-to-4-units")
@@ -225,8 +226,8 @@ def test_a_saved_cut_is_the_run_folder_of_the_command(port: int, run: Path, tmp_
     one, other = (open_run(place).chain(print).state_dict() for place in (Path(saved["run"]), out))
     # To rounding: this process adds up in one thread, the command in as many as there are.
     torch.testing.assert_close(one, other)
-    again = lines(port, "/api/save", question(gates))[-1]["saved"]
-    assert again["run"] == f"{saved['run']}-2", "nothing is overwritten"
+    state, own = State(gates=tuple(gates), order=tuple(ORDER)), page.engine.own
+    assert page.saving.command(state, own)[1].name == "run-cut-to-4-units-2", "nothing is overwritten"
 
 
 @pytest.mark.parametrize(
