@@ -14,9 +14,10 @@ from howdeep.ladders.degradation import Degradation, FamilyResult
 from howdeep.ladders.diagnosis import Errors, diagnose, point_of
 from howdeep.report.answer import Answer, lesion_verdict
 from howdeep.report.collecting import collect
-from howdeep.report.facts import facts_of
+from howdeep.report.facts import data_text, facts_of
 from howdeep.report.page import Page, page_of
 from howdeep.report.words import sentence
+from howdeep.runs import Run
 from howdeep.stopwatch import Timing
 
 
@@ -180,3 +181,9 @@ def test_a_record_alone_says_its_finding(tmp_path: Path) -> None:
 )
 def test_a_finding_becomes_a_sentence_and_names_keep_their_letters(text: str, said: str) -> None:
     assert sentence(text) == said
+
+
+def test_the_file_of_imported_weights_is_not_taken_for_their_data() -> None:
+    data = {"name": "weights.th", "source": "weights.th", "height": 32, "width": 32, "classes": None}
+    assert data_text(Run(Path("run"), {"imported": "weights.th", "data": data})) == "unknown data, 32×32 pixels"
+    assert data_text(Run(Path("run"), {"data": {**data, "name": "digits"}})) == "digits, 32×32 pixels"

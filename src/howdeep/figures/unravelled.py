@@ -144,6 +144,11 @@ def count_text(count: int) -> str:
     if count < 100_000:
         return f"{count:,}"
     if count & (count - 1) == 0:
-        return f"2^{count.bit_length() - 1}"
+        return f"2{_raised(count.bit_length() - 1)}"
     digits = str(count)
-    return f"{digits[0]}.{digits[1]} × 10^{len(digits) - 1}"
+    return f"{digits[0]}.{digits[1]} × 10{_raised(len(digits) - 1)}"
+
+
+def _raised(number: int) -> str:
+    """Return an exponent in raised digits."""
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -115,10 +115,11 @@ def network_of(run: Run) -> str:
 def data_text(run: Run) -> str:
     """Return what a run was trained on: name, pixels, classes."""
     data = run.record["data"]
-    name = data.get("name") or data.get("source") or "unknown data"
+    # The record of imported weights has the name of their file where others have that of the data.
+    known = None if "imported" in run.record else data.get("name") or data.get("source")
     height, width, classes = data.get("height"), data.get("width"), data.get("classes")
     pixels = [f"{height}×{width} pixels"] if height and width else []
-    return ", ".join([str(name), *pixels, *([f"{len(classes):,} classes"] if classes else [])])
+    return ", ".join([str(known or "unknown data"), *pixels, *([f"{len(classes):,} classes"] if classes else [])])
 
 
 def _name(run: Run, units: int | None) -> str:
