@@ -183,7 +183,7 @@ def _charts(engine: Engine, state: State, answer: Answer, *, dark: bool) -> dict
     """Return the confusion and the lengths of the paths as SVG."""
     wrong = f"{len(answer.wrong)} of {answer.n} images wrong"
     confusion = figures.confusion_matrix(engine.classes, answer.confusion, wrong)
-    lengths = figures.path_lengths(engine.lengths(state), engine.lengths(engine.own))
+    lengths = figures.path_lengths(engine.lengths(state), engine.own_lengths)
     return {"confusion": figures.svg(confusion, dark=dark), "lengths": figures.svg(lengths, dark=dark)}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from howdeep.chain import Chain
 from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
 from howdeep.cutting.kept import Kept
+from howdeep.data import Batch
 from howdeep.dissect.effects import Effect, Intact, counts, effect_of, intact_of
 from howdeep.dissect.lengths import path_counts
 from howdeep.dissect.lesion import Lesion, kendall_tau, lesion
@@ -63,7 +64,7 @@ class Engine:
         return [intact_of(self.prefixes.scores(route, at), batch.labels) for at, batch in self._chunks]
 
     @property
-    def _chunks(self):
+    def _chunks(self) -> list[tuple[int, Batch]]:
         return list(enumerate(self.sample.batches))
 
     def answer(self, state: State, watched: Sequence[int], upload: Upload | None, advance: Advance) -> Answer:
@@ -142,15 +143,21 @@ class Engine:
             for index in likeliest
         )
 
+    @cached_property
+    def own_lengths(self) -> dict[int, int]:
+        """How many paths of each length the network has as it is."""
+        return self.lengths(self.own)
+
     def lengths(self, state: State) -> dict[int, int]:
         """Return how many paths of each length there are in a state, exactly."""
         return path_counts(self.chain, state.gates)
 
     def paths(self, state: State) -> PathsLeft:
         """Return the paths that are left in a state."""
-        found, total = self.lengths(state), sum(self.lengths(state).values())
+        found = self.lengths(state)
+        total = sum(found.values())
         return PathsLeft(
-            total=f"{total:,}", log2=math.log2(total) if total else 0.0, of=f"{sum(self.lengths(self.own).values()):,}",
+            total=f"{total:,}", log2=math.log2(total) if total else 0.0, of=f"{sum(self.own_lengths.values()):,}",
             shortest=min(found, default=0), longest=max(found, default=0),
             mean=sum(length * count for length, count in found.items()) / total if total else 0.0,
         )  # fmt: skip
