@@ -312,6 +312,7 @@ def test_random_lesions_and_exchanges_are_as_many_as_asked_for(tab: Opener) -> N
     page.locator("#some").click()
     assert len(out(page)) == 2
     page.locator("#restore").click()
+    settled(page)
     with page.expect_request("**/api/answer") as sent:
         page.locator("#shuffle").click()
     order = asked(sent.value)["order"]
