@@ -17,7 +17,7 @@ from howdeep.errors import UserError
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.facts import Facts
 from howdeep.explorer.guard import Guard
-from howdeep.explorer.jobs import Advance, Jobs, Line, Work
+from howdeep.explorer.jobs import Advance, Jobs, Line
 from howdeep.explorer.records import Answer, State, check_state
 from howdeep.explorer.saving import Saving
 from howdeep.explorer.uploads import Uploads, png
@@ -91,7 +91,8 @@ def create_app(page: Page, guard: Guard, *, started: Callable[[], None] = lambda
     app.add_exception_handler(UserError, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
     _add_files(app, page)
-    _add_works(app, page)
+    _add_answers(app, page)
+    _add_studies(app, page)
     return app
 
 
@@ -129,34 +130,40 @@ def _add_files(app: FastAPI, page: Page) -> None:
         return JSONResponse({"upload": token, "width": upload.width, "height": upload.height})
 
 
-def _add_works(app: FastAPI, page: Page) -> None:
-    """Serve what takes time: every answer is a stream of lines, the last of which is the result."""
-    engine, jobs = page.engine, page.jobs
-
-    def told(tab: str, work: Work) -> StreamingResponse:
-        return StreamingResponse(_lines(jobs.run(tab, work)), media_type="application/x-ndjson")
-
-    def checked(asked: Asked) -> State:
-        check_state(engine.chain, asked.state, page.facts.like)
-        return asked.state
+def _add_answers(app: FastAPI, page: Page) -> None:
+    """Serve what a state does; the numbers need not wait for the charts."""
+    engine = page.engine
 
     @app.post("/api/answer")
     async def _answer(asked: Question) -> StreamingResponse:
-        state, n = checked(asked), len(engine.sample.pixels)
+        state, n = _checked(page, asked), len(engine.sample.pixels)
         if any(image >= n for image in asked.watched):
             raise UserError(f"watched {asked.watched} is not allowed: there are {n} images")
         upload = None if asked.upload is None else page.uploads.get(asked.upload)
 
         def work(advance: Advance) -> Line:
             found = {"answer": asdict(answer := engine.answer(state, asked.watched, upload, advance))}
-            advance(1.0, found)  # the numbers need not wait for the charts
+            advance(1.0, found)
             return {**found, "figures": _charts(engine, state, answer, dark=asked.dark)}
 
-        return told(asked.tab, work)
+        return _told(page.jobs.run(asked.tab, work))
+
+    @app.post("/api/cancel")
+    async def _cancel(asked: Tab) -> JSONResponse:
+        page.jobs.cancel(asked.tab)
+        return JSONResponse({"cancelled": True})
+
+
+def _add_studies(app: FastAPI, page: Page) -> None:
+    """Serve what asks the network many times, and the cut that is saved."""
+    engine = page.engine
 
     @app.post("/api/deletions")
     async def _deletions(asked: Tab) -> StreamingResponse:
-        return told(asked.tab, lambda advance: {"deletions": page.facts.deletions_of(engine.deletions(advance))})
+        def work(advance: Advance) -> Line:
+            return {"deletions": page.facts.deletions_of(engine.deletions(advance))}
+
+        return _told(page.jobs.run(asked.tab, work))
 
     @app.post("/api/greedy")
     async def _greedy(asked: Fewer) -> StreamingResponse:
@@ -165,18 +172,27 @@ def _add_works(app: FastAPI, page: Page) -> None:
             gates = [None if index in out else gate for index, gate in enumerate(engine.own.gates)]
             return {"gates": gates, "order_out": [index + 1 for index in out]}
 
-        return told(asked.tab, work)
+        return _told(page.jobs.run(asked.tab, work))
 
     @app.post("/api/save")
     async def _save(asked: Asked) -> StreamingResponse:
-        arguments, out = page.saving.command(checked(asked), engine.own)
-        jobs.cancel(asked.tab)
-        return StreamingResponse(_lines(page.saving.save(arguments, out)), media_type="application/x-ndjson")
+        arguments, out = page.saving.command(_checked(page, asked), engine.own)
+        return _told(page.saving.save(arguments, out))
 
-    @app.post("/api/cancel")
-    async def _cancel(asked: Tab) -> JSONResponse:
-        jobs.cancel(asked.tab)
-        return JSONResponse({"cancelled": True})
+
+def _checked(page: Page, asked: Asked) -> State:
+    check_state(page.engine.chain, asked.state, page.facts.like)
+    return asked.state
+
+
+def _told(found: AsyncIterator[Line]) -> StreamingResponse:
+    """Return an answer of one line after another, the last of which is the result."""
+
+    async def lines() -> AsyncIterator[str]:
+        async for line in found:
+            yield json.dumps(line) + "\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
 def _charts(engine: Engine, state: State, answer: Answer, *, dark: bool) -> dict[str, str]:
@@ -185,11 +201,6 @@ def _charts(engine: Engine, state: State, answer: Answer, *, dark: bool) -> dict
     confusion = figures.confusion_matrix(engine.classes, answer.confusion, wrong)
     lengths = figures.path_lengths(engine.lengths(state), engine.own_lengths)
     return {"confusion": figures.svg(confusion, dark=dark), "lengths": figures.svg(lengths, dark=dark)}
-
-
-async def _lines(found: AsyncIterator[Line]) -> AsyncIterator[str]:
-    async for line in found:
-        yield json.dumps(line) + "\n"
 
 
 def _missing(name: str) -> JSONResponse:
