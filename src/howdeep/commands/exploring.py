@@ -20,7 +20,7 @@ class Explore(TargetOptions):
     port: int = 0
     """Where to listen; 0 takes a free port."""
     host: str = "127.0.0.1"
-    """Address to listen on; anyone who reaches another one than this can use the page."""
+    """Address to listen on; at any but this one, everybody who reaches it can use the page."""
     split: str = "val"
     """train, val or test: errors are counted on a sample of it."""
     images: int = 256
