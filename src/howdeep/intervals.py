@@ -2,8 +2,8 @@
 
 import math
 
-NORMAL_95 = 1.96
-"""Standard errors on either side of 95 % of a normal distribution."""
+NORMAL_95 = 1.959964
+"""Standard errors on either side of an estimate that hold 95 % of a normal distribution: 1.96."""
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from howdeep.errors import UserError
 from howdeep.evaluation import standard_error_percent
-
-NORMAL_95 = 1.959964
-"""Standard errors on either side of an estimate that hold 95 % of a normal distribution."""
+from howdeep.intervals import NORMAL_95
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from howdeep.dissect.effects import NORMAL_95
 from howdeep.evaluation import standard_error_percent
 from howdeep.fitting.candidates import Budgets, Candidate, Dropped
 from howdeep.fitting.search import Rung
+from howdeep.intervals import NORMAL_95
 from howdeep.ladders.families import LARGE_SIDE
 from howdeep.training.journal import seconds_text
 

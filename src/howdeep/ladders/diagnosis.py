@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from howdeep.intervals import NORMAL_95
+
 Kind = Literal["optimisation fails", "over-fits", "still gains", "saturates"]
 
 LEAST_POINTS = 0.5
@@ -30,7 +32,6 @@ LEAST_ERRORS = 2.5
 """Standard errors of the difference that are."""
 RANKED_RUNS = 3
 """Runs of each side from which on their ranks alone may tell: 1 in C(6, 3) = 20."""
-NORMAL = 1.96
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 """97.5 % quantiles of Student's t with 1, 2, … degrees of freedom."""
 
@@ -218,7 +219,7 @@ def _before(steps: Sequence[_Step], best: _Step, rises: Sequence[bool]) -> int:
 
 
 def _estimate(runs: Sequence[float], binomial: float) -> Estimate:
-    mean, half, error = statistics.fmean(runs), NORMAL * binomial, binomial
+    mean, half, error = statistics.fmean(runs), NORMAL_95 * binomial, binomial
     if len(runs) > 1:
         over_runs = statistics.stdev(runs) / math.sqrt(len(runs))
         error, half = max(error, over_runs), max(half, _student(len(runs) - 1) * over_runs)
@@ -233,4 +234,4 @@ def _binomial(percents: Sequence[float], images: int) -> float:
 
 def _student(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t, within 0.02."""
-    return STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL + 2.5 / freedom
+    return STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL_95 + 2.5 / freedom
