@@ -49,10 +49,9 @@ class Curves:
 def curves_of(run: Run) -> Curves:
     """Return the curves of a run, finished or not; of imported weights they are empty."""
     lines = [line for line in run.metrics() if line.get("event") == "epoch"]
-    network, result = run.record["network"], run.result() or {}
-    test = result.get("test")
+    test = (run.result() or {}).get("test")
     return Curves(
-        network=network.get("name") or network.get("library") or run.path.name,
+        network=run.network_name,
         data=run.record["data"].get("name") or run.record["data"].get("source") or "",
         units=max((line["units"] for line in lines), default=0),
         epochs=tuple(_epoch(line) for line in lines),

@@ -30,7 +30,7 @@ def evaluation_table(found: Evaluation, target: str, data: str, split: str) -> R
     for index in worst[:SHOWN_CLASSES]:
         result = found.classes[index]
         error = "–" if result.error_percent is None else f"{result.error_percent:.1f}"
-        table.add_row(result.name, f"{result.n:,}", error, _confused(found, index))
+        table.add_row(result.name, f"{result.n:,}", error, taken_for(found, index))
     hidden = len(worst) - SHOWN_CLASSES
     return Group(headline, numbers, table, *([Text(f"… and {hidden} classes with fewer errors")] if hidden > 0 else []))
 
@@ -69,9 +69,10 @@ def export_table(found: Export) -> RenderableType:
     return Group(headline, agreed, table, threads, *(Text(note) for note in found.notes))
 
 
-def _confused(found: Evaluation, index: int) -> str:
+def taken_for(found: Evaluation, index: int) -> str:
+    """Return the class that the images of a class are most often taken for, and how many are; empty without any."""
     others = [(count, other) for other, count in enumerate(found.confusion[index]) if other != index and count]
     if not others:
         return ""
     count, other = max(others)
-    return f"{found.classes[other].name} ({count})"
+    return f"{found.classes[other].name} ({count:,})"

@@ -48,6 +48,12 @@ class Run:
         return spec_from_json(self.record["network"])
 
     @property
+    def network_name(self) -> str:
+        """The network as a catalogue or a library calls it."""
+        network = self.record["network"]
+        return str(network.get("name") or network.get("library") or self.path.name)
+
+    @property
     def survival(self) -> Survival:
         """The rule for its gates."""
         return Survival(**self.record["survival"])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from howdeep.chain import Chain, Concatenate
-from howdeep.cutting.frontier import Frontier, Images, baseline
+from howdeep.cutting.frontier import Frontier, Images, baseline, tried
 from howdeep.cutting.kept import Kept
 from howdeep.cutting.named import named_units, refuse_both
 from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size
@@ -89,8 +89,8 @@ def cut(
 def _work(chain: Chain, images: Images, budget: CutBudget) -> float:
     """Return what choosing takes at most, as :class:`Frontier` counts it."""
     left = sum(unit.merge.removable for unit in chain.units)
-    rounds = len(chain) - int(budget.units) if budget.units is not None else left
-    return sum(max(0, left - done) for done in range(rounds)) * len(images.calibration)
+    out = left if budget.units is None else min(left, len(chain) - int(budget.units))
+    return tried(left, out) * len(images.calibration)
 
 
 @contextmanager

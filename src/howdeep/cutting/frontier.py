@@ -126,6 +126,15 @@ class Frontier:
         return [loss / total if math.isfinite(loss) else None for loss in sums]
 
 
+def tried(left: int, out: int) -> int:
+    """Return how many networks are tried until so many of the units that are left are out."""
+    networks, gone = 0, 0
+    while gone < out:
+        several = max(1, left // AT_A_TIME)
+        networks, left, gone = networks + left, left - several, gone + several
+    return networks
+
+
 def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[Intact]:
     """Return what a network answers, batch by batch.
 

@@ -77,7 +77,7 @@ def paths_table(found: Paths) -> RenderableType:
     for length, count in _shown(list(zip(found.lengths, found.path_count, strict=True)), sampled if not exact else {}):
         one, norm = sampled.get(length), exact.get(length)
         table.add_row(
-            str(length), _count(count), share_text(int(count) / total),
+            str(length), count_text(count), share_text(int(count) / total),
             "" if norm is None else f"{norm:.3g}", "" if norm is None or not whole else share_text(norm / whole),
             "" if one is None else _with_error(one.mean, one.standard_error),
             "│" if length in inside else "",
@@ -104,7 +104,8 @@ def _with_error(mean: float, error: float | None) -> str:
     return f"{mean:.2g}" + ("" if error is None else f" ± {error:.1g}")
 
 
-def _count(digits: str) -> str:
+def count_text(digits: str) -> str:
+    """Return a count of any size: exact up to nine digits, then with three."""
     return f"{int(digits):,}" if len(digits) <= 9 else f"{digits[0]}.{digits[1:3]}e{len(digits) - 1}"
 
 

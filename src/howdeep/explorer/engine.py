@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
+from howdeep.cutting.frontier import Frontier, Images, tried
 from howdeep.cutting.kept import Kept
 from howdeep.data import Batch
 from howdeep.dissect.effects import Effect, Intact, counts, effect_of, intact_of
@@ -125,11 +125,8 @@ class Engine:
 
     def _upload(self, upload: Upload, state: State) -> tuple[Guess, ...]:
         chain = self.prefixes.chain
-        with torch.inference_mode(), self.prefixes.autocast:
-            (now,), (before,) = (
-                Prefixes(chain, [upload.image], autocast=self.prefixes.autocast, limit=0).scores(one.route(chain), 0)
-                for one in (state, self.own)
-            )
+        alone = Prefixes(chain, [upload.image], autocast=self.prefixes.autocast, limit=0)
+        (now,), (before,) = (alone.scores(one.route(chain), 0) for one in (state, self.own))
         return self._top(now.cpu(), before.cpu())
 
     def _top(self, scores: Tensor, before: Tensor) -> tuple[Guess, ...]:
@@ -178,7 +175,7 @@ class Engine:
         out = len(self.chain) - units
         if not 0 <= out <= able:
             raise UserError(f"units {units} is not allowed: {len(self.chain) - able} to {len(self.chain)} can be left")
-        total, done = _passes(able, out) * len(self.sample.batches), 0.0
+        total, done = tried(able, out) * len(self.sample.batches), 0.0
 
         def advanced(passes: float) -> None:
             nonlocal done
@@ -203,13 +200,3 @@ class Told(Blocks):
             results.append(compute(block))
             self.advance((block + 1) / total)
         return results
-
-
-def _passes(left: int, out: int) -> int:
-    """Return how many networks are tried until so many units are out."""
-    passes, gone = 0, 0
-    while gone < out:
-        passes += left
-        several = max(1, left // AT_A_TIME)
-        left, gone = left - several, gone + several
-    return passes

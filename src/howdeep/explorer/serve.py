@@ -86,10 +86,9 @@ def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> En
     folded, precision = prepared(chain, first, precision=options.precision, device=where)
     autocast = Arithmetic(precision, "channels_last").autocast(where)
     prefixes = Prefixes(folded, [batch.images for batch in sample.batches], autocast=autocast)
-    exact, _ = prepared(chain, first, precision="fp32", device=where)
     return Engine(
         target=target, chain=chain, prefixes=prefixes, sample=sample, classes=dataset.classes, precision=precision,
-        costs=costs_of(chain, exact, first[:1]),
+        costs=costs_of(chain, folded, first[:1]),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from howdeep.errors import UserError
+from howdeep.intervals import wilson
 
 Chart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
 ENDINGS = (".svg", ".png", ".html")
@@ -76,6 +77,13 @@ def data(rows: Sequence[dict]) -> alt.Data:
 def told(chart: alt.Chart) -> alt.Chart:
     """Let every mark tell, on hover and to a screen reader, what stands under ``tell`` in its row."""
     return chart.encode(description=alt.Description("tell:N"), tooltip=alt.Tooltip("tell:N"))
+
+
+def error_row(percent: float, n: int) -> dict:
+    """Return a test error with its 95 % interval (Wilson) as entries of a row."""
+    low, high = (100 * end for end in wilson(percent / 100, n))
+    tell = f"test: {percent:.2f} % error, 95 % interval {low:.2f} to {high:.2f}, {n:,} images"
+    return {"error": percent, "low": low, "high": high, "tell": tell}
 
 
 def ticks(last: int) -> list[int]:

@@ -5,8 +5,20 @@ from collections.abc import Sequence
 import altair as alt
 
 from howdeep.curves import Curves, curves_finding
-from howdeep.figures.base import DOTTED, GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, dot_size, heading, told
-from howdeep.intervals import NORMAL_95
+from howdeep.figures.base import (
+    DOTTED,
+    GREY,
+    PLAIN,
+    RESIDUAL,
+    STOCHASTIC,
+    WIDTH,
+    Chart,
+    data,
+    dot_size,
+    error_row,
+    heading,
+    told,
+)
 
 TRAINING, VALIDATION, TEST = "training (augmented)", "validation", "test"
 COLOURS = {VALIDATION: RESIDUAL, TRAINING: PLAIN, TEST: STOCHASTIC}
@@ -57,10 +69,7 @@ def _test(found: Curves, colour: alt.Color) -> list[alt.Chart]:
     """Return the test error with its 95 % interval, at the last epoch."""
     if found.test is None or not found.epochs:
         return []
-    error, half = found.test.error_percent, NORMAL_95 * found.test.standard_error
-    tell = f"test: {error:.2f} % error, 95 % interval ±{half:.2f}, {found.test.n:,} images"
-    row = {"epoch": found.epochs[-1].epoch, "what": TEST, "error": error, "low": max(0.0, error - half),
-           "high": error + half, "tell": tell}  # fmt: skip
+    row = {"epoch": found.epochs[-1].epoch, "what": TEST, **error_row(found.test.error_percent, found.test.n)}
     base = alt.Chart(data([row])).encode(x="epoch:Q", color=colour)
     return [
         told(base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")),

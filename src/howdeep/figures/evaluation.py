@@ -43,7 +43,7 @@ def confusion(found: Evaluation) -> Chart:
 
 def confusion_finding(classes: Sequence[str], counts: Counts) -> str:
     """Return the sentence of a confusion matrix."""
-    pairs = _pairs(counts)
+    pairs = confusions(counts)
     if not pairs:
         return "no image is taken for another class"
     count, true, given = pairs[0]
@@ -64,7 +64,7 @@ def confusion_matrix(classes: Sequence[str], counts: Counts, title: str, side: i
     return drawn(classes, counts, side).properties(title=heading(title, width=max(side, 240), size=14))
 
 
-def _pairs(counts: Counts) -> list[tuple[int, int, int]]:
+def confusions(counts: Counts) -> list[tuple[int, int, int]]:
     """Return count, true and given class of all confusions, the most frequent first."""
     found = [
         (count, true, given)
@@ -122,7 +122,7 @@ def _bars(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
     """Return the largest confusions, one bar each."""
     rows = [
         {**_entry(classes, counts, true, given), "pair": f"{classes[true]} → {classes[given]}"}
-        for _, true, given in _pairs(counts)[:SHOWN]
+        for _, true, given in confusions(counts)[:SHOWN]
     ]
     axis = alt.Axis(labelFontSize=12, labelLimit=200, ticks=False, domain=False)
     y = alt.Y("pair:N", sort=None, title=None, axis=axis)

@@ -2,11 +2,10 @@
 
 import altair as alt
 
-from howdeep.figures.base import GREY, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
+from howdeep.figures.base import GREY, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, error_row, heading, told
 from howdeep.fitting.answer import Contender
 from howdeep.fitting.records import Fit
 from howdeep.fitting.search import Rung
-from howdeep.intervals import NORMAL_95
 from howdeep.training.journal import seconds_text
 
 TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
@@ -63,11 +62,9 @@ def _names(contenders: list[Contender], colour: str) -> alt.Chart:
 def _test(found: Fit, chosen: Contender) -> alt.LayerChart:
     """Return the test error with its 95 % interval, at the end of the chosen network's line."""
     assert found.test is not None
-    test, half = found.test.error_percent, NORMAL_95 * found.test.standard_error
-    seconds = chosen.rungs[-1].seconds
-    tell = f"test: {test:.2f} % error, 95 % interval ±{half:.2f}, {found.test.n:,} images"
-    row = {"seconds": seconds, "error": test, "low": max(0.0, test - half), "high": test + half,
-           "text": f"test {test:.1f} %", "tell": tell}  # fmt: skip
+    test, seconds = found.test, chosen.rungs[-1].seconds
+    text = f"test {test.error_percent:.1f} %"
+    row = {"seconds": seconds, "text": text, **error_row(test.error_percent, test.n)}
     base = alt.Chart(data([row])).encode(x="seconds:Q")
     return alt.LayerChart(layer=[
         told(base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")),

@@ -27,7 +27,7 @@ class Error:
     n: int | None
     """Images behind it; None where the run does not say."""
     split: str
-    """``test`` or ``validation``."""
+    """``test`` or ``validation``; empty where another word says it."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -106,12 +106,6 @@ def _of_cut(subject: Subject) -> Error | None:
     return Error(tests[0].cut.error_percent, tests[0].original.n, "test") if tests else None
 
 
-def network_of(run: Run) -> str:
-    """Return the name of a run's network, as a catalogue or a library calls it."""
-    network = run.record["network"]
-    return str(network.get("name") or network.get("library") or run.path.name)
-
-
 def data_text(run: Run) -> str:
     """Return what a run was trained on: name, pixels, classes."""
     data = run.record["data"]
@@ -123,7 +117,7 @@ def data_text(run: Run) -> str:
 
 
 def _name(run: Run, units: int | None) -> str:
-    return network_of(run) + (f" cut to {units} units" if units and run.record.get("removed") else "")
+    return run.network_name + (f" cut to {units} units" if units and run.record.get("removed") else "")
 
 
 def _family(run: Run) -> str:
@@ -155,7 +149,7 @@ def _depth(spec: Spec, removed: int) -> int | None:
 
 def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
     """Yield every latency of this network that a record measured."""
-    name, height = network_of(run), run.record["data"].get("height")
+    name, height = run.network_name, run.record["data"].get("height")
     for record in records:
         found = record.value
         if record.kind == "cut":

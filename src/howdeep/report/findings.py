@@ -17,7 +17,7 @@ from howdeep.report.words import error_text, number
 
 def evaluation_finding(found: Evaluation) -> str:
     """Return the sentence of an evaluation: the error, and the class that has most of it."""
-    said = error_text(Error(found.error_percent, found.n, "")).replace("  ", " ")
+    said = error_text(Error(found.error_percent, found.n, ""))
     shares = [(one.error_percent, one.name) for one in found.classes if one.error_percent]
     worst = f"; the worst class is {max(shares)[1]} with {max(shares)[0]:.1f} %" if shares else ""
     return said + worst

@@ -10,11 +10,14 @@ from howdeep.cutting.records import Cut, Point
 from howdeep.dissect.effects import Effect
 from howdeep.dissect.lesion import Lesion, UnitEffect
 from howdeep.dissect.paths import Paths
+from howdeep.dissect.tables import count_text
 from howdeep.evaluation import Evaluation
 from howdeep.export import Export
+from howdeep.figures.evaluation import confusions
 from howdeep.fitting.records import Fit
 from howdeep.ladders.degradation import Degradation
 from howdeep.report.words import NONE, milliseconds, number, percent, rough, signed, whole
+from howdeep.reporting import taken_for
 from howdeep.signals import Flow
 
 MOST = 1_000
@@ -62,7 +65,7 @@ def class_table(found: Evaluation) -> Table:
     """Return one row per class, the worst first."""
     order = sorted(range(len(found.classes)), key=lambda place: -(found.classes[place].error_percent or 0.0))
     rows = [
-        (one.name, whole(one.n), percent(one.error_percent), _taken_for(found, place))
+        (one.name, whole(one.n), percent(one.error_percent), taken_for(found, place))
         for place, one in ((place, found.classes[place]) for place in order)
     ]
     return table(f"All {len(rows):,} classes, the worst first", "class|images|error|most often taken for", rows, text=1)
@@ -71,15 +74,9 @@ def class_table(found: Evaluation) -> Table:
 def pairs_table(found: Evaluation) -> Table:
     """Return which classes are taken for which, the most frequent first."""
     names = [one.name for one in found.classes]
-    counts = [
-        (count, names[true], names[given])
-        for true, row in enumerate(found.confusion)
-        for given, count in enumerate(row)
-        if count and true != given
-    ]
-    worst = sorted(counts, key=lambda one: -one[0])[:MOST]
-    rows = [(true, given, whole(count)) for count, true, given in worst]
-    return table(_all(len(counts), len(rows), "confusions"), "class|taken for|images", rows, text=2)
+    pairs = confusions(found.confusion)
+    rows = [(names[true], names[given], whole(count)) for count, true, given in pairs[:MOST]]
+    return table(_all(len(pairs), len(rows), "confusions"), "class|taken for|images", rows, text=2)
 
 
 def lesion_table(found: Lesion) -> Table:
@@ -107,7 +104,7 @@ def paths_table(found: Paths) -> Table:
         mean = NONE if one is None else number(one.mean)
         spread = NONE if one is None or one.standard_error is None else number(one.standard_error)
         share = NONE if norm is None else f"{number(100 * norm / total)} %"
-        rows.append((str(length), _paths(count), NONE if norm is None else number(norm), share, mean, spread))
+        rows.append((str(length), count_text(count), NONE if norm is None else number(norm), share, mean, spread))
     heads = "branches passed|paths|gradient|share of it|gradient of one path|± over draws"
     return table(f"All {len(rows):,} lengths", heads, rows)
 
@@ -234,21 +231,8 @@ def _cut_row(point: Point) -> Cells:
     return (str(point.out), whole(size.units), rough(size.macs), latency, *errors, *change)
 
 
-def _taken_for(found: Evaluation, place: int) -> str:
-    others = [(count, other) for other, count in enumerate(found.confusion[place]) if other != place and count]
-    if not others:
-        return ""
-    count, other = max(others)
-    return f"{found.classes[other].name} ({count:,})"
-
-
 def _interval(low: float | None, high: float | None) -> str:
     return f"{signed(low)} … {signed(high)}"
-
-
-def _paths(digits: str) -> str:
-    """Return a count of any size: exact up to nine digits, then with three."""
-    return f"{int(digits):,}" if len(digits) <= 9 else f"{digits[0]}.{digits[1:3]}e{len(digits) - 1}"
 
 
 def _megabytes(value: int | float | None) -> str:

@@ -13,10 +13,11 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def error_text(error: Error) -> str:
     """Return an error with its interval and the images behind it: 2.8 % error (95 % interval 1.2–6.4, n = 179)."""
+    said = " ".join(word for word in (f"{error.percent:.1f} %", error.split, "error") if word)
     if error.interval is None or error.n is None:
-        return f"{error.percent:.1f} % {error.split} error"
+        return said
     low, high = error.interval
-    return f"{error.percent:.1f} % {error.split} error (95 % interval {low:.1f}–{high:.1f}, n = {error.n:,})"
+    return f"{said} (95 % interval {low:.1f}–{high:.1f}, n = {error.n:,})"
 
 
 def unbroken(text: str) -> str:
