@@ -101,6 +101,11 @@ def test_scores_that_are_not_finite_are_refused(broken: float) -> None:
         evaluate(identity(), batches(scores, torch.tensor([0, 1]), 2), CLASSES, autocast=FP32)
 
 
+def test_a_network_of_other_classes_is_refused() -> None:
+    with pytest.raises(UserError, match="^the network returns 4 scores for 3 classes$"):
+        evaluate(identity(), batches(torch.eye(4), torch.tensor([0, 1, 2, 0]), 2), CLASSES, autocast=FP32)
+
+
 def test_a_split_without_images_is_refused() -> None:
     with pytest.raises(UserError, match="there are no images to evaluate on"):
         evaluate(identity(), [], CLASSES, autocast=FP32)

@@ -121,6 +121,8 @@ def evaluate(
 ) -> Evaluation:
     """Return how a chain does on the images of a split.
 
+    A function of the chain and the batches alone: nothing is gathered from other processes of a process group.
+
     Args:
         chain: The network; it is put into evaluation mode.
         batches: Of the split.
@@ -128,29 +130,29 @@ def evaluate(
         autocast: The precision.
 
     Raises:
-        UserError: There are no images.
+        UserError: There are no images, or there are more or fewer scores than classes.
         NotFiniteScoresError: A score is not finite.
     """
-    from torchmetrics.classification import MulticlassConfusionMatrix
-
-    confusion = MulticlassConfusionMatrix(len(classes))
+    confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
     calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
     n, loss, started = 0, 0.0, time.perf_counter()
     chain.eval()
     for batch in batches:
         with autocast:
             scores = chain(batch.images).float()
+        if scores.shape[1] != len(classes):
+            raise UserError(f"the network returns {scores.shape[1]} scores for {len(classes)} classes")
         if not bool(scores.isfinite().all()):
             raise NotFiniteScoresError("the network returns scores that are not finite: its weights are broken")
         loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
         n += len(batch.labels)
-        confusion.update(scores.argmax(1).cpu(), batch.labels.cpu())
+        confusion += _counts(scores.argmax(1).cpu(), batch.labels.cpu(), len(classes))
         calibration += _calibration_sums(scores.softmax(1).cpu(), batch.labels.cpu())
         synchronise(scores.device)
     seconds = time.perf_counter() - started
     if not n:
         raise UserError("there are no images to evaluate on")
-    return _record(confusion.compute(), loss, _bins(calibration), classes, seconds)
+    return _record(confusion, loss, _bins(calibration), classes, seconds)
 
 
 def standard_error_percent(error: float, n: int) -> float:
@@ -166,6 +168,11 @@ def calibration_error_percent(bins: Sequence[Bin]) -> float:
         if one.accuracy_percent is not None and one.confidence_percent is not None
     ]
     return math.fsum(gaps) / sum(one.n for one in bins)
+
+
+def _counts(given: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return the images of every class (row) that were given every class (column), int64 of shape (classes,)²."""
+    return torch.bincount(labels * classes + given, minlength=classes**2).view(classes, classes)
 
 
 def _calibration_sums(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,6 @@ PRELOADED = [
     "howdeep.training.loop",
     "howdeep.commands",
     "howdeep.cli",
-    "torchmetrics.classification",
     "sklearn.datasets",
 ]
 FORKS = multiprocessing.get_context("forkserver")

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,6 +108,45 @@ def test_validation_reads_the_running_statistics_that_are_saved(tmp_path: Path) 
     expected = add_up(run.chain(print), batches, autocast=autocast)
     assert run.metrics()[-1]["validation_loss"] == pytest.approx(expected.mean_loss, rel=1e-6)
     assert run.metrics()[-1]["validation_error_percent"] == expected.error_percent
+
+
+def test_the_test_split_is_counted_once_however_many_processes_train(tmp_path: Path) -> None:
+    assert [status for status, _ in together(command(tmp_path / "run"), tmp_path)] == [0, 0]
+    found = json.loads((tmp_path / "run/result.json").read_text())["test"]
+    ask = ["evaluate", str(tmp_path / "run"), "--data", "digits", "--device", "cpu", "--json", str(tmp_path / "one")]
+    assert finish(ask, tmp_path / "said")[0] == 0
+    alone = json.loads((tmp_path / "one").read_text())
+    assert found["n"] == alone["n"] == sum(map(sum, found["confusion"])) == sum(one["n"] for one in found["bins"])
+    for name in ("confusion", "error_percent", "standard_error"):
+        assert found[name] == alone[name]
+    for name in ("loss", "calibration_error_percent"):
+        assert found[name] == pytest.approx(alone[name], rel=1e-5)
+
+
+EVALUATES_ALONE = """
+import sys, torch, howdeep, torch.distributed as dist
+store = dist.TCPStore("127.0.0.1", int(sys.argv[2]), 2, is_master=sys.argv[1] == "0")
+dist.init_process_group("gloo", store=store, rank=int(sys.argv[1]), world_size=2)
+if dist.get_rank() == 0:
+    chain, batches = howdeep.build("cifar_resnet8"), [howdeep.Batch(torch.zeros(8, 3, 8, 8), torch.arange(8), 8)]
+    print(howdeep.evaluate(chain, batches, tuple("0123456789"), autocast=torch.autocast("cpu", enabled=False)).n)
+    store.set("evaluated", "yes")
+store.wait(["evaluated"])  # the other process takes no part
+"""
+
+
+def test_one_process_of_a_group_evaluates_without_the_others() -> None:
+    asked = [sys.executable, "-c", EVALUATES_ALONE]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [subprocess.Popen([*asked, rank, port], stdout=subprocess.PIPE, text=True) for rank in "01"]
+    try:
+        said = [rank.communicate(timeout=100)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert ([rank.returncode for rank in ranks], said) == ([0, 0], ["8\n", ""])
 
 
 def test_a_disk_that_is_full_stops_both_processes(tmp_path: Path) -> None:
