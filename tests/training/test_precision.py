@@ -1,6 +1,7 @@
 """The trials that choose precision and memory format."""
 
 import torch
+from torch import Tensor, nn
 
 from howdeep.training import precision
 from howdeep.training.precision import Trial, best_of, candidates, measure
@@ -36,6 +37,25 @@ def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() ->
         assert {name: value.stride() for name, value in chain.state_dict().items()} == strides
         assert all(weight.grad is None for weight in chain.parameters())
         assert chain.training
+
+
+class Lagging(nn.Module):
+    """Scores of three classes, from a head whose last parameter, like the largest, says nothing of how many."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scores, self.factors = nn.Linear(channels, 3), nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scores(x.mean((2, 3)) * self.factors)
+
+
+def test_the_number_of_classes_is_that_of_the_scores_whatever_the_head_is_made_of() -> None:
+    chain = small_network("resnet A").train()
+    heads = (Lagging(64), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    for head in heads:
+        chain.head = head
+        assert measure(chain, (64, 3, 8, 8), recipe_of("fast"), candidates("fp32", "auto"), memory="fast", device=CPU)
 
 
 def test_auto_tries_every_precision_and_format_and_a_choice_leaves_only_itself() -> None:
