@@ -19,7 +19,8 @@ CONVOLUTION, NORM = torch.ops.aten.conv2d.default, torch.ops.aten.batch_norm.def
 def fold_norms(chain: Chain) -> Chain:
     """Return a copy of a chain in evaluation mode, without the norms that directly follow a convolution.
 
-    Norms before a convolution (in pre-activation and dense networks) stay: a ReLU stands between the two.
+    Norms before a convolution (in pre-activation and dense networks) stay: a ReLU stands between the two. So do norms
+    without running statistics, whose factors are those of each batch.
     """
     folded = copy.deepcopy(chain).eval()
     for module in list(folded.modules()):
@@ -33,7 +34,7 @@ def fold_norms(chain: Chain) -> Chain:
 def _fold_sequence(layers: nn.Sequential) -> None:
     """Fold the norms of a sequence of layers, in place."""
     for (first, convolution), (second, norm) in pairwise(list(layers.named_children())):
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
             setattr(layers, first, fuse_conv_bn_eval(convolution, norm))
             delattr(layers, second)
 
@@ -42,7 +43,7 @@ def _fold_graph(part: GraphModule) -> None:
     """Fold the norms of a traced part, in place."""
     for norm in [node for node in part.graph.nodes if node.target is NORM]:
         convolution = norm.args[0]
-        if convolution.target is CONVOLUTION and len(convolution.users) == 1:
+        if convolution.target is CONVOLUTION and len(convolution.users) == 1 and _fixed(convolution, norm):
             _fold_pair(part, convolution, norm)
     for node in [node for node in part.graph.nodes if node.op == "get_attr" and not node.users]:
         part.graph.erase_node(node)
@@ -50,12 +51,20 @@ def _fold_graph(part: GraphModule) -> None:
     part.recompile()
 
 
+def _fixed(convolution: Node, norm: Node) -> bool:
+    """Return whether the factors of both are the same in every pass: kept statistics, weights that are not computed."""
+    *_, mean, variance, batch = norm.args[:6]
+    tensors = (*convolution.args[1:3], *norm.args[1:5])
+    kept = all(node is None or (isinstance(node, Node) and node.op == "get_attr") for node in tensors)
+    return kept and mean is not None and variance is not None and not batch
+
+
 def _fold_pair(part: GraphModule, convolution: Node, norm: Node) -> None:
     weight, bias = (_tensor(part, node) for node in (*convolution.args[1:], None)[:2])
     scale, shift, mean, variance = (_tensor(part, node) for node in norm.args[1:5])
     assert weight is not None, "a convolution has a weight"
     assert mean is not None
-    assert variance is not None, "a norm in evaluation mode has running statistics"
+    assert variance is not None
     folded = fuse_conv_bn_weights(weight, bias, mean, variance, norm.args[7], scale, shift)  # type: ignore[arg-type]
     names = [f"folded_{norm.name}_{kind}" for kind in ("weight", "bias")]
     for name, parameter in zip(names, folded, strict=True):

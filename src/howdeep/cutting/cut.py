@@ -14,7 +14,7 @@ from howdeep.cutting.frontier import Frontier, Images, baseline, tried
 from howdeep.cutting.kept import Kept
 from howdeep.cutting.named import named_units, refuse_both
 from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size
-from howdeep.cutting.repair import fixed_norms
+from howdeep.cutting.repair import batch_norms, fixed_norms
 from howdeep.data import Batch
 from howdeep.dissect.effects import Effect, Intact
 from howdeep.errors import UserError
@@ -256,4 +256,6 @@ def _notes(chain: Chain) -> tuple[str, ...]:
         notes.append("the maps of dense units are zeros here, not left out: their parts are not of known layers")
     if fixed := fixed_norms(chain):
         notes.append(f"{fixed} norms keep their old statistics: they cannot take others")
+    if always := batch_norms(chain):
+        notes.append(f"{always} norms have no running statistics: answers depend on the other images of a batch")
     return tuple(notes)
