@@ -114,7 +114,8 @@ def clocked(*factors: float) -> Callable:
 
     def timed(chains: list[Chain], *_: object, **__: object) -> list[Timing]:
         factor = left.pop(0) if left and len(chains) > 2 else 1.0
-        return [Timing(factor * len(one), (factor * len(one),) * 2, 1) for one in chains]
+        milliseconds = [factor * len(one) for one in chains]
+        return [Timing(one, (one, one), 1) for one in milliseconds]
 
     return timed
 
