@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from itertools import cycle, product
 
 import torch
 from hypothesis import settings
@@ -35,6 +35,16 @@ SMALL = {
     "densenet_bc": ("cifar_densenet_bc16_k4", {}),
 }
 """A small network of every family: its name and options."""
+
+
+def in_turn(*columns: Iterable[object]) -> list[tuple]:
+    """Return test cases in which every value occurs: as many as the longest column has, the others in turn.
+
+    All combinations would take the product of the lengths; what fails for one family fails for it in most of them.
+    """
+    lists = [list(column) for column in columns]
+    rows = max(len(values) for values in lists)
+    return [row for row, _ in zip(zip(*(cycle(values) for values in lists), strict=False), range(rows), strict=False)]
 
 
 class Scale(nn.Module):

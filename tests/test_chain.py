@@ -15,6 +15,7 @@ from tests.oracles import (
     Untouchable,
     chain_of,
     images,
+    in_turn,
     linear_chain,
     masks,
     paper_output,
@@ -236,8 +237,9 @@ def _inputs(chain: Chain, x: Tensor) -> list[Tensor]:
 # --- training with closed units
 
 
-@pytest.mark.parametrize("closed", [0.0, None, "sample"])
-@pytest.mark.parametrize("family", [family for family in SMALL if family != "plain"])
+@pytest.mark.parametrize(
+    ("family", "closed"), in_turn([family for family in SMALL if family != "plain"], [0.0, None, "sample"])
+)
 def test_a_closed_branch_gets_no_gradient_and_its_statistics_stay(family: str, closed: float | str | None) -> None:
     chain, x = small_network(family).train(), images(4)
     index = len(chain) // 2
@@ -316,8 +318,7 @@ def test_links_own_no_gate() -> None:
     close(chain(scalar(1.0), [0.0, 0.5]), 25.0)
 
 
-@pytest.mark.parametrize("normed", [True, False])
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(("family", "normed"), in_turn(SMALL, [True, False, False, True]))
 def test_no_unit_writes_over_a_map_that_was_passed_on(family: str, normed: bool) -> None:
     chain, x = small_network(family, normed=normed), images()
     hidden = chain.stem(x)
@@ -332,8 +333,7 @@ def test_no_unit_writes_over_a_map_that_was_passed_on(family: str, normed: bool)
     assert all(torch.equal(mine, copy) for mine, copy in zip(passed, copies, strict=True))
 
 
-@pytest.mark.parametrize("normed", [True, False])
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(("family", "normed"), in_turn(SMALL, [False, True, True, False]))
 def test_writing_in_place_changes_neither_output_nor_gradient(family: str, normed: bool) -> None:
     chain = small_network(family, normed=normed).train()
     careful = deepcopy(chain)

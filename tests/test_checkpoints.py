@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.oracles import untimed
 
 from howdeep import checkpoints
 from howdeep.checkpoints import DamagedError, SaveError, list_checkpoints, load, newest, save, write_whole
 from howdeep.errors import UserError
-from oracles import untimed
 
 TENSORS = {
     "weights": {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(7)},

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.dissect.cases import TRACED, network
-from tests.oracles import SMALL
+from tests.oracles import SMALL, in_turn
 
 from howdeep import agreement as agreement_of
 from howdeep import cli, export, formats
@@ -103,8 +103,7 @@ def norms(path: Path) -> int:
     return sum(node.op_type == "BatchNormalization" for node in onnx.load(path).graph.node)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", [*SMALL, *TRACED])
+@pytest.mark.parametrize(("name", "format"), in_turn([*SMALL, *TRACED], FORMATS))
 def test_every_network_gives_its_own_scores_whatever_the_batch(name: str, format: str, written) -> None:
     found, path = written(name, format)
     assert found.agreement.other_class == 0
@@ -118,8 +117,7 @@ def test_every_network_gives_its_own_scores_whatever_the_batch(name: str, format
     assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize(("name", "format"), in_turn(FOLDED, FORMATS))
 def test_norms_behind_a_convolution_are_gone(name: str, format: str, written) -> None:
     """A .pt2 shows that they were folded here; torch.onnx would also do it by itself."""
     found, path = written(name, format)

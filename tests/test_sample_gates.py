@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.oracles import SMALL, images, linear_chain, paper_output, small_network, untimed, weight_lists
+from tests.oracles import SMALL, images, in_turn, linear_chain, paper_output, small_network, untimed, weight_lists
 from torch import Tensor, nn
 
 from howdeep.chain import Replace, Unit
@@ -77,8 +77,7 @@ class _Layouts(nn.Module):
         self.kept.append(x.is_contiguous(memory_format=self.layout))
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(("family", "layout"), in_turn(SMALL, [torch.contiguous_format, torch.channels_last]))
 def test_gates_per_sample_have_the_gradients_of_a_masked_branch(family: str, layout: torch.memory_format) -> None:
     chain = small_network(family).to(memory_format=layout)
     keep = torch.rand(len(chain), 5, generator=torch.Generator().manual_seed(3)) < 0.5

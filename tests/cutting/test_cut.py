@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.dissect.cases import classifier, numbers
-from tests.oracles import small_network
+from tests.oracles import in_turn, small_network
 from torch import nn
 from torch.nn import functional as F
 
@@ -217,8 +217,10 @@ def test_named_units_and_a_budget_contradict_each_other() -> None:
         cut(small_network("resnet A"), batches(1), remove=[1, 2], budget=CutBudget(units=2, latency_ms=5))
 
 
-@pytest.mark.parametrize("name", ["units", "macs", "macs_share", "latency_ms", "error_increase"])
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    in_turn(["units", "macs", "macs_share", "latency_ms", "error_increase"], [0, -1, math.nan, math.inf]),
+)
 def test_budgets_are_above_zero(name: str, value: float) -> None:
     with pytest.raises(UserError, match="must be above 0 and finite"):
         CutBudget(**{name: value})  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.dissect.cases import NETWORKS, Fixed, batch_for, network, vectors, wide
-from tests.oracles import Mask, Scale, Untouchable, chain_of, linear_chain, masks, untimed, weight_lists
+from tests.oracles import Mask, Scale, Untouchable, chain_of, in_turn, linear_chain, masks, untimed, weight_lists
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,8 +50,7 @@ def test_one_pass_over_the_body_is_autograds_gradient(name: str) -> None:
     assert whole.abs().max() > 0
 
 
-@pytest.mark.parametrize("survival", [False, True])
-@pytest.mark.parametrize("name", SMALL_ENOUGH)
+@pytest.mark.parametrize(("name", "survival"), in_turn(SMALL_ENOUGH, [False, True, True]))
 def test_gradients_of_all_single_paths_add_up_to_autograds(name: str, survival: bool) -> None:
     """prod(I + J) expanded, for every merge, shortcut and link; and by length they are the exact gradients."""
     chain, batch = wide(network(name), batch_for(name, 2))

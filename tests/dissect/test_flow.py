@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.oracles import SMALL, Scale, chain_of, images, linear_chain, small_network, untimed, weight_lists
+from tests.oracles import SMALL, Scale, chain_of, images, in_turn, linear_chain, small_network, untimed, weight_lists
 from torch import Tensor, fx, nn
 
 from howdeep.chain import Chain, Concatenate, Gates, Replace, Unit
@@ -192,8 +192,7 @@ def test_without_gates_the_expectation_of_the_rule_is_measured() -> None:
 # --- any chain
 
 
-@pytest.mark.parametrize("statistics", ["running", "batch"])
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(("family", "statistics"), in_turn(SMALL, ["batch", "running", "running"]))
 def test_every_family_is_measured(family: str, statistics: Statistics) -> None:
     chain = small_network(family, dropout=0.3)
     found = measured(chain, pictures(), statistics=statistics)
@@ -251,9 +250,9 @@ def state(chain: Chain) -> tuple:
     return modules, tracks, values, gradients, hooks, torch.get_rng_state().tolist(), torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("with_gradients", [False, True])
-@pytest.mark.parametrize("statistics", ["running", "batch"])
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(
+    ("family", "statistics", "with_gradients"), in_turn(SMALL, ["running", "batch"], [False, False, True, True])
+)
 def test_nothing_is_left_behind(family: str, statistics: Statistics, with_gradients: bool) -> None:
     chain = small_network(family, dropout=0.3).train()
     chain.units[1].eval()

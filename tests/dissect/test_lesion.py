@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tests.dissect.cases import NETWORKS, Shift, Threshold, batch_for, classifier, counted, network, numbers, twenty
-from tests.oracles import linear_chain, untimed
+from tests.oracles import in_turn, linear_chain, untimed
 from torch import nn
 
 from howdeep.chain import Add, Chain, Gates, Replace, Unit
@@ -154,8 +154,7 @@ def without(chain: Chain, units: tuple[int, ...]) -> Gates:
     return [None if unit in units else gate for unit, gate in enumerate(chain.resolve(None), 1)]
 
 
-@pytest.mark.parametrize("survival", [None, Survival("linear", 0.5)], ids=str)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "survival"), in_turn(NETWORKS, [None, Survival("linear", 0.5)]), ids=str)
 def test_deleting_each_unit_is_the_chain_with_that_gate_none(name: str, survival: Survival | None) -> None:
     chain, batch = network(name), batch_for(name, 24)
     chain.rule = survival

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.dissect.cases import NETWORKS, Fixed, batch_for, network, vectors, wide
-from tests.oracles import Scale, chain_of, linear_chain, symmetric_polynomials, untimed, weight_lists
+from tests.oracles import Scale, chain_of, in_turn, linear_chain, symmetric_polynomials, untimed, weight_lists
 from torch import Tensor, nn
 
 from howdeep.chain import Add, Chain, Replace, Unit
@@ -119,8 +119,7 @@ def test_no_gradient_is_none_and_not_minus_infinity() -> None:
 # --- the check
 
 
-@pytest.mark.parametrize("survival", [None, Survival("linear", 0.5)], ids=str)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "survival"), in_turn(NETWORKS, [None, Survival("linear", 0.5)]), ids=str)
 def test_lengths_add_up_to_autograds_gradient(name: str, survival: Survival | None) -> None:
     for tolerance, change in ((1e-4, lambda *both: both), (1e-10, wide)):
         chain, batch = change(network(name), batch_for(name))

@@ -6,6 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 from tests.dissect.cases import NETWORKS, batch_for, network
+from tests.oracles import in_turn
 from torch import Tensor
 
 from howdeep.chain import Chain
@@ -68,8 +69,7 @@ def difference(scores: Tensor, expected: Tensor) -> float:
     return float((scores - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp64"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "precision"), in_turn(NETWORKS, ["fp32", "fp64"]))
 @torch.no_grad()
 def test_a_prepared_network_has_the_scores_of_the_original_which_stays(name: str, precision: str) -> None:
     chain, x = network(name).train(), batch_for(name).images

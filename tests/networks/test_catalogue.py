@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.oracles import SMALL, images, untimed
+from tests.oracles import SMALL, images, in_turn, untimed
 from torch import nn
 
 from howdeep.errors import UserError
@@ -176,9 +176,7 @@ def test_a_network_has_one_name_only(name: str) -> None:
         spec_of(name)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 7, 100])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize(("family", "channels", "classes"), in_turn(SMALL, [1, 3, 4], [1, 2, 7, 100]))
 def test_any_number_of_classes_and_channels(family: str, channels: int, classes: int) -> None:
     name, options = SMALL[family]
     chain = build(spec_of(name, **{**options, "classes": classes, "channels": channels})).eval()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.oracles import SMALL, images, small_network, stream
+from tests.oracles import SMALL, images, in_turn, small_network, stream
 from torch import nn
 
 from howdeep.chain import Chain
@@ -82,8 +82,7 @@ def test_convolutions_start_as_he_says_and_nothing_else_is_random(name: str) -> 
 # --- options
 
 
-@pytest.mark.parametrize("normed", [True, False])
-@pytest.mark.parametrize("family", RESIDUAL)
+@pytest.mark.parametrize(("family", "normed"), in_turn(RESIDUAL, [True, False, False, True]))
 def test_zero_initialised_units_start_as_their_shortcut_and_learn_at_once(family: str, normed: bool) -> None:
     name, options = SMALL[family]
     chain = build(spec_of(name, **{**options, "zero_init": True, "normed": normed})).train()

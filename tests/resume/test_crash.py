@@ -6,13 +6,12 @@ import random
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from processes import Watch, bits, differences, finish, start, watched
+from tests.resume.processes import Watch, bits, differences, finish, watched
 
 from howdeep import cli
 from howdeep.checkpoints import list_checkpoints, load
@@ -36,33 +35,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_killed_at_random_moments_ends_at_the_same_bits(tmp_path: Path) -> None:
+    """Moments are file operations, about twelve a step, and not times, in which a fast machine finishes the run."""
     longer = ["--epochs", "16"]
     assert cli.run(command(tmp_path / "whole", *longer)) == 0
-    moments, kills, status = random.Random(0), 0, -9
-    while status == -9:
-        running = start(command(tmp_path / "run", *longer), tmp_path / "said.txt")
-        if kills < 8:
-            _await_steps(running.process, tmp_path / "run", more=kills > 0)
-            time.sleep(moments.uniform(0, 0.05))
-            running.process.kill()
-            kills += 1
-        status, said = running.finish()
-        assert "damaged" not in said
-    assert status == 0, said
-    assert kills == 8
-    assert differences(bits(tmp_path / "whole"), bits(tmp_path / "run")) == []
-
-
-def _await_steps(process, run: Path, *, more: bool) -> None:
-    """Wait until a run has begun to train, so that it is killed while it writes rather than while it imports."""
-    before = _newest(run)
-    while process.exitcode is None and more and _newest(run) == before:
-        time.sleep(0.005)
-
-
-def _newest(run: Path) -> str:
-    names = os.listdir(run / "checkpoints") if (run / "checkpoints").is_dir() else []
-    return max((name for name in names if name.startswith("step-")), default="")
+    run, said = tmp_path / "run", tmp_path / "said.txt"
+    for moment in random.Random(0).sample(range(1, 100), 8):
+        status, told = finish(command(run, *longer), said, watch=Watch(killed_at=(moment, run)))
+        assert (status, "damaged" in told) == (-9, False)
+    status, told = finish(command(run, *longer), said)
+    assert (status, "damaged" in told) == (0, False), told
+    assert differences(bits(tmp_path / "whole"), bits(run)) == []
 
 
 @pytest.mark.parametrize("leftover", ["nothing", "folder", "half a record"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from processes import Watch, bits, differences, finish, start_ranks
+from tests.resume.processes import Watch, bits, differences, finish, start_ranks
 
 MODES = pytest.mark.parametrize("mode", ["batch", "sample"])
 

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from processes import Watch, bits, differences, watched
+from tests.resume.processes import Watch, bits, differences, watched
 
 from howdeep import cli
 from howdeep.errors import UserError

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from processes import Watch, bits, differences, finish, start_ranks
+from tests.resume.processes import Watch, bits, differences, finish, start_ranks
 
 from howdeep import cli
 from howdeep.runs import open_run

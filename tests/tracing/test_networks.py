@@ -12,7 +12,17 @@ REORDERED = {"torchvision:vit_b_16": 1e-5}
 """Where scores differ by rounding: nn.MultiheadAttention takes a fused operator in evaluation, the trace its parts."""
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+ALIKE = {
+    *("torchvision:resnext50_32x4d", "torchvision:wide_resnet50_2", "torchvision:efficientnet_v2_s"),
+    *("torchvision:convnext_tiny", "timm:resnet50", "timm:densenet121", "timm:deit3_small_patch16_224"),
+    "timm:swin_tiny_patch4_window7_224",
+}
+"""Networks with the merges of another of the list: they are tried by hand."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name in ALIKE)) for one in CASES]
+)
 @torch.no_grad()
 def test_chain_returns_the_networks_scores_and_takes_its_units_out(case):
     model = foreign(case.name)

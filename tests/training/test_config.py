@@ -4,6 +4,7 @@ import json
 from dataclasses import fields, replace
 
 import pytest
+from tests.oracles import in_turn
 
 from howdeep.errors import UserError
 from howdeep.training.config import RESUMABLE, TrainConfig, difference
@@ -68,8 +69,10 @@ def test_epochs_take_the_place_of_steps_and_keep_the_drops_at_their_shares() -> 
     assert [found.schedule.at(step, 100) for step in (0, 49, 50, 74, 75, 99)] == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
 
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    in_turn(["epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"], [0, -1, float("nan"), float("inf")]),
+)
 def test_numbers_that_must_be_above_zero_are(name: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"^{name.replace('_', '-')} {value} is not allowed: it must be above 0"):
         replace(CONFIG, **{name: value})

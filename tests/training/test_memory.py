@@ -2,15 +2,16 @@
 
 import copy
 import math
+from itertools import product
 
 import pytest
 import torch
+from tests.oracles import SMALL, images, in_turn, small_network
 from torch import nn
 from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates
 from howdeep.training.memory import Checkpointed, still_statistics
-from oracles import SMALL, images, small_network
 
 LABELS = torch.tensor([0, 3, 5, 9, 1, 2, 7, 8])
 
@@ -34,10 +35,9 @@ GATES = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("gates", GATES.values(), ids=GATES)
-@pytest.mark.parametrize("family", SMALL)
-def test_saving_memory_changes_no_bit_of_loss_gradients_and_statistics(family: str, gates, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("family", "case"), in_turn(SMALL, product(GATES, [torch.float32, torch.bfloat16])))
+def test_saving_memory_changes_no_bit_of_loss_gradients_and_statistics(family: str, case) -> None:
+    gates, dtype = GATES[case[0]], case[1]
     chain = small_network(family, dropout=0.3).train()
     twin = copy.deepcopy(chain)
     expected = learned(chain, chain, gates(len(chain)), dtype)

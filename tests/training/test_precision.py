@@ -1,13 +1,13 @@
 """The trials that choose precision and memory format."""
 
 import torch
+from tests.oracles import SMALL, small_network
 from torch import Tensor, nn
 
 from howdeep.training import precision
 from howdeep.training.precision import Trial, best_of, candidates, measure
 from howdeep.training.recipes import recipe_of
 from howdeep.training.step import Arithmetic
-from oracles import SMALL, small_network
 
 CPU = torch.device("cpu")
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.oracles import untimed
 
 from howdeep.data import NORMALIZATIONS
 from howdeep.errors import UserError
@@ -12,7 +13,6 @@ from howdeep.survival import Survival
 from howdeep.training.position import Position, learning_rate, watch_warmup
 from howdeep.training.recipes import RECIPES, OneCycle, Recipe, Steps, Warmup, recipe_of
 from howdeep.training.session import total_steps
-from oracles import untimed
 
 CIFAR_TRAIN, CIFAR_ALL = 45_000, 50_000
 

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
+from tests.oracles import images, small_network
 from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
 from howdeep.training.recipes import recipe_of
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
-from oracles import images, small_network
 
 FP32 = Arithmetic("fp32", "contiguous")
 BATCH = Batch(images(8), torch.tensor([0, 3, 5, 9, 1, 2, 7, 8]), 8)
