@@ -102,7 +102,7 @@ def test_scores_that_are_not_finite_are_refused(broken: float) -> None:
 
 
 def test_a_network_of_other_classes_is_refused() -> None:
-    with pytest.raises(UserError, match="^the network returns 4 scores for 3 classes$"):
+    with pytest.raises(UserError, match=r"^the network returns 4 scores for 3 classes$"):
         evaluate(identity(), batches(torch.eye(4), torch.tensor([0, 1, 2, 0]), 2), CLASSES, autocast=FP32)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.dissect.cases import NETWORKS, batch_for, network, wide
 from tests.oracles import SMALL, Scale, chain_of, images, linear_chain, paper_output, small_network, untimed
@@ -53,7 +53,7 @@ def test_every_single_unit_none_of_them_and_all_of_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "resnet B", "preresnet B", "densenet", "densenet_bc"])
-@untimed
+@settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_any_subset_under_any_rule_of_survival(name: str, data: st.DataObject) -> None:
     chain = small_network(name).double()
