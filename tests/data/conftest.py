@@ -61,7 +61,8 @@ def write_parquet(write_classes: WriteClasses, tmp_path: Path) -> Callable[..., 
     """Write digits as a Parquet file in the Hugging Face image layout."""
 
     def write(path: Path, metadata: bytes | None = None, labels: pa.DataType | None = None, **which) -> Path:
-        folder = write_classes(tmp_path / f"pngs-{path.stem}", **which)
+        place = "-".join(path.relative_to(tmp_path).with_suffix("").parts)
+        folder = write_classes(tmp_path / f"pngs-{place}", **which)
         files = sorted(folder.glob("*/*.png"))
         images = pa.array([{"bytes": file.read_bytes(), "path": file.name} for file in files])
         column = pa.array([int(file.parent.name) for file in files]).cast(labels or pa.int64())

@@ -131,11 +131,6 @@ def test_importing_the_data_layer_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_sets_too_small_to_hold_anything_out_are_refused(tmp_path: Path, write_classes) -> None:
-    with pytest.raises(UserError, match="no usable image is left for validation; classes of at least 3 images"):
-        open_data(str(write_classes(tmp_path / "set", each=2)))
-
-
 def test_classes_without_images_in_a_split_are_noted(tmp_path: Path, write_classes) -> None:
     write_classes(tmp_path / "train", each=20)
     write_classes(tmp_path / "test", skip=20)

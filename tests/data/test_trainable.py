@@ -53,3 +53,11 @@ def test_the_limit_keeps_the_first_images_and_the_other_splits() -> None:
 def test_without_a_train_split_there_is_nothing_to_train_on() -> None:
     with pytest.raises(UserError, match="no train split"):
         trainable(replace(open_data("digits"), train=None))
+
+
+def test_classes_too_small_to_hold_anything_out_open_and_are_not_trained_on(tmp_path: Path) -> None:
+    data = open_data(str(folder(tmp_path / "pairs", {"cat": 2, "dog": 1})))
+    assert len(data.split("train")) == 3
+    assert "no validation or test images: that needs a class of at least 3 in train" in data.notes
+    with pytest.raises(UserError, match="no validation images, and no class is large enough"):
+        trainable(data)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from howdeep.data.decode import BadImage
+from howdeep.data.records import Images
 
 if TYPE_CHECKING:
     import pyarrow
@@ -79,6 +80,24 @@ class ArrowImages:
         if path is None:
             raise BadImage("empty", "the row holds no bytes")
         return open_regular(Path(path))
+
+
+@dataclass(frozen=True)
+class PickedImages:
+    """Some of the images of another listing."""
+
+    images: Images
+    """All of them."""
+    rows: Sequence[int]
+    """Which; in the order of the labels."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.rows)
+
+    def stream(self, index: int) -> BinaryIO:
+        """Open one image, as the other listing does."""
+        return self.images.stream(self.rows[index])
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""Image folders: `root/class/*`, or `root/{train,val,test}/class/*`.
+"""Image folders: `root/class/*`, or `root/{train,val,test}/class/*` (see `split_names` for other names).
 
 A folder that can be reached in two ways (a loop of symbolic links) is read once. Files that are hidden or
 whose extension says that they are no images are left out and counted; everything else is taken for an image
@@ -14,7 +14,16 @@ from pathlib import Path
 import torch
 
 from howdeep.data.encoded import FileImages
-from howdeep.data.records import SPLIT_NAMES, Listing, Source
+from howdeep.data.records import Listing, Source
+from howdeep.data.split_names import (
+    called_like_splits,
+    chosen_note,
+    is_junk,
+    is_split_name,
+    listed,
+    split_of,
+    splits_in,
+)
 from howdeep.data.tables import agree
 from howdeep.errors import UserError
 
@@ -40,33 +49,91 @@ def read_folder(root: Path) -> Source:
     """List an image folder. Classes are the names of the class folders, sorted.
 
     Raises:
-        UserError: There are no class folders, a class is empty, or the splits have different classes.
+        UserError: There are no class folders, a class is empty, the splits have different classes, or folders that
+            would be classes are called like splits.
     """
-    splits = _split_folders(root)
+    splits, left_out = _split_folders(root)
     classes = {split: _subfolders(folder) for split, folder in splits.items()}
-    names = {split: [printable(folder.name) for folder in folders] for split, folders in classes.items()}
+    found = {split: [_find(folder) for folder in folders] for split, folders in classes.items()}
+    empty = [split for split, each in found.items() if not any(one.images for one in each)]
+    kept = {split: folders for split, folders in classes.items() if split not in empty} or classes
+    names = {split: [printable(folder.name) for folder in folders] for split, folders in kept.items()}
     agree(str(root), names)
-    first = next(iter(splits))
+    first = next(iter(names))
     if not names[first]:
         raise UserError(f"{root} has no class folders; expected {root}/CLASS/image.jpg or {root}/train/CLASS/image.jpg")
-    found = {split: [_find(folder) for folder in folders] for split, folders in classes.items()}
     _refuse_empty(root, first, names[first], found[first])
     ignored = sum((each.ignored for part in found.values() for each in part), Counter())
-    parts = {split: _listing(root, part) for split, part in found.items()}
-    return Source(printable(root.resolve().name), tuple(names[first]), parts, _ignored_note(ignored))
+    parts = {split: _listing(root, found[split]) for split in kept}
+    empties = tuple(f"left out {printable(splits[split].name)}: it holds no images" for split in empty)
+    notes = (*left_out, *empties, *_strays(root, splits), *_ignored_note(ignored))
+    return Source(printable(root.resolve().name), tuple(names[first]), parts, notes)
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Return the folders of the splits, train first; `root` itself is train where it holds class folders."""
-    candidates: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
-    known = {**SPLIT_NAMES, "valid": "validation"}
-    for folder in _subfolders(root):
-        if folder.name.lower() in known and _subfolders(folder):
-            candidates[known[folder.name.lower()]].append(folder)
-    for split, folders in candidates.items():
-        if len(folders) > 1:
-            raise UserError(f"{root} has {len(folders)} {split} folders: {', '.join(path.name for path in folders)}")
-    return {split: folders[0] for split, folders in candidates.items() if folders} or {"train": root}
+def _split_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Return the folders of the splits, train first, and what to say of the others.
+
+    A folder that holds folders is a split where its name says nothing else, or where all that hold folders are called
+    like splits. Beside such a one nothing is a class. Otherwise `root` itself is train and holds the classes.
+
+    Raises:
+        UserError: A name means several splits, two folders are one split, or classes are called like splits.
+    """
+    folders = _subfolders(root)
+    holders = [folder for folder in folders if _subfolders(folder)]
+    named = [folder for folder in holders if splits_in(folder.name)]
+    if not any(is_split_name(folder.name) for folder in named) and (named != holders or not named):
+        return {"train": root}, _class_notes(root, folders)
+    found: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
+    for folder in named:
+        found[str(split_of(str(root), folder.name))].append(folder)
+    for split, several in found.items():
+        if len(several) > 1:
+            raise UserError(f"{root} has {len(several)} {split} folders: {', '.join(path.name for path in several)}")
+    splits = {split: several[0] for split, several in found.items() if several}
+    for folder in splits.values():
+        _refuse_splits(folder, [path.name for path in _subfolders(folder)], all_of_them=True)
+    chosen = [note for split, folder in splits.items() for note in chosen_note(split, [printable(folder.name)])]
+    left = [_left_out(folder) for folder in folders if folder not in splits.values()]
+    return splits, (*chosen, *left)
+
+
+def _left_out(folder: Path) -> str:
+    reason = "it has no class folders" if splits_in(folder.name) else "its name is that of no split"
+    return f"left out {printable(folder.name)}: {reason}"
+
+
+def _class_notes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
+    """Refuse folders that would be classes and are called like splits; say so of a class that may be one."""
+    names = [folder.name for folder in folders]
+    _refuse_splits(root, names)
+    return tuple(f"{name} is taken for a class, not for a split" for name in names if is_split_name(name))
+
+
+def _refuse_splits(folder: Path, names: list[str], *, all_of_them: bool = False) -> None:
+    """Refuse folders that lie where classes, or images of one class, are expected and are called like splits.
+
+    Raises:
+        UserError: There are some.
+    """
+    found = called_like_splits(names)
+    if found and (len(found) == len(names) or not all_of_them):
+        whole = any(_subfolders(folder / name) for name in found)
+        raise UserError(
+            f"{folder} holds folders that are called like splits, where a class or its images should be:"
+            f" {listed([printable(name) for name in found])}; "
+            + (f"if {folder} is the data, name that" if whole else "a split is a folder of class folders")
+        )
+
+
+def _strays(root: Path, splits: dict[str, Path]) -> tuple[str, ...]:
+    """Say how many images lie outside the class folders, where nothing says what they show."""
+    count = sum(
+        path.suffix.lower() in EXTENSIONS - {""} and not path.name.startswith(".") and not os.path.isdir(path)
+        for folder in {root, *splits.values()}
+        for path in _entries(folder)
+    )
+    return (f"left out images outside the class folders: {count:,}",) if count else ()
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -83,7 +150,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     # os.path.isdir answers False for a link that points nowhere or to itself, where Path.is_dir may raise.
-    return [path for path in _entries(folder) if not path.name.startswith(".") and os.path.isdir(path)]
+    return [path for path in _entries(folder) if not is_junk(path.name) and os.path.isdir(path)]
 
 
 def _find(folder: Path) -> Found:
@@ -104,11 +171,15 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
+    folders: list[Path] = []
     for path in _entries(folder):
         if not os.path.isdir(path):
             yield path
-        elif not path.name.startswith("."):
-            yield from _walk(path, seen)
+        elif not is_junk(path.name):
+            folders.append(path)
+    _refuse_splits(folder, [path.name for path in folders])
+    for path in folders:
+        yield from _walk(path, seen)
 
 
 def _refuse_empty(root: Path, split: str, names: Sequence[str], found: Sequence[Found]) -> None:

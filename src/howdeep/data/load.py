@@ -34,7 +34,8 @@ def open_data(
     middle of a file shows when it is decoded.
 
     Where there is a train split but no validation or no test split, 10 % of train are held out for each,
-    stratified by class. Where there is none, nothing is made up and only what is there can be used.
+    stratified by class. Where there is none, or its classes are too small for that, nothing is made up and only what
+    is there can be used.
 
     Args:
         data: `digits`, a folder of class folders (with or without split folders above them), a Parquet file
@@ -125,8 +126,7 @@ def _dataset(
     splits = {name: cuts[part].take(positions) for name, (part, positions) in plan.items()}
     for name, split in splits.items():
         if not len(split):
-            few = "" if name in cuts else "; classes of at least 3 images are needed to hold some out"
-            raise UserError(f"{source.name}: no usable image is left for {name}{few}")
+            raise UserError(f"{source.name}: no usable image is left for {name}")
     absent = [_absent(source.classes, name, split) for name, split in splits.items()]
     skipped = (f"skipped broken images: {len(problems)}",) if problems else ()
     return Dataset(

@@ -12,47 +12,107 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from howdeep.data.records import SPLIT_NAMES, Listing, Source
-from howdeep.data.tables import Columns, encode_labels, encoded_images, find_columns
+from howdeep.data.records import Source
+from howdeep.data.split_names import chosen_note, is_junk, listed, split_of, split_words, splits_in
+from howdeep.data.tables import Columns, encode_labels, encoded_images, find_columns, with_labels
 from howdeep.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow
 
-PREFIX = re.compile(r"(train|test|validation|valid|val)(?![a-z])", re.IGNORECASE)
+SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?(-[0-9a-f]{16})?$")
+"""What the hub's own tools put behind the name of a split that is cut into several files."""
 
 
 def find_parquet(folder: Path) -> list[Path]:
-    """Return the Parquet files of a folder, or of the folder `data` in it (as in hub repositories)."""
-    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+    """Return the Parquet files of a folder, also those of `data/`, `SPLIT/`, `CONFIG/` and `CONFIG/SPLIT/` in it."""
+    files, folders = _scan(folder)
+    return [*files, *(path for below in folders for path in _below(below))]
+
+
+def _below(folder: Path) -> list[Path]:
+    files, folders = _scan(folder)
+    # Deeper only where the name says so: folders of a million images are not listed for nothing.
+    return [*files, *(path for below in folders if splits_in(below.name) for path in _scan(below)[0])]
+
+
+def _scan(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the Parquet files and the folders in a folder, by name."""
+    try:
+        with os.scandir(folder) as entries:
+            shown = [(entry.name, _is_folder(entry)) for entry in entries if not is_junk(entry.name)]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
+    shown.sort()
+    files = [name for name, is_folder in shown if not is_folder and name.lower().endswith(".parquet")]
+    return [folder / name for name in files], [folder / name for name, is_folder in shown if is_folder]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    # A link may lead to itself, where the entry's own method raises; all others cost no look at the disk.
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
 
 
 def read_parquet(place: Path) -> Source:
-    """List the images of one Parquet file, or of a folder of `train*`, `test*` and `validation*` files.
+    """List the images of one Parquet file, or of a folder of them, by the splits that their names or folders mean.
 
-    A file whose name begins with no split is the train split where it is alone; beside named ones it is
-    ignored.
+    Where none means a split they are the train split; beside named ones those without are left out.
 
     Raises:
-        UserError: A file is damaged, or its columns or labels are not those of an image data set.
+        UserError: A file is damaged, its columns or labels are not those of an image data set, or it is not clear
+            which files belong together.
     """
-    files = find_parquet(place) if place.is_dir() else [place]
+    files, left_out = _of_one_set(place) if place.is_dir() else ([place], ())
     _refuse_huge(place, files)
-    groups, ignored = _by_split(files)
-    columns = {split: _columns(paths[0]) for split, paths in groups.items()}
-    tables = {split: _read(paths, columns[split]) for split, paths in groups.items()}
+    groups, unnamed = _by_split(place, files)
+    columns, unlabelled = with_labels(str(place), {split: _columns_of(paths) for split, paths in groups.items()})
+    tables = {split: _read(place, groups[split], columns[split]) for split in columns}
     values = {split: tables[split].column("label").to_pylist() for split in tables}
-    classes, labels = encode_labels(str(place), values, {split: columns[split].classes for split in columns})
+    found = encode_labels(str(place), values, {split: columns[split].classes for split in columns})
     parts = {
-        split: Listing(
-            encoded_images(table.column("image")),
-            labels[split],
-            table.column("name").to_pylist(),
+        split: found.listing(
+            split, encoded_images(tables[split].column("image")), tables[split].column("name").to_pylist()
         )
-        for split, table in tables.items()
+        for split in found.labels
     }
-    chosen = dict.fromkeys(note for found in columns.values() for note in found.notes)
-    return Source(place.resolve().stem, classes, parts, (*chosen, *ignored))
+    chosen = dict.fromkeys(note for each in columns.values() for note in each.notes)
+    return Source(place.resolve().stem, found.classes, parts, (*chosen, *left_out, *unnamed, *unlabelled, *found.notes))
+
+
+def _of_one_set(place: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the files of the one data set in a folder, and what to say of others.
+
+    What is left of the folders above a file without the one of its split is the data set that it belongs to. Files
+    directly in the folder come before those of others.
+
+    Raises:
+        UserError: There are several data sets, or folders that hold something else.
+    """
+    above = bool(_scan(place)[0])
+    sets: dict[str, list[Path]] = {}
+    for path in find_parquet(place):
+        sets.setdefault(_set_of(place, path, above), []).append(path)
+    if "" not in sets and len(sets) > 1:
+        raise UserError(f"{place} holds several data sets: {listed(list(sets))}; name one, such as {place / min(sets)}")
+    files = sets.pop("" if "" in sets else next(iter(sets)))
+    used = {folder for path in files for folder in path.relative_to(place).parts[:-1][:1]}
+    others = [path.name for path in _scan(place)[1] if path.name not in used]
+    if others and used - {"data"} and not sets:
+        raise UserError(f"{place} holds Parquet files in {listed(sorted(used))}, and other folders: {listed(others)}")
+    return files, tuple(f"left out folder {name}" for name in others)
+
+
+def _set_of(place: Path, path: Path, above: bool) -> str:
+    """Return which data set a file is of; `data` is none, unless there are files above it."""
+    *folders, _ = path.relative_to(place).parts
+    split = _split_of(place, path)
+    return "/".join(name for name in folders if (name != "data" or above) and splits_in(name) != [split])
+
+
+def _split_of(place: Path, path: Path) -> str | None:
+    """Return the split that a file is of: what its name means, else the folder that it lies in."""
+    folder = path.parent.name if path.parent != place and place.is_dir() else ""
+    return split_of(str(place), path.stem) or split_of(str(place), folder)
 
 
 def _refuse_huge(place: Path, files: Sequence[Path]) -> None:
@@ -66,18 +126,56 @@ def _refuse_huge(place: Path, files: Sequence[Path]) -> None:
         )
 
 
-def _by_split(files: Sequence[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """Group files by the split their names begin with, train first; note the files that fit none."""
+def _by_split(place: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """Group files by split, train first; and what to say of names that are not the usual ones.
+
+    Raises:
+        UserError: A name means several splits, or files of one split are called by two words, such as val and dev.
+    """
     groups: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
     others: list[Path] = []
     for path in files:
-        match = PREFIX.match(path.name)
-        word = match[1].lower() if match else ""
-        (groups[SPLIT_NAMES.get(word, "validation")] if match else others).append(path)
+        split = _split_of(place, path)
+        (groups[split] if split else others).append(path)
     named = {split: paths for split, paths in groups.items() if paths}
+    for split, paths in named.items():
+        words = dict.fromkeys(word for path in paths for word in _words(path))
+        if len(words) > 1:
+            raise UserError(f"{place} has {len(words)} {split} splits: {', '.join(words)}")
     if not named:
-        return {"train": others}, ()
-    return named, tuple(f"ignored {path.name}: its name begins with no split" for path in others)
+        kinds = list(dict.fromkeys(_stem(path) for path in others))
+        return {"train": others}, (f"train: read from {listed(kinds)}, as no name is that of a split",) if len(
+            kinds
+        ) > 1 else ()
+    chosen = [note for split, paths in named.items() for note in chosen_note(split, _kinds(paths))]
+    left = [f"left out {path.name}: its name is that of no split" for path in others]
+    return named, (*chosen, *left)
+
+
+def _words(path: Path) -> list[str]:
+    return split_words(path.stem) or split_words(path.parent.name)
+
+
+def _kinds(paths: Sequence[Path]) -> list[str]:
+    """Return what says of which split files are, once for all shards."""
+    return list(dict.fromkeys(_stem(path) if splits_in(path.stem) else path.parent.name for path in paths))
+
+
+def _stem(path: Path) -> str:
+    return SHARD.sub("", path.stem) or path.stem
+
+
+def _columns_of(paths: Sequence[Path]) -> Columns:
+    """Return the columns of the files of one split.
+
+    Raises:
+        UserError: One has no image column, or they number their classes differently.
+    """
+    first, *others = map(_columns, paths)
+    for path, found in zip(paths[1:], others, strict=True):
+        if (found.classes, found.label is None) != (first.classes, first.label is None):
+            raise UserError(f"{paths[0]} and {path} are of one split and differ in their classes")
+    return first
 
 
 def _columns(path: Path) -> Columns:
@@ -93,11 +191,11 @@ def _columns(path: Path) -> Columns:
     return find_columns(str(path), schema, features if isinstance(features, dict) else {})
 
 
-def _read(paths: Sequence[Path], columns: Columns) -> "pyarrow.Table":
+def _read(place: Path, paths: Sequence[Path], columns: Columns) -> "pyarrow.Table":
     """Read files of one split into one table of image, label and name; buffers are joined without copying."""
     import pyarrow as pa
 
-    tables = [_read_one(path, columns) for path in paths]
+    tables = [_read_one(place, path, columns) for path in paths]
     try:
         return pa.concat_tables(tables)
     except pa.ArrowInvalid as error:
@@ -105,7 +203,7 @@ def _read(paths: Sequence[Path], columns: Columns) -> "pyarrow.Table":
         raise UserError(f"{files}: the files of one split have different column types") from error
 
 
-def _read_one(path: Path, columns: Columns) -> "pyarrow.Table":
+def _read_one(place: Path, path: Path, columns: Columns) -> "pyarrow.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -119,7 +217,8 @@ def _read_one(path: Path, columns: Columns) -> "pyarrow.Table":
         table = file.read(columns=[f"{columns.image}.bytes" if is_struct else columns.image, columns.label])
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
-    names = pa.array([f"{path.name}#{row}" for row in range(len(table))], pa.string())
+    name = path.relative_to(place).as_posix().removeprefix("data/") if place.is_dir() else path.name
+    names = pa.array([f"{name}#{row}" for row in range(len(table))], pa.string())
     picked = {"image": table.column(columns.image), "label": table.column(columns.label), "name": names}
     return pa.table(picked)
 

@@ -1,5 +1,7 @@
 """From what a user calls DATA to the listing of its encoded images."""
 
+from collections import Counter
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,11 +21,22 @@ def find_source(data: str) -> Source:
     Raises:
         UserError: There is nothing of a known kind, or it has fewer than two classes.
     """
-    source = _read(data)
+    source = _told_apart(_read(data))
     if len(source.classes) < 2:
         names = ", ".join(map(repr, source.classes))
         raise UserError(f"{data} has only one class, {names}; a classifier needs at least two")
     return source
+
+
+def _told_apart(source: Source) -> Source:
+    """Give every class a name of its own: counts and predictions are by name."""
+    times = Counter(source.classes)
+    if len(times) == len(source.classes):
+        return source
+    names = tuple(f"{name} (label {i})" if times[name] > 1 else name for i, name in enumerate(source.classes))
+    twice = ", ".join(repr(name) for name, count in times.items() if count > 1)
+    note = f"several classes are called {twice}: their labels tell them apart"
+    return replace(source, classes=names, notes=(*source.notes, note))
 
 
 def _read(data: str) -> Source:

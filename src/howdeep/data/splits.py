@@ -141,7 +141,8 @@ def stratified(labels: Tensor, parts: int, seed: int) -> list[Tensor]:
 def three_splits(labels: Mapping[str, Tensor], seed: int) -> tuple[dict[str, tuple[str, Tensor]], tuple[str, ...]]:
     """Plan which images make up train, validation and test.
 
-    What the data has is kept. What it lacks is held out from its train split, if there is one.
+    What the data has is kept. What it lacks is held out from its train split, if there is one and a class of it is
+    large enough.
 
     Args:
         labels: Class indices of the splits that exist, by name.
@@ -154,7 +155,10 @@ def three_splits(labels: Mapping[str, Tensor], seed: int) -> tuple[dict[str, tup
     missing = [name for name in ("validation", "test") if name not in labels]
     if "train" not in labels or not missing:
         return plan, ()
-    for name, positions in zip(("train", *missing), stratified(labels["train"], len(missing), seed), strict=True):
-        plan[name] = ("train", positions)
+    rest, *held_out = stratified(labels["train"], len(missing), seed)
+    if not len(held_out[0]):
+        least = len(missing) + 1
+        return plan, (f"no {' or '.join(missing)} images: that needs a class of at least {least} in train",)
+    plan |= {name: ("train", positions) for name, positions in zip(("train", *missing), (rest, *held_out), strict=True)}
     plan = {name: plan[name] for name in ("train", "validation", "test")}
     return plan, tuple(f"{name}: stratified 10 % of train, seed {seed}" for name in missing)

@@ -136,4 +136,4 @@ def refuse(place: str, problems: Sequence[Problem]) -> None:
     first = "; ".join(f"{problem.name} ({problem.kind}: {problem.reason})" for problem in problems[:3])
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
     files = "1 image" if len(problems) == 1 else f"{len(problems)} images"
-    raise UserError(f"{place}: {files} cannot be used: {first}{more}; remove them, or ask to skip broken files")
+    raise UserError(f"{place}: {files} cannot be used: {first}{more}; remove them, or give --skip-broken")

@@ -1,5 +1,6 @@
 """Arrow tables in the Hugging Face image layout: which column is what, and labels as class indices."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from howdeep.data.encoded import ArrowImages
+from howdeep.data.encoded import ArrowImages, PickedImages
+from howdeep.data.records import Images, Listing
 from howdeep.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,8 +24,10 @@ class Columns:
 
     image: str
     """The column of images."""
-    label: str
-    """The column of labels."""
+    label: str | None
+    """The column of labels; None where there is none."""
+    all: tuple[str, ...]
+    """All columns."""
     classes: tuple[str, ...] | None
     """Class names by label, where the metadata gives them."""
     notes: tuple[str, ...] = ()
@@ -34,21 +38,36 @@ def find_columns(place: str, schema: "pyarrow.Schema", features: Mapping[str, An
     """Find image and label column by the features that Hugging Face declares, or else by type and name.
 
     Raises:
-        UserError: There is no image or no label column.
+        UserError: There is no image column.
     """
     images = _declared(features, "Image", schema) or [field.name for field in schema if _is_image(field.type)]
     classed = _declared(features, "ClassLabel", schema)
     labels = classed or [name for name in LABEL_NAMES if name in schema.names]
-    if not images or not labels:
-        missing = "label column" if images else "image column (a struct of bytes and path)"
-        raise UserError(f"{place} has no {missing}; its columns are {', '.join(schema.names)}")
+    if not images:
+        raise UserError(
+            f"{place} has no image column (a struct of bytes and path); its columns are {', '.join(schema.names)}"
+        )
     names = features[labels[0]].get("names") if classed else None
     others = [
         f"{kind} column: {found[0]} (not {', '.join(found[1:])})"
         for kind, found in (("image", images), ("label", labels))
         if len(found) > 1
     ]
-    return Columns(images[0], labels[0], tuple(map(str, names)) if names else None, tuple(others))
+    classes = tuple(map(str, names)) if names else None
+    return Columns(images[0], labels[0] if labels else None, tuple(schema.names), classes, tuple(others))
+
+
+def with_labels(place: str, columns: Mapping[str, Columns]) -> tuple[dict[str, Columns], tuple[str, ...]]:
+    """Return the splits that have a label column, and what to say of the others.
+
+    Raises:
+        UserError: None has one.
+    """
+    found = {split: each for split, each in columns.items() if each.label is not None}
+    if not found:
+        names = next(iter(columns.values())).all
+        raise UserError(f"{place} has no label column; its columns are {', '.join(names)}")
+    return found, tuple(f"left out {split}: it has no label column" for split in columns if split not in found)
 
 
 def _declared(features: Mapping[str, Any], kind: str, schema: "pyarrow.Schema") -> list[str]:
@@ -80,10 +99,34 @@ def encoded_images(column: "pyarrow.ChunkedArray") -> ArrowImages:
     return ArrowImages(fields["bytes"], fields.get("path"))
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """The labels of all splits as class indices."""
+
+    classes: tuple[str, ...]
+    """Class names."""
+    labels: dict[str, Tensor]
+    """Class indices of the images that have a label, int64, by split; a split without any is absent."""
+    rows: dict[str, list[int]]
+    """The rows of those images."""
+    notes: tuple[str, ...]
+    """What was left out."""
+
+    def listing(self, split: str, images: Images, names: Sequence[str]) -> Listing:
+        """Return the labelled ones of all images of a split."""
+        rows = self.rows[split]
+        if len(rows) == len(names):
+            return Listing(images, self.labels[split], names)
+        return Listing(PickedImages(images, rows), self.labels[split], [names[row] for row in rows])
+
+
 def encode_labels(
     place: str, values: Mapping[str, Sequence[Any]], declared: Mapping[str, tuple[str, ...] | None]
-) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """Turn the label values of all splits into class indices.
+) -> Labelled:
+    """Turn the label values of all splits into class indices; images whose label is hidden are left out.
+
+    Hidden are nulls, empty texts, and −1 where names of classes are declared or 0 is a label: −1 beside 1 alone are
+    two classes.
 
     Args:
         place: Where the data is, for messages.
@@ -91,39 +134,72 @@ def encode_labels(
         declared: Class names by split, where metadata gives them.
 
     Returns:
-        The class names, and int64 labels by split. Without declared names the classes are the sorted values.
+        The class names, and labels by split. Without declared names the classes are the sorted values.
 
     Raises:
-        UserError: Labels are missing or of another kind, or the splits disagree on the classes.
+        UserError: No image has a label, labels are of another kind, or the splits disagree on the classes.
     """
-    for split in values:
-        _check_values(f"{place}: {split}", values[split])
-    first = next(iter(values))
-    names = declared[first]
+    plain = {split: list(map(_plain, found)) for split, found in values.items()}
+    numbered = any(declared.values()) or any(0 in found for found in plain.values())
+    rows = {
+        split: [row for row, value in enumerate(found) if not _is_hidden(value, numbered)]
+        for split, found in plain.items()
+    }
+    rows = {split: kept for split, kept in rows.items() if kept}
+    if not rows:
+        raise UserError(f"{place}: no image has a label")
+    shown = {split: [plain[split][row] for row in kept] for split, kept in rows.items()}
+    for split, found in shown.items():
+        _check_values(f"{place}: {split}", found)
+    names, index = _index(place, shown, {split: declared[split] for split in shown})
+    labels = {split: _lookup(f"{place}: {split}", found, index) for split, found in shown.items()}
+    return Labelled(names, labels, rows, _hidden_notes(plain, rows))
+
+
+def _plain(value: Any) -> Any:
+    """Return a whole number that was stored as a float, beside missing ones, as what it is."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
+
+
+def _is_hidden(value: Any, numbered: bool) -> bool:
+    return value is None or value == "" or (numbered and value == -1)
+
+
+def _index(
+    place: str, values: Mapping[str, Sequence[Any]], declared: Mapping[str, tuple[str, ...] | None]
+) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """Return the class names, and the class of every value."""
+    names = declared[first := next(iter(values))]
     if names is None:
         known = sorted(set(values[first]))
-        index = {value: position for position, value in enumerate(known)}
-        names = tuple(map(str, known))
-    else:
-        agree(place, {split: found for split, found in declared.items() if found is not None})
-        index = {position: position for position in range(len(names))}
-    return names, {split: _lookup(f"{place}: {split}", values[split], index) for split in values}
+        return tuple(map(str, known)), {value: position for position, value in enumerate(known)}
+    agree(place, {split: found for split, found in declared.items() if found is not None})
+    return names, {position: position for position in range(len(names))}
+
+
+def _hidden_notes(values: Mapping[str, Sequence[Any]], rows: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    notes = []
+    for split, found in values.items():
+        hidden = len(found) - len(rows.get(split, ()))
+        if split not in rows:
+            notes.append(f"left out {split}: none of its {hidden:,} images has a label")
+        elif hidden:
+            notes.append(f"{split}: left out {hidden:,} of {len(found):,} images, which have no label")
+    return tuple(notes)
 
 
 def _check_values(place: str, values: Sequence[Any]) -> None:
     kinds = {type(value).__name__ for value in values}
-    if kinds <= {"int"} or kinds <= {"str"}:
-        return
-    if "NoneType" in kinds:
-        raise UserError(f"{place}: {sum(value is None for value in values)} images have no label")
-    raise UserError(f"{place}: labels are of type {', '.join(sorted(kinds))}; one class per image is expected")
+    if not (kinds <= {"int"} or kinds <= {"str"}):
+        raise UserError(f"{place}: labels are of type {', '.join(sorted(kinds))}; one class per image is expected")
 
 
 def _lookup(place: str, values: Sequence[Any], index: Mapping[Any, int]) -> Tensor:
-    extra = sorted(set(values) - set(index))
+    extra = sorted(set(values) - set(index), key=str)
     if extra:
-        hint = "; -1 stands for a hidden label" if extra == [-1] else ""
-        raise UserError(f"{place} has labels without a class: {', '.join(map(repr, extra[:5]))}{hint}")
+        raise UserError(f"{place} has labels without a class: {', '.join(map(repr, extra[:5]))}")
     return torch.tensor([index[value] for value in values], dtype=torch.int64)
 
 

@@ -19,6 +19,9 @@ def trainable(dataset: Dataset, limit: int | None = None) -> Dataset:
         UserError: There is no train split, all its images have one class, or they are fewer than the classes.
     """
     train = dataset.split("train")
+    for name in ("validation", "test"):
+        if getattr(dataset, name) is None:
+            raise UserError(f"{dataset.name} has no {name} images, and no class is large enough to hold some out")
     if limit is not None:
         train = train.take(torch.arange(min(limit, len(train))))
     first = f"the first {len(train)} training images" if limit is not None else f"the {len(train)} training images"
