@@ -5,13 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 
 import tyro
 
 from howdeep.allocation import keep_freed_memory
-from howdeep.commands import COMMANDS, Command
+from howdeep.commands import COMMANDS, SHARED, Command
 from howdeep.errors import Stopped, UserError, unknown
+from howdeep.processes import complains_first, this_process
 
 DESCRIPTION = "How deep should my neural network be? Train very deep networks, dissect them, right-size them."
 
@@ -24,33 +25,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status: errors that are meant for the user become one line."""
     try:
-        return _dispatch(arguments)
+        command = _understood(arguments)
     except UserError as error:
-        return _say(str(error), 2)
+        return _say(str(error), 2, aloud=this_process().first)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130, aloud=this_process().first)
+    return 0 if command is None else _status(command)
+
+
+def _status(command: Command) -> int:
+    keep_freed_memory()
+    try:
+        return command.run()
+    except UserError as error:
+        return _say(str(error), 2, aloud=complains_first())
     except (OSError, ArithmeticError) as error:
         if isinstance(error, BrokenPipeError):
             return _leave_quietly()
-        return _say(str(error), 1)
+        return _say(str(error), 1, aloud=complains_first())
     except Stopped as stop:
-        return _say(str(stop), stop.status)
+        return _say(str(stop), stop.status, aloud=complains_first())
     except KeyboardInterrupt:
-        return _say("interrupted", 130)
+        return _say("interrupted", 130, aloud=complains_first())
 
 
-def _dispatch(arguments: list[str]) -> int:
-    if arguments == ["--version"]:
-        from howdeep import __version__
+def _understood(arguments: list[str]) -> Command | None:
+    """Return the command, or None where all that was asked for has been printed.
 
-        print(f"howdeep {__version__}")
-        return 0
+    Raises:
+        UserError: There is no such command or option, or the command wants one process and there are several.
+    """
+    process = this_process()
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in COMMANDS:
         raise unknown("command", first, COMMANDS)
-    command = _parse(arguments or ["--help"])
-    if command is None:
-        return 0
-    keep_freed_memory()
-    return command.run()
+    if first in COMMANDS and first not in SHARED and not process.alone:
+        raise UserError(
+            f"{first} runs in one process, not in {process.world}: start it without torchrun"
+            f" (processes share {', '.join(SHARED)})"
+        )
+    with nullcontext() if process.first else redirect_stdout(io.StringIO()):  # help is printed once
+        if arguments == ["--version"]:
+            from howdeep import __version__
+
+            print(f"howdeep {__version__}")
+            return None
+        return _parse(arguments or ["--help"])
 
 
 def _parse(arguments: list[str]) -> Command | None:
@@ -75,8 +95,9 @@ def one_line(box: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _say(line: str, status: int) -> int:
-    print(f"howdeep: {line}", file=sys.stderr)
+def _say(line: str, status: int, *, aloud: bool) -> int:
+    if aloud:
+        print(f"howdeep: {line}", file=sys.stderr)
     return status
 
 

@@ -19,6 +19,7 @@ from howdeep.dissect.lesion import Lesion, lesion
 from howdeep.dissect.paths import Paths, paths
 from howdeep.dissect.study import Study, StudyOptions, open_study
 from howdeep.figures.degradation import DepthPoint
+from howdeep.locks import folder_locked
 from howdeep.report.page import write_report
 from howdeep.runs import as_json
 from howdeep.targets import open_target
@@ -56,8 +57,15 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
             again.
         seed: Seed of everything.
         console: Where to; None is standard output.
+
+    Raises:
+        UserError: Another process writes there.
     """
-    console = console or Console(highlight=False)
+    with folder_locked(out):
+        return _told(out, seed, console or Console(highlight=False))
+
+
+def _told(out: Path, seed: int, console: Console) -> list[Row]:
     console.print("Does a deeper network do better? On real handwritten digits, 8×8 pixels:\n")
     rows = [_train(out, family, depth, seed, console) for family in ("plain", "resnet") for depth in DEPTHS]
     console.print(f"\nAnd {VERY_DEEP:,} layers? With stochastic depth, which closes a quarter of the units:")

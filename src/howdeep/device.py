@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from howdeep.errors import UserError
+from howdeep.processes import this_process
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -14,14 +15,13 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def pick(name: str) -> torch.device:
     """Return the device of a name: ``auto`` (the accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
 
+    Of several processes on a machine each has the CUDA device of its own number there.
+
     Raises:
-        UserError: There is no such device here.
+        UserError: There is no such device here, or several processes are to share one.
     """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
     try:
-        device = torch.device(name)
+        device = _named(name)
         if device.type == "meta":
             raise RuntimeError("it holds shapes without numbers")
         torch.empty(1, device=device)
@@ -29,6 +29,19 @@ def pick(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} is not available here ({reason}); allowed: auto, cpu") from None
     return device
+
+
+def _named(name: str) -> torch.device:
+    if name == "auto":
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    else:
+        device = torch.device(name)
+    process = this_process()
+    if device.type != "cuda" or process.alone:
+        return device
+    if device.index is not None:
+        raise UserError(f"device {name!r} is not allowed for {process.world} processes: each has its own; name cuda")
+    return torch.device("cuda", process.local_rank)
 
 
 def describe(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro.conf
 
 from howdeep.errors import UserError
+from howdeep.processes import this_process
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,5 +60,6 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 def remark(line: str) -> None:
-    """Print one line to standard error."""
-    print(line, file=sys.stderr)
+    """Print one line to standard error; of several processes the first one does."""
+    if this_process().first:
+        print(line, file=sys.stderr)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from howdeep import checkpoints, device
+from howdeep import checkpoints, device, locks
 from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError
 from howdeep.data import Normalization
@@ -160,13 +160,13 @@ def extended(run: Run, changes: dict) -> Run:
 
 
 def check_free(path: Path) -> None:
-    """Refuse a place where something else is; what a crash left of a record that was being written does not count.
+    """Refuse a place where something else is; a lock, and what a crash left of a half-written record, do not count.
 
     Raises:
         UserError: It is a file, or a folder that is not empty.
     """
-    leftover = checkpoints.partial_of(path / RECORD)
-    if path.exists() and (not path.is_dir() or any(entry != leftover for entry in path.iterdir())):
+    ours = (checkpoints.partial_of(path / RECORD), path / locks.NAME)
+    if path.exists() and (not path.is_dir() or any(entry not in ours for entry in path.iterdir())):
         raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
 
 

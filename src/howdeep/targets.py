@@ -15,6 +15,7 @@ from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
 from howdeep.errors import UserError
 from howdeep.foreign import Match, match, read_weights
 from howdeep.foreign.libraries import is_library_name, library_network
+from howdeep.locks import folder_locked
 from howdeep.networks import Spec, build, spec_of, spec_to_json
 from howdeep.networks.describe import Description, describe_chain
 from howdeep.survival import Survival
@@ -266,7 +267,7 @@ def import_weights(
         What was kept, renamed, left and missing.
 
     Raises:
-        UserError: The file is not usable or not of this network, or ``out`` is not empty.
+        UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
     """
     normalization = normalization_of(mean, std)
     spec, chain, found = read_network(network, file)
@@ -279,6 +280,7 @@ def import_weights(
         spec=spec, survival=Survival(), data=data, normalization=normalization,
         where=torch.device("cpu"), more={"imported": str(file)},
     )  # fmt: skip
-    run = runs.create(out, record)
-    checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
+    with folder_locked(out):
+        run = runs.create(out, record)
+        checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
     return found

@@ -1,5 +1,6 @@
 """The server, asked over its socket as a browser would: what it answers, and what it refuses."""
 
+import asyncio
 import http.client
 import io
 import json
@@ -8,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from howdeep.data.decode import quiet_pillow
 from howdeep.explorer import serve
 from howdeep.explorer.app import Page, create_app
 from howdeep.explorer.guard import Guard
-from howdeep.explorer.records import State
 from howdeep.explorer.uploads import MAX_BYTES
 
 OWN = [1 - (unit / 6) * 0.5 for unit in range(1, 7)]
@@ -215,7 +216,7 @@ def test_cancel_ends_the_work_of_a_tab(port: int, page: Page, monkeypatch: pytes
     assert found[-1] == {"cancelled": True}
 
 
-def test_a_saved_cut_is_the_run_folder_of_the_command(port: int, page: Page, run: Path, tmp_path: Path) -> None:
+def test_a_saved_cut_is_the_run_folder_of_the_command(port: int, run: Path, tmp_path: Path) -> None:
     gates = [OWN[0], None, OWN[2], None, *OWN[4:]]
     saved = lines(port, "/api/save", question(gates))[-1]["saved"]
     assert Path(saved["run"]) == run.with_name("run-cut-to-4-units")
@@ -226,8 +227,36 @@ def test_a_saved_cut_is_the_run_folder_of_the_command(port: int, page: Page, run
     one, other = (open_run(place).chain(print).state_dict() for place in (Path(saved["run"]), out))
     # To rounding: this process adds up in one thread, the command in as many as there are.
     torch.testing.assert_close(one, other)
-    state, own = State(gates=tuple(gates), order=tuple(ORDER)), page.engine.own
-    assert page.saving.command(state, own)[1].name == "run-cut-to-4-units-2", "nothing is overwritten"
+
+
+def test_tabs_that_save_equally_many_units_have_a_folder_each_and_closing_one_removes_its_own(
+    page: Page, run: Path
+) -> None:
+    async def saved() -> tuple[set[str], list[dict]]:
+        closed, kept = page.saving.save([2, 3, 4]), page.saving.save([4, 5, 6])
+        await anext(closed)
+        await anext(kept)
+        folders = names()
+        await closed.aclose()
+        return folders, [line async for line in kept]
+
+    def names() -> set[str]:
+        return {path.name for path in run.parent.glob("run-cut-to-3-units*")}
+
+    folders, told = asyncio.run(saved())
+    assert folders == {"run-cut-to-3-units", "run-cut-to-3-units-2"}
+    assert told[-1]["saved"]["run"] == str(run.with_name("run-cut-to-3-units-2"))
+    assert names() == {"run-cut-to-3-units-2"}
+    assert "--remove 4 5 6" in told[-1]["saved"]["command"]
+    assert open_run(Path(told[-1]["saved"]["run"])).record["removed"] == [3, 4, 5]
+
+
+def test_a_cut_that_fails_leaves_nothing_behind(page: Page, run: Path) -> None:
+    async def saved() -> list[dict]:
+        return [line async for line in replace(page.saving, data="nowhere").save([2, 3, 4, 5])]
+
+    assert "nowhere" in asyncio.run(saved())[-1]["error"]
+    assert not list(run.parent.glob("run-cut-to-2-units*"))
 
 
 @pytest.mark.parametrize(

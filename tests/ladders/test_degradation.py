@@ -154,9 +154,3 @@ def test_plain_networks_train_without_stochastic_depth() -> None:
     config = replace(DIGITS, survival="linear:0.5")
     assert config.run_config("plain", "cifar_plain8", 0).survival == "constant"
     assert config.run_config("resnet", "cifar_resnet8", 0).survival == "linear:0.5"
-
-
-def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="without torchrun"):
-        degradation(SMALL, tmp_path, console=QUIET)

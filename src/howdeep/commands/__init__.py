@@ -30,6 +30,8 @@ COMMANDS = {
     "explore": Explore,
     "check": Check,
 }
+SHARED = ("train", "lesion", "paths")
+"""Commands whose work is divided among the processes of a ``torchrun``; all others want one process."""
 Command = (
     Demo
     | Networks

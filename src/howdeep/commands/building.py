@@ -1,6 +1,5 @@
 """Networks and runs: the catalogue, training, foreign weights, data, the demo."""
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +8,7 @@ import tyro.conf
 
 from howdeep.commands.options import File, Flat, Numbers, Whole
 from howdeep.output import Output, refuse_existing, remark
+from howdeep.processes import this_process
 from howdeep.training.config import TrainConfig
 
 
@@ -62,7 +62,7 @@ class Train:
         from howdeep.training.loop import train
 
         train(self.config, self.out)
-        if os.environ.get("RANK", "0") == "0":
+        if this_process().first:
             print(self.out)
         return 0
 

@@ -73,13 +73,15 @@ class Cost:
             return self.on_paper()
         from howdeep.costs.cost import cost
         from howdeep.costs.tables import cost_table
+        from howdeep.locks import file_locked
 
         depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
         options = self.options()
-        found = [one for name in self.networks for one in cost(name, depths, fitted, options, say=remark)]
-        for ladder in found:
-            self.output.console.print(cost_table(ladder))
-        self.report(found)
+        with file_locked(self.place):
+            found = [one for name in self.networks for one in cost(name, depths, fitted, options, say=remark)]
+            for ladder in found:
+                self.output.console.print(cost_table(ladder))
+            self.report(found)
         return 0
 
     def check(self) -> None:

@@ -69,18 +69,20 @@ class Cut(TargetOptions):
         from howdeep import figures
         from howdeep.cutting.tables import cut_table
         from howdeep.cutting.target import cut_target
+        from howdeep.locks import file_locked, folder_locked
 
         options = self.options()
         self.check()
-        found, record, kept = cut_target(self.open(), options, say=remark, console=Console(stderr=True))
-        self.output.console.print(cut_table(found))
-        self.output.write(record)
-        if self.figure is not None:
-            figures.save(figures.frontier(found), self.figure)
-            remark(f"{self.figure}: chart")
-        if self.out is not None:
-            remark(f"{self.out}: the cut network")
-        kept.finished()
+        with file_locked(options.place) if self.out is None else folder_locked(self.out):
+            found, record, kept = cut_target(self.open(), options, say=remark, console=Console(stderr=True))
+            self.output.console.print(cut_table(found))
+            self.output.write(record)
+            if self.figure is not None:
+                figures.save(figures.frontier(found), self.figure)
+                remark(f"{self.figure}: chart")
+            if self.out is not None:
+                remark(f"{self.out}: the cut network")
+            kept.finished()
         return 0
 
     def check(self) -> None:

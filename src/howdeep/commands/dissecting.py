@@ -1,6 +1,5 @@
 """Dissections of a trained network: lesions, paths, flow."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import tyro.conf
 from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
 from howdeep.errors import UserError
 from howdeep.output import Output, remark
+from howdeep.processes import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ class Dissection(TargetOptions):
 
     def report(self, record: dict, table: "RenderableType", chart: "Callable[[], Any]") -> None:
         """Print, write and draw, on the first process."""
-        if os.environ.get("RANK", "0") != "0":
+        if not this_process().first:
             return
         self.output.console.print(table)
         self.output.write(record)

@@ -14,6 +14,7 @@ from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
 from howdeep.dissect.work import Work
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
+from howdeep.locks import file_locked
 from howdeep.records import tagged, to_json
 from howdeep.runs import provenance
 from howdeep.survival import Survival
@@ -89,10 +90,11 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
         say: Receives remarks, on the first process.
 
     Raises:
-        UserError: The data does not fit the network, or it is not known how pixels are normalised.
+        UserError: The data does not fit the network, it is not known how pixels are normalised, or another process
+            measures into the same file.
     """
     where = devices.pick(options.device)
-    with joined(where) as ranks:
+    with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(options.place)):
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
         batches = SplitBatches(
             dataset.split(options.split), required_normalization(target), options.batch_size, where, options.limit,

@@ -176,8 +176,7 @@ def _add_studies(app: FastAPI, page: Page) -> None:
 
     @app.post("/api/save")
     async def _save(asked: Asked) -> StreamingResponse:
-        arguments, out = page.saving.command(_checked(page, asked), engine.own)
-        return _told(page.saving.save(arguments, out))
+        return _told(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
 
 
 def _checked(page: Page, asked: Asked) -> State:

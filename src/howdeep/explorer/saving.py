@@ -7,8 +7,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from howdeep.cutting.records import Cut
@@ -44,8 +45,8 @@ class Saving:
             return "no unit of this network can be taken out"
         return None
 
-    def command(self, state: State, own: State) -> tuple[list[str], Path]:
-        """Return the arguments of the command that saves a state, and the run folder that it writes.
+    def removed(self, state: State, own: State) -> list[int]:
+        """Return the numbers of the units that are out in a state, from 1.
 
         Raises:
             UserError: The state is not that of a network without some of its units.
@@ -59,19 +60,20 @@ class Saving:
                 raise UserError(f"unit {index} has a gate of {gate:g}: a cut takes a unit out or leaves it as it is")
         if not state.closed:
             raise UserError("no unit is out: there is nothing to save")
-        out = self._place(len(state.gates) - len(state.closed))
-        removed = [str(index + 1) for index in state.closed]
-        return ["cut", *self.arguments, "--data", self.data, "--out", str(out), "--remove", *removed], out
+        return [index + 1 for index in state.closed]
 
-    def _place(self, left: int) -> Path:
-        """Return a free place beside the run folder; for networks of a library, here."""
-        run = Path(self.target.name.rpartition(":")[2])
-        first = run.with_name(f"{run.name}-cut-to-{left}-units")
-        others = (first.with_name(f"{first.name}-{number}") for number in range(2, 10**6))
-        return next(place for place in (first, *others) if not place.exists()) if first.exists() else first
+    async def save(self, removed: Sequence[int]) -> AsyncGenerator[Line]:
+        """Yield the progress of the command that takes units out, then what it wrote.
 
-    async def save(self, arguments: Sequence[str], out: Path) -> AsyncIterator[Line]:
-        """Yield the progress of the command, then what it wrote; whoever stops listening ends it."""
+        Whoever stops listening ends the command, and what it had begun is removed.
+        """
+        try:
+            out = self._place(len(self.target.chain) - len(removed))
+        except OSError as error:
+            yield {"error": f"no folder can be made for the cut: {error.strerror} ({error.filename})"}
+            return
+        numbers = [str(number) for number in removed]
+        arguments = ["cut", *self.arguments, "--data", self.data, "--out", str(out), "--remove", *numbers]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "howdeep", *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
@@ -84,13 +86,28 @@ class Saving:
             yield _saved(arguments, out) if process.returncode == 0 else {"error": _last_line((await said)[1])}
         finally:
             if process.returncode is None:
-                await _ended(process, out)
+                process.send_signal(signal.SIGINT)
+            if await process.wait() != 0:
+                _forget(out)
+
+    def _place(self, left: int) -> Path:
+        """Make a folder beside the run folder, for networks of a library here: nobody else gets the same."""
+        run = Path(self.target.name.rpartition(":")[2])
+        first = run.with_name(f"{run.name}-cut-to-{left}-units")
+        others = (first.with_name(f"{first.name}-{number}") for number in count(2))
+        return next(place for place in chain([first], others) if _made(place))
 
 
-async def _ended(process: asyncio.subprocess.Process, out: Path) -> None:
-    """End the command; what it had begun at the place that was made for it is removed."""
-    process.send_signal(signal.SIGINT)
-    await process.wait()
+def _made(place: Path) -> bool:
+    try:
+        place.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _forget(out: Path) -> None:
+    """Remove what a command that did not end well had begun at the place that was made for it."""
     shutil.rmtree(out, ignore_errors=True)
     out.with_name(f"{out.name}.unfinished-cut.json").unlink(missing_ok=True)
 

@@ -30,6 +30,7 @@ from howdeep.fitting.clock import Clock
 from howdeep.fitting.halving import rungs_of
 from howdeep.fitting.records import FinalError, Fit, FitOptions
 from howdeep.fitting.search import FAILED, Entry, Search, enlist, open_study, rungs_of_trial, trials_by_network
+from howdeep.locks import folder_locked
 from howdeep.records import from_json, tagged, to_json
 from howdeep.stopwatch import Timing, forward_times
 from howdeep.training.config import TrainConfig
@@ -54,8 +55,8 @@ def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, di
         The answer and its record; None where another process of the same study trains the chosen network.
 
     Raises:
-        UserError: An option or the data is not usable, or no network meets the budgets; the least that would do is
-            named.
+        UserError: An option or the data is not usable, another process writes there, or no network meets the budgets;
+            the least that would do is named.
         Stopped: A signal arrived; the same options go on.
     """
     console = console or Console(stderr=True)
@@ -63,8 +64,8 @@ def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, di
     if (known := _answered(options)) is not None:
         say(f"{options.out} has its answer; nothing to do")
         return known
-    options.out.mkdir(parents=True, exist_ok=True)
-    with Clock(options.out / CLOCK) as clock, console.status(Left(clock, options.budgets.train_seconds)):
+    budget = options.budgets.train_seconds
+    with folder_locked(options.out), Clock(options.out / CLOCK) as clock, console.status(Left(clock, budget)):
         return _found(options, clock, say)
 
 

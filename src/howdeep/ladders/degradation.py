@@ -7,7 +7,6 @@ The rules of the diagnosis are those of :mod:`howdeep.ladders.diagnosis`.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -21,13 +20,14 @@ from howdeep import runs
 from howdeep.checkpoints import write_whole
 from howdeep.data import Dataset
 from howdeep.data.trainable import trainable
-from howdeep.errors import Stopped, UserError
+from howdeep.errors import Stopped
 from howdeep.ladders.config import LadderConfig
 from howdeep.ladders.diagnosis import Diagnosis, Point, diagnose, point_of
 from howdeep.ladders.equal_time import with_equal_time
 from howdeep.ladders.families import FAMILIES, LARGE_SIDE, network_name
 from howdeep.ladders.jobs import Job, Rung, rung_of
 from howdeep.ladders.progress import LadderProgress
+from howdeep.locks import folder_locked
 from howdeep.networks import spec_of
 from howdeep.networks.describe import refuse_too_small
 from howdeep.records import tagged
@@ -90,26 +90,26 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         console: Where progress goes; None is standard error.
 
     Raises:
-        UserError: Bad options, data or folder.
+        UserError: Bad options, data or folder, or another process writes there.
         SaveError: Something could not be written.
         Stopped: An interrupt arrived; the same call goes on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("degradation trains one network after another in one process; start it without torchrun")
     data = lru_cache(maxsize=1)(
         lambda seed: trainable(open_training_data(config.run_config("", "", seed)), config.limit)
     )
-    try:
-        first = data(config.seed)
-        jobs = _jobs(config, out, first)
-        if config.budget_seconds is not None:
-            jobs = with_equal_time(jobs, config.budget_seconds, first, out)
-        rungs = _climbed(jobs, data, console or Console(stderr=True), equal_time=config.budget_seconds is not None)
-    except KeyboardInterrupt:
-        raise Stopped(130, "stopped; the same command goes on") from None
-    found = _result(config, first.name, rungs)
-    write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
-    return found
+    with folder_locked(out):
+        try:
+            first = data(config.seed)
+            jobs = _jobs(config, out, first)
+            if config.budget_seconds is not None:
+                jobs = with_equal_time(jobs, config.budget_seconds, first, out)
+            equal_time = config.budget_seconds is not None
+            rungs = _climbed(jobs, data, console or Console(stderr=True), equal_time=equal_time)
+        except KeyboardInterrupt:
+            raise Stopped(130, "stopped; the same command goes on") from None
+        found = _result(config, first.name, rungs)
+        write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
+        return found
 
 
 def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[Job]:

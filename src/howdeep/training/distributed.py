@@ -1,13 +1,15 @@
 """More than one device: the same command under ``torchrun``, with ``torch.distributed``."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import distributed as dist
 from torch import nn
+
+from howdeep.errors import UserError
+from howdeep.processes import this_process
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,25 @@ class Ranks:
         dist.all_gather_object(holders, value)
         return holders
 
+    @contextmanager
+    def held_by_first(self, lock: Callable[[], AbstractContextManager]) -> Iterator[None]:
+        """Hold a lock for all processes: the first one takes it, and where it cannot every one is refused.
+
+        Raises:
+            UserError: Another process, of another run, has it.
+        """
+        with ExitStack() as held:
+            refused = None
+            if self.first:
+                try:
+                    held.enter_context(lock())
+                except UserError as error:
+                    refused = error
+            refused = self.from_first(refused)
+            if isinstance(refused, UserError):
+                raise refused
+            yield
+
     def copy_buffers(self, module: nn.Module) -> None:
         """Give every process the running statistics of process 0."""
         if self.world > 1:
@@ -64,19 +85,38 @@ class Ranks:
 
 
 def _device() -> torch.device:
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if dist.get_backend() == "nccl" else torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes of a ``torchrun``, or be alone where there is none."""
-    if "WORLD_SIZE" not in os.environ:
+    """Join the other processes of a ``torchrun``, or be alone where there is none.
+
+    A process group that is there already, of a caller's own program, is used and left as it is.
+
+    Raises:
+        ConnectionError: Another process ended early.
+    """
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+        return
+    if this_process().alone:
         yield Ranks(0, 1)
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        torch.cuda.set_device(device)
     try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         yield Ranks(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        if _lost_another(error):
+            raise ConnectionError("another process of this run ended early, and with it this one") from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _lost_another(error: RuntimeError) -> bool:
+    # nccl and the store have errors of their own; gloo says where in its source a connection was lost.
+    return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -24,6 +24,7 @@ from howdeep.chain import Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
 from howdeep.evaluation import Sums, add_up, evaluate
+from howdeep.locks import folder_locked
 from howdeep.runs import Run
 from howdeep.seeds import derive
 from howdeep.training.config import TrainConfig
@@ -81,7 +82,7 @@ def train(
         dataset: The data, where it is open already (see :func:`howdeep.training.session.open_training_data`).
 
     Raises:
-        UserError: Bad options, data or folder.
+        UserError: Bad options, data or folder, or another process writes there.
         NotFiniteError: Loss or weights stopped being numbers; the message names step, learning rate and last
             checkpoint.
         SaveError: Something could not be written.
@@ -120,7 +121,7 @@ def _session(
     config: TrainConfig, out: Path, console: Console, dataset: Dataset | None
 ) -> Iterator[tuple[Session, Say]]:  # fmt: skip
     where = devices.pick(config.device)
-    with joined(where) as ranks:
+    with joined(where) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
         say = partial(print_line, console) if ranks.first else _silent
         yield prepare(config, out, ranks, where, say, dataset), say
 
