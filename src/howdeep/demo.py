@@ -19,6 +19,7 @@ from howdeep.dissect.lesion import Lesion, lesion
 from howdeep.dissect.paths import Paths, paths
 from howdeep.dissect.study import Study, StudyOptions, open_study
 from howdeep.figures.degradation import DepthPoint
+from howdeep.intervals import of_share
 from howdeep.locks import folder_locked
 from howdeep.report.page import write_report
 from howdeep.runs import as_json
@@ -43,7 +44,6 @@ class Row:
     depth: int
     family: str
     error_percent: float
-    standard_error: float
     n: int
     train_error_percent: float
     seconds: float
@@ -75,7 +75,7 @@ def _told(out: Path, seed: int, console: Console) -> list[Row]:
     finding = _finding(rows)
     console.print(f"\n{finding}")
     places = [out / f"degradation.{ending}" for ending in ("png", "svg")]
-    whiskers = f"with standard errors (n = {rows[0].n})"
+    whiskers = f"with 95 % intervals (n = {rows[0].n})"
     chart = figures.by_depth([_point(row) for row in rows], finding, whiskers, "test error (%)")
     for place in places:
         figures.save(chart, place)
@@ -183,7 +183,6 @@ def _row(family: str, depth: int, result: TrainResult) -> Row:
         depth=depth,
         family=family,
         error_percent=result.test["error_percent"],
-        standard_error=result.test["standard_error"],
         n=result.test["n"],
         train_error_percent=last["train_error_percent"],
         seconds=result.seconds,
@@ -191,18 +190,20 @@ def _row(family: str, depth: int, result: TrainResult) -> Row:
 
 
 def _point(row: Row) -> DepthPoint:
-    error = row.standard_error
-    return DepthPoint(
-        LABELS[row.family], row.depth, row.error_percent, row.error_percent - error, row.error_percent + error
-    )  # fmt: skip
+    return DepthPoint(LABELS[row.family], row.depth, row.error_percent, *of_share(row.error_percent, row.n))
+
+
+def _error(row: Row) -> str:
+    low, high = of_share(row.error_percent, row.n)
+    return f"{row.error_percent:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table(title=f"test error in %, ± standard error (n = {rows[0].n})", title_justify="left", box=None)
+    table = Table(title=f"test error in %, with its 95 % interval (n = {rows[0].n})", title_justify="left", box=None)
     table.add_column("layers", justify="right")
     for label in LABELS.values():
         table.add_column(label, justify="right")
-    found = {(row.depth, row.family): f"{row.error_percent:.1f} ± {row.standard_error:.1f}" for row in rows}
+    found = {(row.depth, row.family): _error(row) for row in rows}
     for depth in (*DEPTHS, VERY_DEEP):
         table.add_row(f"{depth:,}", *(found.get((depth, family), "–") for family in LABELS))
     return table

@@ -1,41 +1,120 @@
-"""Intervals of shares: how far a counted share may be from that of all images there are."""
+"""How far a count on some images may be from what all images there are would give: 95 % intervals, made only here.
+
+Three kinds, because images are counted in three ways:
+
+- a share of wrong answers: Clopper and Pearson's exact interval (1934);
+- the difference of two shares on different images: Newcombe's square-and-add (1998, method 10) of two such intervals;
+- the difference of two shares on the same images: Bonett and Price's (2012), a normal interval after one image more
+  was counted for either side.
+
+They hold where few answers or none are wrong or change, which is where networks are compared. Wilson's interval of a
+share covers 91 % at 0.5 % of 100 images, the plain normal one of a paired difference 59 % at 0.5 points of 179;
+of these three none covers less than 93 % from 100 images on, and the first two never less than 95 %. Means over
+several trainings, which differ by more than their images, have Student's. Percent and points throughout.
+"""
 
 import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
 
 NORMAL_95 = 1.959964
 """Standard errors on either side of an estimate that hold 95 % of a normal distribution: 1.96."""
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share that was counted on n images, by Wilson's score.
+class Interval(NamedTuple):
+    """What may be true, by what was counted; in percent, or in points for a difference."""
 
-    It never leaves [0, 1], and is not empty where nothing or everything was counted.
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether a difference is more than chance: zero lies outside."""
+        return not self.low <= 0 <= self.high
+
+
+def of_share(percent: float, n: int) -> Interval:
+    """Return the interval of a share that was counted on n images.
 
     Args:
-        share: What was counted, as a share in [0, 1].
+        percent: What was counted, in percent of the images; a mean of several counts need not be whole images.
         n: Images, at least 1.
 
     Returns:
-        The lower and the upper end, as shares; exactly 0 at a share of 0, exactly 1 at a share of 1.
+        Ends in percent; exactly 0 at a share of 0, exactly 100 at a share of 100.
 
     Raises:
-        ValueError: The share is outside of [0, 1], or there are no images.
+        ValueError: The share is outside of 0 to 100, or there are no images.
     """
-    if not 0 <= share <= 1 or n < 1:
-        raise ValueError(f"a share of {share} of {n} images has no interval")
-    weight = NORMAL_95**2 / n
-    centre = share + weight / 2
-    reach = NORMAL_95 * math.sqrt((share * (1 - share) + weight / 4) / n)
-    low, high = (centre - reach) / (1 + weight), (centre + reach) / (1 + weight)
-    return (0.0 if share == 0 else max(0.0, low)), (1.0 if share == 1 else min(1.0, high))
+    from scipy.special import betaincinv  # costs half a second, and not every command makes an interval
+
+    if not 0 <= percent <= 100 or n < 1:
+        raise ValueError(f"a share of {percent} % of {n} images has no interval")
+    counted = percent / 100 * n
+    low = 0.0 if counted == 0 else float(betaincinv(counted, n - counted + 1, 0.025))
+    high = 1.0 if counted == n else float(betaincinv(counted + 1, n - counted, 0.975))
+    return Interval(100 * low, 100 * high)
 
 
-def apart(one: tuple[float, int], other: tuple[float, int]) -> bool:
-    """Return whether two shares differ by more than 1.96 standard errors of their difference.
+def of_difference(percent: float, n: int, other_percent: float, other_n: int) -> Interval:
+    """Return the interval of one share minus another, each counted on images of its own.
 
     Args:
-        one: A share and the images that it was counted on.
-        other: The same of another.
+        percent: The one, in percent.
+        n: Its images.
+        other_percent: The other.
+        other_n: Its images.
+
+    Returns:
+        Ends in points.
     """
-    variances = [share * (1 - share) / n for share, n in (one, other)]
-    return abs(one[0] - other[0]) > NORMAL_95 * math.sqrt(sum(variances))
+    (low, high), (other_low, other_high) = of_share(percent, n), of_share(other_percent, other_n)
+    difference = percent - other_percent
+    return Interval(
+        difference - math.hypot(percent - low, other_high - other_percent),
+        difference + math.hypot(high - percent, other_percent - other_low),
+    )
+
+
+def of_change(newly_wrong: float, newly_right: float, n: int) -> Interval:
+    """Return the interval of a change of the error on the same images, which is paired: others do not matter.
+
+    Args:
+        newly_wrong: Images that were answered right before, and are not any more.
+        newly_right: Images of the opposite.
+        n: All images, at least 1.
+
+    Returns:
+        Ends in points.
+    """
+    worse, better = (newly_wrong + 1) / (n + 2), (newly_right + 1) / (n + 2)
+    change = worse - better
+    half = NORMAL_95 * math.sqrt((worse + better - change**2) / (n + 2))
+    return Interval(100 * max(-1.0, change - half), 100 * min(1.0, change + half))
+
+
+def of_mean(values: Sequence[float]) -> Interval:
+    """Return the interval of the mean of at least two numbers, such as the errors of several trainings (Student 1908).
+
+    Returns:
+        Ends in the numbers' own unit.
+    """
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return Interval(mean - half, mean + half)
+
+
+def percent_text(percent: float, n: int) -> str:
+    """Return a share as a terminal and a chart tell it: 2.79 % (95 %: 0.91 to 6.40)."""
+    low, high = of_share(percent, n)
+    return f"{percent:.2f} % (95 %: {low:.2f} to {high:.2f})"
+
+
+def change_text(low: float, high: float) -> str:
+    """Return the ends of a change's interval as a terminal and a chart tell them: -0.40 to +4.84."""
+    return f"{low:+.2f} to {high:+.2f}"

@@ -9,6 +9,7 @@ from rich.text import Text
 from howdeep.evaluation import Evaluation
 from howdeep.export import Export
 from howdeep.inference import Prediction
+from howdeep.intervals import percent_text
 
 SHOWN_CLASSES = 20
 
@@ -17,7 +18,7 @@ def evaluation_table(found: Evaluation, target: str, data: str, split: str) -> R
     """Return the headline of an evaluation, and its classes with the worst first."""
     headline = Text(f"{target} on {data} ({split}, n = {found.n:,}, {found.images_per_second:,.0f} images/s)")
     numbers = Text(
-        f"error {found.error_percent:.2f} % ± {found.standard_error:.2f}   loss {found.loss:.4f}   "
+        f"error {percent_text(found.error_percent, found.n)}   loss {found.loss:.4f}   "
         f"calibration error {found.calibration_error_percent:.2f} %",
         style="bold",
     )

@@ -25,6 +25,7 @@ from howdeep.dissect.lesion import Lesion, UnitEffect, kendall_tau, lesion
 from howdeep.dissect.plans import Kind, removable
 from howdeep.dissect.subject import prepared
 from howdeep.errors import UserError
+from howdeep.intervals import of_change
 from howdeep.records import from_json, to_json
 from howdeep.survival import Survival
 from howdeep.targets import read_network
@@ -131,13 +132,13 @@ def by_hand(chain: Chain, batch: Batch, gates: Gates) -> dict:
     labels = batch.labels.numpy()
     wrong_before, wrong = (scores.argmax(1) != labels for scores in (before, after))
     difference, n = wrong.astype(float) - wrong_before, len(labels)
-    half = 1.959964 * difference.std() / math.sqrt(n)
+    low, high = of_change((difference > 0).sum(), (difference < 0).sum(), n)
     return {
         "error_percent": 100 * wrong.mean(),
         "standard_error": 100 * wrong.std() / math.sqrt(n),
         "change": 100 * difference.mean(),
-        "change_low": 100 * (difference.mean() - half),
-        "change_high": 100 * (difference.mean() + half),
+        "change_low": low,
+        "change_high": high,
         "score_change": np.abs(after - before).mean(),
         "wrong": tuple(np.bincount(labels[wrong], minlength=after.shape[1]).tolist()),
     }

@@ -17,7 +17,7 @@ from howdeep.explorer.engine import Engine
 from howdeep.explorer.facts import like_of
 from howdeep.explorer.jobs import Cancelled
 from howdeep.explorer.records import Answer, State, check_state, own_state
-from howdeep.intervals import wilson
+from howdeep.intervals import of_share
 from howdeep.networks.describe import describe_chain
 
 EXACT = torch.autocast("cpu", enabled=False)
@@ -38,8 +38,9 @@ def test_the_network_as_it_is_has_the_expected_gates_and_changes_nothing(engine:
     assert engine.own.gates == pytest.approx([1 - (unit / 6) * 0.5 for unit in range(1, 7)])
     found, sums = ask(engine, {}), add_up(engine.chain, engine.sample.batches, autocast=EXACT)
     assert found.error_percent == pytest.approx(sums.error_percent)
-    assert (found.change, found.change_low, found.change_high, found.closed) == (0, 0, 0, 0)
-    assert (found.low, found.high) == pytest.approx([100 * end for end in wilson(sums.wrong / 179, 179)])
+    assert (found.change, found.closed) == (0, 0)
+    assert found.change_low == -found.change_high < 0
+    assert (found.low, found.high) == pytest.approx(of_share(100 * sums.wrong / 179, 179))
     assert len(found.wrong) == sums.wrong
     assert found.newly_wrong == found.newly_right == ()
 

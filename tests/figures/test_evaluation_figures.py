@@ -1,11 +1,14 @@
 """Confusion and reliability: right counts in the right places, for two classes and for a thousand."""
 
+from dataclasses import replace
+
 import pytest
 from tests.figures.cases import confusions, evaluation
 from tests.figures.test_strip import cells, marks
 
 from howdeep import figures
 from howdeep.errors import UserError
+from howdeep.evaluation import Evaluation
 from howdeep.figures.evaluation import SHOWN, confusion_finding, reliability_finding
 
 
@@ -64,26 +67,27 @@ def test_the_points_of_reliability_are_the_bins_that_hold_images() -> None:
     (points,) = marks(chart, "point")
     rows = points["data"]["values"]
     assert [(row["confidence"], row["accuracy"], row["n"]) for row in rows] == [(70, 75, 4), (90, 100 * 4 / 6, 6)]
-    # Wilson's interval of 3 of 4 and of 4 of 6.
+    # The exact interval of 3 of 4 and of 4 of 6.
     assert [(row["low"], row["high"]) for row in rows] == [
-        (pytest.approx(30.06, abs=0.01), pytest.approx(95.44, abs=0.01)),
-        (pytest.approx(30.00, abs=0.01), pytest.approx(90.32, abs=0.01)),
+        (pytest.approx(19.41, abs=0.01), pytest.approx(99.37, abs=0.01)),
+        (pytest.approx(22.28, abs=0.01), pytest.approx(95.67, abs=0.01)),
     ]
 
 
 def test_the_finding_says_over_or_under_confident_beyond_chance() -> None:
     found = evaluation()
     assert reliability_finding(found).startswith("calibrated within chance: 82.0 % sure and 70.0 % right")
-    sure = evaluation_with(error=30.0, error_of_error=1.0)
+    sure = evaluation_with(error=30.0, times=100)
     assert reliability_finding(sure).startswith("over-confident: 82.0 % sure and 70.0 % right")
-    assert reliability_finding(evaluation_with(error=5.0, error_of_error=1.0)).startswith("under-confident")
+    assert reliability_finding(evaluation_with(error=5.0, times=100)).startswith("under-confident")
     assert title(figures.reliability(sure).to_dict()).lower() == reliability_finding(sure)
 
 
-def evaluation_with(error: float, error_of_error: float):
-    from dataclasses import replace
-
-    return replace(evaluation(), error_percent=error, standard_error=error_of_error)
+def evaluation_with(error: float, times: int) -> Evaluation:
+    """Return an evaluation of so many times as many images."""
+    found = evaluation()
+    bins = tuple(replace(one, n=times * one.n) for one in found.bins)
+    return replace(found, error_percent=error, n=times * found.n, bins=bins)
 
 
 def test_a_record_without_bins_has_no_reliability_and_still_a_confusion() -> None:

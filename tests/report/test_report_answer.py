@@ -42,10 +42,10 @@ def fit_of(run: Path, network: str = "cifar_resnet20") -> Fit:
     )  # fmt: skip
 
 
-def test_one_run_is_its_name_its_error_and_wilsons_interval(tmp_path: Path) -> None:
-    """5 of 179: (0.0279 + 0.0107) ∓ … of Wilson's equation is 1.2 to 6.4 %."""
+def test_one_run_is_its_name_its_error_and_its_exact_interval(tmp_path: Path) -> None:
+    """5 of 179: with 0.91 % five or more are wrong 2.5 times in a hundred, with 6.4 % five or fewer."""
     found = answer(cases.run_folder(tmp_path / "run", "cifar_resnet56", wrong=5, n=179))
-    assert found.sentence == "cifar_resnet56: 2.8 % test error (95 % interval 1.2–6.4, n = 179)"
+    assert found.sentence == "cifar_resnet56: 2.8 % test error (95 % interval 0.9–6.4, n = 179)"
 
 
 def test_the_facts_are_counted_and_read_and_what_is_not_known_is_left_out(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_fit_answers_before_everything_else(tmp_path: Path) -> None:
     cases.written(tmp_path / "answer" / "answer.json", "fit", fit_of(run))
     found = answer(tmp_path / "answer")
     assert found.sentence.startswith(
-        "Take cifar_resnet20, 20 layers: 5.0 % test error (95 % interval 2.2–11.2, n = 100)"
+        "Take cifar_resnet20, 20 layers: 5.0 % test error (95 % interval 1.6–11.3, n = 100)"
     )
     assert found.verdict == "More depth did not help. Take cifar_resnet20."
     facts = dict(found.facts)
@@ -166,7 +166,7 @@ def test_a_ladder_answers_with_its_diagnosis(tmp_path: Path) -> None:
 
 def test_a_record_alone_says_its_finding(tmp_path: Path) -> None:
     found = answer(cases.written(tmp_path / "e.json", "evaluation", cases.evaluation(5, 100)))
-    assert found.sentence == "5.0 % error (95 % interval 2.2–11.2, n = 100); the worst class is 0 with 10.0 %."
+    assert found.sentence == "5.0 % error (95 % interval 1.6–11.3, n = 100); the worst class is 0 with 10.0 %."
 
 
 @pytest.mark.parametrize(

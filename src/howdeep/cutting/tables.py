@@ -6,6 +6,7 @@ from rich.text import Text
 
 from howdeep.cutting.records import Cut, Point, Size
 from howdeep.dissect.effects import Effect
+from howdeep.intervals import change_text, percent_text
 from howdeep.networks.describe import short
 
 NAMED = 10
@@ -50,7 +51,7 @@ def _fewer(before: int, after: int) -> str:
 def cut_table(found: Cut) -> RenderableType:
     """Return the finding, the network before, and one row per cut."""
     base = found.baseline
-    intact = f"uncut: {base.error_percent:.2f} % ± {base.standard_error:.2f} (n = {base.n:,})"
+    intact = f"uncut: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
     lines = [*_tuned(found), *_units(found), *_reading(found), *found.notes]
     return Group(Text(cut_finding(found), style="bold"), Text(intact), _table(found), *(Text(line) for line in lines))
 
@@ -67,7 +68,7 @@ def _table(found: Cut) -> Table:
             point.repaired.change_high,
         )
         errors = f"{point.cut.error_percent:.2f}", f"{point.repaired.error_percent:.2f}"
-        row = (mark, *_size(point.size), *errors, f"{low:+.2f} … {high:+.2f}")
+        row = (mark, *_size(point.size), *errors, change_text(low, high))
         table.add_row(*row, style="bold" if mark else "")
     return table
 
@@ -81,19 +82,19 @@ def _tuned(found: Cut) -> list[str]:
     """Return what fine-tuning made of it, and the test split."""
     lines = []
     if found.tuned is not None:
-        lines.append(f"after fine-tuning ({found.epochs:g} epochs): {_effect(found.tuned)}")
+        lines.append(f"after fine-tuning ({found.epochs:g} epochs): {_effect(found.tuned, found.baseline.n)}")
         if found.choice is not None and found.tuned.change > found.choice.repaired.change:
             lines.append("fine-tuning did not help here; without --epochs the repaired network is kept")
     if found.test is not None:
         original, effect = found.test.original, found.test.cut
-        before = f"{original.error_percent:.2f} % ± {original.standard_error:.2f} (n = {original.n:,})"
-        lines += [f"test split, uncut: {before}", f"test split, cut: {_effect(effect)}"]
+        before = f"{percent_text(original.error_percent, original.n)}, n = {original.n:,}"
+        lines += [f"test split, uncut: {before}", f"test split, cut: {_effect(effect, original.n)}"]
     return lines
 
 
-def _effect(effect: Effect) -> str:
-    interval = f"{effect.change_low:+.2f} … {effect.change_high:+.2f}"
-    return f"{effect.error_percent:.2f} % ± {effect.standard_error:.2f}, {effect.change:+.2f} points ({interval})"
+def _effect(effect: Effect, n: int) -> str:
+    interval = change_text(effect.change_low, effect.change_high)
+    return f"{percent_text(effect.error_percent, n)}, {effect.change:+.2f} points (95 %: {interval})"
 
 
 def _units(found: Cut) -> list[str]:

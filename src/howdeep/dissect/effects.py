@@ -1,6 +1,5 @@
 """What changes of a network do to its answers: raw counts first, statistics with their errors at the end."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from howdeep.errors import UserError
 from howdeep.evaluation import standard_error_percent
-from howdeep.intervals import NORMAL_95
+from howdeep.intervals import of_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class Effect:
     change: float
     """Error minus that of the intact network, in points."""
     change_low: float
-    """Lower end of the change's 95 % interval: paired (the same images), normal approximation."""
+    """Lower end of the change's 95 % interval: paired (see :mod:`howdeep.intervals`)."""
     change_high: float
     """Its upper end."""
     wrong: tuple[int, ...]
@@ -105,13 +104,13 @@ def effect_of(sums: Sequence[float], n: int) -> Effect:
     """Return the record of one change, from the sums of its :func:`counts`."""
     newly_wrong, newly_right, not_finite, moved, *wrong = sums
     error, change = sum(wrong) / n, (newly_wrong - newly_right) / n
-    half = NORMAL_95 * math.sqrt(max(0.0, (newly_wrong + newly_right) / n - change**2) / n)
+    low, high = of_change(newly_wrong, newly_right, n)
     return Effect(
         error_percent=100 * error,
         standard_error=standard_error_percent(error, n),
         change=100 * change,
-        change_low=100 * (change - half),
-        change_high=100 * (change + half),
+        change_low=low,
+        change_high=high,
         wrong=tuple(int(count) for count in wrong),
         score_change=None if not_finite else moved / n,
         not_finite=int(not_finite),

@@ -9,6 +9,7 @@ from rich.text import Text
 from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
 from howdeep.dissect.lesion import Lesion, UnitEffect
 from howdeep.dissect.paths import Paths
+from howdeep.intervals import change_text, percent_text
 from howdeep.signals import Flow
 
 SHOWN = 40
@@ -19,7 +20,7 @@ BAR = 24
 def lesion_table(found: Lesion) -> RenderableType:
     """Return the finding, the intact network, and one row per unit, per k, or for the worst pairs."""
     base = found.baseline
-    intact = f"intact: {base.error_percent:.2f} % ± {base.standard_error:.2f} (n = {base.n:,})"
+    intact = f"intact: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
     if found.units:
         return Group(Text(lesion_finding(found), style="bold"), Text(intact), *_units(found))
     table = _by_k(found) if found.by_k else _pairs(found)
@@ -43,7 +44,7 @@ def _numbers(unit: UnitEffect, top: float) -> tuple[str, str, str, str]:
         return "–", "–", "", "changes the shape, and has no shortcut"
     bar = "▇" * round(BAR * unit.change / top) if top > 0 else ""
     note = f" {unit.not_finite} scores not finite" if unit.not_finite else ""
-    interval = f"{unit.change_low:+.2f} … {unit.change_high:+.2f}"
+    interval = change_text(unit.change_low or 0.0, unit.change_high or 0.0)
     return f"{unit.error_percent:.2f}", f"{unit.change:+.2f}", interval, bar + note
 
 
@@ -62,7 +63,7 @@ def _pairs(found: Lesion) -> Table:
     table = _table("units", "error %", "change", "95 % interval")
     for trial in worst:
         effect, names = trial.effect, " and ".join(str(unit) for unit in trial.units)
-        interval = f"{effect.change_low:+.2f} … {effect.change_high:+.2f}"
+        interval = change_text(effect.change_low, effect.change_high)
         table.add_row(names, f"{effect.error_percent:.2f}", f"{effect.change:+.2f}", interval)
     return table
 

@@ -24,7 +24,7 @@ from howdeep.explorer.prefixes import Prefixes
 from howdeep.explorer.records import Answer, Guess, PathsLeft, State, Watched, own_state
 from howdeep.explorer.sample import Sample
 from howdeep.explorer.uploads import Upload
-from howdeep.intervals import wilson
+from howdeep.intervals import of_share
 from howdeep.targets import Target
 
 TOP = 3
@@ -91,11 +91,11 @@ class Engine:
         )
 
     def _answer(self, state: State, effect: Effect, scores: Tensor) -> Answer:
-        low, high = wilson(effect.error_percent / 100, len(scores))
+        low, high = of_share(effect.error_percent, len(scores))
         wrong, was_wrong = self._wrong(scores), self._wrong(self._scores_before)
         macs, parameters, ms = self.costs.left(state.closed)
         return Answer(
-            n=len(scores), error_percent=effect.error_percent, low=100 * low, high=100 * high, change=effect.change,
+            n=len(scores), error_percent=effect.error_percent, low=low, high=high, change=effect.change,
             change_low=effect.change_low, change_high=effect.change_high, not_finite=effect.not_finite,
             closed=len(state.closed), units=len(state.gates),
             kendall_tau=kendall_tau(state.order) if state.shuffled else None, paths=self.paths(state),

@@ -112,7 +112,7 @@ class Answer:
     error_percent: float
     """Share of wrong answers."""
     low: float
-    """Lower end of its 95 % interval (Wilson)."""
+    """Lower end of its 95 % interval."""
     high: float
     """Upper end."""
     change: float

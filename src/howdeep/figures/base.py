@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from howdeep.errors import UserError
-from howdeep.intervals import wilson
+from howdeep.intervals import of_share
 
 Chart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
 ENDINGS = (".svg", ".png", ".html")
@@ -80,8 +80,8 @@ def told(chart: alt.Chart) -> alt.Chart:
 
 
 def error_row(percent: float, n: int) -> dict:
-    """Return a test error with its 95 % interval (Wilson) as entries of a row."""
-    low, high = (100 * end for end in wilson(percent / 100, n))
+    """Return a test error with its 95 % interval as entries of a row."""
+    low, high = of_share(percent, n)
     tell = f"test: {percent:.2f} % error, 95 % interval {low:.2f} to {high:.2f}, {n:,} images"
     return {"error": percent, "low": low, "high": high, "tell": tell}
 

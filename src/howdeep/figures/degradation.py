@@ -43,7 +43,7 @@ class DepthPoint:
 def degradation(found: Degradation) -> Chart:
     """Return validation error with 95 % intervals, and training error dashed, against depth."""
     points = [point for family in found.families for point in _points(family)]
-    whiskers = f"95 % interval over {len(found.seeds)} seeds" if len(found.seeds) > 1 else "binomial 95 % interval"
+    whiskers = f"95 % interval over {len(found.seeds)} seeds" if len(found.seeds) > 1 else "95 % interval"
     return by_depth(points, found.finding, f"solid: validation error, {whiskers}; dashed: training error")
 
 
@@ -85,7 +85,7 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
 def _tell(point: DepthPoint) -> str:
     training = point.train_error_percent
     more = "" if training is None else f", training {training:.2f} %"
-    between = f"{point.low:.2f} to {point.high:.2f}"
+    between = f"95 %: {point.low:.2f} to {point.high:.2f}"
     return f"{point.family}, {point.depth:,} layers: {point.error_percent:.2f} % error ({between}){more}"
 
 

@@ -8,7 +8,7 @@ import altair as alt
 from howdeep.errors import UserError
 from howdeep.evaluation import Bin, Evaluation
 from howdeep.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, heading, told
-from howdeep.intervals import NORMAL_95, wilson
+from howdeep.intervals import of_share, percent_text
 
 SIDE = 320
 CELL = 10.5
@@ -28,9 +28,7 @@ Counts = Sequence[Sequence[int]]
 
 def evaluation(found: Evaluation) -> Chart:
     """Return the confusion matrix beside the reliability diagram, where the record has one."""
-    title = heading(
-        f"{found.error_percent:.2f} % error ± {found.standard_error:.2f} (standard error) on {found.n:,} images"
-    )
+    title = heading(f"error {percent_text(found.error_percent, found.n)} on {found.n:,} images")
     panels = [confusion(found), *([reliability(found)] if found.bins else [])]
     return alt.hconcat(*panels, spacing=36).resolve_scale(color="independent").properties(title=title)
 
@@ -150,9 +148,9 @@ def reliability_finding(found: Evaluation) -> str:
     """Return the sentence of a reliability diagram."""
     confidence = math.fsum(one.n * (one.confidence_percent or 0.0) for one in found.bins) / found.n
     accuracy = 100 - found.error_percent
-    gap = confidence - accuracy
-    half = NORMAL_95 * found.standard_error
-    word = "calibrated within chance" if abs(gap) <= half else "over-confident" if gap > 0 else "under-confident"
+    low, high = of_share(found.error_percent, found.n)
+    doubt = 100 - confidence
+    word = "over-confident" if doubt < low else "under-confident" if doubt > high else "calibrated within chance"
     return (
         f"{word}: {confidence:.1f} % sure and {accuracy:.1f} % right in the mean;"
         f" calibration error {found.calibration_error_percent:.1f} %"
@@ -161,7 +159,7 @@ def reliability_finding(found: Evaluation) -> str:
 
 def _bin_row(one: Bin) -> dict:
     sure, right = one.confidence_percent or 0.0, one.accuracy_percent or 0.0
-    low, high = (100 * end for end in wilson(right / 100, one.n))
+    low, high = of_share(right, one.n)
     tell = f"{one.n:,} images, {sure:.1f} % sure in the mean: {right:.1f} % right (95 %: {low:.1f} to {high:.1f})"
     return {
         "confidence": sure, "accuracy": right, "low": low, "high": high, "from": 100 * one.low + 0.4,

@@ -4,8 +4,8 @@ import altair as alt
 
 from howdeep.cutting.records import Cut, Point, Size
 from howdeep.cutting.tables import cut_finding
-from howdeep.dissect.effects import Baseline, Effect
 from howdeep.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
+from howdeep.intervals import of_share, percent_text
 
 CUT, REPAIRED, TUNED = "as cut", "norm statistics re-estimated", "fine-tuned"
 COLOURS = {CUT: PLAIN, REPAIRED: RESIDUAL, TUNED: STOCHASTIC}
@@ -43,26 +43,26 @@ def _rows(found: Cut, point: Point) -> list[dict]:
     effects = [(CUT, point.cut), (REPAIRED, point.repaired)]
     if found.tuned is not None and point.out == found.chosen:
         effects.append((TUNED, found.tuned))
+    ends = [of_share(effect.error_percent, found.baseline.n) for _, effect in effects]
     return [
         {
             "kind": kind, "units": point.size.units, "out": point.out, "ms": point.size.latency.median_ms,
-            "error": effect.error_percent, "low": max(0.0, effect.error_percent - effect.standard_error),
-            "high": effect.error_percent + effect.standard_error, "tell": _tell(kind, point.size, effect),
+            "error": effect.error_percent, "low": low, "high": high,
+            "tell": _tell(kind, point.size, effect.error_percent, found.baseline.n),
         }
-        for kind, effect in effects
+        for (kind, effect), (low, high) in zip(effects, ends, strict=True)
     ]  # fmt: skip
 
 
 def _original(found: Cut) -> dict:
     size = found.original
     error = found.baseline.error_percent
-    tell = _tell("uncut", size, found.baseline)
+    tell = _tell("uncut", size, error, found.baseline.n)
     return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": error, "tell": tell}
 
 
-def _tell(kind: str, size: Size, effect: Effect | Baseline) -> str:
-    error = f"{effect.error_percent:.2f} % error ± {effect.standard_error:.2f}"
-    return f"{size.units} units, {kind}: {error}, {size.latency.median_ms:.3g} ms per image"
+def _tell(kind: str, size: Size, error: float, n: int) -> str:
+    return f"{size.units} units, {kind}: error {percent_text(error, n)}, {size.latency.median_ms:.3g} ms per image"
 
 
 def _x(found: Cut, rows: list[dict]) -> alt.X:
@@ -75,7 +75,7 @@ def _x(found: Cut, rows: list[dict]) -> alt.X:
 
 def _y(found: Cut, rows: list[dict]) -> alt.Y:
     """Return the axis of the error: logarithmic where it spans more than a decade."""
-    title, limit = "error (%) ± standard error", found.budget.error_increase
+    title, limit = "error (%), 95 % intervals", found.budget.error_increase
     errors = [row["error"] for row in rows] + ([found.baseline.error_percent + limit] if limit is not None else [])
     if min(errors) > 0 and max(errors) > 10 * min(errors):
         axis = alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g")

@@ -9,12 +9,13 @@ from howdeep.dissect.findings import lesion_finding, measured
 from howdeep.dissect.lesion import Lesion, Trial, UnitEffect
 from howdeep.figures.base import GREY, INK, RESIDUAL, WIDTH, Chart, data, heading, ticks, told
 from howdeep.figures.strip import MARKS, cells, cost_scale, strip_heading, unit_text
+from howdeep.intervals import of_share
 
 HEIGHT = 300
 GROUPS = 9
 """Orders of similar τ are averaged in so many groups of equal size."""
 WHISKERS = 100
-"""Units up to which bars have their standard errors."""
+"""Units up to which bars have their 95 % intervals."""
 
 
 def lesion(found: Lesion) -> Chart:
@@ -49,10 +50,11 @@ def _by_unit(found: Lesion) -> alt.LayerChart:
 
 
 def _bar(found: Lesion, unit: UnitEffect) -> dict:
-    error, half = unit.error_percent or 0.0, unit.standard_error or 0.0
+    error, intact = unit.error_percent or 0.0, found.baseline
+    bottom, top = of_share(error, intact.n)
     return {
-        "unit": unit.index, "error": error, "low": found.baseline.error_percent, "bottom": max(0.0, error - half),
-        "top": error + half, "tell": unit_text(found, unit),
+        "unit": unit.index, "error": error, "low": intact.error_percent, "bottom": bottom, "top": top,
+        "tell": unit_text(found, unit),
     }  # fmt: skip
 
 

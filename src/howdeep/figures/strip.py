@@ -7,6 +7,7 @@ import altair as alt
 from howdeep.dissect.findings import lesion_finding
 from howdeep.dissect.lesion import Lesion, UnitEffect
 from howdeep.figures.base import GREY, ON_DEEP, ON_PALE, WIDTH, Chart, data, heading, told
+from howdeep.intervals import change_text
 
 WRITTEN = 30
 """Cells of a row in which a number of 11 pixels fits."""
@@ -101,7 +102,7 @@ def unit_text(found: Lesion, unit: UnitEffect) -> str:
     name = number if unit.name == number else f"{number} ({unit.name})"
     if unit.change is None or unit.error_percent is None:
         return f"{name}: cannot be {done}"
-    between = "" if unit.change_low is None else f" (95 %: {unit.change_low:+.2f} to {unit.change_high:+.2f})"
+    between = "" if unit.change_low is None else f" (95 %: {change_text(unit.change_low, unit.change_high or 0.0)})"
     return f"{name} {done}: {unit.change:+.2f} points of error{between}, {unit.error_percent:.2f} % in all"
 
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from howdeep.evaluation import standard_error_percent
 from howdeep.fitting.candidates import Budgets, Candidate, Dropped
 from howdeep.fitting.search import Rung
-from howdeep.intervals import NORMAL_95
+from howdeep.intervals import of_difference
 from howdeep.ladders.families import LARGE_SIDE
 from howdeep.training.journal import seconds_text
 
@@ -30,8 +29,8 @@ class Verdict:
     """Why not deeper, why not shallower."""
 
     depths: tuple[int, int]
-    """Least and greatest depth of the chosen family that the evidence cannot tell from the chosen one: the errors at
-    equal training time differ by less than 1.96 standard errors, one training each."""
+    """Least and greatest depth of the chosen family that the evidence cannot tell from the chosen one: the 95 %
+    interval of the difference of their errors at equal training time holds zero, one training each."""
     limit: str
     """``train``, ``latency``, ``parameters`` or ``memory``: the budget that keeps the error up; ``data``: the network
     knows its training images; ``ladder``: deeper networks were not asked for; ``nothing``: depth brings nothing."""
@@ -56,7 +55,7 @@ def verdict(
         contenders: Everyone who took part, the chosen one among them.
         dropped: Who did not, and why.
         budgets: What was allowed.
-        images: Validation images, from which the standard errors come.
+        images: Validation images, from which the intervals come.
         side: Of the images, in pixels.
     """
     family = sorted(
@@ -195,6 +194,9 @@ def _error_at(epochs: float, rungs: Sequence[Rung]) -> float | None:
 
 
 def _apart(one: float, other: float, images: int) -> bool:
-    """Return whether two errors in percent differ by more than 1.96 standard errors of their difference."""
-    errors = [standard_error_percent(percent / 100, images) for percent in (one, other)]
-    return abs(one - other) > NORMAL_95 * math.hypot(*errors)
+    """Return whether two errors in percent differ by more than chance.
+
+    As if they were counted on images of their own: of a rung the counts are kept and not the answers. On the same
+    images that is the more careful way.
+    """
+    return of_difference(one, images, other, images).beyond_chance

@@ -7,6 +7,7 @@ from rich.text import Text
 from howdeep.fitting.answer import Contender
 from howdeep.fitting.candidates import Dropped
 from howdeep.fitting.records import Fit
+from howdeep.intervals import percent_text
 from howdeep.training.journal import seconds_text
 
 
@@ -31,15 +32,15 @@ def _facts(found: Fit) -> list[str]:
     between = f"{low} to {high} layers cannot be told apart" if low != high else "no other depth does as well"
     first, third = found.latency.quartiles_ms
     lines = [
-        f"validation error {found.validation_error_percent:.2f} % ± {found.validation_standard_error:.2f}"
-        f" (n = {found.validation_images:,}; the best of {len(found.contenders)}, so a little too good)",
+        f"validation error {percent_text(found.validation_error_percent, found.validation_images)}, n ="
+        f" {found.validation_images:,}; the best of {len(found.contenders)}, so a little too good",
         f"latency {found.latency.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image, one thread",
         f"{between}; {found.epochs:.3g} epochs; {seconds_text(found.spent_seconds)} of"
         f" {seconds_text(found.budgets.train_seconds)} spent",
     ]
     if found.test is not None:
         test = found.test
-        lines.insert(0, f"test error {test.error_percent:.2f} % ± {test.standard_error:.2f} (n = {test.n:,})")
+        lines.insert(0, f"test error {percent_text(test.error_percent, test.n)}, n = {test.n:,}")
     return lines
 
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from howdeep.intervals import NORMAL_95
+from howdeep.intervals import Interval, of_difference, of_mean, of_share
 
 Kind = Literal["optimisation fails", "over-fits", "still gains", "saturates"]
 
@@ -32,8 +32,6 @@ LEAST_ERRORS = 2.5
 """Standard errors of the difference that are."""
 RANKED_RUNS = 3
 """Runs of each side from which on their ranks alone may tell: 1 in C(6, 3) = 20."""
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-"""97.5 % quantiles of Student's t with 1, 2, … degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Estimate:
     standard_error: float
     """Of the mean: over the runs, or binomial over their images where that is more."""
     low: float
-    """Lower end of the 95 % interval: Student's t over the runs, or binomial where that is wider."""
+    """Lower end of the 95 % interval: Student's t over the runs, or that of their images where it is wider."""
     high: float
     """Upper end."""
 
@@ -121,14 +119,16 @@ def point_of(depth: int, runs: Sequence[Errors], failed: int = 0) -> Point:
     training = [run.training_percent for run in runs]
     validation = [run.validation_percent for run in runs]
     gaps = [high - low for high, low in zip(validation, training, strict=True)]
-    floors = (
-        _binomial(training, sum(run.training_images for run in runs)),
-        _binomial(validation, sum(run.validation_images for run in runs)),
-    )
+    counted = statistics.fmean(training), sum(run.training_images for run in runs)
+    others = statistics.fmean(validation), sum(run.validation_images for run in runs)
+    floors = _binomial(*counted), _binomial(*others)
     return Point(
-        depth, _estimate(training, floors[0]), _estimate(validation, floors[1]), _estimate(gaps, math.hypot(*floors)),
+        depth,
+        _estimate(training, floors[0], of_share(*counted)),
+        _estimate(validation, floors[1], of_share(*others)),
+        _estimate(gaps, math.hypot(*floors), of_difference(*others, *counted)),
         failed,
-    )  # fmt: skip
+    )
 
 
 def higher(one: Estimate, other: Estimate) -> bool:
@@ -218,20 +218,16 @@ def _before(steps: Sequence[_Step], best: _Step, rises: Sequence[bool]) -> int:
     return later[first - 1][0]
 
 
-def _estimate(runs: Sequence[float], binomial: float) -> Estimate:
-    mean, half, error = statistics.fmean(runs), NORMAL_95 * binomial, binomial
+def _estimate(runs: Sequence[float], binomial: float, of_images: Interval) -> Estimate:
+    error, (low, high) = binomial, of_images
     if len(runs) > 1:
-        over_runs = statistics.stdev(runs) / math.sqrt(len(runs))
-        error, half = max(error, over_runs), max(half, _student(len(runs) - 1) * over_runs)
-    return Estimate(tuple(runs), mean, error, mean - half, mean + half)
+        error = max(error, statistics.stdev(runs) / math.sqrt(len(runs)))
+        over_runs = of_mean(runs)
+        low, high = min(low, over_runs.low), max(high, over_runs.high)
+    return Estimate(tuple(runs), statistics.fmean(runs), error, low, high)
 
 
-def _binomial(percents: Sequence[float], images: int) -> float:
+def _binomial(percent: float, images: int) -> float:
     """Return the binomial standard error in percent; one more error and one more right answer keep it above 0."""
-    share = (statistics.fmean(percents) / 100 * images + 1) / (images + 2)
+    share = (percent / 100 * images + 1) / (images + 2)
     return 100 * math.sqrt(share * (1 - share) / (images + 2))
-
-
-def _student(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t, within 0.02."""
-    return STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL_95 + 2.5 / freedom

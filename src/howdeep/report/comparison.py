@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from howdeep.figures.degradation import DepthPoint
-from howdeep.intervals import apart
+from howdeep.intervals import of_difference
 from howdeep.report.facts import Error, Facts
 from howdeep.report.words import NONE, error_text, milliseconds, rough
 from howdeep.training.journal import seconds_text
@@ -67,10 +67,10 @@ def compared(facts: Sequence[Facts]) -> Comparison | None:
 
 
 def differ(one: Error, other: Error) -> bool:
-    """Return whether two errors differ by more than 1.96 standard errors of their difference."""
+    """Return whether two errors differ by more than chance."""
     if one.n is None or other.n is None:
         return False
-    return apart((one.percent / 100, one.n), (other.percent / 100, other.n))
+    return of_difference(one.percent, one.n, other.percent, other.n).beyond_chance
 
 
 def comparison_table(found: Comparison) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from howdeep.errors import UserError
-from howdeep.intervals import wilson
+from howdeep.intervals import Interval, of_share
 from howdeep.networks import Spec, skeleton
 from howdeep.networks.dense import DenseSpec
 from howdeep.networks.describe import describe_chain
@@ -30,12 +30,9 @@ class Error:
     """``test`` or ``validation``; empty where another word says it."""
 
     @property
-    def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95 % interval in percent; None without a number of images."""
-        if self.n is None:
-            return None
-        low, high = wilson(self.percent / 100, self.n)
-        return 100 * low, 100 * high
+    def interval(self) -> Interval | None:
+        """The 95 % interval in percent; None without a number of images."""
+        return None if self.n is None else of_share(self.percent, self.n)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,7 +79,7 @@ def comparison_section(found: Comparison) -> Section:
     heads, rows = comparison_table(found)
     charts = ()
     if found.points:
-        chart = figures.by_depth(found.points, "", "test error with 95 % intervals (Wilson)", "test error (%)")
+        chart = figures.by_depth(found.points, "", "test error with 95 % intervals", "test error (%)")
         charts = (picture(chart),)
     shown = Table(summary="", heads=heads, rows=rows, text=1)
     lowest = "" if found.best is None else f"{found.best.name} has the lowest test error; "

@@ -24,6 +24,7 @@ from howdeep.chain import Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
 from howdeep.evaluation import Sums, add_up, evaluate
+from howdeep.intervals import percent_text
 from howdeep.locks import folder_locked
 from howdeep.runs import Run
 from howdeep.seeds import derive
@@ -308,7 +309,7 @@ def _finish(session: Session, say: Say) -> TrainResult:
         fp32 = alone.arithmetic.autocast(session.device)
         found = evaluate(session.chain, batches, session.dataset.classes, autocast=fp32)
         test = found.to_json()
-        say(f"test error {found.error_percent:.2f} % ± {found.standard_error:.2f} (n = {found.n})")
+        say(f"test error {percent_text(found.error_percent, found.n)}, n = {found.n:,}")
     if session.ranks.first:
         session.run.write_result({"test": test, "seconds": seconds, "steps": session.position.step})
     return TrainResult(session.run.path, test, seconds)
