@@ -34,8 +34,8 @@ def digits() -> Dataset:
 def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit takes 1 ms of latency, 10 ms of a training step, and 1 MB of memory, or a tenth where it is saved."""
 
-    def measure(chain: Chain, shape, recipe, tried, *, memory: str, device) -> list[Trial]:
-        return [Trial(one.precision, one.memory_format, 0.01 * units(chain), 3, None, 0.0) for one in tried]
+    def measure(chain: Chain, shape, recipe, tried, *, memory: str, device, threads) -> list[Trial]:
+        return [Trial(one.precision, one.memory_format, 0.01 * units(chain), 3, None, 0.0, 1) for one in tried]
 
     def times(chains: list[Chain], images, **_) -> list[Timing]:
         return [Timing(units(chain), (units(chain), units(chain)), 20) for chain in chains]

@@ -22,8 +22,8 @@ STEP_SECONDS = 0.01
 def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks train at a speed that is known, so that legs have the same steps in every run."""
 
-    def measure(chain, shape, recipe, tried, *, memory: str, device) -> list[Trial]:
-        return [Trial("fp32", "contiguous", STEP_SECONDS * len(chain) / 3, 3, None, 0.0)]
+    def measure(chain, shape, recipe, tried, *, memory: str, device, threads) -> list[Trial]:
+        return [Trial("fp32", "contiguous", STEP_SECONDS * len(chain) / 3, 3, None, 0.0, 1)]
 
     monkeypatch.setattr(candidates, "measure", measure)
     monkeypatch.setattr(climbing, "_pace", lambda candidate, done: candidate.seconds_per_step)

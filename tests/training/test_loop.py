@@ -125,7 +125,7 @@ def test_a_run_records_what_is_needed_to_repeat_it(tmp_path: Path) -> None:
     assert record["recipe"]["name"] == "fast"
     assert record["survival"] == {"schedule": "uniform", "last": 0.8, "mode": "batch", "open_units": None}
     assert record["versions"]["torch"] == version("torch")
-    assert record["choices"]["chosen"] == {"precision": "fp32", "memory_format": "contiguous"}
+    assert record["choices"]["chosen"] == {"precision": "fp32", "memory_format": "contiguous", "threads": 1}
     assert record["device"]["type"] == "cpu"
     assert record["data"]["classes"] == list("0123456789")
 

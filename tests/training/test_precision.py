@@ -4,6 +4,7 @@ import torch
 from tests.oracles import SMALL, in_turn, small_network
 from torch import Tensor, nn
 
+from howdeep import stopwatch
 from howdeep.training import precision
 from howdeep.training.precision import Trial, best_of, candidates, measure
 from howdeep.training.recipes import recipe_of
@@ -13,13 +14,19 @@ CPU = torch.device("cpu")
 
 
 def trial(name: str, seconds: float, difference: float) -> Trial:
-    return Trial(name, "contiguous", seconds, 3, None, difference)
+    return Trial(name, "contiguous", seconds, 3, None, difference, 1)
 
 
 def measured(family: str, memory: str = "fast", tried: list[Arithmetic] | None = None) -> list[Trial]:
     chain = small_network(family, dropout=0.2).train()
     return measure(
-        chain, (4, 3, 8, 8), recipe_of("fast"), tried or candidates("auto", "auto"), memory=memory, device=CPU
+        chain,
+        (4, 3, 8, 8),
+        recipe_of("fast"),
+        tried or candidates("auto", "auto"),
+        memory=memory,
+        device=CPU,
+        threads=[1],
     )
 
 
@@ -30,7 +37,9 @@ def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() ->
         strides = {name: value.stride() for name, value in chain.state_dict().items()}
         torch.manual_seed(3)
         random = torch.get_rng_state()
-        measure(chain, (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto"), memory=memory, device=CPU)
+        measure(
+            chain, (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto"), memory=memory, device=CPU, threads=[1]
+        )
         assert torch.equal(torch.get_rng_state(), random), family
         assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
         assert {name: value.stride() for name, value in chain.state_dict().items()} == strides
@@ -54,7 +63,9 @@ def test_the_number_of_classes_is_that_of_the_scores_whatever_the_head_is_made_o
     heads = (Lagging(64), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     for head in heads:
         chain.head = head
-        assert measure(chain, (64, 3, 8, 8), recipe_of("fast"), candidates("fp32", "auto"), memory="fast", device=CPU)
+        assert measure(
+            chain, (64, 3, 8, 8), recipe_of("fast"), candidates("fp32", "auto"), memory="fast", device=CPU, threads=[1]
+        )
 
 
 def test_auto_tries_every_precision_and_format_and_a_choice_leaves_only_itself() -> None:
@@ -81,7 +92,8 @@ def test_a_forced_precision_is_taken_as_it_is() -> None:
 
 
 def test_every_trial_says_its_time_and_its_distance_from_fp32(monkeypatch) -> None:
-    monkeypatch.setattr(precision, "SLOWER", float("inf"))
+    for name in ("SLOWER", "ENOUGH_SECONDS"):
+        monkeypatch.setattr(precision, name, float("inf"))
     found = measured("resnet A")
     assert [one.arithmetic for one in found] == candidates("auto", "auto")
     assert all(one.steps == precision.TIMED_STEPS for one in found)
@@ -93,7 +105,7 @@ def test_every_trial_says_its_time_and_its_distance_from_fp32(monkeypatch) -> No
     assert all(1e-4 < distance < 0.1 for (name, _), distance in distances.items() if name == "bf16")
 
 
-def test_a_candidate_whose_first_step_is_clearly_slower_is_not_timed_further(monkeypatch) -> None:
+def test_a_candidate_whose_first_timed_step_is_clearly_slower_is_not_timed_further(monkeypatch) -> None:
     monkeypatch.setattr(precision, "SLOWER", 0.0)
     assert [one.steps for one in measured("resnet A")] == [3, 1, 1, 1]
 
@@ -107,3 +119,25 @@ def test_trials_go_on_when_time_is_up_until_one_is_correct(monkeypatch) -> None:
     monkeypatch.setattr(precision, "ENOUGH_SECONDS", 0.0)
     monkeypatch.setattr(precision, "TOLERANCE", 0.0)
     assert best_of(measured("resnet A")).arithmetic == Arithmetic("fp32", "contiguous")
+
+
+def test_threads_are_tried_with_the_best_precision_and_format_alone(monkeypatch) -> None:
+    for name in ("HOPELESS", "SLOWER", "ENOUGH_SECONDS"):
+        monkeypatch.setattr(precision, name, float("inf"))
+    monkeypatch.setattr(stopwatch, "SLOWER", float("inf"))
+    before = torch.get_num_threads()
+    found = measure(
+        small_network("resnet A").train(), (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto"), memory="fast",
+        device=CPU, threads=[2, 1],
+    )  # fmt: skip
+    assert torch.get_num_threads() == before
+    assert len(found) == 5
+    (both,) = {one.arithmetic for one in found if sum(other.arithmetic == one.arithmetic for other in found) == 2}
+    assert {one.threads for one in found if one.arithmetic == both} == {1, 2}
+    assert all(one.steps == precision.TIMED_STEPS for one in found if one.arithmetic == both)
+
+
+def test_every_candidate_does_a_step_that_is_not_measured(monkeypatch) -> None:
+    steps = []
+    found = precision._time(lambda: steps.append(1), float("inf"))
+    assert len(steps) == 1 + len(found) == 1 + precision.TIMED_STEPS

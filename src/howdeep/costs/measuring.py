@@ -44,7 +44,7 @@ def arithmetic_of(spec: Spec, setting: Setting, precision: str) -> Arithmetic:
     shape = (setting.batch_size, spec.channels, setting.size, setting.size)
     trials: list[Trial] = measure(
         build(spec.zero_initialised()), shape, recipe_of("fast"), candidates(precision, "auto"), memory="fast",
-        device=torch.device(setting.device),
+        device=torch.device(setting.device), threads=[torch.get_num_threads()],
     )  # fmt: skip
     return best_of(trials).arithmetic
 

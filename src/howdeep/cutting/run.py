@@ -12,6 +12,7 @@ from howdeep.cutting.records import Cut
 from howdeep.data import Dataset
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
+from howdeep.stopwatch import thread_counts
 from howdeep.survival import Survival
 from howdeep.targets import Target
 from howdeep.training.config import TrainConfig
@@ -74,10 +75,9 @@ def _choices(chain: Chain, config: TrainConfig, dataset: Dataset, where: torch.d
     count = max(2, min(recipe.batch_size, len(dataset.split("train"))))
     shape = (count, dataset.channels, dataset.height, dataset.width)
     tried = candidates(config.precision, config.memory_format)
-    trials = measure(chain, shape, recipe, tried, memory="fast", device=where)
-    best = best_of(trials)
-    chosen = {"precision": best.precision, "memory_format": best.memory_format}
-    return {"chosen": chosen, "trials": [asdict(trial) for trial in trials]}
+    threads = thread_counts(config.threads, where)
+    trials = measure(chain, shape, recipe, tried, memory="fast", device=where, threads=threads)
+    return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
 
 
 def _config(target: Target, options: CutOptions) -> TrainConfig | None:

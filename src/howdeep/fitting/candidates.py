@@ -13,7 +13,7 @@ from howdeep.fitting.halving import final_share
 from howdeep.ladders.families import LARGE_SIDE, network_name
 from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.describe import describe_chain
-from howdeep.stopwatch import THREADS, Timing, forward_times
+from howdeep.stopwatch import THREADS, Timing, forward_times, thread_counts
 from howdeep.training.config import TrainConfig
 from howdeep.training.journal import bytes_text, seconds_text
 from howdeep.training.precision import best_of, candidates, measure
@@ -186,8 +186,9 @@ class _Probe:
         """Return the fastest correct arithmetic of this network, which the others then use as well."""
         tried = candidates(self.config.precision, self.config.memory_format)
         trials = measure(
-            build(self.spec), self._batch(), self.config.resolved_recipe(), tried, memory="fast", device=self.device
-        )
+            build(self.spec), self._batch(), self.config.resolved_recipe(), tried, memory="fast", device=self.device,
+            threads=thread_counts(self.config.threads, self.device),
+        )  # fmt: skip
         return best_of(trials).arithmetic
 
     def against(self, budgets: Budgets, arithmetic: Arithmetic) -> Candidate | Dropped:
@@ -203,9 +204,11 @@ class _Probe:
         memory, least = self._memory(budgets, arithmetic)
         if memory is None:
             return self._misses("memory", f"{bytes_text(least)} at least", least)
-        (trial,) = measure(
-            chain, self._batch(), self.config.resolved_recipe(), [arithmetic], memory=memory, device=self.device
-        )
+        trials = measure(
+            chain, self._batch(), self.config.resolved_recipe(), [arithmetic], memory=memory, device=self.device,
+            threads=thread_counts(self.config.threads, self.device),
+        )  # fmt: skip
+        trial = best_of(trials)
         per_step = BESIDE * trial.seconds_per_step
         epochs = budgets.train_seconds / (per_step * _steps(self.config, self.dataset))
         if epochs < FEWEST_EPOCHS:

@@ -16,6 +16,7 @@ from howdeep.errors import UserError
 from howdeep.ladders.jobs import Job
 from howdeep.networks import build, spec_of
 from howdeep.records import from_json, to_json
+from howdeep.stopwatch import thread_counts
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import best_of, candidates, measure
 
@@ -91,7 +92,9 @@ def _speed(config: TrainConfig, dataset: Dataset) -> Speed:
     images = max(2, min(recipe.batch_size, len(dataset.split("train"))))
     shape = (images, dataset.channels, dataset.height, dataset.width)
     tried = candidates(config.precision, config.memory_format)
-    best = best_of(measure(chain, shape, recipe, tried, memory=config.memory, device=devices.pick(config.device)))
+    device = devices.pick(config.device)
+    threads = thread_counts(config.threads, device)
+    best = best_of(measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=threads))
     return Speed(config.network, best.seconds_per_step, best.precision, best.memory_format)
 
 

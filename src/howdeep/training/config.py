@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.errors import UserError
+from howdeep.threads import Threads, check_threads
 from howdeep.training.recipes import Recipe, recipe_of
 
 
@@ -70,6 +71,8 @@ class TrainConfig:
     """Arithmetic of the maps; auto times a few steps and takes the fastest correct one."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Layout of the maps; auto times a few steps."""
+    threads: Threads = "auto"
+    """Threads of the host; auto times a few steps and times again where the machine gets busy."""
     memory: Literal["fast", "save"] = "fast"
     """save computes activations a second time instead of keeping them."""
     compile: bool = False
@@ -94,6 +97,7 @@ class TrainConfig:
                 raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 0 and finite")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
+        check_threads(self.threads)
         recipe_of(self.recipe)
 
     def resolved_recipe(self) -> Recipe:
@@ -112,8 +116,8 @@ class TrainConfig:
         return asdict(self)
 
 
-RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device")
-"""Options that do not change what is computed, so that a run may go on with others.
+RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device", "threads")
+"""Options that change nothing but roundings, so that a run may go on with others: on another machine, say.
 
 ``record`` is not one of them: a run that goes on with another would have holes in its record.
 """

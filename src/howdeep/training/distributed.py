@@ -26,21 +26,18 @@ class Ranks:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
+    def rows(self, values: list[float]) -> list[list[float]]:
+        """Return some numbers of every process, in double precision, to every process: one exchange."""
+        if self.world == 1:
+            return [values]
+        own = torch.tensor(values, dtype=torch.float64, device=_device())
+        found = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(found, own)
+        return [row.tolist() for row in found]
+
     def sums(self, values: list[float]) -> list[float]:
         """Return the sums of some numbers over all processes, in double precision."""
-        if self.world == 1:
-            return values
-        total = torch.tensor(values, dtype=torch.float64, device=_device())
-        dist.all_reduce(total)
-        return total.tolist()
-
-    def largest(self, value: float) -> float:
-        """Return the largest of one number over all processes."""
-        if self.world == 1:
-            return value
-        top = torch.tensor([value], dtype=torch.float64, device=_device())
-        dist.all_reduce(top, op=dist.ReduceOp.MAX)
-        return top.item()
+        return [sum(column) for column in zip(*self.rows(values), strict=True)]
 
     def gathered(self, value: object) -> list:
         """Return what every process holds, in the order of the processes, to every process."""
@@ -106,7 +103,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Numbers of the host go by gloo: they do not wait for what is queued on the device.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         yield Ranks(dist.get_rank(), dist.get_world_size())
     except RuntimeError as error:
         if _lost_another(error):

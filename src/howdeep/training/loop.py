@@ -28,6 +28,7 @@ from howdeep.intervals import percent_text
 from howdeep.locks import folder_locked
 from howdeep.runs import Run
 from howdeep.seeds import derive
+from howdeep.stopwatch import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.distributed import Ranks, joined
 from howdeep.training.interrupt import StopRequest
@@ -37,6 +38,7 @@ from howdeep.training.recording import record_epoch, record_start
 from howdeep.training.saving import not_finite, save
 from howdeep.training.session import Say, Session, prepare
 from howdeep.training.step import train_step
+from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, time_again
 
 EVALUATION_BATCH = 500
 UNSAVED_SECONDS = 30.0
@@ -124,7 +126,9 @@ def _session(
     where = devices.pick(config.device)
     with joined(where) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
         say = partial(print_line, console) if ranks.first else _silent
-        yield prepare(config, out, ranks, where, say, dataset), say
+        session = prepare(config, out, ranks, where, say, dataset)
+        with threads_of(session.pace.threads):
+            yield session, say
 
 
 def _to_the_end(session: Session, console: Console) -> None:
@@ -139,18 +143,35 @@ def _run(session: Session, journal: Journal) -> None:
     position, saved_at = session.position, session.position.seconds
     with StopRequest() as request:
         record_start(session, journal)
+        if session.pace.threads != session.pace.before:
+            note_threads(session, journal, session.pace.before, ASKED)
         for batch, waited in _timed(_batches(session)):
-            _one_step(session, batch, waited, journal)
+            after = _one_step(session, batch, waited, journal, request)
             journal.advance(position.step)
             epoch_ended = position.step % session.steps_per_epoch == 0 or position.step == session.total
             if epoch_ended:
                 _end_epoch(session, journal)
-            signum = int(session.ranks.largest(request.signum))
+            _keep_pace(session, journal, after.stalls, epoch_ended)
+            signum = _signum(session, request) if epoch_ended else after.signum
             if signum or _due(session, epoch_ended, position.seconds - saved_at):
                 save(session)
                 saved_at = position.seconds
             if signum:
                 raise Stopped(128 + signum, f"stopped after step {position.step} and saved; the same command goes on")
+
+
+def _signum(session: Session, request: StopRequest) -> int:
+    """Return the signal that any process has received, or 0."""
+    return int(max(row[0] for row in session.ranks.rows([request.signum])))
+
+
+def _keep_pace(session: Session, journal: Journal, stalls: bool, epoch_ended: bool) -> None:
+    """Time threads again where steps have become slow; or, after an epoch, where more may be fast again."""
+    pace = session.pace
+    if stalls:
+        time_again(session, journal, pace.fewer, BUSY)
+    elif epoch_ended and session.position.step < session.total and pace.may_rise(session.position.seconds):
+        time_again(session, journal, pace.more, QUIET)
 
 
 def _due(session: Session, epoch_ended: bool, unsaved_seconds: float) -> bool:
@@ -163,7 +184,17 @@ def _due(session: Session, epoch_ended: bool, unsaved_seconds: float) -> bool:
     return epoch_ended and unsaved_seconds >= UNSAVED_SECONDS
 
 
-def _one_step(session: Session, batch: Batch, waited: float, journal: Journal) -> None:
+@dataclass(frozen=True)
+class After:
+    """What is known after a step, on every process the same."""
+
+    signum: int
+    """The signal that any process has received, or 0."""
+    stalls: bool
+    """Whether steps have become so slow that threads should be timed again."""
+
+
+def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, request: StopRequest) -> After:
     position, started = session.position, time.perf_counter()
     lr = learning_rate(session.recipe, position, session.ends)
     gates = _gates(session, batch)
@@ -179,9 +210,13 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal) -
         share=len(batch.labels) * session.ranks.world / batch.total,
         drift=session.config.closed == "drift",
     )
-    seconds, count = time.perf_counter() - started + waited, len(batch.labels)
-    own = [loss * count, float(wrong), _open(session, gates, count), seconds, waited]
-    loss_sum, wrong_sum, open_sum, seconds, waited = session.ranks.sums(own)
+    seconds, count = time.perf_counter() - started, len(batch.labels)
+    whole = batch.total == min(session.recipe.batch_size, session.images)
+    stalls = whole and session.pace.stalls(seconds)
+    # One exchange a step: everything that the processes must know of each other.
+    own = [loss * count, wrong, _open(session, gates, count), seconds + waited, waited, stalls, request.signum]
+    rows = session.ranks.rows(own)
+    loss_sum, wrong_sum, open_sum, seconds, waited, *_ = (sum(column) for column in zip(*rows, strict=True))
     if not math.isfinite(loss_sum):
         raise not_finite(session, "the loss", lr)
     position.step += 1
@@ -199,6 +234,7 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal) -
     ended = watch_warmup(session.recipe, position, wrong_sum / batch.total, session.total)
     if ended:
         journal.event({"event": "warmup_ended", "step": position.step, "reason": ended}, ended)
+    return After(signum=int(max(row[-1] for row in rows)), stalls=bool(rows[0][-2]))
 
 
 def _gates(session: Session, batch: Batch) -> Gates | None:

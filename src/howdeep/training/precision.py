@@ -1,9 +1,10 @@
-"""Choose precision and memory format by timing a few steps on this device, this network and this batch."""
+"""Choose precision, memory format and threads by timing a few steps on this device, this network and this batch."""
 
 import copy
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.device import peak_bytes, reset_peak, synchronise
 from howdeep.seeds import generator
+from howdeep.stopwatch import FEW, race_of_threads, threads_of
 from howdeep.training.recipes import Recipe
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
 
@@ -19,7 +21,9 @@ ENOUGH_SECONDS = 10.0
 """No further candidate is tried once the trials took this long and found a correct one."""
 TIMED_STEPS = 3
 SLOWER = 1.5
-"""A candidate whose first step is this much slower than the best one's steps is not timed further."""
+"""A candidate whose first timed step is this much slower than the best one's is not timed further."""
+HOPELESS = 3.0
+"""Threads whose forward pass takes this much longer than with the best number are tried no further."""
 TOLERANCE = 0.1
 """Largest ‖scores − scores in fp32‖ / ‖scores in fp32‖ of a precision that counts as correct; bfloat16 rounds to
 three significant digits, which many layers add up to some percent."""
@@ -34,13 +38,15 @@ class Trial:
     memory_format: str
     """``contiguous`` or ``channels_last``."""
     seconds_per_step: float
-    """Median of the timed steps, or the first step where it was clearly slower."""
+    """Median of the timed steps; each candidate has done one before, unmeasured."""
     steps: int
     """Steps that were timed."""
     peak_bytes: int | None
     """Peak memory meanwhile; None where this system cannot say."""
     difference: float
     """‖scores − scores in fp32‖ / ‖scores in fp32‖."""
+    threads: int
+    """Threads of the host."""
 
     @property
     def correct(self) -> bool:
@@ -49,8 +55,13 @@ class Trial:
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """What was tried."""
+        """Precision and memory format that were tried."""
         return Arithmetic(self.precision, self.memory_format)
+
+    @property
+    def choice(self) -> dict:
+        """What a run records of it, if it is taken."""
+        return {"precision": self.precision, "memory_format": self.memory_format, "threads": self.threads}
 
 
 def candidates(precision: str, memory_format: str) -> list[Arithmetic]:
@@ -62,11 +73,13 @@ def candidates(precision: str, memory_format: str) -> list[Arithmetic]:
 
 def measure(
     chain: Chain, shape: tuple[int, int, int, int], recipe: Recipe, tried: list[Arithmetic], *,
-    memory: str, device: torch.device,
+    memory: str, device: torch.device, threads: Sequence[int],
 ) -> list[Trial]:  # fmt: skip
     """Time training steps of every candidate on random images.
 
-    The chain itself and torch's random state are left as they were.
+    All precisions and formats are tried with the threads in which a forward pass is fastest; the other numbers of
+    threads then only with the best of them, by turns with it. The chain itself and torch's random state are left as
+    they were.
 
     Args:
         chain: The network, all units open.
@@ -75,40 +88,73 @@ def measure(
         tried: The candidates.
         memory: ``fast`` or ``save``.
         device: Where.
+        threads: Numbers of threads to choose from (see :func:`howdeep.stopwatch.thread_counts`).
     """
     accelerators = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=accelerators):
-        return _trials(chain, shape, recipe, tried, memory, device)
+        stream = generator(0, "trial")
+        images = torch.randn(shape, generator=stream)
+        count, *others = _promising(chain, images, threads, device)
+        with threads_of(count):
+            expected = _scores(chain, images, Arithmetic("fp32", "contiguous"), device)
+            batch = Batch(images, torch.randint(expected.shape[1], (len(images),), generator=stream), len(images))
+            trials = _trials(chain, batch, expected, recipe, tried, memory, device)
+        return _with_threads(trials, chain, batch, recipe, [count, *others], memory, device) if others else trials
+
+
+def _promising(chain: Chain, images: Tensor, threads: Sequence[int], device: torch.device) -> list[int]:
+    """Return the numbers of threads that are worth trying, fastest first, by forward passes of a few images."""
+    if len(threads) == 1:
+        return list(threads)
+    trial, few = copy.deepcopy(chain).train().to(device), images[:FEW].to(device)
+    with torch.no_grad():
+        found = race_of_threads(lambda: trial(few, [1.0] * len(chain)), threads, device)
+    seconds = {count: statistics.median(times) for count, times in found.items()}
+    best = min(seconds.values())
+    return sorted((count for count in threads if seconds[count] <= HOPELESS * best), key=seconds.__getitem__)
 
 
 def _trials(
-    chain: Chain, shape: tuple[int, int, int, int], recipe: Recipe, tried: list[Arithmetic], memory: str,
+    chain: Chain, batch: Batch, expected: Tensor, recipe: Recipe, tried: list[Arithmetic], memory: str,
     device: torch.device,
 ) -> list[Trial]:  # fmt: skip
-    stream = generator(0, "trial")
-    images = torch.randn(shape, generator=stream)
-    expected = _scores(chain, images, Arithmetic("fp32", "contiguous"), device)
-    labels = torch.randint(expected.shape[1], (len(images),), generator=stream)
     trials: list[Trial] = []
     started = time.perf_counter()
     for arithmetic in tried:
         if any(trial.correct for trial in trials) and time.perf_counter() - started > ENOUGH_SECONDS:
             break
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
-        scores = _scores(chain, images, arithmetic, device)
+        scores = _scores(chain, batch.images, arithmetic, device)
         difference = float((scores - expected).norm() / expected.norm().clamp_min(1e-12))
-        seconds, peak = _time(chain, Batch(images, labels, len(labels)), recipe, arithmetic, memory, device, best)
+        reset_peak(device)
+        seconds = _time(_stepper(chain, batch, recipe, arithmetic, memory, device), best)
         trials.append(
             Trial(
                 arithmetic.precision,
                 arithmetic.memory_format,
                 statistics.median(seconds),
                 len(seconds),
-                peak,
+                peak_bytes(device),
                 difference,
+                torch.get_num_threads(),
             )
         )
     return trials
+
+
+def _with_threads(
+    trials: list[Trial], chain: Chain, batch: Batch, recipe: Recipe, threads: list[int], memory: str,
+    device: torch.device,
+) -> list[Trial]:  # fmt: skip
+    """Return the trials, the best one timed again beside the same with other numbers of threads."""
+    best = best_of(trials)
+    step = _stepper(chain, batch, recipe, best.arithmetic, memory, device)
+    found = race_of_threads(step, threads, device)
+    anew = [
+        replace(best, threads=count, seconds_per_step=statistics.median(seconds), steps=len(seconds))
+        for count, seconds in found.items()
+    ]
+    return [trial for trial in trials if trial is not best] + anew
 
 
 def best_of(trials: list[Trial]) -> Trial:
@@ -132,26 +178,30 @@ def _laid_out(images: Tensor, arithmetic: Arithmetic, device: torch.device) -> T
     return images.to(device).contiguous(memory_format=laid_out)
 
 
-def _time(
-    chain: Chain,
-    batch: Batch,
-    recipe: Recipe,
-    arithmetic: Arithmetic,
-    memory: str,
-    device: torch.device,
-    best: float,
-) -> tuple[list[float], int | None]:
+def _stepper(
+    chain: Chain, batch: Batch, recipe: Recipe, arithmetic: Arithmetic, memory: str, device: torch.device
+) -> Callable[[], None]:
+    """Return what does one training step, all units open, of a copy of the chain."""
     trial = place(copy.deepcopy(chain).train(), arithmetic, device)
     engine, optimizer = engine_of(trial, memory), make_optimizer(trial, recipe, drift=False)
     batch = Batch(_laid_out(batch.images, arithmetic, device), batch.labels.to(device), batch.total)
-    reset_peak(device)
-    seconds: list[float] = []
-    for step in range(1 + TIMED_STEPS):
-        started = time.perf_counter()
+
+    def step() -> None:
         gates = [1.0] * len(trial)
         train_step(engine, optimizer, batch, gates, lr=0.0, smoothing=0.0, arithmetic=arithmetic)
         synchronise(device)
+
+    return step
+
+
+def _time(step: Callable[[], None], best: float) -> list[float]:
+    """Return the seconds of a candidate's steps after one unmeasured, which loads what it needs."""
+    step()
+    seconds: list[float] = []
+    for _ in range(TIMED_STEPS):
+        started = time.perf_counter()
+        step()
         seconds.append(time.perf_counter() - started)
-        if step == 0 and seconds[0] > SLOWER * best:
-            return seconds, peak_bytes(device)
-    return seconds[1:], peak_bytes(device)
+        if seconds[0] > SLOWER * best:
+            break
+    return seconds

@@ -23,6 +23,7 @@ from howdeep.training.choices import Say, choose
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.distributed import Ranks
 from howdeep.training.memory import still_statistics
+from howdeep.training.pace import Pace, pace_of
 from howdeep.training.position import Position
 from howdeep.training.recipes import Recipe
 from howdeep.training.step import Arithmetic, compile_branches, engine_of, make_optimizer, place
@@ -30,7 +31,7 @@ from howdeep.training.step import Arithmetic, compile_branches, engine_of, make_
 
 @dataclass(frozen=True)
 class Session:
-    """The parts of a run. What moves while it trains is in ``chain``, ``optimizer`` and ``position``."""
+    """The parts of a run. What moves while it trains is in ``chain``, ``optimizer``, ``position`` and ``pace``."""
 
     config: TrainConfig
     recipe: Recipe
@@ -46,6 +47,7 @@ class Session:
     engine: nn.Module
     optimizer: SGD
     position: Position
+    pace: Pace
     ends: tuple[int, ...]
     """Step at which each leg of the schedule ends: one, and one more for every time that the run was extended."""
 
@@ -177,6 +179,8 @@ def _assemble(
     ends = _ends(run, total_steps(recipe, len(dataset.split("train"))), position.step)
     if ranks.first and ends != _recorded_ends(run, ends):
         run = runs.extended(run, {"config": config.to_json(), "recipe": asdict(recipe), "ends": list(ends)})
+    pace = ranks.from_first(pace_of(run, config.threads, device, position.step) if ranks.first else None)
+    assert isinstance(pace, Pace)
     chain.train()
     if config.compile:
         compile_branches(chain)
@@ -195,6 +199,7 @@ def _assemble(
         engine=_distributed(engine_of(chain, config.memory), rule, ranks),
         optimizer=optimizer,
         position=position,
+        pace=pace,
         ends=ends,
     )
 
