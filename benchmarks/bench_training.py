@@ -11,8 +11,10 @@ from rich.console import Console
 from common import SHARED, product_rate, report, rounds_option, row
 from howdeep.networks import spec_of
 from howdeep.networks.describe import describe
+from howdeep.stopwatch import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.distributed import Ranks
+from howdeep.training.interrupt import StopRequest
 from howdeep.training.journal import Journal
 from howdeep.training.loop import _batches, _one_step, _timed
 from howdeep.training.session import prepare
@@ -34,10 +36,11 @@ class Defaults:
     def images_per_second(self, steps: int) -> float:
         """Train for some steps and return the rate."""
         images, started = 0, time.perf_counter()
-        for _ in range(steps):
-            batch, waited = next(self.batches)
-            _one_step(self.session, batch, waited, self.journal)
-            images += batch.total
+        with threads_of(self.session.pace.threads):
+            for _ in range(steps):
+                batch, waited = next(self.batches)
+                _one_step(self.session, batch, waited, self.journal, StopRequest())
+                images += batch.total
         return images / (time.perf_counter() - started)
 
 
