@@ -7,7 +7,6 @@ not match is named and the one before it is used. Tensors are safetensors, every
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from howdeep.errors import UserError
+from howdeep.files import PARTIAL, SaveError, flush_folder, write_flushed
+from howdeep.files import partial_of as partial_of
+from howdeep.files import write_whole as write_whole
 
 KEEP = 2
 """Checkpoints that stay: the newest, and the one before it in case the newest is damaged."""
-MANIFEST, STATE, PARTIAL = "manifest.json", "state.json", ".partial-"
-
-
-class SaveError(OSError):
-    """Something could not be written; what was on the disk before is untouched."""
+MANIFEST, STATE = "manifest.json", "state.json"
 
 
 class DamagedError(ValueError):
@@ -72,7 +70,7 @@ def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]]
         if place.exists():
             shutil.rmtree(place)
         partial.rename(place)
-        _flush_folder(folder)
+        flush_folder(folder)
         for old in list_checkpoints(folder)[:-KEEP]:
             shutil.rmtree(old)
     except OSError as error:
@@ -130,35 +128,6 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(path, step, state)
 
 
-def write_flushed(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def partial_of(path: Path) -> Path:
-    """Return where :func:`write_whole` writes before it renames."""
-    return path.with_name(f"{PARTIAL}{path.name}")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or as it was before.
-
-    Raises:
-        SaveError: The disk is full, or the folder cannot be written.
-    """
-    partial = partial_of(path)
-    try:
-        write_flushed(partial, data)
-        partial.replace(path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise SaveError(f"{path} was not saved: {error.strerror}") from error
-
-
 def last_good(folder: Path) -> str:
     """Return which checkpoint there is to go back to, told for the user."""
     good = list_checkpoints(folder)
@@ -184,14 +153,6 @@ def _fingerprint(data: bytes) -> dict[str, int | str]:
 def _clean(folder: Path) -> None:
     for partial in folder.glob(f"{PARTIAL}*"):
         shutil.rmtree(partial)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _not_saved(folder: Path, step: int, error: OSError) -> str:

@@ -1,7 +1,6 @@
-"""The command line: parse → call → print. Exit status 0 done, 1 not done, 2 not understood."""
+"""The command line: parse → call → print. Exit status 0 done, 1 not done, 2 not understood, 128 + signal stopped."""
 
 import io
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import tyro
 from howdeep.allocation import keep_freed_memory
 from howdeep.commands import COMMANDS, SHARED, Command
 from howdeep.errors import Stopped, UserError, unknown
+from howdeep.output import unfailing
 from howdeep.processes import complains_first, this_process
 
 DESCRIPTION = "How deep should my neural network be? Train very deep networks, dissect them, right-size them."
@@ -19,7 +19,10 @@ DESCRIPTION = "How deep should my neural network be? Train very deep networks, d
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    sys.stdout, sys.stderr = printed, _ = unfailing(sys.stdout), unfailing(sys.stderr)  # type: ignore[arg-type]
+    status = run(list(sys.argv[1:] if arguments is None else arguments))
+    printed.flush()
+    sys.exit(status or _unprinted(printed.failure))
 
 
 def run(arguments: list[str]) -> int:
@@ -40,8 +43,6 @@ def _status(command: Command) -> int:
     except UserError as error:
         return _say(str(error), 2, aloud=complains_first())
     except (OSError, ArithmeticError) as error:
-        if isinstance(error, BrokenPipeError):
-            return _leave_quietly()
         return _say(str(error), 1, aloud=complains_first())
     except Stopped as stop:
         return _say(str(stop), stop.status, aloud=complains_first())
@@ -97,11 +98,17 @@ def one_line(box: str) -> str:
 
 def _say(line: str, status: int, *, aloud: bool) -> int:
     if aloud:
-        print(f"howdeep: {line}", file=sys.stderr)
+        print(f"howdeep: {' '.join(line.splitlines())}", file=sys.stderr)
     return status
 
 
-def _leave_quietly() -> int:
-    """End after the reader of a pipe went away, without a second complaint when Python closes its output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
+def _unprinted(failure: OSError | None) -> int:
+    """Return the status of a command that is done but for what was to be printed.
+
+    Whoever closed the pipe knows it: that status is the one of a program that SIGPIPE ended, and there is no line.
+    """
+    if failure is None:
+        return 0
+    if isinstance(failure, BrokenPipeError):
+        return 141
+    return _say(f"standard output was not written: {failure.strerror or failure}", 1, aloud=True)

@@ -11,6 +11,7 @@ from howdeep.data import open_data
 from howdeep.data.check import check, contact_sheet, lines
 from howdeep.data.sheet import draw_sheet
 from howdeep.errors import UserError
+from howdeep.files import SaveError
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_contact_sheet_overwrites_only_when_asked(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     contact_sheet(dataset, path, overwrite=True)
     assert path.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(UserError, match="cannot be written: No such file or directory"):
+    with pytest.raises(SaveError, match="was not saved: No such file or directory"):
         contact_sheet(dataset, tmp_path / "nowhere" / "sheet.png")
 
 

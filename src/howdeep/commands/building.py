@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import File, Flat, Numbers, Whole
-from howdeep.output import Output, refuse_existing, remark
+from howdeep.output import Output
 from howdeep.processes import this_process
 from howdeep.training.config import TrainConfig
 
@@ -36,16 +36,14 @@ class Networks:
         self.output.check()
         if self.name is None:
             summaries = catalogue()
-            self.output.console.print(networks_table(summaries))
-            self.output.write([asdict(summary) for summary in summaries])
+            self.output.finish([asdict(summary) for summary in summaries], networks_table(summaries))
             return 0
         if is_library_name(self.name):
             description = describe_library(self.name, size=self.size)
         else:
             spec = spec_of(self.name, classes=self.classes, channels=self.channels)
             description = describe(spec, size=self.size)
-        self.output.console.print(units_table(description))
-        self.output.write(asdict(description))
+        self.output.finish(asdict(description), units_table(description))
         return 0
 
 
@@ -91,17 +89,11 @@ class Import:
 
         self.output.check()
         found = import_weights(self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size)
-        console = self.output.console
-        for theirs, ours in found.renamed:
-            console.print(f"  {theirs} → {ours}", soft_wrap=True)
-        for name, reason in found.left:
-            console.print(f"  left: {name} ({reason})", soft_wrap=True)
-        console.print(
-            f"{self.out}: {len(found.kept)} kept, {len(found.renamed)} renamed, {len(found.left)} left,"
-            f" {len(found.missing)} missing"
-        )
         lists = {name: getattr(found, name) for name in ("kept", "renamed", "left", "missing")}
-        self.output.write({"out": str(self.out), **lists})
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in lists.items())
+        lines = [f"  {theirs} → {ours}" for theirs, ours in found.renamed]
+        lines += [f"  left: {name} ({reason})" for name, reason in found.left]
+        self.output.finish({"out": str(self.out), **lists}, *lines, f"{self.out}: {counts}")
         return 0
 
 
@@ -128,17 +120,15 @@ class Check:
         from howdeep.data.check import lines as report_lines
         from howdeep.data.sheet import contact_sheet
 
-        self.output.check()
-        if self.sheet is not None:
-            refuse_existing(self.sheet, overwrite=self.output.overwrite)
+        self.output.check(self.sheet)
         report = check(self.data, size=self.size, resize=self.resize, seed=self.seed)
-        for line in report_lines(report):
-            self.output.console.print(line, soft_wrap=True, markup=False)
-        self.output.write(asdict(report))
-        if self.sheet is not None:
+
+        def draw(sheet: Path) -> None:
             dataset = open_data(self.data, size=self.size, resize=self.resize, seed=self.seed, skip_broken=True)
-            contact_sheet(dataset, self.sheet, seed=self.seed, overwrite=self.output.overwrite)
-            remark(f"{self.sheet}: what a network sees")
+            contact_sheet(dataset, sheet, seed=self.seed, overwrite=self.output.overwrite)
+
+        lines, caption = report_lines(report), "what a network sees"
+        self.output.finish(asdict(report), *lines, figure=self.sheet, draw=draw, caption=caption)
         return 1 if report.problems else 0
 
 

@@ -1,18 +1,18 @@
 """What depth costs: measured, predicted, and on paper for many devices."""
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
 from howdeep.budgets import whole_numbers
-from howdeep.commands.options import File, Flat, Whole
+from howdeep.commands.options import File, Flat, Whole, check_files
 from howdeep.errors import UserError
-from howdeep.output import Output, refuse_existing, remark
+from howdeep.output import Output, remark
 
 if TYPE_CHECKING:
     from howdeep.costs.cost import CostOptions, Ladder
+    from howdeep.costs.paper import Paper
     from howdeep.costs.scaling import Cluster, Job
 
 Networks = Annotated[
@@ -72,21 +72,17 @@ class Cost:
         if self.rate is not None:
             return self.on_paper()
         from howdeep.costs.cost import cost
-        from howdeep.costs.tables import cost_table
         from howdeep.locks import file_locked
 
         depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
         options = self.options()
-        with file_locked(self.place):
-            found = [one for name in self.networks for one in cost(name, depths, fitted, options, say=remark)]
-            for ladder in found:
-                self.output.console.print(cost_table(ladder))
-            self.report(found)
+        with file_locked(self.output.place):
+            self.report([one for name in self.networks for one in cost(name, depths, fitted, options, say=remark)])
         return 0
 
     def check(self) -> None:
         """Refuse before anything is measured what could not be done or written afterwards."""
-        self.output.check()
+        check_files(self.output, self.figure)
         if not self.networks:
             raise UserError("no NETWORK was given; such as cifar_resnet56, or cifar_resnet with --depths 8,20,56,110")
         if self.measured is not None and self.depths is None:
@@ -95,13 +91,8 @@ class Cost:
             raise UserError(f"--rate {self.rate} is not allowed without --scale: it describes one of many devices")
         if self.scale is not None:
             self.cluster_and_job(parameters=1)
-        if self.figure is not None:
-            from howdeep.figures import check_ending
-
-            check_ending(self.figure)
-            refuse_existing(self.figure, overwrite=self.output.overwrite)
-            if self.depths is None:
-                raise UserError(f"--figure {self.figure} is not allowed without --depths: it draws cost against depth")
+        if self.figure is not None and self.depths is None:
+            raise UserError(f"--figure {self.figure} is not allowed without --depths: it draws cost against depth")
 
     def options(self) -> "CostOptions":
         """Return how costs are measured."""
@@ -111,35 +102,32 @@ class Cost:
         return CostOptions(
             size=self.size, channels=self.channels, batch_size=self.batch_size, threads=self.threads,
             precision=self.precision, device=self.device, survival=Survival.parse(self.survival),
-            seconds=self.seconds, place=self.place,
+            seconds=self.seconds, place=self.output.place,
         )  # fmt: skip
 
-    @property
-    def place(self) -> Path | None:
-        """The file beside which finished measurements are kept."""
-        return None if self.output.json in (None, "-") else Path(str(self.output.json))
-
     def report(self, found: "list[Ladder]") -> None:
-        """Scale on paper if that was asked for, write and draw."""
+        """Scale on paper if that was asked for, write, draw and print."""
+        from howdeep import figures
         from howdeep.costs.cost import forget_kept
+        from howdeep.costs.tables import cost_table, scaling_table
         from howdeep.device import pick
         from howdeep.records import tagged
         from howdeep.runs import provenance
 
         scaled = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in found]
-        ladders = [asdict(ladder) for ladder in found]
-        self.output.write(tagged("cost", {"ladders": ladders, "scaled": scaled, **provenance(pick(self.device))}))
-        forget_kept(self.place)
-        if self.figure is not None:
-            from howdeep import figures
-
-            figures.save(figures.costs(found), self.figure)
-            remark(f"{self.figure}: chart")
+        ladders, papers = [asdict(ladder) for ladder in found], [paper.to_json() for paper in scaled]
+        self.output.finish(
+            tagged("cost", {"ladders": ladders, "scaled": papers, **provenance(pick(self.device))}),
+            *(cost_table(ladder) for ladder in found), *(scaling_table(paper) for paper in scaled), figure=self.figure,
+            draw=lambda place: figures.save(figures.costs(found), place),
+            written=lambda: forget_kept(self.output.place),
+        )  # fmt: skip
 
     def on_paper(self) -> int:
         """Scale from a device description; nothing is measured."""
         from howdeep.costs.paper import flops_per_second
         from howdeep.costs.plans import plans_of
+        from howdeep.costs.tables import scaling_table
         from howdeep.networks.describe import describe
         from howdeep.records import tagged
 
@@ -148,10 +136,11 @@ class Cost:
         plans = [plan for name in self.networks for plan in plans_of(name, depths, None, channels=self.channels)]
         networks = [describe(spec, size=self.size) for plan in plans for spec in plan.asked]
         papers = [self.scaled(one.name, one.parameters, one.macs, rate=rate) for one in networks]
-        self.output.write(tagged("cost", {"ladders": [], "scaled": papers, "rate": rate}))
+        record = {"ladders": [], "scaled": [paper.to_json() for paper in papers], "rate": rate}
+        self.output.finish(tagged("cost", record), *(scaling_table(paper) for paper in papers))
         return 0
 
-    def scaled_ladder(self, ladder: "Ladder") -> dict:
+    def scaled_ladder(self, ladder: "Ladder") -> "Paper":
         """Scale the deepest network of a ladder from what it costs here."""
         deepest = ladder.rungs[-1]
         costs = deepest.measured or deepest.predicted
@@ -170,15 +159,12 @@ class Cost:
 
     def scaled(
         self, network: str, parameters: int, macs: int, *, rate: float | None = None, seconds: float | None = None
-    ) -> dict:
-        """Scale one network, print it and return it as plain data."""
+    ) -> "Paper":
+        """Scale one network."""
         from howdeep.costs.paper import on_paper
-        from howdeep.costs.tables import scaling_table
 
         cluster, job = self.cluster_and_job(parameters)
-        paper = on_paper(network, job, cluster, macs, flops_per_second=rate, image_seconds=seconds)
-        self.output.console.print(scaling_table(paper))
-        return paper.to_json()
+        return on_paper(network, job, cluster, macs, flops_per_second=rate, image_seconds=seconds)
 
 
 def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:

@@ -75,14 +75,12 @@ class Cut(TargetOptions):
         self.check()
         with file_locked(options.place) if self.out is None else folder_locked(self.out):
             found, record, kept = cut_target(self.open(), options, say=remark, console=Console(stderr=True))
-            self.output.console.print(cut_table(found))
-            self.output.write(record)
-            if self.figure is not None:
-                figures.save(figures.frontier(found), self.figure)
-                remark(f"{self.figure}: chart")
+            self.output.finish(
+                record, cut_table(found), figure=self.figure, written=kept.finished,
+                draw=lambda place: figures.save(figures.frontier(found), place),
+            )  # fmt: skip
             if self.out is not None:
                 remark(f"{self.out}: the cut network")
-            kept.finished()
         return 0
 
     def check(self) -> None:
@@ -100,7 +98,7 @@ class Cut(TargetOptions):
             lr=self.lr, split=self.split, limit=self.limit, calibration_images=self.calibration_images,
             statistics_images=self.statistics_images, threads=self.threads, precision=self.precision,
             batch_size=self.batch_size, device=self.device, skip_broken=self.skip_broken,
-            place=None if self.output.json in (None, "-") else Path(str(self.output.json)),
+            place=self.output.place,
         )  # fmt: skip
 
     def budget(self) -> "CutBudget":

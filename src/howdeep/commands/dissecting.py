@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
@@ -51,25 +50,23 @@ class Dissection(TargetOptions):
         """Yield the network and its data."""
         from howdeep.dissect.study import StudyOptions, open_study
 
-        kept = None if self.output.json in (None, "-") else Path(str(self.output.json))
         options = StudyOptions(
             data=self.data, split=self.split, limit=self.limit, device=self.device, precision=precision,
-            batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold, place=kept,
+            batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold, place=self.output.place,
         )  # fmt: skip
         with open_study(self.open(), options, asked=asked, say=remark) as study:
             yield study
 
-    def report(self, record: dict, table: "RenderableType", chart: "Callable[[], Any]") -> None:
-        """Print, write and draw, on the first process."""
+    def report(self, study: "Study", found: Any, table: "RenderableType", chart: "Callable[[], Any]") -> None:
+        """Write, draw and print, on the first process."""
         if not this_process().first:
             return
-        self.output.console.print(table)
-        self.output.write(record)
-        if self.figure is not None:
-            from howdeep.figures import save
+        from howdeep import figures
 
-            save(chart(), self.figure)
-            remark(f"{self.figure}: chart")
+        self.output.finish(
+            study.record(found), table, figure=self.figure, written=study.work.finished,
+            draw=lambda place: figures.save(chart(), place),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +106,7 @@ class Lesion(Dissection):
                 study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
                 seed=self.seed, autocast=study.autocast, work=study.work, say=study.say,
             )  # fmt: skip
-            self.report(study.record(found), lesion_table(found), lambda: figures.lesion(found))
-            study.work.finished()
+            self.report(study, found, lesion_table(found), lambda: figures.lesion(found))
         return 0
 
 
@@ -147,8 +143,7 @@ class Paths(Dissection):
                 study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
                 seed=self.seed, work=study.work,
             )  # fmt: skip
-            self.report(study.record(found), paths_table(found), lambda: figures.study_of_paths(found))
-            study.work.finished()
+            self.report(study, found, paths_table(found), lambda: figures.study_of_paths(found))
         return 0
 
 
@@ -177,7 +172,7 @@ class Flow(Dissection):
             drawn = draws_of(study.rule, len(study.chain), seed=self.seed, batch=self.batch_size)
             draws = drawn if statistics == "batch" else [None]
             found = flow(study.chain, study.batches, statistics=statistics, draws=draws, autocast=study.autocast)
-            self.report(study.record(found), flow_table(found), lambda: figures.flow(found))
+            self.report(study, found, flow_table(found), lambda: figures.flow(found))
         return 0
 
     def open(self) -> "Target":

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import Data, Flat, TargetOptions, Whole
-from howdeep.output import Output, refuse_existing
+from howdeep.output import Output
 
 Format = Annotated[
     Literal["onnx", "torch"] | None, tyro.conf.arg(metavar="{onnx,torch}", help_behavior_hint="(default: by ending)")
@@ -41,13 +41,11 @@ class Export(TargetOptions):
         from howdeep.export import ExportOptions, export_target
         from howdeep.reporting import export_table
 
-        self.output.check()
-        refuse_existing(self.out, overwrite=self.output.overwrite)
+        self.output.check(self.out)
         options = ExportOptions(
             out=self.out, data=self.data, format=self.format, opset=self.opset, split=self.split, limit=self.limit,
             skip_broken=self.skip_broken,
         )  # fmt: skip
         found, record = export_target(self.open(), options)
-        self.output.console.print(export_table(found))
-        self.output.write(record)
+        self.output.finish(record, export_table(found))
         return 0

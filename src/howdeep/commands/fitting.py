@@ -8,7 +8,7 @@ import tyro.conf
 
 from howdeep import budgets
 from howdeep.commands.options import Data, File, Flat, Whole, check_files
-from howdeep.output import Output, remark
+from howdeep.output import Output
 
 Text = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hint="")]
 
@@ -72,11 +72,10 @@ class Fit:
         if answer is None:
             return 0
         found, record = answer
-        self.output.console.print(fit_table(found))
-        self.output.write(record)
-        if self.figure is not None:
-            figures.save(figures.fit(found), self.figure)
-            remark(f"{self.figure}: chart")
+        self.output.finish(
+            record, fit_table(found), figure=self.figure,
+            draw=lambda place: figures.save(figures.fit(found), place),
+        )  # fmt: skip
         return 0
 
     def options(self):

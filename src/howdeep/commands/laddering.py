@@ -5,7 +5,7 @@ from pathlib import Path
 
 from howdeep.commands.options import File, Flat, check_files
 from howdeep.ladders.config import LadderConfig
-from howdeep.output import Output, remark
+from howdeep.output import Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,8 @@ class Degradation:
 
         check_files(self.output, self.figure)
         found = degradation(self.config, self.out)
-        self.output.console.print(degradation_table(found))
-        self.output.write(found.to_json(self.config))
-        if self.figure is not None:
-            figures.save(figures.degradation(found), self.figure)
-            remark(f"{self.figure}: chart")
+        self.output.finish(
+            found.to_json(self.config), degradation_table(found), figure=self.figure,
+            draw=lambda place: figures.save(figures.degradation(found), place),
+        )  # fmt: skip
         return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
-from howdeep.output import Output, refuse_existing, remark
+from howdeep.output import Output, remark
 
 if TYPE_CHECKING:
     from howdeep.targets import Target
@@ -22,14 +22,13 @@ def check_files(output: Output, figure: Path | None) -> None:
     """Refuse before anything is measured what could not be written afterwards.
 
     Raises:
-        UserError: A file exists, its folder does not, or its ending is not that of a chart.
+        UserError: As :meth:`Output.check`, or the ending is not that of a chart.
     """
-    output.check()
     if figure is not None:
         from howdeep.figures import check_ending
 
         check_ending(figure)
-        refuse_existing(figure, overwrite=output.overwrite)
+    output.check(figure)
 
 
 @dataclass(frozen=True, kw_only=True)

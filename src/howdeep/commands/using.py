@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
-from howdeep.output import Output, remark
+from howdeep.output import Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Evaluate(TargetOptions):
 
     def run(self) -> int:
         """Measure and print."""
+        from howdeep import figures
         from howdeep.inference import evaluate_target
         from howdeep.reporting import evaluation_table
 
@@ -49,13 +50,10 @@ class Evaluate(TargetOptions):
             workers=self.workers,
             skip_broken=self.skip_broken,
         )
-        self.output.console.print(evaluation_table(found, self.target, self.data, self.split))
-        self.output.write(record)
-        if self.figure is not None:
-            from howdeep import figures
-
-            figures.save(figures.evaluation(found), self.figure)
-            remark(f"{self.figure}: chart")
+        table = evaluation_table(found, self.target, self.data, self.split)
+        self.output.finish(
+            record, table, figure=self.figure, draw=lambda place: figures.save(figures.evaluation(found), place)
+        )
         return 0
 
 
@@ -79,6 +77,5 @@ class Predict(TargetOptions):
 
         self.output.check()
         found = predict(self.open(), self.images, top=self.top, device=self.device)
-        self.output.console.print(predictions_table(found))
-        self.output.write([asdict(prediction) for prediction in found])
+        self.output.finish([asdict(prediction) for prediction in found], predictions_table(found))
         return 0

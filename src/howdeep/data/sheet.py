@@ -1,5 +1,6 @@
 """The contact sheet: what the network sees, one row per class."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from howdeep.data.batches import fetch
 from howdeep.data.normalization import per_channel
 from howdeep.data.records import Dataset, Split
 from howdeep.errors import UserError
+from howdeep.files import write_whole
 
 MAX_ROWS = 40
 MAX_COLUMNS = 12
@@ -37,16 +39,15 @@ def contact_sheet(dataset: Dataset, path: str | Path, *, seed: int = 0, overwrit
         overwrite: Replace a file that exists.
 
     Raises:
-        UserError: The file exists, or cannot be written.
+        UserError: The file exists.
+        SaveError: It cannot be written.
     """
     target = Path(path)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already; choose another name, or ask to overwrite it")
-    sheet = draw_sheet(dataset, seed=seed)
-    try:
-        sheet.save(target, format="PNG")
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    picture = io.BytesIO()
+    draw_sheet(dataset, seed=seed).save(picture, format="PNG")
+    write_whole(target, picture.getvalue())
 
 
 def draw_sheet(dataset: Dataset, *, seed: int) -> Image.Image:

@@ -1,5 +1,6 @@
 """Record → chart. A figure knows nothing about networks; its title states the finding."""
 
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import altair as alt
 
 from howdeep.errors import UserError
+from howdeep.files import write_whole
 from howdeep.intervals import of_share
 
 Chart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
@@ -37,13 +39,23 @@ def save(chart: Chart, path: Path) -> None:
 
     Raises:
         UserError: The ending is another one.
+        SaveError: The disk is full, or the folder cannot be written.
     """
     check_ending(path)
-    styled = with_style(chart)
-    if path.suffix == ".html":
-        path.write_text(styled.to_html(inline=True))
-    else:
-        styled.save(path, scale_factor=2)
+    write_whole(path, _drawn(with_style(chart), path.suffix))
+
+
+def _drawn(chart: Chart, ending: str) -> bytes:
+    """Return a chart as the contents of a file."""
+    if ending == ".html":
+        return chart.to_html(inline=True).encode()
+    if ending == ".png":
+        picture = io.BytesIO()
+        chart.save(picture, format="png", scale_factor=2)
+        return picture.getvalue()
+    drawing = io.StringIO()
+    chart.save(drawing, format="svg")
+    return drawing.getvalue().encode()
 
 
 def with_style(chart: Chart) -> Chart:
