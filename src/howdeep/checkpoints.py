@@ -79,6 +79,18 @@ def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]]
     return place
 
 
+def save_only(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> None:
+    """Write a checkpoint as :func:`save` does, and remove all others, whatever their steps.
+
+    Raises:
+        SaveError: As there.
+    """
+    place = save(folder, step, tensors=tensors, state=state)
+    for other in list_checkpoints(folder):
+        if other != place:
+            shutil.rmtree(other)
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the folders of the checkpoints, oldest first; those that a crash cut short are not among them."""
     found = (path for path in folder.glob("step-*") if path.is_dir())

@@ -4,6 +4,7 @@ RUN/run.json         written at the start, and again where a finished run is giv
                      network, data, normalization, versions, device, choices
 RUN/metrics.jsonl    one line per epoch and event
 RUN/checkpoints/     the last two (see checkpoints.py)
+RUN/best/            where the best epoch is kept: its weights, which the run then stands for
 RUN/result.json      written at the end: the test error
 """
 
@@ -30,6 +31,7 @@ from howdeep.survival import Survival
 from howdeep.tracing import unravel
 
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
+BEST = "best"
 LIBRARIES = ("howdeep", "torch", "torchvision", "numpy")
 
 
@@ -75,13 +77,18 @@ class Run:
         """Where its checkpoints are."""
         return self.path / CHECKPOINTS
 
+    @property
+    def best(self) -> Path:
+        """Where the weights of its best epoch are, if they are kept."""
+        return self.path / BEST
+
     def chain(self, warn: Callable[[str], None]) -> Chain:
-        """Return the network with the weights of the newest whole checkpoint.
+        """Return the network with the weights of its best epoch, or of the newest whole checkpoint.
 
         Raises:
             UserError: There is no whole checkpoint.
         """
-        saved = checkpoints.newest(self.checkpoints, warn)
+        saved = checkpoints.newest(self.best, warn) or checkpoints.newest(self.checkpoints, warn)
         if saved is None:
             raise UserError(f"{self.path} has no checkpoint yet; train it first")
         chain = self.untrained()

@@ -17,6 +17,8 @@ from howdeep.cutting.cut import cut
 from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
 from howdeep.cutting.kept import Kept
 from howdeep.cutting.records import Cut, CutBudget
+from howdeep.cutting.repair import reestimate
+from howdeep.cutting.tables import cut_finding
 from howdeep.figures import frontier as chart
 from howdeep.networks import build, spec_of
 from howdeep.records import from_json, to_json
@@ -90,7 +92,7 @@ def test_units_that_stay_are_as_many_as_asked_for() -> None:
     smaller, found = cut(chain, images, budget=CutBudget(units=2))
     assert (len(smaller), found.chosen, found.points[-1].size.units) == (2, 4, 2)
     assert found.choice is found.points[-1]
-    assert found.points[-1].repaired.error_percent == pytest.approx(error(smaller, images))
+    assert found.points[-1].best.error_percent == pytest.approx(error(smaller, images))
 
 
 def error(chain: nn.Module, images: list[Batch]) -> float:
@@ -134,9 +136,27 @@ def test_an_error_lets_as_many_units_go_as_hold_it() -> None:
     chain, images = small_network("resnet A", seed=2), batches()
     every = cut(chain, images)[1]
     for limit in (0.5, 5.0, 100.0):
-        holding = [point.out for point in every.points if point.repaired.change <= limit]
+        holding = [point.out for point in every.points if point.best.change <= limit]
         if holding:
             assert cut(chain, images, budget=CutBudget(error_increase=limit))[1].chosen == max(holding)
+
+
+def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_images_better() -> None:
+    """Labels are what the repaired network answers, or what the network as cut does."""
+    chain, pixels = small_network("resnet A", seed=2), [batch.images for batch in batches()]
+    for kept, out in (("repaired", 1), ("cut", 4)):
+        best = without(chain, [out - 1])
+        if kept == "repaired":
+            reestimate(best, pixels)
+        with torch.no_grad():
+            images = [Batch(few, best(few).argmax(1), len(few)) for few in pixels]
+        smaller, found = cut(chain, Images(images[:2], images, pixels), remove=[out])
+        assert found.choice is not None
+        assert (found.kept, found.best) == (kept, getattr(found.choice, kept))
+        assert found.best.error_percent == 0 < max(found.choice.cut.error_percent, found.choice.repaired.error_percent)
+        assert cut_finding(found).endswith(f"{found.best.change:+.1f} points of error")
+        for name, value in best.state_dict().items():
+            torch.testing.assert_close(smaller.state_dict()[name], value)
 
 
 def test_the_whole_frontier_chooses_nothing() -> None:
@@ -174,12 +194,12 @@ def test_named_units_go_and_none_is_chosen(monkeypatch: pytest.MonkeyPatch) -> N
     chain, images = small_network("resnet A", seed=2), batches()
     smaller, found = cut(chain, images, remove=[5, 2])
     assert [(one.index, one.name, one.loss) for one in found.order] == [(2, "unit 2", None), (5, "unit 5", None)]
-    assert (len(chain), len(smaller), found.chosen, found.calibration_images) == (6, 4, 2, 0)
+    assert (len(chain), len(smaller), found.chosen, found.calibration_images) == (6, 4, 2, 60)
     assert found.choice is not None
     assert found.points == (found.choice,)
     assert found.choice.size.units == 4
     assert found.choice.cut.error_percent == pytest.approx(error(without(chain, [1, 4]), images))
-    assert found.choice.repaired.error_percent == pytest.approx(error(smaller, images))
+    assert found.choice.best.error_percent == pytest.approx(error(smaller, images))
     assert from_json(Cut, to_json(found)) == found
     assert chart(found).to_dict()
 
@@ -189,7 +209,7 @@ def test_what_a_named_unit_costs_on_paper() -> None:
     chain, batch = classifier([1.0, -0.5, 0.1]), numbers([3.0, 1.5, 1.0, 0.5], [0, 0, 0, 0])
     found = cut(chain, [batch], remove=[1])[1]
     assert found.choice is not None
-    assert (found.baseline.error_percent, found.choice.repaired.change) == (25.0, 50.0)
+    assert (found.baseline.error_percent, found.choice.best.change, found.choice.kept) == (25.0, 50.0, "cut")
 
 
 def test_all_units_can_be_named() -> None:

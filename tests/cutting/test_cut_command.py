@@ -90,10 +90,8 @@ def test_the_same_command_goes_on_and_then_is_finished(
         assert "the same command goes on" in said(capsys)
         assert (tmp_path / "out.unfinished-cut.json").exists()
     assert cut(run, *options, "--out", out) == 0
-    one, other = (newest(open_run(place).checkpoints, print) for place in (whole, out))
-    assert one is not None
-    assert other is not None
-    assert all(torch.equal(value, other.tensors("weights")[name]) for name, value in one.tensors("weights").items())
+    assert same_weights(whole, out)
+    assert json.loads((out / "cut.json").read_text())["kept"] == "tuned"
     assert not (tmp_path / "out.unfinished-cut.json").exists()
     assert cut(run, *options, "--out", out) == 0
     assert "is finished; nothing to do" in capsys.readouterr().err
@@ -115,8 +113,7 @@ def test_units_named_as_a_budget_chose_them_give_the_same_weights(run: Path, tmp
 
 
 def same_weights(one: Path, other: Path) -> bool:
-    saved = [newest(open_run(place).checkpoints, print) for place in (one, other)]
-    first, second = (found.tensors("weights") for found in saved if found is not None)
+    first, second = (open_run(place).chain(print).state_dict() for place in (one, other))
     return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -146,7 +143,7 @@ def test_a_cut_that_is_told_to_stop_wherever_it_is_goes_on(run: Path, tmp_path: 
     whole = save("whole", told.append)
     assert told == [
         "reading the data", "measuring the network", "timing 2 networks by turns",
-        "measuring the network with 2 of 6 units out", "estimating norm statistics", "writing the run folder",
+        "measuring the network with 2 of 6 units out", "making the cut network", "writing the run folder",
         "measuring the cut network",
     ]  # fmt: skip
     for stop in told:
@@ -155,6 +152,34 @@ def test_a_cut_that_is_told_to_stop_wherever_it_is_goes_on(run: Path, tmp_path: 
         assert not (tmp_path / "out" / "cut.json").exists()
     assert same_weights(whole, save("out", lambda line: None))
     assert not list(tmp_path.glob("*unfinished*"))
+
+
+def test_epochs_that_do_not_help_leave_the_cut_network_as_it_was(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    cut_only, out = tmp_path / "cut", tmp_path / "tuned"
+    assert cut(run, "--remove", 3, "--out", cut_only) == 0
+    capsys.readouterr()
+    assert cut(run, "--remove", 3, "--out", out, "--epochs", 2, "--lr", 20, "--precision", "fp32") == 0
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80
+    assert "of 2: discarded (" in told
+    assert same_weights(cut_only, out)
+    before, found = (json.loads((place / "cut.json").read_text()) for place in (cut_only, out))
+    assert (found["tuned_kept"], found["kept"], found["test"]) == (False, before["kept"], before["test"])
+    error = json.loads((out / "result.json").read_text())["test"]["error_percent"]
+    assert evaluated(out, tmp_path, capsys) == error == pytest.approx(found["test"]["cut"]["error_percent"])
+
+
+def test_the_network_is_that_of_the_best_epoch(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    assert cut(run, "--remove", 3, 4, "--out", out, "--epochs", 4, "--lr", 0.02, "--precision", "fp32") == 0
+    found = json.loads((out / "cut.json").read_text())
+    epochs = [line for line in open_run(out).metrics() if line["event"] == "epoch"]
+    best = min(epochs, key=lambda line: (line["validation_error_percent"], line["validation_loss"]))
+    assert (found["kept"], found["tuned_epoch"]) == ("tuned", best["epoch"])
+    assert found["tuned"]["error_percent"] == pytest.approx(best["validation_error_percent"])
+    assert [newest(out / "best", print).state["epoch"], len(list_checkpoints(out / "best"))] == [best["epoch"], 1]
 
 
 def _stop_at(stop: str, line: str) -> None:

@@ -41,7 +41,10 @@ def cut(
     console: Console | None = None,
     doing: Tell = lambda _: None,
 ) -> tuple[Chain, Cut]:
-    """Take units out of a trained network, by number or until it holds a budget, and re-estimate its norm statistics.
+    """Take units out of a trained network, by number or until it holds a budget, and repair it where that helps.
+
+    The repair re-estimates norm statistics. It is kept where it is better on the calibration images, for each cut
+    network anew (see :func:`howdeep.cutting.better.is_better`).
 
     Args:
         chain: The network, in evaluation mode, own or unravelled, on the device of the images; it stays as it is.
@@ -82,8 +85,9 @@ def cut(
         found = _Search(frontier, budget, named, frontier.answers(), threads, tell).record()
         if not found.chosen:
             return chain, found
-        tell("estimating norm statistics")
-        return frontier.repaired(found.order[: found.chosen]), found
+        assert found.choice is not None
+        tell("making the cut network")
+        return frontier.network(found.order[: found.chosen], found.choice.kept), found
 
 
 def _work(chain: Chain, images: Images, budget: CutBudget) -> float:
@@ -125,7 +129,7 @@ class _Search:
         return Cut(
             budget=self.budget, original=sizes[0], baseline=baseline(self.before), order=tuple(order),
             points=tuple(points), chosen=choice["out"], threads=self.threads, notes=_notes(frontier.chain),
-            calibration_images=0 if self.named else sum(len(batch.labels) for batch in images.calibration),
+            calibration_images=sum(len(batch.labels) for batch in images.calibration),
             statistics_images=sum(len(batch) for batch in images.statistics),
         )  # fmt: skip
 
@@ -176,7 +180,8 @@ class _Search:
         assert limit is not None
         for removal in removals:
             order.append(removal)
-            change = self._effects(order, len(order))["repaired"]["change"]
+            effects = self._effects(order, len(order))
+            change = effects[effects["kept"]].change
             least = min(least, change)
             if change <= limit:
                 best = len(order)
@@ -209,32 +214,28 @@ class _Search:
         return [self.frontier.size(chain, timing) for chain, timing in zip(chains, times, strict=True)]
 
     def _point(self, order: Sequence[Removal], out: int, size: Size) -> Point:
-        effects = self._effects(order, out)
-        return Point(
-            out=out, size=size, cut=from_json(Effect, effects["cut"]), repaired=from_json(Effect, effects["repaired"])
-        )
+        return Point(out=out, size=size, **self._effects(order, out))
 
     def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:
-        """Return what a cut gets wrong, as it is and repaired."""
+        """Return what a cut gets wrong, as it is and repaired, and which of the two is kept."""
         frontier, order = self.frontier, order[:out]
 
         def measured() -> dict[str, Any]:
             self.tell(f"measuring the network with {out} of {len(frontier.chain)} units out")
-            cut, repaired = (
-                frontier.effect(chain, self.before) for chain in (frontier.cut(order), frontier.repaired(order))
-            )
-            return {"cut": to_json(cut), "repaired": to_json(repaired)}
+            cut, repaired, better = frontier.effects(frontier.cut(order), frontier.repaired(order), self.before)
+            return {"cut": to_json(cut), "repaired": to_json(repaired), "kept": "repaired" if better else "cut"}
 
-        return frontier.kept.result(f"errors with {out} out", measured)
+        found = frontier.kept.result(f"errors with {out} out", measured)
+        return {**found, **{name: from_json(Effect, found[name]) for name in ("cut", "repaired")}}
 
     def _refuse_costly(self, points: Sequence[Point], out: int | None) -> None:
         """Raise a UserError where what a size asks for costs more error than is allowed."""
         limit = self.budget.error_increase
         chosen = next((point for point in points if point.out == out), None)
-        if limit is not None and chosen is not None and chosen.repaired.change > limit:
+        if limit is not None and chosen is not None and chosen.best.change > limit:
             raise UserError(
                 f"the budgets contradict each other: the smaller network has {out} units out, which costs"
-                f" {chosen.repaired.change:.2f} points of error; error-increase {limit:g} is less"
+                f" {chosen.best.change:.2f} points of error; error-increase {limit:g} is less"
             )
 
 

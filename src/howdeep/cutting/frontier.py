@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from howdeep.chain import Chain
+from howdeep.cutting.better import Answers, answers_from, is_better
 from howdeep.cutting.kept import Kept
 from howdeep.cutting.records import Removal, Size
 from howdeep.cutting.repair import reestimate
@@ -37,11 +38,11 @@ class Images:
     """What a cut is measured on; all on the device of the network."""
 
     calibration: Sequence[Batch]
-    """Which units go is decided on these."""
+    """Which units go is decided on these, and which of two networks is kept."""
     evaluation: Sequence[Batch]
     """Errors are measured on these."""
     statistics: Sequence[Tensor]
-    """Norm statistics are estimated on these: batches of equal size."""
+    """Norm statistics are estimated on these."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Frontier:
         """Return the network without these units."""
         return without(self.chain, [removal.index - 1 for removal in order])
 
+    def network(self, order: Sequence[Removal], kept: str) -> Chain:
+        """Return the network without these units as a :class:`Point` says that it is kept."""
+        return self.repaired(order) if kept == "repaired" else self.cut(order)
+
     def repaired(self, order: Sequence[Removal]) -> Chain:
         """Return the network without these units, its norm statistics estimated anew."""
         chain = self.cut(order)
@@ -102,9 +107,21 @@ class Frontier:
         """Return what the whole network answers on the images of the evaluation."""
         return answers_of(self.folded(self.chain), self.images.evaluation)
 
-    def effect(self, chain: Chain, before: Sequence[Intact]) -> Effect:
-        """Return what another network gets wrong, compared with the whole one image by image."""
-        return effect_between(self.folded(chain), self.images.evaluation, before)
+    def effects(self, old: Chain, new: Chain, before: Sequence[Intact]) -> tuple[Effect, Effect, bool]:
+        """Return what two networks get wrong, compared with the whole one image by image, and which of them is kept.
+
+        The new one is where it helps on the calibration images (see :func:`howdeep.cutting.better.is_better`).
+        """
+        (one, answers), (other, changed) = (self._measured(chain, before) for chain in (old, new))
+        return one, other, is_better(changed, answers)
+
+    def _measured(self, chain: Chain, before: Sequence[Intact]) -> tuple[Effect, Answers]:
+        """Return what a network gets wrong on the images of the evaluation, and its answers on the calibration's."""
+        calibration, evaluation = self.images.calibration, self.images.evaluation
+        folded = self.folded(chain)
+        scores = scores_of(folded, evaluation)
+        calibrating = scores if calibration is evaluation else scores_of(folded, calibration)
+        return effect_between(scores, before), answers_from(calibrating, calibration)
 
     @property
     def _few(self) -> Tensor:
@@ -135,14 +152,20 @@ def tried(left: int, out: int) -> int:
     return networks
 
 
+def scores_of(chain: Chain, batches: Sequence[Batch]) -> list[Tensor]:
+    """Return the scores of a network, batch by batch."""
+    with torch.inference_mode():
+        return [chain(batch.images) for batch in batches]
+
+
 def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[Intact]:
     """Return what a network answers, batch by batch.
 
     Raises:
         UserError: A score is not finite.
     """
-    with torch.inference_mode():
-        return [intact_of(chain(batch.images), batch.labels) for batch in batches]
+    scores = scores_of(chain, batches)
+    return [intact_of(one, batch.labels) for one, batch in zip(scores, batches, strict=True)]
 
 
 def baseline(before: Sequence[Intact]) -> Baseline:
@@ -155,12 +178,10 @@ def baseline(before: Sequence[Intact]) -> Baseline:
     )
 
 
-def effect_between(chain: Chain, batches: Sequence[Batch], before: Sequence[Intact]) -> Effect:
-    """Return what a network gets wrong, compared with another's answers image by image."""
-    classes, rows = before[0].scores.shape[1], []
-    with torch.inference_mode():
-        for batch, one in zip(batches, before, strict=True):
-            rows.append(counts(one, chain(batch.images), classes))
+def effect_between(scores: Sequence[Tensor], before: Sequence[Intact]) -> Effect:
+    """Return what a network gets wrong whose scores these are, compared with another's answers image by image."""
+    classes = before[0].scores.shape[1]
+    rows = [counts(one, new, classes) for one, new in zip(before, scores, strict=True)]
     n = sum(len(one.labels) for one in before)
     return effect_of([math.fsum(column) for column in zip(*rows, strict=True)], n)
 

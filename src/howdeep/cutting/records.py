@@ -47,6 +47,13 @@ class Point:
     """What it gets wrong as it was cut."""
     repaired: Effect
     """What it gets wrong with norm statistics that were estimated anew."""
+    kept: str = "repaired"
+    """Which of the two it is, the better one on the calibration images: ``cut`` or ``repaired``."""
+
+    @property
+    def best(self) -> Effect:
+        """What it gets wrong."""
+        return self.repaired if self.kept == "repaired" else self.cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ class CutBudget:
     latency_ms: float | None = None
     """Median of the time for one image, in milliseconds."""
     error_increase: float | None = None
-    """Points of error above the network's, norm statistics estimated anew. Alone: as many units out as it allows."""
+    """Points of error above the network's, repaired where that helps. Alone: as many units out as it allows."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -122,7 +129,7 @@ class Cut:
     chosen: int | None
     """How many units are out of the network that was chosen; None for the whole frontier."""
     calibration_images: int
-    """Images on which units were chosen; 0 where they were named."""
+    """Images on which units were chosen, unless they were named, and which of two networks is kept."""
     statistics_images: int
     """Images on which norm statistics were estimated."""
     threads: int
@@ -132,11 +139,27 @@ class Cut:
     epochs: float = 0
     """Of fine-tuning."""
     tuned: Effect | None = None
-    """The chosen network after fine-tuning, on the images of the points."""
+    """The chosen network after the best epoch of fine-tuning, on the images of the points."""
+    tuned_epoch: float | None = None
+    """Which epoch that is; None where it is the last."""
+    tuned_kept: bool = True
+    """Whether the network is that one: whether fine-tuning helped on the calibration images."""
     test: Test | None = None
-    """The same, or without fine-tuning the repaired one, on the test split."""
+    """The network that is kept, on the test split."""
 
     @property
     def choice(self) -> Point | None:
         """The point that was chosen."""
         return next((point for point in self.points if point.out == self.chosen), None)
+
+    @property
+    def kept(self) -> str | None:
+        """Which network is kept: ``cut``, ``repaired`` or ``tuned``; None for the whole frontier."""
+        if self.tuned is not None and self.tuned_kept:
+            return "tuned"
+        return self.choice and self.choice.kept
+
+    @property
+    def best(self) -> Effect | None:
+        """What the network that is kept gets wrong, on the images of the points; None for the whole frontier."""
+        return self.tuned if self.kept == "tuned" else self.choice and self.choice.best

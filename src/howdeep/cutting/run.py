@@ -1,17 +1,21 @@
 """The run folder of a cut network: how it is built again, its weights, and how it is trained on."""
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 
 import torch
 from rich.console import Console
 
 from howdeep import checkpoints, runs
 from howdeep.chain import Chain
+from howdeep.cutting.frontier import Frontier
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import Cut
 from howdeep.data import Dataset
+from howdeep.dissect.effects import Effect
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
+from howdeep.records import from_json, to_json
 from howdeep.stopwatch import thread_counts
 from howdeep.survival import Survival
 from howdeep.targets import Target
@@ -23,23 +27,51 @@ from howdeep.training.step import Arithmetic, place
 
 
 def written(
-    target: Target, options: CutOptions, dataset: Dataset, found: Cut, smaller: Chain, where: torch.device,
+    target: Target, options: CutOptions, dataset: Dataset, found: Cut, smaller: Chain, frontier: Frontier,
     console: Console,
-) -> Chain:  # fmt: skip
-    """Write the cut network into its run folder, fine-tune it there, and return it as it is in the folder."""
+) -> tuple[Chain, Cut]:  # fmt: skip
+    """Write the cut network into its run folder and fine-tune it there.
+
+    Returns:
+        The network that the folder stands for, and what was found, with what fine-tuning made of it.
+    """
     assert options.out is not None
     config = _config(target, options)
     if runs.is_run(options.out):
         run = runs.open_run(options.out)
     else:
-        run = runs.create(options.out, _record(target, options, dataset, found, smaller, config, where))
+        run = runs.create(options.out, _record(target, options, dataset, found, smaller, config, frontier.device))
     if not checkpoints.list_checkpoints(run.checkpoints):
         tensors = {"weights": smaller.state_dict(), "momentum": {}}
         checkpoints.save(run.checkpoints, 0, tensors=tensors, state=Position().to_json())
-    if config is not None:
-        train(config, options.out, console=console)
-    chain = runs.open_run(options.out).chain(lambda line: console.print(line))
-    return place(chain, Arithmetic("fp32", "channels_last"), where)
+
+    def standing() -> Chain:
+        chain = run.chain(lambda line: console.print(line))
+        return place(chain, Arithmetic("fp32", "channels_last"), frontier.device)
+
+    if config is None:
+        return standing(), found
+
+    def better() -> Chain:
+        if not _tuning(run, smaller, standing, frontier)["tuned_kept"]:
+            checkpoints.save_only(run.best, 0, tensors={"weights": smaller.state_dict()}, state={"epoch": 0.0})
+        return standing()
+
+    train(config, options.out, console=console, dataset=dataset, chosen=better)
+    chain, tuning = better(), _tuning(run, smaller, standing, frontier)
+    tuned = from_json(Effect, tuning["tuned"])
+    return chain, replace(found, **{**tuning, "tuned": tuned, "epochs": options.epochs})
+
+
+def _tuning(run: runs.Run, smaller: Chain, trained: Callable[[], Chain], frontier: Frontier) -> dict:
+    """Return what the best epoch made of a cut network, and whether it is kept: whether it helped."""
+
+    def measured() -> dict:
+        best = checkpoints.newest(run.best, lambda _: None)
+        _, tuned, kept = frontier.effects(smaller, trained(), frontier.answers())
+        return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": kept}
+
+    return frontier.kept.result("fine-tuning", measured)
 
 
 def _record(

@@ -17,10 +17,10 @@ def cut_finding(found: Cut) -> str:
     """Return what a cut saved and what it cost, or how far the frontier goes."""
     point = found.choice
     if point is not None:
-        effect = found.tuned or point.repaired
+        assert found.best is not None
         out = f"{point.out} of {found.original.units} units out"
-        return f"{out}: {cut_saving(found)}, {effect.change:+.1f} points of error"
-    free = [point for point in found.points if point.repaired.change_low <= 0]
+        return f"{out}: {cut_saving(found)}, {found.best.change:+.1f} points of error"
+    free = [point for point in found.points if point.best.change_low <= 0]
     if not free:
         return f"every cut costs error: {_cost(found, found.points[0])}"
     return f"{_cost(found, free[-1])}, no more than noise"
@@ -35,7 +35,7 @@ def cut_saving(found: Cut) -> str:
 
 def _cost(found: Cut, point: Point) -> str:
     faster = _faster(found.original, point.size)
-    return f"{point.out} of {found.original.units} units out: {faster}, {point.repaired.change:+.1f} points of error"
+    return f"{point.out} of {found.original.units} units out: {faster}, {point.best.change:+.1f} points of error"
 
 
 def _faster(original: Size, size: Size) -> str:
@@ -64,10 +64,10 @@ def _table(found: Cut) -> Table:
     for point in found.points:
         mark, low, high = (
             "→" if point.out == found.chosen else "",
-            point.repaired.change_low,
-            point.repaired.change_high,
+            point.best.change_low,
+            point.best.change_high,
         )
-        errors = f"{point.cut.error_percent:.2f}", f"{point.repaired.error_percent:.2f}"
+        errors = (f"{effect.error_percent:.2f}{_mark(effect is point.best)}" for effect in (point.cut, point.repaired))
         row = (mark, *_size(point.size), *errors, change_text(low, high))
         table.add_row(*row, style="bold" if mark else "")
     return table
@@ -78,18 +78,28 @@ def _size(size: Size) -> tuple[str, str, str, str]:
     return str(size.units), short(size.macs), f"{size.latency.median_ms:.3g}", f"{first:.3g}–{third:.3g}"
 
 
+def _mark(counts: bool) -> str:
+    return "*" if counts else " "
+
+
 def _tuned(found: Cut) -> list[str]:
-    """Return what fine-tuning made of it, and the test split."""
+    """Return whether the repair and the fine-tuning are kept, and the test split."""
     lines = []
-    if found.tuned is not None:
-        lines.append(f"after fine-tuning ({found.epochs:g} epochs): {_effect(found.tuned, found.baseline.n)}")
-        if found.choice is not None and found.tuned.change > found.choice.repaired.change:
-            lines.append("fine-tuning did not help here; without --epochs the repaired network is kept")
+    if (point := found.choice) is not None:
+        lines.append(f"norm statistics re-estimated: {_kept(point.kept == 'repaired', point.repaired, point.cut)}")
+        if found.tuned is not None:
+            epoch = f", epoch {found.tuned_epoch:.4g} of {found.epochs:g}" if found.tuned_epoch else ""
+            lines.append(f"fine-tuned{epoch}: {_kept(found.tuned_kept, found.tuned, point.best)}")
+            lines.append(f"fine-tuned: {_effect(found.tuned, found.baseline.n)}")
     if found.test is not None:
         original, effect = found.test.original, found.test.cut
         before = f"{percent_text(original.error_percent, original.n)}, n = {original.n:,}"
         lines += [f"test split, uncut: {before}", f"test split, cut: {_effect(effect, original.n)}"]
     return lines
+
+
+def _kept(kept: bool, new: Effect, old: Effect) -> str:
+    return f"{'kept' if kept else 'discarded'} ({new.error_percent:.2f} % against {old.error_percent:.2f} %)"
 
 
 def _effect(effect: Effect, n: int) -> str:
@@ -105,9 +115,10 @@ def _units(found: Cut) -> list[str]:
 
 
 def _reading(found: Cut) -> list[str]:
-    count = found.calibration_images
-    units = f"units chosen on {count:,} images" if count else "units as named"
+    named = found.chosen is not None and not found.budget.given
+    chosen = "units as named" if named else f"units chosen on {found.calibration_images:,} images"
     return [
         "error in %, as cut and with norm statistics re-estimated; change in points",
-        f"{units}, statistics from {found.statistics_images:,}; ms of one image, threads: {found.threads}",
+        f"* counts, the better on {found.calibration_images:,} images: fewer errors, else lower cross-entropy",
+        f"{chosen}, statistics from {found.statistics_images:,}; ms of one image, threads: {found.threads}",
     ]

@@ -9,16 +9,15 @@ from rich.console import Console
 
 from howdeep import checkpoints, runs
 from howdeep import device as devices
-from howdeep.chain import Chain
 from howdeep.cutting.cut import Tell, cut
-from howdeep.cutting.frontier import Images, answers_of, baseline, effect_between
+from howdeep.cutting.frontier import Frontier, answers_of, baseline, effect_between, scores_of
 from howdeep.cutting.kept import Kept, require_same
 from howdeep.cutting.named import named_units
 from howdeep.cutting.options import CutOptions, cut_images, test_images
 from howdeep.cutting.records import Cut, Test
 from howdeep.cutting.run import written
 from howdeep.data import Dataset
-from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
+from howdeep.dissect.subject import fingerprint, prepared
 from howdeep.errors import Stopped, UserError
 from howdeep.records import from_json, tagged, to_json
 from howdeep.runs import provenance
@@ -67,7 +66,7 @@ def cut_target(
         )
         raise Stopped(130, f"stopped; {goes_on}") from None
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
-    record = tagged("cut", {**to_json(found), **origin, "data_notes": dataset.notes})
+    record = tagged("cut", {**to_json(found), "kept": found.kept, **origin, "data_notes": dataset.notes})
     if options.out is not None:
         checkpoints.write_whole(options.out / RECORD, runs.as_json(record))
     return found, record, kept
@@ -89,24 +88,15 @@ def _cut(
         return found
     if options.out is not None:
         doing("writing the run folder")
-        smaller = written(target, options, dataset, found, smaller, where, console)
+        smaller, found = written(target, options, dataset, found, smaller, Frontier(chain, images, kept), console)
+    test = test_images(target, options, dataset, where)
+    if test is None:
+        return found
     doing("measuring the cut network")
-    return _measured(found, options, chain, smaller, images, test_images(target, options, dataset, where))
-
-
-def _measured(
-    found: Cut, options: CutOptions, chain: Chain, smaller: Chain, images: Images, test: SplitBatches | None
-) -> Cut:
-    """Return the record with what fine-tuning made of the network, and with the test split."""
     few = images.calibration[0].images[:32]
     before, after = (prepared(one, few, precision="fp32", device=few.device)[0] for one in (chain, smaller))
-    if options.epochs:
-        tuned = effect_between(after, images.evaluation, answers_of(before, images.evaluation))
-        found = replace(found, tuned=tuned, epochs=options.epochs)
-    if test is not None:
-        answers = answers_of(before, test)
-        found = replace(found, test=Test(original=baseline(answers), cut=effect_between(after, test, answers)))
-    return found
+    answers = answers_of(before, test)
+    return replace(found, test=Test(original=baseline(answers), cut=effect_between(scores_of(after, test), answers)))
 
 
 def _key(target: Target, options: CutOptions) -> dict:

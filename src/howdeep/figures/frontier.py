@@ -11,6 +11,8 @@ CUT, REPAIRED, TUNED = "as cut", "norm statistics re-estimated", "fine-tuned"
 COLOURS = {CUT: PLAIN, REPAIRED: RESIDUAL, TUNED: STOCHASTIC}
 HEIGHT, LABELS = 340, 10
 """Pixels, and points that say how many units they have, about as many at most."""
+NOT_KEPT = 0.3
+"""Opacity of a network that another with the same units is better than."""
 
 
 def frontier(found: Cut) -> Chart:
@@ -23,11 +25,12 @@ def frontier(found: Cut) -> Chart:
     lines = [{**_original(found), "kind": kind} for kind in kinds if kind != TUNED] + rows
     x, y = _x(found, lines), _y(found, lines)
     base = alt.Chart(data(lines)).encode(x=x, y=y, color=colour, order="out:Q")
+    kept = alt.condition("datum.kept", alt.value(1.0), alt.value(NOT_KEPT))
     intervals = alt.Chart(data(rows)).mark_rule(strokeWidth=1.5, clip=True)
     layers = [
         *_budget(found, x, y), base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
         told(intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour)),
-        told(base.mark_point(filled=True, size=60, opacity=1)), _labels(found, lines, x),
+        told(base.mark_point(filled=True, size=60).encode(opacity=kept)), _labels(found, lines, x),
     ]  # fmt: skip
     return alt.layer(*layers).properties(title=heading(cut_finding(found)), width=WIDTH, height=HEIGHT)
 
@@ -44,11 +47,13 @@ def _rows(found: Cut, point: Point) -> list[dict]:
     if found.tuned is not None and point.out == found.chosen:
         effects.append((TUNED, found.tuned))
     ends = [of_share(effect.error_percent, found.baseline.n) for _, effect in effects]
+    best = found.best if point.out == found.chosen else point.best
     return [
         {
             "kind": kind, "units": point.size.units, "out": point.out, "ms": point.size.latency.median_ms,
             "error": effect.error_percent, "low": low, "high": high,
             "tell": _tell(kind, point.size, effect.error_percent, found.baseline.n),
+            "kept": effect is best,
         }
         for (kind, effect), (low, high) in zip(effects, ends, strict=True)
     ]  # fmt: skip
@@ -58,7 +63,7 @@ def _original(found: Cut) -> dict:
     size = found.original
     error = found.baseline.error_percent
     tell = _tell("uncut", size, error, found.baseline.n)
-    return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": error, "tell": tell}
+    return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": error, "tell": tell, "kept": True}
 
 
 def _tell(kind: str, size: Size, error: float, n: int) -> str:

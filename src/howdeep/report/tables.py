@@ -224,8 +224,11 @@ def _what(found: Lesion, trial) -> str:
 
 
 def _cut_row(point: Point) -> Cells:
-    size, after = point.size, point.repaired
-    errors = percent(point.cut.error_percent, 2), percent(after.error_percent, 2)
+    size, after = point.size, point.best
+    errors = (
+        f"{percent(effect.error_percent, 2)}{' (kept)' if effect is after else ''}"
+        for effect in (point.cut, point.repaired)
+    )
     change = signed(after.change), _interval(after.change_low, after.change_high)
     latency = milliseconds(size.latency.median_ms)
     return (str(point.out), whole(size.units), rough(size.macs), latency, *errors, *change)

@@ -10,7 +10,7 @@ seed and the step, so a resumed run does what the uninterrupted one would have d
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from howdeep import device as devices
-from howdeep.chain import Gates
+from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
 from howdeep.evaluation import Sums, add_up, evaluate
@@ -35,7 +35,7 @@ from howdeep.training.interrupt import StopRequest
 from howdeep.training.journal import Journal, epoch_line, print_line
 from howdeep.training.position import Tally, learning_rate, watch_warmup
 from howdeep.training.recording import record_epoch, record_start
-from howdeep.training.saving import not_finite, save
+from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
 from howdeep.training.session import Say, Session, prepare
 from howdeep.training.step import train_step
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, time_again
@@ -74,7 +74,8 @@ class Leg:
 
 
 def train(
-    config: TrainConfig, out: Path, *, console: Console | None = None, dataset: Dataset | None = None
+    config: TrainConfig, out: Path, *, console: Console | None = None, dataset: Dataset | None = None,
+    chosen: Callable[[], Chain] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train a network into a run folder, or go on with the run that is there.
 
@@ -83,6 +84,9 @@ def train(
         out: The run folder.
         console: Where lines and the progress bar go; None is standard error.
         dataset: The data, where it is open already (see :func:`howdeep.training.session.open_training_data`).
+        chosen: With it the weights of the best epoch are kept beside the last ones, and where loss or weights stop
+            being numbers, training ends there. Called after training, it says which network the run stands for, in
+            evaluation mode and on the device: the one that reads the test split.
 
     Raises:
         UserError: Bad options, data or folder, or another process writes there.
@@ -96,8 +100,14 @@ def train(
         if (done := session.run.result()) is not None:
             say(f"{out} is finished; nothing to do")
             return TrainResult(out, done["test"], done["seconds"])
-        _to_the_end(session, console)
-        return _finish(session, say)
+        if chosen is None:
+            _to_the_end(session, console)
+            return _finish(session, session.chain, say)
+        try:
+            _to_the_end(session, console, best=True)
+        except NotFiniteError as error:
+            say(f"training ended early: {error}")
+        return _finish(session, chosen(), say)
 
 
 def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Leg:
@@ -131,15 +141,15 @@ def _session(
             yield session, say
 
 
-def _to_the_end(session: Session, console: Console) -> None:
+def _to_the_end(session: Session, console: Console, *, best: bool = False) -> None:
     on, tensorboard = session.ranks.first, session.config.tensorboard
     with Journal(session.run, console, total=session.total, tensorboard=tensorboard, on=on) as journal:
         journal.rewind(session.position.step)
-        _run(session, journal)
+        _run(session, journal, best)
 
 
-def _run(session: Session, journal: Journal) -> None:
-    """Do the steps that are left, and save where it is time to."""
+def _run(session: Session, journal: Journal, best: bool) -> None:
+    """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for."""
     position, saved_at = session.position, session.position.seconds
     with StopRequest() as request:
         record_start(session, journal)
@@ -150,7 +160,9 @@ def _run(session: Session, journal: Journal) -> None:
             journal.advance(position.step)
             epoch_ended = position.step % session.steps_per_epoch == 0 or position.step == session.total
             if epoch_ended:
-                _end_epoch(session, journal)
+                validation = _end_epoch(session, journal)
+                if best:
+                    save_best(session, validation)
             _keep_pace(session, journal, after.stalls, epoch_ended)
             signum = _signum(session, request) if epoch_ended else after.signum
             if signum or _due(session, epoch_ended, position.seconds - saved_at):
@@ -284,8 +296,8 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         started = time.perf_counter()
 
 
-def _end_epoch(session: Session, journal: Journal) -> None:
-    """Validate, log and print one line, and begin a new tally."""
+def _end_epoch(session: Session, journal: Journal) -> Sums | None:
+    """Validate, log and print one line, and begin a new tally; return the validation."""
     position, tally = session.position, session.position.tally
     session.ranks.copy_buffers(session.chain)
     validation = _validate(session)
@@ -307,6 +319,7 @@ def _end_epoch(session: Session, journal: Journal) -> None:
     position.tally = Tally(lr=tally.lr)
     journal.event(record, epoch_line(record, session.total / session.steps_per_epoch))
     record_epoch(session, journal)
+    return validation
 
 
 def _validate(session: Session) -> Sums | None:
@@ -336,14 +349,14 @@ def _evaluation_batches(session: Session, split: Split) -> Iterator[Batch]:
     )
 
 
-def _finish(session: Session, say: Say) -> TrainResult:
+def _finish(session: Session, chain: Chain, say: Say) -> TrainResult:
     """Read the test split, once, and write the result; in fp32, so that ``howdeep evaluate`` says the same."""
     seconds, test = session.position.seconds, None
     if session.dataset.test is not None:
         alone = replace(session, ranks=Ranks(0, 1), arithmetic=replace(session.arithmetic, precision="fp32"))
         batches = _evaluation_batches(alone, session.dataset.test)
         fp32 = alone.arithmetic.autocast(session.device)
-        found = evaluate(session.chain, batches, session.dataset.classes, autocast=fp32)
+        found = evaluate(chain, batches, session.dataset.classes, autocast=fp32)
         test = found.to_json()
         say(f"test error {percent_text(found.error_percent, found.n)}, n = {found.n:,}")
     if session.ranks.first:

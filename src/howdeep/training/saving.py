@@ -1,7 +1,11 @@
 """Checkpoints of a session: everything that it needs to go on to the same bits, and nothing that is not a number."""
 
+import math
+from collections.abc import Callable
+
 from howdeep import checkpoints
 from howdeep.checkpoints import SaveError
+from howdeep.evaluation import Sums
 from howdeep.training.session import Session
 
 
@@ -24,17 +28,45 @@ def save(session: Session) -> None:
         SaveError: It could not be written.
         NotFiniteError: A weight is not a finite number.
     """
-    failure = session.ranks.from_first(_written(session) if session.ranks.first else None)
+    _agreed(session, _write)
+
+
+def save_best(session: Session, validation: Sums | None) -> None:
+    """Keep the weights after an epoch beside the last ones, where its validation is the best so far.
+
+    The best has the fewest errors, and among those the lowest loss. A resumed run that comes by an epoch again
+    compares it with what it kept before, and ends with the same one.
+
+    Raises:
+        SaveError: They could not be written.
+        NotFiniteError: A weight is not a finite number.
+    """
+    if validation is None or not math.isfinite(validation.mean_loss):
+        return
+    found = {"error_percent": validation.error_percent, "loss": validation.mean_loss}
+
+    def write(session: Session) -> None:
+        best, position = checkpoints.newest(session.run.best, lambda _: None), session.position
+        if best is None or (*found.values(),) < (best.state["error_percent"], best.state["loss"]):
+            state = {"epoch": position.step / session.steps_per_epoch, **found}
+            tensors = {"weights": session.chain.state_dict()}
+            checkpoints.save_only(session.run.best, position.step, tensors=tensors, state=state)
+
+    _agreed(session, write)
+
+
+def _agreed(session: Session, write: Callable[[Session], None]) -> None:
+    failure = session.ranks.from_first(_written(session, write) if session.ranks.first else None)
     if isinstance(failure, Exception):
         raise failure
 
 
-def _written(session: Session) -> SaveError | NotFiniteError | None:
+def _written(session: Session, write: Callable[[Session], None]) -> SaveError | NotFiniteError | None:
     """Write a checkpoint; return what was in the way."""
     if not all(bool(weight.isfinite().all()) for weight in session.chain.state_dict().values()):
         return not_finite(session, "a weight", session.position.tally.lr)
     try:
-        _write(session)
+        write(session)
     except SaveError as error:
         return error
     return None

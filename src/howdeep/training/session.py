@@ -107,7 +107,7 @@ def prepare(
     """
     run = _found_run(config, out, ranks)
     if run is not None and "removed" in run.record:
-        return _fine_tuning(config, run, ranks, device, say)
+        return _fine_tuning(config, run, ranks, device, say, dataset)
     dataset = trainable(dataset or open_training_data(config), config.limit)
     recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
     refuse_too_small(spec, dataset.height, dataset.width)
@@ -123,9 +123,11 @@ def prepare(
     return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, say)
 
 
-def _fine_tuning(config: TrainConfig, run: Run, ranks: Ranks, device: torch.device, say: Say) -> Session:
+def _fine_tuning(
+    config: TrainConfig, run: Run, ranks: Ranks, device: torch.device, say: Say, dataset: Dataset | None
+) -> Session:  # fmt: skip
     """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
-    dataset = open_data(
+    dataset = dataset or open_data(
         config.data, size=config.size, resize=config.resize, channels=run.record["data"]["channels"],
         seed=config.seed, skip_broken=config.skip_broken,
     )  # fmt: skip
