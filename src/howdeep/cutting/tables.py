@@ -90,7 +90,7 @@ def _tuned(found: Cut) -> list[str]:
         if found.tuned is not None:
             epoch = f", epoch {found.tuned_epoch:.4g} of {found.epochs:g}" if found.tuned_epoch else ""
             lines.append(f"fine-tuned{epoch}: {_kept(found.tuned_kept, found.tuned, point.best)}")
-            lines.append(f"fine-tuned: {_effect(found.tuned, found.baseline.n)}")
+            lines.append(f"after fine-tuning: {_effect(found.tuned, found.baseline.n)}")
     if found.test is not None:
         original, effect = found.test.original, found.test.cut
         before = f"{percent_text(original.error_percent, original.n)}, n = {original.n:,}"
