@@ -152,6 +152,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
             images = [Batch(few, best(few).argmax(1), len(few)) for few in pixels]
         smaller, found = cut(chain, Images(images[:2], images, pixels), remove=[out])
         assert found.choice is not None
+        assert found.best is not None
         assert (found.kept, found.best) == (kept, getattr(found.choice, kept))
         assert found.best.error_percent == 0 < max(found.choice.cut.error_percent, found.choice.repaired.error_percent)
         assert cut_finding(found).endswith(f"{found.best.change:+.1f} points of error")
