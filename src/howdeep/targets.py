@@ -13,11 +13,12 @@ from howdeep.chain import Chain
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
 from howdeep.errors import UserError
-from howdeep.foreign import Match, match, read_weights
+from howdeep.foreign import Match, by_our_names, match, read_weights, size_told, tell_of_others
 from howdeep.foreign.libraries import is_library_name, library_network
 from howdeep.locks import folder_locked
-from howdeep.networks import Spec, build, spec_of, spec_to_json
+from howdeep.networks import Spec, build, skeleton, spec_of, spec_to_json
 from howdeep.networks.describe import Description, describe_chain
+from howdeep.networks.residual import Block, Shortcut
 from howdeep.survival import Survival
 from howdeep.tracing import unravel
 
@@ -54,7 +55,7 @@ class Target:
 
 def open_target(
     name: str, *, weights: Path | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    pretrained: bool = False, size: int | None = None, warn: Callable[[str], None],
+    pretrained: bool = False, size: int | None = None, key: str | None = None, warn: Callable[[str], None],
 ) -> Target:  # fmt: skip
     """Return a trained network.
 
@@ -65,14 +66,19 @@ def open_target(
         std: Standard deviation per channel; None is the run's own.
         pretrained: Take the published weights of a library's network, which the library downloads.
         size: Side of the images of a library's network; None is the published one.
-        warn: Receives one line per damaged checkpoint that is passed over.
+        key: Which of several weights in the file.
+        warn: Receives one line per damaged checkpoint that is passed over, and for whatever of a file was left.
 
     Raises:
         UserError: There is no such target, or it lacks something.
     """
     given = normalization_of(mean, std)
+    if key is not None and weights is None:
+        raise UserError(f"--key {key} is not allowed without --weights: it says which weights of that file are meant")
     if is_library_name(name):
-        return _library_target(name, weights, pretrained=pretrained, size=size, given=given, fresh=False)
+        return _library_target(
+            name, weights, pretrained=pretrained, size=size, given=given, fresh=False, key=key, warn=warn
+        )
     if pretrained or size is not None:
         option = "--pretrained" if pretrained else f"--size {size}"
         raise UserError(f"{option} is not allowed for {name}: it is meant for torchvision:NAME and timm:NAME")
@@ -88,7 +94,7 @@ def open_target(
     spec_of(name)
     if weights is None:
         raise UserError(f"{name} needs weights: --weights FILE; or name a run folder")
-    return _file_target(name, weights, given)
+    return _file_target(name, weights, key, given, warn)
 
 
 def fresh_target(name: str, data: str, *, size: int | None, seed: int, skip_broken: bool) -> Target:
@@ -194,8 +200,10 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
     )
 
 
-def _file_target(name: str, weights: Path, given: Normalization | None) -> Target:
-    spec, chain, _ = read_network(name, weights)
+def _file_target(
+    name: str, weights: Path, key: str | None, given: Normalization | None, warn: Callable[[str], None]
+) -> Target:
+    spec, chain, _ = read_network(name, weights, key=key, tell=warn)
     return Target(
         name, chain.eval(), None, spec.classes, None, spec.channels, usual_size(spec), "crop", given,
         network=spec_to_json(spec),
@@ -204,11 +212,11 @@ def _file_target(name: str, weights: Path, given: Normalization | None) -> Targe
 
 def _library_target(
     name: str, weights: Path | None, *, pretrained: bool, size: int | None, given: Normalization | None, fresh: bool,
-    classes: int | None = None,
+    classes: int | None = None, key: str | None = None, warn: Callable[[str], None] = lambda line: None,
 ) -> Target:  # fmt: skip
     found = library_network(
-        name, weights=weights, pretrained=pretrained, size=size, fresh=fresh, classes=classes
-    )  # fmt: skip
+        name, weights=weights, pretrained=pretrained, size=size, fresh=fresh, classes=classes, key=key, tell=warn
+    )
     chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
     own = normalization_of(found.mean, found.std)
     return Target(
@@ -217,18 +225,37 @@ def _library_target(
     )  # fmt: skip
 
 
-def read_network(name: str, weights: Path) -> tuple[Spec, Chain, Match]:
+def read_network(
+    name: str, weights: Path, *, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
+    tell: Callable[[str], None],
+) -> tuple[Spec, Chain, Match]:  # fmt: skip
     """Return a network of the catalogue with the weights of a file, which says how many classes and channels it has.
+
+    Args:
+        name: Name in the catalogue.
+        weights: The file.
+        key: Which of several weights in it.
+        block: Basic or bottleneck; None is the literature's.
+        shortcut: A, B or C; None is the literature's.
+        tell: Receives a line for whatever was taken where something else could have been.
 
     Raises:
         UserError: The file is not usable or not of this network.
     """
-    tensors = read_weights(weights)
-    classes = [tensor.shape[0] for tensor in tensors.values() if tensor.dim() == 2]
-    channels = [tensor.shape[1] for tensor in tensors.values() if tensor.dim() == 4]
-    spec = spec_of(name, classes=classes[-1] if classes else None, channels=min(channels, default=3))
+    usual = spec_of(name, block=block, shortcut=shortcut)
+    tensors = read_weights(weights, key, tell)
+    own = skeleton(usual)
+    placed = by_our_names(tensors, own)
+
+    def told(size: str) -> int:
+        number = getattr(usual, size)
+        other = skeleton(replace(usual, **{size: number + 1}))
+        return size_told(placed, own.state_dict(), other.state_dict()) or number
+
+    spec = replace(usual, classes=told("classes"), channels=told("channels"))
     chain = build(spec)
     found = match(tensors, chain)
+    tell_of_others(weights, found.again, tell)
     chain.load_state_dict(found.state)
     return spec, chain, found
 
@@ -251,7 +278,8 @@ def usual_size(spec: Spec) -> tuple[int, int]:
 
 def import_weights(
     file: Path, network: str, out: Path, *, mean: Sequence[float] | None, std: Sequence[float] | None,
-    size: int | None,
+    size: int | None, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Match:  # fmt: skip
     """Read foreign weights into a new run folder.
 
@@ -262,6 +290,10 @@ def import_weights(
         mean: Mean per channel that was subtracted in training; None leaves it open.
         std: Standard deviation per channel.
         size: Side of the images in pixels; None is the literature's.
+        key: Which of several weights in the file.
+        block: Basic or bottleneck; None is the literature's.
+        shortcut: A, B or C; None is the literature's.
+        tell: Receives a line for whatever was taken where something else could have been.
 
     Returns:
         What was kept, renamed, left and missing.
@@ -270,7 +302,7 @@ def import_weights(
         UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
     """
     normalization = normalization_of(mean, std)
-    spec, chain, found = read_network(network, file)
+    spec, chain, found = read_network(network, file, key=key, block=block, shortcut=shortcut, tell=tell)
     if normalization is not None and len(normalization.mean) not in (1, spec.channels):
         raise UserError(f"--mean {mean} is not allowed: {network} reads images of {spec.channels} channels")
     height, width = (size, size) if size else usual_size(spec)
@@ -278,7 +310,7 @@ def import_weights(
     data |= {"height": height, "width": width, "resize": "crop", "notes": []}
     record = runs.record_of(
         spec=spec, survival=Survival(), data=data, normalization=normalization,
-        where=torch.device("cpu"), more={"imported": str(file)},
+        where=torch.device("cpu"), more={"imported": str(file)} | ({"key": key} if key else {}),
     )  # fmt: skip
     with folder_locked(out):
         run = runs.create(out, record)

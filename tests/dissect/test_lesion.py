@@ -358,7 +358,7 @@ MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.
 
 def test_units_that_open_a_stage_of_the_56_layer_network_cost_most(weights: Path, cifar10: Path) -> None:
     """Veit et al. 2016, section 4.1: only the downsampling units matter much; here 10 and 19 of 27."""
-    _, chain, _ = read_network("cifar_resnet56", weights / "resnet56-4bfd9763.th")
+    _, chain, _ = read_network("cifar_resnet56", weights / "resnet56-4bfd9763.th", tell=print)
     table = parquet.read_table(cifar10 / "test.parquet").slice(0, 500)
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in table["img"].to_pylist()])
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - MEAN) / STD

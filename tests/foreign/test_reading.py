@@ -1,5 +1,6 @@
 """What is read of a checkpoint, and how a bad one is refused."""
 
+import gzip
 import io
 import json
 import os
@@ -51,10 +52,60 @@ def test_safetensors_are_read(tmp_path):
     assert_same(read_weights(tmp_path / "weights.safetensors"), SMALL)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net", "ema"])
+KEYS = ("state_dict", "model", "model_state_dict", "net", "network", "module", "weights", "params")
+AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_model", "ema_state_dict", "params_ema", "swa_state_dict")
+OTHER = {name: value + 1 for name, value in SMALL.items()}
+OPTIMIZER = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+
+
+@pytest.mark.parametrize("key", [*KEYS, *AVERAGES])
 def test_wrapped_weights_are_unwrapped(tmp_path, key):
-    assert_same(read_weights(save({"epoch": 3, key: SMALL}, tmp_path / "a.pth")), SMALL)
+    content = {"epoch": 3, key: SMALL, "optimizer": OPTIMIZER}
+    assert_same(read_weights(save(content, tmp_path / "a.pth")), SMALL)
     assert_same(read_weights(save({key: {"state_dict": SMALL}}, tmp_path / "b.pth")), SMALL)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_of_two_the_trained_ones_are_taken_and_both_are_named(tmp_path, key, average):
+    path = save({average: {"module": OTHER}, key: SMALL, "optimizer": OPTIMIZER}, tmp_path / "a.pth")
+    told: list[str] = []
+    assert_same(read_weights(path, tell=told.append), SMALL)
+    there = f"{average}.module"
+    assert told == [f"{path}: {key!r} was taken, {there!r} left; --key {there} takes that"]
+    for asked in (average, there):
+        assert_same(read_weights(path, asked, told.append), OTHER)
+    assert len(told) == 1
+
+
+def test_an_average_that_is_alone_is_taken_and_said(tmp_path):
+    told: list[str] = []
+    read_weights(save({"ema": SMALL, "epoch": 1}, tmp_path / "a.pth"), tell=told.append)
+    assert [line.split(": ")[1] for line in told] == [
+        "'ema' was taken, an average over training; there is nothing else"
+    ]
+
+
+def test_one_set_of_weights_needs_no_remark(tmp_path):
+    content = {"state_dict": SMALL, "optimizer": OPTIMIZER, "scaler": {"scale": torch.ones(())}}
+    read_weights(save(content, tmp_path / "a.pth"), tell=pytest.fail)
+
+
+def test_a_key_may_be_the_first_part_of_names(tmp_path):
+    both = {f"online.{name}": value for name, value in SMALL.items()}
+    both |= {f"ema.{name}": value for name, value in OTHER.items()}
+    assert_same(read_weights(save(both, tmp_path / "a.pth"), "ema"), OTHER)
+
+
+def test_an_unknown_key_is_answered_with_the_nearest(tmp_path):
+    path = save({"state_dict": SMALL, "state_dict_ema": OTHER}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"unknown key of .*a\.pth 'state_dict_emma'; did you mean state_dict_ema"):
+        read_weights(path, "state_dict_emma")
+
+
+def test_weights_in_several_dictionaries_of_unknown_names_are_one_network(tmp_path):
+    parts = {"backbone": {"conv.weight": torch.ones(2)}, "classifier": {"weight": torch.ones(1)}}
+    assert read_weights(save(parts, tmp_path / "a.pth")).keys() == {"backbone.conv.weight", "classifier.weight"}
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
@@ -102,11 +153,6 @@ def test_name_too_long_for_the_file_system_is_refused(tmp_path):
     assert "too long" in refusal(tmp_path / ("a" * 400 + ".pth"))
 
 
-def test_unknown_suffix_is_answered_with_the_known_ones(tmp_path):
-    (tmp_path / "weights.h5").write_bytes(b"x")
-    assert ".safetensors" in refusal(tmp_path / "weights.h5")
-
-
 class Malicious:
     def __init__(self, evidence: Path) -> None:
         self.evidence = evidence
@@ -131,7 +177,7 @@ def test_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, form):
 
 def test_whole_pickled_model_is_refused_with_the_class_it_names(tmp_path):
     line = refusal(save(nn.Linear(2, 2), tmp_path / "model.pth"))
-    assert "wants to run code ('torch.nn.modules.linear.Linear')" in line
+    assert "object of torch.nn.modules.linear.Linear, which needs code to be read" in line
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
@@ -142,10 +188,43 @@ def test_truncated_pytorch_file_is_refused(tmp_path, archive, share):
     assert "truncated or damaged" in refusal(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("text", ["hello world", "<!DOCTYPE html><html>404</html>", "version https://git-lfs"])
-def test_text_instead_of_weights_is_refused(tmp_path, text):
-    (tmp_path / "a.pth").write_text(text)
-    assert "no PyTorch checkpoint" in refusal(tmp_path / "a.pth")
+FOUND = {
+    b"hello world": "no checkpoint",
+    b"\n<!DOCTYPE html><html>404</html>": "HTML",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "XML",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n": "Git LFS",
+    b'{"weight_map": {}}': "JSON",
+    gzip.compress(b"weights"): "gzip",
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+}
+
+
+@pytest.mark.parametrize(("content", "what"), FOUND.items(), ids=FOUND.values())
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_is_no_weights_is_called_what_it_is_whatever_its_name(tmp_path, content, what, name):
+    (tmp_path / name).write_bytes(content)
+    assert what in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_around_weights_is_said_to_need_unpacking(tmp_path, kind):
+    save(SMALL, tmp_path / "inside.pth")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "inside.pth", "inside.pth")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "inside.pth", "inside.pth")
+    assert "archive of 'inside.pth'; unpack it first" in refusal(tmp_path / f"a.{kind}")
+
+
+@pytest.mark.parametrize("name", ["A.PTH", "weights", "weights.h5", "weights.safetensors", "model.bin"])
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_content_says_how_a_file_is_read_not_its_name(tmp_path, name, kind):
+    path = tmp_path / name
+    if kind == "safetensors":
+        save_file(SMALL, path)
+    else:
+        save(SMALL, path, _use_new_zipfile_serialization=kind == "zip")
+    assert_same(read_weights(path), SMALL)
 
 
 @settings(max_examples=150, deadline=None)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import File, Flat, Numbers, Whole
-from howdeep.output import Output
+from howdeep.commands.options import File, Flat, Name, Numbers, Whole
+from howdeep.output import Output, remark
 from howdeep.processes import this_process
 from howdeep.training.config import TrainConfig
 
@@ -70,11 +70,19 @@ class Import:
     """Read foreign weights into a run folder, and list what was kept, renamed and left."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """A .pth, .th, .pt, .bin or .safetensors file."""
+    """A checkpoint of PyTorch or safetensors, whatever it is called."""
     network: str
     """The network that they belong to, such as cifar_resnet56."""
     out: Path
     """The run folder."""
+    key: Name = None
+    """Which weights of the file, where it holds several, such as state_dict_ema."""
+    block: Annotated[
+        Literal["basic", "bottleneck"] | None, tyro.conf.arg(metavar="{basic,bottleneck}", help_behavior_hint="")
+    ] = None
+    """Kind of unit; without it the literature's."""
+    shortcut: Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}", help_behavior_hint="")] = None
+    """A zero padding, B projection where the shape changes, C everywhere; without it the literature's."""
     mean: Numbers = None
     """Mean per channel that was subtracted in training, of pixels in [0, 1]."""
     std: Numbers = None
@@ -88,12 +96,18 @@ class Import:
         from howdeep.targets import import_weights
 
         self.output.check()
-        found = import_weights(self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size)
+        notes: list[str] = []
+        found = import_weights(
+            self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size, key=self.key,
+            block=self.block, shortcut=self.shortcut, tell=notes.append,
+        )  # fmt: skip
+        for note in notes:
+            remark(note)
         lists = {name: getattr(found, name) for name in ("kept", "renamed", "left", "missing")}
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in lists.items())
         lines = [f"  {theirs} → {ours}" for theirs, ours in found.renamed]
         lines += [f"  left: {name} ({reason})" for name, reason in found.left]
-        self.output.finish({"out": str(self.out), **lists}, *lines, f"{self.out}: {counts}")
+        self.output.finish({"out": str(self.out), **lists, "notes": notes}, *lines, f"{self.out}: {counts}")
         return 0
 
 

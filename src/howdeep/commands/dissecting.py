@@ -181,6 +181,6 @@ class Flow(Dissection):
 
         if not self.fresh:
             return super().open()
-        if self.weights is not None or self.pretrained:
-            raise UserError("--fresh is not allowed with --weights or --pretrained: initial weights are none of them")
+        if self.weights is not None or self.pretrained or self.key is not None:
+            raise UserError("--fresh is not allowed with --weights, --key or --pretrained: initial weights need none")
         return fresh_target(self.target, self.data, size=self.size, seed=self.seed, skip_broken=self.skip_broken)

@@ -15,6 +15,7 @@ Flat = tyro.conf.OmitArgPrefixes
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
 
 
@@ -39,6 +40,8 @@ class TargetOptions:
     """A run folder; or a name of the catalogue, torchvision:NAME or timm:NAME, with --weights."""
     weights: File = None
     """A file of weights, where the target is a name."""
+    key: Name = None
+    """Which weights of that file, where it holds several, such as state_dict_ema."""
     pretrained: bool = False
     """Published weights of a torchvision or timm network, which the library downloads."""
     size: Whole = None
@@ -56,5 +59,5 @@ class TargetOptions:
 
         return open_target(
             self.target, weights=self.weights, mean=self.mean, std=self.std, pretrained=self.pretrained,
-            size=self.size, warn=remark,
+            size=self.size, key=self.key, warn=remark,
         )  # fmt: skip

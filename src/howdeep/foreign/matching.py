@@ -15,33 +15,43 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain, Unit
 from howdeep.errors import UserError
+from howdeep.foreign.prefixes import own_names
 
 UNITS = (
     (re.compile(r"layer(\d{1,4})\.(\d{1,4})\.(.+)"), 1, 0),
     (re.compile(r"stages\.(\d{1,4})\.blocks\.(\d{1,4})\.(.+)"), 0, 0),
     (re.compile(r"features\.denseblock(\d{1,4})\.denselayer(\d{1,4})\.(.+)"), 1, 1),
     (re.compile(r"block(\d{1,4})\.layer\.(\d{1,4})\.(.+)"), 1, 0),
+    (re.compile(r"conv(\d{1,4})_x\.(\d{1,4})\.(.+)"), 2, 0),
+    (re.compile(r"encoder\.stages\.(\d{1,4})\.layers\.(\d{1,4})\.(.+)"), 0, 0),
 )
 """Where a unit stands, and the numbers that stages and positions count from: torchvision, timm's ``resnet``
-and the CIFAR networks; timm's ``resnetv2``; DenseNet; the usual wide ResNet."""
+and the CIFAR networks; timm's ``resnetv2``; DenseNet; the usual wide ResNet; CIFAR networks whose stages are called
+as in the paper; Hugging Face."""
 PARTS = (
     (re.compile(r"conv\.?(\d)"), r"branch.conv\1"),
     (re.compile(r"(?:bn|norm)\.?(\d)"), r"branch.norm\1"),
-    (re.compile(r"(?:downsample|shortcut)\.(?:0|conv)|convShortcut"), "shortcut.conv"),
-    (re.compile(r"(?:downsample|shortcut)\.(?:1|norm)"), "shortcut.norm"),
+    *((re.compile(rf"layer\.{place}\.convolution"), f"branch.conv{place + 1}") for place in range(3)),
+    *((re.compile(rf"layer\.{place}\.normalization"), f"branch.norm{place + 1}") for place in range(3)),
+    *((re.compile(rf"residual_function\.{3 * place}"), f"branch.conv{place + 1}") for place in range(3)),
+    *((re.compile(rf"residual_function\.{3 * place + 1}"), f"branch.norm{place + 1}") for place in range(3)),
+    (re.compile(r"(?:downsample|shortcut)\.(?:0|conv|convolution)|convShortcut"), "shortcut.conv"),
+    (re.compile(r"(?:downsample|shortcut)\.(?:1|norm|normalization)"), "shortcut.norm"),
 )
-"""What a layer is in its unit. ``norm.1`` is how early releases of torchvision wrote ``norm1``."""
+"""What a layer is in its unit. ``norm.1`` is how early releases of torchvision wrote ``norm1``; in a
+``residual_function`` every third module is a ReLU."""
 TRANSITION = re.compile(r"features\.transition(\d{1,4})\.(conv|norm)")
 ENDS = (
-    (re.compile(r"conv1|features\.conv0"), ("stem.conv",)),
-    (re.compile(r"bn1|features\.norm0"), ("stem.norm", "head.norm")),
+    (re.compile(r"conv1(?:\.0)?|features\.conv0|embedder\.embedder\.convolution"), ("stem.conv",)),
+    (re.compile(r"bn1|conv1\.1|features\.norm0|embedder\.embedder\.normalization"), ("stem.norm", "head.norm")),
     (re.compile(r"norm|features\.norm5"), ("head.norm",)),
-    (re.compile(r"fc|linear|classifier|head\.fc"), ("head.linear",)),
+    (re.compile(r"fc|linear|classifier|classifier\.1|head\.fc"), ("head.linear",)),
 )
 """Stem and head; a wide ResNet calls its last norm ``bn1``, and has none in its stem."""
 OWN_LAYER = re.compile(r"body\.\d{1,6}\..+")
 OWN_UNIT = re.compile(r"body\.(\d{1,6})\.branch\..+")
-CLASSIFIER = "head.linear.weight"
+HEAD = "head.linear."
+CLASSIFIER, STEM = f"{HEAD}weight", "stem.conv.weight"
 COUNTER = "num_batches_tracked"
 EXAMPLES = 3
 """How many names an error lists."""
@@ -65,14 +75,17 @@ class Match:
     """Theirs that were not taken over, and why."""
     missing: tuple[str, ...]
     """Ours that the file lacks: at most the counters of batches, which then start at 0."""
+    again: tuple[str, ...]
+    """What stands before names under which the file holds the whole network once more."""
 
 
 def match(weights: Tensors, chain: Chain) -> Match:
     """Give foreign weights their places in a chain; neither is changed.
 
-    Read are our own names, those of torchvision's and timm's ``resnet``, ``resnetv2`` and ``densenet``, and
-    those of the usual CIFAR networks. Only what lies outside the network may be left over: a tensor of one of
-    its layers that has no place here means that the file holds another network.
+    Read are our own names, those of torchvision's and timm's ``resnet``, ``resnetv2`` and ``densenet``, those of
+    Hugging Face's ``ResNetForImageClassification``, and those of the usual CIFAR networks, behind any prefix. Only
+    what lies outside the network may be left over: a tensor of one of its layers that has no place here means that
+    the file holds another network.
 
     Args:
         weights: Tensors by name, from :func:`read_weights`.
@@ -82,23 +95,66 @@ def match(weights: Tensors, chain: Chain) -> Match:
         UserError: Nothing matches; depth, classes, shapes or layers do not fit; or a weight is missing.
     """
     own, stages = chain.state_dict(), _stages(chain)
-    places = {name: _places(name, own, stages) for name in weights}
-    pairs, left = _pairs(places, own)
+    placed = _placed(weights, own, stages)
+    inside, pairs = placed.inside, placed.pairs
     if not pairs:
-        theirs, ours = _examples(weights), _examples(own)
+        theirs, ours = examples(weights), examples(own)
         raise UserError(f"nothing matches: the file has {theirs}; the network has {ours}")
-    _require_units(weights, stages)
-    _require_classes(weights, pairs, own)
-    _require_shapes(weights, pairs, own)
-    _require_layers([name for name, found in places.items() if found is not None and own.keys().isdisjoint(found)])
+    _require_units(inside, stages)
+    _require_classes(inside, pairs, own)
+    _require_layers(placed.strangers, stages)
+    _require_shapes(inside, pairs, own)
     missing = tuple(name for name in own if name not in pairs)
-    _require_all([name for name in missing if not name.endswith(COUNTER)], own)
+    _require_all([name for name in missing if not name.endswith(COUNTER)], own, weights)
+    named = {ours: placed.whole[theirs] for ours, theirs in pairs.items()}
     return Match(
-        state={name: _value(weights.get(pairs.get(name, "")), own[name]) for name in own},
-        kept=tuple(ours for ours, theirs in pairs.items() if ours == theirs),
-        renamed=tuple((theirs, ours) for ours, theirs in pairs.items() if ours != theirs),
-        left=left,
+        state={name: _value(weights.get(named.get(name, "")), own[name]) for name in own},
+        kept=tuple(ours for ours, theirs in named.items() if ours == theirs),
+        renamed=tuple((theirs, ours) for ours, theirs in named.items() if ours != theirs),
+        left=placed.left,
         missing=missing,
+        again=placed.again,
+    )
+
+
+def by_our_names(weights: Tensors, chain: Chain) -> dict[str, Tensor]:
+    """Return foreign weights by the names that they have in a chain, those that have a place there."""
+    placed = _placed(weights, chain.state_dict(), _stages(chain))
+    return {ours: placed.inside[theirs] for ours, theirs in placed.pairs.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Where the tensors of a file belong, by their names alone."""
+
+    inside: dict[str, Tensor]
+    """Those of the network, by their names without what stands before them."""
+    whole: dict[str, str]
+    """Their names in the file."""
+    pairs: dict[str, str]
+    """Theirs by our name."""
+    strangers: list[str]
+    """Layers of such a network that this one lacks."""
+    left: tuple[tuple[str, str], ...]
+    again: tuple[str, ...]
+
+
+def _placed(weights: Tensors, own: Collection[str], stages: Stages) -> _Placed:
+    def place(name: str) -> str | None:
+        return next((ours for ours in _places(name, own, stages) or () if ours in own), None)
+
+    found = own_names(weights, place)
+    whole = {short: name for name, short in found.names.items()}
+    places = {short: _places(short, own, stages) for short in whole}
+    pairs, left = _pairs(places, own)
+    strangers = [short for short, ours in places.items() if ours is not None and not any(one in own for one in ours)]
+    return _Placed(
+        inside={short: weights[name] for short, name in whole.items()},
+        whole=whole,
+        pairs=pairs,
+        strangers=strangers,
+        left=(*((whole[short], why) for short, why in left), *found.outside.items()),
+        again=found.again,
     )
 
 
@@ -142,14 +198,13 @@ def _in_unit(stage: int, position: int, part: str, own: Collection[str], stages:
 
     Where a pre-activation unit's shortcut reads its first norm too, that norm is a link just before the unit.
     """
-    known = 0 <= stage < len(stages) and 0 <= position < len(stages[stage])
-    rules = [(found, ours) for rule, ours in PARTS if (found := rule.fullmatch(part))]
-    if not known or not rules:
+    ours = _part(part)
+    if ours is None or not (0 <= stage < len(stages) and 0 <= position < len(stages[stage])):
         return []
-    index, (found, ours) = stages[stage][position], rules[0]
-    inside, before = found.expand(ours), f"body.{index - 1}"
-    opens = inside == "branch.norm1" and f"{before}.conv.weight" not in own
-    return [f"body.{index}.{inside}", *([f"{before}.norm"] if opens else [])]
+    index = stages[stage][position]
+    before = f"body.{index - 1}"
+    opens = ours == "branch.norm1" and f"{before}.conv.weight" not in own
+    return [f"body.{index}.{ours}", *([f"{before}.norm"] if opens else [])]
 
 
 def _pairs(
@@ -196,12 +251,22 @@ def _require_classes(weights: Tensors, pairs: Mapping[str, str], own: Tensors) -
 
 def _require_shapes(weights: Tensors, pairs: Mapping[str, str], own: Tensors) -> None:
     wrong = [
-        f"{theirs} is {_shape(own[ours])} here, {_shape(weights[theirs])} in the file"
+        f"{theirs} is {shape_of(own[ours])} here, {shape_of(weights[theirs])} in the file"
         for ours, theirs in pairs.items()
         if not _fits(weights[theirs], own[ours])
     ]
     if wrong:
-        raise UserError(f"{len(wrong)} of {len(pairs)} shapes do not fit: {'; '.join(wrong[:EXAMPLES])}")
+        hint = _stem_hint(weights[pairs[STEM]], own[STEM]) if STEM in pairs else ""
+        raise UserError(f"{len(wrong)} of {len(pairs)} shapes do not fit: {'; '.join(wrong[:EXAMPLES])}{hint}")
+
+
+def _stem_hint(theirs: Tensor, ours: Tensor) -> str:
+    """Return which networks have the stem of the file, where it is for images of another size."""
+    if theirs.dim() != 4 or theirs.shape[2:] == ours.shape[2:]:
+        return ""
+    small = f"small images, such as cifar_resnet18_w{len(theirs)}"
+    meant = {3: small, 7: "large images, such as resnet18"}.get(theirs.shape[2])
+    return f"; its stem is that of networks for {meant}" if meant else ""
 
 
 def _fits(theirs: Tensor, ours: Tensor) -> bool:
@@ -209,21 +274,53 @@ def _fits(theirs: Tensor, ours: Tensor) -> bool:
     return theirs.shape == ours.shape or (ours.dim() == 2 and theirs.shape == (*ours.shape, 1, 1))
 
 
-def _shape(tensor: Tensor) -> str:
+def shape_of(tensor: Tensor) -> str:
+    """Return a shape as people write it."""
     return "×".join(map(str, tensor.shape)) or "one number"
 
 
-def _require_layers(strangers: list[str]) -> None:
+def _require_layers(strangers: list[str], stages: Stages) -> None:
     if strangers:
-        raise UserError(f"the file holds another network: {_examples(strangers)} have no place here")
+        hint = _hint(strangers, stages)
+        raise UserError(f"the file holds another network: {examples(strangers)} have no place here{hint}")
 
 
-def _require_all(missing: list[str], own: Collection[str]) -> None:
-    if missing:
-        raise UserError(f"{len(missing)} of {len(own)} tensors are not in the file: {_examples(missing)}")
+def _hint(strangers: list[str], stages: Stages) -> str:
+    """Return which option gives a network the layers that it lacks; empty where none does."""
+    layers = {
+        (found[1], found[2], found[3]) for name in strangers for rule, _, _ in UNITS if (found := rule.match(name))
+    }
+    parts = {(stage, unit, ours) for stage, unit, part in layers if (ours := _part(part.rpartition(".")[0]))}
+    projected = {(stage, unit) for stage, unit, ours in parts if ours == "shortcut.conv"}
+    if any(ours == "branch.conv3" for _, _, ours in parts):
+        return "; its units are bottlenecks: howdeep import --block bottleneck"
+    if projected and all(ours.startswith("shortcut.") for _, _, ours in parts):
+        kind = "C" if len(projected) == sum(map(len, stages)) else "B"
+        return f"; its shortcuts are projections: howdeep import --shortcut {kind}"
+    return ""
 
 
-def _examples(names: Collection[str]) -> str:
+def _part(name: str) -> str | None:
+    """Return what a layer of theirs is in one of our units."""
+    return next((found.expand(ours) for rule, ours in PARTS if (found := rule.fullmatch(name))), None)
+
+
+def _require_all(missing: list[str], own: Collection[str], weights: Collection[str]) -> None:
+    if not missing:
+        return
+    if all(name.startswith(HEAD) for name in missing):
+        raise UserError(
+            f"the file holds no classifier: it has {examples(weights)}, and nothing for {examples(missing)}"
+        )
+    if all(".shortcut." in name for name in missing):
+        cure = "its shortcuts have no weights: howdeep import --shortcut A"
+        raise UserError(f"{len(missing)} of {len(own)} tensors are not in the file: {examples(missing)}; {cure}")
+    theirs = examples(weights)
+    raise UserError(f"{len(missing)} of {len(own)} tensors are not in the file: {examples(missing)}; it has {theirs}")
+
+
+def examples(names: Collection[str]) -> str:
+    """Return the first few names, and how many more there are."""
     listed = ", ".join(repr(name) for name in list(names)[:EXAMPLES])
     return f"{listed} and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else listed
 

@@ -4,25 +4,28 @@ import pickle
 import pickletools
 import re
 import struct
-import tarfile
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, strided
 
-from howdeep.errors import UserError
+from howdeep.errors import UserError, unknown
+from howdeep.foreign import inert
+from howdeep.foreign.kinds import is_safetensors
 
-SUFFIXES = (".pth", ".th", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
-"""Files that can be read; ``.tar`` because many public checkpoints are called ``model_best.pth.tar``."""
-WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "ema")
+TRAINED = (
+    *("state_dict", "model", "model_state_dict", "model_state", "net", "network", "module", "weights", "params"),
+    *("net_state_dict", "network_state_dict", "student"),
+)
 """Keys under which training scripts keep the weights; where there are several, the first counts."""
-PREFIXES = re.compile(r"(?:^|(?<=\.))(?:(?:module|_orig_mod)\.)+")
+AVERAGE = re.compile(r"(?:.*_)?(?:ema|swa|swag|shadow|avg|average|averaged|teacher|momentum)(?:_.*)?", re.IGNORECASE)
+"""Keys of weights that were averaged over training; they are taken where no others are."""
+WRAPPED = re.compile(r"(?:^|(?<=\.))(?:(?:module|_orig_mod)\.)+")
 """What DataParallel and ``torch.compile`` put into names, at the front or where they wrap a part."""
 DAMAGES = (
     pickle.UnpicklingError,
@@ -38,46 +41,58 @@ DAMAGES = (
     struct.error,
 )
 """What ``torch.load`` raises on damaged bytes: they may spell any call that the unpickler still allows."""
-CODE = re.compile(r"(?:GLOBAL|unsupported class) (\S+)")
-"""How the restricted unpickler names what it will not call."""
 CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE"}
 """Opcodes of a pickle that find or call a function."""
+LEVELS = 4
+"""How deep dictionaries are searched for weights."""
+SHARE = 0.5
+"""Other weights in a file are mentioned where this share of the taken ones' shapes is theirs too."""
+
+Tensors = dict[str, Tensor]
+Content = Mapping[Any, object]
+"""A dictionary of a checkpoint, whatever its keys are."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, key: str | None = None, tell: Callable[[str], None] = lambda line: None) -> Tensors:
     """Return the tensors of a checkpoint by name, on the host, without running code from it.
 
     Wrapping dictionaries are opened, and ``module.`` and ``_orig_mod.`` are taken out of names.
 
     Args:
-        path: A PyTorch checkpoint of any age, or safetensors.
+        path: A PyTorch checkpoint of any age, or safetensors; its content says which, not its name.
+        key: Which of several weights, such as ``state_dict_ema`` or ``ema.model``, or the first part of their names;
+            None takes those that were trained, and averages of them only where there are no others.
+        tell: Receives a line that says what was taken and what was left, where there are several.
 
     Raises:
-        UserError: There is no such file, it is no checkpoint, is damaged, would run code, or holds values
-            that are not finite.
+        UserError: There is no such file, it is no checkpoint, is damaged, would run code, has no such key, or holds
+            values that are not finite.
     """
     try:
         _require_file(path)
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror or 'not a readable file'}") from None
-    weights = _by_name(path, _unwrapped(content))
-    if not weights:
-        raise UserError(f"{str(path)!r} holds no weights: a dictionary of names and tensors is expected")
+    weights = _by_name(path, _chosen(path, content, key, tell))
     for name, tensor in weights.items():
         _require_plain(path, name, tensor)
     return weights
 
 
+def is_average(name: str) -> bool:
+    """Return whether a part of a dotted name says that weights are averages, or a teacher's."""
+    return any(AVERAGE.fullmatch(part) for part in name.split("."))
+
+
 def _require_file(path: Path) -> None:
     if path.is_dir():
-        raise UserError(f"{str(path)!r} is a folder; expected one file of weights ({', '.join(SUFFIXES)})")
+        files = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".bin", ".pth"))
+        hint = f"; did you mean {str(path / files[-1])!r}?" if files else "; expected one file of weights"
+        raise UserError(f"{str(path)!r} is a folder{hint}")
     if not path.exists():
         raise UserError(f"no such file: {str(path)!r}{_nearest(path)}")
     if not path.is_file():
         raise UserError(f"{str(path)!r} is not a regular file")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{str(path)!r} is not read: its name must end in {', '.join(SUFFIXES)}")
 
 
 def _nearest(path: Path) -> str:
@@ -95,22 +110,19 @@ def _read_safetensors(path: Path) -> object:
 
 
 def _read_torch(path: Path) -> object:
-    _require_safe_archive(path)
     try:
-        with warnings.catch_warnings():
-            # A file that is refused in one line needs no warnings about its pickle protocol before it.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return inert.load(path)
     except DAMAGES as error:
         raise UserError(f"{str(path)!r} {_complaint(path, error)}") from None
 
 
 def _complaint(path: Path, error: Exception) -> str:
-    """Return what is wrong with a file that ``torch.load`` refused."""
-    name = CODE.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    """Return what is wrong with a file that was refused."""
+    name = inert.full_name(str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if name or _calls_functions(path):
-        return f"wants to run code{f' ({name[1]!r})' if name else ''} and is refused; weights alone need none"
-    return "is truncated or damaged, or no PyTorch checkpoint"
+        named = f" ({name.removeprefix('builtins.')!r})" if name else ""
+        return f"wants to run code{named} and is refused; weights alone need none"
+    return "is truncated or damaged, or no checkpoint of PyTorch or safetensors"
 
 
 def _calls_functions(path: Path) -> bool:
@@ -121,42 +133,114 @@ def _calls_functions(path: Path) -> bool:
         return False
 
 
-def _require_safe_archive(path: Path) -> None:
-    """Refuse archives that reach outside themselves, and programs; a checkpoint that is no archive passes."""
-    names = _archive_names(path)
-    for name in names:
-        if ".." in PurePosixPath(name.replace("\\", "/")).parts or name.startswith("/"):
-            raise UserError(f"{str(path)!r} is refused: its entry {name!r} points outside the archive")
-    if any(PurePosixPath(name).name == "constants.pkl" for name in names):
-        raise UserError(f"{str(path)!r} is a TorchScript program; save its state_dict instead")
+def _chosen(path: Path, content: object, key: str | None, tell: Callable[[str], None]) -> Content:
+    """Return the dictionary of a checkpoint that holds the weights."""
+    found = _searched(content)
+    if not found:
+        raise UserError(f"{str(path)!r} holds no weights: {_instead(content)}")
+    order = sorted(found, key=_rank)
+    if key is not None:
+        return _asked(path, found, order, key)
+    taken = order[0]
+    shapes = _shapes(found[taken])
+    others = [other for other in order[1:] if (shapes & _shapes(found[other])).total() >= SHARE * shapes.total()]
+    if _rank(taken)[0] == _UNKNOWN:
+        return _joined(found)
+    if others:
+        tell(f"{path}: {taken or 'the outermost'!r} was taken, {_listed(others)} left; --key {others[0]} takes that")
+    elif is_average(taken):
+        tell(f"{path}: {taken!r} was taken, an average over training; there is nothing else")
+    return found[taken]
 
 
-def _archive_names(path: Path) -> list[str]:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return archive.namelist()
-        if tarfile.is_tarfile(path):
-            with tarfile.open(path) as archive:
-                return archive.getnames()
-    except (zipfile.BadZipFile, tarfile.TarError, *DAMAGES):
-        raise UserError(f"{str(path)!r} is truncated or damaged") from None
-    return []
+def _entries(content: object) -> list[tuple[object, object]]:
+    """Return the items of a dictionary; what a file may have set on the object itself is not asked."""
+    return list(dict.items(content)) if isinstance(content, dict) else []
 
 
-def _unwrapped(content: object) -> object:
-    """Return what lies inside wrapping dictionaries; no file needs more of them than there are wrappers."""
-    for _ in WRAPPERS:
-        inner = [content.get(key) for key in WRAPPERS] if isinstance(content, Mapping) else []
-        content = next((value for value in inner if isinstance(value, Mapping)), content)
-    return content
+def _shapes(content: object) -> Counter[tuple[int, ...]]:
+    """Return how many tensors by name of each shape a dictionary holds."""
+    named = [value for name, value in _entries(content) if isinstance(name, str) and isinstance(value, Tensor)]
+    return Counter(tuple(tensor.shape) for tensor in named)
 
 
-def _by_name(path: Path, content: object) -> dict[str, Tensor]:
+def _searched(content: object) -> dict[str, Content]:
+    """Return every dictionary that holds tensors by name, by the keys that lead to it, joined by dots."""
+    found: dict[str, Content] = {}
+    level, seen = [("", content)], set()
+    for _ in range(LEVELS):
+        new = [(where, inner) for where, inner in level if isinstance(inner, dict) and id(inner) not in seen]
+        seen |= {id(inner) for _, inner in new}
+        found |= {where: inner for where, inner in new if _shapes(inner)}
+        level = [
+            (f"{where}.{name}" if where else name, value)
+            for where, inner in new
+            for name, value in _entries(inner)
+            if isinstance(name, str)
+        ]
+    return found
+
+
+_KNOWN, _OUTERMOST, _UNKNOWN, _AVERAGED = range(4)
+
+
+def _rank(where: str) -> tuple[int, list[int]]:
+    """Return how likely a place is to hold the weights that were trained; the smallest counts."""
+    parts = where.split(".") if where else []
+    if is_average(where):
+        return _AVERAGED, []
+    if not parts:
+        return _OUTERMOST, []
+    if all(part in TRAINED for part in parts):
+        return _KNOWN, [TRAINED.index(part) for part in parts]
+    return _UNKNOWN, []
+
+
+def _joined(found: Mapping[str, Content]) -> Content:
+    """Return the tensors of all places, which are parts of their names: the network says which of them are its own."""
+    return {f"{where}.{name}": value for where, inner in found.items() for name, value in _entries(inner)}
+
+
+def _asked(path: Path, found: Mapping[str, Content], order: list[str], key: str) -> Content:
+    """Return the weights that a key names: a place in the file, or the first part of names in the likeliest place."""
+    if key in found:
+        return found[key]
+    within = [where for where in order if where.startswith(f"{key}.")]
+    if within:
+        return found[within[0]]
+    for where in order:
+        inside = {
+            name.removeprefix(f"{key}."): value
+            for name, value in _entries(found[where])
+            if isinstance(name, str) and name.startswith(f"{key}.")
+        }
+        if inside:
+            return inside
+    starts = {name.partition(".")[0] for name, _ in _entries(found[order[0]]) if isinstance(name, str) and "." in name}
+    raise unknown(f"key of {path}", key, {*filter(None, found), *starts})
+
+
+def _listed(places: list[str]) -> str:
+    return " and ".join(repr(place or "the outermost") for place in places)
+
+
+def _instead(content: object) -> str:
+    """Return what a file holds that has no tensors by name."""
+    objects = [("", content), *((f" under {name!r}", value) for name, value in _entries(content))]
+    for where, value in objects:
+        if isinstance(value, inert.Inert):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            return f"there is an object of {kind}{where}, which needs code to be read; save its state_dict instead"
+    keys = [name for name, _ in _entries(content) if isinstance(name, str)]
+    has = f", and it has the keys {', '.join(map(repr, keys[:5]))}" if keys else ""
+    return f"a dictionary of names and tensors is expected{has}"
+
+
+def _by_name(path: Path, content: object) -> Tensors:
     weights = {}
-    for key, value in content.items() if isinstance(content, Mapping) else ():
+    for key, value in _entries(content):
         if isinstance(key, str) and isinstance(value, Tensor):
-            name = PREFIXES.sub("", key)
+            name = WRAPPED.sub("", key)
             if name in weights:
                 raise UserError(f"{str(path)!r} holds {name!r} twice, the second time as {key!r}")
             weights[name] = value.detach()
@@ -164,7 +248,7 @@ def _by_name(path: Path, content: object) -> dict[str, Tensor]:
 
 
 def _require_plain(path: Path, name: str, tensor: Tensor) -> None:
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+    if tensor.layout != strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
         form = f"{tensor.dtype}, {tensor.layout}"
         raise UserError(f"{str(path)!r} holds {name!r} in a form that is not read ({form})")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
