@@ -11,7 +11,7 @@ from torch import Tensor
 from howdeep.cutting.frontier import Images
 from howdeep.cutting.named import refuse_both
 from howdeep.cutting.records import CutBudget
-from howdeep.data import Dataset, Split
+from howdeep.data import Dataset, Split, held
 from howdeep.dissect.subject import SplitBatches
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
@@ -80,9 +80,13 @@ def cut_images(target: Target, options: CutOptions, dataset: Dataset, where: tor
         UserError: The data has no such split, or it is not known how pixels are normalised.
     """
     split = dataset.split(options.split)
+    calibration = split_batches(target, options, split, options.calibration_images, where)
+    evaluation = split_batches(target, options, split, options.limit, where)
+    # The same images are one object, so that they are held, and answered, once.
+    same = calibration.images == evaluation.images
     return Images(
-        calibration=split_batches(target, options, split, options.calibration_images, where),
-        evaluation=split_batches(target, options, split, options.limit, where),
+        calibration=calibration,
+        evaluation=calibration if same else evaluation,
         statistics=_statistics(target, options, dataset.train or split, where),
     )
 
@@ -91,14 +95,14 @@ def split_batches(
     target: Target, options: CutOptions, split: Split, limit: int | None, where: torch.device
 ) -> SplitBatches:  # fmt: skip
     """Return the first images of a split, in file order; None takes them all."""
-    return SplitBatches(split, required_normalization(target), options.batch_size, where, limit)
+    return SplitBatches(held(split), required_normalization(target), options.batch_size, where, limit)
 
 
 def _statistics(target: Target, options: CutOptions, split: Split, where: torch.device) -> Sequence[Tensor]:
     """Return images in batches of equal size, as each counts the same."""
     count = min(len(split), options.statistics_images)
     size = min(STATISTICS_BATCH, count)
-    batches = SplitBatches(split, required_normalization(target), size, where, count - count % size)
+    batches = SplitBatches(held(split), required_normalization(target), size, where, count - count % size)
     return _Pixels(batches)
 
 

@@ -6,6 +6,7 @@ from howdeep.data.batches import Batch as Batch
 from howdeep.data.batches import evaluation_batches as evaluation_batches
 from howdeep.data.batches import steps_per_epoch as steps_per_epoch
 from howdeep.data.batches import training_batches as training_batches
+from howdeep.data.holding import held as held
 from howdeep.data.load import open_data as open_data
 from howdeep.data.normalization import NORMALIZATIONS as NORMALIZATIONS
 from howdeep.data.normalization import Normalization as Normalization
