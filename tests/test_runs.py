@@ -1,5 +1,7 @@
 """The run folder."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,18 @@ def test_a_run_is_what_was_recorded(tmp_path: Path) -> None:
     assert torch.equal(found.normalization.mean, torch.tensor([[[0.3]]]))
     assert found.record["mine"] == 1
     assert found.record["command"].startswith("howdeep")
-    assert {"howdeep", "torch", "torchvision", "numpy", "python"} == found.record["versions"].keys()
+    known = {"howdeep", "torch", "torchvision", "numpy", "pillow", "python"}
+    assert known <= found.record["versions"].keys() <= {*known, "timm"}
+
+
+def test_a_record_names_the_version_of_timm_and_does_without() -> None:
+    timm = pytest.importorskip("timm")
+    assert runs.versions()["timm"] == timm.__version__
+    alone = "import sys; sys.path[:] = [path for path in sys.path if 'site-packages' not in path]\n"
+    code = f"from howdeep import runs\n{alone}print(runs.versions())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "python" in said
+    assert "timm" not in said
 
 
 def test_a_run_without_a_checkpoint_has_no_network_yet(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -32,7 +33,8 @@ from howdeep.tracing import unravel
 
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
 BEST = "best"
-LIBRARIES = ("howdeep", "torch", "torchvision", "numpy")
+LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm")
+"""What networks, arithmetic and decoded pixels come from."""
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,18 @@ def provenance(where: torch.device) -> dict:
     """Return what a result must carry to be repeated: command, versions, machine."""
     return {
         "command": shlex.join(["howdeep", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": versions(),
         "device": {"type": where.type, "name": device.describe(where), "threads": torch.get_num_threads()},
     }
+
+
+def versions() -> dict[str, str]:
+    """Return library → version of what results depend on; a library that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def record_of(

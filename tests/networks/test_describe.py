@@ -13,10 +13,18 @@ from tests.oracles import SMALL, stream
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from howdeep.chain import Unit
+from howdeep.chain import Chain, Merge, Unit
 from howdeep.errors import UserError
 from howdeep.networks import LITERATURE, build, skeleton, spec_of
-from howdeep.networks.describe import Summary, catalogue, describe, networks_table, smallest, units_table
+from howdeep.networks.describe import (
+    Summary,
+    catalogue,
+    describe,
+    describe_chain,
+    networks_table,
+    smallest,
+    units_table,
+)
 
 
 def printed(table: Table, *, width: int = 80) -> list[str]:
@@ -175,3 +183,49 @@ def test_shapes_do_not_depend_on_modules_that_print_alike() -> None:
         convolutions = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
         positions = part.output[1] * part.output[2]
         assert part.macs == sum(layer.weight.numel() for layer in convolutions) * positions
+
+
+class Half(Merge):
+    """H = (shortcut + branch)/2: a merge that the package does not have."""
+
+    def forward(self, shortcut: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+        return (shortcut + branch) / 2
+
+    def closed(self, shortcut: torch.Tensor) -> torch.Tensor:
+        return shortcut / 2
+
+
+class Mixing(nn.Module):
+    """A layer of one's own, which prints without the shape of its weight."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("oc,bchw->bohw", self.weight, x)
+
+
+def test_a_merge_and_layers_of_ones_own_are_described() -> None:
+    thin = nn.Sequential(Mixing(3, 2), Mixing(2, 3))
+    wide = nn.Sequential(Mixing(9, 2), Mixing(2, 9))
+    units = [Unit(branch, nn.Identity(), Half()) for branch in (thin, wide)]
+    chain = Chain(nn.Identity(), units, nn.AdaptiveAvgPool2d(1))
+    found = describe_chain(chain.eval(), (2, 4, 4), name="own", family="own")
+    assert [(part.merge, part.shortcut) for part in found.parts[1:-1]] == [("Half", "identity")] * 2
+    assert [part.macs for part in found.parts] == [0, 2 * 6 * 16, 2 * 18 * 16, 0]
+    assert any("Half" in line for line in printed(units_table(found)))
+
+
+def test_multiply_adds_are_those_of_convolutions_and_of_attentions_products() -> None:
+    """16 positions of 8 channels: four projections, and q·k and its product with v, 16·16·8 each."""
+
+    class Attention(nn.MultiheadAttention):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            flat = x.flatten(2).transpose(1, 2)
+            return super().forward(flat, flat, flat, need_weights=False)[0].transpose(1, 2).view_as(x)
+
+    unit = Unit(Attention(8, 4, batch_first=True), nn.Identity(), Half())
+    chain = Chain(nn.Identity(), [unit], nn.AdaptiveAvgPool2d(1))
+    found = describe_chain(chain.train(), (8, 4, 4), name="own", family="own")
+    assert found.macs == 4 * 16 * 8 * 8 + 2 * 16 * 16 * 8

@@ -30,7 +30,7 @@ class Size:
     parameters: int
     """Trainable numbers, norms included."""
     macs: int
-    """Multiply-adds per image, of convolutions and linear layers alone."""
+    """Multiply-adds per image, of convolutions and matrix products, those of attention among them."""
     latency: Timing
     """One image, norms folded."""
 

@@ -21,7 +21,7 @@ class Piece:
     output: tuple[int, ...]
     """Shape of its output for one image, (channels, height, width)."""
     macs: int
-    """Multiply-adds of the branch for one image, of convolutions and linear layers alone."""
+    """Multiply-adds of the branch for one image, of convolutions and matrix products, those of attention among them."""
     parameters: int
     """Trainable numbers of the branch."""
     ms: float

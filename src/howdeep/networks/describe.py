@@ -46,11 +46,11 @@ class Part:
     parameters: int
     """Trainable numbers, norms included."""
     macs: int
-    """Multiply-adds per image, of convolutions and linear layers alone."""
+    """Multiply-adds per image, of convolutions and matrix products, those of attention among them."""
     merge: str | None
-    """``add``, ``add+ReLU``, ``concatenate`` or ``replace``; None where there is no gate."""
+    """``add``, ``add+ReLU``, ``concatenate``, ``replace``, or the class of another; None where there is no gate."""
     shortcut: str | None
-    """``identity``, ``padding``, ``pooling`` or ``projection``; None where there is none."""
+    """``identity``, ``padding``, ``pooling`` or ``projection``; None where nothing of it passes."""
     removable: bool
     """Whether the unit can be taken out of the chain; false for the other parts."""
 
@@ -70,7 +70,7 @@ class Summary:
     parameters: int
     """Trainable numbers, norms included."""
     macs: int
-    """Multiply-adds per image, of convolutions and linear layers alone (FLOPs are twice as many)."""
+    """Multiply-adds per image, of convolutions and matrix products, attention's among them; FLOPs are twice as many."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,9 @@ def _parts(chain: Chain, image: Shape) -> tuple[Part, ...]:
     for module in (chain.stem, *chain.body, chain.head):
         index += isinstance(module, Unit)
         # Equal layers print equally and cost the same, so that 600 equal units are measured once; a traced part
-        # prints its name alone.
-        key = (id(module) if _traced(module) else repr(module), shape)
+        # prints its name alone, and a module of one's own need not print the shapes of its weights.
+        weights = tuple(weight.shape for weight in module.parameters())
+        key = (id(module) if _traced(module) else repr(module), weights, shape)
         if key not in measured:
             measured[key] = _measure(module, shape)
         output, macs = measured[key]
@@ -189,8 +190,8 @@ def _part(name: str, module: nn.Module, index: int, shape: Shape, output: Shape,
         output=output,
         parameters=parameters,
         macs=macs,
-        merge=MERGES[type(module.merge)],
-        shortcut=None if isinstance(module.merge, Replace) else _shortcut_name(module.shortcut),
+        merge=MERGES.get(type(module.merge), type(module.merge).__name__),
+        shortcut=_shortcut_name(module.shortcut) if module.merge.passes_shortcut else None,
         removable=module.merge.removable,
     )
 
