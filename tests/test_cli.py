@@ -145,9 +145,10 @@ def test_train_evaluate_predict_and_import_as_a_user_types_them(tmp_path: Path) 
     trained = howdeep("train", "cifar_resnet8", "--data", "digits", "--out", str(run), "--epochs", "2")
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.strip() == str(run)
-    test_error = json.loads((run / "result.json").read_text())["test"]["error_percent"]
-    said = howdeep("evaluate", str(run), "--data", "digits", "--json", "-")
-    assert json.loads(said.stdout)["error_percent"] == pytest.approx(test_error)
+    test = json.loads((run / "result.json").read_text())["test"]
+    said = json.loads(howdeep("evaluate", str(run), "--data", "digits", "--json", "-").stdout)
+    assert said["error_percent"] == pytest.approx(test["error_percent"])
+    assert said["answers"] == test["answers"]
     checkpoint = next((run / "checkpoints").glob("step-*"))
     weights.write_bytes((checkpoint / "weights.safetensors").read_bytes())
     imported = howdeep(

@@ -16,7 +16,14 @@ from howdeep import cli
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.errors import UserError
-from howdeep.evaluation import Evaluation, add_up, calibration_error_percent, evaluate, standard_error_percent
+from howdeep.evaluation import (
+    Evaluation,
+    add_up,
+    calibration_error_percent,
+    evaluate,
+    exchanged,
+    standard_error_percent,
+)
 from howdeep.records import from_json
 
 CLASSES = ("a", "b", "c")
@@ -53,6 +60,30 @@ def test_four_images_by_hand() -> None:
     assert found.confusion == ((1, 0, 0), (1, 1, 0), (0, 1, 0))
     # Bins of 1/15: 0.7 twice (half right), 0.8 (right), 0.6 (wrong).
     assert found.calibration_error_percent == pytest.approx(100 * (2 * 0.2 + 0.2 + 0.6) / 4, rel=1e-5)
+
+
+def test_two_evaluations_of_the_same_images_know_who_alone_is_wrong_on_how_many(answers: tuple[Tensor, Tensor]) -> None:
+    scores, labels = answers
+    other = scores.flip(1)
+    first, second = (
+        evaluate(identity(), batches(one, labels, size), CLASSES, autocast=FP32, images="these")
+        for one, size in ((scores, 25), (other, 40))
+    )
+    wrong, others = scores.argmax(1) != labels, other.argmax(1) != labels
+    expected = int((wrong & ~others).sum()), int((others & ~wrong).sum())
+    assert min(expected) > 0
+    assert exchanged(first.answers, second.answers) == expected
+    read = from_json(Evaluation, json.loads(json.dumps(first.to_json())))
+    assert exchanged(read.answers, second.answers) == expected
+    strangers = evaluate(identity(), batches(scores, labels, 25), CLASSES, autocast=FP32, images="others")
+    assert exchanged(strangers.answers, second.answers) is None
+    assert exchanged(evaluate(identity(), batches(scores, labels, 25), CLASSES, autocast=FP32).answers, None) is None
+
+
+def test_answers_of_another_number_of_images_are_no_record(answers: tuple[Tensor, Tensor]) -> None:
+    found = evaluate(identity(), batches(*answers, 25), CLASSES, autocast=FP32, images="these").to_json()
+    with pytest.raises(ValueError, match="not those of 50 images"):
+        from_json(Evaluation, {**found, "n": 50})
 
 
 def test_a_split_agrees_with_scikit_learn(answers: tuple[Tensor, Tensor]) -> None:

@@ -1,15 +1,18 @@
 """How good a network is: error, per class, calibration. Sums first, one division at the end."""
 
+import base64
+import hashlib
 import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates
-from howdeep.data import Batch
+from howdeep.data import Batch, Split
 from howdeep.device import synchronise
 from howdeep.errors import UserError
 
@@ -71,6 +74,16 @@ class Bin:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Which images were answered wrong, so that two networks can be compared image by image."""
+
+    images: str
+    """Which images, in which order: see :func:`fingerprint`."""
+    wrong: str
+    """One bit per image in that order, 1 for a wrong answer; bytes in base64."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How a network does on a split."""
 
@@ -92,6 +105,12 @@ class Evaluation:
     """Preparing images included."""
     bins: tuple[Bin, ...] = ()
     """What the calibration error is summed over; empty where an older record has none."""
+    answers: Answers | None = None
+    """Image by image; None where nobody said which images these were."""
+
+    def __post_init__(self) -> None:
+        if self.answers is not None and len(_bits(self.answers)) != -(-self.n // 8):
+            raise ValueError(f"its answers are not those of {self.n} images")
 
     def to_json(self) -> dict:
         """Return the record as plain data."""
@@ -117,8 +136,9 @@ def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, 
 
 @torch.inference_mode()
 def evaluate(
-    chain: Chain, batches: Iterable[Batch], classes: tuple[str, ...], *, autocast: torch.autocast
-) -> Evaluation:
+    chain: Chain, batches: Iterable[Batch], classes: tuple[str, ...], *, autocast: torch.autocast,
+    images: str | None = None,
+) -> Evaluation:  # fmt: skip
     """Return how a chain does on the images of a split.
 
     A function of the chain and the batches alone: nothing is gathered from other processes of a process group.
@@ -128,6 +148,7 @@ def evaluate(
         batches: Of the split.
         classes: Their names, in the order of the scores.
         autocast: The precision.
+        images: The :func:`fingerprint` of the images of the batches, for the record of who was answered wrong.
 
     Raises:
         UserError: There are no images, or there are more or fewer scores than classes.
@@ -135,6 +156,7 @@ def evaluate(
     """
     confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
     calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
+    wrong: list[torch.Tensor] = []
     n, loss, started = 0, 0.0, time.perf_counter()
     chain.eval()
     for batch in batches:
@@ -146,13 +168,38 @@ def evaluate(
             raise NotFiniteScoresError("the network returns scores that are not finite: its weights are broken")
         loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
         n += len(batch.labels)
-        confusion += _counts(scores.argmax(1).cpu(), batch.labels.cpu(), len(classes))
-        calibration += _calibration_sums(scores.softmax(1).cpu(), batch.labels.cpu())
+        given, labels = scores.argmax(1).cpu(), batch.labels.cpu()
+        confusion += _counts(given, labels, len(classes))
+        wrong.append(given != labels)
+        calibration += _calibration_sums(scores.softmax(1).cpu(), labels)
         synchronise(scores.device)
     seconds = time.perf_counter() - started
     if not n:
         raise UserError("there are no images to evaluate on")
-    return _record(confusion, loss, _bins(calibration), classes, seconds)
+    answers = None if images is None else Answers(images, _packed(torch.cat(wrong)))
+    return _record(confusion, loss, _bins(calibration), classes, seconds, answers)
+
+
+def fingerprint(split: Split, limit: int | None = None) -> str:
+    """Return what two records of answers to the same images in the same order share: a hash of names and classes.
+
+    Args:
+        split: The images, in file order.
+        limit: Only the first so many.
+    """
+    rows = zip(split.names[:limit], split.labels[:limit].tolist(), strict=True)
+    found = hashlib.blake2b(digest_size=16)
+    for name, label in rows:
+        found.update(f"{label} {name}\n".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
+def exchanged(one: Answers | None, other: Answers | None) -> tuple[int, int] | None:
+    """Return how many images only the one network answers wrong, and how many only the other; None for other images."""
+    if one is None or other is None or one.images != other.images:
+        return None
+    first, second = _bits(one), _bits(other)
+    return int(np.bitwise_count(first & ~second).sum()), int(np.bitwise_count(second & ~first).sum())
 
 
 def standard_error_percent(error: float, n: int) -> float:
@@ -168,6 +215,14 @@ def calibration_error_percent(bins: Sequence[Bin]) -> float:
         if one.accuracy_percent is not None and one.confidence_percent is not None
     ]
     return math.fsum(gaps) / sum(one.n for one in bins)
+
+
+def _bits(answers: Answers) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(answers.wrong), np.uint8)
+
+
+def _packed(wrong: torch.Tensor) -> str:
+    return base64.b64encode(np.packbits(wrong.numpy()).tobytes()).decode()
 
 
 def _counts(given: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
@@ -195,8 +250,9 @@ def _bins(sums: torch.Tensor) -> tuple[Bin, ...]:
 
 
 def _record(
-    counts: torch.Tensor, loss: float, bins: tuple[Bin, ...], classes: tuple[str, ...], seconds: float
-) -> Evaluation:
+    counts: torch.Tensor, loss: float, bins: tuple[Bin, ...], classes: tuple[str, ...], seconds: float,
+    answers: Answers | None,
+) -> Evaluation:  # fmt: skip
     n, error = int(counts.sum()), 1 - float(counts.trace()) / float(counts.sum())
     totals = counts.sum(1)
     results = [
@@ -214,4 +270,5 @@ def _record(
         confusion=rows,
         images_per_second=n / seconds,
         bins=bins,
+        answers=answers,
     )

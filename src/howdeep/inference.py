@@ -9,7 +9,7 @@ import torch
 from howdeep import device as devices
 from howdeep.data import Normalization, evaluation_batches
 from howdeep.errors import UserError
-from howdeep.evaluation import Evaluation, evaluate
+from howdeep.evaluation import Evaluation, evaluate, fingerprint
 from howdeep.records import tagged
 from howdeep.runs import provenance
 from howdeep.targets import Target, open_data_for, read_images
@@ -57,8 +57,9 @@ def evaluate_target(
         raise UserError(f"batch-size {batch_size} is not allowed: it must be at least 1")
     where, arithmetic = devices.pick(device), Arithmetic(precision, "channels_last")
     dataset = open_data_for(target, data, skip_broken=skip_broken)
+    images = dataset.split(split)
     batches = evaluation_batches(
-        dataset.split(split),
+        images,
         normalization=required_normalization(target),
         batch_size=batch_size,
         device=where,
@@ -67,7 +68,8 @@ def evaluate_target(
         workers=workers,
     )
     chain = place(target.chain, arithmetic, where)
-    found = evaluate(chain, batches, dataset.classes, autocast=arithmetic.autocast(where))
+    autocast, which = arithmetic.autocast(where), fingerprint(images, limit)
+    found = evaluate(chain, batches, dataset.classes, autocast=autocast, images=which)
     origin = {
         "target": target.name,
         "data": data,

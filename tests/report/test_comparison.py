@@ -1,10 +1,13 @@
 """Several runs: the best one, which differences are more than chance, and the chart where depths differ."""
 
+import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.report import cases
 
+from howdeep.evaluation import Answers
 from howdeep.report.collecting import collect
 from howdeep.report.comparison import compared, comparison_table, told_apart
 from howdeep.report.facts import Error, Facts
@@ -12,8 +15,8 @@ from howdeep.report.page import page_of
 
 
 def facts(name: str, percent: float | None, *, depth: int = 20, n: int = 1000, family: str = "residual", macs: int = 10,
-          data: str = "digits", split: str = "test") -> Facts:  # fmt: skip
-    error = None if percent is None else Error(percent, n if split == "test" else None, split)
+          data: str = "digits", split: str = "test", answers: Answers | None = None) -> Facts:  # fmt: skip
+    error = None if percent is None else Error(percent, n if split == "test" else None, split, answers)
     return Facts(name=name, family=family, depth=depth, macs=macs, error=error, data=data)
 
 
@@ -26,7 +29,39 @@ def test_the_lowest_error_is_best_and_others_are_within_chance_or_worse() -> Non
     found = compared([facts("worse", 7.5), facts("best", 5.0), facts("alike", 6.9)])
     assert found is not None
     assert found.headline.startswith("Best of 3 runs: best, 5.0 % test error (95 % interval 3.7–6.5, n = 1,000)")
-    assert found.finding == "alike cannot be told from it on these 1,000 images; worse is worse by more than chance"
+    assert (
+        found.finding == "alike cannot be told from it on these 1,000 images; worse is worse by more than chance;"
+        " compared as if on different images"
+    )
+
+
+def answered(wrong: set[int], images: str = "these", n: int = 1000) -> Answers:
+    bits = np.packbits([number in wrong for number in range(n)])
+    return Answers(images, base64.b64encode(bits.tobytes()).decode())
+
+
+def test_runs_on_the_same_images_are_compared_image_by_image() -> None:
+    """50 and 66 of 1,000 images wrong: within chance for two samples of images, beyond it where the 66 hold the 50."""
+    few, many = answered(set(range(50))), answered(set(range(66)))
+    best, other = facts("best", 5.0, answers=few), facts("other", 6.6, answers=many)
+    found = compared([best, other])
+    assert found is not None
+    assert found.finding == "it is better than other by more than chance, compared image by image"
+    for strange in (facts("other", 6.6), facts("other", 6.6, answers=answered(set(range(66)), "others"))):
+        found = compared([best, strange])
+        assert found is not None
+        assert found.finding == "other cannot be told from it on these 1,000 images; compared as if on different images"
+    mixed = compared([best, other, facts("third", 5.1)])
+    assert mixed is not None
+    assert mixed.finding.endswith("compared image by image where both records say which were wrong")
+
+
+def test_none_wrong_of_179_is_not_better_than_four_wrong_by_more_than_chance() -> None:
+    for answers in (None, answered(set(range(4)), n=179)):
+        none = answers and answered(set(), n=179)
+        found = compared([facts("none", 0.0, n=179, answers=none), facts("four", 400 / 179, n=179, answers=answers)])
+        assert found is not None
+        assert found.finding.startswith("four cannot be told from it on these 179 images; compared ")
 
 
 def test_of_equal_errors_the_cheaper_network_is_best() -> None:
@@ -48,11 +83,12 @@ def test_a_cheaper_network_that_cannot_be_told_apart_is_named() -> None:
     assert found is not None
     assert (
         found.finding
-        == "also, middle and small cannot be told from it on these 1,000 images, of which small is the cheapest"
+        == "also, middle and small cannot be told from it on these 1,000 images, of which small is the cheapest;"
+        " compared as if on different images"
     )
     found = compared([facts("best", 5.0, macs=30), facts("small", 5.2, macs=10)])
     assert found is not None
-    assert found.finding.endswith("images and is cheaper")
+    assert "images and is cheaper; compared" in found.finding
 
 
 def test_errors_on_different_data_and_untested_runs_are_not_compared() -> None:
@@ -81,8 +117,9 @@ def test_rows_are_by_family_and_depth_and_columns_that_nobody_knows_are_left_out
     assert found is not None
     heads, rows = comparison_table(found)
     assert [row[0] for row in rows] == ["a", "b", "c"]
-    assert heads == ("network", "layers", "MACs", "error", "95 % interval")
-    assert rows[1] == ("b", "20", "10", "–", "–")
+    assert heads == ("network", "layers", "MACs", "error", "95 % interval", "above the best, 95 %")
+    assert rows[1] == ("b", "20", "10", "–", "–", "–")
+    assert [row[-1] for row in rows] == ["+2.0 (−0.2 to +4.2)", "–", "–"]
 
 
 def test_runs_of_one_network_carry_their_folders() -> None:
@@ -95,7 +132,8 @@ def test_the_page_compares_first_and_tells_of_each_run_under_its_name(tmp_path: 
     page = page_of(collect(places), "howdeep report")
     assert page.comparison is not None
     assert page.comparison.finding == (
-        "cifar_resnet20 has the lowest test error; it is better than cifar_resnet8 by more than chance."
+        "cifar_resnet20 has the lowest test error; it is better than cifar_resnet8 by more than chance,"
+        " compared as if on different images."
     )
     assert len(page.comparison.charts) == 1
     assert [part.heading for part in page.parts] == ["cifar_resnet20", "cifar_resnet8"]

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from howdeep.evaluation import exchanged
 from howdeep.figures.degradation import DepthPoint
-from howdeep.intervals import of_difference
+from howdeep.intervals import Interval, of_change, of_difference
 from howdeep.report.facts import Error, Facts
-from howdeep.report.words import NONE, error_text, milliseconds, rough
+from howdeep.report.words import NONE, error_text, milliseconds, minus, rough
 from howdeep.training.journal import seconds_text
 
 NAMED = 4
@@ -66,17 +67,26 @@ def compared(facts: Sequence[Facts]) -> Comparison | None:
     return Comparison(rows=rows, headline=headline, finding=said, best=best)
 
 
-def differ(one: Error, other: Error) -> bool:
-    """Return whether two errors differ by more than chance."""
+def difference(one: Error, other: Error) -> Interval | None:
+    """Return the interval of one error minus another, in points; None where a number of images is not known.
+
+    It is paired where both records say which of the same images were answered wrong.
+    """
     if one.n is None or other.n is None:
-        return False
-    return of_difference(one.percent, one.n, other.percent, other.n).beyond_chance
+        return None
+    changed = exchanged(one.answers, other.answers)
+    return of_difference(one.percent, one.n, other.percent, other.n) if changed is None else of_change(*changed, one.n)
 
 
 def comparison_table(found: Comparison) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Return the heads and the rows of the table of runs."""
-    heads = ("network", "layers", "units", "parameters", "MACs", "error", "95 % interval", "latency", "training time")
-    rows = tuple((row.name, *_size(row), *_interval(row.error), *_times(row)) for row in found.rows)
+    heads = (
+        "network", "layers", "units", "parameters", "MACs", "error", "95 % interval", "above the best, 95 %", "latency",
+        "training time",
+    )  # fmt: skip
+    rows = tuple(
+        (row.name, *_size(row), *_interval(row.error), _above(row, found.best), *_times(row)) for row in found.rows
+    )
     kept = [place for place in range(len(heads)) if place == 0 or any(row[place] != NONE for row in rows)]
     return tuple(heads[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows)
 
@@ -91,18 +101,26 @@ def told_apart(facts: Sequence[Facts], places: Sequence[str]) -> list[Facts]:
 
 
 def _finding(best: Facts, others: Sequence[Facts]) -> str:
-    worse = [row for row in others if differ(_error(row), _error(best))]
+    worse = [row for row in others if (found := difference(_error(row), _error(best))) and found.beyond_chance]
     alike = [row for row in others if row not in worse]
     if not others:
         return "no other run was tested"
     if not alike:
-        return f"it is better than {_all(worse)} by more than chance"
+        return f"it is better than {_all(worse)} by more than chance, compared {_how(best, others)}"
     chance = f"{_listed(alike)} cannot be told from it on these {_error(best).n:,} images"
     cheaper = [row for row in alike if (row.macs or 0) < (best.macs or 0)]
     least = min(cheaper, key=lambda row: (row.macs or 0, _error(row).percent), default=None)
     hint = "" if least is None else f", of which {least.name} is the cheapest" if len(alike) > 1 else " and is cheaper"
     rest = f"; {_listed(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than chance" if worse else ""
-    return chance + hint + rest
+    return f"{chance}{hint}{rest}; compared {_how(best, others)}"
+
+
+def _how(best: Facts, others: Sequence[Facts]) -> str:
+    """Return whether runs were compared by their answers to the same images."""
+    paired = [exchanged(_error(row).answers, _error(best).answers) is not None for row in others]
+    if all(paired):
+        return "image by image"
+    return "image by image where both records say which were wrong" if any(paired) else "as if on different images"
 
 
 def _all(rows: Sequence[Facts]) -> str:
@@ -144,6 +162,15 @@ def _interval(error: Error | None) -> tuple[str, str]:
         return NONE, NONE
     told = f"{error.percent:.1f} %" + (" (validation)" if error.split != "test" else "")
     return told, NONE if error.interval is None else "{:.1f}–{:.1f}".format(*error.interval)
+
+
+def _above(row: Facts, best: Facts | None) -> str:
+    """Return how many points a run is above the best one, with the interval."""
+    if best is None or row is best or row.error is None or row.error.split != "test":
+        return NONE
+    found = difference(row.error, _error(best))
+    points = f"{row.error.percent - _error(best).percent:+.1f}"
+    return NONE if found is None else minus(f"{points} ({found.low:+.1f} to {found.high:+.1f})")
 
 
 def _times(row: Facts) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from howdeep.errors import UserError
+from howdeep.evaluation import Answers
 from howdeep.intervals import Interval, of_share
 from howdeep.networks import Spec, skeleton
 from howdeep.networks.dense import DenseSpec
@@ -28,6 +29,8 @@ class Error:
     """Images behind it; None where the run does not say."""
     split: str
     """``test`` or ``validation``; empty where another word says it."""
+    answers: Answers | None = None
+    """Image by image, where the record says so."""
 
     @property
     def interval(self) -> Interval | None:
@@ -90,7 +93,7 @@ def error_of(subject: Subject) -> Error | None:
         return cut
     if tests:
         found = max(tests, key=lambda record: record.value.n).value
-        return Error(found.error_percent, found.n, "test")
+        return Error(found.error_percent, found.n, "test", found.answers)
     last = subject.curves.epochs[-1].validation_error_percent if subject.curves else None
     return None if last is None else Error(last, None, "validation")
 

@@ -23,7 +23,7 @@ from howdeep import device as devices
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
-from howdeep.evaluation import Sums, add_up, evaluate
+from howdeep.evaluation import Sums, add_up, evaluate, fingerprint
 from howdeep.intervals import percent_text
 from howdeep.locks import folder_locked
 from howdeep.runs import Run
@@ -354,9 +354,9 @@ def _finish(session: Session, chain: Chain, say: Say) -> TrainResult:
     seconds, test = session.position.seconds, None
     if session.dataset.test is not None:
         alone = replace(session, ranks=Ranks(0, 1), arithmetic=replace(session.arithmetic, precision="fp32"))
-        batches = _evaluation_batches(alone, session.dataset.test)
+        batches, images = _evaluation_batches(alone, session.dataset.test), fingerprint(session.dataset.test)
         fp32 = alone.arithmetic.autocast(session.device)
-        found = evaluate(chain, batches, session.dataset.classes, autocast=fp32)
+        found = evaluate(chain, batches, session.dataset.classes, autocast=fp32, images=images)
         test = found.to_json()
         say(f"test error {percent_text(found.error_percent, found.n)}, n = {found.n:,}")
     if session.ranks.first:
