@@ -11,6 +11,7 @@ import tyro
 from howdeep.allocation import keep_freed_memory
 from howdeep.commands import COMMANDS, SHARED, Command
 from howdeep.errors import Stopped, UserError, unknown
+from howdeep.masking import masked
 from howdeep.output import unfailing
 from howdeep.processes import complains_first, this_process
 
@@ -85,6 +86,8 @@ def _parse(arguments: list[str]) -> Command | None:
     except SystemExit as stop:
         if stop.code in (0, None):
             return None
+        if (speakable := [masked(word, word) for word in arguments]) != arguments:
+            return _parse(speakable)  # which fails as well; what the parser says is broken into lines anywhere
         raise UserError(one_line(complaint.getvalue())) from None
 
 
@@ -98,7 +101,7 @@ def one_line(box: str) -> str:
 
 def _say(line: str, status: int, *, aloud: bool) -> int:
     if aloud:
-        print(f"howdeep: {' '.join(line.splitlines())}", file=sys.stderr)
+        print(f"howdeep: {masked(' '.join(line.splitlines()))}", file=sys.stderr)
     return status
 
 

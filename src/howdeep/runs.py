@@ -26,6 +26,7 @@ from howdeep.checkpoints import SaveError
 from howdeep.data import Normalization
 from howdeep.errors import UserError
 from howdeep.foreign.libraries import library_network
+from howdeep.masking import masked
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
 from howdeep.surgery import without
 from howdeep.survival import Survival
@@ -202,7 +203,7 @@ def is_run(path: Path) -> bool:
 def provenance(where: torch.device) -> dict:
     """Return what a result must carry to be repeated: command, versions, machine."""
     return {
-        "command": shlex.join(["howdeep", *sys.argv[1:]]),
+        "command": shlex.join(["howdeep", *(masked(word, word) for word in sys.argv[1:])]),
         "versions": versions(),
         "device": {"type": where.type, "name": device.describe(where), "threads": torch.get_num_threads()},
     }

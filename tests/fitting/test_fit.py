@@ -1,16 +1,23 @@
 """`howdeep fit` on real digits: an answer, within its budgets, that a stop does not change."""
 
+import html
 import json
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 import pytest
+from servers import PASSWORD, Server
 
 from howdeep import cli
 from howdeep.fitting import candidates, climbing
 from howdeep.fitting import fit as fits
 from howdeep.fitting.records import Fit, FitOptions
+from howdeep.fitting.storage import storage_of
 from howdeep.records import from_json
 from howdeep.runs import open_run
 from howdeep.training.precision import Trial
@@ -119,9 +126,43 @@ def test_a_shared_study_is_answered_by_whoever_has_the_winner(
     assert cli.run(command(tmp_path / "two", *storage)) == 0
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"the process with --out {tmp_path / 'one'} trains it to the end" in printed.err
+    assert f"the process with --out {tmp_path / 'one'} on {socket.gethostname()}" in printed.err
+    assert "trains it to the end" in printed.err
     assert cli.run(command(tmp_path / "two", *storage, "--limit", "200")) == 2
     assert "study 'howdeep' belongs to a fit with other options: limit was 320" in capsys.readouterr().err
+
+
+def test_a_search_outlives_a_restart_of_its_server_and_the_password_stays_in_the_command(
+    tmp_path: Path, server: Server
+) -> None:
+    written, page = tmp_path / "fit.json", tmp_path / "report.html"
+    asked = command(tmp_path / "fit", "--storage", server.url, "--json", str(written), budget="6s")
+    howdeep = [sys.executable, "-m", "howdeep"]
+    with subprocess.Popen([*howdeep, *asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        said = []
+        while not said or " epochs " not in said[-1] or "train" not in said[-1]:  # a network has passed a rung
+            said.append(running.stderr.readline())
+            assert said[-1], said
+        server.stop()
+        server.start()
+        out, err = running.communicate(timeout=200)
+    assert running.returncode == 0, err
+    assert "Traceback" not in err
+    assert out.startswith("take cifar_resnet")
+    made = subprocess.run([*howdeep, "report", str(tmp_path), "--out", str(page)], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    refused = subprocess.run([*howdeep, *asked, "--no-such-option"], capture_output=True, text=True)
+    texts = [out, "".join(said), err, made.stdout, made.stderr, refused.stdout, refused.stderr]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"answer.json", "fit.json", "report.html", "run.json"} <= {path.name for path in files}
+    assert "howdeep:***@127.0.0.1" in json.loads(written.read_text())["command"]
+    for secret in (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), html.escape(PASSWORD)):
+        assert not any(secret in text for text in texts)
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+    study = optuna.load_study(study_name="howdeep", storage=storage_of(server.url))
+    assert "127.0.0.1" not in str((study.user_attrs, study.get_trials()))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -10,8 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from howdeep.errors import UserError
-from howdeep.fitting import search as searches
-from howdeep.fitting.search import Entry, Rung, Search, enlist, open_study, rungs_of_trial, trials_by_network
+from howdeep.fitting.search import Entry, Rung, Search, enlist, held_networks, rungs_of_trial, take_over
+from howdeep.fitting.storage import Pulse, Watch, open_study
 
 DEPTHS = (8, 14, 20, 32, 56)
 ENTRIES = [Entry("resnet", depth, f"net{depth}") for depth in DEPTHS]
@@ -20,8 +21,9 @@ ERRORS = {8: (30.0, 28.0, 27.0), 14: (20.0, 12.0, 11.0), 20: (22.0, 10.0, 9.0), 
 """Network → validation error by rung: 14 is first, then 20, and 32 wins late."""
 
 
-def rung(entry: Entry, done: Sequence[Rung]) -> Rung:
-    return Rung(len(done) + 1.0, len(done) + 1, RUNGS[len(done)], 1.0, ERRORS[entry.depth][len(done)], 0.5)
+def rung(entry: Entry, until: float) -> Rung:
+    number = RUNGS.index(until)
+    return Rung(number + 1.0, number + 1, until, 1.0, ERRORS[entry.depth][number], 0.5)
 
 
 def search(storage: str, owner: str = "one", climb=None, log: list | None = None) -> Search:
@@ -31,9 +33,9 @@ def search(storage: str, owner: str = "one", climb=None, log: list | None = None
     def train(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
         if log is not None:
             log.append((entry.depth, until))
-        return rung(entry, done)
+        return rung(entry, until)
 
-    return Search(study, ENTRIES, RUNGS, owner, climb or train)
+    return Search(study, ENTRIES, RUNGS, owner, climb or train, Watch(study, 60.0))
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_every_trial_ends_as_what_became_of_it(storage: str) -> None:
     found = search(storage)
     winner, _ = found.winner()
     found.finish(winner.network)
-    trials = trials_by_network(found.study)
+    trials = {name: held.trial for name, held in held_networks(found.study).items()}
     assert trials["net8"].state == trials["net20"].state == TrialState.PRUNED
     assert trials["net56"].intermediate_values == {0: 60.0}
     assert found.study.best_trial.user_attrs["network"] == winner.network
@@ -72,7 +74,7 @@ def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
             if len(log) > moment:  # noqa: B023
                 raise KeyboardInterrupt
             log.append((entry.depth, until))
-            return rung(entry, done)
+            return rung(entry, until)
 
         with contextlib.suppress(KeyboardInterrupt):
             search(storage, climb=climb).winner()
@@ -84,11 +86,11 @@ def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
 
 def test_a_network_that_blows_up_is_left_behind(storage: str) -> None:
     def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
-        return None if entry.depth == 20 else rung(entry, done)
+        return None if entry.depth == 20 else rung(entry, until)
 
     found = search(storage, climb=climb)
     assert found.winner()[0].depth == 32
-    assert trials_by_network(found.study)["net20"].state == TrialState.FAIL
+    assert held_networks(found.study)["net20"].trial.state == TrialState.FAIL
 
 
 def test_where_all_blow_up_there_is_no_answer(storage: str) -> None:
@@ -99,21 +101,57 @@ def test_where_all_blow_up_there_is_no_answer(storage: str) -> None:
 def test_a_single_network_needs_no_search(storage: str) -> None:
     study, _ = open_study(storage, "s")
     enlist(study, ENTRIES[:1])
-    alone = Search(study, ENTRIES[:1], (), "one", lambda *_: pytest.fail("nothing is compared"))
+    alone = Search(study, ENTRIES[:1], (), "one", lambda *_: pytest.fail("nothing is compared"), Watch(study, 60.0))
     assert alone.winner() == (ENTRIES[0], "one")
 
 
-def test_networks_of_a_process_that_is_gone_are_left_out(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = search(storage, owner="gone")
-    assert gone._claim() is not None
-    clock = iter(range(0, 100_000, 500))
-    monkeypatch.setattr(searches.time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(searches, "POLL_SECONDS", 0.0)
+@pytest.mark.parametrize("passed", [0, 2])
+def test_networks_of_a_process_that_is_gone_are_trained_by_one_that_is_there(passed: int, storage: str) -> None:
+    """Whatever it had done: nothing in the answer says that it died."""
+    moments = iter(range(3 * passed))
+
+    def dies(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+        if next(moments, None) is None:
+            raise KeyboardInterrupt
+        return rung(entry, until)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        search(storage, "gone", dies).winner()
     said: list[str] = []
-    found = search(storage, owner="here")
-    winner, owner = Search(found.study, ENTRIES, RUNGS, "here", found.climb, said.append).winner()
-    assert (winner.depth, owner) == (20, "here")
-    assert said == ["  net8: left out, nothing was heard from gone"]
+    excused: list[float] = []
+    log: list = []
+    found = search(storage, "here", log=log)
+    found = replace(found, watch=Watch(found.study, 0.7), say=said.append, excuse=excused.append)
+    winner, owner = found.winner()
+    assert (winner.depth, owner) == (32, "here")
+    taken = {line.split(":")[0].strip() for line in said if "taken over, nothing is heard from gone" in line}
+    assert taken
+    assert taken <= {name for name, held in held_networks(found.study).items() if held.owner == "here"}
+    assert sum(excused) > 0.7
+    found.finish(winner.network)
+    ended = held_networks(found.study)
+    assert all(held.trial.state.is_finished() and not held.out for held in ended.values())
+    assert [one.validation_error_percent for one in ended["net32"].rungs] == list(ERRORS[32])
+
+
+def test_whoever_was_only_slow_finds_that_its_network_is_taken(storage: str) -> None:
+    said: list[str] = []
+
+    def overtaken(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+        if not said and until == RUNGS[0]:
+            said.append("another is here")
+            take_over(slow.study, entry.network, "slow", "fast", 0)
+            other = search(storage, "fast")
+            other._train(0, [entry.network])
+        return rung(entry, until)
+
+    slow = search(storage, "slow", overtaken)
+    slow = replace(slow, say=said.append)
+    slow._train(0, [entry.network for entry in ENTRIES])
+    held = held_networks(slow.study)
+    assert said[1:] == ["  net8: fast has taken it over meanwhile"]
+    assert {name: one.owner for name, one in held.items() if one.owner == "fast"} != {}
+    assert all(len(one.rungs) == 1 for one in held.values())
 
 
 def take_part(storage: str, owner: str, folder: str) -> None:
@@ -122,9 +160,13 @@ def take_part(storage: str, owner: str, folder: str) -> None:
     def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
         with Path(folder, f"{entry.network}-{len(done)}").open("x") as file:  # fails if another was here
             file.write(owner)
-        return rung(entry, done)
+        return rung(entry, until)
 
-    winner, whose = search(storage, owner, climb).winner()
+    part = search(storage, owner, climb)
+    with Pulse(storage, "s", owner, 60.0):
+        winner, whose = part.winner()
+        if whose == owner:
+            part.finish(winner.network)
     Path(folder, f"winner-{owner}").write_text(f"{winner.network} {whose}")
 
 
@@ -166,5 +208,5 @@ def test_an_unusable_storage_is_one_line(tmp_path: Path) -> None:
 def test_rungs_are_kept_in_the_study(storage: str) -> None:
     found = search(storage)
     found.winner()
-    trial = trials_by_network(optuna.load_study(study_name="s", storage=storage))["net20"]
+    trial = held_networks(optuna.load_study(study_name="s", storage=storage))["net20"].trial
     assert [one.validation_error_percent for one in rungs_of_trial(trial)] == [22.0, 10.0, 9.0]

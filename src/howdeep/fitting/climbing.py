@@ -76,21 +76,21 @@ class Climber:
             return None
 
     def to_the_end(
-        self, candidate: Candidate, done: Sequence[Rung], rungs: int, keep: Callable[[Sequence[Rung]], None]
+        self, candidate: Candidate, done: Sequence[Rung], legs_done: int, keep: Callable[[Sequence[Rung]], None]
     ) -> dict | None:
         """Train the chosen network for the time that is left, and read the test split.
 
         Args:
             candidate: The network.
-            done: The rungs that it has passed, and the legs after them that are done.
-            rungs: Rungs of the search.
+            done: The rungs that it has passed here, and the legs after them that are done.
+            legs_done: How many legs these are.
             keep: Receives all of them whenever there is one more.
 
         Returns:
             What was measured on the test split, if there is one.
         """
         legs = list(done)
-        for share in (FIRST_LEG, 1.0)[len(legs) - rungs :]:
+        for share in (FIRST_LEG, 1.0)[legs_done:]:
             config = self._config(candidate, legs, share * self._left(candidate))
             legs.append(self._trained(candidate, legs, config))
             keep(legs)

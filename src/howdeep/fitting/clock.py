@@ -1,4 +1,4 @@
-"""The time that a search has used, over all its starts: a stop neither gives time away nor takes any."""
+"""The time that a search has used, over all its starts: neither a stop nor a process that died takes any."""
 
 import json
 import time
@@ -24,6 +24,10 @@ class Clock:
     def spent(self) -> float:
         """Seconds until now."""
         return self._before + time.perf_counter() - self._started
+
+    def excuse(self, seconds: float) -> None:
+        """Leave out seconds in which nothing could be done."""
+        self._before -= seconds
 
     def save(self) -> None:
         """Write the seconds down.

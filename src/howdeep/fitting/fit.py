@@ -7,8 +7,11 @@ hold the networks, the clock the time that was used.
 """
 
 import json
+import socket
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +32,17 @@ from howdeep.fitting.climbing import Climber, Left
 from howdeep.fitting.clock import Clock
 from howdeep.fitting.halving import rungs_of
 from howdeep.fitting.records import FinalError, Fit, FitOptions
-from howdeep.fitting.search import FAILED, Entry, Search, enlist, open_study, rungs_of_trial, trials_by_network
+from howdeep.fitting.search import (
+    POLL_SECONDS,
+    Entry,
+    Search,
+    enlist,
+    held_networks,
+    owner_now,
+    take_over,
+    trials_in_order,
+)
+from howdeep.fitting.storage import Pulse, Watch, open_study
 from howdeep.locks import folder_locked
 from howdeep.records import from_json, tagged, to_json
 from howdeep.stopwatch import Timing, forward_times
@@ -37,10 +50,10 @@ from howdeep.training.config import TrainConfig
 from howdeep.training.journal import print_line
 from howdeep.training.session import open_training_data
 
-CLOCK, STUDY, RUNS, ANSWER = "clock.json", "study.db", "runs", "answer.json"
+CLOCK, OWNER, STUDY, RUNS, ANSWER = "clock.json", "owner.json", "study.db", "runs", "answer.json"
 PLAN, PLANNER = "plan", "planner"
-PLANNING_SECONDS = 600.0
-"""How long to wait for the process that measures costs for all."""
+SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 3.0, 60.0
+"""Share of the training budget, and seconds, after which a process that gives no sign of life counts as dead."""
 Say = Callable[[str], None]
 
 
@@ -94,66 +107,97 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | No
     dataset = trainable(open_training_data(options.training(1)), options.limit)
     dataset.split("val")
     config = options.training(len(dataset.split("train")))
-    study, made = open_study(options.storage or f"sqlite:///{options.out / STUDY}", options.study)
-    field, rungs = _planned(study, made, options, config, dataset, clock, say)
-    climber = Climber(config, field.arithmetic, options.out / RUNS, dataset, clock, options.budgets.train_seconds, say)
+    storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
+    study, made = open_study(storage, options.study)
+    silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
+    share = _Share(study, _owner(options.out), Watch(study, silence), clock, say)
+    with Pulse(storage, options.study, share.owner, silence):
+        if made:
+            study.set_user_attr(PLANNER, share.owner)
+        field, rungs = _planned(share, options, config, dataset)
+        climber = Climber(config, field.arithmetic, options.out / RUNS, dataset, clock, budget, say)
+        return _searched(share, options, dataset, field, rungs, climber)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The part that this process has in a study."""
+
+    study: optuna.Study
+    owner: str
+    watch: Watch
+    clock: Clock
+    say: Say
+
+
+def _owner(out: Path) -> str:
+    """Return what this process calls itself in a study: the same after a stop, and nobody else's on any machine."""
+    place = out / OWNER
+    if not place.exists():
+        name = f"{out.resolve()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
+        checkpoints.write_whole(place, json.dumps({"owner": name}).encode())
+    return json.loads(place.read_bytes())["owner"]
+
+
+def _searched(
+    share: _Share, options: FitOptions, dataset: Dataset, field: Field, rungs: Sequence[float], climber: Climber
+) -> tuple[Fit, dict] | None:
+    """Take part in the search; train its winner to the end, or leave that to the process whose it is."""
     costs = {one.network: one for one in field.candidates}
     entries = [Entry(one.family, one.depth, one.network) for one in field.candidates]
-    enlist(study, entries)
+    enlist(share.study, entries)
 
     def climb(entry, done, until):
         return climber.climb(costs[entry.network], done, until)
 
-    search = Search(study, entries, rungs, str(options.out.resolve()), climb, say)
+    clock = share.clock
+    search = Search(share.study, entries, rungs, share.owner, climb, share.watch, share.say, clock.excuse)
     chosen, owner = search.winner()
     if owner != search.owner:
-        say(f"{chosen.network} was chosen; the process with --out {owner or '(another)'} trains it to the end")
+        share.say(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
         return None
-    done = rungs_of_trial(trials_by_network(study)[chosen.network])
-    keep = partial(search.keep, chosen.network)
-    test = climber.to_the_end(costs[chosen.network], done, len(rungs), keep)
+    held = search.held(chosen.network)
+    before, legs_done = held.rungs[: held.since], max(0, len(held.rungs) - len(rungs))
+
+    def keep(done):
+        search.keep(chosen.network, [*before, *done])
+
+    test = climber.to_the_end(costs[chosen.network], held.own_rungs, legs_done, keep)
     search.finish(chosen.network)
-    return _answer(options, dataset, study, field, chosen, climber.run(chosen.network), test, clock)
+    return _answer(options, dataset, share.study, field, chosen, climber.run(chosen.network), test, clock)
 
 
 def _planned(
-    study: optuna.Study, made: bool, options: FitOptions, config: TrainConfig, dataset: Dataset, clock: Clock, say: Say
+    share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset
 ) -> tuple[Field, tuple[float, ...]]:  # fmt: skip
-    """Return who takes part and how long the rungs are: measured by the process that made the study, for all."""
-    owner = str(options.out.resolve())
-    if made:
-        study.set_user_attr(PLANNER, owner)
-    if PLAN not in study.user_attrs and study.user_attrs.get(PLANNER) == owner:
-        say("what each depth costs here:")
-        ladders = options.ladders(dataset.height, dataset.width)
-        field = field_of(config, ladders, options.budgets, dataset, devices.pick(options.device), say)
-        rungs = rungs_of(len(field.candidates), options.budgets.train_seconds - clock.spent)
-        plan = {"asked": options.asked(), "field": to_json(field), "rungs": rungs}
-        study.set_user_attr(PLAN, plan)
-    plan = _awaited(study)
+    """Return who takes part and how long the rungs are: measured by one process for all, first the study's maker."""
+    study = share.study
+    while PLAN not in study.user_attrs:
+        planner, _ = owner_now(trials_in_order(study), PLAN, study.user_attrs.get(PLANNER, ""))
+        if planner == share.owner:
+            share.say("what each depth costs here:")
+            ladders = options.ladders(dataset.height, dataset.width)
+            field = field_of(config, ladders, options.budgets, dataset, devices.pick(options.device), share.say)
+            rungs = rungs_of(len(field.candidates), options.budgets.train_seconds - share.clock.spent)
+            study.set_user_attr(PLAN, {"asked": options.asked(), "field": to_json(field), "rungs": rungs})
+        elif (waiting := share.watch.quiet([planner], 2 * POLL_SECONDS)[planner]) > share.watch.silence:
+            share.say(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
+            share.clock.excuse(waiting)
+            take_over(study, PLAN, planner, share.owner, 0)
+        else:
+            time.sleep(POLL_SECONDS)
+    plan = study.user_attrs[PLAN]
     _same(plan["asked"], options, f"study {options.study!r}")
     return from_json(Field, plan["field"]), tuple(plan["rungs"])
-
-
-def _awaited(study: optuna.Study) -> dict:
-    """Return the plan of a study, which another process may still be measuring."""
-    patience = time.monotonic() + PLANNING_SECONDS
-    while PLAN not in study.user_attrs:
-        if time.monotonic() > patience:
-            planner = study.user_attrs.get(PLANNER, "a process that is gone")
-            raise UserError(f"study {study.study_name!r} has no plan: {planner} was to make it; name another --study")
-        time.sleep(1)
-    return study.user_attrs[PLAN]
 
 
 def _answer(
     options: FitOptions, dataset: Dataset, study: optuna.Study, field: Field, chosen: Entry, run: Path,
     test: dict | None, clock: Clock,
 ) -> tuple[Fit, dict]:  # fmt: skip
-    trials = trials_by_network(study)
+    held = held_networks(study)
     contenders = tuple(
-        Contender(one, tuple(rungs_of_trial(trials[one.network])), FAILED in trials[one.network].user_attrs)
-        for one in field.candidates
+        Contender(one, tuple(held[one.network].rungs), held[one.network].out) for one in field.candidates
     )
     best = next(one for one in contenders if one.costs.network == chosen.network)
     images, last, where = len(dataset.split("val")), best.rungs[-1], devices.pick(options.device)

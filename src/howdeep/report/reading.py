@@ -17,6 +17,7 @@ from howdeep.evaluation import Evaluation
 from howdeep.export import Export
 from howdeep.fitting.records import Fit
 from howdeep.ladders.degradation import Degradation
+from howdeep.masking import masked
 from howdeep.records import KIND, from_json
 from howdeep.signals import Flow
 
@@ -113,7 +114,9 @@ def read_record(path: Path) -> Record | None:
 def origin_of(data: Mapping[str, Any], path: Path) -> Origin:
     """Return where plain data says that it comes from; what is not said, or not as it should be, is left out."""
     device, versions = data.get("device"), data.get("versions")
-    texts = {name: data[name] for name in ("command", "target", "data", "split") if isinstance(data.get(name), str)}
+    texts = {
+        name: masked(data[name]) for name in ("command", "target", "data", "split") if isinstance(data.get(name), str)
+    }
     return Origin(
         file=str(path),
         written=time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime)),

@@ -1,0 +1,13 @@
+"""What tests of a shared search have in common."""
+
+from collections.abc import Iterator
+
+import pytest
+import servers
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[servers.Server]:
+    """A PostgreSQL server; tests skip where there is none."""
+    with servers.running() as found:
+        yield found
