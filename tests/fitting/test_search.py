@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,24 @@ def test_two_processes_share_a_study_and_agree(storage: str, tmp_path: Path) -> 
     answers = {(folder / f"winner-{owner}").read_text() for owner in ("a", "b")}
     assert len(answers) == 1
     assert answers.pop().startswith("net32 ")
+
+
+def test_a_waiting_network_is_claimed_by_one_of_many(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES)
+    claimed: list[str] = []
+
+    def claim(owner: str) -> None:
+        part = search(storage, owner)
+        while (network := part._claim()) is not None:
+            claimed.append(network)
+
+    claims = [threading.Thread(target=claim, args=(str(number),)) for number in range(6)]
+    for one in claims:
+        one.start()
+    for one in claims:
+        one.join()
+    assert sorted(claimed) == sorted(entry.network for entry in ENTRIES)
 
 
 def test_a_network_entered_twice_takes_part_once(storage: str) -> None:

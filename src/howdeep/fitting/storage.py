@@ -62,9 +62,16 @@ def _reason(error: BaseException, url: str) -> str:
 
 def storage_of(url: str) -> RDBStorage:
     """Return the storage of a URL; every question has a connection of its own, so that none outlives its server."""
+    from sqlalchemy import event
     from sqlalchemy.pool import NullPool
 
-    return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    if storage.engine.dialect.name == "sqlite":
+        # Its driver begins a transaction at the first write: two processes would both read that a trial waits, and
+        # both take it. Servers lock the row that is read.
+        event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return storage
 
 
 class _Delegating(BaseStorage):
