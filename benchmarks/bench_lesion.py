@@ -46,7 +46,8 @@ def main() -> None:
     rounds, target = rounds_option(5), public("cifar_resnet56")
     batches = first_images(target, batch_size=100, limit=IMAGES)
     whole = place(copy.deepcopy(target.chain).eval(), Arithmetic("fp32", "channels_last"), CPU)
-    folded, fastest = prepared(target.chain, batches[0].images, precision="auto", device=CPU)
+    ready = prepared(target.chain, batches[0].images, precision="auto", device=CPU)
+    folded, fastest = ready.chain, ready.precision
     sides: dict[str, Callable[[], object]] = {
         "naive fp32": naive(whole, batches, "fp32"), "swept fp32": swept(folded, batches, "fp32"),
         "naive bf16": naive(whole, batches, "bf16"), "swept auto": swept(folded, batches, fastest),

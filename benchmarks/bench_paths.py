@@ -41,7 +41,7 @@ def bound(stream: Stream, units: int) -> int:
 
 def measure(name: str, chain: Chain, batch: Batch, rounds: int, bar: float) -> tuple[list, dict]:
     """Return the rows of one network and their details."""
-    folded, _ = prepared(chain, batch.images, precision="fp32", device=CPU)
+    folded = prepared(chain, batch.images, precision="fp32", device=CPU).chain
     run = ordinary(chain.to(memory_format=torch.channels_last), batch)  # type: ignore[call-overload]
     seconds: dict[str, list[float]] = {"ordinary": [], "exact": []}
     stream = forward(folded, batch)

@@ -86,8 +86,14 @@ def test_threads_to_choose_from_are_torchs_own_half_of_them_and_one() -> None:
 
 
 def test_the_threads_of_forward_passes_are_among_those_to_choose_from_and_are_put_back() -> None:
-    chain, images = build("cifar_resnet8").eval(), torch.zeros(40, 3, 8, 8)
+    chain, images, cpu = build("cifar_resnet8").eval(), torch.zeros(40, 3, 8, 8), torch.device("cpu")
     with threads_of(2):
-        assert fastest_threads(chain, images, "auto") in (1, 2)
+        assert fastest_threads(chain, lambda: images, "auto", cpu) in (1, 2)
         assert torch.get_num_threads() == 2
-    assert fastest_threads(chain, images, 7) == 7
+
+
+def test_no_image_is_read_where_there_is_no_choice_of_threads() -> None:
+    chain = build("cifar_resnet8").eval()
+    with threads_of(1):
+        assert fastest_threads(chain, lambda: pytest.fail("read"), "auto", torch.device("cpu")) == 1
+    assert fastest_threads(chain, lambda: pytest.fail("read"), 7, torch.device("cpu")) == 7

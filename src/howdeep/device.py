@@ -2,9 +2,12 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from howdeep.errors import UserError
 from howdeep.processes import this_process
@@ -49,6 +52,58 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device computes in bfloat16 itself, so that it can be worth trying."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
+
+
+def require_precision(precision: str, device: torch.device) -> None:
+    """Refuse numbers that a device does not have.
+
+    Raises:
+        UserError: It has none of 16 bits (bf16), or of 64 (fp64).
+    """
+    missing = not has_bf16(device) if precision == "bf16" else precision == "fp64" and device.type == "mps"
+    if missing:
+        raise UserError(f"precision {precision} is not allowed on {device}: it has no such numbers; use fp32")
+
+
+@contextmanager
+def true_fp32() -> Iterator[None]:
+    """Let float32 be float32 meanwhile: no TF32, which keeps ten bits and is cuDNN's default for convolutions."""
+    convolutions, products = torch.backends.cudnn.conv, _product_precision()  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
+        torch.set_float32_matmul_precision(products)
+
+
+def _product_precision() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # TF32 was allowed by the newer of torch's two interfaces, which the older one refuses to read
+        return "high"
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return x in float64, on the host where its device has none, as an Apple GPU."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+def sent(x: Tensor, device: torch.device | str) -> Tensor:
+    """Return x on a device; a copy to CUDA does not wait for the work that is queued there."""
+    if torch.device(device).type != "cuda":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 def synchronise(device: torch.device) -> None:

@@ -21,6 +21,7 @@ from howdeep.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compare
 from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError, partial_of, write_flushed
 from howdeep.data import Dataset
+from howdeep.device import true_fp32
 from howdeep.dissect.subject import SplitBatches, prepared
 from howdeep.errors import UserError, unknown
 from howdeep.formats import FORMATS, LIBRARIES, OPSETS, Format, reason
@@ -130,14 +131,15 @@ def export_target(target: Target, options: ExportOptions) -> tuple[Export, dict]
     host = torch.device("cpu")
     dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
     images = _batches(target, dataset, options)
-    chain, _ = prepared(target.chain, images[0].images, precision="fp32", device=host)
-    original, _ = prepared(target.chain, images[0].images, precision="fp32", device=host, fold=False)
+    first = images[0].images
+    folded = prepared(target.chain, first, precision="fp32", device=host)
+    original = prepared(target.chain, first, precision="fp32", device=host, fold=False, threads="auto")
     metadata = metadata_of(target, dataset)
-    program = program_of(chain, images[0].images.shape[1:])
-    with torch.no_grad():
-        found = _written(program, original, images, metadata, options)
+    program = program_of(folded.chain, first.shape[1:])
+    with torch.no_grad(), true_fp32(), threads_of(original.threads):
+        found = _written(program, original.chain, images, metadata, options)
     origin = {"target": target.name, "data": options.data, "split": options.split, "precision": "fp32"}
-    notes = [*dataset.notes, *_few(images, options)]
+    notes = [*dataset.notes, *folded.notes, *_few(images, options)]
     found = Export(**found, metadata=metadata, notes=tuple(notes))
     return found, tagged("export", {**to_json(found), **origin, **provenance(host)})
 

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from howdeep import device as devices
-from howdeep.data import Normalization, evaluation_batches
+from howdeep.data import Normalization, Split, evaluation_batches
 from howdeep.errors import UserError
 from howdeep.evaluation import Evaluation, evaluate, fingerprint
 from howdeep.records import tagged
 from howdeep.runs import provenance
+from howdeep.stopwatch import FEW, fastest_threads, threads_of
 from howdeep.targets import Target, open_data_for, read_images
+from howdeep.threads import Threads, check_threads
 from howdeep.training.step import Arithmetic, place
 
 
@@ -31,6 +35,7 @@ class Prediction:
 def evaluate_target(
     target: Target, data: str, *, split: str = "test", limit: int | None = None, device: str = "auto",
     precision: str = "fp32", batch_size: int = 500, workers: int = 2, skip_broken: bool = False,
+    threads: Threads = "auto",
 ) -> tuple[Evaluation, dict]:  # fmt: skip
     """Measure a trained network on a split.
 
@@ -44,6 +49,7 @@ def evaluate_target(
         batch_size: Images at a time.
         workers: Processes that decode large images.
         skip_broken: Leave broken images out.
+        threads: Threads of the host; ``auto`` takes the number in which passes are fastest.
 
     Returns:
         The evaluation, and the record to write: the evaluation with where it comes from.
@@ -55,7 +61,9 @@ def evaluate_target(
         raise UserError(f"limit {limit} is not allowed: it must be at least 1")
     if batch_size < 1:
         raise UserError(f"batch-size {batch_size} is not allowed: it must be at least 1")
+    check_threads(threads)
     where, arithmetic = devices.pick(device), Arithmetic(precision, "channels_last")
+    devices.require_precision(precision, where)
     dataset = open_data_for(target, data, skip_broken=skip_broken)
     images = dataset.split(split)
     batches = evaluation_batches(
@@ -69,15 +77,23 @@ def evaluate_target(
     )
     chain = place(target.chain, arithmetic, where)
     autocast, which = arithmetic.autocast(where), fingerprint(images, limit)
-    found = evaluate(chain, batches, dataset.classes, autocast=autocast, images=which)
-    origin = {
-        "target": target.name,
-        "data": data,
-        "split": split,
-        "precision": precision,
-        "notes": dataset.notes,
-    }
-    return found, tagged("evaluation", {**found.to_json(), **origin, **provenance(where)})
+    few = partial(_few, images, required_normalization(target), where)
+    with threads_of(fastest_threads(chain, few, threads, where)):
+        found = evaluate(chain, batches, dataset.classes, autocast=autocast, images=which)
+        origin = {
+            "target": target.name,
+            "data": data,
+            "split": split,
+            "precision": precision,
+            "notes": dataset.notes,
+        }
+        return found, tagged("evaluation", {**found.to_json(), **origin, **provenance(where)})
+
+
+def _few(split: Split, normalization: Normalization, where: torch.device) -> Tensor:
+    """Return a few images, on which threads are tried."""
+    batches = evaluation_batches(split, normalization=normalization, batch_size=FEW, device=where, channels_last=True)
+    return next(batches).images
 
 
 @torch.inference_mode()

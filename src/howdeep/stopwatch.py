@@ -145,19 +145,20 @@ def race_of_threads(
 
 
 @torch.inference_mode()
-def fastest_threads(chain: Chain, images: Tensor, asked: Threads) -> int:
+def fastest_threads(chain: Chain, images: Callable[[], Tensor], asked: Threads, device: torch.device) -> int:
     """Return in how many threads a network's forward passes are fastest here, or what is asked for.
 
     Args:
-        chain: The network in evaluation mode, on the device of the images.
-        images: Some, of which a few are used.
+        chain: The network in evaluation mode.
+        images: Gives some, of which a few are used; it is not called where there is no choice.
         asked: ``auto``, or a number.
+        device: Where both are.
     """
-    counts = thread_counts(asked, images.device)
+    counts = thread_counts(asked, device)
     if len(counts) == 1:
         return counts[0]
-    few = images[:FEW]
-    seconds = race_of_threads(lambda: chain(few), counts, images.device)
+    few = images()[:FEW]
+    seconds = race_of_threads(lambda: chain(few), counts, device)
     return min(counts, key=lambda count: statistics.median(seconds[count]))
 
 

@@ -364,7 +364,7 @@ def test_units_that_open_a_stage_of_the_56_layer_network_cost_most(weights: Path
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - MEAN) / STD
     labels = torch.tensor(table["label"].to_pylist())
     batches = [Batch(*pair, 250) for pair in zip(x.split(250), labels.split(250), strict=True)]
-    folded, _ = prepared(chain, batches[0].images[:8], precision="fp32", device=torch.device("cpu"))
+    folded = prepared(chain, batches[0].images[:8], precision="fp32", device=torch.device("cpu")).chain
     found = lesion(folded, batches)
     assert found.baseline.error_percent == pytest.approx(16.8, abs=1)
     low, high = ({unit.index: getattr(unit, name) for unit in found.units} for name in ("change_low", "change_high"))

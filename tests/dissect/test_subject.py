@@ -15,6 +15,7 @@ from howdeep.data.splits import MemorySplit
 from howdeep.dissect import subject
 from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
 from howdeep.errors import UserError
+from howdeep.stopwatch import threads_of
 
 CPU = torch.device("cpu")
 PLAIN = Normalization(torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1))
@@ -76,8 +77,9 @@ def test_a_prepared_network_has_the_scores_of_the_original_which_stays(name: str
     state = deepcopy(chain.state_dict())
     wide = precision == "fp64"
     x = x.double() if wide else x
-    found, chosen = prepared(chain, x, precision=precision, device=CPU)
-    assert chosen == precision
+    ready = prepared(chain, x, precision=precision, device=CPU)
+    found = ready.chain
+    assert ready.precision == precision
     assert chain.training
     assert not found.training
     assert all(torch.equal(value, state[key]) for key, value in chain.state_dict().items())
@@ -90,8 +92,8 @@ def test_a_prepared_network_has_the_scores_of_the_original_which_stays(name: str
 def test_the_norms_of_a_prepared_network_are_folded_where_that_is_rounding(monkeypatch) -> None:
     chain, x = network("resnet A"), batch_for("resnet A").images
     whole = len(chain.state_dict())
-    assert len(prepared(chain, x, precision="fp32", device=CPU)[0].state_dict()) < whole
-    assert len(prepared(chain, x, precision="fp32", device=CPU, fold=False)[0].state_dict()) == whole
+    assert len(prepared(chain, x, precision="fp32", device=CPU).chain.state_dict()) < whole
+    assert len(prepared(chain, x, precision="fp32", device=CPU, fold=False).chain.state_dict()) == whole
 
     def wrong(given: Chain) -> Chain:
         spoiled = deepcopy(given)
@@ -99,9 +101,20 @@ def test_the_norms_of_a_prepared_network_are_folded_where_that_is_rounding(monke
         return spoiled
 
     monkeypatch.setattr(subject, "fold_norms", wrong)
-    found, _ = prepared(chain, x, precision="fp32", device=CPU)
+    found = prepared(chain, x, precision="fp32", device=CPU)
     with torch.no_grad():
-        assert difference(found(x), chain(x)) < 1e-5
+        assert difference(found.chain(x), chain(x)) < 1e-5
+    (note,) = found.notes
+    assert note.startswith("norms are not folded: scores would change by ")
+
+
+def test_a_network_is_prepared_with_the_threads_that_are_asked_for_and_they_are_put_back() -> None:
+    chain, x = network("resnet A"), batch_for("resnet A").images
+    with threads_of(1):
+        found = {threads: prepared(chain, x, precision="fp32", device=CPU, threads=threads).threads
+                 for threads in (None, 2, "auto")}  # fmt: skip
+        assert torch.get_num_threads() == 1
+    assert found == {None: 1, 2: 2, "auto": 1}
 
 
 @torch.no_grad()
@@ -109,17 +122,17 @@ def test_auto_takes_bf16_only_where_its_scores_are_right(monkeypatch) -> None:
     chain, x = network("resnet A"), batch_for("resnet A").images
     seconds = iter([1.0] * 3 + [0.5] * 3)
     monkeypatch.setattr(subject, "_timed", lambda *_: next(seconds))
-    assert prepared(chain, x, precision="auto", device=CPU)[1] == "bf16"
+    assert prepared(chain, x, precision="auto", device=CPU).precision == "bf16"
     seconds = iter([1.0] * 3 + [2.0] * 3)
-    assert prepared(chain, x, precision="auto", device=CPU)[1] == "fp32"
+    assert prepared(chain, x, precision="auto", device=CPU).precision == "fp32"
     seconds = iter([1.0] * 3 + [0.5] * 3)
     monkeypatch.setattr(subject, "TOLERANCE", 0.0)
-    assert prepared(chain, x, precision="auto", device=CPU)[1] == "fp32"
+    assert prepared(chain, x, precision="auto", device=CPU).precision == "fp32"
 
 
 def test_auto_times_both() -> None:
     chain, x = network("resnet A"), batch_for("resnet A").images
-    assert prepared(chain, x, precision="auto", device=CPU)[1] in ("fp32", "bf16")
+    assert prepared(chain, x, precision="auto", device=CPU).precision in ("fp32", "bf16")
 
 
 def test_broken_weights_are_reported() -> None:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from howdeep.errors import UserError
 from howdeep.explorer.jobs import Advance, Jobs, Line, Work
+from howdeep.stopwatch import threads_of
 
 
 def pieces(count: int, done: list, name: str) -> Work:
@@ -31,6 +33,20 @@ async def lines_of(jobs: Jobs, tab: str, work: Work) -> list[Line]:
 def test_progress_comes_first_and_the_result_last() -> None:
     found = asyncio.run(lines_of(Jobs(), "a", pieces(4, [], "x")))
     assert found == [{"progress": 0.25}, {"progress": 0.5}, {"progress": 0.75}, {"progress": 1.0}, {"result": "x"}]
+
+
+def test_works_compute_with_the_threads_that_were_chosen_whatever_thread_they_are_in() -> None:
+    def work(advance: Advance) -> Line:
+        advance(0.5)
+        return {"threads": torch.get_num_threads(), "sum": float(torch.ones(100).sum())}
+
+    async def several() -> list:
+        jobs = Jobs(threads=2)
+        return await asyncio.gather(*(lines_of(jobs, str(tab), work) for tab in range(3)))
+
+    with threads_of(1):
+        assert [lines[-1]["threads"] for lines in asyncio.run(several())] == [2, 2, 2]
+        assert torch.get_num_threads() == 1
 
 
 def test_two_tabs_take_turns_and_both_get_their_result() -> None:

@@ -23,7 +23,7 @@ def measured(family: str, memory: str = "fast", tried: list[Arithmetic] | None =
         chain,
         (4, 3, 8, 8),
         recipe_of("fast"),
-        tried or candidates("auto", "auto"),
+        tried or candidates("auto", "auto", CPU),
         memory=memory,
         device=CPU,
         threads=[1],
@@ -38,7 +38,13 @@ def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() ->
         torch.manual_seed(3)
         random = torch.get_rng_state()
         measure(
-            chain, (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto"), memory=memory, device=CPU, threads=[1]
+            chain,
+            (4, 3, 8, 8),
+            recipe_of("fast"),
+            candidates("auto", "auto", CPU),
+            memory=memory,
+            device=CPU,
+            threads=[1],
         )
         assert torch.equal(torch.get_rng_state(), random), family
         assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
@@ -64,14 +70,20 @@ def test_the_number_of_classes_is_that_of_the_scores_whatever_the_head_is_made_o
     for head in heads:
         chain.head = head
         assert measure(
-            chain, (64, 3, 8, 8), recipe_of("fast"), candidates("fp32", "auto"), memory="fast", device=CPU, threads=[1]
+            chain,
+            (64, 3, 8, 8),
+            recipe_of("fast"),
+            candidates("fp32", "auto", CPU),
+            memory="fast",
+            device=CPU,
+            threads=[1],
         )
 
 
 def test_auto_tries_every_precision_and_format_and_a_choice_leaves_only_itself() -> None:
-    assert len(set(candidates("auto", "auto"))) == 4
-    assert candidates("fp32", "auto") == [Arithmetic("fp32", "channels_last"), Arithmetic("fp32", "contiguous")]
-    assert candidates("bf16", "contiguous") == [Arithmetic("bf16", "contiguous")]
+    assert len(set(candidates("auto", "auto", CPU))) == 4
+    assert candidates("fp32", "auto", CPU) == [Arithmetic("fp32", "channels_last"), Arithmetic("fp32", "contiguous")]
+    assert candidates("bf16", "contiguous", CPU) == [Arithmetic("bf16", "contiguous")]
 
 
 def test_the_fastest_correct_candidate_is_taken() -> None:
@@ -95,7 +107,7 @@ def test_every_trial_says_its_time_and_its_distance_from_fp32(monkeypatch) -> No
     for name in ("SLOWER", "ENOUGH_SECONDS"):
         monkeypatch.setattr(precision, name, float("inf"))
     found = measured("resnet A")
-    assert [one.arithmetic for one in found] == candidates("auto", "auto")
+    assert [one.arithmetic for one in found] == candidates("auto", "auto", CPU)
     assert all(one.steps == precision.TIMED_STEPS for one in found)
     assert all(one.seconds_per_step > 0 for one in found)
     distances = {(one.precision, one.memory_format): one.difference for one in found}
@@ -127,8 +139,8 @@ def test_threads_are_tried_with_the_best_precision_and_format_alone(monkeypatch)
     monkeypatch.setattr(stopwatch, "SLOWER", float("inf"))
     before = torch.get_num_threads()
     found = measure(
-        small_network("resnet A").train(), (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto"), memory="fast",
-        device=CPU, threads=[2, 1],
+        small_network("resnet A").train(), (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto", CPU),
+        memory="fast", device=CPU, threads=[2, 1],
     )  # fmt: skip
     assert torch.get_num_threads() == before
     assert len(found) == 5

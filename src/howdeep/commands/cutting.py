@@ -9,6 +9,7 @@ import tyro.conf
 from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
 from howdeep.errors import UserError
 from howdeep.output import Output, remark
+from howdeep.threads import Threads
 
 if TYPE_CHECKING:
     from howdeep.cutting.records import CutBudget
@@ -50,8 +51,8 @@ class Cut(TargetOptions):
     """Units are chosen on the first N images of the split."""
     statistics_images: int = 2000
     """Norm statistics are estimated on the first N training images."""
-    threads: int = 1
-    """Threads of the timed passes."""
+    threads: Threads = "auto"
+    """Threads of the host; auto computes in the number that is fastest here and times passes in one."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     """Arithmetic in which units are chosen and weights fine-tuned; auto takes the fastest correct one."""
     batch_size: int = 100

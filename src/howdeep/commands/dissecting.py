@@ -11,6 +11,7 @@ from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, che
 from howdeep.errors import UserError
 from howdeep.output import Output, remark
 from howdeep.processes import this_process
+from howdeep.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ class Dissection(TargetOptions):
     """Only the first N images, in file order."""
     batch_size: int = 100
     """Images at a time."""
+    threads: Threads = "auto"
+    """Threads of the host; auto takes the number in which passes are fastest here."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
     figure: File = None
@@ -52,7 +55,8 @@ class Dissection(TargetOptions):
 
         options = StudyOptions(
             data=self.data, split=self.split, limit=self.limit, device=self.device, precision=precision,
-            batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold, place=self.output.place,
+            batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold, threads=self.threads,
+            place=self.output.place,
         )  # fmt: skip
         with open_study(self.open(), options, asked=asked, say=remark) as study:
             yield study

@@ -9,6 +9,7 @@ import tyro.conf
 from howdeep.commands.options import TargetOptions
 from howdeep.errors import UserError
 from howdeep.output import remark
+from howdeep.threads import Threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Explore(TargetOptions):
     """Seed by which it is drawn."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     """Arithmetic of the maps; auto times both and takes the fastest correct one."""
+    threads: Threads = "auto"
+    """Threads of the host; auto takes the number in which passes are fastest here."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
 
@@ -39,7 +42,8 @@ class Explore(TargetOptions):
         target = self.open()
         options = ExploreOptions(
             data=self.data or self._own_data(), arguments=self.arguments(), split=self.split, images=self.images,
-            seed=self.seed, precision=self.precision, device=self.device, skip_broken=self.skip_broken,
+            seed=self.seed, precision=self.precision, threads=self.threads, device=self.device,
+            skip_broken=self.skip_broken,
         )  # fmt: skip
         serve(open_page(target, options), host=self.host, port=self.port, say=remark)
         return 0

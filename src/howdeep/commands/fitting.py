@@ -9,6 +9,7 @@ import tyro.conf
 from howdeep import budgets
 from howdeep.commands.options import Data, File, Flat, Whole, check_files
 from howdeep.output import Output
+from howdeep.threads import Threads
 
 Text = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hint="")]
 
@@ -55,6 +56,8 @@ class Fit:
     """auto, cpu, cuda, cuda:1 or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto times a few steps and takes the fastest correct one."""
+    threads: Threads = "auto"
+    """Threads of the host; auto times a few steps and times again where the machine gets busy."""
     workers: int = 2
     """Processes that decode large images."""
     figure: File = None
@@ -87,7 +90,8 @@ class Fit:
             data=self.data, out=self.out, budgets=self._budgets(), families=budgets.names("families", self.families),
             depths=depths, storage=self.storage, study=self.study, batch_size=self.batch_size, lr=self.lr,
             size=self.size, resize=self.resize, limit=self.limit, skip_broken=self.skip_broken, seed=self.seed,
-            device=self.device, precision=self.precision, workers=self.workers,
+            device=self.device, precision=self.precision, threads=self.threads,
+            workers=self.workers,
         )  # fmt: skip
 
     def _budgets(self):

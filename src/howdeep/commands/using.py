@@ -8,6 +8,7 @@ import tyro.conf
 
 from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
 from howdeep.output import Output
+from howdeep.threads import Threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Evaluate(TargetOptions):
     """Images at a time."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the maps."""
+    threads: Threads = "auto"
+    """Threads of the host; auto takes the number in which passes are fastest here."""
     workers: int = 2
     """Processes that decode large images."""
     skip_broken: bool = False
@@ -48,6 +51,7 @@ class Evaluate(TargetOptions):
             precision=self.precision,
             batch_size=self.batch_size,
             workers=self.workers,
+            threads=self.threads,
             skip_broken=self.skip_broken,
         )
         table = evaluation_table(found, self.target, self.data, self.split)

@@ -41,10 +41,10 @@ def arithmetic_of(spec: Spec, setting: Setting, precision: str) -> Arithmetic:
         setting: Batch and device.
         precision: ``fp32``, ``bf16`` or ``auto``.
     """
-    shape = (setting.batch_size, spec.channels, setting.size, setting.size)
+    shape, device = (setting.batch_size, spec.channels, setting.size, setting.size), torch.device(setting.device)
     trials: list[Trial] = measure(
-        build(spec.zero_initialised()), shape, recipe_of("fast"), candidates(precision, "auto"), memory="fast",
-        device=torch.device(setting.device), threads=[torch.get_num_threads()],
+        build(spec.zero_initialised()), shape, recipe_of("fast"), candidates(precision, "auto", device), memory="fast",
+        device=device, threads=[torch.get_num_threads()],
     )  # fmt: skip
     return best_of(trials).arithmetic
 
@@ -62,7 +62,7 @@ def times_of(spec: Spec, setting: Setting, *, threads: int) -> Times:
     shape = (setting.batch_size, spec.channels, setting.size, setting.size)
     images = torch.randn(shape, generator=generator(0, "cost")).to(device).contiguous(memory_format=torch.channels_last)
     # A fresh network of hundreds of units overflows in evaluation mode, unless its branches start at zero.
-    chain, _ = prepared(build(spec.zero_initialised()), images[:1], precision="fp32", device=device)
+    chain = prepared(build(spec.zero_initialised()), images[:1], precision="fp32", device=device).chain
     latency = forward_times([chain], images[:1], threads=threads, seconds=SECONDS)[0]
     batch = forward_times([chain], images, threads=torch.get_num_threads(), seconds=SECONDS)[0]
     return Times(latency, _per_image(batch, setting.batch_size), training, time.perf_counter() - started)

@@ -128,7 +128,8 @@ class _Search:
         self._refuse_costly(points, choice["out"])
         return Cut(
             budget=self.budget, original=sizes[0], baseline=baseline(self.before), order=tuple(order),
-            points=tuple(points), chosen=choice["out"], threads=self.threads, notes=_notes(frontier.chain),
+            points=tuple(points), chosen=choice["out"], threads=self.threads,
+            notes=(*_notes(frontier.chain), *frontier.notes),
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
             statistics_images=sum(len(batch) for batch in images.statistics),
         )  # fmt: skip

@@ -68,8 +68,9 @@ class Frontier:
         """Yield the units that can go, in the order in which they do; those of one round by rising loss."""
         left = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
         closed: list[int] = []
-        folded, precision = prepared(self.chain, self._few, precision=self.precision, device=self.device)
-        autocast = Arithmetic(self.kept.result("precision", lambda: precision), "channels_last").autocast(self.device)
+        found = prepared(self.chain, self._few, precision=self.precision, device=self.device)
+        folded, precision = found.chain, self.kept.result("precision", lambda: found.precision)
+        autocast = Arithmetic(precision, "channels_last").autocast(self.device)
         while left:
             name = f"without {len(closed)} and one more of {len(left)}"
             losses = self.kept.result(name, lambda: self._losses(folded, closed, left, autocast))  # noqa: B023
@@ -95,7 +96,12 @@ class Frontier:
 
     def folded(self, chain: Chain) -> Chain:
         """Return a network as it is run: its norms folded where that is possible, its maps laid out channels last."""
-        return prepared(chain, self._few, precision="fp32", device=self.device)[0]
+        return prepared(chain, self._few, precision="fp32", device=self.device).chain
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of how the network is run."""
+        return prepared(self.chain, self._few, precision="fp32", device=self.device).notes
 
     def size(self, chain: Chain, latency: Timing) -> Size:
         """Return what a network costs."""

@@ -15,7 +15,9 @@ from howdeep.data import Dataset, Split, held
 from howdeep.dissect.subject import SplitBatches
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
+from howdeep.stopwatch import THREADS
 from howdeep.targets import Target
+from howdeep.threads import Threads, check_threads
 
 STATISTICS_BATCH = 500
 """Images whose statistics are taken at a time."""
@@ -45,8 +47,8 @@ class CutOptions:
     """Units are chosen on the first so many images of the split."""
     statistics_images: int = 2000
     """Norm statistics are estimated on the first so many training images."""
-    threads: int = 1
-    """Threads of the timed passes."""
+    threads: Threads = "auto"
+    """Threads of the host; ``auto`` computes in the number that is fastest and times passes in one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """In which units are chosen and weights fine-tuned: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
     batch_size: int = 100
@@ -59,7 +61,8 @@ class CutOptions:
     """File beside which finished steps are kept where there is no run folder."""
 
     def __post_init__(self) -> None:
-        for name in ("limit", "calibration_images", "threads", "batch_size"):
+        check_threads(self.threads)
+        for name in ("limit", "calibration_images", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
         if self.statistics_images < 2:
@@ -71,6 +74,11 @@ class CutOptions:
         refuse_both(self.budget, self.remove)
         if self.out is not None and not (self.budget.given or self.remove):
             raise UserError(f"--out {self.out} needs a budget or --remove: it says which of the cut networks is meant")
+
+    @property
+    def timed_threads(self) -> int:
+        """Threads of the timed passes."""
+        return THREADS if self.threads == "auto" else self.threads
 
 
 def cut_images(target: Target, options: CutOptions, dataset: Dataset, where: torch.device) -> Images:

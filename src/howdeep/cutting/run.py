@@ -106,7 +106,7 @@ def _choices(chain: Chain, config: TrainConfig, dataset: Dataset, where: torch.d
     recipe = config.resolved_recipe()
     count = max(2, min(recipe.batch_size, len(dataset.split("train"))))
     shape = (count, dataset.channels, dataset.height, dataset.width)
-    tried = candidates(config.precision, config.memory_format)
+    tried = candidates(config.precision, config.memory_format, where)
     threads = thread_counts(config.threads, where)
     trials = measure(chain, shape, recipe, tried, memory="fast", device=where, threads=threads)
     return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
@@ -122,5 +122,5 @@ def _config(target: Target, options: CutOptions) -> TrainConfig | None:
     return TrainConfig(
         network=network.get("library", network.get("name", target.name)), data=options.data, epochs=options.epochs,
         lr=options.lr, size=size, resize=target.resize, skip_broken=options.skip_broken, seed=target.seed,
-        device=options.device, precision=options.precision,
+        device=options.device, precision=options.precision, threads=options.threads,
     )  # fmt: skip

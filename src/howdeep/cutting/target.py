@@ -21,6 +21,7 @@ from howdeep.dissect.subject import fingerprint, prepared
 from howdeep.errors import Stopped, UserError
 from howdeep.records import from_json, tagged, to_json
 from howdeep.runs import provenance
+from howdeep.stopwatch import fastest_threads, threads_of
 from howdeep.targets import Target, open_data_for
 from howdeep.training.step import Arithmetic, place
 
@@ -78,10 +79,13 @@ def _cut(
 ) -> Cut:  # fmt: skip
     chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
     images = cut_images(target, options, dataset, where)
-    smaller, found = cut(
-        chain, images, budget=options.budget, remove=options.remove, threads=options.threads,
-        precision=options.precision, kept=kept, console=console, doing=doing,
-    )  # fmt: skip
+    first = images.calibration[0].images
+    threads = kept.result("threads", lambda: fastest_threads(chain, lambda: first, options.threads, where))
+    with threads_of(threads):
+        smaller, found = cut(
+            chain, images, budget=options.budget, remove=options.remove, threads=options.timed_threads,
+            precision=options.precision, kept=kept, console=console, doing=doing,
+        )  # fmt: skip
     if dataset.train is None:
         found = replace(found, notes=(*found.notes, "no training images: statistics are those of the calibration"))
     if found.chosen is None:
@@ -94,9 +98,11 @@ def _cut(
         return found
     doing("measuring the cut network")
     few = images.calibration[0].images[:32]
-    before, after = (prepared(one, few, precision="fp32", device=few.device)[0] for one in (chain, smaller))
-    answers = answers_of(before, test)
-    return replace(found, test=Test(original=baseline(answers), cut=effect_between(scores_of(after, test), answers)))
+    with threads_of(threads):
+        before, after = (prepared(one, few, precision="fp32", device=few.device).chain for one in (chain, smaller))
+        answers = answers_of(before, test)
+        effect = effect_between(scores_of(after, test), answers)
+    return replace(found, test=Test(original=baseline(answers), cut=effect))
 
 
 def _key(target: Target, options: CutOptions) -> dict:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gate, Unit, run
 from howdeep.data import Batch
+from howdeep.device import wide
 from howdeep.errors import UserError
 
 Pull = Callable[[Tensor], Tensor | None]
@@ -144,4 +145,4 @@ def _grad(output: Tensor, source: Tensor, gradient: Tensor) -> Tensor | None:
 
 def image_norms(gradient: Tensor) -> Tensor:
     """Return the Euclidean norm of every image's part, float64 of shape (batch,)."""
-    return gradient.flatten(1).double().norm(dim=1)
+    return wide(gradient.flatten(1)).norm(dim=1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from howdeep.device import wide
 from howdeep.errors import UserError
 from howdeep.evaluation import standard_error_percent
 from howdeep.intervals import of_change
@@ -78,7 +79,7 @@ def counts(intact: Intact, scores: Tensor, classes: int) -> list[float]:
     """
     finite = scores.isfinite().all(1)
     wrong = (scores.argmax(1) != intact.labels) | ~finite
-    moved = (scores - intact.scores).abs().mean(1)[finite].double().sum()
+    moved = wide((scores - intact.scores).abs().mean(1)[finite]).sum()
     newly = (wrong & ~intact.wrong).sum(), (~wrong & intact.wrong).sum(), (~finite).sum()
     return [*(float(count) for count in newly), float(moved), *per_class(intact.labels[wrong], classes)]
 

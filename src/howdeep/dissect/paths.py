@@ -13,6 +13,7 @@ from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.data import Batch
+from howdeep.device import wide
 from howdeep.dissect.backward import forward, image_norms, ordinary
 from howdeep.dissect.lengths import Choice, Scaled, draw_paths, exact_gradients, path_counts, path_norms
 from howdeep.dissect.work import Work
@@ -160,9 +161,9 @@ def checked(gradients: Mapping[int, Tensor], whole: Tensor) -> float:
     Raises:
         SumError: It is larger than rounding explains.
     """
-    size = float(whole.double().norm())
-    total = torch.stack([gradient.double() for gradient in gradients.values()]).sum(0)
-    error = float((total - whole).norm()) / size if size else float(total.norm())
+    size = float(wide(whole).norm())
+    total = torch.stack([wide(gradient) for gradient in gradients.values()]).sum(0)
+    error = float((total - wide(whole)).norm()) / size if size else float(total.norm())
     if not error <= TOLERANCE[whole.dtype]:
         raise SumError(
             f"the gradients by length add up to the ordinary gradient only within {error:.1e}"

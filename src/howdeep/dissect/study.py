@@ -10,6 +10,7 @@ import torch
 
 from howdeep import device as devices
 from howdeep.chain import Chain
+from howdeep.device import true_fp32
 from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
 from howdeep.dissect.work import Work
 from howdeep.errors import UserError
@@ -17,8 +18,10 @@ from howdeep.inference import required_normalization
 from howdeep.locks import file_locked
 from howdeep.records import tagged, to_json
 from howdeep.runs import provenance
+from howdeep.stopwatch import threads_of
 from howdeep.survival import Survival
 from howdeep.targets import Target, open_data_for
+from howdeep.threads import Threads, check_threads
 from howdeep.training.distributed import joined
 from howdeep.training.step import Arithmetic
 
@@ -69,10 +72,13 @@ class StudyOptions:
     """Leave broken images out."""
     fold: bool = True
     """Fold norms into the convolutions before them where the scores stay the same to rounding."""
+    threads: Threads = "auto"
+    """Threads of the host; ``auto`` takes the number in which passes are fastest."""
     place: Path | None = None
     """File beside which finished batches are kept."""
 
     def __post_init__(self) -> None:
+        check_threads(self.threads)
         for name in ("limit", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -100,22 +106,33 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
             dataset.split(options.split), required_normalization(target), options.batch_size, where, options.limit,
             TYPES.get(options.precision, torch.float32),
         )  # fmt: skip
+        devices.require_precision(options.precision, where)
         key = _key(target, options, batches, asked)
         work = Work(ranks, options.place, key)
-        chain, precision = prepared(
-            target.chain, batches[0].images, precision=options.precision, fold=options.fold, device=where
-        )
-        precision = str(ranks.from_first(work.kept("precision") or precision))
+        kept = {name: work.kept(name) for name in ("precision", "threads")}
+        found = prepared(
+            target.chain, batches[0].images, precision=options.precision, fold=options.fold, device=where,
+            threads=kept["threads"] or options.threads,  # type: ignore[arg-type]
+        )  # fmt: skip
+        chosen = {"precision": kept["precision"] or found.precision, "threads": found.threads}
+        chosen = ranks.from_first(chosen)
+        assert isinstance(chosen, dict)
+        precision, threads = chosen["precision"], chosen["threads"]
         say = say if ranks.first else lambda line: None
         if options.precision == "auto":
             say(f"precision: {precision}, the fastest that is correct here")
-        work = Work(ranks, options.place, {**key, "precision": precision})
+        if options.threads == "auto" and threads != torch.get_num_threads():
+            say(f"threads: {threads}, the fastest here; bits repeat per number of threads")
+        for note in found.notes:
+            say(note)
+        work = Work(ranks, options.place, {**key, **chosen})
         autocast = Arithmetic(precision, "channels_last").autocast(where)
         origin = {
             "target": target.name, "data": options.data, "split": options.split, "precision": precision,
-            "notes": dataset.notes, **provenance(where),
+            "notes": (*dataset.notes, *found.notes),
         }  # fmt: skip
-        yield Study(chain, target.rule, batches, autocast, work, say, origin)
+        with threads_of(threads), true_fp32():
+            yield Study(found.chain, target.rule, batches, autocast, work, say, {**origin, **provenance(where)})
 
 
 def _key(target: Target, options: StudyOptions, batches: SplitBatches, asked: dict) -> dict:
@@ -127,5 +144,6 @@ def _key(target: Target, options: StudyOptions, batches: SplitBatches, asked: di
         "batch-size": options.batch_size,
         "skip-broken": options.skip_broken,
         "asked-precision": options.precision,
+        "asked-threads": options.threads,
         **asked,
     }

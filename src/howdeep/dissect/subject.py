@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
-from howdeep.device import synchronise
+from howdeep.device import has_bf16, synchronise, true_fp32
 from howdeep.errors import UserError
 from howdeep.fold import fold_norms
+from howdeep.stopwatch import fastest_threads, threads_of
+from howdeep.threads import Threads
 from howdeep.training.precision import TOLERANCE
 from howdeep.training.step import Arithmetic, place
 
@@ -63,10 +65,25 @@ class SplitBatches(Sequence[Batch]):
         return Batch(batch.images.to(self.dtype), batch.labels, batch.total)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A network for many passes in evaluation mode, and how it is run."""
+
+    chain: Chain
+    """The network on its device, norms folded where that changes nothing but roundings."""
+    precision: str
+    """``fp32``, ``fp64`` or ``bf16``."""
+    threads: int
+    """Threads of the host."""
+    notes: tuple[str, ...]
+    """What a reader should know: that norms were not folded."""
+
+
 def prepared(
-    chain: Chain, images: Tensor, *, precision: str, device: torch.device, fold: bool = True
-) -> tuple[Chain, str]:
-    """Return a copy of a network for many passes in evaluation mode, and the precision that it runs in.
+    chain: Chain, images: Tensor, *, precision: str, device: torch.device, fold: bool = True,
+    threads: Threads | None = None,
+) -> Prepared:  # fmt: skip
+    """Return a copy of a network for many passes, and how it is run.
 
     Args:
         chain: The network.
@@ -74,18 +91,28 @@ def prepared(
         precision: ``fp32``, ``fp64``, ``bf16``, or ``auto``: the fastest of fp32 and bf16 whose scores are correct.
         device: Where.
         fold: Fold norms into the convolutions before them where the scores stay the same to rounding.
+        threads: A number, ``auto`` for the one in which passes are fastest, None for torch's present one.
     """
     whole = place(copy.deepcopy(chain).eval(), Arithmetic("fp32", "channels_last"), device)
     if precision == "fp64":
         whole = whole.double()
-    with torch.no_grad():
+    count = torch.get_num_threads() if threads is None else fastest_threads(whole, lambda: images, threads, device)
+    with torch.no_grad(), true_fp32(), threads_of(count):
         expected = whole(images)
-        folded = fold_norms(whole) if fold else whole
-        if not _close(folded(images), expected, FOLD_TOLERANCE):
-            folded = whole
+        folded, notes = _folded(whole, images, expected) if fold else (whole, ())
+    with torch.no_grad(), threads_of(count):
         if precision == "auto":
             precision = _fastest(folded, images, expected, device)
-    return folded, precision
+    return Prepared(folded, precision, count, notes)
+
+
+def _folded(whole: Chain, images: Tensor, expected: Tensor) -> tuple[Chain, tuple[str, ...]]:
+    """Return the network with its norms folded; as it is, and a note, where that changes more than roundings."""
+    folded = fold_norms(whole)
+    difference = _difference(folded(images), expected)
+    if difference <= FOLD_TOLERANCE:
+        return folded, ()
+    return whole, (f"norms are not folded: scores would change by {difference:.1e} of their size",)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -101,7 +128,7 @@ def _fastest(chain: Chain, images: Tensor, expected: Tensor, device: torch.devic
     seconds: dict[str, float] = {}
     for precision in ("fp32", "bf16"):
         with Arithmetic(precision, "channels_last").autocast(device):
-            if precision == "fp32" or _close(chain(images).float(), expected, TOLERANCE):
+            if precision == "fp32" or (has_bf16(device) and _difference(chain(images).float(), expected) <= TOLERANCE):
                 seconds[precision] = statistics.median(_timed(chain, images, device) for _ in range(TIMED_PASSES))
     return min(seconds, key=seconds.__getitem__)
 
@@ -113,7 +140,8 @@ def _timed(chain: Chain, images: Tensor, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def _close(scores: Tensor, expected: Tensor, tolerance: float) -> bool:
+def _difference(scores: Tensor, expected: Tensor) -> float:
+    """Return ‖scores − expected‖ / ‖expected‖."""
     if not bool(expected.isfinite().all()):
         raise UserError("the network returns scores that are not finite: weights or data are broken")
-    return bool((scores - expected).norm() <= tolerance * expected.norm())
+    return float((scores - expected).norm() / expected.norm().clamp_min(1e-30))

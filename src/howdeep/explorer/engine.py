@@ -49,6 +49,8 @@ class Engine:
     """What the network costs."""
     precision: str
     """Of the maps."""
+    threads: int
+    """Threads of the host in which answers are computed."""
     kept: Kept = field(default_factory=Kept)
     """Rounds of the greedy cut that are known."""
 

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from howdeep.errors import UserError
+from howdeep.stopwatch import threads_of
 
 Line = dict[str, Any]
 """What is sent to the page: progress, or a result."""
@@ -45,9 +47,14 @@ class Job:
 
 
 class Jobs:
-    """Who computes."""
+    """Who computes.
 
-    def __init__(self) -> None:
+    Args:
+        threads: Threads of the host of every work; None leaves torch its own.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
         self._turn = asyncio.Lock()  # hands over in the order of asking
         self._of_tab: dict[str, Job] = {}
         self._tasks: set[asyncio.Task] = set()
@@ -92,9 +99,14 @@ class Jobs:
                 raise Cancelled
 
         async with self._turn:
-            result = CANCELLED if job.stopped.is_set() else await asyncio.to_thread(_result, work, advance)
+            result = CANCELLED if job.stopped.is_set() else await asyncio.to_thread(self._result, work, advance)
         job.lines.put_nowait(result)
         job.lines.put_nowait(None)
+
+    def _result(self, work: Work, advance: Advance) -> Line:
+        """Compute, in a thread that has torch's number of threads to itself."""
+        with nullcontext() if self.threads is None else threads_of(self.threads):
+            return _result(work, advance)
 
     async def _next(self, job: Job, line: Line) -> None:
         """Give the turn to whoever waits longest, and take it again."""

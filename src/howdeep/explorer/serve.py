@@ -11,6 +11,7 @@ import uvicorn
 from howdeep import device as devices
 from howdeep.data import Dataset
 from howdeep.data.decode import quiet_pillow
+from howdeep.device import true_fp32
 from howdeep.dissect.subject import prepared
 from howdeep.errors import UserError
 from howdeep.explorer.app import Page, create_app
@@ -23,7 +24,9 @@ from howdeep.explorer.prefixes import Prefixes
 from howdeep.explorer.sample import draw_sample
 from howdeep.explorer.saving import Saving
 from howdeep.explorer.uploads import MAX_BYTES, Uploads
+from howdeep.stopwatch import threads_of
 from howdeep.targets import Target, open_data_for
+from howdeep.threads import Threads, check_threads
 from howdeep.training.step import Arithmetic, place
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -47,12 +50,15 @@ class ExploreOptions:
     """By which it is drawn."""
     precision: str = "auto"
     """Of the maps: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
+    threads: Threads = "auto"
+    """Threads of the host; ``auto`` takes the number in which passes are fastest."""
     device: str = "auto"
     """Where."""
     skip_broken: bool = False
     """Leave broken images out."""
 
     def __post_init__(self) -> None:
+        check_threads(self.threads)
         if self.images < 1:
             raise UserError(f"images {self.images} is not allowed: it must be at least 1")
 
@@ -66,13 +72,14 @@ def open_page(target: Target, options: ExploreOptions) -> Page:
     where = devices.pick(options.device)
     dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
     engine = open_engine(target, dataset, options)
-    assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps
+    with threads_of(engine.threads):
+        assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps
     saving = Saving(target=target, data=options.data, arguments=options.arguments)
     facts = Facts(
         engine=engine, data=dataset.name, split=options.split, like=like_of(engine), unsaved=saving.impossible
     )
     uploads = Uploads(target, dataset.height, dataset.width, where)
-    return Page(engine, facts, uploads, saving, Jobs())
+    return Page(engine, facts, uploads, saving, Jobs(threads=engine.threads))
 
 
 def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> Engine:
@@ -83,12 +90,12 @@ def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> En
     )  # fmt: skip
     chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
     first = sample.batches[0].images
-    folded, precision = prepared(chain, first, precision=options.precision, device=where)
-    autocast = Arithmetic(precision, "channels_last").autocast(where)
-    prefixes = Prefixes(folded, [batch.images for batch in sample.batches], autocast=autocast)
+    found = prepared(chain, first, precision=options.precision, device=where, threads=options.threads)
+    autocast = Arithmetic(found.precision, "channels_last").autocast(where)
+    prefixes = Prefixes(found.chain, [batch.images for batch in sample.batches], autocast=autocast)
     return Engine(
-        target=target, chain=chain, prefixes=prefixes, sample=sample, classes=dataset.classes, precision=precision,
-        costs=costs_of(chain, folded, first[:1]),
+        target=target, chain=chain, prefixes=prefixes, sample=sample, classes=dataset.classes,
+        precision=found.precision, threads=found.threads, costs=costs_of(chain, found.chain, first[:1]),
     )  # fmt: skip
 
 
@@ -112,7 +119,7 @@ def serve(page: Page, *, host: str, port: int, say: Callable[[str], None]) -> No
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WORDS, server_header=False
     )  # fmt: skip
     # Uvicorn ends in good order on an interrupt and then passes it on: it is how a server is meant to end.
-    with quiet_pillow(), suppress(KeyboardInterrupt):
+    with quiet_pillow(), true_fp32(), suppress(KeyboardInterrupt):
         _Server(config, page.jobs).run(sockets=[listener])
 
 

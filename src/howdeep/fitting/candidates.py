@@ -184,7 +184,7 @@ class _Probe:
 
     def arithmetic(self) -> Arithmetic:
         """Return the fastest correct arithmetic of this network, which the others then use as well."""
-        tried = candidates(self.config.precision, self.config.memory_format)
+        tried = candidates(self.config.precision, self.config.memory_format, self.device)
         trials = measure(
             build(self.spec), self._batch(), self.config.resolved_recipe(), tried, memory="fast", device=self.device,
             threads=thread_counts(self.config.threads, self.device),
@@ -222,7 +222,7 @@ class _Probe:
     def _latency(self, chain) -> Timing:
         image = torch.zeros(1, self.dataset.channels, self.dataset.height, self.dataset.width)
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
-        folded, _ = prepared(chain, image, precision="fp32", device=self.device)
+        folded = prepared(chain, image, precision="fp32", device=self.device).chain
         return forward_times([folded], image, threads=THREADS, seconds=TIMED_SECONDS)[0]
 
     def _memory(self, budgets: Budgets, arithmetic: Arithmetic) -> tuple[str | None, int | None]:

@@ -201,7 +201,7 @@ def _answer(
     )
     best = next(one for one in contenders if one.costs.network == chosen.network)
     images, last, where = len(dataset.split("val")), best.rungs[-1], devices.pick(options.device)
-    latency = latency_of(run, dataset, where)
+    latency, notes = latency_of(run, dataset, where)
     found = Fit(
         network=chosen.network,
         family=chosen.family,
@@ -219,7 +219,7 @@ def _answer(
         contenders=contenders,
         dropped=field.dropped,
         precision=field.arithmetic.precision,
-        notes=tuple(dataset.notes),
+        notes=(*dataset.notes, *notes),
     )
     origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
     record = tagged("fit", {**to_json(found), **origin})
@@ -227,9 +227,9 @@ def _answer(
     return found, record
 
 
-def latency_of(run: Path, dataset: Dataset, device: torch.device) -> Timing:
-    """Return how long one forward pass of one image takes a trained network, norms folded, on one thread."""
+def latency_of(run: Path, dataset: Dataset, device: torch.device) -> tuple[Timing, tuple[str, ...]]:
+    """Return how long one forward pass of one image takes a trained network on one thread, norms folded, and notes."""
     image = torch.zeros(1, dataset.channels, dataset.height, dataset.width, device=device)
     image = image.contiguous(memory_format=torch.channels_last)
-    chain, _ = prepared(runs.open_run(run).chain(lambda _: None), image, precision="fp32", device=device)
-    return forward_times([chain], image)[0]
+    found = prepared(runs.open_run(run).chain(lambda _: None), image, precision="fp32", device=device)
+    return forward_times([found.chain], image)[0], found.notes

@@ -8,6 +8,7 @@ from howdeep.fitting.answer import Contender, Verdict
 from howdeep.fitting.candidates import Budgets, Dropped
 from howdeep.ladders.families import LARGE_SIDE, network_name, usual_depths
 from howdeep.stopwatch import Timing
+from howdeep.threads import Threads
 from howdeep.training.config import TrainConfig
 
 STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
@@ -51,12 +52,14 @@ class FitOptions:
     """Where."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training."""
+    threads: Threads = "auto"
+    """Threads of the host: a number, or what is fastest here."""
     workers: int = 2
     """Processes that decode large images."""
 
     def asked(self) -> dict:
         """Return the options that the answer depends on, as JSON holds them."""
-        other = ("out", "storage", "study", "device", "workers")
+        other = ("out", "storage", "study", "device", "threads", "workers")
         found = {name: value for name, value in asdict(self).items() if name not in other}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
@@ -87,7 +90,7 @@ class FitOptions:
             network="cifar_resnet8", data=self.data, recipe="extendable", batch_size=batch,
             lr=rate, size=self.size, resize=self.resize, limit=self.limit,
             skip_broken=self.skip_broken, seed=self.seed, device=self.device, precision=self.precision,
-            workers=self.workers,
+            threads=self.threads, workers=self.workers,
         )  # fmt: skip
 
 

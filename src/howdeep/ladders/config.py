@@ -8,6 +8,7 @@ import tyro.conf
 from howdeep import budgets
 from howdeep.errors import UserError, unknown
 from howdeep.ladders.families import FAMILIES, usual_depths
+from howdeep.threads import Threads
 from howdeep.training.config import RecipeFloat, RecipeInt, RecipeRule, TrainConfig
 
 DEEPEST = 110
@@ -53,6 +54,9 @@ class LadderConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the maps; auto times a few steps and takes the fastest correct one."""
 
+    threads: Threads = "auto"
+    """Threads of the host; auto times a few steps and times again where the machine gets busy."""
+
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UserError(f"--seeds {self.seeds} is not allowed: it must be at least 1")
@@ -84,6 +88,7 @@ class LadderConfig:
             network=network, data=self.data, recipe=self.recipe, epochs=self.epochs, batch_size=self.batch_size,
             lr=self.lr, survival="constant" if family == "plain" else self.survival, limit=self.limit, size=self.size,
             skip_broken=self.skip_broken, seed=seed, device=self.device, precision=self.precision,
+            threads=self.threads,
         )  # fmt: skip
 
     def _given_depths(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from howdeep.ladders.diagnosis import Errors
 from howdeep.records import from_json, to_json
 from howdeep.runs import Run, is_run, open_run
 from howdeep.seeds import generator
+from howdeep.stopwatch import threads_of
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.loop import EVALUATION_BATCH, train
 from howdeep.training.saving import NotFiniteError
@@ -126,7 +127,9 @@ def _sums(run: Run, splits: list[Split], config: TrainConfig) -> list[Sums]:
         )
         return add_up(chain, batches, autocast=autocast)
 
-    return [sums(split) for split in splits]
+    chosen = run.record["choices"]["chosen"].get("threads", torch.get_num_threads())
+    with threads_of(chosen):
+        return [sums(split) for split in splits]
 
 
 def _rung(job: Job, epochs: float, seconds: float, errors: Errors | None, failure: str | None) -> Rung:

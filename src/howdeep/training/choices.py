@@ -34,7 +34,7 @@ def choose(
         say: Receives one line per trial, and what to expect.
     """
     shape = batch_shape(recipe, dataset, ranks)
-    tried = candidates(config.precision, config.memory_format)
+    tried = candidates(config.precision, config.memory_format, device)
     threads = thread_counts(config.threads, device)
     trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=threads)
     best = best_of(trials)

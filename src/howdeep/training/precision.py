@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.data import Batch
-from howdeep.device import peak_bytes, reset_peak, synchronise
+from howdeep.device import has_bf16, peak_bytes, require_precision, reset_peak, synchronise
 from howdeep.seeds import generator
 from howdeep.stopwatch import FEW, race_of_threads, threads_of
 from howdeep.training.recipes import Recipe
@@ -64,9 +64,14 @@ class Trial:
         return {"precision": self.precision, "memory_format": self.memory_format, "threads": self.threads}
 
 
-def candidates(precision: str, memory_format: str) -> list[Arithmetic]:
-    """Return what to try, likeliest first; a forced choice leaves only itself."""
-    precisions = ["bf16", "fp32"] if precision == "auto" else [precision]
+def candidates(precision: str, memory_format: str, device: torch.device) -> list[Arithmetic]:
+    """Return what to try, likeliest first; a forced choice leaves only itself.
+
+    Raises:
+        UserError: The device has no such numbers.
+    """
+    require_precision(precision, device)
+    precisions = ["bf16", "fp32"][not has_bf16(device) :] if precision == "auto" else [precision]
     formats = ["channels_last", "contiguous"] if memory_format == "auto" else [memory_format]
     return [Arithmetic(chosen, laid_out) for laid_out in formats for chosen in precisions]
 
