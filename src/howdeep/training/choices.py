@@ -35,13 +35,14 @@ def choose(
     """
     shape = batch_shape(recipe, dataset, ranks)
     tried = candidates(config.precision, config.memory_format, device)
-    threads = thread_counts(config.threads, device)
-    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=threads)
+    counts = thread_counts(config.threads, device)
+    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=counts)
     best = best_of(trials)
     for trial in trials:
+        threads = "thread " if trial.threads == 1 else "threads"
         mark = "← taken" if trial is best else "" if trial.correct else "not correct"
         say(
-            f"  {trial.precision} {trial.memory_format:13} {trial.threads:2} threads"
+            f"  {trial.precision} {trial.memory_format:13} {trial.threads:2} {threads}"
             f" {1000 * trial.seconds_per_step:8.1f} ms a step, {100 * trial.difference:.2g} % off fp32  {mark}"
         )
     expected = {"seconds": best.seconds_per_step * total}
