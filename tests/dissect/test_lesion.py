@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from itertools import combinations
 from pathlib import Path
@@ -120,6 +121,22 @@ def test_kendalls_tau_counts_pairs_in_order_minus_pairs_out_of_order(order: list
     pairs = list(combinations(order, 2))
     expected = sum(1 if first < second else -1 for first, second in pairs) / len(pairs)
     assert kendall_tau(order) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_batch_is_fetched_once(kind: Kind) -> None:
+    fetched = []
+
+    class Batches(Sequence[Batch]):
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index):
+            fetched.append(index)
+            return batch_for("resnet A", 6)
+
+    lesion(network("resnet A"), Batches(), kind=kind, max_k=1, draws=1)
+    assert fetched == [0, 1, 2]
 
 
 # --- by hand: the chain with gates, image by image

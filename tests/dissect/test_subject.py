@@ -57,6 +57,20 @@ def test_images_have_the_type_that_was_asked_for(split) -> None:
     assert wide.labels.dtype == torch.int64
 
 
+def test_a_batch_that_is_needed_several_times_in_a_row_is_decoded_once(split) -> None:
+    decoded = []
+
+    class Counted(MemorySplit):
+        def pixels(self, indices: Tensor) -> Tensor:
+            decoded.extend(self.rows[indices].tolist())
+            return super().pixels(indices)
+
+    batches = SplitBatches(Counted(split.images, split.rows, split.labels, split.names), PLAIN, 4, CPU)
+    for index in (0, 0, 0, 1, 1, 2):
+        assert same(batches[index], SplitBatches(split, PLAIN, 4, CPU)[index])
+    assert decoded == split.rows.tolist()
+
+
 @pytest.mark.parametrize("index", [3, -1, 100])
 def test_a_batch_that_does_not_exist_is_refused(split, index: int) -> None:
     with pytest.raises(IndexError):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import get_args
 
 import torch
+from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.data import Batch
@@ -122,14 +123,17 @@ def lesion(
     Raises:
         UserError: Nothing can be changed, k is larger than the units, or the intact network's scores are not finite.
     """
-    changes = changes_of(chain, batches, kind=kind, max_k=max_k, draws=draws, sample=sample, seed=seed)
+    if not len(batches):
+        raise UserError("there are no images to measure on")
+    first = batches[0]
+    changes = changes_of(chain, first.images, kind=kind, max_k=max_k, draws=draws, sample=sample, seed=seed)
     routes = [intact(chain), *(change.route for change in changes)]
-    say(_size(chain, batches, len(routes)))
+    say(_size(chain, first.images, len(routes)))
     autocast = autocast or torch.autocast("cpu", enabled=False)
 
     def block(number: int) -> dict:
         with torch.inference_mode(), autocast:
-            return _counts(chain, batches[number], routes)
+            return _counts(chain, batches[number] if number else first, routes)
 
     results = (work or Work()).blocks("lesions", len(batches), block)
     found = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
@@ -138,17 +142,17 @@ def lesion(
     return _record(chain, kind, found, list(zip(changes, effects, strict=True)), seed)
 
 
-def _size(chain: Chain, batches: Sequence[Batch], routes: int) -> str:
+def _size(chain: Chain, images: Tensor, routes: int) -> str:
     """Return how much there is to do, and what the shared maps take at most (see :func:`routes.follow`)."""
     with torch.inference_mode():
-        maps = chain.stem(batches[0].images)
+        maps = chain.stem(images)
     places = math.ceil(math.log2(routes)) + 1
     size = bytes_text(places * maps.numel() * maps.element_size())
     return f"{routes - 1:,} changes of {len(chain)} units; shared maps take at most {places} × the stem's: {size}"
 
 
 def changes_of(
-    chain: Chain, batches: Sequence[Batch], *, kind: str, max_k: int, draws: int, sample: int | None, seed: int
+    chain: Chain, images: Tensor, *, kind: str, max_k: int, draws: int, sample: int | None, seed: int
 ) -> list[Change]:
     """Return what a study changes.
 
@@ -158,9 +162,6 @@ def changes_of(
     for name, value in (("max-k", max_k), ("draws", draws), ("sample", sample)):
         if value is not None and value < 1:
             raise UserError(f"{name} {value} is not allowed: it must be at least 1")
-    if not len(batches):
-        raise UserError("there are no images to measure on")
-    images = batches[0].images
     made = {
         "delete": lambda: plans.delete(chain),
         "random": lambda: plans.delete_random(chain, max_k=max_k, draws=draws, seed=seed),

@@ -5,7 +5,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import torch
@@ -28,7 +28,10 @@ TIMED_PASSES = 3
 
 @dataclass(frozen=True)
 class SplitBatches(Sequence[Batch]):
-    """The images of a split in file order; every batch can be had alone, and again."""
+    """The images of a split in file order; every batch can be had alone, and again.
+
+    The last one is held: who needs a batch several times in a row decodes it once.
+    """
 
     split: Split
     normalization: Normalization
@@ -38,6 +41,7 @@ class SplitBatches(Sequence[Batch]):
     """Only the first images."""
     dtype: torch.dtype = torch.float32
     """Type of the images."""
+    _held: dict[int, Batch] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def images(self) -> int:
@@ -56,6 +60,12 @@ class SplitBatches(Sequence[Batch]):
             return [self[one] for one in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
+        if index not in self._held:
+            self._held.clear()  # before the next one is made, so that there are never two
+            self._held[index] = self._fetched(index)
+        return self._held[index]
+
+    def _fetched(self, index: int) -> Batch:
         positions = torch.arange(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
         batches = evaluation_batches(
             self.split.take(positions), normalization=self.normalization, batch_size=len(positions),
