@@ -180,14 +180,13 @@ def evaluate(
     return _record(confusion, loss, _bins(calibration), classes, seconds, answers)
 
 
-def fingerprint(split: Split, limit: int | None = None) -> str:
+def fingerprint(split: Split) -> str:
     """Return what two records of answers to the same images in the same order share: a hash of names and classes.
 
     Args:
-        split: The images, in file order.
-        limit: Only the first so many.
+        split: The images.
     """
-    rows = zip(split.names[:limit], split.labels[:limit].tolist(), strict=True)
+    rows = zip(split.names, split.labels.tolist(), strict=True)
     found = hashlib.blake2b(digest_size=16)
     for name, label in rows:
         found.update(f"{label} {name}\n".encode("utf-8", "surrogateescape"))

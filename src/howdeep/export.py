@@ -20,7 +20,8 @@ from torch.fx import GraphModule
 from howdeep.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
 from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError, partial_of, write_flushed
-from howdeep.data import Dataset
+from howdeep.data import Dataset, Split
+from howdeep.data.sampling import sampled
 from howdeep.device import true_fp32
 from howdeep.dissect.subject import SplitBatches, prepared
 from howdeep.errors import UserError, unknown
@@ -84,7 +85,9 @@ class ExportOptions:
     split: str = "test"
     """``train``, ``val`` or ``test``."""
     limit: int = FEWEST
-    """Images that are compared: the first, in file order."""
+    """Images that are compared: a stratified sample."""
+    seed: int = 0
+    """By which it is drawn."""
     skip_broken: bool = False
     """Leave broken images out."""
 
@@ -130,7 +133,8 @@ def export_target(target: Target, options: ExportOptions) -> tuple[Export, dict]
     """
     host = torch.device("cpu")
     dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
-    images = _batches(target, dataset, options)
+    chosen, which = sampled(dataset, options.split, options.limit, options.seed)
+    images = _batches(target, chosen)
     first = images[0].images
     folded = prepared(target.chain, first, precision="fp32", device=host)
     original = prepared(target.chain, first, precision="fp32", device=host, fold=False, threads="auto")
@@ -138,8 +142,15 @@ def export_target(target: Target, options: ExportOptions) -> tuple[Export, dict]
     program = program_of(folded.chain, first.shape[1:])
     with torch.no_grad(), true_fp32(), threads_of(original.threads):
         found = _written(program, original.chain, images, metadata, options)
-    origin = {"target": target.name, "data": options.data, "split": options.split, "precision": "fp32"}
-    notes = [*dataset.notes, *folded.notes, *_few(images, options)]
+    origin = {
+        "target": target.name,
+        "data": options.data,
+        "split": options.split,
+        "precision": "fp32",
+        "sample": which and to_json(which),
+    }
+    sample = [f"compared on {which}"] if which else []
+    notes = [*dataset.notes, *sample, *folded.notes, *_few(images, options)]
     found = Export(**found, metadata=metadata, notes=tuple(notes))
     return found, tagged("export", {**to_json(found), **origin, **provenance(host)})
 
@@ -188,12 +199,11 @@ def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
     return program
 
 
-def _batches(target: Target, dataset: Dataset, options: ExportOptions) -> SplitBatches:
+def _batches(target: Target, split: Split) -> SplitBatches:
     """Return the images of the comparison; the last batch is smaller than the others."""
-    split, constants = dataset.split(options.split), required_normalization(target)
-    count = min(options.limit, len(split))
+    count = len(split)
     size = next(size for size in range(BATCH, 0, -1) if count % size or count < BATCH)
-    return SplitBatches(split, constants, size, torch.device("cpu"), count)
+    return SplitBatches(split, required_normalization(target), size, torch.device("cpu"))
 
 
 def _few(images: SplitBatches, options: ExportOptions) -> list[str]:

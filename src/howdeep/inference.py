@@ -10,9 +10,10 @@ from torch import Tensor
 
 from howdeep import device as devices
 from howdeep.data import Normalization, Split, evaluation_batches
+from howdeep.data.sampling import sampled
 from howdeep.errors import UserError
 from howdeep.evaluation import Evaluation, evaluate, fingerprint
-from howdeep.records import tagged
+from howdeep.records import tagged, to_json
 from howdeep.runs import provenance
 from howdeep.stopwatch import FEW, fastest_threads, threads_of
 from howdeep.targets import Target, open_data_for, read_images
@@ -33,8 +34,8 @@ class Prediction:
 
 
 def evaluate_target(
-    target: Target, data: str, *, split: str = "test", limit: int | None = None, device: str = "auto",
-    precision: str = "fp32", batch_size: int = 500, workers: int = 2, skip_broken: bool = False,
+    target: Target, data: str, *, split: str = "test", limit: int | None = None, seed: int = 0,
+    device: str = "auto", precision: str = "fp32", batch_size: int = 500, workers: int = 2, skip_broken: bool = False,
     threads: Threads = "auto",
 ) -> tuple[Evaluation, dict]:  # fmt: skip
     """Measure a trained network on a split.
@@ -43,7 +44,8 @@ def evaluate_target(
         target: The network.
         data: What DATA is on the command line.
         split: ``train``, ``val`` or ``test``.
-        limit: Only the first images, in file order.
+        limit: Only so many images, a stratified sample.
+        seed: By which it is drawn.
         device: Where.
         precision: ``fp32`` or ``bf16``.
         batch_size: Images at a time.
@@ -65,27 +67,26 @@ def evaluate_target(
     where, arithmetic = devices.pick(device), Arithmetic(precision, "channels_last")
     devices.require_precision(precision, where)
     dataset = open_data_for(target, data, skip_broken=skip_broken)
-    images = dataset.split(split)
+    images, which = sampled(dataset, split, limit, seed)
     batches = evaluation_batches(
         images,
         normalization=required_normalization(target),
         batch_size=batch_size,
         device=where,
         channels_last=True,
-        limit=limit,
         workers=workers,
     )
     chain = place(target.chain, arithmetic, where)
-    autocast, which = arithmetic.autocast(where), fingerprint(images, limit)
-    few = partial(_few, images, required_normalization(target), where)
+    autocast, few = arithmetic.autocast(where), partial(_few, images, required_normalization(target), where)
     with threads_of(fastest_threads(chain, few, threads, where)):
-        found = evaluate(chain, batches, dataset.classes, autocast=autocast, images=which)
+        found = evaluate(chain, batches, dataset.classes, autocast=autocast, images=fingerprint(images))
         origin = {
             "target": target.name,
             "data": data,
             "split": split,
             "precision": precision,
             "notes": dataset.notes,
+            "sample": which and to_json(which),
         }
         return found, tagged("evaluation", {**found.to_json(), **origin, **provenance(where)})
 

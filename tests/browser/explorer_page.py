@@ -49,7 +49,7 @@ def open_network(run: Path) -> Network:
     split = open_data_for(target, "digits", skip_broken=False).split("val")
     batches = evaluation_batches(
         split, normalization=required_normalization(target), batch_size=500, device=torch.device("cpu"),
-        channels_last=True, limit=None, workers=0,
+        channels_last=True, workers=0,
     )  # fmt: skip
     return Network(target.chain.eval(), list(batches))
 

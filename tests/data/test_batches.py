@@ -170,13 +170,6 @@ def test_evaluation_is_in_file_order_and_not_augmented(digits: Dataset) -> None:
     assert identities(split, found).tolist() == list(range(len(split)))
 
 
-@pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (60, 60), (10_000, 179)])
-def test_limit_takes_the_first_images(digits: Dataset, limit: int, count: int) -> None:
-    split = digits.split("test")
-    found = list(evaluation_batches(split, normalization=PLAIN, batch_size=50, device="cpu", limit=limit))
-    assert [int(label) for batch in found for label in batch.labels] == split.labels[:count].tolist()
-
-
 def test_evaluation_is_shared_among_ranks_without_loss(digits: Dataset) -> None:
     split = digits.split("test")
     ranks = [

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from howdeep.data import open_data
+from howdeep.data.sampling import sample
 from howdeep.data.trainable import trainable
 from howdeep.errors import UserError
 
@@ -34,20 +34,21 @@ def test_fewer_images_than_classes_are_refused_and_as_many_are_not() -> None:
     assert len(trainable(digits, 10).split("train")) == 10
 
 
-def test_the_limit_may_leave_one_class(tmp_path: Path) -> None:
-    data = open_data(str(folder(tmp_path / "pets", {"cat": 30, "dog": 30})))
-    with pytest.raises(UserError, match="the first 20 training images of pets are all of one class, 'cat'"):
-        trainable(data, 20)
-    assert trainable(data).train is not None
+def test_images_of_one_class_alone_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "val", "test"):
+        folder(tmp_path / "pets" / name, {"cat": 5, "dog": 0 if name == "train" else 5})
+    (tmp_path / "pets" / "train" / "dog" / "broken.png").write_bytes(b"")
+    data = open_data(str(tmp_path / "pets"), skip_broken=True)
+    with pytest.raises(UserError, match="the 5 training images of pets are all of one class, 'cat'"):
+        trainable(data)
 
 
-def test_the_limit_keeps_the_first_images_and_the_other_splits() -> None:
+def test_the_limit_is_a_sample_by_seed_that_is_noted_and_keeps_the_other_splits() -> None:
     digits = open_data("digits")
-    limited = trainable(digits, 100)
-    first = torch.arange(100)
-    assert torch.equal(limited.split("train").labels, digits.split("train").labels[:100])
-    assert torch.equal(limited.split("train").pixels(first), digits.split("train").pixels(first))
+    limited = trainable(digits, 100, seed=3)
+    assert list(limited.split("train").names) == list(sample(digits.split("train"), 100, seed=3).names)
     assert limited.validation is digits.validation
+    assert limited.notes[-1] == ("100 of 1,439 train images: a stratified sample by seed 3, of 10 of 10 classes")
 
 
 def test_without_a_train_split_there_is_nothing_to_train_on() -> None:

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from howdeep.data import evaluation_batches, open_data
+from howdeep.data.sampling import mixed, sample
 from howdeep.networks import build
 from howdeep.runs import open_run
 from howdeep.signals import draws_of, flow, recorded_flow
@@ -64,17 +65,17 @@ def test_recording_changes_no_bit_of_what_is_trained(options: dict, tmp_path: Pa
     assert len(recorded_flow(open_run(tmp_path / "flow"))) == 3
 
 
-def test_the_probe_is_the_first_images_as_they_are_under_the_runs_own_draws(tmp_path: Path) -> None:
+def test_the_probe_is_a_sample_of_images_as_they_are_under_the_runs_own_draws(tmp_path: Path) -> None:
     train(config(survival="linear:0.5", seed=3), tmp_path / "run", console=QUIET)
     run = open_run(tmp_path / "run")
     assert run.normalization is not None
     chain = build(run.spec, run.survival, seed=3)
+    trained = sample(open_data("digits", seed=3).split("train"), 150, seed=3)
     batches = evaluation_batches(
-        open_data("digits", seed=3).split("train"),
+        mixed(sample(trained, 128, seed=3), seed=3),
         normalization=run.normalization,
         batch_size=32,
         device="cpu",
-        limit=128,
     )
     fp32 = torch.autocast("cpu", enabled=False)
     draws = draws_of(Survival("linear", 0.5), 6, seed=3, batch=32)

@@ -46,11 +46,13 @@ class Cut(TargetOptions):
     split: str = "val"
     """train, val or test: errors are measured and units are chosen on it."""
     limit: Whole = None
-    """Errors on the first N images alone, in file order."""
+    """Errors on N images alone, a stratified sample."""
     calibration_images: int = 1000
-    """Units are chosen on the first N images of the split."""
+    """Units are chosen on N images of the split, a stratified sample."""
     statistics_images: int = 2000
-    """Norm statistics are estimated on the first N training images."""
+    """Norm statistics are estimated on N training images, a stratified sample."""
+    seed: int = 0
+    """Seed of these samples."""
     threads: Threads = "auto"
     """Threads of the host; auto computes in the number that is fastest here and times passes in one."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
@@ -97,7 +99,7 @@ class Cut(TargetOptions):
         return CutOptions(
             data=self.data, budget=self.budget(), remove=self.remove or (), out=self.out, epochs=self.epochs,
             lr=self.lr, split=self.split, limit=self.limit, calibration_images=self.calibration_images,
-            statistics_images=self.statistics_images, threads=self.threads, precision=self.precision,
+            statistics_images=self.statistics_images, seed=self.seed, threads=self.threads, precision=self.precision,
             batch_size=self.batch_size, device=self.device, skip_broken=self.skip_broken,
             place=self.output.place,
         )  # fmt: skip

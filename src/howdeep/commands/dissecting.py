@@ -33,7 +33,9 @@ class Dissection(TargetOptions):
     split: str = "test"
     """train, val or test."""
     limit: Whole = None
-    """Only the first N images, in file order."""
+    """Only N images, a stratified sample."""
+    seed: int = 0
+    """Seed of whatever is drawn: the sample, units, paths, initial weights."""
     batch_size: int = 100
     """Images at a time."""
     threads: Threads = "auto"
@@ -54,8 +56,9 @@ class Dissection(TargetOptions):
         from howdeep.dissect.study import StudyOptions, open_study
 
         options = StudyOptions(
-            data=self.data, split=self.split, limit=self.limit, device=self.device, precision=precision,
-            batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold, threads=self.threads,
+            data=self.data, split=self.split, limit=self.limit, seed=self.seed, device=self.device,
+            precision=precision, batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold,
+            threads=self.threads,
             place=self.output.place,
         )  # fmt: skip
         with open_study(self.open(), options, asked=asked, say=remark) as study:
@@ -85,8 +88,6 @@ class Lesion(Dissection):
     """random, permute: draws of every k."""
     sample: Whole = None
     """pairs: only so many, drawn at random."""
-    seed: int = 0
-    """Seed of the draws."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of the maps; auto times both and takes the fastest correct one."""
 
@@ -124,8 +125,6 @@ class Paths(Dissection):
     """Lengths to draw."""
     exact: bool = True
     """The sum over all paths of each length; costs about a quarter of a backward pass per unit."""
-    seed: int = 0
-    """Seed of the draws."""
     precision: Literal["fp32", "fp64"] = "fp32"
     """Arithmetic of the maps."""
 
@@ -159,8 +158,6 @@ class Flow(Dissection):
     """Initial weights, for a name; norms then use the statistics of each mini-batch."""
     statistics: Literal["running", "batch"] | None = None
     """What norms divide by; without it running, or batch for initial weights."""
-    seed: int = 0
-    """Seed of the initial weights."""
     precision: Literal["fp32", "fp64"] = "fp32"
     """Arithmetic of the maps."""
 
@@ -175,7 +172,9 @@ class Flow(Dissection):
         with self.study({"statistics": statistics}, self.precision, fold=False) as study:
             drawn = draws_of(study.rule, len(study.chain), seed=self.seed, batch=self.batch_size)
             draws = drawn if statistics == "batch" else [None]
-            found = flow(study.chain, study.batches, statistics=statistics, draws=draws, autocast=study.autocast)
+            # In file order a mini-batch would show few classes, and its statistics with it.
+            batches = study.batches.mixed(self.seed) if statistics == "batch" else study.batches
+            found = flow(study.chain, batches, statistics=statistics, draws=draws, autocast=study.autocast)
             self.report(study, found, flow_table(found), lambda: figures.flow(found))
         return 0
 

@@ -29,7 +29,9 @@ class Export(TargetOptions):
     split: str = "test"
     """train, val or test."""
     limit: int = 256
-    """Compare on the first N images, in file order; at least 256, or all where there are fewer."""
+    """Compare on N images, a stratified sample; at least 256, or all where there are fewer."""
+    seed: int = 0
+    """Seed of that sample."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
     device: Literal["cpu"] = "cpu"
@@ -44,6 +46,7 @@ class Export(TargetOptions):
         self.output.check(self.out)
         options = ExportOptions(
             out=self.out, data=self.data, format=self.format, opset=self.opset, split=self.split, limit=self.limit,
+            seed=self.seed,
             skip_broken=self.skip_broken,
         )  # fmt: skip
         found, record = export_target(self.open(), options)

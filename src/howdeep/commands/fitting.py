@@ -49,7 +49,7 @@ class Fit:
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
     limit: Whole = None
-    """Only the first N training images."""
+    """Only N training images, a stratified sample."""
     seed: int = 0
     """Seed of weights, order and augmentation."""
     device: str = "auto"

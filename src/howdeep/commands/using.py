@@ -20,7 +20,9 @@ class Evaluate(TargetOptions):
     split: str = "test"
     """train, val or test."""
     limit: Whole = None
-    """Only the first N images, in file order."""
+    """Only N images, a stratified sample."""
+    seed: int = 0
+    """Seed of that sample."""
     batch_size: int = 500
     """Images at a time."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -47,6 +49,7 @@ class Evaluate(TargetOptions):
             self.data,
             split=self.split,
             limit=self.limit,
+            seed=self.seed,
             device=self.device,
             precision=self.precision,
             batch_size=self.batch_size,

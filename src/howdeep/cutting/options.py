@@ -12,6 +12,7 @@ from howdeep.cutting.frontier import Images
 from howdeep.cutting.named import refuse_both
 from howdeep.cutting.records import CutBudget
 from howdeep.data import Dataset, Split, held
+from howdeep.data.sampling import Sampled, sample, sampled
 from howdeep.dissect.subject import SplitBatches
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
@@ -42,11 +43,13 @@ class CutOptions:
     split: str = "val"
     """On which errors are measured and units are chosen."""
     limit: int | None = None
-    """Errors are measured on the first images alone, in file order."""
+    """Errors are measured on so many images of the split."""
     calibration_images: int = 1000
-    """Units are chosen on the first so many images of the split."""
+    """Units are chosen on so many images of the split."""
     statistics_images: int = 2000
-    """Norm statistics are estimated on the first so many training images."""
+    """Norm statistics are estimated on so many training images."""
+    seed: int = 0
+    """By which those images are drawn, stratified by class."""
     threads: Threads = "auto"
     """Threads of the host; ``auto`` computes in the number that is fastest and times passes in one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -87,31 +90,37 @@ def cut_images(target: Target, options: CutOptions, dataset: Dataset, where: tor
     Raises:
         UserError: The data has no such split, or it is not known how pixels are normalised.
     """
-    split = dataset.split(options.split)
-    calibration = split_batches(target, options, split, options.calibration_images, where)
-    evaluation = split_batches(target, options, split, options.limit, where)
+    found = {purpose: sampled(dataset, *which, options.seed)[0] for purpose, which in _wanted(options, dataset).items()}
+    calibration = split_batches(target, options, found["calibration"], where)
     # The same images are one object, so that they are held, and answered, once.
-    same = calibration.images == evaluation.images
+    same = len(found["calibration"]) == len(found["evaluation"])
+    size = min(STATISTICS_BATCH, count := len(found["statistics"]))
+    equal = held(sample(found["statistics"], count - count % size, options.seed))
     return Images(
         calibration=calibration,
-        evaluation=calibration if same else evaluation,
-        statistics=_statistics(target, options, dataset.train or split, where),
+        evaluation=calibration if same else split_batches(target, options, found["evaluation"], where),
+        statistics=_Pixels(SplitBatches(equal, required_normalization(target), size, where)),
     )
 
 
-def split_batches(
-    target: Target, options: CutOptions, split: Split, limit: int | None, where: torch.device
-) -> SplitBatches:  # fmt: skip
-    """Return the first images of a split, in file order; None takes them all."""
-    return SplitBatches(held(split), required_normalization(target), options.batch_size, where, limit)
+def cut_samples(options: CutOptions, dataset: Dataset) -> dict[str, Sampled]:
+    """Return which images a cut is measured on, by purpose, where they are not all of a split."""
+    found = {purpose: sampled(dataset, *which, options.seed)[1] for purpose, which in _wanted(options, dataset).items()}
+    return {purpose: which for purpose, which in found.items() if which is not None}
 
 
-def _statistics(target: Target, options: CutOptions, split: Split, where: torch.device) -> Sequence[Tensor]:
-    """Return images in batches of equal size, as each counts the same."""
-    count = min(len(split), options.statistics_images)
-    size = min(STATISTICS_BATCH, count)
-    batches = SplitBatches(held(split), required_normalization(target), size, where, count - count % size)
-    return _Pixels(batches)
+def _wanted(options: CutOptions, dataset: Dataset) -> dict[str, tuple[str, int | None]]:
+    """Return split and number of images for each purpose."""
+    return {
+        "calibration": (options.split, options.calibration_images),
+        "evaluation": (options.split, options.limit),
+        "statistics": (options.split if dataset.train is None else "train", options.statistics_images),
+    }
+
+
+def split_batches(target: Target, options: CutOptions, split: Split, where: torch.device) -> SplitBatches:
+    """Return the images of a split."""
+    return SplitBatches(held(split), required_normalization(target), options.batch_size, where)
 
 
 @dataclass(frozen=True)
@@ -136,4 +145,4 @@ def test_images(target: Target, options: CutOptions, dataset: Dataset, where: to
     """Return the images of the test split, or None where there is none, or it was chosen on already."""
     if dataset.test is None or options.split == "test":
         return None
-    return split_batches(target, options, dataset.test, None, where)
+    return split_batches(target, options, dataset.test, where)

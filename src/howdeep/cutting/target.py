@@ -13,7 +13,7 @@ from howdeep.cutting.cut import Tell, cut
 from howdeep.cutting.frontier import Frontier, answers_of, baseline, effect_between, scores_of
 from howdeep.cutting.kept import Kept, require_same
 from howdeep.cutting.named import named_units
-from howdeep.cutting.options import CutOptions, cut_images, test_images
+from howdeep.cutting.options import CutOptions, cut_images, cut_samples, test_images
 from howdeep.cutting.records import Cut, Test
 from howdeep.cutting.run import written
 from howdeep.data import Dataset
@@ -25,6 +25,11 @@ from howdeep.stopwatch import fastest_threads, threads_of
 from howdeep.targets import Target, open_data_for
 from howdeep.training.step import Arithmetic, place
 
+PURPOSES = {
+    "calibration": "units are chosen on",
+    "evaluation": "errors are measured on",
+    "statistics": "norm statistics are those of",
+}
 RECORD = "cut.json"
 """What was cut, in the folder of the cut network."""
 
@@ -67,7 +72,9 @@ def cut_target(
         )
         raise Stopped(130, f"stopped; {goes_on}") from None
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
-    record = tagged("cut", {**to_json(found), "kept": found.kept, **origin, "data_notes": dataset.notes})
+    samples = {purpose: to_json(which) for purpose, which in cut_samples(options, dataset).items()}
+    parts = {**to_json(found), "kept": found.kept, **origin, "data_notes": dataset.notes, "samples": samples}
+    record = tagged("cut", parts)
     if options.out is not None:
         checkpoints.write_whole(options.out / RECORD, runs.as_json(record))
     return found, record, kept
@@ -86,6 +93,8 @@ def _cut(
             chain, images, budget=options.budget, remove=options.remove, threads=options.timed_threads,
             precision=options.precision, kept=kept, console=console, doing=doing,
         )  # fmt: skip
+    told = tuple(f"{PURPOSES[purpose]} {which}" for purpose, which in cut_samples(options, dataset).items())
+    found = replace(found, notes=(*found.notes, *told))
     if dataset.train is None:
         found = replace(found, notes=(*found.notes, "no training images: statistics are those of the calibration"))
     if found.chosen is None:
@@ -107,7 +116,7 @@ def _cut(
 
 def _key(target: Target, options: CutOptions) -> dict:
     """Return everything that the result depends on."""
-    names = ("data", "split", "limit", "epochs", "lr", "calibration_images", "statistics_images", "threads")
+    names = ("data", "split", "limit", "seed", "epochs", "lr", "calibration_images", "statistics_images", "threads")
     own = {
         name.replace("_", "-"): getattr(options, name) for name in (*names, "precision", "batch_size", "skip_broken")
     }

@@ -93,7 +93,6 @@ def evaluation_batches(
     batch_size: int,
     device: torch.device | str,
     channels_last: bool = False,
-    limit: int | None = None,
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -106,7 +105,6 @@ def evaluation_batches(
         batch_size: Images per batch over all ranks; the last batch may be smaller.
         device: Where batches lie.
         channels_last: Whether images are laid out with the channels last.
-        limit: Stop after the first so many images.
         workers: Processes that decode images; without use, and ignored, for images in memory.
         rank: Which contiguous share of each batch is wanted; it may be empty in the last batch.
         world: Number of ranks.
@@ -115,7 +113,7 @@ def evaluation_batches(
         UserError: An image turned out to be broken when it was decoded.
     """
     constants = normalization.to(device)
-    batches = torch.arange(len(split))[:limit].split(batch_size)
+    batches = torch.arange(len(split)).split(batch_size)
     shares = [positions[_share(len(positions), rank, world)] for positions in batches]
     requests = ((positions, None) for positions in shares)
     decoded = _decoded(split, requests, workers, device)

@@ -10,6 +10,7 @@ import torch
 
 from howdeep import device as devices
 from howdeep.chain import Chain
+from howdeep.data.sampling import sampled
 from howdeep.device import true_fp32
 from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
 from howdeep.dissect.work import Work
@@ -61,7 +62,9 @@ class StudyOptions:
     split: str = "test"
     """``train``, ``val`` or ``test``."""
     limit: int | None = None
-    """Only the first images, in file order."""
+    """Only so many images, a stratified sample."""
+    seed: int = 0
+    """By which it is drawn."""
     device: str = "auto"
     """Where."""
     precision: str = "fp32"
@@ -102,8 +105,9 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
     where = devices.pick(options.device)
     with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(options.place)):
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+        split, which = sampled(dataset, options.split, options.limit, options.seed)
         batches = SplitBatches(
-            dataset.split(options.split), required_normalization(target), options.batch_size, where, options.limit,
+            split, required_normalization(target), options.batch_size, where,
             TYPES.get(options.precision, torch.float32),
         )  # fmt: skip
         devices.require_precision(options.precision, where)
@@ -119,6 +123,8 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
         assert isinstance(chosen, dict)
         precision, threads = chosen["precision"], chosen["threads"]
         say = say if ranks.first else lambda line: None
+        if which is not None:
+            say(str(which))
         if options.precision == "auto":
             say(f"precision: {precision}, the fastest that is correct here")
         if options.threads == "auto" and threads != torch.get_num_threads():
@@ -129,7 +135,7 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
         autocast = Arithmetic(precision, "channels_last").autocast(where)
         origin = {
             "target": target.name, "data": options.data, "split": options.split, "precision": precision,
-            "notes": (*dataset.notes, *found.notes),
+            "notes": (*dataset.notes, *found.notes), "sample": which and to_json(which),
         }  # fmt: skip
         with threads_of(threads), true_fp32():
             yield Study(found.chain, target.rule, batches, autocast, work, say, {**origin, **provenance(where)})
@@ -141,6 +147,7 @@ def _key(target: Target, options: StudyOptions, batches: SplitBatches, asked: di
         "data": options.data,
         "split": options.split,
         "images": batches.images,
+        "sample-seed": options.seed,
         "batch-size": options.batch_size,
         "skip-broken": options.skip_broken,
         "asked-precision": options.precision,

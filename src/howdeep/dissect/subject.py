@@ -5,7 +5,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import overload
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
+from howdeep.data.sampling import mixed
 from howdeep.device import has_bf16, synchronise, true_fp32
 from howdeep.errors import UserError
 from howdeep.fold import fold_norms
@@ -28,7 +29,7 @@ TIMED_PASSES = 3
 
 @dataclass(frozen=True)
 class SplitBatches(Sequence[Batch]):
-    """The images of a split in file order; every batch can be had alone, and again.
+    """The images of a split in its order; every batch can be had alone, and again.
 
     The last one is held: who needs a batch several times in a row decodes it once.
     """
@@ -37,8 +38,6 @@ class SplitBatches(Sequence[Batch]):
     normalization: Normalization
     batch_size: int
     device: torch.device
-    limit: int | None = None
-    """Only the first images."""
     dtype: torch.dtype = torch.float32
     """Type of the images."""
     _held: dict[int, Batch] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -46,7 +45,11 @@ class SplitBatches(Sequence[Batch]):
     @property
     def images(self) -> int:
         """How many there are."""
-        return len(self.split) if self.limit is None else min(self.limit, len(self.split))
+        return len(self.split)
+
+    def mixed(self, seed: int) -> "SplitBatches":
+        """Return the same images in an order by seed, for statistics of single batches (see `data.sampling.mixed`)."""
+        return replace(self, split=mixed(self.split, seed))
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from howdeep.data import Batch, Dataset, Split
+from howdeep.data.sampling import sample
 from howdeep.inference import required_normalization
-from howdeep.seeds import derive
 from howdeep.targets import Target
 
 CHUNK = 64
@@ -33,14 +33,12 @@ class Sample:
 def draw_sample(
     target: Target, dataset: Dataset, *, split: str, images: int, seed: int, device: torch.device
 ) -> Sample:  # fmt: skip
-    """Return so many images of a split, drawn at random by seed and kept in file order, or all where there are fewer.
+    """Return so many images of a split, a stratified sample by seed, or all where there are fewer.
 
     Raises:
         UserError: The data has no such split, or it is not known how pixels are normalised.
     """
-    whole = dataset.split(split)
-    drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(derive(seed, "explorer")))
-    return sample_of(target, whole.take(drawn[:images].sort().values), device)
+    return sample_of(target, sample(dataset.split(split), images, seed), device)
 
 
 def sample_of(target: Target, split: Split, device: torch.device) -> Sample:

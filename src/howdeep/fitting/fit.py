@@ -104,7 +104,7 @@ def _same(before: dict, options: FitOptions, where: str) -> None:
 
 
 def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | None:
-    dataset = trainable(open_training_data(options.training(1)), options.limit)
+    dataset = trainable(open_training_data(options.training(1)), options.limit, options.seed)
     dataset.split("val")
     config = options.training(len(dataset.split("train")))
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds

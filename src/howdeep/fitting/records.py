@@ -43,7 +43,7 @@ class FitOptions:
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
     limit: int | None = None
-    """Only the first training images."""
+    """Only so many training images, a stratified sample by the seed."""
     skip_broken: bool = False
     """Leave broken images out."""
     seed: int = 0

@@ -42,7 +42,7 @@ class LadderConfig:
     survival: RecipeRule = None
     """Such as linear:0.5 (stochastic depth); plain networks, which have no shortcuts, always train without."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """Only the first N training images."""
+    """Only N training images, a stratified sample."""
     size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """Side of the images in pixels."""
     skip_broken: bool = False

@@ -95,7 +95,7 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         Stopped: An interrupt arrived; the same call goes on.
     """
     data = lru_cache(maxsize=1)(
-        lambda seed: trainable(open_training_data(config.run_config("", "", seed)), config.limit)
+        lambda seed: trainable(open_training_data(config.run_config("", "", seed)), config.limit, seed)
     )
     with folder_locked(out):
         try:

@@ -62,7 +62,7 @@ class TrainConfig:
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
     limit: Annotated[int | None, _meta("INT")] = None
-    """Only the first N training images."""
+    """Only N training images, a stratified sample."""
     seed: int = 0
     """Seed of weights, order, augmentation and gates."""
     device: str = "auto"

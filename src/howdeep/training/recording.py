@@ -6,13 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from howdeep.data import Batch, evaluation_batches
+from howdeep.data.sampling import mixed, sample
 from howdeep.records import to_json
 from howdeep.signals import Flow, draws_of, flow
 from howdeep.training.journal import Journal
 from howdeep.training.session import Session
 
 PROBE = 256
-"""Training images, the first in file order and not augmented, that signal and gradient are measured on."""
+"""Training images, a sample that is not augmented, that signal and gradient are measured on."""
 
 
 def record_start(session: Session, journal: Journal) -> None:
@@ -59,14 +60,14 @@ def _probe_size(session: Session) -> int:
 
 
 def _probe(session: Session, size: int) -> Iterator[Batch]:
-    """Yield whole mini-batches only, so that statistics are of equally many images."""
+    """Yield whole mini-batches only, so that statistics are of equally many images, each of a mix of the classes."""
+    seed, count = session.config.seed, min(session.images, PROBE) // size * size
     return evaluation_batches(
-        session.dataset.split("train"),
+        mixed(sample(session.dataset.split("train"), count, seed), seed),
         normalization=session.normalization,
         batch_size=size,
         device=session.device,
         channels_last=session.arithmetic.channels_last,
-        limit=min(session.images, PROBE) // size * size,
         workers=session.config.workers,
     )
 

@@ -108,7 +108,7 @@ def prepare(
     run = _found_run(config, out, ranks)
     if run is not None and "removed" in run.record:
         return _fine_tuning(config, run, ranks, device, say, dataset)
-    dataset = trainable(dataset or open_training_data(config), config.limit)
+    dataset = trainable(dataset or open_training_data(config), config.limit, config.seed)
     recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
     refuse_too_small(spec, dataset.height, dataset.width)
     rule = Survival.parse(recipe.survival, config.survival_mode)
@@ -131,7 +131,7 @@ def _fine_tuning(
         config.data, size=config.size, resize=config.resize, channels=run.record["data"]["channels"],
         seed=config.seed, skip_broken=config.skip_broken,
     )  # fmt: skip
-    dataset = trainable(dataset, config.limit)
+    dataset = trainable(dataset, config.limit, config.seed)
     return _assemble(
         config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), say
     )  # fmt: skip
