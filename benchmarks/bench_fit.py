@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from common import Row, howdeep, report, row
-from howdeep.evaluation import standard_error_percent
 from howdeep.fitting.records import Fit
+from howdeep.intervals import of_share, percent_text
 from howdeep.records import from_json
 from subjects import CIFAR10
 
@@ -44,12 +44,11 @@ def digits(folder: Path, seeds: int) -> None:
     errors = {depth: _mean_error(found) for depth, found in alone.items()}
     best = min(errors, key=lambda depth: errors[depth])
     mine, images = _mean_error(fits), _images(fits)
-    spread = standard_error_percent(mine / 100, images)
     chosen = ", ".join(str(found.depth) for found in fits)
     rows = [
         row("test error of the recommended network − that of the best depth", mine - errors[best],
             f"≤ {WITHIN_POINTS}", mine - errors[best] <= WITHIN_POINTS, unit="points",
-            note=f"{mine:.2f} % ± {spread:.2f} (n = {images}; {chosen} layers) against {errors[best]:.2f} % ({best})"),
+            note=f"{percent_text(mine, images)}, n = {images}; {chosen} layers against {best}: {errors[best]:.2f} %"),
         *_on_time(fits, DIGITS_SECONDS),
     ]  # fmt: skip
     report("fit_digits", rows, table=_table(alone, fits))
@@ -60,7 +59,8 @@ def cifar10(folder: Path) -> None:
     found = fitted(folder / "cifar10", str(CIFAR10), CIFAR10_SECONDS, 0)
     assert found.test is not None, "CIFAR-10 has a test split"
     error = found.test.error_percent
-    note = f"± {found.test.standard_error:.2f} (n = {found.test.n:,}); {found.network}; {found.verdict.advice}"
+    tested = f"{percent_text(found.test.error_percent, found.test.n)}, n = {found.test.n:,}"
+    note = f"{tested}; {found.network}; {found.verdict.advice}"
     rows = [row("test error on CIFAR-10", error, f"≤ {CIFAR10_BAR:g}", error <= CIFAR10_BAR, unit="%", note=note)]
     report("fit_cifar10", [*rows, *_on_time([found], CIFAR10_SECONDS)], table=_contenders(found))
 
@@ -89,7 +89,8 @@ def folder(work: Path) -> None:
                    "--latency-budget", "2ms")  # fmt: skip
     assert found.test is not None, "a tenth is held out"
     error, chance = found.test.error_percent, 90.0
-    note = f"± {found.test.standard_error:.2f} (n = {found.test.n:,}); {found.network}; {found.verdict.advice}"
+    tested = f"{percent_text(found.test.error_percent, found.test.n)}, n = {found.test.n:,}"
+    note = f"{tested}; {found.network}; {found.verdict.advice}"
     rows = [
         row("test error, ten classes", error, f"< {chance:g} (chance)", error < chance, unit="%", note=note),
         row("latency", found.latency.median_ms, "≤ 2", found.latency.median_ms <= 2, unit="ms"),
@@ -131,7 +132,7 @@ def _line(layers: str, found: list[Fit]) -> dict:
     return {
         "layers": layers,
         "test error %": round(error, 2),
-        "±": round(standard_error_percent(error / 100, images), 2),
+        "95 %": "{:.2f} to {:.2f}".format(*of_share(error, images)),
         "n": images,
         "epochs": round(sum(one.epochs for one in found) / len(found), 1),
         "latency ms": round(found[0].latency.median_ms, 2),

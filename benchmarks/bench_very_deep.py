@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common import howdeep, report, row
 from howdeep.demo import STOCHASTIC, VERY_DEEP, VERY_DEEP_EPOCHS
+from howdeep.intervals import percent_text
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
                 "--epochs", VERY_DEEP_EPOCHS, "--survival", STOCHASTIC)  # fmt: skip
         seconds = time.perf_counter() - started
         test = json.loads((out / "result.json").read_text())["test"]
-    note = f"± {test['standard_error']:.2f}, n = {test['n']}, {VERY_DEEP_EPOCHS} epochs, seed 0"
+    note = f"{percent_text(test['error_percent'], test['n'])}, n = {test['n']}, {VERY_DEEP_EPOCHS} epochs, seed 0"
     rows = [
         row(f"cifar_resnet{VERY_DEEP} on the digits: test error", test["error_percent"], "≤ 4 %",
             test["error_percent"] <= 4, unit="%", note=note),

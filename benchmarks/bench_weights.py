@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from common import SHARED, howdeep, report, row
+from howdeep.intervals import percent_text
 
 EXPECTED = {
     "cifar_resnet20": ("resnet20-12fca82f.th", 18.97),
@@ -21,7 +22,7 @@ def main() -> None:
             howdeep("import", weights, "--network", network, "--out", run, "--mean", *MEAN, "--std", *STD)
             found = json.loads(howdeep("evaluate", run, "--data", SHARED / "data" / "cifar10", "--json", "-"))
         met = abs(found["error_percent"] - error) <= 0.05
-        note = f"n = {found['n']}, standard error {found['standard_error']:.2f}"
+        note = f"{percent_text(found['error_percent'], found['n'])}, n = {found['n']:,}"
         rows.append(row(f"{network}: test error", found["error_percent"], f"{error} ± 0.05", met, unit="%", note=note))
     report("weights", rows)
 

@@ -8,6 +8,7 @@ from howdeep import figures
 from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
 from howdeep.dissect.lesion import Lesion
 from howdeep.dissect.paths import Paths
+from howdeep.intervals import percent_text
 from howdeep.ladders.degradation import Degradation
 from howdeep.report.reading import read_record
 from howdeep.signals import Flow
@@ -86,7 +87,7 @@ def lesion_said(lesion: Lesion) -> str:
     """Return what single units cost."""
     base = lesion.baseline
     units = sorted(measured(lesion), key=lambda unit: -(unit.change or 0))[:5]
-    intact = f"Intact {base.error_percent:.2f} % ± {base.standard_error:.2f} (n = {base.n:,})"
+    intact = f"Intact {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
     costs = [
         f"unit {unit.index} {unit.change:+.1f} ({unit.change_low:+.1f} … {unit.change_high:+.1f})" for unit in units
     ]
