@@ -5,15 +5,18 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from dataclasses import fields, is_dataclass
+from signal import SIGINT
 
 import tyro
 
 from howdeep.allocation import keep_freed_memory
 from howdeep.commands import COMMANDS, SHARED, Command
-from howdeep.errors import Stopped, UserError, unknown
+from howdeep.errors import Stopped, UserError, out_of_memory, unknown
 from howdeep.masking import masked
 from howdeep.output import unfailing
 from howdeep.processes import complains_first, this_process
+from howdeep.training.interrupt import install
 
 DESCRIPTION = "How deep should my neural network be? Train very deep networks, dissect them, right-size them."
 
@@ -21,7 +24,14 @@ DESCRIPTION = "How deep should my neural network be? Train very deep networks, d
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
     sys.stdout, sys.stderr = printed, _ = unfailing(sys.stdout), unfailing(sys.stderr)  # type: ignore[arg-type]
-    status = run(list(sys.argv[1:] if arguments is None else arguments))
+    request = install()
+    try:
+        try:
+            status = run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            request.ending = True
+    except KeyboardInterrupt:  # while the last line was printed
+        status = 128 + request.signum
     printed.flush()
     sys.exit(status or _unprinted(printed.failure))
 
@@ -32,8 +42,8 @@ def run(arguments: list[str]) -> int:
         command = _understood(arguments)
     except UserError as error:
         return _say(str(error), 2, aloud=this_process().first)
-    except KeyboardInterrupt:
-        return _say("interrupted", 130, aloud=this_process().first)
+    except KeyboardInterrupt as interrupt:
+        return _say("interrupted", 128 + getattr(interrupt, "signum", SIGINT), aloud=this_process().first)
     return 0 if command is None else _status(command)
 
 
@@ -43,12 +53,34 @@ def _status(command: Command) -> int:
         return command.run()
     except UserError as error:
         return _say(str(error), 2, aloud=complains_first())
-    except (OSError, ArithmeticError) as error:
+    except (OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        if out_of_memory(error):
+            return _say(f"not enough memory{_wanted(error)}: give {_sparing(command)}", 1, aloud=complains_first())
+        if isinstance(error, RuntimeError | MemoryError):
+            raise
         return _say(str(error), 1, aloud=complains_first())
     except Stopped as stop:
         return _say(str(stop), stop.status, aloud=complains_first())
-    except KeyboardInterrupt:
-        return _say("interrupted", 130, aloud=complains_first())
+    except KeyboardInterrupt as interrupt:
+        return _say("interrupted", 128 + getattr(interrupt, "signum", SIGINT), aloud=complains_first())
+
+
+def _wanted(error: BaseException) -> str:
+    """Return how much was asked for at once, where the error says so."""
+    found = re.search(r"tried to allocate ([\d.]+) (\w+)", str(error), re.IGNORECASE)
+    if found is None:
+        return ""
+    amount = f"{int(found[1]) / 1e9:.3g} GB" if found[2] == "bytes" else f"{found[1]} {found[2]}"
+    return f" for another {amount}"
+
+
+def _sparing(command: Command) -> str:
+    """Return what makes a command do with less memory: options that it has."""
+    own = [command, *(getattr(command, field.name) for field in fields(command))]
+    options = {field.name: getattr(part, field.name) for part in own if is_dataclass(part) for field in fields(part)}
+    ways = ["--memory save"] if options.get("memory") == "fast" else []
+    ways += ["a smaller --batch-size"] if "batch_size" in options else []
+    return " or ".join(ways) or "smaller images, or a smaller network"
 
 
 def _understood(arguments: list[str]) -> Command | None:

@@ -25,6 +25,7 @@ from howdeep.report.page import write_report
 from howdeep.runs import as_json
 from howdeep.targets import open_target
 from howdeep.training.config import TrainConfig
+from howdeep.training.interrupt import stopped
 from howdeep.training.loop import TrainResult, train
 
 DEPTHS = (20, 56, 110)
@@ -60,8 +61,9 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
 
     Raises:
         UserError: Another process writes there.
+        Stopped: A signal arrived; the same call goes on.
     """
-    with folder_locked(out):
+    with folder_locked(out), stopped("the same command goes on"):
         return _told(out, seed, console or Console(highlight=False))
 
 
@@ -93,35 +95,40 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     console.print(f"\nWhy? Take one unit out of the trained {DISSECTED}-layer networks, each in turn:")
     for family in ("plain", "resnet"):
         run = out / f"cifar_{family}{DISSECTED}"
-        with _study(run) as study:
-            found = lesion(study.chain, study.batches, seed=seed)
-            _keep(study, found, run / "lesion.json")
+        with _study(run, "lesion.json") as study:
+            found = lesion(study.chain, study.batches, seed=seed, work=study.work)
+            _keep(study, found)
         console.print(f"  {LABELS[family]:8} {_lesion_line(found)}")
     figures.save(figures.lesion(found), out / "lesion.png")
     console.print("\nBecause a residual network is many paths, and most of its gradient takes the short ones:")
-    with _study(run) as study:
-        paths_found = paths(study.chain, study.batches, seed=seed)
-        _keep(study, paths_found, run / "paths.json")
+    with _study(run, "paths.json") as study:
+        paths_found = paths(study.chain, study.batches, seed=seed, work=study.work)
+        _keep(study, paths_found)
     console.print(f"  {DISSECTED:5,} layers: {paths_finding(paths_found)}", soft_wrap=True)
     figures.save(figures.paths(paths_found), out / "paths.png")
     deepest = out / f"cifar_resnet{VERY_DEEP}"
-    with _study(deepest, limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
-        sampled = paths(study.chain, study.batches, exact=False, draws=3, sampled_lengths=SAMPLED_LENGTHS, seed=seed)
-        _keep(study, sampled, deepest / "paths.json")
+    with _study(deepest, "paths.json", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
+        sampled = paths(
+            study.chain, study.batches, exact=False, draws=3, sampled_lengths=SAMPLED_LENGTHS, seed=seed,
+            work=study.work,
+        )  # fmt: skip
+        _keep(study, sampled)
     console.print(f"  {VERY_DEEP:,} layers: {_sampled_finding(sampled)}", soft_wrap=True)
     console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")
 
 
-def _study(run: Path, limit: int | None = None) -> AbstractContextManager[Study]:
+def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextManager[Study]:
     """Return a finished run and the test digits, made ready for a dissection."""
     target = open_target(str(run), weights=None, mean=None, std=None, warn=lambda line: None)
-    options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
+    options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu", place=run / record)
     return open_study(target, options, asked={}, say=lambda line: None)
 
 
-def _keep(study: Study, found: Lesion | Paths, place: Path) -> None:
+def _keep(study: Study, found: Lesion | Paths) -> None:
     """Write a dissection into its run folder, where a report finds it."""
-    write_whole(place, as_json(study.record(found)))
+    assert study.work.place is not None, "the studies of the demo have one"
+    write_whole(study.work.place, as_json(study.record(found)))
+    study.work.finished()
 
 
 def _cut(out: Path, console: Console) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHORT = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_failed")
+"""What torch, its libraries and the system say, each in words of its own, where there is too little memory."""
 SHOWN = 12
 """Known names that an error lists where none is near."""
 
@@ -25,6 +27,13 @@ class Stopped(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there was too little memory: Python's, torch's on a host or an accelerator."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in SHORT)
+    )
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:

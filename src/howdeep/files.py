@@ -40,6 +40,19 @@ def _replace(place: Path, data: bytes) -> None:
     flush_folder(place.parent)
 
 
+def append(path: Path, text: str) -> None:
+    """Add text to a file.
+
+    Raises:
+        SaveError: The disk is full, or the file cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SaveError(f"{path} was not written: {error.strerror or error}") from error
+
+
 def partial_of(path: Path) -> Path:
     """Return where :func:`write_whole` writes before it renames."""
     return path.with_name(f"{PARTIAL}{path.name}")

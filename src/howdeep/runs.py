@@ -11,6 +11,7 @@ RUN/result.json      written at the end: the test error
 import json
 import platform
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError
 from howdeep.data import Normalization
 from howdeep.errors import UserError
+from howdeep.files import append
 from howdeep.foreign.libraries import library_network
 from howdeep.masking import masked
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
@@ -124,11 +126,9 @@ class Run:
             SaveError: The disk is full, or the file cannot be written.
         """
         try:
-            with (self.path / METRICS).open("a") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            last = checkpoints.last_good(self.checkpoints)
-            raise SaveError(f"{self.path / METRICS} was not written: {error.strerror}; {last}") from error
+            append(self.path / METRICS, json.dumps(record) + "\n")
+        except SaveError as error:
+            raise SaveError(f"{error}; {checkpoints.last_good(self.checkpoints)}") from error
 
     def metrics(self) -> list[dict]:
         """Return the lines of the metrics; a last line that a crash cut short is left out."""
@@ -167,6 +167,13 @@ def extended(run: Run, changes: dict) -> Run:
     record = {**run.record, **changes}
     checkpoints.write_whole(run.path / RECORD, as_json(record))
     return Run(run.path, record)
+
+
+def forget(path: Path) -> None:
+    """Remove a run that holds nothing, but not the folder: whoever made it knows whether it was there before."""
+    for name in (METRICS, RECORD):
+        (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
 
 
 def check_free(path: Path) -> None:

@@ -77,7 +77,10 @@ def peak_of_training(spec: Spec, setting: Setting, memory: str) -> int | None:
         UserError: It does not fit the memory.
     """
     order = json.dumps({"spec": spec_to_json(spec), "setting": asdict(setting), "memory": memory})
-    done = subprocess.run([sys.executable, "-m", "howdeep.costs.peak"], input=order, capture_output=True, text=True)
+    # In a group of its own: a signal to all of the command's processes must not pass for a lack of memory.
+    done = subprocess.run(
+        [sys.executable, "-m", "howdeep.costs.peak"], input=order, capture_output=True, text=True, process_group=0
+    )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
         what = f"{spec.name} at batch size {setting.batch_size}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from howdeep import checkpoints
 from howdeep.errors import UserError
+from howdeep.training.interrupt import patience
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,12 @@ class Kept:
     def result(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return the result of a name; it is computed, and kept, where it is not known."""
         if name not in self.results:
-            # As it is written down, so that a resumed work goes on from the very same values.
-            self.results[name] = json.loads(json.dumps(compute()))
-            if self.place is not None:
-                record = {"key": self.key, "results": self.results}
-                checkpoints.write_whole(self.place, json.dumps(record).encode())
+            with patience():
+                # As it is written down, so that a resumed work goes on from the very same values.
+                self.results[name] = json.loads(json.dumps(compute()))
+                if self.place is not None:
+                    record = {"key": self.key, "results": self.results}
+                    checkpoints.write_whole(self.place, json.dumps(record).encode())
         return self.results[name]
 
     def finished(self) -> None:

@@ -18,11 +18,12 @@ from howdeep.cutting.records import Cut, Test
 from howdeep.cutting.run import written
 from howdeep.data import Dataset
 from howdeep.dissect.subject import fingerprint, prepared
-from howdeep.errors import Stopped, UserError
+from howdeep.errors import UserError
 from howdeep.records import from_json, tagged, to_json
 from howdeep.runs import provenance
 from howdeep.stopwatch import fastest_threads, threads_of
 from howdeep.targets import Target, open_data_for
+from howdeep.training.interrupt import stopped
 from howdeep.training.step import Arithmetic, place
 
 PURPOSES = {
@@ -62,15 +63,11 @@ def cut_target(
     # Before the data are read, which can take minutes.
     named_units(target.chain, options.remove)
     kept = Kept.open(_kept_place(options), key)
-    try:
+    goes_on = "the same command goes on" if kept.place else "with --out RUN or --json FILE the same command would go on"
+    with stopped(goes_on):
         doing("reading the data")
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
         found = _cut(target, options, dataset, kept, where, console, doing)
-    except KeyboardInterrupt:
-        goes_on = (
-            "the same command goes on" if kept.place else "with --out RUN or --json FILE the same command would go on"
-        )
-        raise Stopped(130, f"stopped; {goes_on}") from None
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
     samples = {purpose: to_json(which) for purpose, which in cut_samples(options, dataset).items()}
     parts = {**to_json(found), "kept": found.kept, **origin, "data_notes": dataset.notes, "samples": samples}

@@ -5,6 +5,7 @@ batch is a slice of the epoch, a rank's share is a slice of the batch. So traini
 any number of ranks with any number of workers, and sees the same bits.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -142,6 +143,10 @@ def _shares(
         yield epoch.at(slice(first, first + total)).at(_share(total, rank, world)), total
 
 
+class WorkerError(OSError):
+    """A process that decodes images died."""
+
+
 Request = tuple[Tensor, Tensor | None]
 """Positions in a split, and the seeds of their resized crops where wanted; both int64 of shape (k,)."""
 
@@ -178,15 +183,55 @@ def _decoded(split: Split, requests: Iterator[Request], workers: int, device: to
     """Answer requests in order, with pixels on the device."""
     pinned = torch.device(device).type == "cuda"
     if workers and isinstance(split, EncodedSplit):
-        loader = DataLoader(_Answers(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned)
+        loader = DataLoader(
+            _Answers(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned,
+            worker_init_fn=_ignore_signals,
+        )  # fmt: skip
+        answers = _alive(_started(loader), workers)
     else:
         answers = map(_Answers(split).__getitem__, requests)
         # A copy from pageable memory would wait for the work that is queued on the device.
-        loader = (_pinned(answer) if pinned else answer for answer in answers)
-    for pixels in loader:
+        answers = (_pinned(answer) if pinned else answer for answer in answers)
+    for pixels in answers:
         if isinstance(pixels, UserError):
             raise pixels
         yield pixels.to(device, non_blocking=True)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What a terminal, Slurm or a container sends to all processes of a command: its first process decides what happens."""
+
+
+def _ignore_signals(worker: int) -> None:
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _started(loader: DataLoader) -> Iterator:
+    """Start the workers while no signal can arrive, so that none reaches one before it ignores them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _alive(answers: Iterator, workers: int) -> Iterator:
+    """Pass answers on.
+
+    Raises:
+        WorkerError: A worker died: the system ended it.
+    """
+    try:
+        yield from answers
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).partition(". ")[0].rstrip(".")
+        raise WorkerError(
+            f"a process that decodes images died ({reason}): memory may be short; give fewer than --workers {workers}"
+        ) from error
 
 
 def _pinned(answer: Tensor | UserError) -> Tensor | UserError:

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from howdeep.errors import Stopped, UserError
+from howdeep.files import append
 from howdeep.training.distributed import Ranks
+from howdeep.training.interrupt import patience, stopped
 
 Result = dict
 """What one block gives: plain data."""
@@ -45,10 +47,11 @@ class Work:
         left = [block for block in range(total) if block not in done]
 
         def own() -> dict[int, Result]:
-            with self._bar(what, total, len(done)) as advance, _stoppable(self.place):
+            with self._bar(what, total, len(done)) as advance, stopped(self._goes_on):
                 for block in left[self.ranks.rank :: self.ranks.world]:
-                    done[block] = compute(block)
-                    self._keep(block, done[block])
+                    with patience():
+                        done[block] = compute(block)
+                        self._keep(block, done[block])
                     advance()
             return done
 
@@ -56,6 +59,12 @@ class Work:
         _raise(next((error for _, error in parts if error), None))
         merged = {block: result for part, _ in parts for block, result in part.items()}
         return [merged[block] for block in range(total)]
+
+    @property
+    def _goes_on(self) -> str:
+        if self.place is None:
+            return "nothing was kept; with --json FILE the same command would go on"
+        return "the same command goes on"
 
     def kept(self, name: str) -> object:
         """Return an entry of the key under which blocks were kept before, or None."""
@@ -82,9 +91,9 @@ class Work:
 
     def _keep(self, block: int, result: Result) -> None:
         if self.place is not None:
-            with _kept_file(self.place, self.ranks.rank).open("a") as file:
-                # The line end first: it closes a line that a crash cut short.
-                file.write("\n" + json.dumps({"key": self.key, "block": block, "result": result}))
+            line = json.dumps({"key": self.key, "block": block, "result": result})
+            # The line end first: it closes a line that a crash cut short.
+            append(_kept_file(self.place, self.ranks.rank), f"\n{line}")
 
     @contextmanager
     def _bar(self, what: str, total: int, done: int) -> Iterator[Callable[[], None]]:
@@ -100,24 +109,13 @@ def _tried(work: Callable[[], dict[int, Result]]) -> tuple[dict[int, Result], Ex
     """Return what work gives, or the error for the user, which every process must raise: none may wait for another."""
     try:
         return work(), None
-    except (UserError, ArithmeticError) as error:
+    except (UserError, ArithmeticError, OSError, Stopped) as error:
         return {}, error
 
 
 def _raise(error: Exception | None) -> None:
     if error is not None:
         raise error
-
-
-@contextmanager
-def _stoppable(place: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = (
-            "the same command goes on" if place else "nothing was kept; with --json FILE the same command would go on"
-        )
-        raise Stopped(130, f"stopped; {kept}") from None
 
 
 def _kept_file(place: Path, rank: int) -> Path:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import shlex
 import shutil
-import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -86,7 +85,7 @@ class Saving:
             yield _saved(arguments, out) if process.returncode == 0 else {"error": _last_line((await said)[1])}
         finally:
             if process.returncode is None:
-                process.send_signal(signal.SIGINT)
+                process.kill()  # nothing of it is kept, so that it need not finish what is under way
             if await process.wait() != 0:
                 _forget(out)
 

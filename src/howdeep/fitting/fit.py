@@ -47,6 +47,7 @@ from howdeep.locks import folder_locked
 from howdeep.records import from_json, tagged, to_json
 from howdeep.stopwatch import Timing, forward_times
 from howdeep.training.config import TrainConfig
+from howdeep.training.interrupt import stopped
 from howdeep.training.journal import print_line
 from howdeep.training.session import open_training_data
 
@@ -78,7 +79,10 @@ def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, di
         say(f"{options.out} has its answer; nothing to do")
         return known
     budget = options.budgets.train_seconds
-    with folder_locked(options.out), Clock(options.out / CLOCK) as clock, console.status(Left(clock, budget)):
+    with (
+        stopped("the same command goes on"), folder_locked(options.out), Clock(options.out / CLOCK) as clock,
+        console.status(Left(clock, budget)),
+    ):  # fmt: skip
         return _found(options, clock, say)
 
 

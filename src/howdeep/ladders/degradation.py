@@ -20,7 +20,6 @@ from howdeep import runs
 from howdeep.checkpoints import write_whole
 from howdeep.data import Dataset
 from howdeep.data.trainable import trainable
-from howdeep.errors import Stopped
 from howdeep.ladders.config import LadderConfig
 from howdeep.ladders.diagnosis import Diagnosis, Point, diagnose, point_of
 from howdeep.ladders.equal_time import with_equal_time
@@ -31,6 +30,7 @@ from howdeep.locks import folder_locked
 from howdeep.networks import spec_of
 from howdeep.networks.describe import refuse_too_small
 from howdeep.records import tagged
+from howdeep.training.interrupt import stopped
 from howdeep.training.session import open_training_data
 
 Equal = Literal["epochs", "time"]
@@ -98,15 +98,13 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         lambda seed: trainable(open_training_data(config.run_config("", "", seed)), config.limit, seed)
     )
     with folder_locked(out):
-        try:
+        with stopped("the same command goes on"):
             first = data(config.seed)
             jobs = _jobs(config, out, first)
             if config.budget_seconds is not None:
                 jobs = with_equal_time(jobs, config.budget_seconds, first, out)
             equal_time = config.budget_seconds is not None
             rungs = _climbed(jobs, data, console or Console(stderr=True), equal_time=equal_time)
-        except KeyboardInterrupt:
-            raise Stopped(130, "stopped; the same command goes on") from None
         found = _result(config, first.name, rungs)
         write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
         return found

@@ -36,7 +36,7 @@ def choose(
     shape = batch_shape(recipe, dataset, ranks)
     tried = candidates(config.precision, config.memory_format, device)
     counts = thread_counts(config.threads, device)
-    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=counts)
+    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=counts, say=say)
     best = best_of(trials)
     for trial in trials:
         threads = "thread " if trial.threads == 1 else "threads"

@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 
 from howdeep import device as devices
+from howdeep import runs
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.errors import Stopped
@@ -31,7 +32,7 @@ from howdeep.seeds import derive
 from howdeep.stopwatch import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.distributed import Ranks, joined
-from howdeep.training.interrupt import StopRequest
+from howdeep.training.interrupt import StopRequest, patience, stopped
 from howdeep.training.journal import Journal, epoch_line, print_line
 from howdeep.training.position import Tally, learning_rate, watch_warmup
 from howdeep.training.recording import record_epoch, record_start
@@ -136,9 +137,28 @@ def _session(
     where = devices.pick(config.device)
     with joined(where) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
         say = partial(print_line, console) if ranks.first else _silent
-        session = prepare(config, out, ranks, where, say, dataset)
-        with threads_of(session.pace.threads):
-            yield session, say
+        with stopped("the same command goes on"), _begun(out, ranks) as begun:
+            session = prepare(config, out, ranks, where, say, dataset)
+            begun.append(session)
+            with threads_of(session.pace.threads):
+                yield session, say
+
+
+@contextmanager
+def _begun(out: Path, ranks: Ranks) -> Iterator[list[Session]]:
+    """Remove a run that is new and fails before its first step: with other options it may begin at the same place.
+
+    Loss that is not finite is a finding, not a failure.
+    """
+    new, begun = ranks.first and not runs.is_run(out), []
+    try:
+        yield begun
+    except NotFiniteError:
+        raise
+    except BaseException:
+        if new and not any(session.position.step for session in begun):
+            runs.forget(out)
+        raise
 
 
 def _to_the_end(session: Session, console: Console, *, best: bool = False) -> None:
@@ -151,7 +171,7 @@ def _to_the_end(session: Session, console: Console, *, best: bool = False) -> No
 def _run(session: Session, journal: Journal, best: bool) -> None:
     """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for."""
     position, saved_at = session.position, session.position.seconds
-    with StopRequest() as request:
+    with patience() as request:
         record_start(session, journal)
         if session.pace.threads != session.pace.before:
             note_threads(session, journal, session.pace.before, ASKED)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.device import has_bf16, peak_bytes, require_precision, reset_peak, synchronise
+from howdeep.errors import out_of_memory
 from howdeep.seeds import generator
 from howdeep.stopwatch import FEW, race_of_threads, threads_of
 from howdeep.training.recipes import Recipe
@@ -78,7 +79,7 @@ def candidates(precision: str, memory_format: str, device: torch.device) -> list
 
 def measure(
     chain: Chain, shape: tuple[int, int, int, int], recipe: Recipe, tried: list[Arithmetic], *,
-    memory: str, device: torch.device, threads: Sequence[int],
+    memory: str, device: torch.device, threads: Sequence[int], say: Callable[[str], None] = lambda line: None,
 ) -> list[Trial]:  # fmt: skip
     """Time training steps of every candidate on random images.
 
@@ -94,6 +95,10 @@ def measure(
         memory: ``fast`` or ``save``.
         device: Where.
         threads: Numbers of threads to choose from (see :func:`howdeep.stopwatch.thread_counts`).
+        say: Receives one line for a candidate that there is too little memory for.
+
+    Raises:
+        MemoryError: There is too little for every candidate.
     """
     accelerators = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=accelerators):
@@ -103,7 +108,7 @@ def measure(
         with threads_of(count):
             expected = _scores(chain, images, Arithmetic("fp32", "contiguous"), device)
             batch = Batch(images, torch.randint(expected.shape[1], (len(images),), generator=stream), len(images))
-            trials = _trials(chain, batch, expected, recipe, tried, memory, device)
+            trials = _trials(chain, batch, expected, recipe, tried, memory, device, say)
         return _with_threads(trials, chain, batch, recipe, [count, *others], memory, device) if others else trials
 
 
@@ -121,30 +126,39 @@ def _promising(chain: Chain, images: Tensor, threads: Sequence[int], device: tor
 
 def _trials(
     chain: Chain, batch: Batch, expected: Tensor, recipe: Recipe, tried: list[Arithmetic], memory: str,
-    device: torch.device,
+    device: torch.device, say: Callable[[str], None],
 ) -> list[Trial]:  # fmt: skip
     trials: list[Trial] = []
+    short = ""
     started = time.perf_counter()
     for arithmetic in tried:
         if any(trial.correct for trial in trials) and time.perf_counter() - started > ENOUGH_SECONDS:
             break
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
-        scores = _scores(chain, batch.images, arithmetic, device)
-        difference = float((scores - expected).norm() / expected.norm().clamp_min(1e-12))
-        reset_peak(device)
-        seconds = _time(_stepper(chain, batch, recipe, arithmetic, memory, device), best)
-        trials.append(
-            Trial(
-                arithmetic.precision,
-                arithmetic.memory_format,
-                statistics.median(seconds),
-                len(seconds),
-                peak_bytes(device),
-                difference,
-                torch.get_num_threads(),
-            )
-        )
+        try:
+            trials.append(_trial(chain, batch, expected, recipe, arithmetic, memory, device, best))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            short = str(error)  # the error itself would hold on to the memory
+            say(f"  {arithmetic.precision} {arithmetic.memory_format:13} left out: not enough memory")
+    if not trials:
+        raise MemoryError(short)
     return trials
+
+
+def _trial(
+    chain: Chain, batch: Batch, expected: Tensor, recipe: Recipe, arithmetic: Arithmetic, memory: str,
+    device: torch.device, best: float,
+) -> Trial:  # fmt: skip
+    scores = _scores(chain, batch.images, arithmetic, device)
+    difference = float((scores - expected).norm() / expected.norm().clamp_min(1e-12))
+    reset_peak(device)
+    seconds = _time(_stepper(chain, batch, recipe, arithmetic, memory, device), best)
+    return Trial(
+        arithmetic.precision, arithmetic.memory_format, statistics.median(seconds), len(seconds), peak_bytes(device),
+        difference, torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def _with_threads(

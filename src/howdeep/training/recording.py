@@ -7,6 +7,7 @@ import torch
 
 from howdeep.data import Batch, evaluation_batches
 from howdeep.data.sampling import mixed, sample
+from howdeep.errors import out_of_memory
 from howdeep.records import to_json
 from howdeep.signals import Flow, draws_of, flow
 from howdeep.training.journal import Journal
@@ -34,7 +35,9 @@ def record_epoch(session: Session, journal: Journal) -> None:
     moment = {"step": session.position.step, "epoch": session.position.step / session.steps_per_epoch}
     try:
         found = _flow(session)
-    except (ValueError, torch.OutOfMemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            raise
         journal.event({"event": "flow_failed", **moment, "reason": str(error)}, f"flow was not recorded: {error}")
     else:
         session.run.log({"event": "flow", **moment, **to_json(found)})
