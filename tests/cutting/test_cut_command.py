@@ -76,14 +76,14 @@ def test_a_cut_network_is_cut_again(run: Path, tmp_path: Path) -> None:
 def test_the_same_command_goes_on_and_then_is_finished(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Stopped in the second round, before the first checkpoint and in fine-tuning: the weights of a run in one go."""
-    options = ["--units", 3, "--epochs", 1, "--lr", 0.01, "--precision", "fp32"]
+    """Stopped in the second round, before the first checkpoint and twice in fine-tuning: the weights of one go."""
+    options = ["--units", 3, "--epochs", 2, "--lr", 0.01, "--precision", "fp32"]
     whole, out = tmp_path / "whole", tmp_path / "out"
     # The memory layout is chosen by time, which differs from run to run; another one rounds otherwise.
     monkeypatch.setattr("howdeep.cutting.run.best_of", lambda trials: trials[0])
     assert cut(run, *options, "--out", whole) == 0
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
-    for stop in (_in_round, _before_checkpoint, _while_training):
+    for stop in (_in_round, _before_checkpoint, _while_training, _in_the_second_epoch):
         with monkeypatch.context() as patch:
             stop(patch)
             assert cut(run, *options, "--out", out) == 130
@@ -210,14 +210,20 @@ def _before_checkpoint(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("howdeep.checkpoints.save", interrupted)
 
 
-def _while_training(patch: pytest.MonkeyPatch) -> None:
-    step = loop.train_step
+def _while_training(patch: pytest.MonkeyPatch, after: int = 0) -> None:
+    step, left = loop.train_step, iter(range(after))
 
     def interrupted(*arguments, **options) -> object:
-        signal.raise_signal(signal.SIGINT)
+        if next(left, None) is None:
+            signal.raise_signal(signal.SIGINT)
         return step(*arguments, **options)
 
     patch.setattr(loop, "train_step", interrupted)
+
+
+def _in_the_second_epoch(patch: pytest.MonkeyPatch) -> None:
+    """An epoch is twelve mini-batches; the best one so far is kept by then."""
+    _while_training(patch, 15)
 
 
 def test_a_cut_library_network_is_built_again_tuned_and_evaluated(

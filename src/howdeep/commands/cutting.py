@@ -40,7 +40,7 @@ class Cut(TargetOptions):
     out: Folder = None
     """Run folder of the cut network."""
     epochs: float = 0.0
-    """Fine-tune for so many passes over the training images; needs --out."""
+    """Fine-tune for so many passes over the training images, and keep the best epoch where it helps; needs --out."""
     lr: float = 0.02
     """Highest learning rate of the fine-tuning."""
     split: str = "val"
@@ -48,9 +48,9 @@ class Cut(TargetOptions):
     limit: Whole = None
     """Errors on N images alone, a stratified sample."""
     calibration_images: int = 1000
-    """Units are chosen on N images of the split, a stratified sample."""
+    """Units are chosen, and what is kept, on N images of the split, a stratified sample."""
     statistics_images: int = 2000
-    """Norm statistics are estimated on N training images, a stratified sample."""
+    """Norm statistics are estimated on N training images, a stratified sample; kept where that helps."""
     seed: int = 0
     """Seed of these samples."""
     threads: Threads = "auto"
