@@ -6,6 +6,7 @@ import torch
 
 from common import SHARED
 from howdeep.data import open_data
+from howdeep.data.sampling import sample
 from howdeep.dissect.subject import SplitBatches
 from howdeep.targets import Target, open_target
 
@@ -26,6 +27,6 @@ def weights(name: str) -> Path:
 
 def first_images(target: Target, *, batch_size: int, limit: int | None = None) -> SplitBatches:
     """Return the test images as a network reads them."""
-    split = open_data(str(CIFAR10)).split("test")
+    split = sample(open_data(str(CIFAR10)).split("test"), limit, seed=0)
     assert target.normalization is not None
-    return SplitBatches(split, target.normalization, batch_size, torch.device("cpu"), limit)
+    return SplitBatches(split, target.normalization, batch_size, torch.device("cpu"))

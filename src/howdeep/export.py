@@ -5,7 +5,7 @@ The file is ONNX or a program of torch.export (.pt2). It reads a batch of any si
 (p_l), norms are folded into the convolutions before them, and how pixels are prepared stands in the file's metadata.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -120,8 +120,15 @@ class ExportOptions:
         return told
 
 
-def export_target(target: Target, options: ExportOptions) -> tuple[Export, dict]:
+def export_target(
+    target: Target, options: ExportOptions, *, say: Callable[[str], None] = lambda line: None
+) -> tuple[Export, dict]:
     """Write a trained network into a file that other programs run, checked and timed on the host.
+
+    Args:
+        target: The network.
+        options: How.
+        say: Receives one line for everything in which the images differ from those of the network's run.
 
     Returns:
         What was written, and the record of it: the same with where it comes from.
@@ -132,7 +139,7 @@ def export_target(target: Target, options: ExportOptions) -> tuple[Export, dict]
         SaveError: The disk is full, or the folder cannot be written.
     """
     host = torch.device("cpu")
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
     chosen, which = sampled(dataset, options.split, options.limit, options.seed)
     images = _batches(target, chosen)
     first = images[0].images

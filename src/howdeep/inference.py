@@ -1,6 +1,6 @@
 """A trained network at work: on a split of data, on single images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ class Prediction:
 def evaluate_target(
     target: Target, data: str, *, split: str = "test", limit: int | None = None, seed: int = 0,
     device: str = "auto", precision: str = "fp32", batch_size: int = 500, workers: int = 2, skip_broken: bool = False,
-    threads: Threads = "auto",
+    threads: Threads = "auto", say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Evaluation, dict]:  # fmt: skip
     """Measure a trained network on a split.
 
@@ -52,6 +52,7 @@ def evaluate_target(
         workers: Processes that decode large images.
         skip_broken: Leave broken images out.
         threads: Threads of the host; ``auto`` takes the number in which passes are fastest.
+        say: Receives one line for everything in which the images differ from those of the network's run.
 
     Returns:
         The evaluation, and the record to write: the evaluation with where it comes from.
@@ -66,7 +67,7 @@ def evaluate_target(
     check_threads(threads)
     where, arithmetic = devices.pick(device), Arithmetic(precision, "channels_last")
     devices.require_precision(precision, where)
-    dataset = open_data_for(target, data, skip_broken=skip_broken)
+    dataset = open_data_for(target, data, skip_broken=skip_broken, say=say)
     images, which = sampled(dataset, split, limit, seed)
     batches = evaluation_batches(
         images,

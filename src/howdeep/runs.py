@@ -2,6 +2,7 @@
 
 RUN/run.json         written at the start, and again where a finished run is given more epochs: command, options,
                      network, data, normalization, versions, device, choices
+RUN/images.parquet   written at the start: which images it trains, validates and tests on (see data/recorded.py)
 RUN/metrics.jsonl    one line per epoch and event
 RUN/checkpoints/     the last two (see checkpoints.py)
 RUN/best/            where the best epoch is kept: its weights, which the run then stands for
@@ -25,6 +26,7 @@ from howdeep import checkpoints, device, locks
 from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError
 from howdeep.data import Normalization
+from howdeep.data.recorded import Recorded
 from howdeep.errors import UserError
 from howdeep.files import append
 from howdeep.foreign.libraries import library_network
@@ -36,6 +38,7 @@ from howdeep.tracing import unravel
 
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
 BEST = "best"
+IMAGES = "images.parquet"
 LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm")
 """What networks, arithmetic and decoded pixels come from."""
 
@@ -87,6 +90,11 @@ class Run:
         """Where the weights of its best epoch are, if they are kept."""
         return self.path / BEST
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was trained: until then, a crash may have kept its images from being written down."""
+        return bool(checkpoints.list_checkpoints(self.checkpoints))
+
     def chain(self, warn: Callable[[str], None]) -> Chain:
         """Return the network with the weights of its best epoch, or of the newest whole checkpoint.
 
@@ -109,6 +117,22 @@ class Run:
         network, removed = self.record["network"], self.record.get("removed", ())
         chain = _of_library(**network) if "library" in network else build(self.spec, self.survival)
         return without(chain, removed) if removed else chain
+
+    def images(self) -> Recorded | None:
+        """Return the images that it was trained, validated and tested on; None where nothing says which.
+
+        Raises:
+            UserError: Their record is damaged.
+        """
+        return read_images_of(self.path)
+
+    def keep_images(self, images: Recorded) -> None:
+        """Write down which images it is trained, validated and tested on.
+
+        Raises:
+            SaveError: It could not be written.
+        """
+        checkpoints.write_whole(self.path / IMAGES, images.to_bytes())
 
     def result(self) -> dict | None:
         """Return what the finished run measured, or None."""
@@ -142,8 +166,13 @@ class Run:
         checkpoints.write_whole(self.path / METRICS, "".join(line + "\n" for line in kept).encode())
 
 
-def create(path: Path, record: dict) -> Run:
+def create(path: Path, record: dict, images: Recorded | None = None) -> Run:
     """Make a run folder.
+
+    Args:
+        path: Where.
+        record: The contents of ``run.json``.
+        images: What it is trained, validated and tested on; None where nobody knows.
 
     Raises:
         UserError: There is something else at that place, or it cannot be written.
@@ -154,7 +183,10 @@ def create(path: Path, record: dict) -> Run:
         checkpoints.write_whole(path / RECORD, as_json(record))
     except OSError as error:
         raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from None
-    return Run(path, record)
+    run = Run(path, record)
+    if images is not None:
+        run.keep_images(images)
+    return run
 
 
 def extended(run: Run, changes: dict) -> Run:
@@ -205,6 +237,19 @@ def open_run(path: Path) -> Run:
 def is_run(path: Path) -> bool:
     """Return whether a folder is a run."""
     return (path / RECORD).is_file()
+
+
+def read_images_of(folder: Path) -> Recorded | None:
+    """Return the record of images that lies in a folder, or None.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    place = folder / IMAGES
+    try:
+        return Recorded.from_bytes(place.read_bytes()) if place.is_file() else None
+    except ValueError as error:
+        raise UserError(f"{place} is damaged: {error}") from None
 
 
 def provenance(where: torch.device) -> dict:

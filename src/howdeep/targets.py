@@ -12,6 +12,7 @@ from howdeep import checkpoints, runs
 from howdeep.chain import Chain
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
+from howdeep.data.recorded import class_changes, renumbered
 from howdeep.errors import UserError
 from howdeep.foreign import Match, by_our_names, match, read_weights, size_told, tell_of_others
 from howdeep.foreign.libraries import is_library_name, library_network
@@ -51,6 +52,8 @@ class Target:
     """Units of that network that were cut out, counted from 0."""
     seed: int = 0
     """Seed by which images were held out in training, where the data has no splits of its own."""
+    run: runs.Run | None = None
+    """The run folder that it comes from; None for weights of elsewhere."""
 
 
 def open_target(
@@ -141,22 +144,53 @@ def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) 
     return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
 
 
-def open_data_for(target: Target, data: str, *, skip_broken: bool) -> Dataset:
-    """Return data in the shape that a network was trained on.
+def open_data_for(
+    target: Target, data: str, *, skip_broken: bool, say: Callable[[str], None] = lambda line: None
+) -> Dataset:  # fmt: skip
+    """Return data in the shape that a network was trained on, its classes numbered as the network numbers them.
+
+    No image that the network was trained on is in the validation or test split, whatever data these are.
+
+    Args:
+        target: The network.
+        data: What DATA is on the command line.
+        skip_broken: Leave broken images out.
+        say: Receives one line for everything in which the images differ from those of the network's run.
 
     Raises:
-        UserError: The classes are not those of the network.
+        UserError: The classes or the shape are not those of the network.
     """
     size = target.size[0] if target.size and target.size[0] == target.size[1] else None
+    known = target.run.images() if target.run else None
     dataset = open_data(
-        data, size=size, resize=target.resize, channels=target.channels, seed=target.seed, skip_broken=skip_broken
-    )
-    if len(dataset.classes) != target.outputs:
-        raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {target.outputs}")
-    if target.classes is not None and set(target.classes) != set(dataset.classes):
-        stranger = next(name for name in dataset.classes if name not in target.classes)
-        raise UserError(f"class {stranger!r} of {data} is not a class of {target.name}: {', '.join(target.classes)}")
+        data, size=size, resize=target.resize, channels=target.channels, seed=target.seed, skip_broken=skip_broken,
+        known=known,
+    )  # fmt: skip
+    if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
+        here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))
+        raise UserError(f"the images of {data} are of {here} pixels and those of {target.name} were of {there}")
+    if target.run is not None and known is None and target.classes is not None:
+        said = f"{target.name} does not say which images it was trained on: splits are drawn anew by its seed"
+        dataset = replace(dataset, notes=(*dataset.notes, said), changes=(said,))
+    dataset = _as_numbered(target, dataset, data)
+    for line in dataset.changes:
+        say(line)
     return dataset
+
+
+def _as_numbered(target: Target, dataset: Dataset, data: str) -> Dataset:
+    """Return data whose labels count the classes as a network does.
+
+    Raises:
+        UserError: The classes are others.
+    """
+    if len(dataset.classes) != target.outputs and target.classes is None:
+        raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {target.outputs}")
+    if target.classes is None or target.classes == dataset.classes:
+        return dataset
+    if said := class_changes(target.classes, dataset.classes):
+        raise UserError(f"{data} has other classes than {target.name}: {said}")
+    return renumbered(dataset, target.classes)
 
 
 def read_images(paths: Sequence[Path], target: Target) -> Tensor:
@@ -197,6 +231,7 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
         network=run.record["network"],
         removed=tuple(run.record.get("removed", ())),
         seed=run.record.get("config", run.record).get("seed", 0),
+        run=run,
     )
 
 

@@ -29,6 +29,9 @@ class Opened:
         Image.fromarray(np.full((4, 4, 3), 10 * index, np.uint8)).save(stream, "PNG")
         return io.BytesIO(stream.getvalue())
 
+    def length(self, index: int) -> int:
+        return self.stream(index).seek(0, io.SEEK_END)
+
 
 def split_of(images: Opened) -> EncodedSplit:
     names = [f"{index}.png" for index in range(len(images))]

@@ -59,20 +59,20 @@ def test_other_words_that_contain_one_are_no_splits() -> None:
 def test_folders_are_splits_or_classes_or_left_out_by_name(
     tmp_path: Path, write_classes, folders: dict[str, str], expected: dict[str, int], note: str
 ) -> None:
-    for name, kind in folders.items():
-        lay(tmp_path / "set" / name, kind, write_classes, tmp_path)
+    for number, (name, kind) in enumerate(folders.items()):
+        lay(tmp_path / "set" / name, kind, write_classes, tmp_path, skip=10 * number)
     dataset = open_data(str(tmp_path / "set"))
     assert sizes(dataset) == expected
     assert any(note in line for line in dataset.notes), dataset.notes
     assert {split: sum(each.values()) for split, each in check(str(tmp_path / "set")).counts.items()} == expected
 
 
-def lay(folder: Path, kind: str, write_classes, scratch: Path) -> None:
+def lay(folder: Path, kind: str, write_classes, scratch: Path, skip: int = 0) -> None:
     """Write class folders (c), or the same images without them (f)."""
     if kind == "c":
-        write_classes(folder)
+        write_classes(folder, skip=skip)
         return
-    images = write_classes(scratch / f"flat-{folder.name}", classes="0") / "0"
+    images = write_classes(scratch / f"flat-{folder.name}", classes="0", skip=skip) / "0"
     folder.parent.mkdir(exist_ok=True)
     images.rename(folder)
 
@@ -131,8 +131,8 @@ def test_a_split_folder_without_images_is_left_out(tmp_path: Path, write_classes
 def test_parquet_files_are_sorted_into_splits_by_their_names_and_folders(
     tmp_path: Path, write_parquet, files: str, expected: dict[str, int], notes: list[str]
 ) -> None:
-    for name in files.split():
-        write_parquet(tmp_path / "set" / f"{name}.parquet")
+    for number, name in enumerate(files.split()):
+        write_parquet(tmp_path / "set" / f"{name}.parquet", skip=10 * number)
     dataset = open_data(str(tmp_path / "set"))
     assert sizes(dataset) == expected
     left = [line for line in dataset.notes if "stratified" not in line]

@@ -2,6 +2,7 @@
 
 import html
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,9 @@ from urllib.parse import quote
 
 import optuna
 import pytest
+from PIL import Image
 from servers import PASSWORD, Server
+from sklearn.datasets import load_digits
 
 from howdeep import cli
 from howdeep.fitting import candidates, climbing
@@ -192,3 +195,27 @@ def test_few_images_get_small_mini_batches_and_a_lower_rate_with_them() -> None:
     chosen = {images: options.training(images) for images in (50_000, 3_840, 3_839, 1_437, 40)}
     assert [one.batch_size for one in chosen.values()] == [128, 128, 64, 32, 16]
     assert [one.lr for one in chosen.values()] == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.0125])
+
+
+def test_a_finished_fit_does_not_answer_for_other_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    values, labels = load_digits(return_X_y=True)
+    for number, (pixels, label) in enumerate(zip(values[:160].reshape(-1, 8, 8), labels[:160], strict=True)):
+        place = tmp_path / "d" / str(label) / f"{number:03}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((15 * pixels).astype("uint8")).save(place)
+    asked = ["fit", "--data", str(tmp_path / "d"), "--train-budget", "2s", "--depths", "8", "--device", "cpu"]
+    asked += ["--out", str(tmp_path / "fit")]
+    assert cli.run(asked) == 0
+    moved = [word.replace(str(tmp_path / "d"), str(tmp_path / "moved")) for word in asked]
+    shutil.copytree(tmp_path / "d", tmp_path / "moved")
+    capsys.readouterr()
+    assert cli.run(moved) == 0
+    assert "has its answer; nothing to do" in capsys.readouterr().err
+    shutil.copytree(tmp_path / "moved/9", tmp_path / "moved/x")
+    for finished in (True, False):
+        if not finished:
+            (tmp_path / "fit/answer.json").unlink()
+        assert cli.run(moved) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert "was begun with other data: class 'x' added" in said[0]

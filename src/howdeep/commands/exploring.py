@@ -45,7 +45,7 @@ class Explore(TargetOptions):
             seed=self.seed, precision=self.precision, threads=self.threads, device=self.device,
             skip_broken=self.skip_broken,
         )  # fmt: skip
-        serve(open_page(target, options), host=self.host, port=self.port, say=remark)
+        serve(open_page(target, options, say=remark), host=self.host, port=self.port, say=remark)
         return 0
 
     def _own_data(self) -> str:

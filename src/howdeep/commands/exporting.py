@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import Data, Flat, TargetOptions, Whole
-from howdeep.output import Output
+from howdeep.output import Output, remark
 
 Format = Annotated[
     Literal["onnx", "torch"] | None, tyro.conf.arg(metavar="{onnx,torch}", help_behavior_hint="(default: by ending)")
@@ -49,6 +49,6 @@ class Export(TargetOptions):
             seed=self.seed,
             skip_broken=self.skip_broken,
         )  # fmt: skip
-        found, record = export_target(self.open(), options)
+        found, record = export_target(self.open(), options, say=remark)
         self.output.finish(record, export_table(found))
         return 0

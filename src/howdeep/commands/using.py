@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
-from howdeep.output import Output
+from howdeep.output import Output, remark
 from howdeep.threads import Threads
 
 
@@ -56,6 +56,7 @@ class Evaluate(TargetOptions):
             workers=self.workers,
             threads=self.threads,
             skip_broken=self.skip_broken,
+            say=remark,
         )
         table = evaluation_table(found, self.target, self.data, self.split)
         self.output.finish(

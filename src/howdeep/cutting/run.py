@@ -12,6 +12,7 @@ from howdeep.cutting.frontier import Frontier
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import Cut
 from howdeep.data import Dataset
+from howdeep.data.recorded import recorded
 from howdeep.dissect.effects import Effect
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
@@ -40,7 +41,9 @@ def written(
     if runs.is_run(options.out):
         run = runs.open_run(options.out)
     else:
-        run = runs.create(options.out, _record(target, options, dataset, found, smaller, config, frontier.device))
+        earlier = target.run.images() if target.run else None
+        record = _record(target, options, dataset, found, smaller, config, frontier.device)
+        run = runs.create(options.out, record, recorded(dataset).after(earlier))
     if not checkpoints.list_checkpoints(run.checkpoints):
         tensors = {"weights": smaller.state_dict(), "momentum": {}}
         checkpoints.save(run.checkpoints, 0, tensors=tensors, state=Position().to_json())

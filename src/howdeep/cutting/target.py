@@ -66,7 +66,7 @@ def cut_target(
     goes_on = "the same command goes on" if kept.place else "with --out RUN or --json FILE the same command would go on"
     with stopped(goes_on):
         doing("reading the data")
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
         found = _cut(target, options, dataset, kept, where, console, doing)
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
     samples = {purpose: to_json(which) for purpose, which in cut_samples(options, dataset).items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from howdeep.data.decode import BadImage, decode, quiet_pillow
+from howdeep.data.identity import digest_of
 from howdeep.data.records import Images, Listing, Problem
 from howdeep.data.sheet import contact_sheet as contact_sheet
 from howdeep.data.sources import find_source
@@ -61,6 +62,9 @@ class _Entry:
     name: str
     label: int
     digest: bytes
+    """Of the pixels: the same picture in another file format is the same."""
+    key: int
+    """Of the encoded bytes, which decide what may lie in two splits."""
 
 
 def check(
@@ -86,8 +90,9 @@ def check(
     if headers:
         view, notes = choose_view(headers, size=size, resize=resize, channels=channels)
     examined = {part: _examine(listing, surveys[part], part) for part, listing in source.parts.items()}
-    splits, held_out = _assign({part: entries for part, (entries, _) in examined.items()}, seed)
-    groups = _groups(splits, source.classes)
+    parts = {part: entries for part, (entries, _) in examined.items()}
+    splits, held_out = _assign(parts, seed)
+    groups = _groups(parts, splits, source.classes)
     return DataReport(
         name=source.name,
         shape=(view.channels, view.height, view.width) if view else None,
@@ -113,32 +118,37 @@ def _examine(listing: Listing, found: Survey, part: str) -> tuple[list[_Entry], 
             if isinstance(digest, BadImage):
                 problems[row] = Problem(listing.names[row], part, digest.kind, digest.reason)
             else:
-                entries.append(_Entry(listing.names[row], int(listing.labels[row]), digest))
+                entries.append(_Entry(listing.names[row], int(listing.labels[row]), *digest))
     return entries, [problems[row] for row in sorted(problems)]
 
 
-def _digest(images: Images, row: int) -> bytes | BadImage:
-    """Hash the size and the colours of an image, so that the same picture in another file format is found."""
+def _digest(images: Images, row: int) -> tuple[bytes, int] | BadImage:
+    """Hash size and colours of an image, and its encoded bytes."""
     try:
         with images.stream(row) as stream:
-            image = decode(stream, 3)
+            key, image = digest_of(stream), decode(stream, 3)
     except BadImage as error:
         return error
-    return hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest()
+    return hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest(), key
 
 
 def _assign(parts: Mapping[str, Sequence[_Entry]], seed: int) -> tuple[dict[str, list[_Entry]], tuple[str, ...]]:
     """Sort the sound images into the splits that `open_data` would make of them."""
     labels = {part: torch.tensor([entry.label for entry in entries]) for part, entries in parts.items()}
-    plan, notes = three_splits(labels, seed)
+    keys = {part: torch.tensor([entry.key for entry in entries]) for part, entries in parts.items()}
+    plan, notes = three_splits(labels, keys, seed)
     return {name: [parts[part][i] for i in positions.tolist()] for name, (part, positions) in plan.items()}, notes
 
 
-def _groups(splits: Mapping[str, Sequence[_Entry]], classes: Sequence[str]) -> tuple[Group, ...]:
+def _groups(
+    parts: Mapping[str, Sequence[_Entry]], splits: Mapping[str, Sequence[_Entry]], classes: Sequence[str]
+) -> tuple[Group, ...]:
+    """Find equal images; one that is left out of its split, being a training image too, is named with that split."""
+    sides = {id(entry): split for split, entries in splits.items() for entry in entries}
     by_digest: defaultdict[bytes, list[tuple[str, str, str]]] = defaultdict(list)
-    for split, entries in splits.items():
+    for part, entries in parts.items():
         for entry in entries:
-            by_digest[entry.digest].append((entry.name, split, classes[entry.label]))
+            by_digest[entry.digest].append((entry.name, sides.get(id(entry), part), classes[entry.label]))
     return tuple(Group(*zip(*members, strict=True)) for members in by_digest.values() if len(members) > 1)
 
 

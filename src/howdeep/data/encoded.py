@@ -37,6 +37,17 @@ class FileImages:
         """
         return open_regular(self.paths[index])
 
+    def length(self, index: int) -> int:
+        """Return the size of one file in bytes.
+
+        Raises:
+            BadImage: There is no such file.
+        """
+        try:
+            return os.stat(self.paths[index]).st_size
+        except OSError as error:
+            raise BadImage("unreadable", error.strerror or type(error).__name__) from error
+
 
 @dataclass(frozen=True)
 class BytesImages:
@@ -52,6 +63,10 @@ class BytesImages:
     def stream(self, index: int) -> BinaryIO:
         """Return one image as a file in memory."""
         return io.BytesIO(self.blobs[index])
+
+    def length(self, index: int) -> int:
+        """Return the number of bytes of one image."""
+        return len(self.blobs[index])
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,15 @@ class ArrowImages:
             raise BadImage("empty", "the row holds no bytes")
         return open_regular(Path(path))
 
+    def length(self, index: int) -> int:
+        """Return the number of bytes of one image.
+
+        Raises:
+            BadImage: The row holds no image.
+        """
+        with self.stream(index) as stream:
+            return stream.seek(0, os.SEEK_END)
+
 
 @dataclass(frozen=True)
 class PickedImages:
@@ -98,6 +122,10 @@ class PickedImages:
     def stream(self, index: int) -> BinaryIO:
         """Open one image, as the other listing does."""
         return self.images.stream(self.rows[index])
+
+    def length(self, index: int) -> int:
+        """Return the number of bytes of one image."""
+        return self.images.length(self.rows[index])
 
 
 def open_regular(path: Path) -> BinaryIO:

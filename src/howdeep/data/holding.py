@@ -46,6 +46,11 @@ class HeldSplit:
         """Where each image came from."""
         return [str(self.split.names[row]) for row in self.rows.tolist()]
 
+    @property
+    def digests(self) -> Tensor | None:
+        """What each image is, int64 of shape (n,); None where its bytes were not read yet."""
+        return None if self.split.digests is None else self.split.digests[self.rows]
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.rows)

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 
 from howdeep.data.decode import BadImage, Header, View, decode, quiet_pillow, render
+from howdeep.data.identity import content_keys, digest_of
+from howdeep.data.recorded import Recorded, known_splits
 from howdeep.data.records import Dataset, Listing, Problem, Source
 from howdeep.data.sources import find_source
-from howdeep.data.splits import EncodedSplit, MemorySplit, three_splits
+from howdeep.data.splits import Cut, EncodedSplit, MemorySplit, identified, three_splits
 from howdeep.data.survey import Survey, check_options, choose_view, decoding_threads, refuse, spread, survey
 from howdeep.errors import UserError
 
 MEMORY_SIDE = 64
 MEMORY_BYTES = 2 * 2**30
-
-Cut = MemorySplit | EncodedSplit
 
 
 def open_data(
@@ -26,6 +26,8 @@ def open_data(
     channels: int | None = None,
     seed: int = 0,
     skip_broken: bool = False,
+    known: Recorded | None = None,
+    identify: bool = False,
 ) -> Dataset:
     """Open labelled images as train, validation and test splits.
 
@@ -35,7 +37,7 @@ def open_data(
 
     Where there is a train split but no validation or no test split, 10 % of train are held out for each,
     stratified by class. Where there is none, or its classes are too small for that, nothing is made up and only what
-    is there can be used.
+    is there can be used. An image that is equal to a training image, byte by byte, is in no other split.
 
     Args:
         data: `digits`, a folder of class folders (with or without split folders above them), a Parquet file
@@ -45,6 +47,8 @@ def open_data(
         channels: 1 or 3; by default 1 if all images are grayscale, else 3.
         seed: Decides which images are held out.
         skip_broken: Leave out images that cannot be used, instead of stopping with their names.
+        known: Images that a network was trained, validated and tested on; they keep their splits (see `recorded`).
+        identify: Read the bytes of every image now, so that all digests are known.
 
     Raises:
         UserError: There is no such data, an option is out of range, or images cannot be used.
@@ -61,7 +65,7 @@ def open_data(
     cuts, problems = _load(source, surveys, view)
     if not skip_broken:
         refuse(data, problems)
-    return _dataset(source, view, cuts, problems, notes, seed)
+    return _dataset(source, view, _identified(cuts, known, identify), problems, notes, seed, known)
 
 
 def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Cut], list[Problem]]:
@@ -83,16 +87,29 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
     return cuts, problems
 
 
+def _identified(cuts: Mapping[str, Cut], known: Recorded | None, everything: bool) -> dict[str, Cut]:
+    """Return parts whose digests are known as far as they are needed.
+
+    To be compared with recorded images, a train split needs them only where others are drawn from it.
+    """
+    needed = set(cuts) if everything or len(cuts) < 3 else {"validation", "test"}
+    if known is None and not everything:
+        return dict(cuts)
+    return {part: identified(cut) if part in needed else cut for part, cut in cuts.items()}
+
+
 def _decode_part(
     listing: Listing, headers: Mapping[int, Header], view: View, part: str
 ) -> tuple[MemorySplit, list[Problem]]:
     """Decode the surveyed rows of a listing into one tensor; return with it what turned out to be damaged."""
     rows = list(headers)
     pixels = np.zeros((len(listing.names), view.channels, view.height, view.width), np.uint8)
+    digests = np.zeros(len(listing.names), np.int64)
 
     def fill(row: int) -> BadImage | None:
         try:
             with listing.images.stream(row) as stream:
+                digests[row] = digest_of(stream)
                 pixels[row] = render(decode(stream, view.channels), view)
         except BadImage as error:
             return error
@@ -104,7 +121,8 @@ def _decode_part(
         for row, error in zip(rows, spread(fill, rows, threads=threads), strict=True):
             if error is not None:
                 problems[row] = Problem(listing.names[row], part, error.kind, error.reason)
-    whole = MemorySplit(torch.from_numpy(pixels), torch.arange(len(pixels)), listing.labels, listing.names)
+    rows_of, read = torch.arange(len(pixels)), torch.from_numpy(digests)
+    whole = MemorySplit(torch.from_numpy(pixels), rows_of, listing.labels, listing.names, read)
     good = torch.tensor([row for row in rows if row not in problems], dtype=torch.int64)
     return whole.take(good), list(problems.values())
 
@@ -116,14 +134,19 @@ def _dataset(
     problems: Sequence[Problem],
     notes: Sequence[str],
     seed: int,
+    known: Recorded | None,
 ) -> Dataset:
     """Cut what was loaded into three splits.
 
     Raises:
         UserError: A split would be empty.
     """
-    plan, held_out = three_splits({part: cut.labels for part, cut in cuts.items()}, seed)
+    keys, changes = content_keys(cuts), ()
+    plan, held_out = three_splits({part: cut.labels for part, cut in cuts.items()}, keys, seed)
+    if known is not None:
+        plan, changes = known_splits(known, source.classes, cuts, plan, seed, keys)
     splits = {name: cuts[part].take(positions) for name, (part, positions) in plan.items()}
+    unused = splits.pop("unused", None)
     for name, split in splits.items():
         if not len(split):
             raise UserError(f"{source.name}: no usable image is left for {name}")
@@ -138,8 +161,10 @@ def _dataset(
         train=splits.get("train"),
         validation=splits.get("validation"),
         test=splits.get("test"),
-        notes=(*source.notes, *notes, *held_out, *filter(None, absent), *skipped),
+        notes=(*source.notes, *notes, *held_out, *changes, *filter(None, absent), *skipped),
         skipped=tuple(problems),
+        unused=unused,
+        changes=changes,
     )
 
 

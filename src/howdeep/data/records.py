@@ -25,6 +25,11 @@ class Split(Protocol):
         """Where each image came from: a relative path, or `train.parquet#17`."""
         ...
 
+    @property
+    def digests(self) -> Tensor | None:
+        """What each image is (see `identity`), int64 of shape (n,); None where its bytes were not read yet."""
+        ...
+
     def __len__(self) -> int:
         """Return the number of images."""
         ...
@@ -69,6 +74,10 @@ class Dataset:
     """Decisions worth printing, such as `validation: stratified 10 % of train, seed 0`."""
     skipped: tuple["Problem", ...] = ()
     """The broken images that were left out on request."""
+    unused: Split | None = None
+    """Images that are in no split: training images beyond a limit, copies of images that are held out."""
+    changes: tuple[str, ...] = ()
+    """Those of the notes that say how the images differ from the recorded ones of a run."""
 
     def split(self, name: str) -> Split:
         """Return the split a user means by `train`, `val`, `validation` or `test`.
@@ -94,6 +103,10 @@ class Images(Protocol):
 
     def stream(self, index: int) -> BinaryIO:
         """Return the encoded bytes of one image as a file, to be closed by the caller."""
+        ...
+
+    def length(self, index: int) -> int:
+        """Return the number of those bytes."""
         ...
 
 

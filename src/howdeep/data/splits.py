@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from howdeep.data.decode import BadImage, View, channels_first, decode, render
+from howdeep.data.encoded import BytesImages
+from howdeep.data.identity import digests_of
 from howdeep.data.records import Images
 from howdeep.errors import UserError
 from howdeep.seeds import generator
@@ -28,6 +31,8 @@ class MemorySplit:
     """Class indices, int64 of shape (n,)."""
     names: Sequence[str]
     """Where each image came from."""
+    digests: Tensor | None = None
+    """What each image is, int64 of shape (n,): of the bytes that it was decoded from; None where they are not known."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -39,8 +44,18 @@ class MemorySplit:
 
     def take(self, positions: Tensor) -> "MemorySplit":
         """Return the split of these positions; pixels are shared, not copied."""
-        names = [self.names[i] for i in positions.tolist()]
-        return replace(self, rows=self.rows[positions], labels=self.labels[positions], names=names)
+        return _taken(self, positions)
+
+    def lengths(self) -> Tensor:
+        """Return the number of bytes of every image; pixels here, as the encoded bytes are gone."""
+        return torch.full((len(self),), self.images[0].numel(), dtype=torch.int64)
+
+    def digests_at(self, positions: Tensor) -> Tensor:
+        """Return the digests of images by position: of their pixels, where those of their bytes are not known."""
+        if self.digests is not None:
+            return self.digests[positions]
+        blobs = [image.numpy().tobytes() for image in self.pixels(positions)]
+        return digests_of(BytesImages(blobs), range(len(blobs)))
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,8 @@ class EncodedSplit:
     """Class indices, int64 of shape (n,)."""
     names: Sequence[str]
     """Where each image came from."""
+    digests: Tensor | None = None
+    """What each image is, int64 of shape (n,); None where its bytes were not read yet."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -80,8 +97,20 @@ class EncodedSplit:
 
     def take(self, positions: Tensor) -> "EncodedSplit":
         """Return the split of these positions."""
-        names = [self.names[i] for i in positions.tolist()]
-        return replace(self, rows=self.rows[positions], labels=self.labels[positions], names=names)
+        return _taken(self, positions)
+
+    def lengths(self) -> Tensor:
+        """Return the number of bytes of every image, int64 of shape (n,)."""
+        return torch.tensor([self.images.length(row) for row in self.rows.tolist()], dtype=torch.int64)
+
+    def digests_at(self, positions: Tensor) -> Tensor:
+        """Return the digests of images by position; their bytes are read, unless they were before."""
+        if self.digests is not None:
+            return self.digests[positions]
+        try:
+            return digests_of(self.images, self.rows[positions].tolist())
+        except BadImage as error:
+            raise UserError(f"an image cannot be read any longer: {error}") from error
 
     def _decode(self, index: int, seed: int | None) -> np.ndarray:
         try:
@@ -101,6 +130,21 @@ class EncodedSplit:
         return torch.from_numpy(stacked)
 
 
+Cut = MemorySplit | EncodedSplit
+AnyCut = TypeVar("AnyCut", bound=Cut)
+
+
+def _taken(split: AnyCut, positions: Tensor) -> AnyCut:
+    digests = None if split.digests is None else split.digests[positions]
+    names = [split.names[i] for i in positions.tolist()]
+    return replace(split, rows=split.rows[positions], labels=split.labels[positions], names=names, digests=digests)
+
+
+def identified(split: AnyCut) -> AnyCut:
+    """Return a split whose digests are known; bytes that were not read before are read now."""
+    return replace(split, digests=split.digests_at(torch.arange(len(split))))
+
+
 def random_resized_crop(image: Image.Image, view: View, seed: int) -> np.ndarray:
     """Return one random area of a Pillow image in the shape of `view`, decided by `seed` alone."""
     from torchvision.transforms import v2  # costs a second, and only large images need it
@@ -113,52 +157,86 @@ def random_resized_crop(image: Image.Image, view: View, seed: int) -> np.ndarray
         return channels_first(crop(image))
 
 
-def stratified(labels: Tensor, parts: int, seed: int) -> list[Tensor]:
+def stratified(labels: Tensor, parts: int, seed: int, keys: Tensor | None = None) -> list[Tensor]:
     """Cut positions into `parts` held-out sets of 10 % of each class, and the rest.
 
-    A class of three or more images gives at least one to each held-out set and keeps at least one.
+    A class of three or more images gives at least one to each held-out set and keeps at least one. Images that are
+    equal are drawn as one, and lie on one side.
 
     Args:
         labels: Class indices, int64 of shape (n,).
         parts: How many held-out sets.
         seed: Which images go where.
+        keys: Numbers that are equal where images are (see `identity.content_keys`); None where all differ.
 
     Returns:
         The rest first, then the held-out sets; ascending positions, disjoint, together all of them.
     """
     random = generator(seed, "splits")
-    cuts = [[torch.empty(0, dtype=torch.int64)] for _ in range(parts + 1)]
+    first = _first_of_equals(torch.arange(len(labels)) if keys is None else keys)
+    drawn, side = first == torch.arange(len(labels)), torch.zeros_like(labels)
     for label in labels.unique().tolist():
-        positions = torch.nonzero(labels == label).flatten()
+        positions = torch.nonzero((labels == label) & drawn).flatten()
         positions = positions[torch.randperm(len(positions), generator=random)]
-        share = min(max(1, round(HELD_OUT * len(positions))), (len(positions) - 1) // parts)
+        share = min(max(1, round(HELD_OUT * len(positions))), max(0, len(positions) - 1) // parts)
         pieces = positions.split([len(positions) - parts * share] + [share] * parts)
-        for cut, piece in zip(cuts, pieces, strict=True):
-            cut.append(piece)
-    return [torch.cat(cut).sort().values for cut in cuts]
+        for number, piece in enumerate(pieces):
+            side[piece] = number
+    side = side[first]
+    return [torch.nonzero(side == number).flatten() for number in range(parts + 1)]
 
 
-def three_splits(labels: Mapping[str, Tensor], seed: int) -> tuple[dict[str, tuple[str, Tensor]], tuple[str, ...]]:
+def _first_of_equals(keys: Tensor) -> Tensor:
+    """Return for every position the first one with the same key."""
+    values, group = keys.unique(return_inverse=True)
+    first = torch.full((len(values),), len(keys)).scatter_reduce(0, group, torch.arange(len(keys)), "amin")
+    return first[group]
+
+
+Plan = dict[str, tuple[str, Tensor]]
+"""By split, the existing split that its images lie in, and their positions there."""
+
+
+def three_splits(
+    labels: Mapping[str, Tensor], keys: Mapping[str, Tensor], seed: int
+) -> tuple[Plan, tuple[str, ...]]:  # fmt: skip
     """Plan which images make up train, validation and test.
 
-    What the data has is kept. What it lacks is held out from its train split, if there is one and a class of it is
-    large enough.
+    What the data has is kept, but images that are training images too are in no other split. What it lacks is held
+    out from its train split, if there is one and a class of it is large enough.
 
     Args:
         labels: Class indices of the splits that exist, by name.
+        keys: Numbers that are equal where images are, by the same names (see `identity.content_keys`).
         seed: Which images are held out.
 
     Returns:
-        By split, the existing split its images lie in and their positions there; and what to tell the user.
+        The plan, and what to tell the user.
     """
     plan = {name: (name, torch.arange(len(found))) for name, found in labels.items()}
-    missing = [name for name in ("validation", "test") if name not in labels]
-    if "train" not in labels or not missing:
+    if "train" not in labels:
         return plan, ()
-    rest, *held_out = stratified(labels["train"], len(missing), seed)
+    notes = []
+    for name in [name for name in plan if name != "train"]:
+        seen = torch.isin(keys[name], keys["train"])
+        if seen.any():
+            notes.append(f"{name}: {counted(int(seen.sum()), 'image')} left out, found in train as well")
+            plan[name] = (name, torch.nonzero(~seen).flatten())
+            if seen.all():
+                del plan[name]
+    missing = [name for name in ("validation", "test") if name not in plan]
+    if not missing:
+        return plan, tuple(notes)
+    rest, *held_out = stratified(labels["train"], len(missing), seed, keys["train"])
     if not len(held_out[0]):
         least = len(missing) + 1
-        return plan, (f"no {' or '.join(missing)} images: that needs a class of at least {least} in train",)
+        few = f"no {' or '.join(missing)} images: that needs a class of at least {least} in train"
+        return plan, (*notes, few)
     plan |= {name: ("train", positions) for name, positions in zip(("train", *missing), (rest, *held_out), strict=True)}
     plan = {name: plan[name] for name in ("train", "validation", "test")}
-    return plan, tuple(f"{name}: stratified 10 % of train, seed {seed}" for name in missing)
+    return plan, (*notes, *(f"{name}: stratified 10 % of train, seed {seed}" for name in missing))
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, such as ``2 images``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import torch
+
 from howdeep.data.records import Dataset
-from howdeep.data.sampling import sampled
+from howdeep.data.sampling import sample_positions, sampled
 from howdeep.errors import UserError
 
 
@@ -18,7 +20,12 @@ def trainable(dataset: Dataset, limit: int | None = None, seed: int = 0) -> Data
     Raises:
         UserError: There is no train split, all its images have one class, or they are fewer than the classes.
     """
+    whole, unused = dataset.split("train"), dataset.unused
     train, which = sampled(dataset, "train", limit, seed)
+    if limit is not None and which is not None:
+        left = torch.ones(len(whole), dtype=torch.bool)
+        left[sample_positions(whole.labels, limit, seed)] = False
+        unused = whole.take(torch.nonzero(left).flatten())
     for name in ("validation", "test"):
         if getattr(dataset, name) is None:
             raise UserError(f"{dataset.name} has no {name} images, and no class is large enough to hold some out")
@@ -30,4 +37,5 @@ def trainable(dataset: Dataset, limit: int | None = None, seed: int = 0) -> Data
     found = train.labels.unique().tolist()
     if len(found) < 2:
         raise UserError(f"{images} of {dataset.name} are all of one class, {dataset.classes[found[0]]!r}")
-    return replace(dataset, train=train, notes=(*dataset.notes, *([str(which)] if which else [])))
+    notes = (*dataset.notes, *([str(which)] if which else []))
+    return replace(dataset, train=train, unused=unused, notes=notes)

@@ -104,7 +104,8 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
     """
     where = devices.pick(options.device)
     with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(options.place)):
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+        say = say if ranks.first else lambda line: None
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
         split, which = sampled(dataset, options.split, options.limit, options.seed)
         batches = SplitBatches(
             split, required_normalization(target), options.batch_size, where,
@@ -122,7 +123,6 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
         chosen = ranks.from_first(chosen)
         assert isinstance(chosen, dict)
         precision, threads = chosen["precision"], chosen["threads"]
-        say = say if ranks.first else lambda line: None
         if which is not None:
             say(str(which))
         if options.precision == "auto":

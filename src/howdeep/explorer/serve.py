@@ -63,14 +63,19 @@ class ExploreOptions:
             raise UserError(f"images {self.images} is not allowed: it must be at least 1")
 
 
-def open_page(target: Target, options: ExploreOptions) -> Page:
+def open_page(target: Target, options: ExploreOptions, *, say: Callable[[str], None] = lambda line: None) -> Page:
     """Return everything that the server answers from.
+
+    Args:
+        target: The network.
+        options: How.
+        say: Receives one line for everything in which the images differ from those of the network's run.
 
     Raises:
         UserError: The data does not fit the network, has no such split, or it is not known how pixels are normalised.
     """
     where = devices.pick(options.device)
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
     engine = open_engine(target, dataset, options)
     with threads_of(engine.threads):
         assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps

@@ -22,6 +22,7 @@ from rich.console import Console
 from howdeep import checkpoints, runs
 from howdeep import device as devices
 from howdeep.data import Dataset
+from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.trainable import trainable
 from howdeep.dissect.subject import prepared
 from howdeep.errors import UserError
@@ -96,20 +97,33 @@ def _answered(options: FitOptions) -> tuple[Fit, dict] | None:
     if not place.exists():
         return None
     record = json.loads(place.read_bytes())
-    _same(record["asked"], options, str(options.out))
+    _same(record["asked"], options, str(options.out), images_known=runs.read_images_of(options.out) is not None)
+    _opened(options)
     return from_json(Fit, record), record
 
 
-def _same(before: dict, options: FitOptions, where: str) -> None:
+def _opened(options: FitOptions) -> Dataset:
+    """Return the data; those that a fit in this folder was begun with.
+
+    Raises:
+        UserError: They are not usable, or others.
+    """
+    known = runs.read_images_of(options.out)
+    return trainable(open_training_data(options.training(1), known, options.out), options.limit, options.seed)
+
+
+def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) -> None:
     for name, now in json.loads(json.dumps(options.asked())).items():
-        if before.get(name) != now:
+        if before.get(name) != now and not (name == "data" and images_known):
             told = f"{name.replace('_', '-')} was {before.get(name)} and is now {now}"
             raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 
 
 def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | None:
-    dataset = trainable(open_training_data(options.training(1)), options.limit, options.seed)
+    dataset = _opened(options)
     dataset.split("val")
+    images = recorded(dataset)
+    checkpoints.write_whole(options.out / runs.IMAGES, images.to_bytes())
     config = options.training(len(dataset.split("train")))
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
     study, made = open_study(storage, options.study)
@@ -118,7 +132,7 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | No
     with Pulse(storage, options.study, share.owner, silence):
         if made:
             study.set_user_attr(PLANNER, share.owner)
-        field, rungs = _planned(share, options, config, dataset)
+        field, rungs = _planned(share, options, config, dataset, images)
         climber = Climber(config, field.arithmetic, options.out / RUNS, dataset, clock, budget, say)
         return _searched(share, options, dataset, field, rungs, climber)
 
@@ -172,7 +186,7 @@ def _searched(
 
 
 def _planned(
-    share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset
+    share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset, images: Recorded
 ) -> tuple[Field, tuple[float, ...]]:  # fmt: skip
     """Return who takes part and how long the rungs are: measured by one process for all, first the study's maker."""
     study = share.study
@@ -183,7 +197,8 @@ def _planned(
             ladders = options.ladders(dataset.height, dataset.width)
             field = field_of(config, ladders, options.budgets, dataset, devices.pick(options.device), share.say)
             rungs = rungs_of(len(field.candidates), options.budgets.train_seconds - share.clock.spent)
-            study.set_user_attr(PLAN, {"asked": options.asked(), "field": to_json(field), "rungs": rungs})
+            asked = {"asked": options.asked(), "images": images.fingerprint}
+            study.set_user_attr(PLAN, {**asked, "field": to_json(field), "rungs": rungs})
         elif (waiting := share.watch.quiet([planner], 2 * POLL_SECONDS)[planner]) > share.watch.silence:
             share.say(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
             share.clock.excuse(waiting)
@@ -191,7 +206,9 @@ def _planned(
         else:
             time.sleep(POLL_SECONDS)
     plan = study.user_attrs[PLAN]
-    _same(plan["asked"], options, f"study {options.study!r}")
+    _same(plan["asked"], options, f"study {options.study!r}", images_known="images" in plan)
+    if plan.get("images", own := images.fingerprint) != own:
+        raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")
     return from_json(Field, plan["field"]), tuple(plan["rungs"])
 
 

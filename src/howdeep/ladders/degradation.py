@@ -94,9 +94,7 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         SaveError: Something could not be written.
         Stopped: An interrupt arrived; the same call goes on.
     """
-    data = lru_cache(maxsize=1)(
-        lambda seed: trainable(open_training_data(config.run_config("", "", seed)), config.limit, seed)
-    )
+    data = lru_cache(maxsize=1)(lambda seed: _data(config, out, seed))
     with folder_locked(out):
         with stopped("the same command goes on"):
             first = data(config.seed)
@@ -108,6 +106,18 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         found = _result(config, first.name, rungs)
         write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
         return found
+
+
+def _data(config: LadderConfig, out: Path, seed: int) -> Dataset:
+    """Return the data of the runs of one seed; those that they were begun with, if they were.
+
+    Raises:
+        UserError: They are not usable, or others.
+    """
+    begun = next(iter(sorted(out.glob(f"*-seed{seed}/{runs.IMAGES}"))), None)
+    known = begun and runs.read_images_of(begun.parent)
+    place = begun and begun.parent
+    return trainable(open_training_data(config.run_config("", "", seed), known, place), config.limit, seed)
 
 
 def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[Job]:

@@ -20,6 +20,7 @@ from howdeep.stopwatch import threads_of
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.loop import EVALUATION_BATCH, train
 from howdeep.training.saving import NotFiniteError
+from howdeep.training.session import require_same_images
 from howdeep.training.step import Arithmetic
 
 RUNG = "rung.json"
@@ -81,7 +82,7 @@ def rung_of(job: Job, dataset: Dataset) -> Rung:
         Stopped: SIGINT or SIGTERM arrived; training was saved.
     """
     if job.done:
-        return _read(job)
+        return _read(job, dataset)
     try:
         train(job.config, job.out, console=Console(quiet=True), dataset=dataset)
         rung = _finished(job, dataset)
@@ -92,9 +93,11 @@ def rung_of(job: Job, dataset: Dataset) -> Rung:
     return rung
 
 
-def _read(job: Job) -> Rung:
-    if changed := difference(open_run(job.out).record["config"], job.config):
+def _read(job: Job, dataset: Dataset) -> Rung:
+    run = open_run(job.out)
+    if changed := difference(run.record["config"], job.config, images_known=run.images() is not None):
         raise UserError(f"{job.out} is a run with other options: {changed}; use those, or name another --out")
+    require_same_images(job.out, run.images(), dataset)
     place = job.out / RUNG
     try:
         return from_json(Rung, json.loads(place.read_bytes()))

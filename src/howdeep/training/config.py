@@ -123,12 +123,18 @@ RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device", "threads")
 """
 
 
-def difference(old: dict, new: TrainConfig) -> str | None:
+def difference(old: dict, new: TrainConfig, *, images_known: bool = False) -> str | None:
     """Return the first option in which a run and a new command differ, told for the user, or None.
 
     A run whose schedule can be extended may be given other epochs.
+
+    Args:
+        old: The options of the run.
+        new: Those of the command.
+        images_known: Whether the run says which images are its own: then these may lie elsewhere.
     """
     free = (*RESUMABLE, "epochs") if recipe_of(new.recipe).schedule.extendable else RESUMABLE
+    free = (*free, "data") if images_known else free
     for field in fields(new):
         # A run that is older than an option was made with what is now its default.
         before, now = old.get(field.name, field.default), getattr(new, field.name)

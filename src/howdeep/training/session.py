@@ -13,6 +13,8 @@ from howdeep import checkpoints, runs
 from howdeep.chain import Chain
 from howdeep.data import NORMALIZATIONS, Augmentation, Dataset, Normalization, default_augmentation, open_data
 from howdeep.data import steps_per_epoch as steps_of
+from howdeep.data.recorded import Recorded, recorded
+from howdeep.data.recorded import difference as changes_between
 from howdeep.data.trainable import trainable
 from howdeep.errors import UserError
 from howdeep.networks import Spec, build, spec_of
@@ -75,15 +77,42 @@ def total_steps(recipe: Recipe, images: int) -> int:
     return max(1, math.ceil(round((recipe.epochs or 0) * steps_of(images, recipe.batch_size), 6)))
 
 
-def open_training_data(config: TrainConfig) -> Dataset:
-    """Return the data of a run.
+def open_training_data(
+    config: TrainConfig, known: Recorded | None = None, place: Path | None = None, *, channels: int | None = None
+) -> Dataset:
+    """Return the data of a run, or of other work that trains.
+
+    Args:
+        config: The options of the run.
+        known: The images that it was begun with, if it was; they keep their splits.
+        place: Its folder, where it was begun.
+        channels: Of its images, where that is settled.
 
     Raises:
-        UserError: It is not usable.
+        UserError: The data are not usable, or not those that were begun with.
     """
-    return open_data(
-        config.data, size=config.size, resize=config.resize, seed=config.seed, skip_broken=config.skip_broken
-    )
+    dataset = open_data(
+        config.data, size=config.size, resize=config.resize, channels=channels, seed=config.seed,
+        skip_broken=config.skip_broken, known=known, identify=True,
+    )  # fmt: skip
+    if place is not None:
+        require_same_images(place, known, dataset)
+    return dataset
+
+
+def require_same_images(place: Path, known: Recorded | None, dataset: Dataset) -> None:
+    """Refuse to go on with other data than those that were begun with, as that is other work.
+
+    Args:
+        place: The folder of the work.
+        known: What was begun with; None where nothing says so.
+        dataset: What is there now.
+
+    Raises:
+        UserError: Classes, shape or images differ; one line says in what.
+    """
+    if known is not None and (said := changes_between(known, recorded(dataset))):
+        raise UserError(f"{place} was begun with other data: {said}; restore them, or name another --out")
 
 
 def prepare(
@@ -108,7 +137,10 @@ def prepare(
     run = _found_run(config, out, ranks)
     if run is not None and "removed" in run.record:
         return _fine_tuning(config, run, ranks, device, say, dataset)
-    dataset = trainable(dataset or open_training_data(config), config.limit, config.seed)
+    known = run and _known_images(run, say)
+    dataset = _trainable(config, out, known, dataset)
+    if run is not None and ranks.first and not run.begun:
+        run.keep_images(recorded(dataset))
     recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
     refuse_too_small(spec, dataset.height, dataset.width)
     rule = Survival.parse(recipe.survival, config.survival_mode)
@@ -119,7 +151,7 @@ def prepare(
         say(note)
     if run is None:
         record = _record(config, recipe, spec, rule, chain, dataset, ranks, device, say)
-        run = runs.create(out, record) if ranks.first else Run(out, record)
+        run = runs.create(out, record, recorded(dataset)) if ranks.first else Run(out, record)
     return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, say)
 
 
@@ -127,14 +159,33 @@ def _fine_tuning(
     config: TrainConfig, run: Run, ranks: Ranks, device: torch.device, say: Say, dataset: Dataset | None
 ) -> Session:  # fmt: skip
     """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
-    dataset = dataset or open_data(
-        config.data, size=config.size, resize=config.resize, channels=run.record["data"]["channels"],
-        seed=config.seed, skip_broken=config.skip_broken,
-    )  # fmt: skip
-    dataset = trainable(dataset, config.limit, config.seed)
+    known = _known_images(run, say)
+    dataset = _trainable(config, run.path, known, dataset, channels=run.record["data"]["channels"])
     return _assemble(
         config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), say
     )  # fmt: skip
+
+
+def _trainable(
+    config: TrainConfig, place: Path, known: Recorded | None, dataset: Dataset | None, channels: int | None = None
+) -> Dataset:
+    """Return the data of a run, those that it was begun with where it was."""
+    if dataset is None:
+        return trainable(open_training_data(config, known, place, channels=channels), config.limit, config.seed)
+    dataset = trainable(dataset, config.limit, config.seed)
+    require_same_images(place, known, dataset)
+    return dataset
+
+
+def _known_images(run: Run, say: Say) -> Recorded:
+    """Return the images of a run; of one that does not say which they are, only the classes and the shape are known."""
+    known = run.images()
+    if known is not None:
+        return known
+    if run.begun:
+        say(f"{run.path} does not say which images it was trained on: splits are drawn anew by its seed")
+    data = run.record["data"]
+    return Recorded(tuple(data["classes"]), (data["channels"], data["height"], data["width"]))
 
 
 def _found_run(config: TrainConfig, out: Path, ranks: Ranks) -> Run | None:
@@ -146,7 +197,7 @@ def _found_run(config: TrainConfig, out: Path, ranks: Ranks) -> Run | None:
         return None
     if "config" not in run.record:
         raise UserError(f"{out} holds imported weights, not a run to go on with; name another --out")
-    if changed := difference(run.record["config"], config):
+    if changed := difference(run.record["config"], config, images_known=(out / runs.IMAGES).is_file()):
         raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
     return run
 
