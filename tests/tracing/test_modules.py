@@ -1,6 +1,12 @@
 """Small networks made by hand: what is a unit, what belongs to its branch, and what is refused."""
 
+import collections
 import copy
+import logging
+import sys
+import types
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -261,18 +267,121 @@ def test_refusal_is_one_line_and_leaves_the_network_as_it_was(function):
     assert not network.norm.training
 
 
-@pytest.mark.parametrize("function", [lambda x: (x, x), lambda x: (x,), lambda x: {"scores": x}, lambda x: None])
-def test_network_that_returns_something_else_than_a_tensor_is_refused(function):
-    class Wrapped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = Network(unit)
+class Returning(nn.Module):
+    """A network that returns what a function makes of its scores."""
 
-        def forward(self, x):
-            return function(self.network(x))
+    def __init__(self, function):
+        super().__init__()
+        self.network, self.function = Network(unit), function
 
-    with pytest.raises(UserError, match="does not return one tensor"):
-        unravel(Wrapped(), images(1))
+    def forward(self, x):
+        return self.function(self.network(x))
+
+
+@dataclass
+class Scored:
+    logits: torch.Tensor
+    loss: None = None
+
+
+class Named(NamedTuple):
+    logits: torch.Tensor
+    auxiliary: torch.Tensor
+
+
+RETURNED = {
+    "object": Scored,
+    "namespace": lambda x: types.SimpleNamespace(logits=x),
+    "named tuple": lambda x: Named(x, x + 1),
+    "dictionary": lambda x: {"features": x + 1, "logits": x},
+    "ordered dictionary": lambda x: collections.OrderedDict(loss=None, logits=x),
+    "tuple of one": lambda x: (x,),
+}
+
+
+@pytest.mark.parametrize("kind", RETURNED)
+@torch.no_grad()
+def test_scores_are_found_in_what_a_network_returns(kind):
+    network = Returning(RETURNED[kind]).eval()
+    chain = unravel(network, images(1))
+    assert len(chain) == 1
+    assert torch.equal(chain(images(3)), network.network(images(3)))
+    assert type(network(images(1))) is not torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (lambda x: (x, x), "a tuple of 2"),
+        (lambda x: {"scores": x}, "a dict with 'scores'"),
+        (lambda x: None, "a NoneType"),
+        (lambda x: {"logits": [x]}, "a dict with 'logits'"),
+    ],
+)
+def test_network_that_returns_no_scores_is_refused(function, what):
+    network = Returning(function)
+    with pytest.raises(UserError, match=f"Returning does not return one tensor or logits, but {what}"):
+        unravel(network, images(1))
+    assert not network._forward_hooks
+
+
+WRAPPED = {
+    "parallel": nn.DataParallel,
+    "compiled": torch.compile,
+    "compiled in parallel": lambda network: nn.DataParallel(torch.compile(network)),  # type: ignore[arg-type]
+    "parallel, compiled": lambda network: torch.compile(nn.DataParallel(network)),
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+@torch.no_grad()
+def test_what_runs_a_network_in_parallel_or_compiled_is_taken_off(how):
+    network = Network(unit)
+    chain, plain = unravel(WRAPPED[how](network), images(1)), unravel(network, images(1))
+    assert chain.names == plain.names
+    assert list(chain.state_dict()) == list(plain.state_dict())
+    assert {id(weight) for weight in chain.parameters()} == {id(weight) for weight in plain.parameters()}
+
+
+@torch.no_grad()
+def test_a_network_that_is_distributed_is_taken_out(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        network = Network(unit)
+        wrapped = nn.parallel.DistributedDataParallel(network)
+        assert unravel(torch.compile(wrapped), images(1)).names == unravel(network, images(1)).names  # type: ignore[arg-type]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("given", [lambda x: x, Network, "resnet18", None, nn.DataParallel(nn.Identity()).forward])
+def test_what_is_no_network_is_refused_in_one_line(given):
+    with pytest.raises(UserError, match=r"^unravel takes a network that is a torch.nn.Module, not [^\n]+$"):
+        unravel(given, images(1))
+
+
+LOG = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+
+
+def decides_and_is_logged(n, x):
+    LOG.warning("a line of PyTorch's")
+    return decides(n, x)
+
+
+def test_a_refusal_writes_nothing_else(capfd):
+    """On the file descriptor itself: PyTorch's loggers keep the stream that they began with."""
+    handler, level = logging.StreamHandler(sys.stderr), LOG.level
+    LOG.addHandler(handler)
+    try:
+        for function in (decides_and_is_logged, fixed_batch):
+            with pytest.raises(UserError, match="cannot be traced"):
+                unravel(Network(function), images(4))
+        assert capfd.readouterr() == ("", "")
+        LOG.warning("heard again")
+    finally:
+        LOG.removeHandler(handler)
+    assert "heard again" in capfd.readouterr().err
+    assert LOG.level == level
 
 
 @torch.no_grad()

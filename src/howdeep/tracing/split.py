@@ -14,7 +14,7 @@ from howdeep.tracing.names import names
 from howdeep.tracing.parts import part
 from howdeep.tracing.plain import layers
 from howdeep.tracing.simplify import SharedWrite
-from howdeep.tracing.trace import evaluating, trace
+from howdeep.tracing.trace import evaluating, trace, unwrapped
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Allowed difference between a network and its chain, as a share of the largest score; 0.05 for shorter types.
@@ -30,13 +30,15 @@ def unravel(model: nn.Module, example: Tensor) -> Chain:
     buffers, so that what changes there changes here; the network itself stays as it is.
 
     Args:
-        model: The network; it reads one tensor and returns one, the scores.
+        model: The network; it reads one tensor and returns the scores: a tensor, or something that has them as
+            ``logits``. What runs it in parallel or compiled is taken off.
         example: Images on the network's device, shape (batch, channels, height, width). The chain takes batches of
             any size, and images of this height and width.
 
     Raises:
-        UserError: The network cannot be traced, returns something else than one tensor, or has nothing to cut at.
+        UserError: It is no module, cannot be traced, returns something else than scores, or has nothing to cut at.
     """
+    model = unwrapped(model)
     flow = _flow(model, example)
     units = merges(flow) or layers(flow)
     if not units:

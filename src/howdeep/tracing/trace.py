@@ -1,9 +1,11 @@
 """A network as a flat graph of ATen operators, its batch of any size."""
 
+import io
+import logging
 import textwrap
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch.export import Dim, ExportedProgram
 from torch.fx import Graph, Node
-from torch.utils._pytree import tree_structure
+from torch.nn.parallel import DistributedDataParallel
 
 from howdeep.errors import UserError
 
@@ -40,7 +42,7 @@ def trace(model: nn.Module, example: Tensor, *, functional: bool = False) -> Tra
     """Return the graph of a network in evaluation mode; the network is left as it was.
 
     Args:
-        model: The network, which reads one tensor and returns one.
+        model: The network, which reads one tensor and returns one, or something with ``logits``.
         example: Images, shape (batch, channels, height, width); all but the batch is fixed from here on.
         functional: Let torch.export replace everything that writes in place. That doubles the time, and takes some
             operators apart; ``simplify`` does it better, but not for writes into a part of a tensor.
@@ -60,24 +62,85 @@ def trace(model: nn.Module, example: Tensor, *, functional: bool = False) -> Tra
     return Traced(graph, nodes[str(next(iter(signature.user_inputs)))], output, _weights(model, program, nodes))
 
 
+def unwrapped(model: object) -> nn.Module:
+    """Return the network inside DataParallel, DistributedDataParallel and ``torch.compile``, in any order.
+
+    Raises:
+        UserError: It is no module, or a program of TorchScript.
+    """
+    from torch._dynamo import OptimizedModule  # a second, which nothing else needs
+
+    while isinstance(model, nn.DataParallel | DistributedDataParallel | OptimizedModule):
+        model = model._orig_mod if isinstance(model, OptimizedModule) else model.module
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(f"{_name(model)} is a program of TorchScript: pass the module that it was made from")
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise UserError(f"unravel takes a network that is a torch.nn.Module, not {what}: make a module of it")
+    return model
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and back into its own mode at the end."""
+    """Put every module into evaluation mode, and back into its own mode at the end.
+
+    Meanwhile the network returns its scores alone (see :func:`_scores`), and nothing is compiled to run it once.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    hook = model.register_forward_hook(lambda network, _, returned: _scores(network, returned))
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
+        hook.remove()
         for module, mode in modes:
             module.training = mode
 
 
+def _scores(model: nn.Module, returned: object) -> Tensor:
+    """Return the scores that a network returns: a tensor, alone in a tuple, or what is called ``logits``.
+
+    Raises:
+        UserError: It is none of them.
+    """
+    logits = returned.get("logits") if isinstance(returned, Mapping) else getattr(returned, "logits", None)
+    alone = returned[0] if isinstance(returned, tuple | list) and len(returned) == 1 else returned
+    for found in (logits, alone):
+        if isinstance(found, Tensor):
+            return found
+    what = f"a {type(returned).__name__}"
+    if isinstance(returned, Mapping):
+        what += f" with {', '.join(map(repr, returned)) or 'nothing'}"
+    elif isinstance(returned, tuple | list):
+        what += f" of {len(returned)}"
+    cure = "wrap it in a module that returns the scores alone"
+    raise UserError(f"{_name(model)} does not return one tensor or logits, but {what}: {cure}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch.export logs and prints about a network that it refuses: the error says it in one line."""
+    known = [log for log in logging.root.manager.loggerDict.values() if isinstance(log, logging.Logger)]
+    logs = {log for log in known if log.name.startswith("torch.")} | {logging.getLogger("torch")}
+    levels = [(log, log.level) for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in levels:
+            log.setLevel(level)
+
+
 def _export(model: nn.Module, images: Tensor) -> ExportedProgram:
     try:
-        with warnings.catch_warnings():
-            # A network that keeps what it computed (LeViT) is put back by torch.export, which then says so.
-            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
+        with _quiet():
             return torch.export.export(model, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    except UserError:
+        raise
     except Exception as error:  # whatever the network's own code raises while it is traced
         lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         # The first line of a violated constraint does not say which; that of a tensor kept aside is very long.
@@ -87,10 +150,10 @@ def _export(model: nn.Module, images: Tensor) -> ExportedProgram:
 
 
 def _result(model: nn.Module, program: ExportedProgram) -> str:
-    """Return the name of the node that the network returns, or refuse one that returns something else."""
-    names, leaf = list(program.graph_signature.user_outputs), tree_structure(0)
-    if program.call_spec.out_spec != leaf or names[0] is None:
-        raise UserError(f"{_name(model)} does not return one tensor: wrap it in a module that returns the scores alone")
+    """Return the name of the node that the network returns, or refuse one that returns what it was given."""
+    names = list(program.graph_signature.user_outputs)
+    if names[0] is None:
+        raise UserError(f"{_name(model)} returns a constant: there is nothing that depends on the images")
     return str(names[0])
 
 
@@ -124,5 +187,5 @@ def _weights(model: nn.Module, program: ExportedProgram, nodes: dict[str, Node])
     return found
 
 
-def _name(model: nn.Module) -> str:
+def _name(model: object) -> str:
     return type(model).__name__
