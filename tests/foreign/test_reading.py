@@ -1,5 +1,6 @@
 """What is read of a checkpoint, and how a bad one is refused."""
 
+import argparse
 import gzip
 import io
 import json
@@ -95,6 +96,26 @@ def test_a_key_may_be_the_first_part_of_names(tmp_path):
     both = {f"online.{name}": value for name, value in SMALL.items()}
     both |= {f"ema.{name}": value for name, value in OTHER.items()}
     assert_same(read_weights(save(both, tmp_path / "a.pth"), "ema"), OTHER)
+
+
+def test_the_state_of_an_optimizer_is_never_taken_for_weights(tmp_path):
+    by_name = {"state": {name: {"exp_avg": value} for name, value in SMALL.items()}, "param_groups": []}
+    path = save({"optimizer": by_name, "momentum": by_name, "model": SMALL}, tmp_path / "a.pth")
+    assert_same(read_weights(path, tell=print), SMALL)
+    assert "holds no weights" in refusal(save({"optimizer": by_name}, tmp_path / "b.pth"))
+
+
+def test_weights_that_are_no_tensors_are_called_what_they_are(tmp_path):
+    arrays = {name: value.numpy() for name, value in SMALL.items()}
+    line = refusal(save({"state_dict": arrays, "args": argparse.Namespace()}, tmp_path / "a.pth"))
+    assert "an array of NumPy under 'state_dict.conv.weight', not a tensor" in line
+    line = refusal(save({"model": nn.Linear(2, 2), "args": argparse.Namespace()}, tmp_path / "a.pth"))
+    assert "an object of torch.nn.modules.linear.Linear under 'model', which needs code" in line
+
+
+def test_a_folder_of_hugging_face_names_the_file_in_it(tmp_path):
+    save_file(SMALL, tmp_path / "model.safetensors")
+    assert f"did you mean {str(tmp_path / 'model.safetensors')!r}?" in refusal(tmp_path)
 
 
 def test_an_unknown_key_is_answered_with_the_nearest(tmp_path):

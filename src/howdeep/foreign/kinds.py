@@ -72,6 +72,8 @@ def _require_weights(path: Path, head: bytes) -> None:
             raise UserError(f"{str(path)!r} is refused: its entry {name!r} points outside the archive")
     if any(PurePosixPath(name).name == "constants.pkl" for name in names):
         raise UserError(f"{str(path)!r} is a TorchScript program; save its state_dict instead")
+    if any(PurePosixPath(name).name == "archive_format" for name in names):
+        raise UserError(f"{str(path)!r} is a program of torch.export; save the network's state_dict instead")
     if set(names) >= OLDEST:
         cure = "load it with torch.load where you trust it, and save its state_dict"
         raise UserError(f"{str(path)!r} is of PyTorch's first format, which needs code of its own to be read; {cure}")

@@ -25,6 +25,8 @@ TRAINED = (
 """Keys under which training scripts keep the weights; where there are several, the first counts."""
 AVERAGE = re.compile(r"(?:.*_)?(?:ema|swa|swag|shadow|avg|average|averaged|teacher|momentum)(?:_.*)?", re.IGNORECASE)
 """Keys of weights that were averaged over training; they are taken where no others are."""
+BESIDE = re.compile(r"optim.*|.*optimizer.*|scaler|lr_scheduler.*|loops", re.IGNORECASE)
+"""Keys of what trainers keep beside weights: an optimizer has tensors in the shapes of theirs."""
 WRAPPED = re.compile(r"(?:^|(?<=\.))(?:(?:module|_orig_mod)\.)+")
 """What DataParallel and ``torch.compile`` put into names, at the front or where they wrap a part."""
 DAMAGES = (
@@ -43,6 +45,8 @@ DAMAGES = (
 """What ``torch.load`` raises on damaged bytes: they may spell any call that the unpickler still allows."""
 CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE"}
 """Opcodes of a pickle that find or call a function."""
+PUBLISHED = ("model.safetensors", "pytorch_model.bin")
+"""What weights are called in a folder of Hugging Face."""
 LEVELS = 4
 """How deep dictionaries are searched for weights."""
 SHARE = 0.5
@@ -86,9 +90,9 @@ def is_average(name: str) -> bool:
 
 def _require_file(path: Path) -> None:
     if path.is_dir():
-        files = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".bin", ".pth"))
-        hint = f"; did you mean {str(path / files[-1])!r}?" if files else "; expected one file of weights"
-        raise UserError(f"{str(path)!r} is a folder{hint}")
+        found = next((path / name for name in PUBLISHED if (path / name).is_file()), None)
+        hint = f"did you mean {str(found)!r}?" if found else "expected one file of weights"
+        raise UserError(f"{str(path)!r} is a folder; {hint}")
     if not path.exists():
         raise UserError(f"no such file: {str(path)!r}{_nearest(path)}")
     if not path.is_file():
@@ -119,9 +123,10 @@ def _read_torch(path: Path) -> object:
 def _complaint(path: Path, error: Exception) -> str:
     """Return what is wrong with a file that was refused."""
     name = inert.full_name(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if name or _calls_functions(path):
-        named = f" ({name.removeprefix('builtins.')!r})" if name else ""
-        return f"wants to run code{named} and is refused; weights alone need none"
+    if name:
+        return f"wants to run code ({name.removeprefix('builtins.')!r}) and is refused; weights alone need none"
+    if _calls_functions(path):
+        return "is a pickle that wants to run code and is refused; save the weights with torch.save"
     return "is truncated or damaged, or no checkpoint of PyTorch or safetensors"
 
 
@@ -176,7 +181,7 @@ def _searched(content: object) -> dict[str, Content]:
             (f"{where}.{name}" if where else name, value)
             for where, inner in new
             for name, value in _entries(inner)
-            if isinstance(name, str)
+            if isinstance(name, str) and not BESIDE.fullmatch(name)
         ]
     return found
 
@@ -226,11 +231,14 @@ def _listed(places: list[str]) -> str:
 
 def _instead(content: object) -> str:
     """Return what a file holds that has no tensors by name."""
-    objects = [("", content), *((f" under {name!r}", value) for name, value in _entries(content))]
-    for where, value in objects:
+    likely = [(name, value) for name, value in _entries(content) if name in TRAINED or is_average(str(name))]
+    inside = [(f"{where}.{name}", value) for where, inner in likely for name, value in _entries(inner)]
+    for where, value in [("", content), *likely, *inside]:
         if isinstance(value, inert.Inert):
-            kind = f"{type(value).__module__}.{type(value).__qualname__}"
-            return f"there is an object of {kind}{where}, which needs code to be read; save its state_dict instead"
+            kind, under = f"{type(value).__module__}.{type(value).__qualname__}", f" under {where!r}" if where else ""
+            if kind.startswith("numpy."):
+                return f"there is an array of NumPy{under}, not a tensor"
+            return f"there is an object of {kind}{under}, which needs code to be read; save its state_dict instead"
     keys = [name for name, _ in _entries(content) if isinstance(name, str)]
     has = f", and it has the keys {', '.join(map(repr, keys[:5]))}" if keys else ""
     return f"a dictionary of names and tensors is expected{has}"
