@@ -15,6 +15,7 @@ PARAMETERS = {
     "cifar_resnet56": 853_018,
     "cifar_resnet110": 1_727_962,
     "cifar_resnet1202": 19_421_274,
+    "cifar_resnet18_w64": 11_173_962,
     "cifar_preresnet110": 1_727_962,
     "cifar_preresnet164": 1_703_258,
     "cifar_preresnet1001": 10_327_706,

@@ -105,7 +105,7 @@ def match(weights: Tensors, chain: Chain) -> Match:
     _require_layers(placed.strangers, stages)
     _require_shapes(inside, pairs, own)
     missing = tuple(name for name in own if name not in pairs)
-    _require_all([name for name in missing if not name.endswith(COUNTER)], own, weights)
+    _require_all([name for name in missing if not name.endswith(COUNTER)], own, pairs, weights)
     named = {ours: placed.whole[theirs] for ours, theirs in pairs.items()}
     return Match(
         state={name: _value(weights.get(named.get(name, "")), own[name]) for name in own},
@@ -305,7 +305,7 @@ def _part(name: str) -> str | None:
     return next((found.expand(ours) for rule, ours in PARTS if (found := rule.fullmatch(name))), None)
 
 
-def _require_all(missing: list[str], own: Collection[str], weights: Collection[str]) -> None:
+def _require_all(missing: list[str], own: Collection[str], pairs: Collection[str], weights: Collection[str]) -> None:
     if not missing:
         return
     if all(name.startswith(HEAD) for name in missing):
@@ -313,7 +313,8 @@ def _require_all(missing: list[str], own: Collection[str], weights: Collection[s
             f"the file holds no classifier: it has {examples(weights)}, and nothing for {examples(missing)}"
         )
     if all(".shortcut." in name for name in missing):
-        cure = "its shortcuts have no weights: howdeep import --shortcut A"
+        many, kind = ("few", "B") if any(".shortcut." in name for name in pairs) else ("none", "A")
+        cure = f"{many} of its shortcuts have weights: howdeep import --shortcut {kind}"
         raise UserError(f"{len(missing)} of {len(own)} tensors are not in the file: {examples(missing)}; {cure}")
     theirs = examples(weights)
     raise UserError(f"{len(missing)} of {len(own)} tensors are not in the file: {examples(missing)}; it has {theirs}")

@@ -1,10 +1,11 @@
 """Names of networks: what the literature calls them, which depths exist, and the spec behind each.
 
-A name never lies: ``cifar_resnet20`` is the 6n+2 family with 16, 32 and 64 channels, ``resnet50`` the ImageNet one.
+A name never lies: ``cifar_resnet20`` is the 6n+2 family with 16, 32 and 64 channels, ``resnet50`` the ImageNet one,
+and ``cifar_resnet18_w64`` the units of ``resnet18``, 64 to 512 channels wide, behind a 3×3 stem for small images.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 
 from howdeep.errors import UserError, unknown
@@ -35,6 +36,7 @@ MEANS_BOTTLENECK = (164, 1001)
 LITERATURE = (
     *(f"cifar_plain{depth}" for depth in (20, 32, 44, 56, 110)),
     *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 1202)),
+    "cifar_resnet18_w64",
     *(f"cifar_preresnet{depth}" for depth in (20, 56, 110, 164, 1001)),
     *("cifar_wideresnet16_4", "cifar_wideresnet28_10", "cifar_wideresnet40_4"),
     *("cifar_densenet40_k12", "cifar_densenet100_k12", "cifar_densenet100_k24"),
@@ -44,7 +46,8 @@ LITERATURE = (
     *(f"preresnet{depth}" for depth in (*BASIC, *BOTTLENECK)),
     *(f"densenet{depth}" for depth in DENSE),
 )
-"""The networks that papers name; any other valid depth is built by its name as well."""
+"""The networks that papers name, and the CIFAR network that is most often found with weights; any other valid depth
+is built by its name as well."""
 
 
 ORDERS: dict[str, Order] = {"plain": "plain", "resnet": "post", "preresnet": "pre"}
@@ -64,7 +67,7 @@ def spec_of(
     """Return the spec of a network by name.
 
     Args:
-        name: Such as ``cifar_resnet56``, ``cifar_densenet_bc100_k12`` or ``resnet50``.
+        name: Such as ``cifar_resnet56``, ``cifar_resnet18_w64``, ``cifar_densenet_bc100_k12`` or ``resnet50``.
         classes: Number of classes; None is 10 for the CIFAR names and 1,000 for the ImageNet ones.
         channels: Channels of the images.
         block: Basic or bottleneck; None is what the literature means by the name.
@@ -141,7 +144,10 @@ def _cifar(name: str, block: Block | None, family: str, digits: str) -> Residual
     step = LAYERS[block]
     if (depth - 2) % step or depth <= 2:
         nearest = sorted({other for kind in allowed for other in _around(depth, LAYERS[kind], 2)})
-        raise _no_depth(name, f"cifar_{family}", depth, nearest, "")
+        wide = (
+            f"; {name}_w64 has the units of resnet{depth}" if family == "resnet" and depth in BASIC | BOTTLENECK else ""
+        )
+        raise UserError(f"{_no_depth(name, f'cifar_{family}', depth, nearest, '')}{wide}")
     return ResidualSpec(
         name=name,
         family=family,
@@ -198,7 +204,7 @@ def _large(name: str, block: Block | None, family: str, digits: str) -> Residual
     depth = int(digits)
     known = BASIC if family == "plain" else BASIC | BOTTLENECK
     if depth not in known:
-        raise _no_depth(name, family, depth, sorted(known, key=lambda other: abs(other - depth))[:2], "")
+        raise _no_depth(name, family, depth, _two_nearest(depth, known), "")
     own: Block = "basic" if depth in BASIC else "bottleneck"
     if block not in (None, own):
         raise UserError(f"block {block!r} is not allowed for {name}: {depth} layers are made of {own} blocks")
@@ -216,10 +222,21 @@ def _large(name: str, block: Block | None, family: str, digits: str) -> Residual
     )
 
 
+def _small_stem(name: str, block: Block | None, digits: str, width: str) -> ResidualSpec:
+    """Return the public CIFAR networks: the units of an ImageNet depth, behind one 3×3 convolution and no pooling."""
+    depth = int(digits)
+    if depth not in BASIC | BOTTLENECK:
+        raise _no_depth(name, "cifar_resnet", depth, _two_nearest(depth, BASIC | BOTTLENECK), f"_w{width}")
+    if int(width) < 1:
+        raise UserError(f"{name} is not allowed: it must be at least 1 channel wide")
+    large = _large(name, block, "resnet", digits)
+    return replace(large, width=int(width), stem=int(width), large=False, classes=10)
+
+
 def _large_dense(name: str, block: Block | None, digits: str) -> DenseSpec:
     depth = int(digits)
     if depth not in DENSE:
-        raise _no_depth(name, "densenet", depth, sorted(DENSE, key=lambda other: abs(other - depth))[:2], "")
+        raise _no_depth(name, "densenet", depth, _two_nearest(depth, DENSE), "")
     units, growth = DENSE[depth]
     return DenseSpec(
         name=name,
@@ -237,6 +254,7 @@ def _large_dense(name: str, block: Block | None, digits: str) -> DenseSpec:
 
 FAMILIES: tuple[tuple[str, Callable[..., Spec]], ...] = (
     (r"cifar_(plain|resnet|preresnet)(0|[1-9][0-9]*)", _cifar),
+    (r"cifar_resnet(0|[1-9][0-9]*)_w(0|[1-9][0-9]*)", _small_stem),
     (r"cifar_wideresnet(0|[1-9][0-9]*)_(0|[1-9][0-9]*)", _wide),
     (r"cifar_densenet(_bc)?(0|[1-9][0-9]*)_k(0|[1-9][0-9]*)", _cifar_dense),
     (r"(plain|resnet|preresnet)(0|[1-9][0-9]*)", _large),
@@ -248,6 +266,10 @@ def _around(depth: int, step: int, offset: int) -> list[int]:
     """Return the valid depths step·n + offset, n ≥ 1, next below and above."""
     below = max(1, (depth - offset) // step)
     return [step * below + offset, step * (below + 1) + offset]
+
+
+def _two_nearest(depth: int, known: Iterable[int]) -> list[int]:
+    return sorted(known, key=lambda other: abs(other - depth))[:2]
 
 
 def _no_depth(name: str, family: str, depth: int, nearest: list[int], suffix: str) -> UserError:

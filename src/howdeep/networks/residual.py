@@ -5,6 +5,7 @@ Known numbers, 10 classes (parameters; MACs at 32×32 of convolutions and classi
     cifar_resnet20      269,722    40,551,040        cifar_preresnet164     1,703,258
     cifar_resnet56      853,018   125,485,696        cifar_preresnet1001   10,327,706
     cifar_resnet110   1,727,962   252,887,680        cifar_wideresnet28_10 36,479,194
+    cifar_resnet18_w64  11,173,962
 """
 
 from collections.abc import Iterator
@@ -61,7 +62,9 @@ class ResidualSpec:
     shortcut: Shortcut
     """A zero padding, B projection where the shape changes, C projection everywhere."""
     large: bool
-    """The stem for large images (7×7 stride 2, max pooling) instead of one 3×3 convolution to 16 maps."""
+    """The stem for large images (7×7 stride 2, max pooling) instead of one 3×3 convolution."""
+    stem: int | None = None
+    """Maps of the stem; None is the literature's: 64 for large images, else 16."""
     classes: int = 10
     """Number of classes."""
     channels: int = 3
@@ -77,6 +80,7 @@ class ResidualSpec:
         require(self.name, order=(self.order, get_args(Order)), block=(self.block, get_args(Block)))
         require(self.name, shortcut=(self.shortcut, get_args(Shortcut)))
         require_counts(self.name, classes=self.classes, channels=self.channels, width=self.width)
+        require_counts(self.name, stem=_stem_channels(self))
         if self.order == "plain" and self.zero_init:
             raise UserError(f"zero_init is not allowed for {self.name}: a plain network has no shortcut to start from")
         if not 0 <= self.dropout < 1:
@@ -97,7 +101,7 @@ def _out_channels(spec: ResidualSpec, stage: int) -> int:
 
 
 def _stem_channels(spec: ResidualSpec) -> int:
-    return 64 if spec.large else 16
+    return spec.stem if spec.stem is not None else 64 if spec.large else 16
 
 
 def _stem(spec: ResidualSpec) -> nn.Sequential:
