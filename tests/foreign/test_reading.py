@@ -118,6 +118,24 @@ def test_a_folder_of_hugging_face_names_the_file_in_it(tmp_path):
     assert f"did you mean {str(tmp_path / 'model.safetensors')!r}?" in refusal(tmp_path)
 
 
+def test_what_parallel_training_puts_before_names_is_no_part_of_a_key(tmp_path):
+    named = {f"module.teacher.{name}": value for name, value in SMALL.items()}
+    assert_same(read_weights(save(named, tmp_path / "a.pth"), "teacher"), SMALL)
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
+def test_a_later_protocol_of_pickle_is_called_what_it_is(tmp_path, archive):
+    path = save(SMALL, tmp_path / "a.pth", pickle_protocol=4, _use_new_zipfile_serialization=archive)
+    assert "written with pickle protocol 4" in refusal(path)
+
+
+def test_the_first_format_of_pytorch_is_called_what_it_is(tmp_path):
+    with tarfile.open(tmp_path / "a.pth.tar", "w") as archive:
+        for name in ("storages", "tensors", "pickle"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    assert "PyTorch's first format" in refusal(tmp_path / "a.pth.tar")
+
+
 def test_an_unknown_key_is_answered_with_the_nearest(tmp_path):
     path = save({"state_dict": SMALL, "state_dict_ema": OTHER}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"unknown key of .*a\.pth 'state_dict_emma'; did you mean state_dict_ema"):

@@ -23,8 +23,14 @@ SYSTEM = {
     *("marshal", "code", "pdb", "platform", "commands", "webbrowser", "urllib", "requests"),
 }
 """Modules of which no checkpoint needs anything."""
+LATER = re.compile(r"Detected (pickle protocol [3-9])")
+"""How it warns of a protocol that it may not know all of."""
 MOST_NAMES = 100
 """More names than any trainer writes: every one costs another reading."""
+
+
+class LaterProtocol(pickle.UnpicklingError):
+    """A pickle of a protocol that the restricted unpickler cannot read."""
 
 
 class Inert:
@@ -76,10 +82,19 @@ def load(path: Path) -> object:
 def _load(path: Path, stand_ins: dict[str, type[Inert]]) -> object:
     allowed: list = [(stand_in, name) for name, stand_in in stand_ins.items()]
     # An open file, as torch.load goes by the name of a path.
-    with path.open("rb") as file, torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-        # A file that is refused in one line needs no warnings about its pickle protocol before it.
-        warnings.simplefilter("ignore")
-        return torch.load(file, map_location="cpu", weights_only=True)
+    with (
+        path.open("rb") as file,
+        torch.serialization.safe_globals(allowed),
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("always")
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            later = [found[1] for line in told if (found := LATER.search(str(line.message)))]
+            if later and "Unsupported operand" in str(error):
+                raise LaterProtocol(later[0]) from None
+            raise
 
 
 def _learned(message: str, known: dict[str, type[Inert]]) -> dict[str, type[Inert]] | None:

@@ -127,6 +127,8 @@ def _complaint(path: Path, error: Exception) -> str:
         return f"wants to run code ({name.removeprefix('builtins.')!r}) and is refused; weights alone need none"
     if _calls_functions(path):
         return "is a pickle that wants to run code and is refused; save the weights with torch.save"
+    if isinstance(error, inert.LaterProtocol):
+        return f"is written with {error}, of which the unpickler that runs no code reads none; save it with protocol 2"
     return "is truncated or damaged, or no checkpoint of PyTorch or safetensors"
 
 
@@ -214,14 +216,12 @@ def _asked(path: Path, found: Mapping[str, Content], order: list[str], key: str)
     if within:
         return found[within[0]]
     for where in order:
-        inside = {
-            name.removeprefix(f"{key}."): value
-            for name, value in _entries(found[where])
-            if isinstance(name, str) and name.startswith(f"{key}.")
-        }
+        named = [(WRAPPED.sub("", name), value) for name, value in _entries(found[where]) if isinstance(name, str)]
+        inside = {name.removeprefix(f"{key}."): value for name, value in named if name.startswith(f"{key}.")}
         if inside:
             return inside
-    starts = {name.partition(".")[0] for name, _ in _entries(found[order[0]]) if isinstance(name, str) and "." in name}
+    names = [WRAPPED.sub("", name) for name, _ in _entries(found[order[0]]) if isinstance(name, str)]
+    starts = {name.partition(".")[0] for name in names if "." in name}
     raise unknown(f"key of {path}", key, {*filter(None, found), *starts})
 
 
