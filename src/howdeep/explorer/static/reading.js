@@ -15,7 +15,7 @@ export function reading(network, state) {
   return (answer) => {
     const verdict = judge(answer, state);
     byId("error").textContent = percent(answer.error_percent);
-    byId("interval").textContent = `${fixed(answer.low)} to ${percent(answer.high)}`;
+    byId("interval").textContent = `95\u00a0%: ${fixed(answer.low)} to ${percent(answer.high)}`;
     drawChange(answer, verdict);
     drawScale(answer, guessing);
     drawTiles(answer, state);
