@@ -88,7 +88,9 @@ def _tuned(found: Cut) -> list[str]:
     if (point := found.choice) is not None:
         lines.append(f"norm statistics re-estimated: {_kept(point.kept == 'repaired', point.repaired, point.cut)}")
         if found.tuned is not None:
-            epoch = f", epoch {found.tuned_epoch:.4g} of {found.epochs:g}" if found.tuned_epoch else ""
+            # Steps are whole: the last one may lie behind the epochs that were asked for.
+            all_of_them = max(found.epochs, found.tuned_epoch or 0)
+            epoch = f", epoch {found.tuned_epoch:.4g} of {all_of_them:.4g}" if found.tuned_epoch else ""
             lines.append(f"fine-tuned{epoch}: {_kept(found.tuned_kept, found.tuned, point.best)}")
             lines.append(f"after fine-tuning: {_effect(found.tuned, found.baseline.n)}")
     if found.test is not None:
