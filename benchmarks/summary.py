@@ -16,7 +16,7 @@ from howdeep.signals import Flow
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 ORDER = (
-    "weights", "stochastic_depth", "chain", "training", "very_deep", "memory", "cost", "fit_digits",
+    "weights", "stochastic_depth", "chain", "training", "threads", "very_deep", "memory", "cost", "fit_digits",
     "fit_cifar10", "fit_folder", "cut", "lesion", "paths", "unravel", "explorer",
 )  # fmt: skip
 FIGURES = {

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-ONE_THREAD = ("training", "resume", "dissect", "costs", "ladders", "cutting", "fitting", "explorer", "report")
+ONE_THREAD = ("training", "resume", "dissect", "costs", "ladders", "cutting", "fitting", "explorer", "report", "gpu")
 """Folders whose tests compare bits: sums are added in the same order on every machine and in every process."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CIFAR10 = SHARED / "data" / "cifar10"

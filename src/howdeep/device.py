@@ -87,6 +87,17 @@ def true_fp32() -> Iterator[None]:
         torch.set_float32_matmul_precision(products)
 
 
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let cuDNN take algorithms that give the same bits every time: a resumed run ends with those of a whole one."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
 def _product_precision() -> str:
     try:
         return torch.get_float32_matmul_precision()
@@ -94,9 +105,14 @@ def _product_precision() -> str:
         return "high"
 
 
+def summable(x: Tensor) -> Tensor:
+    """Return x where it can be summed in float64: on the host if its device has none, as an Apple GPU."""
+    return x.cpu() if x.device.type == "mps" else x
+
+
 def wide(x: Tensor) -> Tensor:
-    """Return x in float64, on the host where its device has none, as an Apple GPU."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
+    """Return x in float64, where that exists (see :func:`summable`)."""
+    return summable(x).double()
 
 
 def sent(x: Tensor, device: torch.device | str) -> Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates, Unit
 from howdeep.data import Batch
+from howdeep.device import summable
 from howdeep.errors import UserError
 
 MEASURED = ("input", "shortcut's output", "branch's output")
@@ -112,14 +113,14 @@ def _backward(chain: Chain, loss: Tensor, inputs: list[Tensor], images: int) -> 
 def _norm_sum(x: Tensor, gradient: Tensor | None) -> Tensor:
     """Return the sum over images of the Euclidean norms, zero without a gradient."""
     rows = torch.zeros_like(x) if gradient is None else gradient
-    return torch.linalg.vector_norm(_wide(rows).reshape(len(rows), -1), dim=1, dtype=torch.float64).sum()
+    return torch.linalg.vector_norm(summable(rows.detach()).reshape(len(rows), -1), dim=1, dtype=torch.float64).sum()
 
 
 def _mean_absolute(loss: Tensor, gradients: list[Tensor | None], images: int) -> Tensor:
     """Return (1, mean absolute gradient of the mean loss), or (0, 0) where no weight has one."""
-    present = [_wide(gradient) for gradient in gradients if gradient is not None]
+    present = [summable(gradient.detach()) for gradient in gradients if gradient is not None]
     if not present:
-        return _wide(loss).new_zeros(2, dtype=torch.float64)
+        return summable(loss.detach()).new_zeros(2, dtype=torch.float64)
     total = torch.stack([gradient.abs().sum(dtype=torch.float64) for gradient in present]).sum()
     mean = total / (images * sum(gradient.numel() for gradient in present))
     return torch.stack([torch.ones_like(mean), mean])
@@ -127,15 +128,10 @@ def _mean_absolute(loss: Tensor, gradients: list[Tensor | None], images: int) ->
 
 def _moments(x: Tensor) -> Tensor:
     """Return number of elements, sum and sum of squares, float64 of shape (3,)."""
-    wide = _wide(x)
+    wide = summable(x.detach())
     total = wide.sum(dtype=torch.float64)
     squares = torch.linalg.vector_norm(wide, dtype=torch.float64).square()
     return torch.stack([torch.full_like(total, wide.numel()), total, squares])
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Return x where it can be summed in float64, which an Apple GPU cannot."""
-    return x.detach().cpu() if x.device.type == "mps" else x.detach()
 
 
 def _refuse_not_finite(names: list[str], moments: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from howdeep.data.records import Dataset
+from howdeep.device import sent
 from howdeep.seeds import generator
 
 SMALL_SIDE = 64
@@ -71,7 +72,7 @@ def shift_and_flip(images: Tensor, augmentation: Augmentation, draws: Draws) -> 
     if augmentation.padding:
         images = _shift(images, augmentation.padding, draws.top, draws.left)
     if augmentation.flip:
-        mirrored = draws.mirrored.to(images.device)[:, None, None, None]
+        mirrored = sent(draws.mirrored, images.device)[:, None, None, None]
         images = torch.where(mirrored, images.flip(3), images)
     return images
 
@@ -81,7 +82,7 @@ def _shift(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (batch, channels, tops, lefts, h, w)
     device = images.device
-    return windows[torch.arange(batch, device=device), :, top.to(device), left.to(device)]
+    return windows[torch.arange(batch, device=device), :, sent(top, device), sent(left, device)]
 
 
 def default_augmentation(dataset: Dataset) -> Augmentation:

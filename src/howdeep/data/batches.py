@@ -19,6 +19,7 @@ from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, shift_and
 from howdeep.data.normalization import Normalization
 from howdeep.data.records import Split
 from howdeep.data.splits import EncodedSplit
+from howdeep.device import sent
 from howdeep.errors import UserError
 
 
@@ -83,7 +84,7 @@ def training_batches(
     requests = ((draws.order, draws.seeds if augmentation.resized_crop else None) for draws, _ in shares())
     for (draws, total), pixels in zip(shares(), _decoded(split, requests, workers, device), strict=True):
         images = shift_and_flip(constants(pixels), augmentation, draws)
-        labels = split.labels[draws.order].to(device)
+        labels = sent(split.labels[draws.order], device)
         yield Batch(_laid_out(images, channels_last), labels, total)
 
 
@@ -119,7 +120,7 @@ def evaluation_batches(
     requests = ((positions, None) for positions in shares)
     decoded = _decoded(split, requests, workers, device)
     for batch, positions, pixels in zip(batches, shares, decoded, strict=True):
-        labels = split.labels[positions].to(device)
+        labels = sent(split.labels[positions], device)
         yield Batch(_laid_out(constants(pixels), channels_last), labels, len(batch))
 
 
@@ -190,12 +191,10 @@ def _decoded(split: Split, requests: Iterator[Request], workers: int, device: to
         answers = _alive(_started(loader), workers)
     else:
         answers = map(_Answers(split).__getitem__, requests)
-        # A copy from pageable memory would wait for the work that is queued on the device.
-        answers = (_pinned(answer) if pinned else answer for answer in answers)
     for pixels in answers:
         if isinstance(pixels, UserError):
             raise pixels
-        yield pixels.to(device, non_blocking=True)
+        yield sent(pixels, device)
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -232,10 +231,6 @@ def _alive(answers: Iterator, workers: int) -> Iterator:
         raise WorkerError(
             f"a process that decodes images died ({reason}): memory may be short; give fewer than --workers {workers}"
         ) from error
-
-
-def _pinned(answer: Tensor | UserError) -> Tensor | UserError:
-    return answer.pin_memory() if isinstance(answer, Tensor) else answer
 
 
 def _laid_out(images: Tensor, channels_last: bool) -> Tensor:

@@ -140,7 +140,7 @@ def _session(
         with stopped("the same command goes on"), _begun(out, ranks) as begun:
             session = prepare(config, out, ranks, where, say, dataset)
             begun.append(session)
-            with threads_of(session.pace.threads):
+            with threads_of(session.pace.threads), devices.repeatable():
                 yield session, say
 
 
