@@ -8,7 +8,7 @@ from howdeep.fitting.answer import Contender, Verdict
 from howdeep.fitting.candidates import Budgets, Dropped
 from howdeep.ladders.families import LARGE_SIDE, network_name, usual_depths
 from howdeep.stopwatch import Timing
-from howdeep.threads import Threads
+from howdeep.threads import Threads, check_threads
 from howdeep.training.config import TrainConfig
 
 STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
@@ -56,6 +56,9 @@ class FitOptions:
     """Threads of the host: a number, or what is fastest here."""
     workers: int = 2
     """Processes that decode large images."""
+
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
 
     def asked(self) -> dict:
         """Return the options that the answer depends on, as JSON holds them."""
