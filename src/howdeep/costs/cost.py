@@ -170,6 +170,9 @@ def _ladder(plan: Plan, options: CostOptions, say: Callable[[str], None]) -> Lad
     model = _model(plan, found, options, setting.precision) if plan.predicts else None
     checks = _affordable(plan, model, options, torch.device(setting.device)) if model else []
     found |= zip(checks, _measured(checks, setting, options, _checking(work, checks), "check"), strict=True)
+    for spec, one in found.items():
+        for note in one.times.notes:
+            say(f"{spec.name}: {note}")
     rungs = tuple(_rung(spec, found.get(spec), model, plan, options) for spec in plan.asked)
     return Ladder(
         title=plan.title, size=setting.size, batch_size=options.batch_size, threads=options.threads,

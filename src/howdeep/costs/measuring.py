@@ -31,6 +31,8 @@ class Times:
     """Per image of a training step, in the arithmetic of the table."""
     seconds: float
     """What measuring took."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know: that norms were not folded."""
 
 
 def arithmetic_of(spec: Spec, setting: Setting, precision: str) -> Arithmetic:
@@ -62,10 +64,12 @@ def times_of(spec: Spec, setting: Setting, *, threads: int) -> Times:
     shape = (setting.batch_size, spec.channels, setting.size, setting.size)
     images = torch.randn(shape, generator=generator(0, "cost")).to(device).contiguous(memory_format=torch.channels_last)
     # A fresh network of hundreds of units overflows in evaluation mode, unless its branches start at zero.
-    chain = prepared(build(spec.zero_initialised()), images[:1], precision="fp32", device=device).chain
+    found = prepared(build(spec.zero_initialised()), images[:1], precision="fp32", device=device)
+    chain = found.chain
     latency = forward_times([chain], images[:1], threads=threads, seconds=SECONDS)[0]
     batch = forward_times([chain], images, threads=torch.get_num_threads(), seconds=SECONDS)[0]
-    return Times(latency, _per_image(batch, setting.batch_size), training, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Times(latency, _per_image(batch, setting.batch_size), training, seconds, found.notes)
 
 
 def over_rounds(rounds: Sequence[Times]) -> Times:
@@ -79,6 +83,7 @@ def over_rounds(rounds: Sequence[Times]) -> Times:
         inference=_quietest([times.inference for times in rounds]),
         training=_quietest([times.training for times in rounds]),
         seconds=sum(times.seconds for times in rounds),
+        notes=rounds[0].notes,
     )
 
 
