@@ -100,15 +100,18 @@ def open_target(
     return _file_target(name, weights, key, given, warn)
 
 
-def fresh_target(name: str, data: str, *, size: int | None, seed: int, skip_broken: bool) -> Target:
+def fresh_target(
+    name: str, data: str, *, size: int | None, seed: int, skip_broken: bool, given: Normalization | None = None
+) -> Target:  # fmt: skip
     """Return a network with its initial weights, for looking at what depth does before training.
 
     Args:
         name: A name of the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
         data: What DATA is on the command line; it says the classes, and how its pixels are normalised.
-        size: Side of the images of a library's network.
+        size: Side of the images.
         seed: Seed of the weights.
         skip_broken: Leave broken images out.
+        given: How pixels are normalised, where the data shall not say it.
 
     Raises:
         UserError: There is no such network.
@@ -119,14 +122,14 @@ def fresh_target(name: str, data: str, *, size: int | None, seed: int, skip_brok
         target = _library_target(name, None, pretrained=False, size=size, given=None, fresh=True, classes=classes)
         dataset = open_data_for(target, data, skip_broken=skip_broken)
     else:
-        dataset = open_data(data, skip_broken=skip_broken)
+        dataset = open_data(data, size=size, skip_broken=skip_broken)
         spec = spec_of(name, classes=len(dataset.classes), channels=dataset.channels)
         chain = build(spec, seed=seed).eval()
         target = Target(
             name, chain, None, spec.classes, None, spec.channels, (dataset.height, dataset.width), "crop", None
         )
     split = next(split for split in (dataset.train, dataset.test, dataset.validation) if split is not None)
-    return replace(target, normalization=NORMALIZATIONS["per_channel"](split))
+    return replace(target, normalization=given or NORMALIZATIONS["per_channel"](split))
 
 
 def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
@@ -295,13 +298,13 @@ def read_network(
     return spec, chain, found
 
 
-def describe_library(name: str, *, size: int | None) -> Description:
+def describe_library(name: str, *, size: int | None, classes: int | None = None) -> Description:
     """Return what a network of torchvision or timm consists of, as the chain that it is.
 
     Raises:
         UserError: There is no such network, or nothing to cut at was found in it.
     """
-    found = library_network(name, weights=None, pretrained=False, size=size, fresh=True)
+    found = library_network(name, weights=None, pretrained=False, size=size, fresh=True, classes=classes)
     chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
     return describe_chain(chain, (3, found.size, found.size), name=name, family=name.partition(":")[0])
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import File, Flat, Name, Numbers, Whole
+from howdeep.commands.options import File, Flat, Name, Numbers, Whole, refuse_without_use
 from howdeep.output import Output, remark
 from howdeep.processes import this_process
 from howdeep.training.config import TrainConfig
@@ -35,11 +35,13 @@ class Networks:
 
         self.output.check()
         if self.name is None:
+            refuse_without_use(self, ("size", "classes", "channels"), "without NETWORK: it belongs to one")
             summaries = catalogue()
             self.output.finish([asdict(summary) for summary in summaries], networks_table(summaries))
             return 0
         if is_library_name(self.name):
-            description = describe_library(self.name, size=self.size)
+            refuse_without_use(self, ("channels",), f"for {self.name}: it reads colour images")
+            description = describe_library(self.name, size=self.size, classes=self.classes)
         else:
             spec = spec_of(self.name, classes=self.classes, channels=self.channels)
             description = describe(spec, size=self.size)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro.conf
 
 from howdeep.budgets import whole_numbers
-from howdeep.commands.options import File, Flat, Whole, check_files
+from howdeep.commands.options import File, Flat, Whole, check_files, refuse_without_use
 from howdeep.errors import UserError
 from howdeep.output import Output, remark
 
@@ -89,6 +89,11 @@ class Cost:
             raise UserError(f"--measured {self.measured} is not allowed without --depths")
         if self.rate is not None and self.scale is None:
             raise UserError(f"--rate {self.rate} is not allowed without --scale: it describes one of many devices")
+        if self.scale is None:
+            refuse_without_use(self, ("inside", "between", "images", "epochs"), "without --scale NODESxDEVICES")
+        if self.rate is not None:
+            unused = ("measured", "seconds", "threads", "precision", "device", "survival", "figure")
+            refuse_without_use(self, unused, "with --rate: then nothing is measured")
         if self.scale is not None:
             self.cluster_and_job(parameters=1)
         if self.figure is not None and self.depths is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
 from howdeep.errors import UserError
 from howdeep.output import Output, remark
 from howdeep.threads import Threads
@@ -96,6 +96,8 @@ class Cut(TargetOptions):
 
         if self.remove == ():
             raise UserError("--remove is empty: name at least one unit, numbered from 1")
+        if not self.epochs:
+            refuse_without_use(self, ("lr",), "without --epochs: nothing is fine-tuned")
         return CutOptions(
             data=self.data, budget=self.budget(), remove=self.remove or (), out=self.out, epochs=self.epochs,
             lr=self.lr, split=self.split, limit=self.limit, calibration_images=self.calibration_images,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
-from howdeep.errors import UserError
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
 from howdeep.output import Output, remark
 from howdeep.processes import this_process
 from howdeep.threads import Threads
@@ -22,6 +21,15 @@ if TYPE_CHECKING:
     from howdeep.targets import Target
 
 Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
+
+UNUSED = {
+    "delete": ("max_k", "draws", "sample"),
+    "duplicate": ("max_k", "draws", "sample"),
+    "random": ("sample",),
+    "permute": ("sample",),
+    "pairs": ("max_k", "draws"),
+}
+"""Options of a lesion study that a kind of it makes no use of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +106,7 @@ class Lesion(Dissection):
         from howdeep.dissect.tables import lesion_table
 
         self.check()
+        refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
         asked = {
             "analysis": "lesion",
             "kind": self.kind,
@@ -135,6 +144,8 @@ class Paths(Dissection):
         from howdeep.dissect.tables import paths_table
 
         self.check()
+        if self.draws == 0:
+            refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
         asked = {
             "draws": self.draws,
             "lengths": self.lengths and list(self.lengths),
@@ -180,10 +191,12 @@ class Flow(Dissection):
 
     def open(self) -> "Target":
         """Return the trained network, or one with initial weights."""
-        from howdeep.targets import fresh_target
+        from howdeep.targets import fresh_target, normalization_of
 
         if not self.fresh:
             return super().open()
-        if self.weights is not None or self.pretrained or self.key is not None:
-            raise UserError("--fresh is not allowed with --weights, --key or --pretrained: initial weights need none")
-        return fresh_target(self.target, self.data, size=self.size, seed=self.seed, skip_broken=self.skip_broken)
+        refuse_without_use(self, ("weights", "key", "pretrained"), "with --fresh: initial weights need none")
+        return fresh_target(
+            self.target, self.data, size=self.size, seed=self.seed, skip_broken=self.skip_broken,
+            given=normalization_of(self.mean, self.std),
+        )  # fmt: skip

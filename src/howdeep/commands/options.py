@@ -1,11 +1,13 @@
 """Options that several commands share. Torch is imported when a command runs."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
+from howdeep.errors import UserError
 from howdeep.output import Output, remark
 
 if TYPE_CHECKING:
@@ -17,6 +19,25 @@ Numbers = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOA
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
+
+
+def refuse_without_use(command: object, names: Iterable[str], why: str) -> None:
+    """Refuse options that would change nothing.
+
+    Args:
+        command: Whose options they are.
+        names: Of its fields.
+        why: Goes behind "is not allowed".
+
+    Raises:
+        UserError: One has another value than its default.
+    """
+    defaults = {field.name: field.default for field in fields(command)}  # type: ignore[arg-type]
+    for name in names:
+        value = getattr(command, name)
+        if value != defaults[name]:
+            told = "" if value is True else f" {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+            raise UserError(f"--{name.replace('_', '-')}{told} is not allowed {why}")
 
 
 def check_files(output: Output, figure: Path | None) -> None:

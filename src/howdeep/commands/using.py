@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
 from howdeep.output import Output, remark
 from howdeep.threads import Threads
 
@@ -44,6 +44,8 @@ class Evaluate(TargetOptions):
         from howdeep.reporting import evaluation_table
 
         check_files(self.output, self.figure)
+        if self.limit is None:
+            refuse_without_use(self, ("seed",), "without --limit: nothing is drawn")
         found, record = evaluate_target(
             self.open(),
             self.data,
