@@ -20,7 +20,7 @@ from howdeep import cli
 from howdeep.fitting import candidates, climbing
 from howdeep.fitting import fit as fits
 from howdeep.fitting.records import Fit, FitOptions
-from howdeep.fitting.storage import storage_of
+from howdeep.fitting.storage import open_study, storage_of
 from howdeep.records import from_json
 from howdeep.runs import open_run
 from howdeep.training.precision import Trial
@@ -166,6 +166,21 @@ def test_a_search_outlives_a_restart_of_its_server_and_the_password_stays_in_the
         assert [path for path in files if secret.encode() in path.read_bytes()] == []
     study = optuna.load_study(study_name="howdeep", storage=storage_of(server.url))
     assert "127.0.0.1" not in str((study.user_attrs, study.get_trials()))
+
+
+def test_what_a_process_that_died_was_to_measure_for_all_is_measured_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fits, "SHORTEST_SILENCE", 0.6)
+    monkeypatch.setattr(fits, "SILENT_SHARE", 0.0)
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    study, made = open_study(storage, "howdeep")
+    assert made
+    study.set_user_attr(fits.PLANNER, "gone")
+    assert cli.run(command(tmp_path / "here", "--storage", storage)) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("nothing is heard from gone: it is done here\nwhat each depth costs here:\n")
+    assert answer(tmp_path / "here").spent_seconds < 60
 
 
 @pytest.mark.parametrize(

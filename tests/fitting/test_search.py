@@ -12,8 +12,19 @@ import pytest
 from optuna.trial import TrialState
 
 from howdeep.errors import UserError
-from howdeep.fitting.search import Entry, Rung, Search, enlist, held_networks, rungs_of_trial, take_over
-from howdeep.fitting.storage import Pulse, Watch, open_study
+from howdeep.fitting.search import (
+    Entry,
+    Rung,
+    Search,
+    enlist,
+    enter,
+    first_entered,
+    held_networks,
+    rungs_of_trial,
+    take_over,
+    trials_in_order,
+)
+from howdeep.fitting.storage import Pulse, open_study
 
 DEPTHS = (8, 14, 20, 32, 56)
 ENTRIES = [Entry("resnet", depth, f"net{depth}") for depth in DEPTHS]
@@ -36,7 +47,7 @@ def search(storage: str, owner: str = "one", climb=None, log: list | None = None
             log.append((entry.depth, until))
         return rung(entry, until)
 
-    return Search(study, ENTRIES, RUNGS, owner, climb or train, Watch(study, 60.0))
+    return Search(study, ENTRIES, RUNGS, owner, climb or train, 60.0)
 
 
 @pytest.fixture
@@ -102,7 +113,7 @@ def test_where_all_blow_up_there_is_no_answer(storage: str) -> None:
 def test_a_single_network_needs_no_search(storage: str) -> None:
     study, _ = open_study(storage, "s")
     enlist(study, ENTRIES[:1])
-    alone = Search(study, ENTRIES[:1], (), "one", lambda *_: pytest.fail("nothing is compared"), Watch(study, 60.0))
+    alone = Search(study, ENTRIES[:1], (), "one", lambda *_: pytest.fail("nothing is compared"), 60.0)
     assert alone.winner() == (ENTRIES[0], "one")
 
 
@@ -122,7 +133,7 @@ def test_networks_of_a_process_that_is_gone_are_trained_by_one_that_is_there(pas
     excused: list[float] = []
     log: list = []
     found = search(storage, "here", log=log)
-    found = replace(found, watch=Watch(found.study, 0.7), say=said.append, excuse=excused.append)
+    found = replace(found, silence=0.7, say=said.append, excuse=excused.append)
     winner, owner = found.winner()
     assert (winner.depth, owner) == (32, "here")
     taken = {line.split(":")[0].strip() for line in said if "taken over, nothing is heard from gone" in line}
@@ -206,6 +217,14 @@ def test_a_waiting_network_is_claimed_by_one_of_many(storage: str) -> None:
     for one in claims:
         one.join()
     assert sorted(claimed) == sorted(entry.network for entry in ENTRIES)
+
+
+def test_of_two_that_measured_for_all_the_first_counts(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    assert first_entered(trials_in_order(study), "plan") is None
+    for plan in ({"rungs": [1.0]}, {"rungs": [2.0]}):
+        enter(study, {"plan": plan})
+    assert first_entered(trials_in_order(study), "plan") == {"rungs": [1.0]}
 
 
 def test_a_network_entered_twice_takes_part_once(storage: str) -> None:

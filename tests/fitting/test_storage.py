@@ -61,16 +61,17 @@ def test_a_wrong_password_is_one_line_without_it(wrong: str, server: Server, nam
 
 def test_a_process_is_silent_once_its_signs_of_life_end(server: Server, name: str) -> None:
     study, _ = open_study(server.url, name)
-    watch = Watch(study, 1.0)
+    watch = Watch(study, 0.5)
     with Pulse(server.url, name, "there", 0.6):
         while watch.sign("there") is None:
             time.sleep(0.05)
         first = watch.sign("there")
         while watch.sign("there") == first:
             time.sleep(0.05)
-    assert watch.quiet(["there"], 9.0) == {"there": 0.0}
-    time.sleep(0.2)
-    assert watch.quiet(["there"], 9.0)["there"] >= 0.2
-    time.sleep(0.2)
-    assert watch.quiet(["there"], 0.05)["there"] <= 9.0
-    assert watch.quiet(["nobody"], 9.0) == {"nobody": 0.0}
+    assert watch.silent(["there"]) == {}
+    time.sleep(3 * watch.silence)
+    assert watch.silent(["there"]) == {}, "whoever did not look has seen nobody silent"
+    while not (silent := watch.silent(["there", "nobody"])):
+        time.sleep(0.1)
+    assert set(silent) == {"there"}
+    assert silent["there"] > 3 * watch.silence

@@ -38,6 +38,8 @@ from howdeep.fitting.search import (
     Entry,
     Search,
     enlist,
+    enter,
+    first_entered,
     held_networks,
     owner_now,
     take_over,
@@ -54,7 +56,7 @@ from howdeep.training.session import open_training_data
 
 CLOCK, OWNER, STUDY, RUNS, ANSWER = "clock.json", "owner.json", "study.db", "runs", "answer.json"
 PLAN, PLANNER = "plan", "planner"
-SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 3.0, 60.0
+SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 4.0, 60.0
 """Share of the training budget, and seconds, after which a process that gives no sign of life counts as dead."""
 Say = Callable[[str], None]
 
@@ -128,7 +130,7 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | No
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
     study, made = open_study(storage, options.study)
     silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
-    share = _Share(study, _owner(options.out), Watch(study, silence), clock, say)
+    share = _Share(study, _owner(options.out), silence, clock, say)
     with Pulse(storage, options.study, share.owner, silence):
         if made:
             study.set_user_attr(PLANNER, share.owner)
@@ -143,7 +145,7 @@ class _Share:
 
     study: optuna.Study
     owner: str
-    watch: Watch
+    silence: float
     clock: Clock
     say: Say
 
@@ -169,7 +171,7 @@ def _searched(
         return climber.climb(costs[entry.network], done, until)
 
     clock = share.clock
-    search = Search(share.study, entries, rungs, share.owner, climb, share.watch, share.say, clock.excuse)
+    search = Search(share.study, entries, rungs, share.owner, climb, share.silence, share.say, clock.excuse)
     chosen, owner = search.winner()
     if owner != search.owner:
         share.say(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
@@ -189,23 +191,22 @@ def _planned(
     share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset, images: Recorded
 ) -> tuple[Field, tuple[float, ...]]:  # fmt: skip
     """Return who takes part and how long the rungs are: measured by one process for all, first the study's maker."""
-    study = share.study
-    while PLAN not in study.user_attrs:
-        planner, _ = owner_now(trials_in_order(study), PLAN, study.user_attrs.get(PLANNER, ""))
+    study, watch = share.study, Watch(share.study, share.silence)
+    while (plan := first_entered(trials := trials_in_order(study), PLAN)) is None:
+        planner, _ = owner_now(trials, PLAN, study.user_attrs.get(PLANNER, ""))
         if planner == share.owner:
             share.say("what each depth costs here:")
             ladders = options.ladders(dataset.height, dataset.width)
             field = field_of(config, ladders, options.budgets, dataset, devices.pick(options.device), share.say)
             rungs = rungs_of(len(field.candidates), options.budgets.train_seconds - share.clock.spent)
             asked = {"asked": options.asked(), "images": images.fingerprint}
-            study.set_user_attr(PLAN, {**asked, "field": to_json(field), "rungs": rungs})
-        elif (waiting := share.watch.quiet([planner], 2 * POLL_SECONDS)[planner]) > share.watch.silence:
+            enter(study, {PLAN: {**asked, "field": to_json(field), "rungs": rungs}})
+        elif waited := watch.silent([planner]).get(planner):
             share.say(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
-            share.clock.excuse(waiting)
+            share.clock.excuse(waited)
             take_over(study, PLAN, planner, share.owner, 0)
         else:
             time.sleep(POLL_SECONDS)
-    plan = study.user_attrs[PLAN]
     _same(plan["asked"], options, f"study {options.study!r}", images_known="images" in plan)
     if plan.get("images", own := images.fingerprint) != own:
         raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -97,7 +98,7 @@ class Search:
         rungs: Seconds that a network has had at the end of each rung.
         owner: What this process calls itself: the same after a stop.
         climb: Trains.
-        watch: Says which other processes are heard from.
+        silence: Seconds without a sign of life after which another process counts as dead.
         say: Receives one line per network and rung.
         excuse: Receives the seconds that were waited for a process that is gone.
     """
@@ -107,7 +108,7 @@ class Search:
     rungs: Sequence[float]
     owner: str
     climb: Climb
-    watch: Watch
+    silence: float
     say: Callable[[str], None] = field(default=lambda _: None)
     excuse: Callable[[float], None] = field(default=lambda _: None)
 
@@ -136,8 +137,9 @@ class Search:
     def keep(self, network: str, rungs: Sequence[Rung]) -> None:
         """Write down how far a network of this process has come, while its trial is open."""
         live = Trial(self.study, self.held(network).trial._trial_id)
-        live.set_user_attr(RUNGS, [vars(one) for one in rungs])
         live.report(rungs[-1].validation_error_percent, step=len(rungs) - 1)
+        # Last: whoever reads it may go on, and close the trial.
+        live.set_user_attr(RUNGS, [vars(one) for one in rungs])
 
     def finish(self, network: str) -> None:
         """Close the trial of the chosen network, and those that were left open by processes that are gone."""
@@ -150,13 +152,16 @@ class Search:
 
     def _passed(self, rung: int, alive: Sequence[str]) -> dict[str, Standing]:
         """Train on a rung, wait until everyone has passed it, and return who has, and how."""
+        watch = Watch(self.study, self.silence)
         while True:
             self._train(rung, alive)
             networks = held_networks(self.study)
             missing = {name: networks[name] for name in alive if not _done(networks[name], rung)}
             if not missing:
                 return {name: self._standing(networks[name], rung) for name in alive if not networks[name].out}
-            if not self._take_over(missing):
+            if self._take_over(missing, watch):
+                watch = Watch(self.study, self.silence)  # only those are waited for who have had their turn
+            else:
                 time.sleep(POLL_SECONDS)
 
     def _train(self, rung: int, alive: Sequence[str]) -> None:
@@ -202,12 +207,10 @@ class Search:
             return network
         return None
 
-    def _take_over(self, networks: Mapping[str, Held]) -> bool:
+    def _take_over(self, networks: Mapping[str, Held], watch: Watch) -> bool:
         """Take the networks of processes that are silent; return whether there were any."""
         theirs = {name: held for name, held in networks.items() if held.trial.state != TrialState.WAITING}
-        others = {held.owner for held in theirs.values()} - {self.owner}
-        quiet = self.watch.quiet(others, 2 * POLL_SECONDS)
-        silent = {owner: seconds for owner, seconds in quiet.items() if seconds > self.watch.silence}
+        silent = watch.silent({held.owner for held in theirs.values()} - {self.owner})
         for name, held in theirs.items():
             if held.owner in silent:
                 self._take(name, held)
@@ -226,14 +229,15 @@ class Search:
     def _heard_owner(self, network: str) -> str:
         """Return whose a network is, once that process is heard from; where it is silent, this one takes over."""
         signs: dict[str, object] = {}
+        watch = Watch(self.study, self.silence)
         while True:
             held = self.held(network)
             if held.owner == self.owner or held.trial.state.is_finished():
                 return held.owner
-            sign = self.watch.sign(held.owner)
+            sign = watch.sign(held.owner)
             if signs.setdefault(held.owner, sign) != sign:
                 return held.owner
-            if not self._take_over({network: held}):
+            if not self._take_over({network: held}, watch):
                 time.sleep(POLL_SECONDS)
 
     def _standing(self, held: Held, rung: int) -> Standing:
@@ -245,7 +249,8 @@ class Search:
         """Close the trials of this process that do not go on."""
         for network, held in held_networks(self.study).items():
             if held.owner == self.owner and held.trial.state == TrialState.RUNNING and network not in alive:
-                self.study.tell(held.trial.number, state=TrialState.FAIL if held.out else TrialState.PRUNED)
+                state = TrialState.FAIL if held.out else TrialState.PRUNED
+                self.study.tell(held.trial.number, state=state, skip_if_finished=True)
 
     def _entry(self, network: str) -> Entry:
         return next(entry for entry in self.entries if entry.network == network)
@@ -285,8 +290,17 @@ def owner_now(trials: Sequence[FrozenTrial], what: str, owner: str) -> tuple[str
 
 def take_over(study: optuna.Study, what: str, before: str, owner: str, since: int) -> None:
     """Enter that a process takes something over; where another was faster that stands for nothing."""
-    said = {TAKES: what, FROM: before, OWNER: owner, SINCE: since}
+    enter(study, {TAKES: what, FROM: before, OWNER: owner, SINCE: since})
+
+
+def enter(study: optuna.Study, said: dict) -> None:
+    """Enter something for all to read, in a trial that stands for no network: the storage puts them in one order."""
     study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=said))
+
+
+def first_entered(trials: Sequence[FrozenTrial], name: str) -> Any:
+    """Return what was entered first under a name, or None."""
+    return next((trial.user_attrs[name] for trial in trials if name in trial.user_attrs), None)
 
 
 def rungs_of_trial(trial: FrozenTrial) -> list[Rung]:

@@ -4,7 +4,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -152,39 +152,46 @@ class Pulse:
                 return
 
 
-@dataclass
 class Watch:
-    """Who is heard from, as seen by one process: clocks of several machines are not compared.
+    """Who is heard from while a process waits: clocks of several machines are not compared.
 
     Args:
         study: The study.
         silence: Seconds without a sign after which a process counts as dead.
     """
 
-    study: optuna.Study
-    silence: float
-    _signs: dict[str, object] = field(default_factory=dict)
-    _quiet: dict[str, float] = field(default_factory=dict)
-    _looked: float = field(default_factory=time.monotonic)
+    def __init__(self, study: optuna.Study, silence: float) -> None:
+        self.study, self.silence = study, silence
+        self._heard: dict[str, _Heard] = {}
+        self._looked = time.monotonic()
 
     def sign(self, owner: str) -> object:
         """Return the last sign of life of a process, or None."""
         return self.study.user_attrs.get(ALIVE + owner)
 
-    def quiet(self, owners: Iterable[str], seconds: float) -> dict[str, float]:
-        """Look for signs; return for each process how long none was seen, by those who looked.
+    def silent(self, owners: Iterable[str]) -> dict[str, float]:
+        """Look for signs, and return who counts as dead, and how long ago the last sign was seen, in seconds.
 
-        Args:
-            owners: Whose.
-            seconds: Time since the last look that counts at most: while nobody looked, or nothing could be seen,
-                nobody was silent.
+        Of the time since the last look only half of the silence counts: while nobody looked, or the storage did not
+        answer, nobody was silent.
         """
-        now = time.monotonic()
-        passed, self._looked = min(now - self._looked, seconds), now
-        signs = self.study.user_attrs
+        signs, now = self.study.user_attrs, time.monotonic()
+        passed, self._looked = min(now - self._looked, self.silence / 2), now
         for owner in owners:
             sign = signs.get(ALIVE + owner)
-            same = owner in self._signs and self._signs[owner] == sign
-            self._quiet[owner] = self._quiet.get(owner, 0.0) + passed if same else 0.0
-            self._signs[owner] = sign
-        return {owner: self._quiet[owner] for owner in owners}
+            before = self._heard.get(owner)
+            if before is None or before.sign != sign:
+                self._heard[owner] = _Heard(sign, now, 0.0)
+            else:
+                self._heard[owner] = replace(before, quiet=before.quiet + passed)
+        heard = {owner: self._heard[owner] for owner in owners}
+        return {owner: now - one.since for owner, one in heard.items() if one.quiet > self.silence}
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """The last sign of a process, when it was first seen, and how long nothing followed while somebody looked."""
+
+    sign: object
+    since: float
+    quiet: float
