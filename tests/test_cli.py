@@ -1,6 +1,7 @@
 """The command line: every mistake is one line and status 2, every result is where it was asked for."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -173,9 +174,16 @@ def test_predict_names_classes_and_probabilities(tmp_path: Path) -> None:
     assert sum(prediction["probabilities"]) == pytest.approx(1, abs=1e-5)
     broken = tmp_path / "broken.png"
     broken.write_text("not an image")
-    refused = howdeep("predict", str(run), str(broken))
-    assert refused.returncode == 2
-    assert "broken.png" in refused.stderr
+    os.mkfifo(tmp_path / "pipe")
+    files = [broken, image, tmp_path / "missing.png", tmp_path, tmp_path / "pipe", image]
+    part = howdeep("predict", str(run), *map(str, files), "--top", "10", "--json", "-")
+    assert part.returncode == 1
+    assert part.stderr.splitlines()[-1] == "howdeep: 4 of 6 files cannot be used"
+    found = json.loads(part.stdout)
+    assert [one["image"] for one in found] == list(map(str, files))
+    assert [one["unusable"] is None for one in found] == [False, True, False, False, False, True]
+    assert found[1] == {**prediction, "probabilities": pytest.approx(prediction["probabilities"])} == found[5]
+    assert "No such file" in found[2]["unusable"]
 
 
 def test_an_initial_network_of_a_library_has_the_classes_of_the_data(capsys: pytest.CaptureFixture) -> None:

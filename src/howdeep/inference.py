@@ -20,6 +20,8 @@ from howdeep.targets import Target, open_data_for, read_images
 from howdeep.threads import Threads, check_threads
 from howdeep.training.step import Arithmetic, place
 
+PREDICTED_AT_A_TIME = 100
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -31,6 +33,8 @@ class Prediction:
     """Likeliest first."""
     probabilities: tuple[float, ...]
     """Of those classes."""
+    unusable: str | None = None
+    """Why the file is no image that the network can read; there are no classes then."""
 
 
 def evaluate_target(
@@ -100,24 +104,33 @@ def _few(split: Split, normalization: Normalization, where: torch.device) -> Ten
 
 @torch.inference_mode()
 def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str = "auto") -> list[Prediction]:
-    """Return the likeliest classes of image files.
+    """Return the likeliest classes of image files; a file that cannot be used keeps no other from its answer.
 
     Raises:
-        UserError: A file is not a usable image, or it is not known how pixels are normalised.
+        UserError: Nothing is asked, or it is not known how pixels are normalised, or how large images are.
     """
     if top < 1:
         raise UserError(f"top {top} is not allowed: it must be at least 1")
     if not images:
         raise UserError("no images were named")
     where = devices.pick(device)
-    pixels = required_normalization(target).to(where)(read_images(images, target).to(where))
-    scores = target.chain.to(where)(pixels)
-    likeliest = scores.softmax(1).topk(min(top, scores.shape[1]))
-    names = target.classes or tuple(str(number) for number in range(scores.shape[1]))
-    return [
-        Prediction(str(path), tuple(names[index] for index in row.tolist()), tuple(values.tolist()))
-        for path, row, values in zip(images, likeliest.indices, likeliest.values, strict=True)
-    ]
+    constants, chain = required_normalization(target).to(where), target.chain.to(where)
+    found: list[Prediction] = []
+    for start in range(0, len(images), PREDICTED_AT_A_TIME):
+        paths = images[start : start + PREDICTED_AT_A_TIME]
+        read = read_images(paths, target)
+        pixels = [one for one in read if not isinstance(one, str)]
+        shares = iter(chain(constants(torch.stack(pixels).to(where))).softmax(1) if pixels else ())
+        for path, one in zip(paths, read, strict=True):
+            bad = isinstance(one, str)
+            found.append(Prediction(str(path), (), (), one) if bad else _likeliest(path, next(shares), target, top))
+    return found
+
+
+def _likeliest(path: Path, shares: Tensor, target: Target, top: int) -> Prediction:
+    best = shares.topk(min(top, len(shares)))
+    names = tuple(target.classes[index] if target.classes else str(index) for index in best.indices.tolist())
+    return Prediction(str(path), names, tuple(best.values.tolist()))
 
 
 def required_normalization(target: Target) -> Normalization:

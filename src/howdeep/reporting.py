@@ -43,7 +43,8 @@ def predictions_table(found: Sequence[Prediction]) -> Table:
     table.add_column("class and probability")
     for prediction in found:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        table.add_row(prediction.image, "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs))
+        answer = "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs)
+        table.add_row(prediction.image, f"cannot be used: {prediction.unusable}" if prediction.unusable else answer)
     return table
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from howdeep import checkpoints, runs
 from howdeep.chain import Chain
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
+from howdeep.data.encoded import open_regular
 from howdeep.data.recorded import class_changes, renumbered
 from howdeep.errors import UserError
 from howdeep.foreign import Match, by_our_names, match, read_weights, size_told, tell_of_others
@@ -196,27 +196,25 @@ def _as_numbered(target: Target, dataset: Dataset, data: str) -> Dataset:
     return renumbered(dataset, target.classes)
 
 
-def read_images(paths: Sequence[Path], target: Target) -> Tensor:
-    """Return image files as a network reads them: uint8, shape (n, channels, height, width).
+def read_images(paths: Sequence[Path], target: Target) -> list[Tensor | str]:
+    """Return image files as a network reads them, uint8 of shape (channels, height, width); or why one cannot be used.
 
     Raises:
-        UserError: A file is not a usable image, or the target does not say its size.
+        UserError: The target does not say the size of its images.
     """
     if target.size is None:
         raise UserError(f"{target.name} does not say the size of its images; give --size")
     view = View(target.channels, *target.size, target.resize)
     with quiet_pillow():
-        return torch.from_numpy(np.stack([_read(path, view) for path in paths]))
+        return [_read(path, view) for path in paths]
 
 
-def _read(path: Path, view: View) -> np.ndarray:
+def _read(path: Path, view: View) -> Tensor | str:
     try:
-        with path.open("rb") as stream:
-            return render(decode(stream, view.channels), view)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        with open_regular(path) as stream:
+            return torch.from_numpy(render(decode(stream, view.channels), view))
     except BadImage as error:
-        raise UserError(f"{path} cannot be used: {error}") from None
+        return str(error)
 
 
 def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:

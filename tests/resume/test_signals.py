@@ -139,6 +139,46 @@ def test_a_signal_to_all_processes_is_one_line_and_the_same_command_goes_on(
     assert not list(tmp_path.rglob("*.partial-*"))
 
 
+def test_a_fine_tuning_that_was_killed_goes_on_from_the_epoch_before(photos: Path, run: Path, tmp_path: Path) -> None:
+    words, _ = _cut(photos, run, tmp_path)
+    tuned = lambda: any("step-00000000" not in path.name for path in list_checkpoints(tmp_path / "out/checkpoints"))  # noqa: E731
+    running = Started(words, tmp_path / "said.txt").wait_for(tuned)
+    assert running.signalled(signal.SIGKILL)[0] == -signal.SIGKILL
+    again = Started(words, tmp_path / "again.txt")
+    again.wait_for(lambda: "\nepoch " in again.said.read_text())
+    status, said = again.signalled(signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    resumed = next(line for line in said if line.startswith("resumed from step "))
+    first = next(line for line in said if line.startswith("epoch "))
+    assert int(resumed.split()[-1]) >= 1
+    assert not first.startswith("epoch 1/")
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+import howdeep.training.loop
+from howdeep import cli
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 400_000_000,) * 2)
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does it")
+def test_too_little_memory_is_one_line_that_says_what_to_give_and_leaves_nothing(tmp_path: Path) -> None:
+    words = ["train", "cifar_resnet20", "--data", "digits", "--size", "64", "--batch-size", "1400", "--epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, *words, *QUICK, "--threads", "1", "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("howdeep: not enough memory")
+    assert last.endswith("give --memory save or a smaller --batch-size")
+    assert not (tmp_path / "run").exists()
+
+
 def test_however_often_it_is_interrupted_a_command_ends_without_a_traceback(photos: Path, tmp_path: Path) -> None:
     words = ["train", "cifar_resnet8", "--data", str(photos), "--epochs", "10000", "--out", str(tmp_path / "run")]
     running = Started([*words, *QUICK, *TRAIN], tmp_path / "said.txt")

@@ -81,11 +81,14 @@ class Predict(TargetOptions):
     output: Flat[Output] = field(default_factory=Output)
 
     def run(self) -> int:
-        """Predict and print."""
+        """Predict and print; the status is 1 where a file could not be used."""
         from howdeep.inference import predict
         from howdeep.reporting import predictions_table
 
         self.output.check()
         found = predict(self.open(), self.images, top=self.top, device=self.device)
         self.output.finish([asdict(prediction) for prediction in found], predictions_table(found))
-        return 0
+        unusable = sum(prediction.unusable is not None for prediction in found)
+        if unusable:
+            remark(f"howdeep: {unusable} of {len(found)} files cannot be used")
+        return 1 if unusable else 0

@@ -1,7 +1,7 @@
 """The training loop.
 
     for every mini-batch:   gates ~ rule(seed, step)     lr = schedule(step)     one step     step + 1
-    after every epoch:      validate, log one line, save a checkpoint
+    after every epoch:      validate, log one line, save a checkpoint if that is worth its time
     at the end:             read the test split once
 
 The step is the only clock: the order of images, augmentation, gates, dropout and learning rate are functions of the
@@ -42,8 +42,9 @@ from howdeep.training.step import train_step
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, time_again
 
 EVALUATION_BATCH = 500
-UNSAVED_SECONDS = 30.0
-"""Training time that a crash may cost where no --checkpoint-every is given."""
+UNSAVED_SECONDS, SAVING_SHARE = 30.0, 0.02
+"""Where no --checkpoint-every is given, every epoch ends with a checkpoint; where epochs are so short that writing
+would take more than this share of the time, the first one that ends so many seconds after the last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _to_the_end(session: Session, console: Console, *, best: bool = False) -> No
 
 def _run(session: Session, journal: Journal, best: bool) -> None:
     """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for."""
-    position, saved_at = session.position, session.position.seconds
+    position, saved_at, saving = session.position, session.position.seconds, 0.0
     with patience() as request:
         record_start(session, journal)
         if session.pace.threads != session.pace.before:
@@ -185,9 +186,10 @@ def _run(session: Session, journal: Journal, best: bool) -> None:
                     save_best(session, validation)
             _keep_pace(session, journal, after.stalls, epoch_ended)
             signum = _signum(session, request) if epoch_ended else after.signum
-            if signum or _due(session, epoch_ended, position.seconds - saved_at):
+            if signum or _due(session, epoch_ended, position.seconds - saved_at, saving):
+                started = time.perf_counter()
                 save(session)
-                saved_at = position.seconds
+                saved_at, saving = position.seconds, time.perf_counter() - started
             if signum:
                 raise Stopped(128 + signum, f"stopped after step {position.step} and saved; the same command goes on")
 
@@ -206,14 +208,14 @@ def _keep_pace(session: Session, journal: Journal, stalls: bool, epoch_ended: bo
         time_again(session, journal, pace.more, QUIET)
 
 
-def _due(session: Session, epoch_ended: bool, unsaved_seconds: float) -> bool:
-    """Return whether it is time for a checkpoint: as asked for, or after an epoch once there is something to lose."""
+def _due(session: Session, epoch_ended: bool, unsaved: float, saving: float) -> bool:
+    """Return whether it is time for a checkpoint: as asked for, or after an epoch that is worth the writing."""
     position, every = session.position, session.config.checkpoint_every
     if position.step == session.total:
         return True
     if every is not None:
         return position.step % every == 0
-    return epoch_ended and unsaved_seconds >= UNSAVED_SECONDS
+    return epoch_ended and unsaved >= min(UNSAVED_SECONDS, saving / SAVING_SHARE)
 
 
 @dataclass(frozen=True)
