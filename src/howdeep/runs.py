@@ -203,7 +203,7 @@ def extended(run: Run, changes: dict) -> Run:
 
 def forget(path: Path) -> None:
     """Remove a run that holds nothing, but not the folder: whoever made it knows whether it was there before."""
-    for name in (METRICS, RECORD):
+    for name in (METRICS, IMAGES, RECORD):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
 
