@@ -22,7 +22,6 @@ from howdeep.chain import Chain
 from howdeep.checkpoints import SaveError, partial_of, write_flushed
 from howdeep.data import Dataset, Split
 from howdeep.data.sampling import sampled
-from howdeep.device import true_fp32
 from howdeep.dissect.subject import SplitBatches, prepared
 from howdeep.errors import UserError, unknown
 from howdeep.formats import FORMATS, LIBRARIES, OPSETS, Format, reason
@@ -147,7 +146,8 @@ def export_target(
     original = prepared(target.chain, first, precision="fp32", device=host, fold=False, threads="auto")
     metadata = metadata_of(target, dataset)
     program = program_of(folded.chain, first.shape[1:])
-    with torch.no_grad(), true_fp32(), threads_of(original.threads):
+    # The host has no TF32; and torch.onnx reads its switch in a way that raises where `true_fp32` has set it.
+    with torch.no_grad(), threads_of(original.threads):
         found = _written(program, original.chain, images, metadata, options)
     origin = {
         "target": target.name,

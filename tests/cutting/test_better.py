@@ -18,14 +18,16 @@ def answers(wrong: int, loss: float, n: int = 100) -> Answers:
     [
         (answers(5, 2.0), answers(30, 0.5), True),  # fewer errors, whatever the loss
         (answers(30, 0.5), answers(5, 2.0), False),
-        (answers(6, 0.4), answers(5, 0.5), True),  # one image may be chance: the loss decides
+        (answers(5, 0.4), answers(6, 0.5), True),  # one image may be chance: the loss decides
         (answers(5, 0.5), answers(6, 0.4), False),
+        (answers(6, 0.4), answers(5, 0.5), False),  # nothing with more errors is kept
+        (answers(5, 0.4), answers(5, 0.5), True),
         (answers(5, 0.5), answers(5, 0.5), False),  # without a difference nothing changes
         (answers(5, math.inf), answers(5, 0.5), False),
         (answers(5, 0.5), answers(5, math.inf), True),
     ],
 )
-def test_fewer_errors_are_better_and_where_they_may_be_chance_a_lower_loss(
+def test_fewer_errors_are_better_and_where_they_may_be_chance_a_lower_loss_too(
     new: Answers, old: Answers, better: bool
 ) -> None:
     assert is_better(new, old) == better

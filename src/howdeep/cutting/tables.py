@@ -121,6 +121,6 @@ def _reading(found: Cut) -> list[str]:
     chosen = "units as named" if named else f"units chosen on {found.calibration_images:,} images"
     return [
         "error in %, as cut and with norm statistics re-estimated; change in points",
-        f"* counts, the better on {found.calibration_images:,} images: fewer errors, else lower cross-entropy",
+        f"* counts, the better on {found.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
         f"{chosen}, statistics from {found.statistics_images:,}; ms of one image, threads: {found.threads}",
     ]
