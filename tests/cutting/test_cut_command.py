@@ -96,7 +96,9 @@ def test_the_same_command_goes_on_and_then_is_finished(
     assert cut(run, *options, "--out", out) == 0
     assert "is finished; nothing to do" in capsys.readouterr().err
     assert cut(run, *options, "--units", 2, "--out", out) == 2
-    assert "another budget" in said(capsys)
+    assert "another --budget" in said(capsys)
+    assert cut(run, *options, "--mean", 0.3, "--std", 0.2, "--out", out) == 2
+    assert "another mean (" in said(capsys)
 
 
 def test_units_named_as_a_budget_chose_them_give_the_same_weights(run: Path, tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_named_units_are_those_of_the_network_as_it_is(
     assert cut(run, "--remove", 2, 5, "--out", first) == 0
     assert "is finished; nothing to do" in capsys.readouterr().err
     assert cut(run, "--remove", 2, "--out", first) == 2
-    assert "another remove ([2, 5], now [2])" in said(capsys)
+    assert "another --remove ([2, 5], now [2])" in said(capsys)
 
 
 def test_a_cut_that_is_told_to_stop_wherever_it_is_goes_on(run: Path, tmp_path: Path) -> None:

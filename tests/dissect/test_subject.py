@@ -13,8 +13,9 @@ from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, evaluation_batches
 from howdeep.data.splits import MemorySplit
 from howdeep.dissect import subject
-from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
+from howdeep.dissect.subject import SplitBatches, prepared
 from howdeep.errors import UserError
+from howdeep.keys import fingerprint
 from howdeep.stopwatch import threads_of
 
 CPU = torch.device("cpu")

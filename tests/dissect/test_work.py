@@ -78,7 +78,11 @@ def test_a_line_that_was_cut_short_is_computed_again_and_spoils_no_other(place: 
 
 @pytest.mark.parametrize(
     ("key", "differs"),
-    [({"network": "a", "data": "c"}, "data"), ({"network": "x", "data": "b"}, "network"), ({**KEY, "k": 3}, "k")],
+    [
+        ({"network": "a", "data": "c"}, "data"),
+        ({"network": "x", "data": "b"}, "network"),
+        ({**KEY, "k": 3}, r"k \(None, now 3\)"),
+    ],
 )
 def test_blocks_of_other_work_are_refused_with_what_differs(place: Path, key: dict, differs: str) -> None:
     Work(place=place, key=KEY).blocks("squares", 2, squares)

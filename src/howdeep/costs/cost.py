@@ -15,6 +15,7 @@ from howdeep.costs.peak import Setting, peak_of_training
 from howdeep.costs.plans import Plan, plans_of
 from howdeep.dissect.work import Work
 from howdeep.errors import UserError
+from howdeep.keys import work_key
 from howdeep.networks import Spec
 from howdeep.networks.describe import LARGE, SMALL
 from howdeep.records import from_json, to_json
@@ -194,9 +195,7 @@ def _opened(plan: Plan, options: CostOptions) -> tuple[Setting, Work]:
     size = (LARGE if first.large else SMALL) if options.size is None else options.size
     device = devices.pick(options.device)
     setting = Setting(size, options.batch_size, "fp32", "channels_last", str(device))
-    key = {"networks": [spec.name for spec in plan.fitted], "size": size, "channels": options.channels,
-           "batch-size": options.batch_size, "threads": options.threads, "asked-precision": options.precision,
-           "device": devices.describe(device), "rounds": options.rounds}  # fmt: skip
+    key = work_key(options, device, networks=[spec.name for spec in plan.fitted])
     place = options.place and options.place.with_name(f"{options.place.name}.{first.name.replace(' ', '_')}")
     before = Work(place=place).kept("arithmetic")
     if isinstance(before, list):

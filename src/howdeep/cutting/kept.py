@@ -8,6 +8,7 @@ from typing import Any
 
 from howdeep import checkpoints
 from howdeep.errors import UserError
+from howdeep.keys import difference
 from howdeep.training.interrupt import patience
 
 
@@ -61,8 +62,5 @@ def require_same(place: Path, found: dict, key: dict) -> None:
     Raises:
         UserError: It was; the first difference is named.
     """
-    wanted = json.loads(json.dumps(key))
-    for name in wanted:
-        if found.get(name) != wanted[name]:
-            told = "" if name == "network" else f" ({found.get(name)}, now {wanted[name]})"
-            raise UserError(f"{place} belongs to another {name}{told}; remove it, or name another --out")
+    if other := difference(found, key):
+        raise UserError(f"{place} belongs to another {other}; remove it, or name another --out")

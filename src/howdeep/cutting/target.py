@@ -17,8 +17,9 @@ from howdeep.cutting.options import CutOptions, cut_images, cut_samples, test_im
 from howdeep.cutting.records import Cut, Test
 from howdeep.cutting.run import written
 from howdeep.data import Dataset
-from howdeep.dissect.subject import fingerprint, prepared
+from howdeep.dissect.subject import prepared
 from howdeep.errors import UserError
+from howdeep.keys import work_key
 from howdeep.records import from_json, tagged, to_json
 from howdeep.runs import provenance
 from howdeep.stopwatch import fastest_threads, threads_of
@@ -55,18 +56,21 @@ def cut_target(
         UserError: The options, the data or the folder are not usable, no cut holds the budget, or a unit cannot go.
         Stopped: An interrupt arrived; the same command goes on.
     """
-    where, key = devices.pick(options.device), _key(target, options)
-    if options.out is not None and (done := _finished(options.out, key)) is not None:
-        say(f"{options.out} is finished; nothing to do")
-        return from_json(Cut, done), done, Kept(_kept_place(options))
-    _check_place(options)
-    # Before the data are read, which can take minutes.
-    named_units(target.chain, options.remove)
-    kept = Kept.open(_kept_place(options), key)
-    goes_on = "the same command goes on" if kept.place else "with --out RUN or --json FILE the same command would go on"
+    where, place = devices.pick(options.device), _kept_place(options)
+    if options.out is None or not (options.out / RECORD).is_file():
+        # Before the data are read, which can take minutes.
+        _check_place(options)
+        named_units(target.chain, options.remove)
+    goes_on = "the same command goes on" if place else "with --out RUN or --json FILE the same command would go on"
     with stopped(goes_on):
         doing("reading the data")
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
+        asked = replace(options, remove=tuple(sorted(options.remove)))  # in whatever order they are named
+        key = work_key(asked, where, target=target, splits=[dataset.train, dataset.validation, dataset.test])
+        if options.out is not None and (done := _finished(options.out, key)) is not None:
+            say(f"{options.out} is finished; nothing to do")
+            return from_json(Cut, done), done, Kept(place)
+        kept = Kept.open(place, key)
         found = _cut(target, options, dataset, kept, where, console, doing)
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
     samples = {purpose: to_json(which) for purpose, which in cut_samples(options, dataset).items()}
@@ -109,18 +113,6 @@ def _cut(
         answers = answers_of(before, test)
         effect = effect_between(scores_of(after, test), answers)
     return replace(found, test=Test(original=baseline(answers), cut=effect))
-
-
-def _key(target: Target, options: CutOptions) -> dict:
-    """Return everything that the result depends on."""
-    names = ("data", "split", "limit", "seed", "epochs", "lr", "calibration_images", "statistics_images", "threads")
-    own = {
-        name.replace("_", "-"): getattr(options, name) for name in (*names, "precision", "batch_size", "skip_broken")
-    }
-    return {
-        "network": fingerprint(target.chain), "budget": options.budget.given, "remove": sorted(options.remove) or None,
-        **own,
-    }  # fmt: skip
 
 
 def _finished(out: Path, key: dict) -> dict | None:

@@ -67,6 +67,10 @@ class HeldSplit:
         found = [self.pixels_of[row] if row in self.pixels_of else fresh[row] for row in rows]
         return torch.stack(found) if found else self.split.pixels(torch.empty(0, dtype=torch.int64))
 
+    def digests_at(self, positions: Tensor) -> Tensor:
+        """Return the digests of images by position; bytes that were not read yet are read."""
+        return self.split.digests_at(self.rows[positions])
+
     def take(self, positions: Tensor) -> "HeldSplit":
         """Return the split of these positions; what is held is shared."""
         return replace(self, rows=self.rows[positions])

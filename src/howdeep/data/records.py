@@ -53,6 +53,10 @@ class Split(Protocol):
         """Return the split of these positions; pixels are shared, not copied."""
         ...
 
+    def digests_at(self, positions: Tensor) -> Tensor:
+        """Return the digests of images by position; bytes that were not read yet are read."""
+        ...
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -12,10 +12,11 @@ from howdeep import device as devices
 from howdeep.chain import Chain
 from howdeep.data.sampling import sampled
 from howdeep.device import true_fp32
-from howdeep.dissect.subject import SplitBatches, fingerprint, prepared
+from howdeep.dissect.subject import SplitBatches, prepared
 from howdeep.dissect.work import Work
 from howdeep.errors import UserError
 from howdeep.inference import required_normalization
+from howdeep.keys import work_key
 from howdeep.locks import file_locked
 from howdeep.records import tagged, to_json
 from howdeep.runs import provenance
@@ -112,7 +113,7 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
             TYPES.get(options.precision, torch.float32),
         )  # fmt: skip
         devices.require_precision(options.precision, where)
-        key = _key(target, options, batches, asked)
+        key = work_key(options, where, target=target, splits=[split], **asked)
         work = Work(ranks, options.place, key)
         kept = {name: work.kept(name) for name in ("precision", "threads")}
         found = prepared(
@@ -139,18 +140,3 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
         }  # fmt: skip
         with threads_of(threads), true_fp32():
             yield Study(found.chain, target.rule, batches, autocast, work, say, {**origin, **provenance(where)})
-
-
-def _key(target: Target, options: StudyOptions, batches: SplitBatches, asked: dict) -> dict:
-    return {
-        "network": fingerprint(target.chain),
-        "data": options.data,
-        "split": options.split,
-        "images": batches.images,
-        "sample-seed": options.seed,
-        "batch-size": options.batch_size,
-        "skip-broken": options.skip_broken,
-        "asked-precision": options.precision,
-        "asked-threads": options.threads,
-        **asked,
-    }

@@ -1,7 +1,6 @@
 """What a dissection works on: a trained network on a device, and the images of a split, batch by batch."""
 
 import copy
-import hashlib
 import statistics
 import time
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
@@ -126,15 +125,6 @@ def _folded(whole: Chain, images: Tensor, expected: Tensor) -> tuple[Chain, tupl
     if difference <= FOLD_TOLERANCE:
         return folded, ()
     return whole, (f"norms are not folded: scores would change by {difference:.1e} of their size",)
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Return a hash of all weights and statistics."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _fastest(chain: Chain, images: Tensor, expected: Tensor, device: torch.device) -> str:

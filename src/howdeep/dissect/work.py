@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from howdeep.errors import Stopped, UserError
 from howdeep.files import append
+from howdeep.keys import difference
 from howdeep.training.distributed import Ranks
 from howdeep.training.interrupt import patience, stopped
 
@@ -83,7 +84,7 @@ class Work:
         for path in _kept_files(self.place) if self.place is not None else []:
             for line in _whole_lines(path):
                 if line["key"] != own:
-                    other = next((name for name in own if line["key"].get(name) != own[name]), "length")
+                    other = difference(line["key"], own)
                     kept = f"{path} holds an unfinished measurement of another {other}"
                     raise UserError(f"{kept}; remove it, or name another --json")
                 found[line["block"]] = line["result"]

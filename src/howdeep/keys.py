@@ -1,0 +1,94 @@
+"""Keys of resumable work: everything that changes a number, written once for all.
+
+Work that was begun, or finished, under another key is not gone on with.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from howdeep import device as devices
+from howdeep.data import Split
+from howdeep.targets import Target
+
+UNCHANGING = ("data", "device", "out", "place", "workers", "skip_broken")
+"""Options that change no number by themselves: the images and the device are in the key instead of what they are
+called; the others say where results lie and who decodes images."""
+
+
+def options_key(options: Any) -> dict[str, Any]:
+    """Return every field of a frozen record of options but the :data:`UNCHANGING` ones, called as they are typed."""
+    names = [field.name for field in fields(options) if field.name not in UNCHANGING]
+    return {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
+
+
+def work_key(
+    options: Any, device: torch.device, *, target: Target | None = None, splits: Sequence[Split | None] = (),
+    **more: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the key of work as plain data.
+
+    Args:
+        options: A frozen record of all options.
+        device: Where it is computed.
+        target: The network, and how its images are prepared.
+        splits: The images that are used.
+        more: What else is asked.
+    """
+    key = {} if target is None else {"network": fingerprint(target.chain), **_preparation(target)}
+    if splits:
+        key["data"] = images_key(splits)
+    key |= {**options_key(options), **more, "device": devices.describe(device), "torch": torch.__version__}
+    return json.loads(json.dumps(key, default=_plain))
+
+
+def difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
+    """Return the first entry in which two keys differ, with its values where they can be read; None where none does."""
+    for name in [*own, *(name for name in found if name not in own)]:
+        before, now = found.get(name), own.get(name)
+        if before != now:
+            return name if name in ("network", "data") else f"{name} ({before}, now {now})"
+    return None
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return a hash of all weights and statistics."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def images_key(splits: Sequence[Split | None]) -> str:
+    """Return a hash of images and their labels in their order, whatever they are called and wherever they lie."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split in splits:
+        digest.update(b"none" if split is None else len(split).to_bytes(8, "little"))
+        if split is not None:
+            digest.update(_bytes(split.digests_at(torch.arange(len(split)))))
+            digest.update(_bytes(split.labels))
+    return digest.hexdigest()
+
+
+def _preparation(target: Target) -> dict[str, Any]:
+    """Return how the images of a network are prepared."""
+    constants = target.normalization
+    return {
+        "mean": constants and constants.mean.flatten().tolist(), "std": constants and constants.std.flatten().tolist(),
+        "channels": target.channels, "size": target.size, "resize": target.resize,
+    }  # fmt: skip
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _plain(value: Any) -> Any:
+    """Return options that are records of their own as JSON holds them, without what is not given."""
+    return {name.name: given for name in fields(value) if (given := getattr(value, name.name)) is not None}
