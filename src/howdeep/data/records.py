@@ -45,10 +45,6 @@ class Split(Protocol):
         """
         ...
 
-    def digests_at(self, positions: Tensor) -> Tensor:
-        """Return what images are recognised by, wherever they lie: int64 of shape (k,); see `identity`."""
-        ...
-
     def take(self, positions: Tensor) -> "Split":
         """Return the split of these positions; pixels are shared, not copied."""
         ...
