@@ -1,11 +1,14 @@
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-ONE_THREAD = ("training", "resume", "dissect", "costs", "ladders", "cutting", "fitting", "explorer", "report", "gpu")
-"""Folders whose tests compare bits: sums are added in the same order on every machine and in every process."""
+# Tests compare bits: sums are added in the same order on every machine and in every process. And two workers run side
+# by side, so that a second thread of one would wait for a core of the other. Processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CIFAR10 = SHARED / "data" / "cifar10"
 WEIGHTS = SHARED / "weights"
@@ -25,12 +28,3 @@ def weights() -> Path:
     if not WEIGHTS.is_dir():
         pytest.skip("the public checkpoints are absent: ../shared/weights")
     return WEIGHTS
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if request.path.parent.name in ONE_THREAD:
-        torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
