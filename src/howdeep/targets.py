@@ -10,7 +10,7 @@ from torch import Tensor
 from howdeep import checkpoints, runs
 from howdeep.chain import Chain
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
-from howdeep.data.decode import BadImage, View, decode, quiet_pillow, render
+from howdeep.data.decode import WHOLE_BITS, BadImage, View, decode, quiet_pillow, read_header, render
 from howdeep.data.encoded import open_regular
 from howdeep.data.recorded import class_changes, renumbered
 from howdeep.errors import UserError
@@ -46,6 +46,8 @@ class Target:
     """What happens to images that are not square."""
     normalization: Normalization | None
     """How its pixels are normalised; None where the data must say it."""
+    bits: int | None = None
+    """How many bits the values of 16-bit grayscale images are taken to use; None where the data must say it."""
     network: dict | None = None
     """What ``run.json`` says of a network, from which it can be built again: its spec, or its name in a library."""
     removed: tuple[int, ...] = ()
@@ -129,7 +131,7 @@ def fresh_target(
             name, chain, None, spec.classes, None, spec.channels, (dataset.height, dataset.width), "crop", None
         )
     split = next(split for split in (dataset.train, dataset.test, dataset.validation) if split is not None)
-    return replace(target, normalization=given or NORMALIZATIONS["per_channel"](split))
+    return replace(target, bits=dataset.bits, normalization=given or NORMALIZATIONS["per_channel"](split))
 
 
 def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
@@ -167,7 +169,7 @@ def open_data_for(
     known = target.run.images() if target.run else None
     dataset = open_data(
         data, size=size, resize=target.resize, channels=target.channels, seed=target.seed, skip_broken=skip_broken,
-        known=known,
+        known=known, bits=target.bits,
     )  # fmt: skip
     if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
         here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))
@@ -204,7 +206,7 @@ def read_images(paths: Sequence[Path], target: Target) -> list[Tensor | str]:
     """
     if target.size is None:
         raise UserError(f"{target.name} does not say the size of its images; give --size")
-    view = View(target.channels, *target.size, target.resize)
+    view = View(target.channels, *target.size, target.resize, target.bits or WHOLE_BITS)
     with quiet_pillow():
         return [_read(path, view) for path in paths]
 
@@ -212,7 +214,10 @@ def read_images(paths: Sequence[Path], target: Target) -> list[Tensor | str]:
 def _read(path: Path, view: View) -> Tensor | str:
     try:
         with open_regular(path) as stream:
-            return torch.from_numpy(render(decode(stream, view.channels), view))
+            peak = read_header(stream).peak
+            if peak is not None and peak >= 2**view.bits:
+                return f"unsupported: values of more than the {view.bits} bits that the network was trained on"
+            return torch.from_numpy(render(decode(stream, view.channels, view.bits), view))
     except BadImage as error:
         return str(error)
 
@@ -228,6 +233,7 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
         channels=data["channels"],
         size=(data["height"], data["width"]),
         resize=data["resize"],
+        bits=data.get("bits", None if "imported" in run.record else WHOLE_BITS),
         normalization=run.normalization,
         network=run.record["network"],
         removed=tuple(run.record.get("removed", ())),

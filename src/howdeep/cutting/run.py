@@ -86,6 +86,7 @@ def _record(
         raise UserError(f"--out is not allowed for {target.name}: nothing says how to build it again")
     data = {"source": options.data, "resize": target.resize, "name": dataset.name, "classes": dataset.classes}
     data |= {"channels": dataset.channels, "height": dataset.height, "width": dataset.width, "notes": dataset.notes}
+    data["bits"] = dataset.bits
     more = {"cut_from": target.name, "removed": removed_of(target, found), "seed": target.seed}
     if config is not None:
         more |= {"config": config.to_json(), "recipe": asdict(config.resolved_recipe())}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from howdeep.data.decode import BadImage, decode, quiet_pillow
+from howdeep.data.decode import WHOLE_BITS, BadImage, decode, quiet_pillow
 from howdeep.data.identity import digest_of
 from howdeep.data.records import Images, Listing, Problem
 from howdeep.data.sheet import contact_sheet as contact_sheet
@@ -89,7 +89,8 @@ def check(
     view, notes = None, ()
     if headers:
         view, notes = choose_view(headers, size=size, resize=resize, channels=channels)
-    examined = {part: _examine(listing, surveys[part], part) for part, listing in source.parts.items()}
+    bits = view.bits if view else WHOLE_BITS
+    examined = {part: _examine(listing, surveys[part], part, bits) for part, listing in source.parts.items()}
     parts = {part: entries for part, (entries, _) in examined.items()}
     splits, held_out = _assign(parts, seed)
     groups = _groups(parts, splits, source.classes)
@@ -107,13 +108,13 @@ def check(
     )
 
 
-def _examine(listing: Listing, found: Survey, part: str) -> tuple[list[_Entry], list[Problem]]:
+def _examine(listing: Listing, found: Survey, part: str, bits: int) -> tuple[list[_Entry], list[Problem]]:
     """Decode every surveyed image of a listing; return the sound ones, and all problems in file order."""
     entries: list[_Entry] = []
     problems = dict(found.problems)
     threads = decoding_threads(list(found.headers.values())) if found.headers else 1
     with quiet_pillow():
-        digests = spread(lambda row: _digest(listing.images, row), found.good, threads=threads)
+        digests = spread(lambda row: _digest(listing.images, row, bits), found.good, threads=threads)
         for row, digest in zip(found.good, digests, strict=True):
             if isinstance(digest, BadImage):
                 problems[row] = Problem(listing.names[row], part, digest.kind, digest.reason)
@@ -122,11 +123,11 @@ def _examine(listing: Listing, found: Survey, part: str) -> tuple[list[_Entry], 
     return entries, [problems[row] for row in sorted(problems)]
 
 
-def _digest(images: Images, row: int) -> tuple[bytes, int] | BadImage:
+def _digest(images: Images, row: int, bits: int) -> tuple[bytes, int] | BadImage:
     """Hash size and colours of an image, and its encoded bytes."""
     try:
         with images.stream(row) as stream:
-            key, image = digest_of(stream), decode(stream, 3)
+            key, image = digest_of(stream), decode(stream, 3, bits)
     except BadImage as error:
         return error
     return hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest(), key

@@ -5,7 +5,7 @@ Every mode has one documented way to the network (`to_channels`); nothing else i
 | mode | becomes |
 | --- | --- |
 | 1, L | grayscale |
-| I;16 (16-bit grayscale) | v · 255 / 65535, rounded |
+| I;16 (16-bit grayscale) | v · 255 / (2^bits − 1), rounded and cut off at 255; bits: those that the data set uses |
 | P, PA (palette), RGB, YCbCr, CMYK | colour by Pillow's own formula (no colour profile is applied) |
 | LA, RGBA and every other transparency | composited on white first |
 | I, F, LAB, … | refused: their range is not declared, or the conversion needs a profile |
@@ -38,6 +38,10 @@ MODES = GRAY_MODES | {"P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "CMYK"}
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
+BITS = (8, 10, 12, 14, 16)
+"""How many bits sensors give; files of 16 bits hold them all."""
+WHOLE_BITS = BITS[-1]
+
 Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
 
 
@@ -67,6 +71,8 @@ class View:
     """Columns of pixels."""
     policy: str
     """One of `RESIZE`: `crop`, `pad` or `squash`; unused where an image has this size already."""
+    bits: int = WHOLE_BITS
+    """How many bits of 16 the values of 16-bit grayscale images use (see `bits_of`)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Header:
     """Rows of pixels, after EXIF orientation."""
     mode: str
     """Pillow's name of the pixel format."""
+    peak: int | None = None
+    """The largest value, of 16-bit images alone: for it they are decoded."""
 
 
 def _crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -155,10 +163,21 @@ def read_header(stream: BinaryIO) -> Header:
     width, height = image.size
     if _orientation(image) >= 5:
         width, height = height, width
-    mode = image.mode
-    if not _ends_properly(image.format, stream):
+    mode, wide = image.mode, image.mode.startswith("I;16") or ";16" in str(getattr(image, "tile", ""))
+    if wide or not _ends_properly(image.format, stream):
         _load(image)
-    return Header(width, height, mode)
+    return Header(width, height, mode, _peak(image) if wide else None)
+
+
+def _peak(image: Image.Image) -> int:
+    """Return the largest value of a 16-bit image; of colour Pillow keeps the upper byte, so the largest it may be."""
+    largest = int(np.asarray(image).max())
+    return largest if image.mode.startswith("I;16") else 256 * largest + 255
+
+
+def bits_of(peak: int) -> int:
+    """Return the fewest of `BITS` that hold a value."""
+    return next(bits for bits in BITS if peak < 2**bits)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -196,8 +215,8 @@ def _reason(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def decode(stream: BinaryIO, channels: int) -> Image.Image:
-    """Return the upright image of one file in mode L (one channel) or RGB (three).
+def decode(stream: BinaryIO, channels: int, bits: int = WHOLE_BITS) -> Image.Image:
+    """Return the upright image of one file in mode L (one channel) or RGB (three); for `bits` see `View`.
 
     Raises:
         BadImage: The image cannot be used.
@@ -206,16 +225,17 @@ def decode(stream: BinaryIO, channels: int) -> Image.Image:
     _load(image)
     try:
         ImageOps.exif_transpose(image, in_place=True)
-        return to_channels(image, channels)
+        return to_channels(image, channels, bits)
     except DAMAGE as error:
         raise BadImage("broken", _reason(error)) from error
 
 
-def to_channels(image: Image.Image, channels: int) -> Image.Image:
+def to_channels(image: Image.Image, channels: int, bits: int = WHOLE_BITS) -> Image.Image:
     """Convert any of `MODES` to L or RGB by the table at the head of this file."""
     if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        top = 2**bits - 1
+        wide = np.minimum(np.asarray(image).astype(np.uint32), top)
+        image = Image.fromarray(((255 * wide + top // 2) // top).astype(np.uint8))
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

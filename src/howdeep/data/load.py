@@ -24,6 +24,7 @@ def open_data(
     size: int | None = None,
     resize: str = "crop",
     channels: int | None = None,
+    bits: int | None = None,
     seed: int = 0,
     skip_broken: bool = False,
     known: Recorded | None = None,
@@ -45,6 +46,7 @@ def open_data(
         size: Height and width of what the network sees; see `survey.choose_view` for the default.
         resize: What to do with images of another shape: `crop`, `pad` or `squash`.
         channels: 1 or 3; by default 1 if all images are grayscale, else 3.
+        bits: How many bits the values of 16-bit grayscale images use; by default the fewest that hold them all.
         seed: Decides which images are held out.
         skip_broken: Leave out images that cannot be used, instead of stopping with their names.
         known: Images that a network was trained, validated and tested on; they keep their splits (see `recorded`).
@@ -61,7 +63,7 @@ def open_data(
     headers = [header for found in surveys.values() for header in found.headers.values()]
     if not headers:
         raise UserError(f"{data} holds no usable image")
-    view, notes = choose_view(headers, size=size, resize=resize, channels=channels)
+    view, notes = choose_view(headers, size=size, resize=resize, channels=channels, bits=bits)
     cuts, problems = _load(source, surveys, view)
     if not skip_broken:
         refuse(data, problems)
@@ -110,7 +112,7 @@ def _decode_part(
         try:
             with listing.images.stream(row) as stream:
                 digests[row] = digest_of(stream)
-                pixels[row] = render(decode(stream, view.channels), view)
+                pixels[row] = render(decode(stream, view.channels, view.bits), view)
         except BadImage as error:
             return error
         return None
@@ -156,6 +158,7 @@ def _dataset(
         name=source.name,
         classes=source.classes,
         channels=view.channels,
+        bits=view.bits,
         height=view.height,
         width=view.width,
         train=splits.get("train"),

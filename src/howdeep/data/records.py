@@ -74,6 +74,8 @@ class Dataset:
     """What choices are made by."""
     test: Split | None
     """What is read once, at the end."""
+    bits: int = 16
+    """How many bits the values of 16-bit grayscale images are taken to use."""
     notes: tuple[str, ...] = ()
     """Decisions worth printing, such as `validation: stratified 10 % of train, seed 0`."""
     skipped: tuple["Problem", ...] = ()

@@ -115,7 +115,7 @@ class EncodedSplit:
     def _decode(self, index: int, seed: int | None) -> np.ndarray:
         try:
             with self.images.stream(int(self.rows[index])) as stream:
-                image = decode(stream, self.view.channels)
+                image = decode(stream, self.view.channels, self.view.bits)
             if seed is None:
                 return render(image, self.view)
         except BadImage as error:

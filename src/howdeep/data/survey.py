@@ -7,7 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from howdeep.data.decode import GRAY_MODES, RESIZE, BadImage, Header, View, quiet_pillow, read_header
+from howdeep.data.decode import (
+    GRAY_MODES,
+    RESIZE,
+    WHOLE_BITS,
+    BadImage,
+    Header,
+    View,
+    bits_of,
+    quiet_pillow,
+    read_header,
+)
 from howdeep.data.records import Images, Listing, Problem
 from howdeep.errors import UserError, unknown
 
@@ -91,13 +101,15 @@ def check_options(size: int | None, resize: str, channels: int | None) -> None:
 
 
 def choose_view(
-    headers: Sequence[Header], *, size: int | None, resize: str, channels: int | None
+    headers: Sequence[Header], *, size: int | None, resize: str, channels: int | None, bits: int | None = None
 ) -> tuple[View, tuple[str, ...]]:
     """Decide the shape the network sees, and say so.
 
     Without a size, images that all have the same size of at most 512 pixels a side keep it. Otherwise the
     median of their shorter sides decides: up to 64 pixels they become 32×32, above that 224×224. Without a
-    number of channels, grayscale stays grayscale if every image is.
+    number of channels, grayscale stays grayscale if every image is. Without a number of bits, 16-bit images are
+    scaled by the fewest bits that hold all their values: by one rule, so that one is as much brighter than another as
+    it was.
 
     Returns:
         The view, and one note per decision that changes images.
@@ -106,13 +118,30 @@ def choose_view(
         channels = 1 if all(header.mode in GRAY_MODES for header in headers) else 3
     shapes = {(header.height, header.width) for header in headers}
     height, width = (size, size) if size is not None else default_shape(headers)
-    view = View(channels, height, width, resize)
+    scale, scaled = _bits(headers, bits)
+    view = View(channels, height, width, resize, scale)
     resized = () if shapes == {(height, width)} else (f"resize: {resize} to {height}×{width}",)
     mixed = channels == 3 and any(header.mode in GRAY_MODES for header in headers)
     recoloured = ("grayscale images: converted to colour",) if mixed else ()
     if channels == 1 and any(header.mode not in GRAY_MODES for header in headers):
         recoloured = ("colour images: converted to grayscale",)
-    return view, resized + recoloured
+    return view, resized + recoloured + scaled
+
+
+def _bits(headers: Sequence[Header], given: int | None) -> tuple[int, tuple[str, ...]]:
+    """Return the bits that 16-bit grayscale images are scaled by, and what to say of 16-bit images."""
+    gray = [header.peak for header in headers if header.peak is not None and header.mode in GRAY_MODES]
+    colour = [header.peak for header in headers if header.peak is not None and header.mode not in GRAY_MODES]
+    bits = given or (bits_of(max(gray)) if gray else WHOLE_BITS)
+    notes = []
+    if gray and bits < WHOLE_BITS:
+        notes.append(f"16-bit images: scaled as {bits} bits, their largest value is {max(gray):,}")
+    if above := sum(peak >= 2**bits for peak in gray):
+        notes.append(f"16-bit images with values above {2**bits - 1:,}, which are cut off: {above:,}")
+    if colour:
+        levels = 2 ** max(0, bits_of(max(colour)) - 8)
+        notes.append(f"16-bit colour images: of their upper 8 bits, {levels} levels are used")
+    return bits, tuple(notes)
 
 
 def default_shape(headers: Sequence[Header]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from howdeep.data.decode import BadImage, View, decode, render
+from howdeep.data.decode import WHOLE_BITS, BadImage, View, decode, render
 from howdeep.errors import UserError
 from howdeep.explorer.sample import normalised
 from howdeep.targets import Target
@@ -48,7 +48,7 @@ class Uploads:
 
     def __init__(self, target: Target, height: int, width: int, device: torch.device) -> None:
         self.target, self.device = target, device
-        self.view = View(target.channels, height, width, target.resize)
+        self.view = View(target.channels, height, width, target.resize, target.bits or WHOLE_BITS)
         self._kept: OrderedDict[str, Upload] = OrderedDict()
         self._one = asyncio.Lock()  # a decoded file may take hundreds of megabytes
 
@@ -65,7 +65,7 @@ class Uploads:
             UserError: It is not an image, is damaged, or declares too many pixels; nothing was decoded then.
         """
         try:
-            picture = decode(io.BytesIO(content), self.view.channels)
+            picture = decode(io.BytesIO(content), self.view.channels, self.view.bits)
             pixels = torch.from_numpy(render(picture, self.view).copy())
         except BadImage as error:
             raise UserError(f"the image cannot be used: {error}") from None

@@ -78,8 +78,9 @@ def total_steps(recipe: Recipe, images: int) -> int:
 
 
 def open_training_data(
-    config: TrainConfig, known: Recorded | None = None, place: Path | None = None, *, channels: int | None = None
-) -> Dataset:
+    config: TrainConfig, known: Recorded | None = None, place: Path | None = None, *, channels: int | None = None,
+    bits: int | None = None,
+) -> Dataset:  # fmt: skip
     """Return the data of a run, or of other work that trains.
 
     Args:
@@ -87,12 +88,13 @@ def open_training_data(
         known: The images that it was begun with, if it was; they keep their splits.
         place: Its folder, where it was begun.
         channels: Of its images, where that is settled.
+        bits: Of its 16-bit images, where that is settled.
 
     Raises:
         UserError: The data are not usable, or not those that were begun with.
     """
     dataset = open_data(
-        config.data, size=config.size, resize=config.resize, channels=channels, seed=config.seed,
+        config.data, size=config.size, resize=config.resize, channels=channels, bits=bits, seed=config.seed,
         skip_broken=config.skip_broken, known=known, identify=True,
     )  # fmt: skip
     if place is not None:
@@ -160,18 +162,21 @@ def _fine_tuning(
 ) -> Session:  # fmt: skip
     """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
     known = _known_images(run, say)
-    dataset = _trainable(config, run.path, known, dataset, channels=run.record["data"]["channels"])
+    data = run.record["data"]
+    dataset = _trainable(config, run.path, known, dataset, channels=data["channels"], bits=data.get("bits"))
     return _assemble(
         config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), say
     )  # fmt: skip
 
 
 def _trainable(
-    config: TrainConfig, place: Path, known: Recorded | None, dataset: Dataset | None, channels: int | None = None
-) -> Dataset:
+    config: TrainConfig, place: Path, known: Recorded | None, dataset: Dataset | None, channels: int | None = None,
+    bits: int | None = None,
+) -> Dataset:  # fmt: skip
     """Return the data of a run, those that it was begun with where it was."""
     if dataset is None:
-        return trainable(open_training_data(config, known, place, channels=channels), config.limit, config.seed)
+        dataset = open_training_data(config, known, place, channels=channels, bits=bits)
+        return trainable(dataset, config.limit, config.seed)
     dataset = trainable(dataset, config.limit, config.seed)
     require_same_images(place, known, dataset)
     return dataset
@@ -290,7 +295,7 @@ def _distributed(engine: nn.Module, rule: Survival, ranks: Ranks) -> nn.Module:
 
 
 def _data_record(dataset: Dataset, config: TrainConfig) -> dict:
-    names = ("name", "classes", "channels", "height", "width", "notes")
+    names = ("name", "classes", "channels", "height", "width", "bits", "notes")
     return {
         "source": config.data,
         "resize": config.resize,
