@@ -73,6 +73,8 @@ def evaluate_target(
     devices.require_precision(precision, where)
     dataset = open_data_for(target, data, skip_broken=skip_broken, say=say)
     images, which = sampled(dataset, split, limit, seed)
+    if which is not None:
+        say(str(which))
     batches = evaluation_batches(
         images,
         normalization=required_normalization(target),

@@ -160,7 +160,7 @@ def open_data_for(
         target: The network.
         data: What DATA is on the command line.
         skip_broken: Leave broken images out.
-        say: Receives one line for everything in which the images differ from those of the network's run.
+        say: Receives the notes on the data, among them in what the images differ from those of the network's run.
 
     Raises:
         UserError: The classes or the shape are not those of the network.
@@ -178,7 +178,7 @@ def open_data_for(
         said = f"{target.name} does not say which images it was trained on: splits are drawn anew by its seed"
         dataset = replace(dataset, notes=(*dataset.notes, said), changes=(said,))
     dataset = _as_numbered(target, dataset, data)
-    for line in dataset.changes:
+    for line in dataset.notes:
         say(line)
     return dataset
 
