@@ -217,7 +217,7 @@ def _read(path: Path, view: View) -> Tensor | str:
             peak = read_header(stream).peak
             if peak is not None and peak >= 2**view.bits:
                 return f"unsupported: values of more than the {view.bits} bits that the network was trained on"
-            return torch.from_numpy(render(decode(stream, view.channels, view.bits), view))
+            return torch.tensor(render(decode(stream, view.channels, view.bits), view))
     except BadImage as error:
         return str(error)
 
