@@ -49,9 +49,12 @@ def _named(name: str) -> torch.device:
 
 def describe(device: torch.device) -> str:
     """Return the name of the device as a person would say it, with threads for the host."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    return name_of(device) if device.type == "cuda" else f"{name_of(device)}, {torch.get_num_threads()} threads"
+
+
+def name_of(device: torch.device) -> str:
+    """Return the name of the device alone."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def has_bf16(device: torch.device) -> bool:

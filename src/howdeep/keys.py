@@ -43,7 +43,7 @@ def work_key(
     key = {} if target is None else {"network": fingerprint(target.chain), **_preparation(target)}
     if splits:
         key["data"] = images_key(splits)
-    key |= {**options_key(options), **more, "device": devices.describe(device), "torch": torch.__version__}
+    key |= {**options_key(options), **more, "device": devices.name_of(device), "torch": torch.__version__}
     return json.loads(json.dumps(key, default=_plain))
 
 
@@ -82,6 +82,7 @@ def _preparation(target: Target) -> dict[str, Any]:
     return {
         "mean": constants and constants.mean.flatten().tolist(), "std": constants and constants.std.flatten().tolist(),
         "channels": target.channels, "size": target.size, "resize": target.resize,
+        "bits": target.bits,
     }  # fmt: skip
 
 
