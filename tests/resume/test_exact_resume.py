@@ -59,7 +59,7 @@ def test_a_resumed_run_ends_at_the_same_bits(
     whole, parts = command(tmp_path / "whole", *options), command(tmp_path / "parts", *options)
     assert cli.run(whole) == 0
     assert stop(parts, step, signal.SIGTERM, monkeypatch) == 143
-    assert [path.name for path in (tmp_path / "parts/checkpoints").iterdir()] == [f"step-{step:08d}"]
+    assert max(path.name for path in (tmp_path / "parts/checkpoints").iterdir()) == f"step-{step:08d}"
     status, said = finish(parts, tmp_path / "said.txt")
     assert status == 0, said
     assert f"resumed from step {step}" in said

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from howdeep import cli
+from howdeep import cli, runs
 from howdeep.errors import Stopped, UserError
 from howdeep.training import loop
 from howdeep.training.interrupt import SIGNALS, Interrupted, patience, stopped
@@ -101,6 +101,8 @@ def test_a_start_that_fails_leaves_no_folder(
         assert cli.run([*words, "new/run"]) == status
     assert capsys.readouterr().err.splitlines()[-1].startswith("howdeep: ")
     assert list(tmp_path.iterdir()) == []
-    Path("mine").write_text("precious")
+    names = sorted([runs.METRICS, runs.IMAGES, "mine"])
+    for name in names:
+        Path(name).write_text("precious")
     assert cli.run([*words, "."]) == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names, "what was there before is nobody's to remove"

@@ -157,7 +157,8 @@ def _begun(out: Path, ranks: Ranks) -> Iterator[list[Session]]:
     except NotFiniteError:
         raise
     except BaseException:
-        if new and not any(session.position.step for session in begun):
+        # A record that was not there before: what else lies in a place that was refused is not ours.
+        if new and runs.is_run(out) and not any(session.position.step for session in begun):
             runs.forget(out)
         raise
 
