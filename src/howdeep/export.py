@@ -138,7 +138,7 @@ def export_target(
         SaveError: The disk is full, or the folder cannot be written.
     """
     host = torch.device("cpu")
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
     chosen, which = sampled(dataset, options.split, options.limit, options.seed)
     images = _batches(target, chosen)
     first = images[0].images

@@ -71,7 +71,7 @@ def evaluate_target(
     check_threads(threads)
     where, arithmetic = devices.pick(device), Arithmetic(precision, "channels_last")
     devices.require_precision(precision, where)
-    dataset = open_data_for(target, data, skip_broken=skip_broken, say=say)
+    dataset = open_data_for(target, data, skip_broken=skip_broken, splits=[split], say=say)
     images, which = sampled(dataset, split, limit, seed)
     if which is not None:
         say(str(which))

@@ -1,6 +1,6 @@
 """TARGET: the trained network that a command works on, and how its images must be prepared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,7 +150,8 @@ def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) 
 
 
 def open_data_for(
-    target: Target, data: str, *, skip_broken: bool, say: Callable[[str], None] = lambda line: None
+    target: Target, data: str, *, skip_broken: bool, splits: Collection[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Dataset:  # fmt: skip
     """Return data in the shape that a network was trained on, its classes numbered as the network numbers them.
 
@@ -160,6 +161,7 @@ def open_data_for(
         target: The network.
         data: What DATA is on the command line.
         skip_broken: Leave broken images out.
+        splits: Those that will be used, where not all are (see :func:`howdeep.data.open_data`).
         say: Receives the notes on the data, among them in what the images differ from those of the network's run.
 
     Raises:
@@ -169,7 +171,7 @@ def open_data_for(
     known = target.run.images() if target.run else None
     dataset = open_data(
         data, size=size, resize=target.resize, channels=target.channels, seed=target.seed, skip_broken=skip_broken,
-        known=known, bits=target.bits,
+        known=known, bits=target.bits, splits=splits,
     )  # fmt: skip
     if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
         here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))

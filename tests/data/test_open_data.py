@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from howdeep.data import Dataset, open_data
-from howdeep.data.decode import RESIZE
+from howdeep.data import Dataset, open_data, survey
+from howdeep.data.decode import RESIZE, read_header
 from howdeep.data.splits import EncodedSplit, stratified
 from howdeep.errors import UserError
 
@@ -137,3 +137,25 @@ def test_classes_without_images_in_a_split_are_noted(tmp_path: Path, write_class
     for path in (tmp_path / "test" / "1").iterdir():
         path.unlink()
     assert "test: no images of class '1'" in open_data(str(tmp_path)).notes
+
+
+@pytest.mark.parametrize(("own", "headers"), [("test", 4), ("train", 20)])
+def test_a_split_asked_for_reads_no_headers_of_others_and_is_the_same(
+    tmp_path: Path, photo_folder: Path, own: str, headers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ["train"] * 8 + ["val"] * 2 + [own] * 2
+    for photo in sorted(photo_folder.glob("*/*.jpg")):
+        place = tmp_path / "set" / parts[int(photo.stem)] / photo.parent.name / photo.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        photo.rename(place)
+    read: list[object] = []
+    monkeypatch.setattr(survey, "read_header", lambda stream: read.append(stream) or read_header(stream))
+    options = {"size": 224, "channels": 3, "skip_broken": True}
+    whole = open_data(str(tmp_path / "set"), **options)  # type: ignore[arg-type]
+    assert len(read) == 24
+    read.clear()
+    some = open_data(str(tmp_path / "set"), splits=["test"], **options)  # type: ignore[arg-type]
+    assert len(read) == headers
+    assert list(some.split("test").names) == list(whole.split("test").names)
+    every = torch.arange(len(whole.split("test")))
+    assert torch.equal(some.split("test").pixels(every), whole.split("test").pixels(every))

@@ -1,6 +1,6 @@
 """`open_data`: from what a user calls DATA to three splits of equally shaped images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ import torch
 from howdeep.data.decode import BadImage, Header, View, decode, quiet_pillow, render
 from howdeep.data.identity import content_keys, digest_of
 from howdeep.data.recorded import Recorded, known_splits
-from howdeep.data.records import Dataset, Listing, Problem, Source
+from howdeep.data.records import SPLIT_NAMES, Dataset, Listing, Problem, Source
 from howdeep.data.sources import find_source
 from howdeep.data.splits import Cut, EncodedSplit, MemorySplit, identified, three_splits
 from howdeep.data.survey import Survey, check_options, choose_view, decoding_threads, refuse, spread, survey
@@ -29,6 +29,7 @@ def open_data(
     skip_broken: bool = False,
     known: Recorded | None = None,
     identify: bool = False,
+    splits: Collection[str] | None = None,
 ) -> Dataset:
     """Open labelled images as train, validation and test splits.
 
@@ -51,13 +52,17 @@ def open_data(
         skip_broken: Leave out images that cannot be used, instead of stopping with their names.
         known: Images that a network was trained, validated and tested on; they keep their splits (see `recorded`).
         identify: Read the bytes of every image now, so that all digests are known.
+        splits: Those that will be used. Of large images in others no header is read, where that is not needed to know
+            which images these are, and no note or refusal speaks of them; damage in them shows when they are decoded.
 
     Raises:
         UserError: There is no such data, an option is out of range, or images cannot be used.
     """
     check_options(size, resize, channels)
     source = find_source(data)
-    surveys = {part: survey(listing, part) for part, listing in source.parts.items()}
+    decided = size is not None and size > MEMORY_SIDE and channels is not None
+    parts = _parts_of(source, splits) if splits is not None and decided else set(source.parts)
+    surveys = {part: survey(listing, part) for part, listing in source.parts.items() if part in parts}
     if not skip_broken:
         refuse(data, [problem for found in surveys.values() for problem in found.problems.values()])
     headers = [header for found in surveys.values() for header in found.headers.values()]
@@ -70,22 +75,30 @@ def open_data(
     return _dataset(source, view, _identified(cuts, known, identify), problems, notes, seed, known)
 
 
+def _parts_of(source: Source, splits: Collection[str]) -> set[str]:
+    """Return the parts that splits are, or are held out from."""
+    wanted = {SPLIT_NAMES.get(name, "") for name in splits}
+    return {split if split in source.parts else "train" for split in wanted} & set(source.parts) or set(source.parts)
+
+
 def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Cut], list[Problem]]:
-    """Make a split of every part, in memory where all of them fit; return with them every unusable image."""
+    """Make a split of every part, in memory where all of them fit; return with them every image found unusable."""
     count = sum(len(found.headers) for found in surveys.values())
     fits = max(view.height, view.width) <= MEMORY_SIDE
     fits = fits and count * view.channels * view.height * view.width <= MEMORY_BYTES
     cuts: dict[str, Cut] = {}
     problems: list[Problem] = []
     for part, listing in source.parts.items():
+        whole = EncodedSplit(listing.images, view, torch.arange(len(listing.names)), listing.labels, listing.names)
+        if part not in surveys:
+            cuts[part] = whole
+            continue
         problems += surveys[part].problems.values()
         if fits:
             cuts[part], damaged = _decode_part(listing, surveys[part].headers, view, part)
             problems += damaged
         else:
-            rows = torch.tensor(surveys[part].good, dtype=torch.int64)
-            split = EncodedSplit(listing.images, view, torch.arange(len(listing.names)), listing.labels, listing.names)
-            cuts[part] = split.take(rows)
+            cuts[part] = whole.take(torch.tensor(surveys[part].good, dtype=torch.int64))
     return cuts, problems
 
 

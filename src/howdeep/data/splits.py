@@ -100,8 +100,14 @@ class EncodedSplit:
         return _taken(self, positions)
 
     def lengths(self) -> Tensor:
-        """Return the number of bytes of every image, int64 of shape (n,)."""
-        return torch.tensor([self.images.length(row) for row in self.rows.tolist()], dtype=torch.int64)
+        """Return the number of bytes of every image, int64 of shape (n,); below 0, no two equal, of unreadable ones."""
+        return torch.tensor([self._length(row) for row in self.rows.tolist()], dtype=torch.int64)
+
+    def _length(self, row: int) -> int:
+        try:
+            return self.images.length(row)
+        except BadImage:
+            return -1 - row
 
     def digests_at(self, positions: Tensor) -> Tensor:
         """Return the digests of images by position; their bytes are read, unless they were before."""

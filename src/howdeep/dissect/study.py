@@ -106,7 +106,7 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
     where = devices.pick(options.device)
     with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(options.place)):
         say = say if ranks.first else lambda line: None
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
         split, which = sampled(dataset, options.split, options.limit, options.seed)
         batches = SplitBatches(
             split, required_normalization(target), options.batch_size, where,

@@ -75,7 +75,7 @@ def open_page(target: Target, options: ExploreOptions, *, say: Callable[[str], N
         UserError: The data does not fit the network, has no such split, or it is not known how pixels are normalised.
     """
     where = devices.pick(options.device)
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
     engine = open_engine(target, dataset, options)
     with threads_of(engine.threads):
         assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps
