@@ -189,6 +189,18 @@ def test_the_network_is_that_of_the_best_epoch(run: Path, tmp_path: Path) -> Non
     assert saved.state["epoch"] == best["epoch"]
 
 
+def test_fine_tuning_flips_as_it_is_asked_to(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "tuned"
+    tuned = ("--remove", 3, "--out", out, "--epochs", 0.2, "--precision", "fp32")
+    assert cut(run, *tuned, "--flip", "yes") == 0
+    assert capsys.readouterr().err.count("augmentation: shifts by up to 1 pixel, flips\n") == 1
+    record = open_run(out).record
+    assert record["augmentation"] == {"padding": 1, "flip": True, "resized_crop": False, "asked": "yes"}
+    assert record["config"]["flip"] == "yes"
+    assert cut(run, *tuned) == 2
+    assert "flip (yes, now auto)" in said(capsys)
+
+
 def _stop_at(stop: str, line: str) -> None:
     if line == stop:
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from howdeep.data import (
     Augmentation,
     Dataset,
     Normalization,
+    augmentation_told,
     default_augmentation,
     evaluation_batches,
     open_data,
@@ -237,6 +238,23 @@ def test_default_augmentation_fits_size_and_classes(digits: Dataset, cifar: Data
     assert default_augmentation(cifar) == Augmentation(padding=4, flip=True)
     assert default_augmentation(replace(cifar, height=64, width=64)) == Augmentation(padding=8, flip=True)
     assert default_augmentation(replace(cifar, height=224, width=224)) == Augmentation(flip=True, resized_crop=True)
+
+
+def test_flips_can_be_had_for_characters_and_refused_for_others(digits: Dataset, cifar: Dataset) -> None:
+    letters = replace(digits, classes=tuple("abcdefghij"))
+    for dataset in (digits, letters, cifar):
+        assert [default_augmentation(dataset, flip).flip for flip in ("yes", "no")] == [True, False]
+        assert default_augmentation(dataset, "auto") == default_augmentation(dataset)
+    assert not default_augmentation(letters).flip
+
+
+def test_what_is_drawn_is_told_in_one_line(digits: Dataset, cifar: Dataset) -> None:
+    large = replace(cifar, height=224, width=224)
+    why = "classes are single letters or digits; --flip yes mirrors them"
+    assert augmentation_told(digits, "auto") == f"augmentation: shifts by up to 1 pixel, no flips ({why})"
+    assert augmentation_told(digits, "yes") == "augmentation: shifts by up to 1 pixel, flips"
+    assert augmentation_told(cifar, "auto") == "augmentation: shifts by up to 4 pixels, flips"
+    assert augmentation_told(large, "no") == "augmentation: random resized crops, no flips (--flip no)"
 
 
 def test_resized_crops_of_images_in_memory_are_refused(digits: Dataset) -> None:

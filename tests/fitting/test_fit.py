@@ -85,6 +85,34 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
     assert "seed was 0 and is now 1; use those, or name another --out" in capsys.readouterr().err
 
 
+def test_flips_are_said_once_and_those_of_every_network_and_of_the_same_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fit"
+    assert cli.run(command(out, "--flip", "yes", budget="2s")) == 0
+    assert capsys.readouterr().err.count("augmentation: shifts by up to 1 pixel, flips\n") == 1
+    record = json.loads((out / "answer.json").read_text())
+    assert record["augmentation"] == {"padding": 1, "flip": True, "resized_crop": False, "asked": "yes"}
+    trained = [open_run(place.parent).record["augmentation"] for place in (out / "runs").glob("*/run.json")]
+    assert trained
+    assert all(one == record["augmentation"] for one in trained)
+    assert cli.run(command(out, budget="2s")) == 2
+    assert "flip was yes and is now auto; use those, or name another --out" in capsys.readouterr().err
+
+
+def test_a_fit_that_is_older_than_an_option_was_made_with_its_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
+    place = tmp_path / "fit" / "answer.json"
+    record = json.loads(place.read_text())
+    del record["asked"]["flip"]
+    place.write_text(json.dumps(record))
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
+    assert cli.run(command(tmp_path / "fit", "--flip", "yes", budget="2s")) == 2
+    assert "flip was auto and is now yes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("moment", [3, 14, 30])
 def test_a_stopped_search_goes_on_to_the_same_network(
     moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

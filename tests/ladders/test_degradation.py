@@ -1,5 +1,6 @@
 """A real ladder on the digits: plain networks fail with depth, residual ones do not; the same call goes on."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,18 @@ def test_an_interrupt_leaves_what_the_same_call_goes_on_from(tmp_path: Path, mon
     assert stop.value.status == 130
     assert (tmp_path / "cifar_resnet8-seed0" / ladder_runs.RUNG).is_file()
     assert len(degradation(SMALL, tmp_path, console=QUIET).rungs) == 2
+
+
+def test_flips_are_said_once_and_are_those_of_every_run(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as shown:
+        degradation(replace(SMALL, flip="yes", epochs=0.5), tmp_path, console=console)
+    assert shown.get().count("augmentation: ") == 1
+    assert "augmentation: shifts by up to 1 pixel, flips\n" in shown.get()
+    found = [open_run(place.parent).record["augmentation"]["flip"] for place in tmp_path.glob("*/run.json")]
+    assert found == [True, True]
+    with pytest.raises(UserError, match="--flip was yes and is now no"):
+        degradation(replace(SMALL, flip="no", epochs=0.5), tmp_path, console=QUIET)
 
 
 def test_plain_networks_train_without_stochastic_depth() -> None:

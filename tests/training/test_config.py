@@ -17,7 +17,7 @@ OTHER: dict[str, object] = {
     "shortcut": "B", "norm": False, "dropout": 0.1, "zero_init": False, "size": 16, "resize": "pad",
     "skip_broken": True, "limit": 9, "seed": 1, "device": "cuda", "precision": "bf16", "memory_format": "contiguous",
     "memory": "save", "compile": True, "workers": 0, "checkpoint_every": 5, "tensorboard": True,
-    "record": "flow", "threads": 1,
+    "record": "flow", "threads": 1, "flip": "yes",
 }  # fmt: skip
 
 

@@ -138,6 +138,31 @@ def test_before_training_time_and_memory_are_told(tmp_path: Path) -> None:
     assert "peak memory" in printed
 
 
+def test_a_run_says_once_and_records_whether_images_are_flipped_and_trains_so(tmp_path: Path) -> None:
+    weights = {}
+    for flip in ("auto", "yes", "no"):
+        printed = trained(tmp_path / flip, flip=flip, epochs=1)
+        assert printed.count("augmentation: ") == 1
+        assert printed.count("no flips (") == (flip != "yes")
+        found = open_run(tmp_path / flip).record["augmentation"]
+        assert found == {"padding": 1, "flip": flip == "yes", "resized_crop": False, "asked": flip}
+        weights[flip] = open_run(tmp_path / flip).chain(pytest.fail).state_dict()
+    same = {flip: all(map(torch.equal, weights["auto"].values(), weights[flip].values())) for flip in ("yes", "no")}
+    assert same == {"yes": False, "no": True}
+
+
+def test_a_run_goes_on_with_its_own_flips_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "cifar_resnet8", "--data", "digits", "--limit", "64", "--epochs", "1", "--out"]
+    assert cli.run([*command, str(tmp_path / "run"), "--flip", "yes"]) == 0
+    capsys.readouterr()
+    for asked, now in ((["--flip", "no"], "no"), ([], "auto")):
+        assert cli.run([*command, str(tmp_path / "run"), *asked]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert f"--flip was yes and is now {now}; use those, or name another --out" in said
+    assert cli.run([*command, str(tmp_path / "run"), "--flip", "yes"]) == 0
+
+
 def test_half_an_epoch_is_trained_logged_and_saved(tmp_path: Path) -> None:
     trained(tmp_path / "run", epochs=0.5)
     run = open_run(tmp_path / "run")

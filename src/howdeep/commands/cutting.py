@@ -43,6 +43,8 @@ class Cut(TargetOptions):
     """Fine-tune for so many passes over the training images, and keep the best epoch where it helps; needs --out."""
     lr: float = 0.02
     """Highest learning rate of the fine-tuning."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Fine-tuning mirrors half of its images; auto does unless all classes are single letters or digits."""
     split: str = "val"
     """train, val or test: errors are measured and units are chosen on it."""
     limit: Whole = None
@@ -97,13 +99,13 @@ class Cut(TargetOptions):
         if self.remove == ():
             raise UserError("--remove is empty: name at least one unit, numbered from 1")
         if not self.epochs:
-            refuse_without_use(self, ("lr",), "without --epochs: nothing is fine-tuned")
+            refuse_without_use(self, ("lr", "flip"), "without --epochs: nothing is fine-tuned")
         return CutOptions(
             data=self.data, budget=self.budget(), remove=self.remove or (), out=self.out, epochs=self.epochs,
-            lr=self.lr, split=self.split, limit=self.limit, calibration_images=self.calibration_images,
-            statistics_images=self.statistics_images, seed=self.seed, threads=self.threads, precision=self.precision,
-            batch_size=self.batch_size, device=self.device, skip_broken=self.skip_broken,
-            place=self.output.place,
+            lr=self.lr, flip=self.flip, split=self.split, limit=self.limit,
+            calibration_images=self.calibration_images, statistics_images=self.statistics_images, seed=self.seed,
+            threads=self.threads, precision=self.precision, batch_size=self.batch_size, device=self.device,
+            skip_broken=self.skip_broken, place=self.output.place,
         )  # fmt: skip
 
     def budget(self) -> "CutBudget":

@@ -46,6 +46,8 @@ class Fit:
     """Side of the images in pixels."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Mirror half of the training images; auto does unless all classes are single letters or digits."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
     limit: Whole = None
@@ -89,9 +91,8 @@ class Fit:
         return FitOptions(
             data=self.data, out=self.out, budgets=self._budgets(), families=budgets.names("families", self.families),
             depths=depths, storage=self.storage, study=self.study, batch_size=self.batch_size, lr=self.lr,
-            size=self.size, resize=self.resize, limit=self.limit, skip_broken=self.skip_broken, seed=self.seed,
-            device=self.device, precision=self.precision, threads=self.threads,
-            workers=self.workers,
+            size=self.size, resize=self.resize, flip=self.flip, limit=self.limit, skip_broken=self.skip_broken,
+            seed=self.seed, device=self.device, precision=self.precision, threads=self.threads, workers=self.workers,
         )  # fmt: skip
 
     def _budgets(self):

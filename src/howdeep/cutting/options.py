@@ -12,6 +12,7 @@ from howdeep.cutting.frontier import Images
 from howdeep.cutting.named import refuse_both
 from howdeep.cutting.records import CutBudget
 from howdeep.data import Dataset, Split, held
+from howdeep.data.augmentation import Flip
 from howdeep.data.sampling import Sampled, sample, sampled
 from howdeep.dissect.subject import SplitBatches
 from howdeep.errors import UserError
@@ -40,6 +41,8 @@ class CutOptions:
     """Passes of fine-tuning."""
     lr: float = 0.02
     """Its highest learning rate."""
+    flip: Flip = "auto"
+    """Whether half of its training images are mirrored."""
     split: str = "val"
     """On which errors are measured and units are chosen."""
     limit: int | None = None

@@ -11,7 +11,7 @@ from howdeep.chain import Chain
 from howdeep.cutting.frontier import Frontier
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import Cut
-from howdeep.data import Dataset
+from howdeep.data import Dataset, augmentation_record
 from howdeep.data.recorded import recorded
 from howdeep.dissect.effects import Effect
 from howdeep.errors import UserError
@@ -90,6 +90,7 @@ def _record(
     more = {"cut_from": target.name, "removed": removed_of(target, found), "seed": target.seed}
     if config is not None:
         more |= {"config": config.to_json(), "recipe": asdict(config.resolved_recipe())}
+        more["augmentation"] = augmentation_record(dataset, config.flip)
         more["choices"] = _choices(smaller, config, dataset, where)
     return runs.record_of(
         spec=target.network, survival=Survival(), data=data, normalization=required_normalization(target),
@@ -125,6 +126,6 @@ def _config(target: Target, options: CutOptions) -> TrainConfig | None:
     assert target.resize in ("crop", "pad", "squash")
     return TrainConfig(
         network=network.get("library", network.get("name", target.name)), data=options.data, epochs=options.epochs,
-        lr=options.lr, size=size, resize=target.resize, skip_broken=options.skip_broken, seed=target.seed,
-        device=options.device, precision=options.precision, threads=options.threads,
+        lr=options.lr, size=size, resize=target.resize, flip=options.flip, skip_broken=options.skip_broken,
+        seed=target.seed, device=options.device, precision=options.precision, threads=options.threads,
     )  # fmt: skip

@@ -3,7 +3,8 @@
 Every position of an epoch has its draw, whatever batch, rank or worker it falls to.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from howdeep.device import sent
 from howdeep.seeds import generator
 
 SMALL_SIDE = 64
+
+Flip = Literal["auto", "yes", "no"]
+"""What can be asked; ``auto`` is the rule of :func:`default_augmentation`."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,29 @@ def _shift(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
     return windows[torch.arange(batch, device=device), :, sent(top, device), sent(left, device)]
 
 
-def default_augmentation(dataset: Dataset) -> Augmentation:
+def default_augmentation(dataset: Dataset, flip: Flip = "auto") -> Augmentation:
     """Return what is usual for images of this size.
 
     Up to 64 pixels a side: shifts by an eighth of the height (4 pixels at 32, as in every CIFAR paper) and
     flips. Larger ones: random resized crops and flips. Classes that are called by single letters or digits
-    are characters, and a mirrored character is another one: these are not flipped.
+    are characters, and a mirrored character is another one: these are not flipped, unless that is asked for.
     """
-    flip = not all(len(name) == 1 and name.isalnum() for name in dataset.classes)
+    characters = all(len(name) == 1 and name.isalnum() for name in dataset.classes)
+    flipped = {"auto": not characters, "yes": True, "no": False}[flip]
     if max(dataset.height, dataset.width) > SMALL_SIDE:
-        return Augmentation(flip=flip, resized_crop=True)
-    return Augmentation(padding=max(1, round(dataset.height / 8)), flip=flip)
+        return Augmentation(flip=flipped, resized_crop=True)
+    return Augmentation(padding=max(1, round(dataset.height / 8)), flip=flipped)
+
+
+def augmentation_record(dataset: Dataset, flip: Flip) -> dict:
+    """Return as plain data what :func:`default_augmentation` gives, and what was asked."""
+    return {**asdict(default_augmentation(dataset, flip)), "asked": flip}
+
+
+def augmentation_told(dataset: Dataset, flip: Flip) -> str:
+    """Return in one line what :func:`default_augmentation` gives, and why images are not flipped."""
+    found = default_augmentation(dataset, flip)
+    pixels = f"{found.padding} pixel{'s' if found.padding > 1 else ''}"
+    moved = "random resized crops" if found.resized_crop else f"shifts by up to {pixels}"
+    why = "classes are single letters or digits; --flip yes mirrors them" if flip == "auto" else "--flip no"
+    return f"augmentation: {moved}, {'flips' if found.flip else f'no flips ({why})'}"

@@ -11,7 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from howdeep import checkpoints, runs
 from howdeep import device as devices
-from howdeep.data import Dataset
+from howdeep.data import Dataset, augmentation_record, augmentation_told
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.trainable import trainable
 from howdeep.dissect.subject import prepared
@@ -115,9 +115,11 @@ def _opened(options: FitOptions) -> Dataset:
 
 
 def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) -> None:
+    # A fit that is older than an option was made with what is now its default.
+    defaults = {field.name: field.default for field in fields(options)}
     for name, now in json.loads(json.dumps(options.asked())).items():
-        if before.get(name) != now and not (name == "data" and images_known):
-            told = f"{name.replace('_', '-')} was {before.get(name)} and is now {now}"
+        if (old := before.get(name, defaults[name])) != now and not (name == "data" and images_known):
+            told = f"{name.replace('_', '-')} was {old} and is now {now}"
             raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 
 
@@ -126,6 +128,7 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | No
     dataset.split("val")
     images = recorded(dataset)
     checkpoints.write_whole(options.out / runs.IMAGES, images.to_bytes())
+    say(augmentation_told(dataset, options.flip))
     config = options.training(len(dataset.split("train")))
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
     study, made = open_study(storage, options.study)
@@ -244,6 +247,7 @@ def _answer(
         notes=(*dataset.notes, *notes),
     )
     origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
+    origin["augmentation"] = augmentation_record(dataset, options.flip)
     record = tagged("fit", {**to_json(found), **origin})
     checkpoints.write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
     return found, record

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from howdeep.data.augmentation import Flip
 from howdeep.fitting.answer import Contender, Verdict
 from howdeep.fitting.candidates import Budgets, Dropped
 from howdeep.ladders.families import LARGE_SIDE, network_name, usual_depths
@@ -42,6 +43,8 @@ class FitOptions:
     """Side of the images in pixels."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
+    flip: Flip = "auto"
+    """Whether half of the training images are mirrored."""
     limit: int | None = None
     """Only so many training images, a stratified sample by the seed."""
     skip_broken: bool = False
@@ -91,7 +94,7 @@ class FitOptions:
         rate = LR * batch / LARGEST_BATCH if self.lr is None else self.lr
         return TrainConfig(
             network="cifar_resnet8", data=self.data, recipe="extendable", batch_size=batch,
-            lr=rate, size=self.size, resize=self.resize, limit=self.limit,
+            lr=rate, size=self.size, resize=self.resize, flip=self.flip, limit=self.limit,
             skip_broken=self.skip_broken, seed=self.seed, device=self.device, precision=self.precision,
             threads=self.threads, workers=self.workers,
         )  # fmt: skip

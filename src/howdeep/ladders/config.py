@@ -45,6 +45,8 @@ class LadderConfig:
     """Only N training images, a stratified sample."""
     size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """Side of the images in pixels."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Mirror half of the training images; auto does unless all classes are single letters or digits."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
     seed: int = 0
@@ -87,7 +89,7 @@ class LadderConfig:
         return TrainConfig(
             network=network, data=self.data, recipe=self.recipe, epochs=self.epochs, batch_size=self.batch_size,
             lr=self.lr, survival="constant" if family == "plain" else self.survival, limit=self.limit, size=self.size,
-            skip_broken=self.skip_broken, seed=seed, device=self.device, precision=self.precision,
+            flip=self.flip, skip_broken=self.skip_broken, seed=seed, device=self.device, precision=self.precision,
             threads=self.threads,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from howdeep import device as devices
 from howdeep import runs
 from howdeep.checkpoints import write_whole
-from howdeep.data import Dataset
+from howdeep.data import Dataset, augmentation_told
 from howdeep.data.trainable import trainable
 from howdeep.ladders.config import LadderConfig
 from howdeep.ladders.diagnosis import Diagnosis, Point, diagnose, point_of
@@ -31,6 +31,7 @@ from howdeep.networks import spec_of
 from howdeep.networks.describe import refuse_too_small
 from howdeep.records import tagged
 from howdeep.training.interrupt import stopped
+from howdeep.training.journal import print_line
 from howdeep.training.session import open_training_data
 
 Equal = Literal["epochs", "time"]
@@ -94,15 +95,17 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         SaveError: Something could not be written.
         Stopped: An interrupt arrived; the same call goes on.
     """
+    console = console or Console(stderr=True)
     data = lru_cache(maxsize=1)(lambda seed: _data(config, out, seed))
     with folder_locked(out):
         with stopped("the same command goes on"):
             first = data(config.seed)
             jobs = _jobs(config, out, first)
+            print_line(console, augmentation_told(first, config.flip))
             if config.budget_seconds is not None:
                 jobs = with_equal_time(jobs, config.budget_seconds, first, out)
             equal_time = config.budget_seconds is not None
-            rungs = _climbed(jobs, data, console or Console(stderr=True), equal_time=equal_time)
+            rungs = _climbed(jobs, data, console, equal_time=equal_time)
         found = _result(config, first.name, rungs)
         write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
         return found

@@ -59,6 +59,8 @@ class TrainConfig:
     """Side of the images in pixels."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Mirror half of the training images; auto does unless all classes are single letters or digits."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
     limit: Annotated[int | None, _meta("INT")] = None

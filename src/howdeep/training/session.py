@@ -11,7 +11,16 @@ from torch.optim import SGD
 
 from howdeep import checkpoints, runs
 from howdeep.chain import Chain
-from howdeep.data import NORMALIZATIONS, Augmentation, Dataset, Normalization, default_augmentation, open_data
+from howdeep.data import (
+    NORMALIZATIONS,
+    Augmentation,
+    Dataset,
+    Normalization,
+    augmentation_record,
+    augmentation_told,
+    default_augmentation,
+    open_data,
+)
 from howdeep.data import steps_per_epoch as steps_of
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.recorded import difference as changes_between
@@ -149,7 +158,8 @@ def prepare(
     chain = build(spec, rule, seed=config.seed)
     rule.check(len(chain))
     _refuse_lone_image(chain, dataset, spec, recipe.batch_size, ranks)
-    for note in (*dataset.notes, f"{spec.name}: {len(chain)} units, {_parameters(chain):,} parameters"):
+    told = f"{spec.name}: {len(chain)} units, {_parameters(chain):,} parameters"
+    for note in (*dataset.notes, told, augmentation_told(dataset, config.flip)):
         say(note)
     if run is None:
         record = _record(config, recipe, spec, rule, chain, dataset, ranks, device, say)
@@ -164,6 +174,7 @@ def _fine_tuning(
     known = _known_images(run, say)
     data = run.record["data"]
     dataset = _trainable(config, run.path, known, dataset, channels=data["channels"], bits=data.get("bits"))
+    say(augmentation_told(dataset, config.flip))
     return _assemble(
         config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), say
     )  # fmt: skip
@@ -219,6 +230,7 @@ def _record(
             "config": config.to_json(),
             "recipe": asdict(recipe),
             "ends": [total := total_steps(recipe, len(dataset.split("train")))],
+            "augmentation": augmentation_record(dataset, config.flip),
             "choices": choose(config, recipe, chain, dataset, total, ranks, device, say),
         },
     )  # fmt: skip
@@ -250,7 +262,7 @@ def _assemble(
         device=device,
         dataset=dataset,
         normalization=normalization,
-        augmentation=default_augmentation(dataset),
+        augmentation=default_augmentation(dataset, config.flip),
         rule=rule,
         arithmetic=arithmetic,
         chain=chain,
