@@ -20,7 +20,7 @@ from howdeep.targets import Target
 HOST = torch.device("cpu")
 OTHERS: dict[str, Any] = {
     "survival": Survival("linear", 0.5), "precision": "bf16", "split": "train",
-    "threads": 2, "remove": (1,), "limit": 7, "size": 7,
+    "threads": 2, "remove": (1,), "limit": 7, "size": 7, "flip": "yes",
 }  # fmt: skip
 """Values of options that are no plain numbers."""
 

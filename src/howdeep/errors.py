@@ -31,9 +31,10 @@ class Stopped(Exception):
 
 def out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that there was too little memory: Python's, torch's on a host or an accelerator."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in SHORT)
-    )
+    # By the name of its class, as torch is not imported for a line of text.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in SHORT)
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:

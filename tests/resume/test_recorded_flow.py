@@ -31,6 +31,14 @@ def test_a_resumed_run_has_the_bits_and_the_record_of_the_uninterrupted_one(step
     assert [step for step, _ in recorded_flow(open_run(tmp_path / "parts"))] == [0, 5, 10]
 
 
+def test_a_start_that_was_killed_before_its_first_checkpoint_is_not_recorded_twice(tmp_path: Path) -> None:
+    arguments, said = command(tmp_path / "run"), tmp_path / "said.txt"
+    assert finish(arguments, said, watch=Watch(signal_at=(1, signal.SIGKILL)))[0] == -9
+    assert [step for step, _ in recorded_flow(open_run(tmp_path / "run"))] == [0]
+    assert finish(arguments, said)[0] == 0
+    assert [step for step, _ in recorded_flow(open_run(tmp_path / "run"))] == [0, 5, 10]
+
+
 def test_a_run_cannot_begin_or_stop_recording_when_it_goes_on(tmp_path: Path, capsys) -> None:
     arguments = command(tmp_path / "run")
     assert finish(arguments, tmp_path / "said.txt", watch=Watch(signal_at=(3, signal.SIGTERM)))[0] == 143

@@ -13,7 +13,7 @@ from howdeep.networks import build
 from howdeep.runs import open_run
 from howdeep.signals import draws_of, flow, recorded_flow
 from howdeep.survival import Survival
-from howdeep.training import loop, recording
+from howdeep.training import recording
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
 
@@ -101,19 +101,6 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(error: Exception, tmp
     assert [(record["step"], record["reason"]) for record in failed] == [(step, str(error)) for step in (0, 5, 10)]
     assert recorded_flow(run) == []
     assert run.result() is not None
-
-
-def test_a_start_that_crashed_before_its_first_checkpoint_is_not_recorded_twice(tmp_path: Path, monkeypatch) -> None:
-    def crash(*given: object, **how: object) -> None:
-        raise ZeroDivisionError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "train_step", crash)
-        with pytest.raises(ZeroDivisionError):
-            train(config(), tmp_path / "run", console=QUIET)
-    assert [step for step, _ in recorded_flow(open_run(tmp_path / "run"))] == [0]
-    train(config(), tmp_path / "run", console=QUIET)
-    assert [step for step, _ in recorded_flow(open_run(tmp_path / "run"))] == [0, 5, 10]
 
 
 @pytest.mark.slow

@@ -128,10 +128,10 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | No
     dataset.split("val")
     images = recorded(dataset)
     checkpoints.write_whole(options.out / runs.IMAGES, images.to_bytes())
-    say(augmentation_told(dataset, options.flip))
     config = options.training(len(dataset.split("train")))
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
     study, made = open_study(storage, options.study)
+    say(augmentation_told(dataset, options.flip))
     silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
     share = _Share(study, _owner(options.out), silence, clock, say)
     with Pulse(storage, options.study, share.owner, silence):
