@@ -60,7 +60,7 @@ def test_network_preparation_images_labels_and_versions_are_in_the_key(monkeypat
     options, split = StudyOptions(data="digits"), digits.split("test")
 
     def key(target: Target = target, split: Any = split) -> dict:
-        return work_key(options, HOST, target=target, splits=[split], kind="delete")
+        return work_key(options, HOST, target=target, splits=[split], asked={"kind": "delete"})
 
     mine = key()
     relabelled = replace(split, labels=(split.labels + 1) % 10)  # type: ignore[type-var]

@@ -29,7 +29,7 @@ def options_key(options: Any) -> dict[str, Any]:
 
 def work_key(
     options: Any, device: torch.device, *, target: Target | None = None, splits: Sequence[Split | None] = (),
-    **more: Any,
+    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the key of work as plain data.
 
@@ -38,12 +38,12 @@ def work_key(
         device: Where it is computed.
         target: The network, and how its images are prepared.
         splits: The images that are used.
-        more: What else is asked.
+        asked: What else the numbers depend on.
     """
     key = {} if target is None else {"network": fingerprint(target.chain), **_preparation(target)}
     if splits:
         key["data"] = images_key(splits)
-    key |= {**options_key(options), **more, "device": devices.name_of(device), "torch": torch.__version__}
+    key |= {**options_key(options), **(asked or {}), "device": devices.name_of(device), "torch": torch.__version__}
     return json.loads(json.dumps(key, default=_plain))
 
 

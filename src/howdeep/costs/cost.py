@@ -195,7 +195,7 @@ def _opened(plan: Plan, options: CostOptions) -> tuple[Setting, Work]:
     size = (LARGE if first.large else SMALL) if options.size is None else options.size
     device = devices.pick(options.device)
     setting = Setting(size, options.batch_size, "fp32", "channels_last", str(device))
-    key = work_key(options, device, networks=[spec.name for spec in plan.fitted])
+    key = work_key(options, device, asked={"networks": [spec.name for spec in plan.fitted]})
     place = options.place and options.place.with_name(f"{options.place.name}.{first.name.replace(' ', '_')}")
     before = Work(place=place).kept("arithmetic")
     if isinstance(before, list):

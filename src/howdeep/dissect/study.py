@@ -113,7 +113,7 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
             TYPES.get(options.precision, torch.float32),
         )  # fmt: skip
         devices.require_precision(options.precision, where)
-        key = work_key(options, where, target=target, splits=[split], **asked)
+        key = work_key(options, where, target=target, splits=[split], asked=asked)
         work = Work(ranks, options.place, key)
         kept = {name: work.kept(name) for name in ("precision", "threads")}
         found = prepared(
