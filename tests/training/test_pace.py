@@ -141,11 +141,11 @@ def test_a_run_that_meets_a_busy_machine_goes_on_with_fewer_threads_and_resumes_
         threads = stopped_at(monkeypatch, 0)
         whole = trained(tmp_path / "whole")
         assert threads == [2] * 3 + [1] * 17
-        stopped_at(monkeypatch, 13)
-        with pytest.raises(Stopped):
-            trained(tmp_path / "parts")
-        monkeypatch.undo()
-        threads = stopped_at(monkeypatch, 0)
+        with monkeypatch.context() as until_stopped:
+            stopped_at(until_stopped, 13)
+            with pytest.raises(Stopped):
+                trained(tmp_path / "parts")
+        threads.clear()
         parts = trained(tmp_path / "parts")
         assert threads == [1] * 7
     assert same(whole, parts)

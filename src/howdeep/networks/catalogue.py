@@ -144,9 +144,7 @@ def _cifar(name: str, block: Block | None, family: str, digits: str) -> Residual
     step = LAYERS[block]
     if (depth - 2) % step or depth <= 2:
         nearest = sorted({other for kind in allowed for other in _around(depth, LAYERS[kind], 2)})
-        wide = (
-            f"; {name}_w64 has the units of resnet{depth}" if family == "resnet" and depth in BASIC | BOTTLENECK else ""
-        )
+        wide = f" or {name}_w64" if family == "resnet" and depth in BASIC | BOTTLENECK else ""
         raise UserError(f"{_no_depth(name, f'cifar_{family}', depth, nearest, '')}{wide}")
     return ResidualSpec(
         name=name,
