@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
-from torchvision import models
 
 from howdeep import cli, open_run
 from howdeep.checkpoints import list_checkpoints, newest
@@ -245,14 +245,15 @@ def test_a_cut_library_network_is_built_again_tuned_and_evaluated(
 ) -> None:
     torch.manual_seed(0)
     weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
-    save_file(models.resnet18(num_classes=10).state_dict(), weights)
-    few = ["--calibration-images", 20, "--limit", 50, "--statistics-images", 100]
+    save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), weights)
+    few = ["--calibration-images", 20, "--limit", 50, "--statistics-images", 20]
+    tuned = ["--epochs", 0.02, "--lr", 1e-4, "--precision", "fp32"]
     prepared = ["--weights", weights, "--size", 32, "--mean", *[0.3] * 3, "--std", *[0.4] * 3]
-    assert cut("torchvision:resnet18", *prepared, "--units", 6, *few, "--epochs", 0.2, "--lr", 1e-4, "--out", out) == 0
+    assert cut("timm:test_resnet", *prepared, "--units", 3, *few, *tuned, "--out", out) == 0
     found = json.loads((out / "cut.json").read_text())
     assert found["tuned"]["error_percent"] >= 0
     assert found["test"]["cut"]["error_percent"] == pytest.approx(evaluated(out, tmp_path, capsys))
-    assert open_run(out).record["network"] == {"library": "torchvision:resnet18", "classes": 10, "size": 32}
+    assert open_run(out).record["network"] == {"library": "timm:test_resnet", "classes": 10, "size": 32}
     assert len(list_checkpoints(out / "checkpoints")) == 2
 
 

@@ -1,0 +1,13 @@
+"""Latencies are measured in the fewest runs: how exact they are is promised, and tested, by the stopwatch."""
+
+from functools import partial
+
+import pytest
+
+from howdeep.cutting import cut as cutting
+from howdeep.stopwatch import forward_times
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "forward_times", partial(forward_times, seconds=0))
