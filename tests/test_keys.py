@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from howdeep.commands.dissecting import Dissection, Flow, Lesion, Paths
+from howdeep.commands.options import TargetOptions
 from howdeep.costs.cost import CostOptions
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import CutBudget
@@ -21,6 +23,7 @@ HOST = torch.device("cpu")
 OTHERS: dict[str, Any] = {
     "survival": Survival("linear", 0.5), "precision": "bf16", "split": "train",
     "threads": 2, "remove": (1,), "limit": 7, "size": 7, "flip": "yes",
+    "kind": "pairs", "sample": 7, "lengths": (1, 2), "statistics": "batch",
 }  # fmt: skip
 """Values of options that are no plain numbers."""
 
@@ -43,6 +46,30 @@ def test_every_option_is_in_the_key_or_named_as_one_that_changes_no_number(optio
         changed = work_key(replace(options, **{field.name: other(options, field)}), HOST)
         assert (difference(key, changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
     assert difference(key, work_key(replace(options, place=Path("elsewhere")), HOST)) is None
+
+
+TOLD_OTHERWISE = {field.name for field in fields(TargetOptions)} | {"figure", "output"}
+"""Options of a dissection that say which network it is, and how its images are prepared, and where it is written."""
+
+
+@pytest.mark.parametrize("command", [Lesion, Paths, Flow])
+def test_every_option_of_a_dissection_is_in_its_key(command: type[Dissection]) -> None:
+    def key(asked: Dissection) -> dict:
+        return work_key(asked.study_options(asked.precision), HOST, asked=asked.asked())  # type: ignore[attr-defined]
+
+    asked = command(target="run", data="d")
+    assert key(asked)["analysis"] == command.__name__.lower()
+    for field in fields(command):
+        if field.name in UNCHANGING or field.name in TOLD_OTHERWISE:
+            continue
+        changed = key(replace(asked, **{field.name: other(asked, field)}))
+        assert (difference(key(asked), changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
+
+
+def test_what_an_older_key_lacks_is_no_difference() -> None:
+    key = work_key(StudyOptions(data="d"), HOST)
+    assert difference({name: value for name, value in key.items() if name != "howdeep"}, key) is None
+    assert difference({**key, "howdeep": "0.0"}, key) == f"howdeep (0.0, now {key['howdeep']})"
 
 
 def test_a_budget_of_a_cut_is_in_its_key() -> None:

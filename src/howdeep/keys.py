@@ -5,8 +5,10 @@ Work that was begun, or finished, under another key is not gone on with.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from howdeep import device as devices
 from howdeep.data import Split
+from howdeep.errors import UserError
 from howdeep.targets import Target
 
 UNCHANGING = ("data", "device", "out", "place", "workers", "skip_broken")
@@ -21,9 +24,18 @@ UNCHANGING = ("data", "device", "out", "place", "workers", "skip_broken")
 called; the others say where results lie and who decodes images."""
 
 
-def options_key(options: Any) -> dict[str, Any]:
-    """Return every field of a frozen record of options but the :data:`UNCHANGING` ones, called as they are typed."""
-    names = [field.name for field in fields(options) if field.name not in UNCHANGING]
+LATER = ("howdeep",)
+"""Entries that older keys lack: what was made without one is gone on with."""
+
+
+def options_key(options: Any, *, without: Collection[str] = UNCHANGING) -> dict[str, Any]:
+    """Return the fields of a frozen record of options, called as they are typed.
+
+    Args:
+        options: The record.
+        without: Fields that are left out.
+    """
+    names = [field.name for field in fields(options) if field.name not in without]
     return {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
 
 
@@ -43,15 +55,42 @@ def work_key(
     key = {} if target is None else {"network": fingerprint(target.chain), **_preparation(target)}
     if splits:
         key["data"] = images_key(splits)
-    key |= {**options_key(options), **(asked or {}), "device": devices.name_of(device), "torch": torch.__version__}
+    key |= {**options_key(options), **(asked or {}), **surroundings(device)}
     return json.loads(json.dumps(key, default=_plain))
+
+
+def surroundings(device: torch.device) -> dict[str, str]:
+    """Return what changes roundings and times though nobody asks for it: the device by name, and versions."""
+    return {"device": devices.name_of(device), "torch": torch.__version__, "howdeep": version("howdeep")}
+
+
+def require_same_surroundings(place: Path, record: Mapping[str, Any], device: torch.device) -> str | None:
+    """Refuse to repeat what was finished on another device or with other versions, as it would be other numbers here.
+
+    Args:
+        place: Where it lies.
+        record: What was written beside it; :func:`surroundings` under ``surroundings``.
+        device: Where it is asked for now.
+
+    Returns:
+        What to say where the record is too old to tell; None otherwise.
+
+    Raises:
+        UserError: They differ; the first difference is named.
+    """
+    found = record.get("surroundings")
+    if found is None:
+        return f"{place} does not say on which device and with which versions it was made"
+    if other := difference(found, surroundings(device)):
+        raise UserError(f"{place} was finished with another {other}; use that, or name another --out")
+    return None
 
 
 def difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
     """Return the first entry in which two keys differ, with its values where they can be read; None where none does."""
     for name in [*own, *(name for name in found if name not in own)]:
         before, now = found.get(name), own.get(name)
-        if before != now:
+        if before != now and not (name in LATER and before is None):
             return name if name in ("network", "data") else f"{name} ({before}, now {now})"
     return None
 

@@ -83,6 +83,18 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
     assert (again.out, "has its answer; nothing to do" in again.err) == (first, True)
     assert cli.run(command(tmp_path / "fit", "--seed", "1")) == 2
     assert "seed was 0 and is now 1; use those, or name another --out" in capsys.readouterr().err
+    place = tmp_path / "fit" / "answer.json"
+    record = json.loads(place.read_text())
+    for name in ("device", "torch", "howdeep"):
+        other = {**record["surroundings"], name: "another"}
+        place.write_text(json.dumps({**record, "surroundings": other}))
+        assert cli.run(command(tmp_path / "fit")) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert said[-1].startswith(f"howdeep: {tmp_path / 'fit'} was finished with another {name} (another, now ")
+    del record["surroundings"]
+    place.write_text(json.dumps(record))
+    assert cli.run(command(tmp_path / "fit")) == 0
+    assert "does not say on which device and with which versions it was made" in capsys.readouterr().err
 
 
 def test_flips_are_said_once_and_those_of_every_network_and_of_the_same_command(

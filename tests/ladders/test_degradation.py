@@ -58,6 +58,24 @@ def test_a_finished_ladder_is_read_back(
     assert degradation(replace(DIGITS, families="resnet"), out, console=QUIET).families == found.families[1:]
 
 
+def test_a_ladder_that_was_finished_elsewhere_is_not_repeated(climbed: tuple[Path, Degradation]) -> None:
+    place, console = climbed[0] / "cifar_resnet56-seed0" / ladder_runs.RUNG, Console(file=io.StringIO(), width=200)
+    whole = place.read_text()
+    rung = json.loads(whole)
+    try:
+        for name in ("device", "torch", "howdeep"):
+            place.write_text(json.dumps({**rung, "surroundings": {**rung["surroundings"], name: "another"}}))
+            with pytest.raises(UserError, match=rf"seed0 was finished with another {name} \(another, now "):
+                degradation(DIGITS, climbed[0], console=QUIET)
+        del rung["surroundings"]
+        place.write_text(json.dumps(rung))
+        with console.capture() as shown:
+            assert degradation(DIGITS, climbed[0], console=console) == climbed[1]
+        assert shown.get().count("does not say on which device and with which versions it was made") == 1
+    finally:
+        place.write_text(whole)
+
+
 def test_other_options_in_the_same_folder_are_refused(climbed: tuple[Path, Degradation]) -> None:
     with pytest.raises(UserError, match=r"--lr was None and is now 0\.1"):
         degradation(replace(DIGITS, lr=0.1), climbed[0], console=QUIET)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from howdeep.dissect.study import Study
+    from howdeep.dissect.study import Study, StudyOptions
     from howdeep.targets import Target
 
 Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
@@ -58,18 +58,31 @@ class Dissection(TargetOptions):
         """Refuse before anything is measured what could not be written afterwards."""
         check_files(self.output, self.figure)
 
-    @contextmanager
-    def study(self, asked: dict, precision: str, *, fold: bool = True) -> Iterator["Study"]:
-        """Yield the network and its data."""
-        from howdeep.dissect.study import StudyOptions, open_study
+    def asked(self) -> dict[str, Any]:
+        """Return what is measured: the analysis, and every option that not all dissections have."""
+        from howdeep.keys import options_key
 
-        options = StudyOptions(
+        common = [one.name for one in fields(Dissection)]
+        return {"analysis": type(self).__name__.lower(), **options_key(self, without=common)}
+
+    def study_options(self, precision: str, *, fold: bool = True) -> "StudyOptions":
+        """Return how the study is made."""
+        from howdeep.dissect.study import StudyOptions
+
+        return StudyOptions(
             data=self.data, split=self.split, limit=self.limit, seed=self.seed, device=self.device,
             precision=precision, batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold,
             threads=self.threads,
             place=self.output.place,
         )  # fmt: skip
-        with open_study(self.open(), options, asked=asked, say=remark) as study:
+
+    @contextmanager
+    def study(self, precision: str, *, fold: bool = True) -> Iterator["Study"]:
+        """Yield the network and its data."""
+        from howdeep.dissect.study import open_study
+
+        options = self.study_options(precision, fold=fold)
+        with open_study(self.open(), options, asked=self.asked(), say=remark) as study:
             yield study
 
     def report(self, study: "Study", found: Any, table: "RenderableType", chart: "Callable[[], Any]") -> None:
@@ -107,15 +120,7 @@ class Lesion(Dissection):
 
         self.check()
         refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
-        asked = {
-            "analysis": "lesion",
-            "kind": self.kind,
-            "max-k": self.max_k,
-            "draws": self.draws,
-            "sample": self.sample,
-            "seed": self.seed,
-        }
-        with self.study(asked, self.precision) as study:
+        with self.study(self.precision) as study:
             found = lesion(
                 study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
                 seed=self.seed, autocast=study.autocast, work=study.work, say=study.say,
@@ -146,13 +151,7 @@ class Paths(Dissection):
         self.check()
         if self.draws == 0:
             refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
-        asked = {
-            "draws": self.draws,
-            "lengths": self.lengths and list(self.lengths),
-            "exact": self.exact,
-            "seed": self.seed,
-        }
-        with self.study({**asked, "seed": self.seed}, self.precision) as study:
+        with self.study(self.precision) as study:
             found = paths(
                 study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
                 seed=self.seed, work=study.work,
@@ -180,7 +179,7 @@ class Flow(Dissection):
 
         self.check()
         statistics = self.statistics or ("batch" if self.fresh else "running")
-        with self.study({"statistics": statistics}, self.precision, fold=False) as study:
+        with self.study(self.precision, fold=False) as study:
             drawn = draws_of(study.rule, len(study.chain), seed=self.seed, batch=self.batch_size)
             draws = drawn if statistics == "batch" else [None]
             # In file order a mini-batch would show few classes, and its statistics with it.

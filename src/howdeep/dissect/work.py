@@ -83,8 +83,7 @@ class Work:
         own = json.loads(json.dumps(self.key))  # as it is written down: tuples are lists
         for path in _kept_files(self.place) if self.place is not None else []:
             for line in _whole_lines(path):
-                if line["key"] != own:
-                    other = difference(line["key"], own)
+                if other := difference(line["key"], own):
                     kept = f"{path} holds an unfinished measurement of another {other}"
                     raise UserError(f"{kept}; remove it, or name another --json")
                 found[line["block"]] = line["result"]

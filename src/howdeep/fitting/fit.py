@@ -46,6 +46,7 @@ from howdeep.fitting.search import (
     trials_in_order,
 )
 from howdeep.fitting.storage import Pulse, Watch, open_study
+from howdeep.keys import require_same_surroundings, surroundings
 from howdeep.locks import folder_locked
 from howdeep.records import from_json, tagged, to_json
 from howdeep.stopwatch import Timing, forward_times
@@ -78,7 +79,7 @@ def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, di
     """
     console = console or Console(stderr=True)
     say: Say = partial(print_line, console)
-    if (known := _answered(options)) is not None:
+    if (known := _answered(options, say)) is not None:
         say(f"{options.out} has its answer; nothing to do")
         return known
     budget = options.budgets.train_seconds
@@ -89,11 +90,11 @@ def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, di
         return _found(options, clock, say)
 
 
-def _answered(options: FitOptions) -> tuple[Fit, dict] | None:
+def _answered(options: FitOptions, say: Say) -> tuple[Fit, dict] | None:
     """Return the answer that is there already.
 
     Raises:
-        UserError: It answers another question.
+        UserError: It answers another question, or was found on another device or with other versions.
     """
     place = options.out / ANSWER
     if not place.exists():
@@ -101,6 +102,8 @@ def _answered(options: FitOptions) -> tuple[Fit, dict] | None:
     record = json.loads(place.read_bytes())
     _same(record["asked"], options, str(options.out), images_known=runs.read_images_of(options.out) is not None)
     _opened(options)
+    if note := require_same_surroundings(options.out, record, devices.pick(options.device)):
+        say(note)
     return from_json(Fit, record), record
 
 
@@ -247,6 +250,7 @@ def _answer(
         notes=(*dataset.notes, *notes),
     )
     origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
+    origin["surroundings"] = surroundings(where)
     origin["augmentation"] = augmentation_record(dataset, options.flip)
     record = tagged("fit", {**to_json(found), **origin})
     checkpoints.write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import torch
 from rich.console import Console
 
 from howdeep import device as devices
@@ -20,6 +21,7 @@ from howdeep import runs
 from howdeep.checkpoints import write_whole
 from howdeep.data import Dataset, augmentation_told
 from howdeep.data.trainable import trainable
+from howdeep.keys import require_same_surroundings
 from howdeep.ladders.config import LadderConfig
 from howdeep.ladders.diagnosis import Diagnosis, Point, diagnose, point_of
 from howdeep.ladders.equal_time import with_equal_time
@@ -101,6 +103,8 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         with stopped("the same command goes on"):
             first = data(config.seed)
             jobs = _jobs(config, out, first)
+            for note in _notes(jobs, devices.pick(config.device)):
+                print_line(console, note)
             print_line(console, augmentation_told(first, config.flip))
             if config.budget_seconds is not None:
                 jobs = with_equal_time(jobs, config.budget_seconds, first, out)
@@ -135,6 +139,12 @@ def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[Job]:
         for seed in _seeds(config)
         for (family, depth), network in networks.items()
     ]
+
+
+def _notes(jobs: Sequence[Job], device: torch.device) -> list[str]:
+    """Refuse finished runs of another device or other versions; say once where they are too old to tell."""
+    found = [require_same_surroundings(job.out, job.record(), device) for job in jobs if job.done]
+    return [note for note in found if note is not None][:1]
 
 
 def _seeds(config: LadderConfig) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from howdeep.checkpoints import write_whole
 from howdeep.data import Dataset, Split, evaluation_batches, steps_per_epoch
 from howdeep.errors import UserError
 from howdeep.evaluation import NotFiniteScoresError, Sums, add_up
+from howdeep.keys import surroundings
 from howdeep.ladders.diagnosis import Errors
 from howdeep.records import from_json, to_json
 from howdeep.runs import Run, is_run, open_run
@@ -45,6 +46,18 @@ class Job:
     def done(self) -> bool:
         """Whether it was trained and evaluated."""
         return is_run(self.out) and (self.out / RUNG).is_file()
+
+    def record(self) -> dict:
+        """Return what was written when it was.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        place = self.out / RUNG
+        try:
+            return dict(json.loads(place.read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise _damaged(place, error) from None
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,8 @@ def rung_of(job: Job, dataset: Dataset) -> Rung:
     except (NotFiniteError, NotFiniteScoresError) as error:
         seconds = max((record.get("seconds", 0.0) for record in open_run(job.out).metrics()), default=0.0)
         rung = _rung(job, job.config.resolved_recipe().epochs or 0.0, seconds, None, str(error))
-    write_whole(job.out / RUNG, json.dumps(to_json(rung), indent=1).encode())
+    record = {**to_json(rung), "surroundings": surroundings(devices.pick(job.config.device))}
+    write_whole(job.out / RUNG, json.dumps(record, indent=1).encode())
     return rung
 
 
@@ -98,11 +112,14 @@ def _read(job: Job, dataset: Dataset) -> Rung:
     if changed := difference(run.record["config"], job.config, images_known=run.images() is not None):
         raise UserError(f"{job.out} is a run with other options: {changed}; use those, or name another --out")
     require_same_images(job.out, run.images(), dataset)
-    place = job.out / RUNG
     try:
-        return from_json(Rung, json.loads(place.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{place} is damaged: {error}; remove it and it is measured again") from None
+        return from_json(Rung, job.record())
+    except TypeError as error:
+        raise _damaged(job.out / RUNG, error) from None
+
+
+def _damaged(place: Path, error: Exception) -> UserError:
+    return UserError(f"{place} is damaged: {error}; remove it and it is measured again")
 
 
 def _finished(job: Job, dataset: Dataset) -> Rung:
