@@ -165,7 +165,8 @@ def export_target(
 def metadata_of(target: Target, dataset: Dataset) -> dict:
     """Return what an exported file says of itself; every value can be JSON.
 
-    ``mean`` and ``std`` broadcast to (channels, height, width); pixels are 0 to 255.
+    ``mean`` and ``std`` broadcast to (channels, height, width); pixels are 0 to 255. Of a 16-bit grayscale image they
+    are 255 · value / (2^bits − 1), rounded; of any other image ``bits`` says nothing.
     """
     constants = required_normalization(target)
     return {
@@ -175,6 +176,7 @@ def metadata_of(target: Target, dataset: Dataset) -> dict:
         "mean": constants.mean.tolist(),
         "std": constants.std.tolist(),
         "channels": dataset.channels,
+        "bits": dataset.bits,
         "height": dataset.height,
         "width": dataset.width,
         "resize": target.resize,

@@ -13,6 +13,7 @@ from PIL import Image
 from howdeep.data import open_data
 from howdeep.data.check import check
 from howdeep.data.decode import bits_of, decode
+from howdeep.export import metadata_of
 from howdeep.targets import fresh_target, open_data_for, read_images
 
 
@@ -58,8 +59,11 @@ def test_a_trained_network_keeps_the_scale_of_its_data(tmp_path: Path) -> None:
     target = fresh_target("cifar_resnet8", str(scans(tmp_path / "old", {"a": 4095, "b": 2000})), size=None, seed=0,
                           skip_broken=False)  # fmt: skip
     assert target.bits == 12
+    assert metadata_of(target, open_data(str(tmp_path / "old")))["bits"] == 12
     dim = scans(tmp_path / "new", {"a": 500, "b": 1000})
-    train = open_data_for(target, str(dim), skip_broken=False).split("train")
+    seen = open_data_for(target, str(dim), skip_broken=False)
+    train = seen.split("train")
+    assert metadata_of(target, seen)["bits"] == 12
     assert int(train.pixels(torch.arange(len(train))).max()) == round(255 * 1000 / 4095)
     (alone,) = read_images([dim / "b" / "0.png"], target)
     assert isinstance(alone, torch.Tensor)

@@ -1,17 +1,21 @@
 """Files become records by what they say that they are; what is damaged is named in one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.figures import cases as drawn
 from tests.report import cases
 
+from howdeep.costs.measuring import Times
+from howdeep.dissect.subject import NOT_FOLDED
 from howdeep.errors import UserError
 from howdeep.records import KINDS, tagged, to_json
 from howdeep.report.collecting import LESIONS, ORDER, collect
 from howdeep.report.findings import FINDINGS
-from howdeep.report.reading import TYPES, read_record
-from howdeep.report.sections import SECTIONS
+from howdeep.report.reading import TYPES, Cost, Origin, Record, read_record
+from howdeep.report.sections import SECTIONS, section_of
 
 
 def test_every_kind_is_read_ordered_and_told() -> None:
@@ -127,3 +131,18 @@ def test_what_holds_nothing_to_report_is_refused(what: str, tmp_path: Path) -> N
 def test_no_run_at_all_is_refused() -> None:
     with pytest.raises(UserError, match="no RUN"):
         collect([])
+
+
+def test_a_latency_that_is_not_that_of_folded_norms_says_so() -> None:
+    said, timing = f"{NOT_FOLDED}: scores would change by 3.0e-02 of their size", drawn.timing(1.0)
+    ladder = drawn.costs()
+    rungs = (replace(ladder.rungs[0], times=Times(timing, timing, timing, 1.0, (said,))), *ladder.rungs[1:])
+    records = {
+        "cost": (Cost(ladders=(replace(ladder, rungs=rungs),)), f"cifar_resnet8: {said}."),
+        "fit": (replace(drawn.fit(), notes=("a note on data", said)), f"{said[:1].upper()}{said[1:]}."),
+        "cut": (replace(cases.cut(9, 3), notes=(said,)), f"{said[:1].upper()}{said[1:]}."),
+    }
+    for kind, (value, line) in records.items():
+        notes = section_of(Record(kind, value, Origin())).notes
+        assert line in notes, kind
+        assert not any("on data" in note for note in notes)

@@ -1,16 +1,23 @@
 """The trials that choose precision and memory format."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from tests.oracles import SMALL, in_turn, small_network
 from torch import Tensor, nn
 
 from howdeep import stopwatch
-from howdeep.training import precision
+from howdeep.data import open_data
+from howdeep.training import choices, precision
+from howdeep.training.config import TrainConfig
+from howdeep.training.distributed import Ranks
 from howdeep.training.precision import Trial, best_of, candidates, measure
 from howdeep.training.recipes import recipe_of
 from howdeep.training.step import Arithmetic
 
 CPU = torch.device("cpu")
+BOTH = ("fp32", "bf16")
 
 
 def trial(name: str, seconds: float, difference: float) -> Trial:
@@ -120,6 +127,48 @@ def test_every_trial_says_its_time_and_its_distance_from_fp32(monkeypatch) -> No
 def test_a_candidate_whose_first_timed_step_is_clearly_slower_is_not_timed_further(monkeypatch) -> None:
     monkeypatch.setattr(precision, "SLOWER", 0.0)
     assert [one.steps for one in measured("resnet A")] == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"), MemoryError()],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_a_candidate_without_enough_memory_is_dropped_and_a_line_says_so(error: Exception, monkeypatch) -> None:
+    whole, said = precision._trial, []
+
+    def short(*given) -> Trial:
+        arithmetic = next(one for one in given if isinstance(one, Arithmetic))
+        if arithmetic.precision == "fp32":
+            raise error
+        return whole(*given)
+
+    monkeypatch.setattr(precision, "_trial", short)
+    monkeypatch.setattr(precision, "ENOUGH_SECONDS", float("inf"))
+    monkeypatch.setattr(choices, "candidates", lambda *given: [Arithmetic(name, "contiguous") for name in BOTH])
+    found = choices.choose(
+        TrainConfig(network="cifar_resnet8", data="digits", threads=1), replace(recipe_of("fast"), batch_size=4),
+        small_network("resnet A").train(), open_data("digits", channels=3), 9, Ranks(0, 1), CPU, said.append,
+    )  # fmt: skip
+    assert found["chosen"] == {"precision": "bf16", "memory_format": "contiguous", "threads": 1}
+    assert said[0] == "  fp32 contiguous    left out: not enough memory"
+    assert said[1].startswith("  bf16 contiguous")
+    assert said[1].endswith("← taken")
+    assert [trial["precision"] for trial in found["trials"]] == ["bf16"]
+
+
+def test_where_memory_is_enough_for_no_candidate_that_is_the_error_and_others_are_raised_as_they_are(
+    monkeypatch,
+) -> None:
+    for error, raised in ((torch.OutOfMemoryError("CUDA out of memory"), MemoryError), (RuntimeError("bug"), None)):
+
+        def fails(*given, error=error) -> Trial:
+            raise error
+
+        monkeypatch.setattr(precision, "_trial", fails)
+        with pytest.raises(raised or RuntimeError, match=str(error)):
+            measured("resnet A", tried=[Arithmetic("fp32", "contiguous")])
 
 
 def test_no_further_candidate_is_tried_when_time_is_up(monkeypatch) -> None:

@@ -105,7 +105,7 @@ def test_the_same_images_elsewhere_and_under_other_names_go_on(
     for path in data.glob("*/*.png"):
         path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
     assert cli.run(train(data.rename(data.with_name("moved")), run)) == 0
-    assert "finished; nothing to do" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"{run} is finished; nothing to do\n"
 
 
 def evaluated(run: Path, data: Path, *more: str) -> dict:
@@ -172,7 +172,48 @@ def test_classes_in_another_order_are_matched_by_name(own: tuple[Path, Path], ca
     assert "classes in another order (c, a, b; were a, b, c)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "lesion", "flow", "cut", "export"])
+def test_a_ladder_goes_on_with_its_own_images_only(
+    own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (data, run), ladder = own, tmp_path / "ladder"
+    shutil.copytree(run, ladder / "cifar_resnet8-seed0")
+    asked = ["degradation", "--data", str(data), "--families", "resnet", "--depths", "8,14", "--seeds", "1"]
+    asked += ["--epochs", "1", "--batch-size", "16", "--device", "cpu", "--out", str(ladder)]
+    for change in ("image added", "class renamed"):
+        alter, said = CHANGES[change]
+        alter(data)
+        assert cli.run(asked) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert "cifar_resnet8-seed0 was begun with other data: " in lines[0]
+        assert said in lines[0]
+        assert not (ladder / "cifar_resnet14-seed0").exists()
+
+
+@pytest.mark.parametrize("command", ["explore", "paths"])
+def test_a_page_and_paths_see_the_images_of_the_run_in_a_grown_folder(
+    command: str, own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data, run), pages = own, []
+    monkeypatch.setattr("howdeep.explorer.serve.serve", lambda page, **more: pages.append(page))
+
+    def images() -> int:
+        if command == "explore":
+            assert cli.run(["explore", str(run), "--data", str(data), "--device", "cpu"]) == 0
+            return sum(len(batch.labels) for batch in pages.pop().engine.sample.batches)
+        more = ["--draws", "0", "--json", str(tmp_path / "p.json"), "--overwrite", "--device", "cpu"]
+        assert cli.run(["paths", str(run), "--data", str(data), *more]) == 0
+        return json.loads((tmp_path / "p.json").read_text())["n"]
+
+    before = images()
+    capsys.readouterr()
+    for number in range(30):
+        write(data, f"{CLASSES[number % 3]}/0{number}0.png", 1000 + number)
+    assert images() == before
+    assert "30 images new (first a/000.png), in train and not in validation or test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "lesion", "paths", "flow", "cut", "export", "explore"])
 def test_other_classes_are_refused_by_name(
     command: str, own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

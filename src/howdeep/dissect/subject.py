@@ -23,6 +23,8 @@ from howdeep.training.step import Arithmetic, place
 
 FOLD_TOLERANCE = 1e-4
 """Largest ‖folded scores − scores‖ / ‖scores‖ that counts as rounding."""
+NOT_FOLDED = "norms are not folded"
+"""How a note begins that says so."""
 TIMED_PASSES = 3
 
 
@@ -124,7 +126,7 @@ def _folded(whole: Chain, images: Tensor, expected: Tensor) -> tuple[Chain, tupl
     difference = _difference(folded(images), expected)
     if difference <= FOLD_TOLERANCE:
         return folded, ()
-    return whole, (f"norms are not folded: scores would change by {difference:.1e} of their size",)
+    return whole, (f"{NOT_FOLDED}: scores would change by {difference:.1e} of their size",)
 
 
 def _fastest(chain: Chain, images: Tensor, expected: Tensor, device: torch.device) -> str:

@@ -1,6 +1,6 @@
 """Kind of record → section: the finding, its charts, its tables. A section knows its record and no files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ from howdeep.curves import Curves, curves_finding
 from howdeep.cutting.records import Cut
 from howdeep.dissect.lesion import Lesion
 from howdeep.dissect.paths import Paths
+from howdeep.dissect.subject import NOT_FOLDED
 from howdeep.evaluation import Evaluation
 from howdeep.export import Export
 from howdeep.fitting.records import Fit
@@ -131,7 +132,11 @@ def _evaluation(found: Evaluation) -> Section:
 def _cost(found: Cost) -> Section:
     charts = tuple(picture(figures.costs([ladder])) for ladder in found.ladders if len(ladder.rungs) > 1)
     shown = [*map(tables.cost_table, found.ladders), *map(tables.scaling_table, found.scaled)]
-    return Section(heading="Cost by depth", finding="", charts=charts, tables=tuple(shown))
+    measured = [rung for ladder in found.ladders for rung in ladder.rungs if rung.times is not None]
+    notes = [f"{rung.network}: {note}" for rung in measured for note in rung.times.notes]  # type: ignore[union-attr]
+    return Section(
+        heading="Cost by depth", finding="", charts=charts, tables=tuple(shown), notes=tuple(map(sentence, notes))
+    )
 
 
 def _degradation(found: Degradation) -> Section:
@@ -146,7 +151,7 @@ def _fit(found: Fit) -> Section:
     shown = [tables.fit_table(found), *([tables.dropped_table(found)] if found.dropped else [])]
     return Section(
         heading="How deep: the search", finding="", charts=(picture(figures.fit(found)),), tables=tuple(shown),
-        notes=(sentence(found.verdict.finding), sentence(found.verdict.advice)),
+        notes=tuple(map(sentence, (found.verdict.finding, found.verdict.advice, *_unfolded(found.notes)))),
     )  # fmt: skip
 
 
@@ -159,9 +164,14 @@ def _cut(found: Cut) -> Section:
 
 def _export(found: Export) -> Section:
     agreed = f"Scores within {found.agreement.difference:.1e} of the largest; {found.bytes:,} bytes, {found.runtime}."
-    return Section(
-        heading=f"Export to {found.format}", finding="", tables=(tables.export_table(found),), notes=(agreed,)
-    )
+    left = [f"{found.norms_left:,} norms could not be folded"] if found.norms_left else []
+    notes = (agreed, *map(sentence, [*left, *_unfolded(found.notes)]))
+    return Section(heading=f"Export to {found.format}", finding="", tables=(tables.export_table(found),), notes=notes)
+
+
+def _unfolded(notes: Sequence[str]) -> list[str]:
+    """Return those of a record's notes that say that its latency is not that of folded norms."""
+    return [note for note in notes if note.startswith(NOT_FOLDED)]
 
 
 SECTIONS: Mapping[str, Callable[[Any], Section]] = {

@@ -146,8 +146,23 @@ def prepare(
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
     run = _found_run(config, out, ranks)
+    # Of a run that turns out to be finished, and not to be extended, nobody needs to hear how it would go on.
+    held: list[str] = []
+    tell = say if run is None or run.result() is None else held.append
+    session = _prepared(config, out, run, ranks, device, say, tell, dataset)
+    if session.run.result() is None:
+        for line in held:
+            say(line)
+    return session
+
+
+def _prepared(
+    config: TrainConfig, out: Path, run: Run | None, ranks: Ranks, device: torch.device, say: Say, tell: Say,
+    dataset: Dataset | None,
+) -> Session:  # fmt: skip
+    """Return the session; ``say`` receives warnings, ``tell`` what is trained and how."""
     if run is not None and "removed" in run.record:
-        return _fine_tuning(config, run, ranks, device, say, dataset)
+        return _fine_tuning(config, run, ranks, device, say, tell, dataset)
     known = run and _known_images(run, say)
     dataset = _trainable(config, out, known, dataset)
     if run is not None and ranks.first and not run.begun:
@@ -160,23 +175,23 @@ def prepare(
     _refuse_lone_image(chain, dataset, spec, recipe.batch_size, ranks)
     told = f"{spec.name}: {len(chain)} units, {_parameters(chain):,} parameters"
     for note in (*dataset.notes, told, augmentation_told(dataset, config.flip)):
-        say(note)
+        tell(note)
     if run is None:
-        record = _record(config, recipe, spec, rule, chain, dataset, ranks, device, say)
+        record = _record(config, recipe, spec, rule, chain, dataset, ranks, device, tell)
         run = runs.create(out, record, recorded(dataset)) if ranks.first else Run(out, record)
-    return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, say)
+    return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, tell)
 
 
 def _fine_tuning(
-    config: TrainConfig, run: Run, ranks: Ranks, device: torch.device, say: Say, dataset: Dataset | None
+    config: TrainConfig, run: Run, ranks: Ranks, device: torch.device, say: Say, tell: Say, dataset: Dataset | None
 ) -> Session:  # fmt: skip
     """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
     known = _known_images(run, say)
     data = run.record["data"]
     dataset = _trainable(config, run.path, known, dataset, channels=data["channels"], bits=data.get("bits"))
-    say(augmentation_told(dataset, config.flip))
+    tell(augmentation_told(dataset, config.flip))
     return _assemble(
-        config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), say
+        config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), tell
     )  # fmt: skip
 
 
