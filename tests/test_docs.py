@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from howdeep import cli
+from howdeep.data import open_data
+from howdeep.data.split_names import FILLERS, WORDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +40,38 @@ def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.M
         for line in text.splitlines() if kind == "sh" else []:
             program, *arguments = shlex.split(line)
             assert (program, cli.run(arguments)) == ("howdeep", 0), line
+
+
+def test_data_may_lie_as_the_guide_says(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    (layout,) = re.findall(r"^```text\n(.*?)^```", guide, flags=re.MULTILINE | re.DOTALL)
+    for number, name in enumerate(layout.split()):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("L", (8, 8), 50 * number).save(tmp_path / name)
+    found = open_data(str(tmp_path / "flowers"))
+    assert found.classes == ("rose", "tulip")
+    assert [len(found.split(name)) for name in ("train", "val")] == [2, 2]
+    for split, words in WORDS.items():
+        assert f"| {split} | {', '.join(words)} |" in guide
+    fillers = [f"`{word}`" for word in FILLERS]
+    assert f"joined to {', '.join(fillers[:-1])} or {fillers[-1]}" in guide
+
+
+def test_commands_end_with_the_statuses_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = re.findall(r"^\| ([\d +signal]+) \| ", (ROOT / "docs" / "guide.md").read_text(), flags=re.MULTILINE)
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "b").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "d" / "a" / "1.png")
+    (tmp_path / "d" / "b" / "1.png").write_bytes(b"no image")
+    found = [cli.run(["networks", "cifar_resnet8"]), cli.run(["check", str(tmp_path / "d")]), cli.run(["no"])]
+    found.append(cli._unprinted(BrokenPipeError()))
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_understood", interrupted)
+    assert told == [*map(str, found), "128 + signal"]
+    assert cli.run(["networks"]) == 128 + 2
 
 
 def test_the_python_of_the_readme_executes(tmp_path: Path) -> None:
