@@ -156,17 +156,21 @@ def test_measurements_into_one_file_wait_for_nobody(
         running.kill()
 
 
-def test_two_commands_that_resume_one_run_at_once_are_one_that_trains_and_one_that_is_refused(tmp_path: Path) -> None:
+def test_two_commands_that_resume_one_run_at_once_are_one_that_trains_and_one_that_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """The bug report: a run that was stopped, then resumed twice by mistake."""
-    command = [sys.executable, "-m", "howdeep", *TRAIN, "--epochs", "2000", "--out", str(tmp_path / "run")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+    asked = [*TRAIN, "--epochs", "2000", "--out", str(tmp_path / "run")]
+    asked += ["--precision", "fp32", "--memory-format", "contiguous", "--threads", "1"]
+    with subprocess.Popen([sys.executable, "-m", "howdeep", *asked], stderr=subprocess.PIPE, text=True) as first:
         assert first.stderr is not None
         while not next(first.stderr).startswith("epoch 1"):
             pass
-        second = subprocess.run(command, capture_output=True, text=True, timeout=100)
-        assert second.returncode == 2
-        assert second.stderr.splitlines()[-1].endswith(
-            f"run is being written by another process (pid {first.pid} on host {socket.gethostname()})"
+        assert cli.run(asked) == 2
+        assert (
+            capsys.readouterr()
+            .err.splitlines()[-1]
+            .endswith(f"run is being written by another process (pid {first.pid} on host {socket.gethostname()})")
         )
         first.send_signal(signal.SIGINT)
         first.stderr.read()
