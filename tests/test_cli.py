@@ -18,6 +18,9 @@ COMMANDS = [
 ]  # fmt: skip
 
 
+SHORT = ["--families", "resnet", "--precision", "fp32", "--device", "cpu", "--train-budget", "1us"]
+
+
 def howdeep(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "howdeep", *arguments], capture_output=True, text=True)
 
@@ -66,7 +69,7 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["degradation", "--data", "digits", "--out", "x", "--train-budget", "0s"], "above 0"),
         (["degradation", "--data", "digits", "--out", "x", "--train-budget", "-5m"], "above 0"),
         (["degradation", "--data", "digits", "--out", "x", "--train-budget", "1ns"], "2ms, 45s, 30m or 1.5h"),
-        (["degradation", "--data", "digits", "--out", "x", "--train-budget", "1us"], "one step"),
+        (["degradation", "--data", "digits", "--out", "x", "--depths", "8,14", "--limit", "32", *SHORT], "one step"),
         (["degradation", "--data", "digits", "--out", "x", "--train-budget", "5m", "--epochs", "2"], "--epochs"),
         (["degradation", "--data", "digits", "--out", "x", "--epochs", "0"], "above 0"),
         (["degradation", "--data", "digits", "--out", "x", "--families", "plain,resnett"], "did you mean"),
@@ -118,9 +121,9 @@ def test_the_options_are_the_reviewed_ones(
     assert capsys.readouterr().out == (GOLDEN / "help" / f"{command}.txt").read_text()
 
 
-def test_json_alone_goes_to_standard_output() -> None:
-    done = howdeep("networks", "cifar_resnet20", "--json", "-")
-    record = json.loads(done.stdout)
+def test_json_alone_goes_to_standard_output(capfd: pytest.CaptureFixture) -> None:
+    assert cli.run(["networks", "cifar_resnet20", "--json", "-"]) == 0
+    record = json.loads(capfd.readouterr().out)
     assert (record["parameters"], record["macs"], record["units"]) == (269_722, 40_551_040, 9)
 
 
@@ -134,52 +137,66 @@ def test_a_file_is_not_overwritten_without_being_asked(tmp_path: Path, capsys: p
     assert json.loads(place.read_text())["name"] == "cifar_resnet20"
 
 
-def test_a_reader_that_leaves_is_no_traceback() -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m howdeep networks --json - | head -n 1", shell=True, capture_output=True, text=True
-    )
-    assert "Traceback" not in done.stderr
+def test_a_reader_that_leaves_in_the_middle_is_no_traceback() -> None:
+    """150 kB are more than a pipe holds, so that the command is still writing when its reader has gone."""
+    command = [sys.executable, "-m", "howdeep", "networks", "cifar_resnet1202", "--json", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline()
+        running.stdout.close()
+        assert "Traceback" not in running.stderr.read()
+    assert running.returncode == 141
 
 
-def test_train_evaluate_predict_and_import_as_a_user_types_them(tmp_path: Path) -> None:
-    run, weights = tmp_path / "run", tmp_path / "weights.safetensors"
-    trained = howdeep("train", "cifar_resnet8", "--data", "digits", "--out", str(run), "--epochs", "2")
-    assert trained.returncode == 0, trained.stderr
-    assert trained.stdout.strip() == str(run)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A run as a user trains it: in a process of its own."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    options = ["--epochs", "1", "--precision", "fp32", "--memory-format", "contiguous", "--threads", "1"]
+    return run, howdeep("train", "cifar_resnet8", "--data", "digits", "--out", str(run), *options)
+
+
+def test_train_evaluate_and_import_as_a_user_types_them(
+    trained: tuple[Path, subprocess.CompletedProcess], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    (run, done), weights = trained, tmp_path / "weights.safetensors"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(run)
     test = json.loads((run / "result.json").read_text())["test"]
-    said = json.loads(howdeep("evaluate", str(run), "--data", "digits", "--json", "-").stdout)
+    assert cli.run(["evaluate", str(run), "--data", "digits", "--json", "-"]) == 0
+    said = json.loads(capfd.readouterr().out)
     assert said["error_percent"] == pytest.approx(test["error_percent"])
     assert said["answers"] == test["answers"]
     checkpoint = next((run / "checkpoints").glob("step-*"))
     weights.write_bytes((checkpoint / "weights.safetensors").read_bytes())
-    imported = howdeep(
-        "import", str(weights), "--network", "cifar_resnet8", "--out", str(tmp_path / "imported"),
-        "--mean", "0.3", "--std", "0.4", "--size", "8",
-    )  # fmt: skip
-    assert imported.returncode == 0, imported.stderr
-    again = howdeep("evaluate", str(tmp_path / "imported"), "--data", "digits", "--limit", "50", "--json", "-")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["n"] == 50
+    known = ["--mean", "0.3", "--std", "0.4", "--size", "8"]
+    imported = tmp_path / "imported"
+    assert cli.run(["import", str(weights), "--network", "cifar_resnet8", "--out", str(imported), *known]) == 0
+    capfd.readouterr()
+    assert cli.run(["evaluate", str(imported), "--data", "digits", "--limit", "50", "--json", "-"]) == 0
+    assert json.loads(capfd.readouterr().out)["n"] == 50
 
 
-def test_predict_names_classes_and_probabilities(tmp_path: Path) -> None:
+def test_predict_names_classes_and_probabilities(
+    trained: tuple[Path, subprocess.CompletedProcess], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
     from PIL import Image
 
-    run, image = tmp_path / "run", tmp_path / "digit.png"
-    assert howdeep("train", "cifar_resnet8", "--data", "digits", "--out", str(run), "--epochs", "1").returncode == 0
+    run, image = trained[0], tmp_path / "digit.png"
     Image.new("L", (8, 8), 128).save(image)
-    done = howdeep("predict", str(run), str(image), "--top", "10", "--json", "-")
-    (prediction,) = json.loads(done.stdout)
+    assert cli.run(["predict", str(run), str(image), "--top", "10", "--json", "-"]) == 0
+    (prediction,) = json.loads(capfd.readouterr().out)
     assert sorted(prediction["classes"]) == [str(digit) for digit in range(10)]
     assert sum(prediction["probabilities"]) == pytest.approx(1, abs=1e-5)
     broken = tmp_path / "broken.png"
     broken.write_text("not an image")
     os.mkfifo(tmp_path / "pipe")
     files = [broken, image, tmp_path / "missing.png", tmp_path, tmp_path / "pipe", image]
-    part = howdeep("predict", str(run), *map(str, files), "--top", "10", "--json", "-")
-    assert part.returncode == 1
-    assert part.stderr.splitlines()[-1] == "howdeep: 4 of 6 files cannot be used"
-    found = json.loads(part.stdout)
+    assert cli.run(["predict", str(run), *map(str, files), "--top", "10", "--json", "-"]) == 1
+    printed = capfd.readouterr()
+    assert printed.err.splitlines()[-1] == "howdeep: 4 of 6 files cannot be used"
+    found = json.loads(printed.out)
     assert [one["image"] for one in found] == list(map(str, files))
     assert [one["unusable"] is None for one in found] == [False, True, False, False, False, True]
     assert found[1] == {**prediction, "probabilities": pytest.approx(prediction["probabilities"])} == found[5]
