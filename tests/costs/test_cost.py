@@ -16,6 +16,7 @@ import torch
 
 from howdeep import cli
 from howdeep.costs import cost as costing
+from howdeep.costs import measuring, peak
 from howdeep.costs.cost import CostOptions, Ladder, cost
 from howdeep.costs.counting import counts_of, expected_macs, shortcut_macs
 from howdeep.costs.measuring import Times, over_rounds
@@ -224,7 +225,10 @@ def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_is_measured_here() -> None:
+def test_a_network_is_measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times and peaks of this process; those of a process of its own have their test below."""
+    monkeypatch.setattr(costing, "peak_of_training", peak._peak)
+    monkeypatch.setattr(measuring, "SECONDS", 0.05)
     (ladder,) = cost("cifar_resnet8", None, None, FAST)
     (rung,) = ladder.rungs
     assert rung.predicted is None
@@ -313,7 +317,34 @@ def test_the_command_writes_its_record_and_its_chart(
     assert "predicted time within" in capsys.readouterr().out
 
 
+def test_an_interrupt_ends_in_one_line(
+    exact: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(costing, "peak_of_training", lambda *_: signal.raise_signal(signal.SIGINT))
+    options = ["--batch-size", "2", "--precision", "fp32", "--json", str(tmp_path / "cost.json")]
+    assert cli.run(["cost", "cifar_resnet8", *options]) == 130
+    said = capsys.readouterr().err
+    assert said.strip().splitlines()[-1] == "howdeep: stopped; the same command goes on"
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not list processes in files")
+def test_a_signal_to_all_processes_of_the_command_does_not_reach_the_one_that_tells_the_peak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would pass for a lack of memory. A program that prints its group stands for Python here."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nread -r order\ncut -d' ' -f5 /proc/$$/stat\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    group = peak_of_training(spec_of("cifar_resnet8"), Setting(8, 2, "fp32", "channels_last", "cpu"), "fast")
+    assert isinstance(group, int)
+    assert group != os.getpgrp()
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_in_one_line(tmp_path: Path) -> None:
+    """The two tests above in one: real processes and a signal to their group, while a peak is measured."""
     options = ["--size", "8", "--channels", "1", "--batch-size", "2", "--precision", "fp32", "--json", "cost.json"]
     command = [sys.executable, "-m", "howdeep", "cost", "cifar_resnet", "--depths", "8,20,56", *options]
     running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
