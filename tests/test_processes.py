@@ -91,7 +91,9 @@ def torchrun(*asked: str, environment: dict[str, str] | None = None) -> tuple[in
 SMALL = ("--data", "digits", "--limit", "40", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_torchrun_evaluate_is_refused_once(tmp_path: Path) -> None:
+    """Adds torchrun itself to what is tested above with its environment."""
     status, out, said = torchrun("evaluate", str(tmp_path), *SMALL)
     assert (status, out) == (1, "")
     assert said.count("howdeep: evaluate runs in one process") == 1
