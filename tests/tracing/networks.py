@@ -1,6 +1,7 @@
 """Foreign networks with weights that tell every layer from every other, small enough for two cores."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import timm
 import torch
@@ -21,7 +22,15 @@ class Case:
     units: int
     unit: str
     zeros: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What makes the network smaller than the published one."""
 
+
+VIT = {"image_size": 64, "patch_size": 16, "num_layers": 4, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 384}
+DENSE = {"block_config": (2, 3, 4, 2)}
+SWIN = {"patch_size": [4, 4], "embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 3, 6], "window_size": [7, 7]}
+PATCHES = {"img_size": 64, "depth": 4}
+MIXER = {"img_size": 64, "num_blocks": 4}
 
 CASES = [
     Case("torchvision:resnet18", 64, 8, "layer2.1", "layer2.1.bn2"),
@@ -35,6 +44,16 @@ CASES = [
     Case("torchvision:regnet_x_400mf", 64, 22, "trunk_output.block2.block2-1", "trunk_output.block2.block2-1.f"),
     Case("torchvision:swin_t", 64, 24, "features.1.1.attn", "features.1.1.attn"),
     Case("torchvision:vit_b_16", 224, 24, "encoder.layers.encoder_layer_3.mlp", "encoder.layers.encoder_layer_3.mlp"),
+    Case("torchvision:DenseNet", 64, 11, "features.denseblock2.denselayer3", "features.denseblock2.denselayer3", DENSE),
+    Case("torchvision:SwinTransformer", 64, 16, "features.1.1.attn", "features.1.1.attn", SWIN),
+    Case(
+        "torchvision:VisionTransformer",
+        64,
+        8,
+        "encoder.layers.encoder_layer_3.mlp",
+        "encoder.layers.encoder_layer_3.mlp",
+        VIT,
+    ),  # fmt: skip
     Case("timm:resnet50", 64, 16, "layer1.1", "layer1.1.bn3"),
     Case("timm:resnetv2_50", 64, 16, "stages.1.blocks.0", "stages.1.blocks.0.conv3"),
     Case("timm:seresnet18", 64, 8, "layer2.1", "layer2.1.se"),
@@ -43,6 +62,8 @@ CASES = [
     Case("timm:convnext_tiny", 64, 18, "stages.0.blocks.1", "stages.0.blocks.1.mlp"),
     Case("timm:vit_small_patch16_224", 224, 24, "blocks.3.attn", "blocks.3.attn"),
     Case("timm:mixer_s16_224", 224, 16, "blocks.3.mlp_tokens", "blocks.3.mlp_tokens"),
+    Case("timm:vit_small_patch16_224", 64, 8, "blocks.3.attn", "blocks.3.attn", PATCHES),
+    Case("timm:mixer_s16_224", 64, 8, "blocks.3.mlp_tokens", "blocks.3.mlp_tokens", MIXER),
     Case("timm:swin_tiny_patch4_window7_224", 224, 24, "layers.0.blocks.1.attn", "layers.0.blocks.1.attn"),
     Case("timm:deit3_small_patch16_224", 224, 24, "blocks.3.mlp", "blocks.3.mlp"),
     Case("timm:densenet121", 64, 58, "features.denseblock2.denselayer3", "features.denseblock2.denselayer3"),

@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 from tests.oracles import images
-from tests.tracing.networks import foreign
+from tests.tracing.networks import SWIN, foreign
 
 from howdeep.tracing import unravel
 
 NETWORKS = {
     "residual": ("torchvision:resnet18", {"num_classes": 10}, 64),
-    "dense": ("timm:densenet121", {"num_classes": 10}, 64),
-    "windows": ("torchvision:swin_t", {"num_classes": 10}, 64),
+    "dense": ("timm:densenet121", {"num_classes": 10, "block_config": (2, 3, 4, 2)}, 64),
+    "windows": ("torchvision:SwinTransformer", {"num_classes": 10, **SWIN}, 64),
     "patches": ("timm:vit_tiny_patch16_224", {"num_classes": 10, "img_size": 64, "depth": 4}, 64),
     "rotary": ("timm:eva02_tiny_patch14_224", {"num_classes": 10, "depth": 2}, 224),
     "plain": ("torchvision:squeezenet1_1", {"num_classes": 10}, 64),
