@@ -30,7 +30,7 @@ VIT = {"image_size": 64, "patch_size": 16, "num_layers": 4, "num_heads": 3, "hid
 DENSE = {"block_config": (2, 3, 4, 2)}
 SWIN = {"patch_size": [4, 4], "embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 3, 6], "window_size": [7, 7]}
 PATCHES = {"img_size": 64, "depth": 4}
-MIXER = {"img_size": 64, "num_blocks": 4}
+MIXER = {"img_size": 64}
 
 CASES = [
     Case("torchvision:resnet18", 64, 8, "layer2.1", "layer2.1.bn2"),
@@ -53,7 +53,7 @@ CASES = [
         "encoder.layers.encoder_layer_3.mlp",
         "encoder.layers.encoder_layer_3.mlp",
         VIT,
-    ),  # fmt: skip
+    ),
     Case("timm:resnet50", 64, 16, "layer1.1", "layer1.1.bn3"),
     Case("timm:resnetv2_50", 64, 16, "stages.1.blocks.0", "stages.1.blocks.0.conv3"),
     Case("timm:seresnet18", 64, 8, "layer2.1", "layer2.1.se"),
@@ -63,7 +63,7 @@ CASES = [
     Case("timm:vit_small_patch16_224", 224, 24, "blocks.3.attn", "blocks.3.attn"),
     Case("timm:mixer_s16_224", 224, 16, "blocks.3.mlp_tokens", "blocks.3.mlp_tokens"),
     Case("timm:vit_small_patch16_224", 64, 8, "blocks.3.attn", "blocks.3.attn", PATCHES),
-    Case("timm:mixer_s16_224", 64, 8, "blocks.3.mlp_tokens", "blocks.3.mlp_tokens", MIXER),
+    Case("timm:mixer_s16_224", 64, 16, "blocks.3.mlp_tokens", "blocks.3.mlp_tokens", MIXER),
     Case("timm:swin_tiny_patch4_window7_224", 224, 24, "layers.0.blocks.1.attn", "layers.0.blocks.1.attn"),
     Case("timm:deit3_small_patch16_224", 224, 24, "blocks.3.mlp", "blocks.3.mlp"),
     Case("timm:densenet121", 64, 58, "features.denseblock2.denselayer3", "features.denseblock2.denselayer3"),

@@ -31,7 +31,7 @@ def named(case: Case):
     return pytest.param(case, id=case.name + "-small" * bool(case.options), marks=[pytest.mark.slow] * slow)
 
 
-@pytest.mark.parametrize("case", map(named, CASES))
+@pytest.mark.parametrize("case", [named(case) for case in CASES])
 @torch.no_grad()
 def test_chain_returns_the_networks_scores_and_takes_its_units_out(case):
     model = foreign(case.name, **case.options)
