@@ -24,9 +24,13 @@ def command(out: Path, epochs: str, recipe: str = "extendable") -> list[str]:
     ]
 
 
-def test_an_extended_run_that_was_killed_ends_at_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_extended_run_that_was_killed_ends_at_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for epochs in ("1", "3"):
+        capsys.readouterr()
         assert cli.run(command(tmp_path / "whole", epochs)) == 0
+    assert "resumed from step 5" in capsys.readouterr().err
     assert cli.run(command(tmp_path / "parts", "1")) == 0
     with monkeypatch.context() as patched:
         patched.setattr(loop, "train_step", watched(loop.train_step, Watch(signal_at=(4, signal.SIGTERM))))
