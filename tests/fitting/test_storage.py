@@ -61,8 +61,8 @@ def test_a_wrong_password_is_one_line_without_it(wrong: str, server: Server, nam
 
 def test_a_process_is_silent_once_its_signs_of_life_end(server: Server, name: str) -> None:
     study, _ = open_study(server.url, name)
-    watch = Watch(study, 0.5)
-    with Pulse(server.url, name, "there", 0.6):
+    watch = Watch(study, 0.2)
+    with Pulse(server.url, name, "there", 0.3):
         while watch.sign("there") is None:
             time.sleep(0.05)
         first = watch.sign("there")

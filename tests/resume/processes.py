@@ -35,6 +35,8 @@ class Watch:
     """Where gates, labels and images of every step are written, one line each."""
     file_bytes: int | None = None
     """Largest file that may be written: another way for a disk to be full."""
+    free_bytes: int | None = None
+    """Memory that the process may take beyond what it has at the start."""
     killed_at: tuple[int, Path] | None = None
     """(number of a file operation counted from 1, folder in which operations count): SIGKILL comes just before it."""
 
@@ -96,6 +98,11 @@ def _main(arguments: list[str], output: Path, watch: Watch, environment: dict[st
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (watch.file_bytes, watch.file_bytes))
+    if watch.free_bytes is not None:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + watch.free_bytes,) * 2)
     if watch.killed_at is not None:
         _die_at(*watch.killed_at)
     from howdeep import cli

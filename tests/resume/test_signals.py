@@ -1,6 +1,7 @@
-"""Signals as Slurm, ``timeout``, a container and a terminal send them: to all processes of a command at once.
+"""Signals as Slurm, ``timeout``, a container and a terminal send them.
 
-Images are large enough that workers decode them. Every test waits for what a command has written, never for a time.
+What each command does is tested in this process, where a signal arrives at a step or a block that is chosen; that a
+signal to all processes of a command, workers included, ends in the same way is tested once with real ones.
 """
 
 import os
@@ -8,24 +9,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.resume.processes import Watch, finish, start, watched
 
-from howdeep import cli
+from howdeep import cli, signals
 from howdeep.checkpoints import list_checkpoints
+from howdeep.costs import cost as costing
+from howdeep.dissect.work import Work
+from howdeep.fitting import candidates
+from howdeep.training import interrupt, loop
+from howdeep.training.precision import Trial
 
-QUICK = ("--precision", "fp32", "--device", "cpu")
+QUICK = ("--precision", "fp32", "--device", "cpu", "--threads", "1")
 TRAIN = ("--memory-format", "contiguous", "--threads", "1", "--batch-size", "10", "--workers", "2")
-BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+DIGITS = ("--data", "digits", "--limit", "64")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty photographs of two classes, too large to be held decoded."""
+    """Forty photographs of two classes, too large to be held decoded: workers decode them."""
     root, draws = tmp_path_factory.mktemp("photos") / "data", np.random.default_rng(0)
     for name in ("one", "two"):
         (root / name).mkdir(parents=True)
@@ -36,12 +44,139 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that was trained on them."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained network."""
     place = tmp_path_factory.mktemp("trained") / "run"
-    words = ["train", "cifar_resnet8", "--data", str(photos), "--epochs", "0.1", "--out", str(place)]
-    assert cli.run([*words, *QUICK, *TRAIN]) == 0
+    words = ["train", "cifar_resnet8", *DIGITS, "--epochs", "0.1", "--memory-format", "contiguous"]
+    assert cli.run([*words, *QUICK, "--out", str(place)]) == 0
     return place
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command, and where a signal reaches it."""
+
+    words: tuple[str, ...]
+    """Without the folder or the file."""
+    patched: tuple[object, str, Callable]
+    """(object, attribute, what gives the replacement for it that lets the signal arrive)."""
+    to: str = "--out"
+    """The option that says where results go."""
+    line: str = "the same command goes on"
+    """How its last line ends."""
+    saved: str | None = None
+    """A folder that is there after the stop."""
+    resumes: str | None = ""
+    """What the same command says when it goes on; None: that it does is tested elsewhere."""
+
+
+def _at_step(number: int) -> Callable:
+    return lambda step, signum: watched(step, Watch(signal_at=(number, signum)))
+
+
+def _at_call(number: int) -> Callable:
+    """A signal arrives when something is called for the number-th time, before it is done."""
+
+    def given(done: Callable, signum: int) -> Callable:
+        left = number
+
+        def call(*args, **options):
+            nonlocal left
+            left -= 1
+            if not left:
+                signal.raise_signal(signum)
+            return done(*args, **options)
+
+        return call
+
+    return given
+
+
+STEP = (loop, "train_step", _at_step(3))
+BLOCK = (Work, "_keep", _at_call(2))
+FEW = ("--data", "digits", "--limit", "12", "--batch-size", "3")
+COMMANDS = {
+    "train": Asked(
+        ("train", "cifar_resnet8", *DIGITS, "--epochs", "3", "--batch-size", "32",
+         "--memory-format", "contiguous", *QUICK),
+        STEP, line="stopped after step 3 and saved; the same command goes on", saved="checkpoints/step-00000003",
+        resumes="resumed from step 3",
+    ),
+    "fit": Asked(
+        ("fit", *DIGITS, "--train-budget", "1s", "--depths", "8", "--device", "cpu"),
+        (loop, "train_step", _at_step(1)), saved="runs/cifar_resnet8/checkpoints", resumes="take cifar_resnet8",
+    ),
+    "degradation": Asked(
+        ("degradation", *DIGITS, "--families", "resnet", "--depths", "8,14", "--epochs", "3", "--batch-size", "32",
+         "--device", "cpu"),
+        STEP, saved="cifar_resnet8-seed0/checkpoints/step-00000003",
+    ),
+    "cut": Asked(
+        ("cut", "RUN", "--data", "digits", "--limit", "64", "--remove", "2", "--epochs", "4", *QUICK,
+         "--statistics-images", "10",         "--batch-size", "32"),
+        STEP, saved="checkpoints/step-00000003", resumes="resumed from step 3",
+    ),
+    "cost": Asked(
+        ("cost", "cifar_resnet8", *QUICK, "--batch-size", "4", "--size", "8"),
+        BLOCK, to="--json", resumes=None,
+    ),
+    "lesion": Asked(("lesion", "RUN", *FEW, *QUICK), BLOCK, to="--json"),
+    "paths": Asked(("paths", "RUN", *FEW, "--draws", "1", *QUICK), BLOCK, to="--json"),
+    "flow": Asked(
+        ("flow", "RUN", *FEW, *QUICK), (signals, "measure", _at_call(2)),
+        to="--json", line="interrupted", resumes=None,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit and a table of costs measure nothing."""
+    monkeypatch.setattr(costing, "peak_of_training", lambda *given: 1000)
+    trial = Trial("fp32", "contiguous", 0.01, 3, None, 0.0, 1)
+    monkeypatch.setattr(candidates, "measure", lambda *given, **options: [trial])
+
+
+@pytest.fixture
+def _handlers() -> Iterator[None]:
+    """The handlers of the command line, which it leaves to the end of its process."""
+    before = {signum: signal.getsignal(signum) for signum in interrupt.SIGNALS}
+    interrupt.install()
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.usefixtures("_known_speed", "_handlers")
+@pytest.mark.parametrize("signum", interrupt.SIGNALS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_signal_finishes_a_step_saves_and_is_one_line(
+    name: str, signum: signal.Signals, run: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, place = COMMANDS[name], tmp_path / "out"
+    words = [str(run) if word == "RUN" else word for word in (*asked.words, asked.to, str(place))]
+    owner, attribute, given = asked.patched
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, attribute, given(getattr(owner, attribute), signum))
+        assert cli.run(words) == 128 + signum
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("howdeep: ")
+    assert said[-1].endswith(asked.line)
+    assert sum(line.startswith("howdeep: ") for line in said) == 1
+    assert not any(word in line for line in said for word in ("Traceback", "Exception", "Error"))
+    assert not list(tmp_path.rglob("*.partial-*"))
+    if asked.saved is not None:
+        assert (place / asked.saved).is_dir()
+    elif name == "flow":
+        assert list(tmp_path.iterdir()) == [], "its numbers are sums over all images: part of them is nothing"
+    else:
+        (kept,) = tmp_path.glob("out*.part0")
+        assert kept.read_text().count('"block"') == 2, "the block that was under way is kept"
+    if signum == signal.SIGTERM and asked.resumes is not None:
+        interrupt.install()
+        assert cli.run(words) == 0
+        assert asked.resumes in "".join(capsys.readouterr())
+        assert not list(tmp_path.glob("out*.part0"))
 
 
 class Started:
@@ -51,7 +186,7 @@ class Started:
         self.said = said
         with said.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "howdeep", *words], stdout=file, stderr=file, start_new_session=True,
+                [Path(sys.executable).with_name("howdeep"), *words], stdout=file, stderr=file, start_new_session=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
 
@@ -75,116 +210,49 @@ def _clean(said: list[str]) -> bool:
     return not any(word in line for line in said for word in ("Traceback", "Exception", "Error"))
 
 
-@BOTH
-def test_a_training_with_workers_saves_and_stops(signum: int, photos: Path, tmp_path: Path) -> None:
+def test_a_signal_to_the_installed_script_and_its_workers_saves_and_the_same_command_goes_on(
+    photos: Path, tmp_path: Path
+) -> None:
     words = ["train", "cifar_resnet8", "--data", str(photos), "--epochs", "10000", "--out", str(tmp_path / "run")]
-    running = Started([*words, *QUICK, *TRAIN], tmp_path / "said.txt")
+    words += ["--precision", "fp32", "--device", "cpu", *TRAIN]
+    running = Started(words, tmp_path / "said.txt")
     running.wait_for(lambda: _lines(tmp_path / "run/metrics.jsonl") > 1)
-    status, said = running.signalled(signum)
-    assert status == 128 + signum
+    status, said = running.signalled(signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
     assert _clean(said), said
     newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
     step = int(newest.name.partition("-")[2])
     assert said[-1] == f"howdeep: stopped after step {step} and saved; the same command goes on"
-
-
-def _fit(photos: Path, run: Path, tmp: Path) -> tuple[list[str], Callable[[], bool]]:
-    words = ["fit", "--data", str(photos), "--train-budget", "10m", "--depths", "18", "--batch-size", "10"]
-    metrics = lambda: any(_lines(path) for path in (tmp / "out/runs").glob("*/metrics.jsonl"))  # noqa: E731
-    return [*words, *QUICK, "--out", str(tmp / "out")], metrics
-
-
-def _cut(photos: Path, run: Path, tmp: Path) -> tuple[list[str], Callable[[], bool]]:
-    words = ["cut", str(run), "--data", str(photos), "--remove", "2", "--epochs", "10000", "--out", str(tmp / "out")]
-    return [*words, *QUICK, "--statistics-images", "10"], lambda: _lines(tmp / "out/metrics.jsonl") > 1
-
-
-def _lesion(photos: Path, run: Path, tmp: Path) -> tuple[list[str], Callable[[], bool]]:
-    words = ["lesion", str(run), "--data", str(photos), "--kind", "random", "--draws", "200", "--max-k", "2"]
-    words += ["--split", "train", "--batch-size", "2", "--json", str(tmp / "found.json")]
-    return [*words, *QUICK], lambda: _lines(tmp / "found.json.part0") > 1
-
-
-def _cost(photos: Path, run: Path, tmp: Path) -> tuple[list[str], Callable[[], bool]]:
-    words = ["cost", "cifar_resnet8", "cifar_resnet14", "cifar_resnet20", "--json", str(tmp / "found.json")]
-    kept = lambda: any(tmp.glob("found.json.*.part0"))  # noqa: E731
-    return [*words, *QUICK, "--batch-size", "16"], kept
-
-
-def _degradation(photos: Path, run: Path, tmp: Path) -> tuple[list[str], Callable[[], bool]]:
-    words = ["degradation", "--data", str(photos), "--families", "resnet", "--depths", "18,34", "--epochs", "10000"]
-    metrics = lambda: any(_lines(path) for path in (tmp / "out").glob("*/metrics.jsonl"))  # noqa: E731
-    return [*words, "--device", "cpu", "--out", str(tmp / "out")], metrics
-
-
-@pytest.mark.parametrize(
-    ("command", "signum"),
-    [
-        (_fit, signal.SIGTERM),
-        (_cut, signal.SIGINT),
-        (_lesion, signal.SIGTERM),
-        (_cost, signal.SIGINT),
-        (_degradation, signal.SIGTERM),
-    ],
-)
-def test_a_signal_to_all_processes_is_one_line_and_the_same_command_goes_on(
-    command: Callable, signum: int, photos: Path, run: Path, tmp_path: Path
-) -> None:
-    words, working = command(photos, run, tmp_path)
-    status, said = Started(words, tmp_path / "said.txt").wait_for(working).signalled(signum)
-    assert status == 128 + signum, said
-    assert _clean(said), said
-    assert said[-1].startswith("howdeep: stopped")
-    assert said[-1].endswith("the same command goes on")
-    assert not list(tmp_path.rglob("*.partial-*"))
-
-
-def test_a_fine_tuning_that_was_killed_goes_on_from_the_epoch_before(photos: Path, run: Path, tmp_path: Path) -> None:
-    words, _ = _cut(photos, run, tmp_path)
-    tuned = lambda: any("step-00000000" not in path.name for path in list_checkpoints(tmp_path / "out/checkpoints"))  # noqa: E731
-    running = Started(words, tmp_path / "said.txt").wait_for(tuned)
-    assert running.signalled(signal.SIGKILL)[0] == -signal.SIGKILL
     again = Started(words, tmp_path / "again.txt")
-    again.wait_for(lambda: "\nepoch " in again.said.read_text())
-    status, said = again.signalled(signal.SIGTERM)
-    assert status == 128 + signal.SIGTERM
-    resumed = next(line for line in said if line.startswith("resumed from step "))
-    first = next(line for line in said if line.startswith("epoch "))
-    assert int(resumed.split()[-1]) >= 1
-    assert not first.startswith("epoch 1/")
+    again.wait_for(lambda: f"resumed from step {step}\n" in again.said.read_text())
+    while again.process.poll() is None:  # however often it is interrupted
+        os.killpg(again.process.pid, signal.SIGINT)
+        time.sleep(0.002)
+    assert again.process.returncode in (130, -signal.SIGINT)
+    assert _clean(again.said.read_text().splitlines())
 
 
-SHORT_OF_MEMORY = """
-import resource, sys
-import howdeep.training.loop
-from howdeep import cli
-pages = int(open("/proc/self/statm").read().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 400_000_000,) * 2)
-sys.exit(cli.run(sys.argv[1:]))
-"""
+def test_a_fine_tuning_that_was_killed_goes_on_from_the_epoch_before(run: Path, tmp_path: Path) -> None:
+    """Epochs are of one step, and the end of the first is always saved."""
+    cut = COMMANDS["cut"]
+    words = [str(run) if word == "RUN" else word for word in (*cut.words, "--out", str(tmp_path / "out"))]
+    assert finish(words, tmp_path / "said.txt", watch=Watch(signal_at=(3, signal.SIGKILL)))[0] == -signal.SIGKILL
+    step = int(list_checkpoints(tmp_path / "out/checkpoints")[-1].name.partition("-")[2])
+    assert step in (1, 2)
+    status, said = finish(words, tmp_path / "again.txt")
+    assert status == 0
+    assert f"resumed from step {step}\n" in said
+    assert next(line.split()[1] for line in said.splitlines() if line.startswith("epoch ")) == f"{step + 1}/4"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does it")
 def test_too_little_memory_is_one_line_that_says_what_to_give_and_leaves_nothing(tmp_path: Path) -> None:
     words = ["train", "cifar_resnet20", "--data", "digits", "--size", "64", "--batch-size", "1400", "--epochs", "1"]
-    done = subprocess.run(
-        [sys.executable, "-c", SHORT_OF_MEMORY, *words, *QUICK, "--threads", "1", "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    last = done.stderr.splitlines()[-1]
+    words += [*QUICK, "--out", str(tmp_path / "run")]
+    status, said = start(words, tmp_path / "said.txt", watch=Watch(free_bytes=400_000_000)).finish()
+    assert status == 1, said
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
     assert last.startswith("howdeep: not enough memory")
     assert last.endswith("give --memory save or a smaller --batch-size")
     assert not (tmp_path / "run").exists()
-
-
-def test_however_often_it_is_interrupted_a_command_ends_without_a_traceback(photos: Path, tmp_path: Path) -> None:
-    words = ["train", "cifar_resnet8", "--data", str(photos), "--epochs", "10000", "--out", str(tmp_path / "run")]
-    running = Started([*words, *QUICK, *TRAIN], tmp_path / "said.txt")
-    running.wait_for(lambda: _lines(tmp_path / "run/metrics.jsonl") > 0)
-    while running.process.poll() is None:
-        os.killpg(running.process.pid, signal.SIGINT)
-        time.sleep(0.002)
-    assert running.process.returncode in (130, -signal.SIGINT)
-    assert _clean(running.said.read_text().splitlines())
