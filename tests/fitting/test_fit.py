@@ -128,13 +128,13 @@ def test_flips_are_said_once_and_those_of_every_network_and_of_the_same_command(
 def test_a_fit_that_is_older_than_an_option_was_made_with_its_default(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(command(tmp_path / "fit", budget="1s")) == 0
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
     place = tmp_path / "fit" / "answer.json"
     record = json.loads(place.read_text())
     del record["asked"]["flip"]
     place.write_text(json.dumps(record))
-    assert cli.run(command(tmp_path / "fit", budget="1s")) == 0
-    assert cli.run(command(tmp_path / "fit", "--flip", "yes", budget="1s")) == 2
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
+    assert cli.run(command(tmp_path / "fit", "--flip", "yes", budget="2s")) == 2
     assert "flip was auto and is now yes" in capsys.readouterr().err
 
 
