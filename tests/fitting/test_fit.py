@@ -190,7 +190,7 @@ def test_a_search_outlives_a_restart_of_its_server_and_the_password_stays_in_the
     written, page = tmp_path / "fit.json", tmp_path / "report.html"
     asked = command(tmp_path / "fit", "--storage", server.url, "--json", str(written), budget="2s")
     monkeypatch.setattr(sys, "argv", ["howdeep", *asked])
-    steps, step = iter([False] * 20), loop.train_step
+    steps, step = iter([False]), loop.train_step
     restarts: list[str] = []
 
     def restarting(*given, **options):
