@@ -57,8 +57,7 @@ def test_ranks_draw_the_same_gates_and_see_every_image_once(mode: str, tmp_path:
     assert images == Counter(label for step in alone[4:] for label in step["labels"])
 
 
-@MODES
-@pytest.mark.parametrize("closed", ["drift", "still"])
+@pytest.mark.parametrize(("mode", "closed"), [("batch", "still"), ("sample", "drift")])
 def test_without_norms_two_processes_agree_with_one_to_rounding(mode: str, closed: str, tmp_path: Path) -> None:
     ways = ["--survival-mode", mode, "--closed", closed, "--no-norm", "--lr", "0.02", "--memory", "save"]
     assert [status for status, _ in together(command(tmp_path / "two", *ways), tmp_path)] == [0, 0]
@@ -174,7 +173,9 @@ def test_a_process_that_is_killed_ends_the_other_with_one_line(tmp_path: Path) -
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "howdeep"]
 
 
+@pytest.mark.slow
 def test_torchrun_that_is_asked_to_stop_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """Adds torchrun itself, which passes the signal on to both processes; above, one of two is asked without it."""
     arguments = command(tmp_path / "run", "--epochs", "1000")
     with (tmp_path / "said").open("w") as said, subprocess.Popen([*TORCHRUN, *arguments], stderr=said) as running:
         try:
