@@ -14,13 +14,15 @@ import safetensors.torch
 import torch
 from tests.resume.processes import Watch, bits, differences, finish, start_ranks
 
+from howdeep import cli
+
 MODES = pytest.mark.parametrize("mode", ["batch", "sample"])
 
 
 def command(out: Path, *more: str) -> list[str]:
     """Three epochs of 65 images: of two mini-batches each, the last of one image, less than there are processes."""
     return [
-        *("train", "cifar_resnet14", "--data", "digits", "--limit", "65", "--batch-size", "64", "--epochs", "3"),
+        *("train", "cifar_resnet8", "--data", "digits", "--limit", "65", "--batch-size", "64", "--epochs", "3"),
         *("--survival", "uniform:0.5", "--precision", "fp32", "--memory-format", "contiguous", "--device", "cpu"),
         *("--out", str(out), *more),
     ]
@@ -29,6 +31,14 @@ def command(out: Path, *more: str) -> list[str]:
 def together(arguments: list[str], folder: Path, *watches: Watch) -> list[tuple[int, str]]:
     """Run a command in two processes; return the exit status and output of both."""
     return [running.finish() for running in start_ranks(arguments, folder, watches or (Watch(), Watch()))]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes that nothing stops."""
+    folder = tmp_path_factory.mktemp("two")
+    assert [status for status, _ in together(command(folder / "run"), folder)] == [0, 0]
+    return folder / "run"
 
 
 def seen(path: Path) -> list[dict]:
@@ -81,26 +91,26 @@ def _metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_one_process_that_is_asked_to_stop_stops_both_and_they_go_on_to_the_same_bits(tmp_path: Path) -> None:
-    assert [status for status, _ in together(command(tmp_path / "whole"), tmp_path)] == [0, 0]
+def test_one_process_that_is_asked_to_stop_stops_both_and_they_go_on_to_the_same_bits(
+    two: Path, tmp_path: Path
+) -> None:
     stopped = together(command(tmp_path / "parts"), tmp_path, Watch(), Watch(signal_at=(3, signal.SIGTERM)))
     assert [status for status, _ in stopped] == [143, 143], stopped
     assert sum(said.count("stopped after step 3 and saved") for _, said in stopped) == 1
     resumed = together(command(tmp_path / "parts"), tmp_path)
     assert [status for status, _ in resumed] == [0, 0]
     assert "resumed from step 3" in resumed[0][1]
-    assert differences(bits(tmp_path / "whole"), bits(tmp_path / "parts")) == []
+    assert differences(bits(two), bits(tmp_path / "parts")) == []
 
 
-def test_validation_reads_the_running_statistics_that_are_saved(tmp_path: Path) -> None:
+def test_validation_reads_the_running_statistics_that_are_saved(two: Path) -> None:
     """Each process has seen other images; all must validate the network that process 0 saves."""
     from howdeep.data import evaluation_batches, open_data
     from howdeep.evaluation import add_up
     from howdeep.runs import open_run
     from howdeep.training.step import Arithmetic
 
-    assert [status for status, _ in together(command(tmp_path / "run", "--limit", "640"), tmp_path)] == [0, 0]
-    run, split = open_run(tmp_path / "run"), open_data("digits").split("val")
+    run, split = open_run(two), open_data("digits").split("val")
     assert run.normalization is not None
     batches = evaluation_batches(split, normalization=run.normalization, batch_size=500, device="cpu")
     autocast = Arithmetic("fp32", "contiguous").autocast(torch.device("cpu"))
@@ -109,11 +119,10 @@ def test_validation_reads_the_running_statistics_that_are_saved(tmp_path: Path) 
     assert run.metrics()[-1]["validation_error_percent"] == expected.error_percent
 
 
-def test_the_test_split_is_counted_once_however_many_processes_train(tmp_path: Path) -> None:
-    assert [status for status, _ in together(command(tmp_path / "run"), tmp_path)] == [0, 0]
-    found = json.loads((tmp_path / "run/result.json").read_text())["test"]
-    ask = ["evaluate", str(tmp_path / "run"), "--data", "digits", "--device", "cpu", "--json", str(tmp_path / "one")]
-    assert finish(ask, tmp_path / "said")[0] == 0
+def test_the_test_split_is_counted_once_however_many_processes_train(two: Path, tmp_path: Path) -> None:
+    found = json.loads((two / "result.json").read_text())["test"]
+    ask = ["evaluate", str(two), "--data", "digits", "--device", "cpu", "--json", str(tmp_path / "one")]
+    assert cli.run(ask) == 0
     alone = json.loads((tmp_path / "one").read_text())
     assert found["n"] == alone["n"] == sum(map(sum, found["confusion"])) == sum(one["n"] for one in found["bins"])
     for name in ("confusion", "error_percent", "standard_error"):
