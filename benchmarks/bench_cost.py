@@ -3,10 +3,10 @@
 import statistics
 
 from common import Row, report, rounds_option, row
-from howdeep.allocation import keep_freed_memory
 from howdeep.costs.cost import CostOptions, Ladder, cost
-from howdeep.costs.model import PEAKS, TIMES
-from howdeep.records import to_json
+from howdeep.costs.predicting import PEAKS, TIMES
+from howdeep.runtime.threads import keep_freed_memory
+from howdeep.util.records import to_json
 
 BAR = 10.0
 CASES = {

@@ -15,15 +15,15 @@ import torch
 from rich.console import Console
 
 from common import Row, howdeep, report, row
+from howdeep.analysis.study import SplitBatches
 from howdeep.cutting.cut import cut
 from howdeep.cutting.frontier import Images
 from howdeep.cutting.records import Cut, CutBudget
 from howdeep.data import open_data
-from howdeep.dissect.subject import SplitBatches
-from howdeep.records import from_json
-from howdeep.runs import open_run
+from howdeep.runs.folder import open_run
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
+from howdeep.util.records import from_json
 from subjects import CIFAR10, MEAN, STD, weights
 
 NETWORK, OUT, EPOCHS = "cifar_resnet56", 8, 1

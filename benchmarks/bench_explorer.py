@@ -15,8 +15,8 @@ import torch
 
 from common import alternate, ratio, report, rounds_option, row, spread
 from howdeep.data import open_data
+from howdeep.explorer.cache import Prefixes
 from howdeep.explorer.engine import Engine
-from howdeep.explorer.prefixes import Prefixes
 from howdeep.explorer.serve import ExploreOptions, open_engine
 from subjects import CIFAR10, MEAN, STD, public, weights
 

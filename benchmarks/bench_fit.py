@@ -14,9 +14,9 @@ from pathlib import Path
 from PIL import Image
 
 from common import Row, howdeep, report, row
-from howdeep.fitting.records import Fit
-from howdeep.intervals import of_share, percent_text
-from howdeep.records import from_json
+from howdeep.search.fit import Fit
+from howdeep.util.intervals import of_share, percent_text
+from howdeep.util.records import from_json
 from subjects import CIFAR10
 
 DIGITS_SECONDS, CIFAR10_SECONDS, FOLDER_SECONDS = 180, 1800, 300

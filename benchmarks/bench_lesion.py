@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 
 from common import alternate, howdeep, ratio, report, rounds_option, row, spread
+from howdeep.analysis.lesion import lesion
+from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
-from howdeep.dissect.lesion import lesion
-from howdeep.dissect.subject import SplitBatches, prepared
 from howdeep.training.step import Arithmetic, place
 from subjects import CIFAR10, MEAN, STD, first_images, public, weights
 

@@ -11,8 +11,8 @@ import torch
 
 from common import Row, report, row
 from howdeep.data import Batch
-from howdeep.device import peak_bytes, reset_peak, used_bytes
 from howdeep.networks import build
+from howdeep.runtime.device import peak_bytes, reset_peak, used_bytes
 from howdeep.training.recipes import recipe_of
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
 

@@ -7,14 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from common import alternate, ratio, report, rounds_option, row, spread
+from howdeep.analysis.gradients import Stream, exact_gradients, forward
+from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.data import Batch
-from howdeep.device import peak_bytes, reset_peak, used_bytes
-from howdeep.dissect.backward import Stream, forward
-from howdeep.dissect.lengths import exact_gradients
-from howdeep.dissect.subject import prepared
 from howdeep.networks import build
-from howdeep.seeds import generator
+from howdeep.runtime.device import peak_bytes, reset_peak, used_bytes
+from howdeep.util.seeds import generator
 from subjects import first_images, public
 
 BATCH, CPU = 100, torch.device("cpu")

@@ -15,12 +15,12 @@ from rich.console import Console
 
 from common import SHARED, Row, report, rounds_option, row
 from howdeep.data import Dataset
-from howdeep.stopwatch import threads_of
-from howdeep.threads import Threads
+from howdeep.runtime.distributed import Ranks
+from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.threads import Threads
+from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
-from howdeep.training.distributed import Ranks
-from howdeep.training.interrupt import StopRequest
-from howdeep.training.journal import Journal
+from howdeep.training.log import Journal
 from howdeep.training.loop import _batches, _keep_pace, _one_step, _timed
 from howdeep.training.session import open_training_data, prepare
 

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from common import SHARED, product_rate, report, rounds_option, row
 from howdeep.networks import spec_of
-from howdeep.networks.describe import describe
-from howdeep.stopwatch import threads_of
+from howdeep.networks.counting import describe
+from howdeep.runtime.distributed import Ranks
+from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
-from howdeep.training.distributed import Ranks
-from howdeep.training.interrupt import StopRequest
-from howdeep.training.journal import Journal
+from howdeep.training.log import Journal
 from howdeep.training.loop import _batches, _one_step, _timed
 from howdeep.training.session import prepare
 from peers import PlainScript

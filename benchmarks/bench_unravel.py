@@ -7,15 +7,14 @@ from pathlib import Path
 import torch
 
 from common import alternate, report, rounds_option, row, spread
+from howdeep.analysis.gradients import exact_gradients, forward, image_norms, ordinary
+from howdeep.analysis.paths import checked
+from howdeep.convert import unravel
 from howdeep.data import Batch
-from howdeep.dissect.backward import forward, image_norms, ordinary
-from howdeep.dissect.lengths import exact_gradients
-from howdeep.dissect.paths import checked
-from howdeep.seeds import generator
-from howdeep.tracing import unravel
+from howdeep.util.seeds import generator
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.tracing.networks import CASES, foreign
+from tests.convert.networks import CASES, foreign
 
 
 def sum_check(name: str, size: int) -> dict:

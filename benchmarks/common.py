@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from howdeep.device import pick
-from howdeep.runs import provenance
+from howdeep.runs.folder import provenance
+from howdeep.runtime.device import pick
 
 REPORTS = Path(__file__).parent / "reports"
 SHARED = Path(__file__).parents[2] / "shared"

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from common import SHARED
+from howdeep.analysis.study import SplitBatches
 from howdeep.data import open_data
 from howdeep.data.sampling import sample
-from howdeep.dissect.subject import SplitBatches
-from howdeep.targets import Target, open_target
+from howdeep.runs.target import Target, open_target
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILES = {"cifar_resnet20": "resnet20-12fca82f.th", "cifar_resnet56": "resnet56-4bfd9763.th"}

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 from common import REPORTS
-from howdeep import figures
-from howdeep.dissect.findings import flow_finding, lesion_finding, measured, paths_finding, share_text
-from howdeep.dissect.lesion import Lesion
-from howdeep.dissect.paths import Paths
-from howdeep.intervals import percent_text
-from howdeep.ladders.degradation import Degradation
-from howdeep.report.reading import read_record
-from howdeep.signals import Flow
+from howdeep.analysis.lesion import Lesion
+from howdeep.analysis.paths import Paths
+from howdeep.analysis.signals import Flow
+from howdeep.search.degradation import Degradation
+from howdeep.show import figures
+from howdeep.show.report.reading import read_record
+from howdeep.show.sentences import flow_finding, lesion_finding, measured, paths_finding, share_text
+from howdeep.util.intervals import percent_text
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"

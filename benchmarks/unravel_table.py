@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from howdeep.chain import Chain
-from howdeep.errors import UserError
-from howdeep.tracing import unravel
+from howdeep.convert import unravel
+from howdeep.util.errors import UserError
 
 PAGE = Path(__file__).parents[1] / "docs" / "unravel.md"
 MARK = "<!-- table -->\n"

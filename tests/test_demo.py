@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from howdeep import demo
-from howdeep.report.collecting import collect
+from howdeep.show.report.reading import collect
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ from PIL import Image
 
 from howdeep import cli
 from howdeep.costs import cost as costing
-from howdeep.costs import measuring, peak
+from howdeep.costs import measuring
+from howdeep.costs import measuring as peak
 from howdeep.data import open_data
-from howdeep.data.split_names import FILLERS, WORDS
+from howdeep.data.splits import FILLERS, WORDS
 
 ROOT = Path(__file__).parents[1]
 

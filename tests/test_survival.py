@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.oracles import untimed
 from torch import Tensor
 
-from howdeep.errors import UserError
 from howdeep.survival import Survival, expected_open
+from howdeep.util.errors import UserError
 
 LINEAR = Survival("linear", 0.5)
 DRAWS = 4000

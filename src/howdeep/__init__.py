@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from howdeep.analysis.evaluation import evaluate as evaluate
+    from howdeep.analysis.lesion import Lesion as Lesion
+    from howdeep.analysis.lesion import lesion as lesion
+    from howdeep.analysis.paths import Paths as Paths
+    from howdeep.analysis.paths import paths as paths
+    from howdeep.analysis.signals import Flow as Flow
+    from howdeep.analysis.signals import flow as flow
     from howdeep.chain import Add as Add
     from howdeep.chain import AddReLU as AddReLU
     from howdeep.chain import Chain as Chain
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from howdeep.chain import Merge as Merge
     from howdeep.chain import Replace as Replace
     from howdeep.chain import Unit as Unit
+    from howdeep.convert import unravel as unravel
     from howdeep.costs.cost import CostOptions as CostOptions
     from howdeep.costs.cost import cost as cost
     from howdeep.cutting.cut import cut as cut
@@ -24,30 +32,22 @@ if TYPE_CHECKING:
     from howdeep.cutting.records import CutBudget as CutBudget
     from howdeep.data import Batch as Batch
     from howdeep.data import open_data as open_data
-    from howdeep.dissect.lesion import Lesion as Lesion
-    from howdeep.dissect.lesion import lesion as lesion
-    from howdeep.dissect.paths import Paths as Paths
-    from howdeep.dissect.paths import paths as paths
-    from howdeep.errors import UserError as UserError
-    from howdeep.evaluation import evaluate as evaluate
-    from howdeep.fitting.candidates import Budgets as Budgets
-    from howdeep.fitting.fit import fit as fit
-    from howdeep.fitting.records import Fit as Fit
-    from howdeep.fitting.records import FitOptions as FitOptions
-    from howdeep.fold import fold_norms as fold_norms
-    from howdeep.ladders.config import LadderConfig as LadderConfig
-    from howdeep.ladders.degradation import Degradation as Degradation
-    from howdeep.ladders.degradation import degradation as degradation
     from howdeep.networks import build as build
     from howdeep.networks import spec_of as spec_of
-    from howdeep.runs import open_run as open_run
-    from howdeep.signals import Flow as Flow
-    from howdeep.signals import flow as flow
-    from howdeep.surgery import without as without
+    from howdeep.runs.folder import open_run as open_run
+    from howdeep.search.candidates import Budgets as Budgets
+    from howdeep.search.degradation import Degradation as Degradation
+    from howdeep.search.degradation import degradation as degradation
+    from howdeep.search.fit import Fit as Fit
+    from howdeep.search.fit import FitOptions as FitOptions
+    from howdeep.search.fit import fit as fit
+    from howdeep.search.ladder import LadderConfig as LadderConfig
     from howdeep.survival import Survival as Survival
-    from howdeep.tracing import unravel as unravel
     from howdeep.training.config import TrainConfig as TrainConfig
     from howdeep.training.loop import train as train
+    from howdeep.transform.folding import fold_norms as fold_norms
+    from howdeep.transform.removal import without as without
+    from howdeep.util.errors import UserError as UserError
 
 _HOMES = {
     "Add": "chain",
@@ -62,33 +62,33 @@ _HOMES = {
     "open_data": "data",
     "CostOptions": "costs.cost",
     "cost": "costs.cost",
-    "Degradation": "ladders.degradation",
-    "degradation": "ladders.degradation",
-    "LadderConfig": "ladders.config",
+    "Degradation": "search.degradation",
+    "degradation": "search.degradation",
+    "LadderConfig": "search.ladder",
     "Cut": "cutting.records",
     "CutBudget": "cutting.records",
     "cut": "cutting.cut",
-    "Budgets": "fitting.candidates",
-    "Fit": "fitting.records",
-    "FitOptions": "fitting.records",
-    "fit": "fitting.fit",
-    "Lesion": "dissect.lesion",
-    "lesion": "dissect.lesion",
-    "Paths": "dissect.paths",
-    "paths": "dissect.paths",
-    "UserError": "errors",
-    "evaluate": "evaluation",
-    "Flow": "signals",
-    "flow": "signals",
-    "fold_norms": "fold",
+    "Budgets": "search.candidates",
+    "Fit": "search.fit",
+    "FitOptions": "search.fit",
+    "fit": "search.fit",
+    "Lesion": "analysis.lesion",
+    "lesion": "analysis.lesion",
+    "Paths": "analysis.paths",
+    "paths": "analysis.paths",
+    "UserError": "util.errors",
+    "evaluate": "analysis.evaluation",
+    "Flow": "analysis.signals",
+    "flow": "analysis.signals",
+    "fold_norms": "transform.folding",
     "build": "networks",
     "spec_of": "networks",
-    "open_run": "runs",
-    "without": "surgery",
+    "open_run": "runs.folder",
+    "without": "transform.removal",
     "Survival": "survival",
     "TrainConfig": "training.config",
     "train": "training.loop",
-    "unravel": "tracing",
+    "unravel": "convert",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

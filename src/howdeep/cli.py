@@ -10,13 +10,13 @@ from signal import SIGINT
 
 import tyro
 
-from howdeep.allocation import keep_freed_memory
 from howdeep.commands import COMMANDS, SHARED, Command
-from howdeep.errors import Stopped, UserError, out_of_memory, unknown
-from howdeep.masking import masked
-from howdeep.output import unfailing
-from howdeep.processes import complains_first, this_process
-from howdeep.training.interrupt import install
+from howdeep.commands.output import unfailing
+from howdeep.runtime.interrupt import install
+from howdeep.runtime.ranks import complains_first, this_process
+from howdeep.runtime.threads import keep_freed_memory
+from howdeep.util.errors import Stopped, UserError, out_of_memory, unknown
+from howdeep.util.text import masked
 
 DESCRIPTION = "How deep should my neural network be? Train very deep networks, dissect them, right-size them."
 

@@ -8,25 +8,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from howdeep import figures
-from howdeep.checkpoints import write_whole
+from howdeep.analysis.lesion import Lesion, lesion
+from howdeep.analysis.paths import Paths, paths
+from howdeep.analysis.study import Study, StudyOptions, open_study
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import CutBudget
-from howdeep.cutting.tables import cut_saving
-from howdeep.cutting.target import cut_target
-from howdeep.dissect.findings import measured, paths_finding
-from howdeep.dissect.lesion import Lesion, lesion
-from howdeep.dissect.paths import Paths, paths
-from howdeep.dissect.study import Study, StudyOptions, open_study
-from howdeep.figures.degradation import DepthPoint
-from howdeep.intervals import of_share
-from howdeep.locks import folder_locked
-from howdeep.report.page import write_report
-from howdeep.runs import as_json
-from howdeep.targets import open_target
+from howdeep.cutting.run import cut_target
+from howdeep.runs.checkpoints import write_whole
+from howdeep.runs.folder import as_json
+from howdeep.runs.target import open_target
+from howdeep.runtime.interrupt import stopped
+from howdeep.show import figures
+from howdeep.show.cut_tables import cut_saving
+from howdeep.show.figures.depth import DepthPoint
+from howdeep.show.report.page import write_report
+from howdeep.show.sentences import measured, paths_finding
 from howdeep.training.config import TrainConfig
-from howdeep.training.interrupt import stopped
 from howdeep.training.loop import TrainResult, train
+from howdeep.util.files import folder_locked
+from howdeep.util.intervals import of_share
 
 DEPTHS = (20, 56, 110)
 EPOCHS = 10
@@ -182,7 +182,7 @@ def _very_deep(out: Path, seed: int, console: Console) -> Row:
 
 
 def _row(family: str, depth: int, result: TrainResult) -> Row:
-    from howdeep.runs import open_run
+    from howdeep.runs.folder import open_run
 
     assert result.test is not None, "the digits have a test split"
     last = [record for record in open_run(result.out).metrics() if record["event"] == "epoch"][-1]

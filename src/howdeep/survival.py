@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Gates
-from howdeep.errors import UserError, unknown
-from howdeep.seeds import generator
+from howdeep.util.errors import UserError, unknown
+from howdeep.util.seeds import generator
 
 Schedule = Literal["constant", "linear", "uniform", "exactly"]
 Draw = Literal["batch", "sample"]

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from playwright.sync_api import Locator, Page, Request
 
+from howdeep.analysis.evaluation import add_up
+from howdeep.analysis.inference import required_normalization
 from howdeep.chain import Chain
 from howdeep.data import Batch, evaluation_batches
-from howdeep.evaluation import add_up
-from howdeep.inference import required_normalization
-from howdeep.targets import open_data_for, open_target
+from howdeep.runs.target import open_data_for, open_target
 
 Gates = Sequence[float | None]
 

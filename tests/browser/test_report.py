@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
-from tests.report import cases
+from tests.show.report import cases
 
-from howdeep.report.page import write_report
+from howdeep.show.report.page import write_report
 
 
 @pytest.fixture(scope="module")

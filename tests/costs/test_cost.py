@@ -16,20 +16,19 @@ import torch
 
 from howdeep import cli
 from howdeep.costs import cost as costing
-from howdeep.costs import measuring, peak
-from howdeep.costs.cost import CostOptions, Ladder, cost
+from howdeep.costs import measuring
+from howdeep.costs import measuring as peak
+from howdeep.costs.cost import CostOptions, Ladder, at_depth, cost, kind_of, plans_of
 from howdeep.costs.counting import counts_of, expected_macs, shortcut_macs
-from howdeep.costs.measuring import Times, over_rounds
-from howdeep.costs.model import Costs
-from howdeep.costs.peak import Setting, peak_of_training
-from howdeep.costs.plans import at_depth, kind_of, plans_of
-from howdeep.costs.tables import cost_finding, cost_table
-from howdeep.errors import Stopped, UserError
+from howdeep.costs.measuring import Setting, Times, over_rounds, peak_of_training
+from howdeep.costs.predicting import Costs
 from howdeep.networks import build, spec_of
-from howdeep.networks.describe import describe
-from howdeep.records import from_json, to_json
-from howdeep.stopwatch import Timing
+from howdeep.networks.counting import describe
+from howdeep.runtime.timing import Timing
+from howdeep.show.cost_tables import cost_finding, cost_table
 from howdeep.survival import Survival
+from howdeep.util.errors import Stopped, UserError
+from howdeep.util.records import from_json, to_json
 
 MB = 1_000_000
 
@@ -361,7 +360,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path: Path) -> None:
 
 def test_a_chart_needs_no_number_that_is_missing(exact: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that cannot tell peaks has two panels."""
-    from howdeep import figures
+    from howdeep.show import figures
 
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, memory: None)
     ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)

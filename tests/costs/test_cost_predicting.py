@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from howdeep.costs.counting import described
 from howdeep.costs.predicting import fit, memory_features, saving_features, time_features, weight_bytes
 from howdeep.networks import spec_of
-from howdeep.networks.describe import Description, describe
-from howdeep.training.memory import Checkpointed
+from howdeep.networks.counting import Description, describe
+from howdeep.runtime.checkpointing import Checkpointed
 
 
 def networks(*names: str) -> list[Description]:

@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from howdeep import cli
-from howdeep.costs.paper import bytes_per_second, cluster_of, flops_per_second, on_paper
 from howdeep.costs.scaling import (
     Cluster,
     Job,
     Link,
+    bytes_per_second,
+    cluster_of,
+    flops_per_second,
     node_counts,
+    on_paper,
     ring_bytes,
     ring_seconds,
     scaled,

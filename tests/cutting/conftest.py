@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from howdeep.cutting import cut as cutting
-from howdeep.stopwatch import forward_times
+from howdeep.runtime.timing import forward_times
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from howdeep import Batch
-from howdeep.cutting.better import Answers, answers_from, is_better
+from howdeep.cutting.frontier import Answers, answers_from, is_better
 
 
 def answers(wrong: int, loss: float, n: int = 100) -> Answers:

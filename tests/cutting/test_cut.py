@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.dissect.cases import classifier, numbers
+from tests.analysis.cases import classifier, numbers
 from tests.oracles import in_turn, small_network
 from torch import nn
 from torch.nn import functional as F
@@ -15,14 +15,14 @@ from howdeep import Batch, Chain, UserError
 from howdeep.cutting import cut as cutting
 from howdeep.cutting.cut import cut
 from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
-from howdeep.cutting.kept import Kept
 from howdeep.cutting.records import Cut, CutBudget
-from howdeep.cutting.repair import reestimate
-from howdeep.cutting.tables import cut_finding
-from howdeep.figures import frontier as chart
-from howdeep.records import from_json, to_json
-from howdeep.stopwatch import Timing
-from howdeep.surgery import without
+from howdeep.runs.resume import Kept
+from howdeep.runtime.timing import Timing
+from howdeep.show.cut_tables import cut_finding
+from howdeep.show.figures import frontier as chart
+from howdeep.transform.recalibration import reestimate
+from howdeep.transform.removal import without
+from howdeep.util.records import from_json, to_json
 
 
 def batches(count: int = 3, size: int = 20) -> list[Batch]:

@@ -13,13 +13,13 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from howdeep import cli, open_run
-from howdeep.checkpoints import list_checkpoints, newest
 from howdeep.cutting.frontier import Frontier
 from howdeep.cutting.options import CutOptions
-from howdeep.cutting.target import cut_target
-from howdeep.errors import Stopped
-from howdeep.targets import open_target
+from howdeep.cutting.run import cut_target
+from howdeep.runs.checkpoints import list_checkpoints, newest
+from howdeep.runs.target import open_target
 from howdeep.training import loop
+from howdeep.util.errors import Stopped
 
 NETWORK = "cifar_resnet14"
 
@@ -221,7 +221,7 @@ def _before_checkpoint(patch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    patch.setattr("howdeep.checkpoints.save", interrupted)
+    patch.setattr("howdeep.runs.checkpoints.save", interrupted)
 
 
 def _while_training(patch: pytest.MonkeyPatch, after: int = 0) -> None:

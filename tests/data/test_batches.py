@@ -20,7 +20,7 @@ from howdeep.data import (
 )
 from howdeep.data.augmentation import draw_epoch, shift_and_flip
 from howdeep.data.splits import EncodedSplit
-from howdeep.errors import UserError
+from howdeep.util.errors import UserError
 
 PLAIN = Normalization(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
 

@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from howdeep.data import open_data
-from howdeep.data.check import check, contact_sheet, lines
-from howdeep.data.sheet import draw_sheet
-from howdeep.errors import UserError
-from howdeep.files import SaveError
+from howdeep.data.check import check, contact_sheet, draw_sheet, lines
+from howdeep.util.errors import UserError
+from howdeep.util.files import SaveError
 
 
 @pytest.fixture

@@ -8,8 +8,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.oracles import in_turn
 
-from howdeep.data.decode import RESIZE, BadImage, View, decode, open_image, quiet_pillow, read_header, render
-from howdeep.data.survey import choose_view, default_shape
+from howdeep.data.decoding import (
+    RESIZE,
+    BadImage,
+    View,
+    choose_view,
+    decode,
+    default_shape,
+    open_image,
+    quiet_pillow,
+    read_header,
+    render,
+)
 
 Encode = Callable[..., io.BytesIO]
 
@@ -155,7 +165,7 @@ def test_policies_crop_pad_and_squash(photo: Image.Image) -> None:
 
 
 def test_default_size_follows_the_documented_rule() -> None:
-    from howdeep.data.decode import Header
+    from howdeep.data.decoding import Header
 
     def shape(*sizes: tuple[int, int]) -> tuple[int, int]:
         return default_shape([Header(width, height, "RGB") for width, height in sizes])
@@ -168,7 +178,7 @@ def test_default_size_follows_the_documented_rule() -> None:
 
 
 def test_grayscale_is_kept_only_if_every_image_is_gray() -> None:
-    from howdeep.data.decode import Header
+    from howdeep.data.decoding import Header
 
     gray, colour = Header(8, 8, "I;16"), Header(8, 8, "P")
     options = {"size": None, "resize": "crop"}

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from howdeep.data import open_data
-from howdeep.errors import UserError
+from howdeep.util.errors import UserError
 
 
 def test_class_folders_alone_are_cut_into_three_splits(tmp_path: Path, write_classes) -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from howdeep.data import held, open_data
-from howdeep.data.decode import View
+from howdeep.data.decoding import View
 from howdeep.data.splits import EncodedSplit
 
 

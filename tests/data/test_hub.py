@@ -4,7 +4,7 @@ import pytest
 from datasets import config
 
 from howdeep.data import open_data
-from howdeep.errors import UserError
+from howdeep.util.errors import UserError
 
 
 @pytest.fixture

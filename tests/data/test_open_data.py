@@ -6,10 +6,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from howdeep.data import Dataset, open_data, survey
-from howdeep.data.decode import RESIZE, read_header
+from howdeep.data import Dataset, open_data
+from howdeep.data import decoding as survey
+from howdeep.data.decoding import RESIZE, read_header
 from howdeep.data.splits import EncodedSplit, stratified
-from howdeep.errors import UserError
+from howdeep.util.errors import UserError
 
 
 def everything(dataset: Dataset) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from howdeep.data import open_data
-from howdeep.errors import UserError
+from howdeep.util.errors import UserError
 
 
 def features(names: list[str]) -> bytes:

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from howdeep.analysis.inference import evaluate_target
+from howdeep.analysis.study import StudyOptions, open_study
 from howdeep.cutting.options import CutOptions, cut_images, cut_samples
 from howdeep.data import Split, open_data
 from howdeep.data.sampling import mixed, sample, sample_positions, sampled
-from howdeep.dissect.study import StudyOptions, open_study
-from howdeep.explorer.sample import draw_sample
-from howdeep.inference import evaluate_target
-from howdeep.targets import Target, fresh_target
+from howdeep.explorer.images import draw_sample
+from howdeep.runs.target import Target, fresh_target
 
 CLASSES = ("glass", "metal", "paper")
 SIZES = (100, 50, 25)

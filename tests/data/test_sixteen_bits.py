@@ -12,9 +12,9 @@ from PIL import Image
 
 from howdeep.data import open_data
 from howdeep.data.check import check
-from howdeep.data.decode import bits_of, decode
-from howdeep.export import metadata_of
-from howdeep.targets import fresh_target, open_data_for, read_images
+from howdeep.data.decoding import bits_of, decode
+from howdeep.exporting.export import metadata_of
+from howdeep.runs.target import fresh_target, open_data_for, read_images
 
 
 def scans(root: Path, peaks: dict[str, int], each: int = 10) -> Path:

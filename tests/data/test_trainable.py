@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from howdeep.data import open_data
-from howdeep.data.sampling import sample
-from howdeep.data.trainable import trainable
-from howdeep.errors import UserError
+from howdeep.data.sampling import sample, trainable
+from howdeep.util.errors import UserError
 
 
 def folder(root: Path, counts: dict[str, int]) -> Path:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from howdeep import cli
-from howdeep.explorer.app import Page
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.serve import ExploreOptions, open_page
-from howdeep.targets import open_target
+from howdeep.explorer.server import Page
+from howdeep.runs.target import open_target
 
 
 @pytest.fixture(scope="session")

@@ -8,17 +8,17 @@ import torch
 from tests.oracles import linear_chain
 
 from howdeep import lesion, without
+from howdeep.analysis.evaluation import add_up
 from howdeep.chain import Chain
 from howdeep.cutting.cut import cut
 from howdeep.cutting.records import CutBudget
-from howdeep.errors import UserError
-from howdeep.evaluation import add_up
 from howdeep.explorer.engine import Engine
-from howdeep.explorer.facts import like_of
 from howdeep.explorer.jobs import Cancelled
 from howdeep.explorer.records import Answer, State, check_state, own_state
-from howdeep.intervals import of_share
-from howdeep.networks.describe import describe_chain
+from howdeep.explorer.summary import like_of
+from howdeep.networks.counting import describe_chain
+from howdeep.util.errors import UserError
+from howdeep.util.intervals import of_share
 
 EXACT = torch.autocast("cpu", enabled=False)
 
@@ -113,7 +113,7 @@ def test_the_greedy_cut_is_that_of_the_command(engine: Engine) -> None:
 
 
 def test_a_greedy_cut_that_was_cancelled_goes_on_with_the_rounds_that_are_known(engine: Engine) -> None:
-    from howdeep.cutting.kept import Kept
+    from howdeep.runs.resume import Kept
 
     fresh, calls = replace(engine, kept=Kept()), []
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from howdeep.errors import UserError
 from howdeep.explorer.jobs import Advance, Jobs, Line, Work
-from howdeep.stopwatch import threads_of
+from howdeep.runtime.timing import threads_of
+from howdeep.util.errors import UserError
 
 
 def pieces(count: int, done: list, name: str) -> Work:

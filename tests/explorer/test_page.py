@@ -20,11 +20,10 @@ import uvicorn
 from PIL import Image
 
 from howdeep import cli, open_run
-from howdeep.data.decode import quiet_pillow
+from howdeep.data.decoding import quiet_pillow
 from howdeep.explorer import serve
-from howdeep.explorer.app import Page, create_app
-from howdeep.explorer.guard import Guard
-from howdeep.explorer.uploads import MAX_BYTES
+from howdeep.explorer.images import MAX_BYTES
+from howdeep.explorer.server import Guard, Page, create_app
 
 OWN = [1 - (unit / 6) * 0.5 for unit in range(1, 7)]
 ORDER = list(range(6))
@@ -81,7 +80,7 @@ def test_the_page_and_its_files_are_served_and_nothing_else(port: int) -> None:
 
 
 def serve_files() -> list[str]:
-    from howdeep.explorer.app import STATIC
+    from howdeep.explorer.server import STATIC
 
     return [path.name for path in STATIC.iterdir()]
 

@@ -10,27 +10,27 @@ import pytest
 import torch
 from rich.console import Console
 from tests.oracles import images, small_network
-from tests.resume.processes import Watch, start_ranks
+from tests.processes import Watch, start_ranks
 
 from howdeep import cli
-from howdeep import device as devices
+from howdeep.analysis.lesion import lesion
+from howdeep.analysis.paths import paths
+from howdeep.analysis.signals import flow
+from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.cutting.cut import cut
 from howdeep.cutting.records import CutBudget
 from howdeep.data import NORMALIZATIONS, Augmentation, Batch, open_data, training_batches
-from howdeep.dissect.lesion import lesion
-from howdeep.dissect.paths import paths
-from howdeep.dissect.subject import prepared
-from howdeep.errors import Stopped
 from howdeep.networks import build
-from howdeep.runs import open_run
-from howdeep.signals import flow
-from howdeep.stopwatch import thread_counts
+from howdeep.runs.folder import open_run
+from howdeep.runtime import device as devices
+from howdeep.runtime.timing import thread_counts
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import best_of, candidates, measure
 from howdeep.training.recipes import recipe_of
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
+from howdeep.util.errors import Stopped
 
 pytestmark = pytest.mark.gpu
 HOST = torch.device("cpu")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.oracles import SMALL, images, in_turn, untimed
 from torch import nn
 
-from howdeep.errors import UserError
 from howdeep.networks import LITERATURE, build, skeleton, spec_of
+from howdeep.util.errors import UserError
 
 
 def layers_on_the_main_line(name: str, **options: Any) -> int:

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from howdeep.networks import DenseSpec, Spec, skeleton, spec_of
-from howdeep.networks.describe import describe
+from howdeep.networks.counting import describe
 
 PARAMETERS = {
     "cifar_resnet20": 269_722,

@@ -9,8 +9,8 @@ from tests.oracles import SMALL, images, in_turn, small_network, stream
 from torch import nn
 
 from howdeep.chain import Chain
-from howdeep.errors import UserError
 from howdeep.networks import LITERATURE, build, skeleton, spec_from_json, spec_of, spec_to_json
+from howdeep.util.errors import UserError
 
 RESIDUAL = [family for family in SMALL if "plain" not in family and "dense" not in family]
 

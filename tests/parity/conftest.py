@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from howdeep.chain import Chain
-from howdeep.foreign import Match, match
+from howdeep.convert import Match, match
 from howdeep.networks import build
-from howdeep.seeds import generator
+from howdeep.util.seeds import generator
 
 TOLERANCE = 1e-5
 """Allowed difference, as a share of the largest value."""

@@ -8,14 +8,14 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from tests.foreign.test_matching import mismatch
+from tests.convert.test_matching import mismatch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from howdeep.errors import UserError
-from howdeep.foreign import match
+from howdeep.convert import match
 from howdeep.networks import build, skeleton, spec_of
+from howdeep.util.errors import UserError
 
 Layers = list[tuple[str, nn.Module]]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from howdeep.foreign import match, read_weights
+from howdeep.convert import match, read_weights
 from howdeep.networks import build
 
 FILES = [("cifar_resnet20", "resnet20-12fca82f.th", 18.97), ("cifar_resnet56", "resnet56-4bfd9763.th", 16.80)]

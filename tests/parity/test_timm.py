@@ -10,9 +10,9 @@ import pytest
 import timm
 import torch
 
-from howdeep.errors import UserError
-from howdeep.foreign import match
+from howdeep.convert import match
 from howdeep.networks import skeleton, spec_of
+from howdeep.util.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision import models
 
-from howdeep.foreign import match
+from howdeep.convert import match
 from howdeep.networks import skeleton, spec_of
 
 

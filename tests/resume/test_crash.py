@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.resume.processes import Watch, bits, differences, finish, watched
+from tests.processes import Watch, bits, differences, finish, watched
 
 from howdeep import cli
-from howdeep.checkpoints import list_checkpoints, load
+from howdeep.runs.checkpoints import list_checkpoints, load
 from howdeep.training import loop
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from tests.resume.processes import Watch, bits, differences, finish, start_ranks
+from tests.processes import Watch, bits, differences, finish, start_ranks
 
 from howdeep import cli
 
@@ -105,9 +105,9 @@ def test_one_process_that_is_asked_to_stop_stops_both_and_they_go_on_to_the_same
 
 def test_validation_reads_the_running_statistics_that_are_saved(two: Path) -> None:
     """Each process has seen other images; all must validate the network that process 0 saves."""
+    from howdeep.analysis.evaluation import add_up
     from howdeep.data import evaluation_batches, open_data
-    from howdeep.evaluation import add_up
-    from howdeep.runs import open_run
+    from howdeep.runs.folder import open_run
     from howdeep.training.step import Arithmetic
 
     run, split = open_run(two), open_data("digits").split("val")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.resume.processes import Watch, bits, differences, finish, watched
+from tests.processes import Watch, bits, differences, finish, watched
 
 from howdeep import cli
 from howdeep.data import batches

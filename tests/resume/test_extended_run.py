@@ -4,15 +4,15 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.resume.processes import Watch, bits, differences, watched
+from tests.processes import Watch, bits, differences, watched
 
 from howdeep import cli
-from howdeep.errors import UserError
-from howdeep.runs import open_run
+from howdeep.runs.folder import open_run
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
-from howdeep.training.position import Position, learning_rate
 from howdeep.training.recipes import recipe_of
+from howdeep.training.state import Position, learning_rate
+from howdeep.util.errors import UserError
 
 
 def command(out: Path, epochs: str, recipe: str = "extendable") -> list[str]:

@@ -4,11 +4,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.resume.processes import Watch, bits, differences, finish, start_ranks, watched
+from tests.processes import Watch, bits, differences, finish, start_ranks, watched
 
 from howdeep import cli
-from howdeep.runs import open_run
-from howdeep.signals import recorded_flow
+from howdeep.analysis.signals import recorded_flow
+from howdeep.runs.folder import open_run
 from howdeep.training import loop
 
 

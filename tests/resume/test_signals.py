@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.resume.processes import Watch, finish, start, watched
+from tests.processes import Watch, finish, start, watched
 
-from howdeep import cli, signals
-from howdeep.checkpoints import list_checkpoints
+from howdeep import cli
+from howdeep.analysis import signals
 from howdeep.costs import cost as costing
-from howdeep.dissect.work import Work
-from howdeep.fitting import candidates
-from howdeep.training import interrupt, loop
+from howdeep.runs.checkpoints import list_checkpoints
+from howdeep.runs.resume import Work
+from howdeep.runtime import interrupt
+from howdeep.search import candidates
+from howdeep.training import loop
 from howdeep.training.precision import Trial
 
 QUICK = ("--precision", "fp32", "--device", "cpu", "--threads", "1")

@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 import pytest
 from tests.oracles import in_turn
 
-from howdeep.errors import UserError
 from howdeep.training.config import RESUMABLE, TrainConfig, difference
 from howdeep.training.recipes import OneCycle, Steps, recipe_of
+from howdeep.util.errors import UserError
 
 CONFIG = TrainConfig(network="cifar_resnet8", data="digits")
 OTHER: dict[str, object] = {

@@ -16,13 +16,13 @@ import torch
 from rich.console import Console
 
 from howdeep import cli
-from howdeep.errors import Stopped, UserError
-from howdeep.runs import open_run
+from howdeep.runs.folder import open_run
 from howdeep.survival import Survival
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
 from howdeep.training.recipes import recipe_of
+from howdeep.util.errors import Stopped, UserError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 

@@ -7,11 +7,12 @@ import torch
 from tests.oracles import SMALL, in_turn, small_network
 from torch import Tensor, nn
 
-from howdeep import stopwatch
 from howdeep.data import open_data
-from howdeep.training import choices, precision
+from howdeep.runtime import timing as stopwatch
+from howdeep.runtime.distributed import Ranks
+from howdeep.training import precision
+from howdeep.training import precision as choices
 from howdeep.training.config import TrainConfig
-from howdeep.training.distributed import Ranks
 from howdeep.training.precision import Trial, best_of, candidates, measure
 from howdeep.training.recipes import recipe_of
 from howdeep.training.step import Arithmetic

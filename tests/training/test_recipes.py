@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from tests.oracles import untimed
 
 from howdeep.data import NORMALIZATIONS
-from howdeep.errors import UserError
 from howdeep.survival import Survival
-from howdeep.training.position import Position, learning_rate, watch_warmup
 from howdeep.training.recipes import RECIPES, OneCycle, Recipe, Steps, Warmup, recipe_of
 from howdeep.training.session import total_steps
+from howdeep.training.state import Position, learning_rate, watch_warmup
+from howdeep.util.errors import UserError
 
 CIFAR_TRAIN, CIFAR_ALL = 45_000, 50_000
 

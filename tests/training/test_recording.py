@@ -7,13 +7,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from howdeep.analysis.signals import draws_of, flow, recorded_flow
 from howdeep.data import evaluation_batches, open_data
 from howdeep.data.sampling import mixed, sample
 from howdeep.networks import build
-from howdeep.runs import open_run
-from howdeep.signals import draws_of, flow, recorded_flow
+from howdeep.runs.folder import open_run
 from howdeep.survival import Survival
-from howdeep.training import recording
+from howdeep.training import watching as recording
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
 

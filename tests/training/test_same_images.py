@@ -14,7 +14,7 @@ from PIL import Image
 from howdeep import cli
 from howdeep.data import open_data
 from howdeep.data.recorded import SPLITS
-from howdeep.runs import IMAGES, open_run
+from howdeep.runs.folder import IMAGES, open_run
 
 CLASSES = ("a", "b", "c")
 

@@ -1,15 +1,11 @@
 """The commands: a frozen record of options each, and what it does."""
 
+from howdeep.commands.analysing import Flow, Lesion, Paths
 from howdeep.commands.building import Check, Demo, Import, Networks, Train
 from howdeep.commands.costing import Cost
 from howdeep.commands.cutting import Cut
-from howdeep.commands.dissecting import Flow, Lesion, Paths
-from howdeep.commands.exploring import Explore
-from howdeep.commands.exporting import Export
-from howdeep.commands.fitting import Fit
-from howdeep.commands.laddering import Degradation
-from howdeep.commands.telling import Report
-from howdeep.commands.using import Evaluate, Predict
+from howdeep.commands.searching import Degradation, Fit
+from howdeep.commands.using import Evaluate, Explore, Export, Predict, Report
 
 COMMANDS = {
     "demo": Demo,

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import File, Flat, Name, Numbers, Whole, refuse_without_use
-from howdeep.output import Output, remark
-from howdeep.processes import this_process
+from howdeep.commands.output import Output, remark
+from howdeep.runtime.ranks import this_process
 from howdeep.training.config import TrainConfig
 
 
@@ -28,10 +28,10 @@ class Networks:
 
     def run(self) -> int:
         """Print the table."""
-        from howdeep.foreign.libraries import is_library_name
+        from howdeep.convert.libraries import is_library_name
         from howdeep.networks import spec_of
-        from howdeep.networks.describe import catalogue, describe, networks_table, units_table
-        from howdeep.targets import describe_library
+        from howdeep.networks.counting import catalogue, describe, networks_table, units_table
+        from howdeep.runs.target import describe_library
 
         self.output.check()
         if self.name is None:
@@ -95,7 +95,7 @@ class Import:
 
     def run(self) -> int:
         """Read, write and list."""
-        from howdeep.targets import import_weights
+        from howdeep.runs.target import import_weights
 
         self.output.check()
         notes: list[str] = []
@@ -132,9 +132,8 @@ class Check:
     def run(self) -> int:
         """Look at every image; the status is 1 where some are broken."""
         from howdeep.data import open_data
-        from howdeep.data.check import check
+        from howdeep.data.check import check, contact_sheet
         from howdeep.data.check import lines as report_lines
-        from howdeep.data.sheet import contact_sheet
 
         self.output.check(self.sheet)
         report = check(self.data, size=self.size, resize=self.resize, seed=self.seed)

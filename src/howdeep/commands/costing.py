@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
-from howdeep.budgets import whole_numbers
 from howdeep.commands.options import File, Flat, Whole, check_files, refuse_without_use
-from howdeep.errors import UserError
-from howdeep.output import Output, remark
+from howdeep.commands.output import Output, remark
+from howdeep.util.errors import UserError
+from howdeep.util.units import whole_numbers
 
 if TYPE_CHECKING:
     from howdeep.costs.cost import CostOptions, Ladder
-    from howdeep.costs.paper import Paper
-    from howdeep.costs.scaling import Cluster, Job
+    from howdeep.costs.scaling import Cluster, Job, Paper
 
 Networks = Annotated[
     tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NETWORK [NETWORK ...]", help_behavior_hint="")
@@ -72,7 +71,7 @@ class Cost:
         if self.rate is not None:
             return self.on_paper()
         from howdeep.costs.cost import cost
-        from howdeep.locks import file_locked
+        from howdeep.util.files import file_locked
 
         depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
         options = self.options()
@@ -112,12 +111,12 @@ class Cost:
 
     def report(self, found: "list[Ladder]") -> None:
         """Scale on paper if that was asked for, write, draw and print."""
-        from howdeep import figures
         from howdeep.costs.cost import forget_kept
-        from howdeep.costs.tables import cost_table, scaling_table
-        from howdeep.device import pick
-        from howdeep.records import tagged
-        from howdeep.runs import provenance
+        from howdeep.runs.folder import provenance
+        from howdeep.runtime.device import pick
+        from howdeep.show import figures
+        from howdeep.show.cost_tables import cost_table, scaling_table
+        from howdeep.util.records import tagged
 
         scaled = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in found]
         ladders, papers = [asdict(ladder) for ladder in found], [paper.to_json() for paper in scaled]
@@ -130,11 +129,11 @@ class Cost:
 
     def on_paper(self) -> int:
         """Scale from a device description; nothing is measured."""
-        from howdeep.costs.paper import flops_per_second
-        from howdeep.costs.plans import plans_of
-        from howdeep.costs.tables import scaling_table
-        from howdeep.networks.describe import describe
-        from howdeep.records import tagged
+        from howdeep.costs.cost import plans_of
+        from howdeep.costs.scaling import flops_per_second
+        from howdeep.networks.counting import describe
+        from howdeep.show.cost_tables import scaling_table
+        from howdeep.util.records import tagged
 
         rate = flops_per_second("rate", str(self.rate))
         depths = _numbers("depths", self.depths)
@@ -156,8 +155,7 @@ class Cost:
 
     def cluster_and_job(self, parameters: int) -> "tuple[Cluster, Job]":
         """Return what is scaled to, and what is trained there."""
-        from howdeep.costs.paper import cluster_of
-        from howdeep.costs.scaling import Job
+        from howdeep.costs.scaling import Job, cluster_of
 
         job = Job(parameters, self.batch_size, self.images, self.epochs)
         return cluster_of(str(self.scale), self.inside, self.between), job
@@ -166,7 +164,7 @@ class Cost:
         self, network: str, parameters: int, macs: int, *, rate: float | None = None, seconds: float | None = None
     ) -> "Paper":
         """Scale one network."""
-        from howdeep.costs.paper import on_paper
+        from howdeep.costs.scaling import on_paper
 
         cluster, job = self.cluster_and_job(parameters)
         return on_paper(network, job, cluster, macs, flops_per_second=rate, image_seconds=seconds)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
-from howdeep.errors import UserError
-from howdeep.output import Output, remark
-from howdeep.threads import Threads
+from howdeep.commands.output import Output, remark
+from howdeep.runtime.threads import Threads
+from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:
     from howdeep.cutting.records import CutBudget
-    from howdeep.cutting.target import CutOptions
+    from howdeep.cutting.run import CutOptions
 
 Amount = Annotated[str | None, tyro.conf.arg(metavar="AMOUNT", help_behavior_hint="")]
 Points = Annotated[float | None, tyro.conf.arg(metavar="POINTS", help_behavior_hint="")]
@@ -71,10 +71,10 @@ class Cut(TargetOptions):
         """Cut, print, write and draw."""
         from rich.console import Console
 
-        from howdeep import figures
-        from howdeep.cutting.tables import cut_table
-        from howdeep.cutting.target import cut_target
-        from howdeep.locks import file_locked, folder_locked
+        from howdeep.cutting.run import cut_target
+        from howdeep.show import figures
+        from howdeep.show.cut_tables import cut_table
+        from howdeep.util.files import file_locked, folder_locked
 
         options = self.options()
         self.check()
@@ -94,7 +94,7 @@ class Cut(TargetOptions):
 
     def options(self) -> "CutOptions":
         """Return what is asked for, with the budgets as numbers."""
-        from howdeep.cutting.target import CutOptions
+        from howdeep.cutting.run import CutOptions
 
         if self.remove == ():
             raise UserError("--remove is empty: name at least one unit, numbered from 1")
@@ -110,8 +110,8 @@ class Cut(TargetOptions):
 
     def budget(self) -> "CutBudget":
         """Return the budgets as numbers."""
-        from howdeep import budgets
         from howdeep.cutting.records import CutBudget
+        from howdeep.util import units as budgets
 
         share, macs = budgets.share_or_count("macs", self.macs) if self.macs is not None else (None, None)
         seconds = budgets.seconds("latency-budget", self.latency_budget) if self.latency_budget is not None else None

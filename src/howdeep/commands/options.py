@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
-from howdeep.errors import UserError
-from howdeep.output import Output, remark
+from howdeep.commands.output import Output, remark
+from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:
-    from howdeep.targets import Target
+    from howdeep.runs.target import Target
 
 Flat = tyro.conf.OmitArgPrefixes
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -47,7 +47,7 @@ def check_files(output: Output, figure: Path | None) -> None:
         UserError: As :meth:`Output.check`, or the ending is not that of a chart.
     """
     if figure is not None:
-        from howdeep.figures import check_ending
+        from howdeep.show.figures import check_ending
 
         check_ending(figure)
     output.check(figure)
@@ -76,7 +76,7 @@ class TargetOptions:
 
     def open(self) -> "Target":
         """Return the trained network."""
-        from howdeep.targets import open_target
+        from howdeep.runs.target import open_target
 
         return open_target(
             self.target, weights=self.weights, mean=self.mean, std=self.std, pretrained=self.pretrained,

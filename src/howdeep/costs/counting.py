@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from howdeep.costs.scaling import BACKWARD
 from howdeep.networks import Spec, skeleton
-from howdeep.networks.describe import Description, Shape, describe
+from howdeep.networks.counting import Description, Shape, describe
 from howdeep.survival import Survival
 
 PASSES = 1 + BACKWARD

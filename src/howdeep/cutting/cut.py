@@ -1,6 +1,7 @@
-"""From one trained network to a shallower one: units out as a budget asks for, as an error allows, or by number."""
+"""Units that are taken out because they were named, whatever that costs."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,18 +10,59 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from howdeep.analysis.effects import Effect, Intact
 from howdeep.chain import Chain, Concatenate
 from howdeep.cutting.frontier import Frontier, Images, baseline, tried
-from howdeep.cutting.kept import Kept
-from howdeep.cutting.named import named_units, refuse_both
 from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size
-from howdeep.cutting.repair import batch_norms, fixed_norms
 from howdeep.data import Batch
-from howdeep.dissect.effects import Effect, Intact
-from howdeep.errors import UserError
-from howdeep.records import from_json, to_json
-from howdeep.stopwatch import THREADS, forward_times
-from howdeep.surgery import narrows
+from howdeep.runs.resume import Kept
+from howdeep.runtime.timing import THREADS, forward_times
+from howdeep.transform.recalibration import batch_norms, fixed_norms
+from howdeep.transform.removal import narrows
+from howdeep.util.errors import SHOWN, UserError
+from howdeep.util.records import from_json, to_json
+
+
+def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:
+    """Return the units of these numbers, from 1, by rising number.
+
+    Raises:
+        UserError: A number is there twice, there is no such unit, or it changes the shape and has no shortcut.
+    """
+    repeated = [number for number, times in Counter(remove).items() if times > 1]
+    if repeated:
+        raise UserError(f"remove {_listed(remove)} is not allowed: unit {repeated[0]} is named twice")
+    for number in remove:
+        _check(chain, number)
+    return [Removal(index=number, name=chain.names[number - 1], loss=None) for number in sorted(remove)]
+
+
+def refuse_both(budget: CutBudget, remove: Sequence[int]) -> None:
+    """Refuse units that are named next to a budget, which chooses them.
+
+    Raises:
+        UserError: Both are given.
+    """
+    if remove and budget.given:
+        limits = ", ".join(name.removesuffix("_ms").removesuffix("_share").replace("_", "-") for name in budget.given)
+        raise UserError(f"remove {_listed(remove)} and a budget ({limits}) contradict each other: give one")
+
+
+def _check(chain: Chain, number: int) -> None:
+    able = [index for index, unit in enumerate(chain.units, 1) if unit.merge.removable]
+    if not 1 <= number <= len(chain):
+        raise UserError(f"remove {number} is not allowed: the network has {len(chain)} units, numbered from 1")
+    if number not in able:
+        raise UserError(
+            f"remove {number} is not allowed: {chain.names[number - 1]} changes the shape and has no shortcut;"
+            f" units that can go: {_listed(able) or 'none'}"
+        )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    return " ".join(map(str, numbers[:SHOWN])) + more
+
 
 PATIENCE = 3
 """Cuts in a row that cost too much before no more are tried."""
@@ -44,7 +86,7 @@ def cut(
     """Take units out of a trained network, by number or until it holds a budget, and repair it where that helps.
 
     The repair re-estimates norm statistics. It is kept where it is better on the calibration images, for each cut
-    network anew (see :func:`howdeep.cutting.better.is_better`).
+    network anew (see :func:`howdeep.cutting.frontier.is_better`).
 
     Args:
         chain: The network, in evaluation mode, own or unravelled, on the device of the images; it stays as it is.

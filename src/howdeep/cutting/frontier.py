@@ -1,9 +1,4 @@
-"""How good, how large and how fast a network is with ever fewer units: the order in which they go, and what is left.
-
-The order is greedy: without which unit is the cross-entropy on the calibration images lowest? That one goes, and all
-others are asked again. What all those networks have in common is computed once. Of hundreds of units several go at a
-time, one in twenty of those that are left.
-"""
+"""Which of two networks is kept: both answer the same images, and the better one stays."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,20 +8,56 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from howdeep.analysis.changes import follow, intact, places
+from howdeep.analysis.changes import without as around
+from howdeep.analysis.effects import Baseline, Effect, Intact, baseline_of, counts, effect_of, intact_of, per_class
+from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
-from howdeep.cutting.better import Answers, answers_from, is_better
-from howdeep.cutting.kept import Kept
 from howdeep.cutting.records import Removal, Size
-from howdeep.cutting.repair import reestimate
 from howdeep.data import Batch
-from howdeep.dissect.effects import Baseline, Effect, Intact, baseline_of, counts, effect_of, intact_of, per_class
-from howdeep.dissect.routes import follow, intact, places
-from howdeep.dissect.routes import without as around
-from howdeep.dissect.subject import prepared
-from howdeep.networks.describe import describe_chain
-from howdeep.stopwatch import Timing
-from howdeep.surgery import without
+from howdeep.networks.counting import describe_chain
+from howdeep.runs.resume import Kept
+from howdeep.runtime.timing import Timing
 from howdeep.training.step import Arithmetic
+from howdeep.transform.recalibration import reestimate
+from howdeep.transform.removal import without
+from howdeep.util.intervals import of_change
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network answers on some images."""
+
+    wrong: Tensor
+    """Which images it gets wrong, bool of shape (images,); scores that are not finite count as wrong."""
+    loss: float
+    """Mean cross-entropy in nats; infinite where a score is not finite."""
+
+    @property
+    def error_percent(self) -> float:
+        """Share of wrong answers."""
+        return 100 * float(self.wrong.double().mean())
+
+
+def answers_from(scores: Sequence[Tensor], batches: Sequence[Batch]) -> Answers:
+    """Return the answers that the scores of all batches are, each of shape (batch, classes)."""
+    found, labels = torch.cat([one.float() for one in scores]), torch.cat([batch.labels for batch in batches])
+    wrong = (found.argmax(1) != labels) | ~found.isfinite().all(1)
+    loss = float(F.cross_entropy(found, labels))
+    return Answers(wrong.cpu(), loss if math.isfinite(loss) else math.inf)
+
+
+def is_better(new: Answers, old: Answers) -> bool:
+    """Return whether a changed network answers better than the one before, on the same images.
+
+    Image by image: it has fewer errors, and the 95 % interval of the paired difference leaves out 0; or it has no more
+    errors and a lower mean cross-entropy. Else the old one stays. The same images choose and say how good the choice
+    is, which flatters it a little: the test split, read once at the end, does not take part.
+    """
+    newly_wrong, newly_right = int((new.wrong & ~old.wrong).sum()), int((old.wrong & ~new.wrong).sum())
+    _, high = of_change(newly_wrong, newly_right, len(old.wrong))
+    return high < 0 or (newly_wrong <= newly_right and new.loss < old.loss)
+
 
 AT_A_TIME = 20
 """One in so many of the units that are left goes in each round."""
@@ -116,7 +147,7 @@ class Frontier:
     def effects(self, old: Chain, new: Chain, before: Sequence[Intact]) -> tuple[Effect, Effect, bool]:
         """Return what two networks get wrong, compared with the whole one image by image, and which of them is kept.
 
-        The new one is where it helps on the calibration images (see :func:`howdeep.cutting.better.is_better`).
+        The new one is where it helps on the calibration images (see :func:`howdeep.cutting.frontier.is_better`).
         """
         (one, answers), (other, changed) = (self._measured(chain, before) for chain in (old, new))
         return one, other, is_better(changed, answers)

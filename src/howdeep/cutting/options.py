@@ -8,18 +8,18 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from howdeep.analysis.inference import required_normalization
+from howdeep.analysis.study import SplitBatches
+from howdeep.cutting.cut import refuse_both
 from howdeep.cutting.frontier import Images
-from howdeep.cutting.named import refuse_both
 from howdeep.cutting.records import CutBudget
 from howdeep.data import Dataset, Split, held
 from howdeep.data.augmentation import Flip
 from howdeep.data.sampling import Sampled, sample, sampled
-from howdeep.dissect.subject import SplitBatches
-from howdeep.errors import UserError
-from howdeep.inference import required_normalization
-from howdeep.stopwatch import THREADS
-from howdeep.targets import Target
-from howdeep.threads import Threads, check_threads
+from howdeep.runs.target import Target
+from howdeep.runtime.threads import Threads, check_threads
+from howdeep.runtime.timing import THREADS
+from howdeep.util.errors import UserError
 
 STATISTICS_BATCH = 500
 """Images whose statistics are taken at a time."""

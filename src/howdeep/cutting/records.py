@@ -3,9 +3,9 @@
 import math
 from dataclasses import asdict, dataclass
 
-from howdeep.dissect.effects import Baseline, Effect
-from howdeep.errors import UserError
-from howdeep.stopwatch import Timing
+from howdeep.analysis.effects import Baseline, Effect
+from howdeep.runtime.timing import Timing
+from howdeep.util.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from howdeep.data.records import Dataset
-from howdeep.device import sent
-from howdeep.seeds import generator
+from howdeep.runtime.device import sent
+from howdeep.util.seeds import generator
 
 SMALL_SIDE = 64
 

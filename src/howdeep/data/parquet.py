@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from howdeep.data.arrow import Columns, encode_labels, encoded_images, find_columns, with_labels
 from howdeep.data.records import Source
-from howdeep.data.split_names import chosen_note, is_junk, listed, split_of, split_words, splits_in
-from howdeep.data.tables import Columns, encode_labels, encoded_images, find_columns, with_labels
-from howdeep.errors import UserError
+from howdeep.data.splits import chosen_note, is_junk, listed, split_of, split_words, splits_in
+from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow

@@ -6,7 +6,7 @@ from typing import BinaryIO, Protocol
 
 from torch import Tensor
 
-from howdeep.errors import UserError, unknown
+from howdeep.util.errors import UserError, unknown
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 """The names a user may give a split, and the field of `Dataset` each one means."""

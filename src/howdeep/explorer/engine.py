@@ -9,23 +9,22 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from howdeep.analysis.effects import Effect, Intact, counts, effect_of, intact_of
+from howdeep.analysis.gradients import path_counts
+from howdeep.analysis.lesion import Lesion, kendall_tau, lesion
 from howdeep.chain import Chain
 from howdeep.cutting.frontier import Frontier, Images, tried
-from howdeep.cutting.kept import Kept
 from howdeep.data import Batch
-from howdeep.dissect.effects import Effect, Intact, counts, effect_of, intact_of
-from howdeep.dissect.lengths import path_counts
-from howdeep.dissect.lesion import Lesion, kendall_tau, lesion
-from howdeep.dissect.work import Work as Blocks
-from howdeep.errors import UserError
+from howdeep.explorer.cache import Prefixes
+from howdeep.explorer.images import Sample, Upload
 from howdeep.explorer.jobs import Advance
 from howdeep.explorer.pieces import Costs
-from howdeep.explorer.prefixes import Prefixes
 from howdeep.explorer.records import Answer, Guess, PathsLeft, State, Watched, own_state
-from howdeep.explorer.sample import Sample
-from howdeep.explorer.uploads import Upload
-from howdeep.intervals import of_share
-from howdeep.targets import Target
+from howdeep.runs.resume import Kept
+from howdeep.runs.resume import Work as Blocks
+from howdeep.runs.target import Target
+from howdeep.util.errors import UserError
+from howdeep.util.intervals import of_share
 
 TOP = 3
 """Classes that are told of an image."""

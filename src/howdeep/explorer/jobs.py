@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from howdeep.errors import UserError
-from howdeep.stopwatch import threads_of
+from howdeep.runtime.timing import threads_of
+from howdeep.util.errors import UserError
 
 Line = dict[str, Any]
 """What is sent to the page: progress, or a result."""

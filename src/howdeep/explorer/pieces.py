@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from howdeep.chain import Chain, Gate, Unit, run
-from howdeep.stopwatch import THREADS, by_turns, threads_of
+from howdeep.runtime.timing import THREADS, by_turns, threads_of
 
 RUNS, SECONDS = 9, 6.0
 """Timed runs of every part; fewer where all together would take longer than so many seconds."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from howdeep.analysis.changes import Route, places
 from howdeep.chain import Chain
-from howdeep.dissect.routes import Route, places
-from howdeep.errors import UserError
+from howdeep.util.errors import UserError
 
 HIGHEST_GATE = 2.0
 

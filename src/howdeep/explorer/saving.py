@@ -12,13 +12,13 @@ from itertools import chain, count
 from pathlib import Path
 
 from howdeep.cutting.records import Cut
-from howdeep.cutting.tables import cut_finding
-from howdeep.cutting.target import RECORD
-from howdeep.errors import UserError
+from howdeep.cutting.run import RECORD
 from howdeep.explorer.jobs import Line
 from howdeep.explorer.records import State
-from howdeep.records import from_json
-from howdeep.targets import Target
+from howdeep.runs.target import Target
+from howdeep.show.cut_tables import cut_finding
+from howdeep.util.errors import UserError
+from howdeep.util.records import from_json
 
 TOLD_EVERY = 0.5
 """Seconds between two lines of progress."""

@@ -8,26 +8,24 @@ from types import FrameType
 
 import uvicorn
 
-from howdeep import device as devices
+from howdeep.analysis.study import prepared
 from howdeep.data import Dataset
-from howdeep.data.decode import quiet_pillow
-from howdeep.device import true_fp32
-from howdeep.dissect.subject import prepared
-from howdeep.errors import UserError
-from howdeep.explorer.app import Page, create_app
+from howdeep.data.decoding import quiet_pillow
+from howdeep.explorer.cache import Prefixes
 from howdeep.explorer.engine import Engine
-from howdeep.explorer.facts import Facts, like_of
-from howdeep.explorer.guard import Guard
+from howdeep.explorer.images import MAX_BYTES, Uploads, draw_sample
 from howdeep.explorer.jobs import Jobs
 from howdeep.explorer.pieces import costs_of
-from howdeep.explorer.prefixes import Prefixes
-from howdeep.explorer.sample import draw_sample
 from howdeep.explorer.saving import Saving
-from howdeep.explorer.uploads import MAX_BYTES, Uploads
-from howdeep.stopwatch import threads_of
-from howdeep.targets import Target, open_data_for
-from howdeep.threads import Threads, check_threads
+from howdeep.explorer.server import Guard, Page, create_app
+from howdeep.explorer.summary import Facts, like_of
+from howdeep.runs.target import Target, open_data_for
+from howdeep.runtime import device as devices
+from howdeep.runtime.device import true_fp32
+from howdeep.runtime.threads import Threads, check_threads
+from howdeep.runtime.timing import threads_of
 from howdeep.training.step import Arithmetic, place
+from howdeep.util.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost")
 LAST_WORDS = 2

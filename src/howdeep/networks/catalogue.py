@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 
-from howdeep.errors import UserError, unknown
 from howdeep.networks.dense import DenseSpec
 from howdeep.networks.residual import Block, Order, ResidualSpec, Shortcut
+from howdeep.util.errors import UserError, unknown
 
 Spec = ResidualSpec | DenseSpec
 

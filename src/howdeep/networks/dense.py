@@ -13,8 +13,8 @@ from typing import ClassVar
 from torch import nn
 
 from howdeep.chain import Chain, Concatenate, GateRule, Unit
-from howdeep.errors import UserError
 from howdeep.networks.parts import conv, dropout, named, norm, pooled_classifier, relu, require_counts
+from howdeep.util.errors import UserError
 
 BOTTLENECK = 4
 """Maps of the 1×1 convolution before the 3×3, in growth rates (the B of DenseNet-BC)."""

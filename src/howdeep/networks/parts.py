@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from howdeep.chain import Chain
-from howdeep.errors import UserError
-from howdeep.seeds import generator
+from howdeep.util.errors import UserError
+from howdeep.util.seeds import generator
 
 
 def require(name: str, **choices: tuple[str, Collection[str]]) -> None:

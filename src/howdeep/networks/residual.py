@@ -15,7 +15,6 @@ from typing import Literal, get_args
 from torch import nn
 
 from howdeep.chain import Add, AddReLU, Chain, GateRule, Merge, Replace, Unit
-from howdeep.errors import UserError
 from howdeep.networks.parts import (
     Pad,
     conv,
@@ -28,6 +27,7 @@ from howdeep.networks.parts import (
     require,
     require_counts,
 )
+from howdeep.util.errors import UserError
 
 Order = Literal["plain", "post", "pre"]
 Block = Literal["basic", "bottleneck"]

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.errors import UserError
-from howdeep.threads import Threads, check_threads
+from howdeep.runtime.threads import Threads, check_threads
 from howdeep.training.recipes import Recipe, recipe_of
+from howdeep.util.errors import UserError
 
 
 def _meta(metavar: str, default: str = "") -> object:

@@ -19,27 +19,25 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from howdeep import device as devices
-from howdeep import runs
+from howdeep.analysis.evaluation import Sums, add_up, evaluate, fingerprint
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
-from howdeep.errors import Stopped
-from howdeep.evaluation import Sums, add_up, evaluate, fingerprint
-from howdeep.intervals import percent_text
-from howdeep.locks import folder_locked
-from howdeep.runs import Run
-from howdeep.seeds import derive
-from howdeep.stopwatch import threads_of
+from howdeep.runs import folder as runs
+from howdeep.runs.folder import Run
+from howdeep.runtime import device as devices
+from howdeep.runtime.distributed import Ranks, joined
+from howdeep.runtime.interrupt import StopRequest, patience, stopped
+from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
-from howdeep.training.distributed import Ranks, joined
-from howdeep.training.interrupt import StopRequest, patience, stopped
-from howdeep.training.journal import Journal, epoch_line, print_line
-from howdeep.training.position import Tally, learning_rate, watch_warmup
-from howdeep.training.recording import record_epoch, record_start
-from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
-from howdeep.training.session import Say, Session, prepare
+from howdeep.training.log import Journal, epoch_line, print_line
+from howdeep.training.session import NotFiniteError, Say, Session, not_finite, prepare, save, save_best
+from howdeep.training.state import Tally, learning_rate, watch_warmup
 from howdeep.training.step import train_step
-from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, time_again
+from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, record_start, time_again
+from howdeep.util.errors import Stopped
+from howdeep.util.files import folder_locked
+from howdeep.util.intervals import percent_text
+from howdeep.util.seeds import derive
 
 EVALUATION_BATCH = 500
 UNSAVED_SECONDS, SAVING_SHARE = 30.0, 0.02

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from howdeep.runs import Run
-from howdeep.stopwatch import thread_counts
-from howdeep.threads import Threads
+from howdeep.runs.folder import Run
+from howdeep.runtime.threads import Threads
+from howdeep.runtime.timing import thread_counts
 
 EVENT = "threads"
 IN_A_ROW, SLOW = 10, 3.0

@@ -4,19 +4,22 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from howdeep.chain import Chain
-from howdeep.data import Batch
-from howdeep.device import has_bf16, peak_bytes, require_precision, reset_peak, synchronise
-from howdeep.errors import out_of_memory
-from howdeep.seeds import generator
-from howdeep.stopwatch import FEW, race_of_threads, threads_of
+from howdeep.data import Batch, Dataset
+from howdeep.runtime.device import has_bf16, peak_bytes, require_precision, reset_peak, synchronise
+from howdeep.runtime.distributed import Ranks
+from howdeep.runtime.timing import FEW, race_of_threads, thread_counts, threads_of
+from howdeep.training.config import TrainConfig
+from howdeep.training.log import bytes_text, seconds_text
 from howdeep.training.recipes import Recipe
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
+from howdeep.util.errors import out_of_memory
+from howdeep.util.seeds import generator
 
 ENOUGH_SECONDS = 10.0
 """No further candidate is tried once the trials took this long and found a correct one."""
@@ -94,7 +97,7 @@ def measure(
         tried: The candidates.
         memory: ``fast`` or ``save``.
         device: Where.
-        threads: Numbers of threads to choose from (see :func:`howdeep.stopwatch.thread_counts`).
+        threads: Numbers of threads to choose from (see :func:`howdeep.runtime.timing.thread_counts`).
         say: Receives one line for a candidate that there is too little memory for.
 
     Raises:
@@ -224,3 +227,46 @@ def _time(step: Callable[[], None], best: float) -> list[float]:
         if seconds[0] > SLOWER * best:
             break
     return seconds
+
+
+Say = Callable[[str], None]
+
+
+def choose(
+    config: TrainConfig, recipe: Recipe, chain: Chain, dataset: Dataset, total: int, ranks: Ranks,
+    device: torch.device, say: Say,
+) -> dict:  # fmt: skip
+    """Return the arithmetic and threads to train with and the trials behind them; process 0 decides for all.
+
+    Args:
+        config: What of it is forced.
+        recipe: For mini-batch and optimizer.
+        chain: The network.
+        dataset: For the shape of its images.
+        total: Steps of the run.
+        ranks: Which process this is.
+        device: Where.
+        say: Receives one line per trial, and what to expect.
+    """
+    shape = batch_shape(recipe, dataset, ranks)
+    tried = candidates(config.precision, config.memory_format, device)
+    counts = thread_counts(config.threads, device)
+    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=counts, say=say)
+    best = best_of(trials)
+    for trial in trials:
+        threads = "thread " if trial.threads == 1 else "threads"
+        mark = "← taken" if trial is best else "" if trial.correct else "not correct"
+        say(
+            f"  {trial.precision} {trial.memory_format:13} {trial.threads:2} {threads}"
+            f" {1000 * trial.seconds_per_step:8.1f} ms a step, {100 * trial.difference:.2g} % off fp32  {mark}"
+        )
+    expected = {"seconds": best.seconds_per_step * total}
+    say(f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}")
+    record = {"chosen": best.choice, "expected": expected, "trials": [asdict(trial) for trial in trials]}
+    return ranks.from_first(record)  # type: ignore[return-value]
+
+
+def batch_shape(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> tuple[int, int, int, int]:
+    """Return the shape of one process's share of a whole mini-batch: images, channels, height, width."""
+    share = max(2, min(recipe.batch_size, len(dataset.split("train"))) // ranks.world)
+    return share, dataset.channels, dataset.height, dataset.width

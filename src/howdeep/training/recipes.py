@@ -8,7 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from howdeep.errors import unknown
+from howdeep.util.errors import unknown
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Everything a run is made of, put together from its options or from its folder."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from howdeep import checkpoints, runs
+from howdeep.analysis.evaluation import Sums
 from howdeep.chain import Chain
 from howdeep.data import (
     NORMALIZATIONS,
@@ -24,20 +25,23 @@ from howdeep.data import (
 from howdeep.data import steps_per_epoch as steps_of
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.recorded import difference as changes_between
-from howdeep.data.trainable import trainable
-from howdeep.errors import UserError
+from howdeep.data.sampling import trainable
 from howdeep.networks import Spec, build, spec_of
-from howdeep.networks.describe import refuse_too_small
-from howdeep.runs import Run
+from howdeep.networks.counting import refuse_too_small
+from howdeep.runs import checkpoints
+from howdeep.runs import folder as runs
+from howdeep.runs.checkpoints import SaveError
+from howdeep.runs.folder import Run
+from howdeep.runtime.checkpointing import still_statistics
+from howdeep.runtime.distributed import Ranks
 from howdeep.survival import Survival
-from howdeep.training.choices import Say, choose
 from howdeep.training.config import TrainConfig, difference
-from howdeep.training.distributed import Ranks
-from howdeep.training.memory import still_statistics
 from howdeep.training.pace import Pace, pace_of
-from howdeep.training.position import Position
+from howdeep.training.precision import Say, choose
 from howdeep.training.recipes import Recipe
+from howdeep.training.state import Position
 from howdeep.training.step import Arithmetic, compile_branches, engine_of, make_optimizer, place
+from howdeep.util.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -386,3 +390,81 @@ def _restore(run: Run, ranks: Ranks, chain: Chain, optimizer: SGD, say: Say) -> 
     if saved.step:
         say(f"resumed from step {saved.step}")
     return Position.from_json(saved.state)
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss, or a weight, is not a finite number; no checkpoint holds it."""
+
+
+def not_finite(session: Session, what: str, lr: float) -> NotFiniteError:
+    """Return the error that says where a run left the finite numbers, and which checkpoint is the last good one."""
+    last = checkpoints.last_good(session.run.checkpoints)
+    return NotFiniteError(f"{what} is not finite at step {session.position.step}, learning rate {lr:g}; {last}")
+
+
+def save(session: Session) -> None:
+    """Write a checkpoint of everything that the run needs to go on to the same bits.
+
+    Process 0 writes, and every process learns whether it could, so that none waits for one that has stopped.
+
+    Raises:
+        SaveError: It could not be written.
+        NotFiniteError: A weight is not a finite number.
+    """
+    _agreed(session, _write)
+
+
+def save_best(session: Session, validation: Sums | None) -> None:
+    """Keep the weights after an epoch beside the last ones, where its validation is the best so far.
+
+    The best has the fewest errors, and among those the lowest loss. A resumed run that comes by an epoch again
+    compares it with what it kept before, and ends with the same one.
+
+    Raises:
+        SaveError: They could not be written.
+        NotFiniteError: A weight is not a finite number.
+    """
+    if validation is None or not math.isfinite(validation.mean_loss):
+        return
+    found = {"error_percent": validation.error_percent, "loss": validation.mean_loss}
+
+    def write(session: Session) -> None:
+        best, position = checkpoints.newest(session.run.best, lambda _: None), session.position
+        if best is None or (*found.values(),) < (best.state["error_percent"], best.state["loss"]):
+            state = {"epoch": position.step / session.steps_per_epoch, **found}
+            tensors = {"weights": session.chain.state_dict()}
+            checkpoints.save_only(session.run.best, position.step, tensors=tensors, state=state)
+
+    _agreed(session, write)
+
+
+def _agreed(session: Session, write: Callable[[Session], None]) -> None:
+    failure = session.ranks.from_first(_written(session, write) if session.ranks.first else None)
+    if isinstance(failure, Exception):
+        raise failure
+
+
+def _written(session: Session, write: Callable[[Session], None]) -> SaveError | NotFiniteError | None:
+    """Write a checkpoint; return what was in the way."""
+    if not all(bool(weight.isfinite().all()) for weight in session.chain.state_dict().values()):
+        return not_finite(session, "a weight", session.position.tally.lr)
+    try:
+        write(session)
+    except SaveError as error:
+        return error
+    return None
+
+
+def _write(session: Session) -> None:
+    names = {id(parameter): name for name, parameter in session.chain.named_parameters()}
+    momentum = {
+        names[id(parameter)]: state["momentum_buffer"]
+        for parameter, state in session.optimizer.state.items()
+        if state.get("momentum_buffer") is not None
+    }
+    checkpoints.save(
+        session.run.checkpoints,
+        session.position.step,
+        tensors={"weights": session.chain.state_dict(), "momentum": momentum},
+        state=session.position.to_json(),
+    )

@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
-from howdeep.training.memory import Checkpointed, still_statistics
+from howdeep.runtime.checkpointing import Checkpointed, still_statistics
 from howdeep.training.recipes import Recipe
 
 

@@ -1,15 +1,87 @@
-"""Threads are timed again while a run trains, where its steps have become slow or it may have more of them again."""
+"""What a run records of itself beside its metrics (``--record flow``). It changes no bit of what is trained."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from howdeep.training.choices import batch_shape
-from howdeep.training.journal import Journal
+from howdeep.analysis.signals import Flow, draws_of, flow
+from howdeep.data import Batch, evaluation_batches
+from howdeep.data.sampling import mixed, sample
+from howdeep.training.log import Journal
 from howdeep.training.pace import EVENT
-from howdeep.training.precision import best_of, measure
+from howdeep.training.precision import batch_shape, best_of, measure
 from howdeep.training.session import Session
+from howdeep.util.errors import out_of_memory
+from howdeep.util.records import to_json
+
+PROBE = 256
+"""Training images, a sample that is not augmented, that signal and gradient are measured on."""
+
+
+def record_start(session: Session, journal: Journal) -> None:
+    """Record the fresh network, unless a start before a crash did: nothing else is written before the first step."""
+    if session.position.step == 0 and not session.run.metrics():
+        record_epoch(session, journal)
+
+
+def record_epoch(session: Session, journal: Journal) -> None:
+    """Write one event of signal and gradient through the depth, where the run is asked to.
+
+    Process 0 measures and the others wait. What cannot be measured is an event of its own, since a record must not
+    stop a run: a signal that is not finite, a lone image that cannot be normalised, memory that ``--memory save``
+    makes do with and this does not.
+    """
+    if session.config.record != "flow" or not journal.on:
+        return
+    moment = {"step": session.position.step, "epoch": session.position.step / session.steps_per_epoch}
+    try:
+        found = _flow(session)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            raise
+        journal.event({"event": "flow_failed", **moment, "reason": str(error)}, f"flow was not recorded: {error}")
+    else:
+        session.run.log({"event": "flow", **moment, **to_json(found)})
+
+
+def _flow(session: Session) -> Flow:
+    """Measure with batch statistics and draws of the run's own rule."""
+    size = _probe_size(session)
+    with _uncompiled(session):
+        return flow(
+            session.chain,
+            _probe(session, size),
+            statistics="batch",
+            draws=draws_of(session.rule, len(session.chain), seed=session.config.seed, batch=size),
+            autocast=session.arithmetic.autocast(session.device),
+        )
+
+
+def _probe_size(session: Session) -> int:
+    """Return the images of one process's mini-batch: batch statistics depend on it, and memory is known to suffice."""
+    share = max(1, session.recipe.batch_size // session.ranks.world)
+    return min(share, session.images, PROBE)
+
+
+def _probe(session: Session, size: int) -> Iterator[Batch]:
+    """Yield whole mini-batches only, so that statistics are of equally many images, each of a mix of the classes."""
+    seed, count = session.config.seed, min(session.images, PROBE) // size * size
+    return evaluation_batches(
+        mixed(sample(session.dataset.split("train"), count, seed), seed),
+        normalization=session.normalization,
+        batch_size=size,
+        device=session.device,
+        channels_last=session.arithmetic.channels_last,
+        workers=session.config.workers,
+    )
+
+
+def _uncompiled(session: Session) -> AbstractContextManager:
+    """Keep the probe's modes and shapes out of the compiler, whose limit on recompilations training needs itself."""
+    return torch.compiler.set_stance("force_eager") if session.config.compile else nullcontext()
+
 
 BUSY, QUIET, ASKED = "the machine is busy", "the machine is quiet again", "--threads"
 

@@ -1,0 +1,118 @@
+"""What changes of a network do to its answers: raw counts first, statistics with their errors at the end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from howdeep.analysis.evaluation import standard_error_percent
+from howdeep.runtime.device import wide
+from howdeep.util.errors import UserError
+from howdeep.util.intervals import of_change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The intact network."""
+
+    n: int
+    """Images."""
+    error_percent: float
+    """Share of wrong answers."""
+    standard_error: float
+    """Of the error, in percent: √(e(1−e)/n)."""
+    wrong: tuple[int, ...]
+    """Wrong answers per class."""
+    totals: tuple[int, ...]
+    """Images per class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What one change does, on the same images as the intact network."""
+
+    error_percent: float
+    """Share of wrong answers."""
+    standard_error: float
+    """Of the error, in percent."""
+    change: float
+    """Error minus that of the intact network, in points."""
+    change_low: float
+    """Lower end of the change's 95 % interval: paired (see :mod:`howdeep.util.intervals`)."""
+    change_high: float
+    """Its upper end."""
+    wrong: tuple[int, ...]
+    """Wrong answers per class."""
+    score_change: float | None
+    """Mean over images and classes of |score − intact score|; None where a score is not finite."""
+    not_finite: int
+    """Images with a score that is not finite; they count as wrong."""
+
+
+@dataclass(frozen=True)
+class Intact:
+    """What every change is compared with, on one batch."""
+
+    scores: Tensor
+    labels: Tensor
+    wrong: Tensor
+
+
+def intact_of(scores: Tensor, labels: Tensor) -> Intact:
+    """Return the answers of the intact network.
+
+    Raises:
+        UserError: A score is not finite.
+    """
+    if not bool(scores.isfinite().all()):
+        raise UserError("the network returns scores that are not finite: weights or data are broken")
+    return Intact(scores, labels, scores.argmax(1) != labels)
+
+
+def counts(intact: Intact, scores: Tensor, classes: int) -> list[float]:
+    """Return what one change does on one batch, as numbers that add up.
+
+    Returns:
+        Newly wrong, newly right, images with a score that is not finite, Σ|change of the scores|, and the wrong
+        answers per class.
+    """
+    finite = scores.isfinite().all(1)
+    wrong = (scores.argmax(1) != intact.labels) | ~finite
+    moved = wide((scores - intact.scores).abs().mean(1)[finite]).sum()
+    newly = (wrong & ~intact.wrong).sum(), (~wrong & intact.wrong).sum(), (~finite).sum()
+    return [*(float(count) for count in newly), float(moved), *per_class(intact.labels[wrong], classes)]
+
+
+def per_class(labels: Tensor, classes: int) -> list[int]:
+    """Return how many of the labels each class has."""
+    return torch.bincount(labels, minlength=classes).tolist()
+
+
+def baseline_of(wrong: Sequence[int], totals: Sequence[int]) -> Baseline:
+    """Return the record of the intact network."""
+    n, error = sum(totals), sum(wrong) / sum(totals)
+    return Baseline(
+        n=n,
+        error_percent=100 * error,
+        standard_error=standard_error_percent(error, n),
+        wrong=tuple(wrong),
+        totals=tuple(totals),
+    )
+
+
+def effect_of(sums: Sequence[float], n: int) -> Effect:
+    """Return the record of one change, from the sums of its :func:`counts`."""
+    newly_wrong, newly_right, not_finite, moved, *wrong = sums
+    error, change = sum(wrong) / n, (newly_wrong - newly_right) / n
+    low, high = of_change(newly_wrong, newly_right, n)
+    return Effect(
+        error_percent=100 * error,
+        standard_error=standard_error_percent(error, n),
+        change=100 * change,
+        change_low=low,
+        change_high=high,
+        wrong=tuple(int(count) for count in wrong),
+        score_change=None if not_finite else moved / n,
+        not_finite=int(not_finite),
+    )

@@ -1,0 +1,270 @@
+"""How good a network is: error, per class, calibration. Sums first, one division at the end."""
+
+import base64
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from howdeep.chain import Chain, Gates
+from howdeep.data import Batch, Split
+from howdeep.runtime.device import synchronise
+from howdeep.util.errors import UserError
+
+CALIBRATION_BINS = 15
+
+
+class NotFiniteScoresError(UserError):
+    """A network returns scores that are not numbers: training diverged, or its weights are broken."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What one pass over a split adds up to."""
+
+    images: int
+    """Images seen."""
+    wrong: int
+    """Images whose highest score was not their class's."""
+    loss: float
+    """Sum of the cross-entropies."""
+
+    @property
+    def error_percent(self) -> float:
+        """Share of wrong answers."""
+        return 100 * self.wrong / self.images
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss / self.images
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class."""
+
+    name: str
+    """Name of the class."""
+    n: int
+    """Its images."""
+    error_percent: float | None
+    """Share of them that was given another class; None without images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Answers of about one confidence, the highest probability of an image."""
+
+    low: float
+    """Least confidence in it, as a share."""
+    high: float
+    """Confidence from which on the next bin begins; the last one holds 1 too."""
+    n: int
+    """Images."""
+    confidence_percent: float | None
+    """Their mean confidence; None without images."""
+    accuracy_percent: float | None
+    """Share of right answers; None without images."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which images were answered wrong, so that two networks can be compared image by image."""
+
+    images: str
+    """Which images, in which order: see :func:`fingerprint`."""
+    wrong: str
+    """One bit per image in that order, 1 for a wrong answer; bytes in base64."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network does on a split."""
+
+    n: int
+    """Images."""
+    error_percent: float
+    """Share of wrong answers."""
+    standard_error: float
+    """Of the error, in percent: √(e(1−e)/n)."""
+    loss: float
+    """Mean cross-entropy in nats."""
+    calibration_error_percent: float
+    """Expected calibration error, 15 bins (Guo et al. 2017, Eq. 3)."""
+    classes: tuple[ClassResult, ...]
+    """One per class."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Counts, row = true class, column = given class."""
+    images_per_second: float
+    """Preparing images included."""
+    bins: tuple[Bin, ...] = ()
+    """What the calibration error is summed over; empty where an older record has none."""
+    answers: Answers | None = None
+    """Image by image; None where nobody said which images these were."""
+
+    def __post_init__(self) -> None:
+        if self.answers is not None and len(_bits(self.answers)) != -(-self.n // 8):
+            raise ValueError(f"its answers are not those of {self.n} images")
+
+    def to_json(self) -> dict:
+        """Return the record as plain data."""
+        return asdict(self)
+
+
+@torch.inference_mode()
+def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, gates: Gates | None = None) -> Sums:
+    """Count the errors of a chain in evaluation mode; its mode is put back afterwards."""
+    images, wrong, loss, training = 0, 0, 0.0, chain.training
+    chain.eval()
+    try:
+        for batch in batches:
+            with autocast:
+                scores = chain(batch.images, gates).float()
+            loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
+            wrong += int((scores.argmax(1) != batch.labels).sum())
+            images += len(batch.labels)
+    finally:
+        chain.train(training)
+    return Sums(images, wrong, loss)
+
+
+@torch.inference_mode()
+def evaluate(
+    chain: Chain, batches: Iterable[Batch], classes: tuple[str, ...], *, autocast: torch.autocast,
+    images: str | None = None,
+) -> Evaluation:  # fmt: skip
+    """Return how a chain does on the images of a split.
+
+    A function of the chain and the batches alone: nothing is gathered from other processes of a process group.
+
+    Args:
+        chain: The network; it is put into evaluation mode.
+        batches: Of the split.
+        classes: Their names, in the order of the scores.
+        autocast: The precision.
+        images: The :func:`fingerprint` of the images of the batches, for the record of who was answered wrong.
+
+    Raises:
+        UserError: There are no images, or there are more or fewer scores than classes.
+        NotFiniteScoresError: A score is not finite.
+    """
+    confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+    calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
+    wrong: list[torch.Tensor] = []
+    n, loss, started = 0, 0.0, time.perf_counter()
+    chain.eval()
+    for batch in batches:
+        with autocast:
+            scores = chain(batch.images).float()
+        if scores.shape[1] != len(classes):
+            raise UserError(f"the network returns {scores.shape[1]} scores for {len(classes)} classes")
+        if not bool(scores.isfinite().all()):
+            raise NotFiniteScoresError("the network returns scores that are not finite: its weights are broken")
+        loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
+        n += len(batch.labels)
+        given, labels = scores.argmax(1).cpu(), batch.labels.cpu()
+        confusion += _counts(given, labels, len(classes))
+        wrong.append(given != labels)
+        calibration += _calibration_sums(scores.softmax(1).cpu(), labels)
+        synchronise(scores.device)
+    seconds = time.perf_counter() - started
+    if not n:
+        raise UserError("there are no images to evaluate on")
+    answers = None if images is None else Answers(images, _packed(torch.cat(wrong)))
+    return _record(confusion, loss, _bins(calibration), classes, seconds, answers)
+
+
+def fingerprint(split: Split) -> str:
+    """Return what two records of answers to the same images in the same order share: a hash of images and labels.
+
+    Args:
+        split: The images; they are the same where their bytes are, whatever they are called.
+    """
+    digests = split.digests_at(torch.arange(len(split)))
+    return hashlib.blake2b(torch.stack([digests, split.labels]).numpy().data, digest_size=16).hexdigest()
+
+
+def exchanged(one: Answers | None, other: Answers | None) -> tuple[int, int] | None:
+    """Return how many images only the one network answers wrong, and how many only the other; None for other images."""
+    if one is None or other is None or one.images != other.images:
+        return None
+    first, second = _bits(one), _bits(other)
+    return int(np.bitwise_count(first & ~second).sum()), int(np.bitwise_count(second & ~first).sum())
+
+
+def standard_error_percent(error: float, n: int) -> float:
+    """Return the standard error, in percent, of a share of n independent answers."""
+    return 100 * math.sqrt(error * (1 - error) / n)
+
+
+def calibration_error_percent(bins: Sequence[Bin]) -> float:
+    """Return Σ_b n_b/n · |accuracy_b − confidence_b| in percent (Guo et al. 2017, Eq. 3)."""
+    gaps = [
+        one.n * abs(one.accuracy_percent - one.confidence_percent)
+        for one in bins
+        if one.accuracy_percent is not None and one.confidence_percent is not None
+    ]
+    return math.fsum(gaps) / sum(one.n for one in bins)
+
+
+def _bits(answers: Answers) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(answers.wrong), np.uint8)
+
+
+def _packed(wrong: torch.Tensor) -> str:
+    return base64.b64encode(np.packbits(wrong.numpy()).tobytes()).decode()
+
+
+def _counts(given: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return the images of every class (row) that were given every class (column), int64 of shape (classes,)²."""
+    return torch.bincount(labels * classes + given, minlength=classes**2).view(classes, classes)
+
+
+def _calibration_sums(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return images, Σ confidence and right answers per bin, float64 of shape (3, bins)."""
+    confidence, given = probabilities.max(1)
+    # The edges are those of torchmetrics in float32, so that a confidence on an edge falls into the same bin.
+    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    place = torch.bucketize(confidence, edges, right=True)
+    values = torch.stack([torch.ones_like(confidence), confidence, (given == labels).float()]).double()
+    return torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64).index_add_(1, place, values)
+
+
+def _bins(sums: torch.Tensor) -> tuple[Bin, ...]:
+    found = []
+    for number, (images, confidence, right) in enumerate(sums.T.tolist()):
+        means = (100 * confidence / images, 100 * right / images) if images else (None, None)
+        low, high = number / CALIBRATION_BINS, (number + 1) / CALIBRATION_BINS
+        found.append(Bin(low=low, high=high, n=int(images), confidence_percent=means[0], accuracy_percent=means[1]))
+    return tuple(found)
+
+
+def _record(
+    counts: torch.Tensor, loss: float, bins: tuple[Bin, ...], classes: tuple[str, ...], seconds: float,
+    answers: Answers | None,
+) -> Evaluation:  # fmt: skip
+    n, error = int(counts.sum()), 1 - float(counts.trace()) / float(counts.sum())
+    totals = counts.sum(1)
+    results = [
+        ClassResult(name, int(total), 100 * (1 - float(right) / float(total)) if total else None)
+        for name, total, right in zip(classes, totals, counts.diag(), strict=True)
+    ]
+    rows = tuple(tuple(int(count) for count in row) for row in counts)
+    return Evaluation(
+        n=n,
+        error_percent=100 * error,
+        standard_error=standard_error_percent(error, n),
+        loss=loss / n,
+        calibration_error_percent=calibration_error_percent(bins),
+        classes=tuple(results),
+        confusion=rows,
+        images_per_second=n / seconds,
+        bins=bins,
+        answers=answers,
+    )

@@ -1,0 +1,232 @@
+"""Lesion studies: what happens to a trained network's answers when units are taken out, exchanged or run twice.
+
+Veit, Wilber and Belongie 2016 (arXiv 1605.06431), section 4; the original's verbs: delete, permute, duplicate.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from howdeep.analysis import changes as plans
+from howdeep.analysis.changes import Change, Kind, follow, intact
+from howdeep.analysis.effects import Baseline, Effect, baseline_of, counts, effect_of, intact_of, per_class
+from howdeep.chain import Chain
+from howdeep.data import Batch
+from howdeep.runs.resume import Work
+from howdeep.training.log import bytes_text
+from howdeep.util.errors import UserError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitEffect:
+    """What happens without one unit, or with that unit run twice."""
+
+    index: int
+    """Number of the unit, from 1."""
+    name: str
+    """What it is called."""
+    removable: bool
+    """Whether this was possible; the rest is None where it was not."""
+    error_percent: float | None = None
+    standard_error: float | None = None
+    change: float | None = None
+    change_low: float | None = None
+    change_high: float | None = None
+    wrong: tuple[int, ...] | None = None
+    score_change: float | None = None
+    not_finite: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One set of units taken out, or one new order."""
+
+    k: int
+    """Units taken out, or exchanges made."""
+    draw: int
+    """Number of the draw, from 0."""
+    units: tuple[int, ...]
+    """The units that are out, from 1; or all units in their new order."""
+    kendall_tau: float | None
+    """Kendall's τ of a new order, 1 for the old one; None where nothing was exchanged."""
+    effect: Effect
+    """What it did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All draws of one k."""
+
+    k: int
+    """Units taken out, or exchanges made."""
+    draws: int
+    """How many."""
+    error_percent: float
+    """Mean over the draws."""
+    standard_error: float | None
+    """Of that mean, from the spread between draws; None with one draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion:
+    """A lesion study."""
+
+    kind: str
+    """``delete``, ``random``, ``pairs``, ``permute`` or ``duplicate``."""
+    baseline: Baseline
+    """The intact network."""
+    units: tuple[UnitEffect, ...] = ()
+    """One per unit, for ``delete`` and ``duplicate``."""
+    trials: tuple[Trial, ...] = ()
+    """One per set or order, for the others."""
+    by_k: tuple[Summary, ...] = ()
+    """The trials by k, for ``random`` and ``permute``."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
+def lesion(
+    chain: Chain,
+    batches: Sequence[Batch],
+    *,
+    kind: Kind = "delete",
+    max_k: int = 10,
+    draws: int = 10,
+    sample: int | None = None,
+    seed: int = 0,
+    autocast: torch.autocast | None = None,
+    work: Work | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Lesion:
+    """Change a network in many ways and count what it then gets wrong.
+
+    Shared work is done once: everything before the first changed unit, and whatever several changes have in common.
+
+    Args:
+        chain: The network, in evaluation mode.
+        batches: Images and labels.
+        kind: What is changed.
+        max_k: For ``random`` and ``permute``: the most units taken out, or exchanges.
+        draws: For the same: draws of every k.
+        sample: For ``pairs``: how many; None is all of them.
+        seed: Seed of the draws.
+        autocast: The precision; None is that of the weights.
+        work: Where progress is shown and kept.
+        say: Receives one line about the size of the work.
+
+    Raises:
+        UserError: Nothing can be changed, k is larger than the units, or the intact network's scores are not finite.
+    """
+    if not len(batches):
+        raise UserError("there are no images to measure on")
+    first = batches[0]
+    changes = changes_of(chain, first.images, kind=kind, max_k=max_k, draws=draws, sample=sample, seed=seed)
+    routes = [intact(chain), *(change.route for change in changes)]
+    say(_size(chain, first.images, len(routes)))
+    autocast = autocast or torch.autocast("cpu", enabled=False)
+
+    def block(number: int) -> dict:
+        with torch.inference_mode(), autocast:
+            return _counts(chain, batches[number] if number else first, routes)
+
+    results = (work or Work()).blocks("lesions", len(batches), block)
+    found = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
+    sums = [_sum(list(of_change)) for of_change in zip(*(one["effects"] for one in results), strict=True)]
+    effects = [effect_of(one, found.n) for one in sums]
+    return _record(chain, kind, found, list(zip(changes, effects, strict=True)), seed)
+
+
+def _size(chain: Chain, images: Tensor, routes: int) -> str:
+    """Return how much there is to do, and what the shared maps take at most (see :func:`routes.follow`)."""
+    with torch.inference_mode():
+        maps = chain.stem(images)
+    places = math.ceil(math.log2(routes)) + 1
+    size = bytes_text(places * maps.numel() * maps.element_size())
+    return f"{routes - 1:,} changes of {len(chain)} units; shared maps take at most {places} × the stem's: {size}"
+
+
+def changes_of(
+    chain: Chain, images: Tensor, *, kind: str, max_k: int, draws: int, sample: int | None, seed: int
+) -> list[Change]:
+    """Return what a study changes.
+
+    Raises:
+        UserError: The kind is unknown, a number is out of range, or nothing can be changed.
+    """
+    for name, value in (("max-k", max_k), ("draws", draws), ("sample", sample)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value} is not allowed: it must be at least 1")
+    made = {
+        "delete": lambda: plans.delete(chain),
+        "random": lambda: plans.delete_random(chain, max_k=max_k, draws=draws, seed=seed),
+        "pairs": lambda: plans.delete_pairs(chain, sample=sample, seed=seed),
+        "permute": lambda: plans.permute(chain, images, max_k=max_k, draws=draws, seed=seed),
+        "duplicate": lambda: plans.duplicate(chain, images),
+    }
+    if kind not in made:
+        raise unknown("kind", kind, get_args(Kind))
+    changes = made[kind]()
+    if not changes:
+        raise UserError(f"no unit of this network can be changed in this way ({kind}): it has {len(chain)} units")
+    return changes
+
+
+def _counts(chain: Chain, batch: Batch, routes: list) -> dict:
+    """Return the raw counts of one batch: of the intact network, and of every change."""
+    scores = {number: one.float() for number, one in follow(chain, batch.images, routes)}
+    before = intact_of(scores[0], batch.labels)
+    classes = scores[0].shape[1]
+    return {
+        "wrong": per_class(batch.labels[before.wrong], classes),
+        "totals": per_class(batch.labels, classes),
+        "effects": [counts(before, scores[number], classes) for number in range(1, len(routes))],
+    }
+
+
+def _sum(rows: list[list]) -> list:
+    """Return the sums of the columns; exact for counts, correctly rounded for the rest."""
+    return [math.fsum(column) if isinstance(column[0], float) else sum(column) for column in zip(*rows, strict=True)]
+
+
+def _record(chain: Chain, kind: str, found: Baseline, pairs: list[tuple[Change, Effect]], seed: int) -> Lesion:
+    if kind in ("delete", "duplicate"):
+        units = _units(chain, {change.units[0]: effect for change, effect in pairs})
+        return Lesion(kind=kind, baseline=found, units=units, seed=seed)
+    trials = tuple(_trial(kind, change, effect) for change, effect in pairs)
+    by_k = () if kind == "pairs" else _by_k(trials)
+    return Lesion(kind=kind, baseline=found, trials=trials, by_k=by_k, seed=seed)
+
+
+def _units(chain: Chain, effects: dict[int, Effect]) -> tuple[UnitEffect, ...]:
+    found = []
+    for index, name in enumerate(chain.names, 1):
+        known = asdict(effects[index]) if index in effects else {}
+        found.append(UnitEffect(index=index, name=name, removable=index in effects, **known))
+    return tuple(found)
+
+
+def _trial(kind: str, change: Change, effect: Effect) -> Trial:
+    tau = kendall_tau(change.units) if kind == "permute" else None
+    return Trial(k=change.k, draw=change.draw, units=change.units, kendall_tau=tau, effect=effect)
+
+
+def kendall_tau(order: Sequence[int]) -> float:
+    """Return Kendall's τ between an order and 1, 2, 3, …: 1 for the same, −1 for the reverse."""
+    from scipy.stats import kendalltau
+
+    tau, _ = kendalltau(range(len(order)), order)
+    return float(tau)  # type: ignore[arg-type]
+
+
+def _by_k(trials: Sequence[Trial]) -> tuple[Summary, ...]:
+    found = []
+    for k in sorted({trial.k for trial in trials}):
+        errors = [trial.effect.error_percent for trial in trials if trial.k == k]
+        deviation = statistics.stdev(errors) / math.sqrt(len(errors)) if len(errors) > 1 else None
+        found.append(Summary(k=k, draws=len(errors), error_percent=statistics.fmean(errors), standard_error=deviation))
+    return tuple(found)

@@ -1,0 +1,278 @@
+"""What a dissection works on: a trained network on a device, and the images of a split, batch by batch."""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from howdeep.analysis.inference import required_normalization
+from howdeep.chain import Chain
+from howdeep.data import Batch, Normalization, Split, evaluation_batches
+from howdeep.data.sampling import mixed, sampled
+from howdeep.runs.folder import provenance
+from howdeep.runs.resume import Work, work_key
+from howdeep.runs.target import Target, open_data_for
+from howdeep.runtime import device as devices
+from howdeep.runtime.device import has_bf16, synchronise, true_fp32
+from howdeep.runtime.distributed import joined
+from howdeep.runtime.threads import Threads, check_threads
+from howdeep.runtime.timing import fastest_threads, threads_of
+from howdeep.survival import Survival
+from howdeep.training.precision import TOLERANCE
+from howdeep.training.step import Arithmetic, place
+from howdeep.transform.folding import fold_norms
+from howdeep.util.errors import UserError
+from howdeep.util.files import file_locked
+from howdeep.util.records import tagged, to_json
+
+FOLD_TOLERANCE = 1e-4
+"""Largest ‖folded scores − scores‖ / ‖scores‖ that counts as rounding."""
+NOT_FOLDED = "norms are not folded"
+"""How a note begins that says so."""
+TIMED_PASSES = 3
+
+
+@dataclass(frozen=True)
+class SplitBatches(Sequence[Batch]):
+    """The images of a split in its order; every batch can be had alone, and again.
+
+    The last one is held: who needs a batch several times in a row decodes it once.
+    """
+
+    split: Split
+    normalization: Normalization
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    """Type of the images."""
+    _held: dict[int, Batch] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.split)
+
+    def mixed(self, seed: int) -> "SplitBatches":
+        """Return the same images in an order by seed, for statistics of single batches (see `data.sampling.mixed`)."""
+        return replace(self, split=mixed(self.split, seed))
+
+    def __len__(self) -> int:
+        return -(-self.images // self.batch_size)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if index not in self._held:
+            self._held.clear()  # before the next one is made, so that there are never two
+            self._held[index] = self._fetched(index)
+        return self._held[index]
+
+    def _fetched(self, index: int) -> Batch:
+        positions = torch.arange(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
+        batches = evaluation_batches(
+            self.split.take(positions), normalization=self.normalization, batch_size=len(positions),
+            device=self.device, channels_last=True,
+        )  # fmt: skip
+        (batch,) = batches
+        return Batch(batch.images.to(self.dtype), batch.labels, batch.total)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network for many passes in evaluation mode, and how it is run."""
+
+    chain: Chain
+    """The network on its device, norms folded where that changes nothing but roundings."""
+    precision: str
+    """``fp32``, ``fp64`` or ``bf16``."""
+    threads: int
+    """Threads of the host."""
+    notes: tuple[str, ...]
+    """What a reader should know: that norms were not folded."""
+
+
+def prepared(
+    chain: Chain, images: Tensor, *, precision: str, device: torch.device, fold: bool = True,
+    threads: Threads | None = None,
+) -> Prepared:  # fmt: skip
+    """Return a copy of a network for many passes, and how it is run.
+
+    Args:
+        chain: The network.
+        images: A few, on the device.
+        precision: ``fp32``, ``fp64``, ``bf16``, or ``auto``: the fastest of fp32 and bf16 whose scores are correct.
+        device: Where.
+        fold: Fold norms into the convolutions before them where the scores stay the same to rounding.
+        threads: A number, ``auto`` for the one in which passes are fastest, None for torch's present one.
+    """
+    whole = place(copy.deepcopy(chain).eval(), Arithmetic("fp32", "channels_last"), device)
+    if precision == "fp64":
+        whole = whole.double()
+    count = torch.get_num_threads() if threads is None else fastest_threads(whole, lambda: images, threads, device)
+    with torch.no_grad(), true_fp32(), threads_of(count):
+        expected = whole(images)
+        folded, notes = _folded(whole, images, expected) if fold else (whole, ())
+    with torch.no_grad(), threads_of(count):
+        if precision == "auto":
+            precision = _fastest(folded, images, expected, device)
+    return Prepared(folded, precision, count, notes)
+
+
+def _folded(whole: Chain, images: Tensor, expected: Tensor) -> tuple[Chain, tuple[str, ...]]:
+    """Return the network with its norms folded; as it is, and a note, where that changes more than roundings."""
+    folded = fold_norms(whole)
+    difference = _difference(folded(images), expected)
+    if difference <= FOLD_TOLERANCE:
+        return folded, ()
+    return whole, (f"{NOT_FOLDED}: scores would change by {difference:.1e} of their size",)
+
+
+def _fastest(chain: Chain, images: Tensor, expected: Tensor, device: torch.device) -> str:
+    seconds: dict[str, float] = {}
+    for precision in ("fp32", "bf16"):
+        with Arithmetic(precision, "channels_last").autocast(device):
+            if precision == "fp32" or (has_bf16(device) and _difference(chain(images).float(), expected) <= TOLERANCE):
+                seconds[precision] = statistics.median(_timed(chain, images, device) for _ in range(TIMED_PASSES))
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _timed(chain: Chain, images: Tensor, device: torch.device) -> float:
+    started = time.perf_counter()
+    chain(images)
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def _difference(scores: Tensor, expected: Tensor) -> float:
+    """Return ‖scores − expected‖ / ‖expected‖."""
+    if not bool(expected.isfinite().all()):
+        raise UserError("the network returns scores that are not finite: weights or data are broken")
+    return float((scores - expected).norm() / expected.norm().clamp_min(1e-30))
+
+
+TYPES = {"fp64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that an analysis needs."""
+
+    chain: Chain
+    """The network on its device, norms folded."""
+    rule: Survival | None
+    """The rule for its gates in training, where that is known."""
+    batches: SplitBatches
+    """The images of the split."""
+    autocast: torch.autocast
+    """The precision."""
+    work: Work
+    """Where progress is shown and kept."""
+    say: Callable[[str], None]
+    """Receives remarks: on the first process, they are printed."""
+    origin: dict
+    """What the record carries beside its numbers."""
+
+    def record(self, found: Any) -> dict:
+        """Return what was found, with where it comes from, as plain data."""
+        return tagged(type(found).__name__.lower(), {**to_json(found), **self.origin})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """How a study is made."""
+
+    data: str
+    """What DATA is on the command line."""
+    split: str = "test"
+    """``train``, ``val`` or ``test``."""
+    limit: int | None = None
+    """Only so many images, a stratified sample."""
+    seed: int = 0
+    """By which it is drawn."""
+    device: str = "auto"
+    """Where."""
+    precision: str = "fp32"
+    """``fp32``, ``fp64``, ``bf16`` or ``auto``."""
+    batch_size: int = 100
+    """Images at a time."""
+    skip_broken: bool = False
+    """Leave broken images out."""
+    fold: bool = True
+    """Fold norms into the convolutions before them where the scores stay the same to rounding."""
+    threads: Threads = "auto"
+    """Threads of the host; ``auto`` takes the number in which passes are fastest."""
+    place: Path | None = None
+    """File beside which finished batches are kept."""
+
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
+        for name in ("limit", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
+
+
+@contextmanager
+def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Callable[[str], None]) -> Iterator[Study]:
+    """Yield a study, alone or as one of several processes.
+
+    Args:
+        target: The network.
+        options: How.
+        asked: What is measured, which the numbers depend on as well.
+        say: Receives remarks, on the first process.
+
+    Raises:
+        UserError: The data does not fit the network, it is not known how pixels are normalised, or another process
+            measures into the same file.
+    """
+    where = devices.pick(options.device)
+    with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(options.place)):
+        say = say if ranks.first else lambda line: None
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
+        split, which = sampled(dataset, options.split, options.limit, options.seed)
+        batches = SplitBatches(
+            split, required_normalization(target), options.batch_size, where,
+            TYPES.get(options.precision, torch.float32),
+        )  # fmt: skip
+        devices.require_precision(options.precision, where)
+        key = work_key(options, where, target=target, splits=[split], asked=asked)
+        work = Work(ranks, options.place, key)
+        kept = {name: work.kept(name) for name in ("precision", "threads")}
+        found = prepared(
+            target.chain, batches[0].images, precision=options.precision, fold=options.fold, device=where,
+            threads=kept["threads"] or options.threads,  # type: ignore[arg-type]
+        )  # fmt: skip
+        chosen = {"precision": kept["precision"] or found.precision, "threads": found.threads}
+        chosen = ranks.from_first(chosen)
+        assert isinstance(chosen, dict)
+        precision, threads = chosen["precision"], chosen["threads"]
+        if which is not None:
+            say(str(which))
+        if options.precision == "auto":
+            say(f"precision: {precision}, the fastest that is correct here")
+        if options.threads == "auto" and threads != torch.get_num_threads():
+            say(f"threads: {threads}, the fastest here; bits repeat per number of threads")
+        for note in found.notes:
+            say(note)
+        work = Work(ranks, options.place, {**key, **chosen})
+        autocast = Arithmetic(precision, "channels_last").autocast(where)
+        origin = {
+            "target": target.name, "data": options.data, "split": options.split, "precision": precision,
+            "notes": (*dataset.notes, *found.notes), "sample": which and to_json(which),
+        }  # fmt: skip
+        with threads_of(threads), true_fp32():
+            yield Study(found.chain, target.rule, batches, autocast, work, say, {**origin, **provenance(where)})

@@ -1,0 +1,201 @@
+"""Dissections of a trained network: lesions, paths, flow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro.conf
+
+from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
+from howdeep.commands.output import Output, remark
+from howdeep.runtime.ranks import this_process
+from howdeep.runtime.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from howdeep.analysis.study import Study, StudyOptions
+    from howdeep.runs.target import Target
+
+Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
+
+UNUSED = {
+    "delete": ("max_k", "draws", "sample"),
+    "duplicate": ("max_k", "draws", "sample"),
+    "random": ("sample",),
+    "permute": ("sample",),
+    "pairs": ("max_k", "draws"),
+}
+"""Options of a lesion study that a kind of it makes no use of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dissection(TargetOptions):
+    """Options of every dissection."""
+
+    data: Data
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    split: str = "test"
+    """train, val or test."""
+    limit: Whole = None
+    """Only N images, a stratified sample."""
+    seed: int = 0
+    """Seed of whatever is drawn: the sample, units, paths, initial weights."""
+    batch_size: int = 100
+    """Images at a time."""
+    threads: Threads = "auto"
+    """Threads of the host; auto takes the number in which passes are fastest here."""
+    skip_broken: bool = False
+    """Leave broken images out instead of stopping."""
+    figure: File = None
+    """Draw a chart into this file: .svg, .png or .html."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def check(self) -> None:
+        """Refuse before anything is measured what could not be written afterwards."""
+        check_files(self.output, self.figure)
+
+    def asked(self) -> dict[str, Any]:
+        """Return what is measured: the analysis, and every option that not all dissections have."""
+        from howdeep.runs.resume import options_key
+
+        common = [one.name for one in fields(Dissection)]
+        return {"analysis": type(self).__name__.lower(), **options_key(self, without=common)}
+
+    def study_options(self, precision: str, *, fold: bool = True) -> "StudyOptions":
+        """Return how the study is made."""
+        from howdeep.analysis.study import StudyOptions
+
+        return StudyOptions(
+            data=self.data, split=self.split, limit=self.limit, seed=self.seed, device=self.device,
+            precision=precision, batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold,
+            threads=self.threads,
+            place=self.output.place,
+        )  # fmt: skip
+
+    @contextmanager
+    def study(self, precision: str, *, fold: bool = True) -> Iterator["Study"]:
+        """Yield the network and its data."""
+        from howdeep.analysis.study import open_study
+
+        options = self.study_options(precision, fold=fold)
+        with open_study(self.open(), options, asked=self.asked(), say=remark) as study:
+            yield study
+
+    def report(self, study: "Study", found: Any, table: "RenderableType", chart: "Callable[[], Any]") -> None:
+        """Write, draw and print, on the first process."""
+        if not this_process().first:
+            return
+        from howdeep.show import figures
+
+        self.output.finish(
+            study.record(found), table, figure=self.figure, written=study.work.finished,
+            draw=lambda place: figures.save(chart(), place),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion(Dissection):
+    """Take units out of a trained network, exchange them or run them twice, and count what it then gets wrong."""
+
+    kind: Literal["delete", "random", "pairs", "permute", "duplicate"] = "delete"
+    """Each unit alone; k at random; pairs; k exchanges of units of equal shape; each unit twice."""
+    max_k: int = 10
+    """random, permute: the most units out, or exchanges."""
+    draws: int = 10
+    """random, permute: draws of every k."""
+    sample: Whole = None
+    """pairs: only so many, drawn at random."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Arithmetic of the maps; auto times both and takes the fastest correct one."""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep.analysis.lesion import lesion
+        from howdeep.show import figures
+        from howdeep.show.analysis_tables import lesion_table
+
+        self.check()
+        refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
+        with self.study(self.precision) as study:
+            found = lesion(
+                study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
+                seed=self.seed, autocast=study.autocast, work=study.work, say=study.say,
+            )  # fmt: skip
+            self.report(study, found, lesion_table(found), lambda: figures.lesion(found))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths(Dissection):
+    """Split a trained network's gradient by the number of branches that it passed."""
+
+    draws: int = 10
+    """Single paths to draw of every length; 0 draws none."""
+    lengths: Lengths = None
+    """Lengths to draw."""
+    exact: bool = True
+    """The sum over all paths of each length; costs about a quarter of a backward pass per unit."""
+    precision: Literal["fp32", "fp64"] = "fp32"
+    """Arithmetic of the maps."""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep.analysis.paths import paths
+        from howdeep.show import figures
+        from howdeep.show.analysis_tables import paths_table
+
+        self.check()
+        if self.draws == 0:
+            refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
+        with self.study(self.precision) as study:
+            found = paths(
+                study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
+                seed=self.seed, work=study.work,
+            )  # fmt: skip
+            self.report(study, found, paths_table(found), lambda: figures.study_of_paths(found))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(Dissection):
+    """Measure signal and gradient through the depth, of a trained network or, with --fresh, of an initial one."""
+
+    fresh: bool = False
+    """Initial weights, for a name; norms then use the statistics of each mini-batch."""
+    statistics: Literal["running", "batch"] | None = None
+    """What norms divide by; without it running, or batch for initial weights."""
+    precision: Literal["fp32", "fp64"] = "fp32"
+    """Arithmetic of the maps."""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep.analysis.signals import draws_of, flow
+        from howdeep.show import figures
+        from howdeep.show.analysis_tables import flow_table
+
+        self.check()
+        statistics = self.statistics or ("batch" if self.fresh else "running")
+        with self.study(self.precision, fold=False) as study:
+            drawn = draws_of(study.rule, len(study.chain), seed=self.seed, batch=self.batch_size)
+            draws = drawn if statistics == "batch" else [None]
+            # In file order a mini-batch would show few classes, and its statistics with it.
+            batches = study.batches.mixed(self.seed) if statistics == "batch" else study.batches
+            found = flow(study.chain, batches, statistics=statistics, draws=draws, autocast=study.autocast)
+            self.report(study, found, flow_table(found), lambda: figures.flow(found))
+        return 0
+
+    def open(self) -> "Target":
+        """Return the trained network, or one with initial weights."""
+        from howdeep.runs.target import fresh_target, normalization_of
+
+        if not self.fresh:
+            return super().open()
+        refuse_without_use(self, ("weights", "key", "pretrained"), "with --fresh: initial weights need none")
+        return fresh_target(
+            self.target, self.data, size=self.size, seed=self.seed, skip_broken=self.skip_broken,
+            given=normalization_of(self.mean, self.std),
+        )  # fmt: skip

@@ -1,0 +1,12 @@
+"""Any network as a chain, and any file of weights in its place.
+
+``unravel`` takes a module: ``trace`` (the flat graph, every value written once), ``merges`` (what all data must pass,
+and which of it is a unit), ``split`` (the chain of graph modules). Weights: ``reading`` (a file as tensors by name,
+without running code), ``matching`` (every tensor in its place), ``libraries`` (torchvision and timm by name).
+"""
+
+from howdeep.convert.matching import Match, by_our_names, match, size_told, tell_of_others
+from howdeep.convert.reading import read_weights
+from howdeep.convert.split import unravel
+
+__all__ = ["Match", "by_our_names", "match", "read_weights", "size_told", "tell_of_others", "unravel"]

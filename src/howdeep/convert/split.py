@@ -1,0 +1,244 @@
+"""What a unit is called: the qualified name of the module that it came from."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_aggregate
+
+from howdeep.chain import Chain, Replace, Unit
+from howdeep.convert.merges import Flow, Found, flow_of, merges
+from howdeep.convert.trace import CONSTANTS, SharedWrite, aten, evaluating, is_view, trace, unwrapped
+from howdeep.util.errors import UserError
+
+
+def names(flow: Flow, units: Sequence[Found]) -> list[str]:
+    """Return one name per unit, no two alike: the deepest module that contains the branch and the merge.
+
+    A module that contains several units (a transformer block) is followed by the child with most weights of the
+    branch, and by a number where that does not tell them apart either.
+    """
+    stretches = [flow.between(unit.source, unit.branch) for unit in units]
+    told = [
+        _owner([node for node in (*nodes, unit.merged) if node in flow.dominators])
+        for unit, nodes in zip(units, stretches, strict=True)
+    ]
+    while (finer := _finer(flow, told, stretches)) != told:
+        told = finer
+    return _numbered(told)
+
+
+def _finer(flow: Flow, told: Sequence[str], stretches: Sequence[Sequence[Node]]) -> list[str]:
+    """Return the same names, one module deeper where several are alike."""
+    alike = Counter(told)
+    pairs = zip(told, stretches, strict=True)
+    return [_child(flow, name, nodes) if alike[name] > 1 else name for name, nodes in pairs]
+
+
+def _numbered(told: Sequence[str]) -> list[str]:
+    """Return the same names, those that are alike (or empty) counted from 1."""
+    alike, seen, unique = Counter(told), Counter(), []
+    for name in told:
+        seen[name] += 1
+        unique.append(f"{name}:{seen[name]}" if alike[name] > 1 or not name else name)
+    return unique
+
+
+def _owner(nodes: Sequence[Node]) -> str:
+    """Return the deepest module in whose forward pass all nodes were made; empty for the network itself."""
+    stacks = [stack for node in nodes if (stack := _stack(node))]
+    common = ""
+    for level in zip(*stacks, strict=False):
+        if len(set(level)) > 1:
+            break
+        common = level[0]
+    return common
+
+
+def _stack(node: Node) -> list[str]:
+    """Return the qualified names of the modules in whose forward pass a node was made, from the outermost."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return [name for name, _ in stack.values()]
+
+
+def _child(flow: Flow, owner: str, nodes: Sequence[Node]) -> str:
+    """Return the child of a module that owns most of the weights of a stretch; the module itself if none does."""
+    inside, weights = f"{owner}." if owner else "", defaultdict[str, int](int)
+    for name, tensor in (flow.weights[node] for node in nodes if node in flow.weights):
+        child, _, weight = name.removeprefix(inside).partition(".")
+        if name.startswith(inside) and weight and child != CONSTANTS:
+            weights[inside + child] += tensor.numel()
+    return max(weights, key=weights.__getitem__, default=owner)
+
+
+def part(flow: Flow, source: Node, result: Node) -> nn.Module:
+    """Return the module that computes a result from a source; it shares the network's weights.
+
+    What depends on weights alone (a position bias) is computed in every part that reads it.
+    """
+    if source is result:
+        return nn.Identity()
+    graph, nodes = Graph(), flow.between(source, result)
+    x = graph.placeholder("x")
+    # The number of images, their type and device are those of what the part reads.
+    copies = {source: x, flow.images: x}
+    for node in nodes:
+        copies[node] = _copy(flow, node, graph, copies)
+    graph.output(copies[result])
+    weights = dict(flow.weights[node] for node in nodes if node in flow.weights)
+    return GraphModule(weights, graph, class_name="Part")
+
+
+def _copy(flow: Flow, node: Node, graph: Graph, copies: dict[Node, Node]) -> Node:
+    """Return a node's copy in the graph of a part; its sources are copied already."""
+    if node in flow.weights:
+        return graph.get_attr(flow.weights[node][0])
+    images, x = flow.images.meta["val"], copies[flow.images]
+
+    def translated(value: Any) -> Any:
+        # A type or device that the trace took from the images is that of the input at the time of the call.
+        if isinstance(value, Node):
+            return copies[value]
+        if isinstance(value, torch.dtype) and value == images.dtype:
+            return graph.call_function(getattr, (x, "dtype"))
+        if isinstance(value, torch.device) and value == images.device:
+            return graph.call_function(getattr, (x, "device"))
+        return value
+
+    args, kwargs = map_aggregate(node.args, translated), map_aggregate(node.kwargs, translated)
+    target = flow.overwrites[node] if _may_overwrite(flow, node, copies) else node.target
+    return graph.create_node(node.op, target, args, kwargs)  # type: ignore[arg-type]
+
+
+def _may_overwrite(flow: Flow, node: Node, copies: dict[Node, Node]) -> bool:
+    """Whether a value may be written over its first argument: one that is made in this part, and read by nobody else.
+
+    The network did so; where it still may, a part needs a buffer less.
+    """
+    if node not in flow.overwrites:
+        return False
+    written = node.args[0]
+    assert isinstance(written, Node)
+    return copies[written].op == "call_function" and len(written.users) == 1 and not is_view(written)
+
+
+WEIGHTED = {
+    *(aten.conv2d.default, aten.conv2d.padding, aten.convolution.default, aten.conv_transpose2d.input),
+    aten.linear.default,
+}
+"""Operators that begin a layer."""
+
+
+def layers(flow: Flow) -> list[Found]:
+    """Return the layers of a plain network that work on maps, in order, but for the first and the last: stem and head.
+
+    A layer is a convolution (or several side by side, as in Inception) and what follows it without changing the
+    shape: norm and activation. Layers whose output on a closed unit cannot be foretold stay links (see
+    :func:`_replacing`).
+    """
+    units, line, start = [], flow.main_line, 1
+    while start < len(line):
+        end = start + 1
+        if _weighted(flow, line[start - 1], line[start]):
+            while end < len(line) and _follows(flow, line[end - 1], line[end]):
+                end += 1
+            units.append((line[start - 1], line[end - 1]))
+        start = end
+    found = [_replacing(source, result) for source, result in units[1:-1]]
+    return [unit for unit in found if unit is not None]
+
+
+def _weighted(flow: Flow, source: Node, result: Node) -> bool:
+    return any(node.target in WEIGHTED and node in flow.dominators for node in flow.between(source, result))
+
+
+def _follows(flow: Flow, source: Node, result: Node) -> bool:
+    """Whether a step belongs to the layer before it: it keeps the shape and weighs nothing anew."""
+    return _shape(source) == _shape(result) and not _weighted(flow, source, result)
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    """Return the shape of one sample."""
+    return tuple(node.meta["val"].shape[1:])
+
+
+def _replacing(source: Node, result: Node) -> Found | None:
+    """Return the unit of a layer that reads and returns maps; its stride must be a whole number that rounds up."""
+    before, after = _shape(source), _shape(result)
+    if len(before) != 3 or len(after) != 3:
+        return None
+    stride = round(before[1] / after[1])
+    if stride < 1 or any(-(-old // stride) != new for old, new in zip(before[1:], after[1:], strict=True)):
+        return None
+    return Found(source, source, result, result, Replace(after[0], stride=stride, removable=before == after))
+
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Allowed difference between a network and its chain, as a share of the largest score; 0.05 for shorter types.
+
+Almost all are equal to the bit; sums of more than two terms are added up in another order."""
+
+
+def unravel(model: nn.Module, example: Tensor) -> Chain:
+    """Return a network as a chain: stem → units and the links between them → head, in evaluation mode.
+
+    A unit is a sum of a shortcut and a branch, or a concatenation that appends a branch's maps to what it read. A
+    network without any is cut into its layers, which have no shortcut. The parts share the network's parameters and
+    buffers, so that what changes there changes here; the network itself stays as it is.
+
+    Args:
+        model: The network; it reads one tensor and returns the scores: a tensor, or something that has them as
+            ``logits``. What runs it in parallel or compiled is taken off.
+        example: Images on the network's device, shape (batch, channels, height, width). The chain takes batches of
+            any size, and images of this height and width.
+
+    Raises:
+        UserError: It is no module, cannot be traced, returns something else than scores, or has nothing to cut at.
+    """
+    model = unwrapped(model)
+    flow = _flow(model, example)
+    units = merges(flow) or layers(flow)
+    if not units:
+        sought = "sums and concatenations of a shortcut and a branch, or convolution layers, that all data pass through"
+        cure = "pass the part of the network that has them"
+        raise UserError(f"no units found in {type(model).__name__}: looked for {sought}; {cure}")
+    chain = _chain(flow, units)
+    _require_same(model, chain, example[:1])
+    return chain
+
+
+def _flow(model: nn.Module, example: Tensor) -> Flow:
+    try:
+        return flow_of(trace(model, example))
+    except SharedWrite:
+        return flow_of(trace(model, example, functional=True))
+
+
+def _chain(flow: Flow, units: Sequence[Found]) -> Chain:
+    stem = part(flow, flow.images, units[0].source)
+    head = part(flow, units[-1].merged, flow.result)
+    return Chain(stem, _body(flow, units), head).eval()
+
+
+def _body(flow: Flow, units: Sequence[Found]) -> Iterator[nn.Module]:
+    """Yield the units, and what lies between one and the next as a link."""
+    last: Node = units[0].source
+    for unit, name in zip(units, names(flow, units), strict=True):
+        if last is not unit.source:
+            yield part(flow, last, unit.source)
+        branch, shortcut = (part(flow, unit.source, result) for result in (unit.branch, unit.shortcut))
+        yield Unit(branch, shortcut, unit.merge, name)
+        last = unit.merged
+
+
+def _require_same(model: nn.Module, chain: Chain, images: Tensor) -> None:
+    """Refuse a chain whose scores are not the network's: one that draws random numbers, or decides by values."""
+    with evaluating(model), torch.no_grad():
+        expected, actual = model(images), chain(images)
+    difference, scale = (actual - expected).abs().max().item(), expected.abs().max().item()
+    if not difference <= TOLERANCE.get(expected.dtype, 0.05) * scale:
+        what = f"the chain's scores differ from the network's by {difference:.1e} of {scale:.1e}"
+        raise UserError(f"{type(model).__name__} cannot be unravelled, it does not repeat itself: {what}")

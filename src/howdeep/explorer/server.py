@@ -1,0 +1,335 @@
+"""Who may ask the server, and how much: other web pages in the same browser may not, nor endless requests."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from howdeep.explorer.engine import Engine
+from howdeep.explorer.images import Uploads, png
+from howdeep.explorer.jobs import Advance, Jobs, Line
+from howdeep.explorer.records import Answer, State, check_state
+from howdeep.explorer.saving import Saving
+from howdeep.explorer.summary import Facts
+from howdeep.show import figures
+from howdeep.util.errors import UserError
+
+UPLOAD_PATH, REQUEST_BYTES = "/api/upload", 1_000_000
+DRAINED = 10
+"""Times the limit that is read and thrown away, so that a browser which is still sending hears the answer."""
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class TooLarge(Exception):
+    """A request says more than it may.
+
+    Args:
+        more: Whether parts of it have not been received yet.
+    """
+
+    def __init__(self, *, more: bool) -> None:
+        super().__init__()
+        self.more = more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What is let in."""
+
+    hosts: frozenset[str]
+    """Names by which the server may be asked, without the port: a page of another name that resolves to this machine
+    is refused (DNS rebinding)."""
+    upload_bytes: int
+    """Of an uploaded file; of every other request a megabyte."""
+
+    def middleware(self, app: ASGIApp) -> "_Guarded":
+        """Return an application behind this guard."""
+        return _Guarded(app, self)
+
+    def refusal(self, headers: Headers) -> str | None:
+        """Return why a request is refused, or None."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if host.rsplit(":", 1)[0].lower() not in self.hosts:
+            return f"host {host[:80]!r} is not allowed: {', '.join(sorted(self.hosts))}"
+        if origin is not None and origin.lower() != f"http://{host.lower()}":
+            return f"origin {origin[:80]!r} is not allowed: only this server's own page may ask"
+        return None
+
+    def limit(self, path: str) -> int:
+        """Return the most bytes that a request to a path may have."""
+        return self.upload_bytes if path == UPLOAD_PATH else REQUEST_BYTES
+
+
+class _Guarded:
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self.app, self.guard = app, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers, limit = Headers(scope=scope), self.guard.limit(scope["path"])
+        if reason := self.guard.refusal(headers):
+            await _answer(403, reason, scope, receive, send)
+            return
+        try:
+            if int(headers.get("content-length", "0")) > limit:
+                raise TooLarge(more=True)
+            await self.app(scope, _limited(receive, limit), _secured(send))
+        except TooLarge as error:
+            if error.more:
+                await _drain(receive, DRAINED * limit)
+            await _answer(413, f"the request is larger than {limit:,} bytes", scope, receive, send)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Return a way to receive that raises TooLarge before more than the limit is passed on."""
+    seen = 0
+
+    async def limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise TooLarge(more=message.get("more_body", False))
+        return message
+
+    return limited
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    seen = 0
+    while seen < most:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
+
+
+def _secured(send: Send) -> Send:
+    async def secured(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = {name for name, _ in message["headers"]}
+            added = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+            message = {**message, "headers": [*message["headers"], *(pair for pair in added if pair[0] not in own)]}
+        await send(message)
+
+    return secured
+
+
+async def _answer(status: int, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
+    response = JSONResponse({"error": reason}, status_code=status, headers={"Connection": "close"})
+    await response(scope, receive, _secured(send))
+
+
+STATIC = Path(__file__).parent / "static"
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MOST_WATCHED, MOST_UNITS = 8, 10_000
+Gate = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None
+
+
+class Tab(BaseModel):
+    """Who asks."""
+
+    tab: str = Field(min_length=1, max_length=64)
+
+
+class Asked(Tab):
+    """A state."""
+
+    gates: list[Gate] = Field(max_length=MOST_UNITS)
+    order: list[int] = Field(max_length=MOST_UNITS)
+
+    @property
+    def state(self) -> State:
+        """The same as a record."""
+        return State(gates=tuple(self.gates), order=tuple(self.order))
+
+
+class Question(Asked):
+    """A state, and what to tell of it."""
+
+    watched: list[Annotated[int, Field(ge=0)]] = Field(default=[], max_length=MOST_WATCHED)
+    upload: str | None = Field(default=None, max_length=64)
+    dark: bool = False
+
+
+class Fewer(Tab):
+    """How many units shall be left."""
+
+    units: int = Field(ge=0, le=MOST_UNITS)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the server answers from."""
+
+    engine: Engine
+    facts: Facts
+    uploads: Uploads
+    saving: Saving
+    jobs: Jobs
+
+
+def create_app(page: Page, guard: Guard, *, started: Callable[[], None] = lambda: None) -> FastAPI:
+    """Return the server of one network's page.
+
+    Args:
+        page: What it answers from.
+        guard: Who may ask.
+        started: Called once it answers.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        started()
+        yield
+        await page.jobs.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(guard.middleware)
+    app.add_exception_handler(UserError, _refused)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    _add_files(app, page)
+    _add_answers(app, page)
+    _add_studies(app, page)
+    return app
+
+
+def _add_files(app: FastAPI, page: Page) -> None:
+    """Serve the page and the pictures; every file was read before the first request."""
+    files = {path.name: (path.read_bytes(), TYPES[path.suffix]) for path in STATIC.iterdir() if path.suffix in TYPES}
+    images = page.engine.sample.pixels
+
+    @app.get("/")
+    async def _index() -> Response:
+        return Response(files["index.html"][0], media_type="text/html")
+
+    @app.get("/static/{name}")
+    async def _static(name: str) -> Response:
+        content, kind = files.get(name, (None, ""))
+        return _missing(name) if content is None else Response(content, media_type=kind)
+
+    @app.get("/api/network")
+    async def _network() -> JSONResponse:
+        return JSONResponse(page.facts.to_json())
+
+    @app.get("/api/images/{index}.png")
+    async def _image(index: int) -> Response:
+        if not 0 <= index < len(images):
+            return _missing(f"image {index}")
+        return Response(png(images[index]), media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    @app.get("/api/uploads/{token}.png")
+    async def _uploaded(token: str) -> Response:
+        return Response(png(page.uploads.get(token).pixels), media_type="image/png")
+
+    @app.post("/api/upload")
+    async def _upload(request: Request) -> JSONResponse:
+        token, upload = await page.uploads.read(request.stream())
+        return JSONResponse({"upload": token, "width": upload.width, "height": upload.height})
+
+
+def _add_answers(app: FastAPI, page: Page) -> None:
+    """Serve what a state does; the numbers need not wait for the charts."""
+    engine = page.engine
+
+    @app.post("/api/answer")
+    async def _answer(asked: Question) -> StreamingResponse:
+        state, n = _checked(page, asked), len(engine.sample.pixels)
+        if any(image >= n for image in asked.watched):
+            raise UserError(f"watched {asked.watched} is not allowed: there are {n} images")
+        upload = None if asked.upload is None else page.uploads.get(asked.upload)
+
+        def work(advance: Advance) -> Line:
+            found = {"answer": asdict(answer := engine.answer(state, asked.watched, upload, advance))}
+            advance(1.0, found)
+            return {**found, "figures": _charts(engine, state, answer, dark=asked.dark)}
+
+        return _told(page.jobs.run(asked.tab, work))
+
+    @app.post("/api/cancel")
+    async def _cancel(asked: Tab) -> JSONResponse:
+        page.jobs.cancel(asked.tab)
+        return JSONResponse({"cancelled": True})
+
+
+def _add_studies(app: FastAPI, page: Page) -> None:
+    """Serve what asks the network many times, and the cut that is saved."""
+    engine = page.engine
+
+    @app.post("/api/deletions")
+    async def _deletions(asked: Tab) -> StreamingResponse:
+        def work(advance: Advance) -> Line:
+            return {"deletions": page.facts.deletions_of(engine.deletions(advance))}
+
+        return _told(page.jobs.run(asked.tab, work))
+
+    @app.post("/api/greedy")
+    async def _greedy(asked: Fewer) -> StreamingResponse:
+        def work(advance: Advance) -> Line:
+            out = engine.greedy(asked.units, advance)
+            gates = [None if index in out else gate for index, gate in enumerate(engine.own.gates)]
+            return {"gates": gates, "order_out": [index + 1 for index in out]}
+
+        return _told(page.jobs.run(asked.tab, work))
+
+    @app.post("/api/save")
+    async def _save(asked: Asked) -> StreamingResponse:
+        return _told(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
+
+
+def _checked(page: Page, asked: Asked) -> State:
+    check_state(page.engine.chain, asked.state, page.facts.like)
+    return asked.state
+
+
+def _told(found: AsyncIterator[Line]) -> StreamingResponse:
+    """Return an answer of one line after another, the last of which is the result."""
+
+    async def lines() -> AsyncIterator[str]:
+        async for line in found:
+            yield json.dumps(line) + "\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _charts(engine: Engine, state: State, answer: Answer, *, dark: bool) -> dict[str, str]:
+    """Return the confusion and the lengths of the paths as SVG."""
+    wrong = f"{len(answer.wrong)} of {answer.n} images wrong"
+    confusion = figures.confusion_matrix(engine.classes, answer.confusion, wrong)
+    lengths = figures.path_lengths(engine.lengths(state), engine.own_lengths)
+    return {"confusion": figures.svg(confusion, dark=dark), "lengths": figures.svg(lengths, dark=dark)}
+
+
+def _missing(name: str) -> JSONResponse:
+    return JSONResponse({"error": f"there is no {name}"}, status_code=404)
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, status_code=422)
+
+
+async def _not_understood(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return JSONResponse({"error": f"{place or 'the request'} is not allowed: {first['msg'].lower()}"}, status_code=422)

@@ -1,0 +1,280 @@
+"""A trained network as one file for other programs, written only where it agrees with the original on real images.
+
+The file is ONNX or a program of torch.export (.pt2). It reads a batch of any size of prepared images, float32 of shape
+(batch, channels, height, width), and returns scores, float32 of shape (batch, classes). Gates are those of evaluation
+(p_l), norms are folded into the convolutions before them, and how pixels are prepared stands in the file's metadata.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+
+from howdeep.analysis.inference import required_normalization
+from howdeep.analysis.study import SplitBatches, prepared
+from howdeep.chain import Chain
+from howdeep.data import Dataset, Split
+from howdeep.data.sampling import sampled
+from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
+from howdeep.exporting.formats import FORMATS, LIBRARIES, OPSETS, Format, reason
+from howdeep.runs.checkpoints import SaveError, partial_of, write_flushed
+from howdeep.runs.folder import provenance
+from howdeep.runs.target import Target, open_data_for
+from howdeep.runtime.timing import THREADS, threads_of
+from howdeep.util.errors import UserError, unknown
+from howdeep.util.records import tagged, to_json
+
+FEWEST = 256
+"""Images that must be compared, where the split has as many."""
+BATCH = 48
+"""Images at a time in the comparison, beside one at a time."""
+
+
+class ExportError(ArithmeticError):
+    """The exported file does not do what the network does; there is no file."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported file, compared with the original and timed beside it."""
+
+    file: str
+    """Where it is."""
+    format: str
+    """``onnx`` or ``torch``."""
+    opset: int | None
+    """Version of ONNX's operators; None for torch."""
+    bytes: int
+    """Size of the file."""
+    norms_left: int
+    """Batch norms of the file: those that no convolution stands directly before."""
+    agreement: Agreement
+    """On real images."""
+    latency: tuple[Latency, ...]
+    """By batch size."""
+    threads: int
+    """Threads of either side in the timing, one: what more of them bring depends on what else runs."""
+    runtime: str
+    """What ran the file, with its version."""
+    metadata: dict
+    """What the file says of itself: how pixels are prepared, class names, target, version."""
+    notes: tuple[str, ...]
+    """Decisions worth printing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is exported into which file, and on which images it is compared."""
+
+    out: Path
+    """The file; what is there is replaced once the new one was found to agree."""
+    data: str
+    """What DATA is on the command line."""
+    format: str | None = None
+    """``onnx`` or ``torch``; None is what the ending of the file says."""
+    opset: int | None = None
+    """Version of ONNX's operators; None is torch's choice."""
+    split: str = "test"
+    """``train``, ``val`` or ``test``."""
+    limit: int = FEWEST
+    """Images that are compared: a stratified sample."""
+    seed: int = 0
+    """By which it is drawn."""
+    skip_broken: bool = False
+    """Leave broken images out."""
+
+    def __post_init__(self) -> None:
+        chosen = self.chosen
+        if self.limit < FEWEST:
+            raise UserError(f"limit {self.limit} is not allowed: at least {FEWEST} images are compared")
+        if self.opset is not None and chosen != "onnx":
+            raise UserError(f"opset {self.opset} is not allowed for {self.out}: only ONNX has it")
+        if self.opset is not None and self.opset not in OPSETS:
+            raise UserError(f"opset {self.opset} is not allowed: it must be {OPSETS[0]} to {OPSETS[-1]}")
+        missing = [name for name in LIBRARIES if find_spec(name) is None] if chosen == "onnx" else []
+        if missing:
+            raise UserError(f"export to ONNX needs {missing[0]}: pip install 'howdeep[export]'; or export to .pt2")
+
+    @property
+    def chosen(self) -> str:
+        """The format, which is that of the file's ending.
+
+        Raises:
+            UserError: It is not known, or the ending is another one's.
+        """
+        endings = {form.ending: name for name, form in FORMATS.items()}
+        if self.format is not None and self.format not in FORMATS:
+            raise unknown("format", self.format, FORMATS)
+        told = endings.get(self.out.suffix)
+        if told is None or self.format not in (None, told):
+            allowed = FORMATS[self.format].ending if self.format else " or ".join(endings)
+            raise UserError(f"{self.out} is not allowed: the file's name must end in {allowed}")
+        return told
+
+
+def export_target(
+    target: Target, options: ExportOptions, *, say: Callable[[str], None] = lambda line: None
+) -> tuple[Export, dict]:
+    """Write a trained network into a file that other programs run, checked and timed on the host.
+
+    Args:
+        target: The network.
+        options: How.
+        say: Receives one line for everything in which the images differ from those of the network's run.
+
+    Returns:
+        What was written, and the record of it: the same with where it comes from.
+
+    Raises:
+        UserError: The data does not fit the network, or the network cannot be exported.
+        ExportError: The file disagrees with the network; there is none.
+        SaveError: The disk is full, or the folder cannot be written.
+    """
+    host = torch.device("cpu")
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
+    chosen, which = sampled(dataset, options.split, options.limit, options.seed)
+    images = _batches(target, chosen)
+    first = images[0].images
+    folded = prepared(target.chain, first, precision="fp32", device=host)
+    original = prepared(target.chain, first, precision="fp32", device=host, fold=False, threads="auto")
+    metadata = metadata_of(target, dataset)
+    program = program_of(folded.chain, first.shape[1:])
+    # The host has no TF32; and torch.onnx reads its switch in a way that raises where `true_fp32` has set it.
+    with torch.no_grad(), threads_of(original.threads):
+        found = _written(program, original.chain, images, metadata, options)
+    origin = {
+        "target": target.name,
+        "data": options.data,
+        "split": options.split,
+        "precision": "fp32",
+        "sample": which and to_json(which),
+    }
+    sample = [f"compared on {which}"] if which else []
+    notes = [*dataset.notes, *sample, *folded.notes, *_few(images, options)]
+    found = Export(**found, metadata=metadata, notes=tuple(notes))
+    return found, tagged("export", {**to_json(found), **origin, **provenance(host)})
+
+
+def metadata_of(target: Target, dataset: Dataset) -> dict:
+    """Return what an exported file says of itself; every value can be JSON.
+
+    ``mean`` and ``std`` broadcast to (channels, height, width); pixels are 0 to 255. Of a 16-bit grayscale image they
+    are 255 · value / (2^bits − 1), rounded; of any other image ``bits`` says nothing.
+    """
+    constants = required_normalization(target)
+    return {
+        "howdeep_version": version("howdeep"),
+        "target": target.name,
+        "preprocessing": "(pixels / 255 - mean) / std",
+        "mean": constants.mean.tolist(),
+        "std": constants.std.tolist(),
+        "channels": dataset.channels,
+        "bits": dataset.bits,
+        "height": dataset.height,
+        "width": dataset.width,
+        "resize": target.resize,
+        "classes": list(target.classes or dataset.classes),
+        "classes_from": "target" if target.classes else "data",
+    }
+
+
+def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
+    """Return a chain in evaluation mode as a program of torch.export, for a batch of any size.
+
+    Args:
+        chain: The network; its weights are laid out anew.
+        shape: Channels, height and width of the images.
+
+    Raises:
+        UserError: It cannot be traced.
+    """
+    # torch.export's files hold contiguous tensors, and would take others for parts of larger ones.
+    for tensor in (*chain.parameters(), *chain.buffers()):
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    images = torch.zeros(2, *shape)  # torch.export takes a batch of one for a constant
+    try:
+        with torch.no_grad():
+            program = torch.export.export(chain, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    except Exception as error:  # whatever the network's own code raises while it is traced
+        raise UserError(f"the network cannot be traced by torch.export: {reason(error)}") from error
+    _forget_sources(program)
+    return program
+
+
+def _batches(target: Target, split: Split) -> SplitBatches:
+    """Return the images of the comparison; the last batch is smaller than the others."""
+    count = len(split)
+    size = next(size for size in range(BATCH, 0, -1) if count % size or count < BATCH)
+    return SplitBatches(split, required_normalization(target), size, torch.device("cpu"))
+
+
+def _few(images: SplitBatches, options: ExportOptions) -> list[str]:
+    there = images.images
+    return [f"compared on all {there} images of {options.split}, fewer than {FEWEST}"] if there < FEWEST else []
+
+
+def _written(
+    program: ExportedProgram, original: Runner, images: SplitBatches, metadata: dict, options: ExportOptions
+) -> dict[str, Any]:
+    """Write the file beside its place, compare and time it, and only then give it its name."""
+    out, form, partial = options.out, FORMATS[options.chosen], partial_of(options.out)
+    content = form.serialise(program, metadata, options.opset)
+    try:
+        _save(partial, content.data, out)
+        agreement = compared(original, _loaded(form, partial, out, torch.get_num_threads()), images)
+        _require(agreement, out)
+        with threads_of(THREADS):
+            exported = _loaded(form, partial, out, THREADS)
+            latency = tuple(timed(original, exported, _batch_of(images, size)) for size in TIMED_BATCHES)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return {
+        "file": str(out), "format": options.chosen, "opset": content.opset, "bytes": len(content.data),
+        "norms_left": content.norms_left, "agreement": agreement, "latency": latency, "threads": THREADS,
+        "runtime": f"{form.runtime} {version(form.runtime)}",
+    }  # fmt: skip
+
+
+def _save(partial: Path, content: bytes, out: Path) -> None:
+    try:
+        write_flushed(partial, content)
+    except OSError as error:
+        raise SaveError(f"{out} was not written: {error.strerror or error}") from error
+
+
+def _loaded(form: Format, partial: Path, out: Path, threads: int) -> Runner:
+    try:
+        return form.load(partial, threads)
+    except Exception as error:  # each runtime has errors of its own
+        raise ExportError(f"{out} was not written: {form.runtime} cannot run it: {reason(error)}") from error
+
+
+def _require(found: Agreement, out: Path) -> None:
+    """Refuse a file that disagrees; scores that are not numbers disagree."""
+    if found.other_class or not found.difference <= found.tolerance:
+        raise ExportError(
+            f"{out} was not written, it disagrees with the network: another class on {found.other_class} of "
+            f"{found.images} images, scores differ by up to {found.difference:.1e} of the largest, allowed are "
+            f"{found.tolerance:.0e}"
+        )
+
+
+def _batch_of(images: SplitBatches, size: int) -> Tensor:
+    """Return so many images, which come again where there are fewer."""
+    few = images[0].images
+    return few.repeat(-(-size // len(few)), 1, 1, 1)[:size]
+
+
+def _forget_sources(program: ExportedProgram) -> None:
+    """Remove the lines of code behind every operator: a file that is handed on holds no paths of this machine."""
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            node.meta.pop("stack_trace", None)

@@ -1,1 +1,0 @@
-"""How deep? The search under budgets, and its answer."""

@@ -1,1 +1,0 @@
-"""Families of networks at several depths: trained side by side, and diagnosed."""

@@ -1,0 +1,262 @@
+"""What a network consists of, counted without weights: shapes, parameters and multiply-adds of every part."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils.flop_counter import FlopCounterMode
+
+from howdeep.chain import Add, AddReLU, Chain, Concatenate, Replace, Unit
+from howdeep.networks import LITERATURE, Spec, skeleton, spec_of
+from howdeep.networks.dense import DenseSpec
+from howdeep.networks.parts import Pad
+from howdeep.util.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Shape = tuple[int, ...]
+"""Shape of one sample: (channels, height, width), or (classes,) behind the head."""
+
+SMALL, LARGE = 32, 224
+"""Pixels of a side for which the literature counts: CIFAR networks and ImageNet networks."""
+
+MERGES = {Add: "add", AddReLU: "add+ReLU", Concatenate: "concatenate", Replace: "replace"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The stem, one unit, one link or the head."""
+
+    name: str
+    """``stem``, ``unit 7`` or the name that the unit has, ``link`` or ``head``."""
+    index: int | None
+    """Number of the unit, counted from 1; None for the other parts."""
+    input: Shape
+    """Shape of the sample that the part reads."""
+    output: Shape
+    """Shape of the sample that the part returns."""
+    parameters: int
+    """Trainable numbers, norms included."""
+    macs: int
+    """Multiply-adds per image, of convolutions and matrix products, those of attention among them."""
+    merge: str | None
+    """``add``, ``add+ReLU``, ``concatenate``, ``replace``, or the class of another; None where there is no gate."""
+    shortcut: str | None
+    """``identity``, ``padding``, ``pooling`` or ``projection``; None where nothing of it passes."""
+    removable: bool
+    """Whether the unit can be taken out of the chain; false for the other parts."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One network in one line."""
+
+    name: str
+    """Name in the catalogue."""
+    family: str
+    """Such as ``resnet`` or ``densenet_bc``."""
+    depth: int | None
+    """Layers as the literature counts them; None for networks of others, which nobody counted."""
+    units: int
+    """Units, which own a gate."""
+    parameters: int
+    """Trainable numbers, norms included."""
+    macs: int
+    """Multiply-adds per image, of convolutions and matrix products, attention's among them; FLOPs are twice as many."""
+
+
+@dataclass(frozen=True)
+class Description(Summary):
+    """One network, part by part."""
+
+    input: Shape
+    """Shape of the image, (channels, height, width)."""
+    parts: tuple[Part, ...]
+    """Stem, units and links in order, head; parameters and MACs add up to those of the network."""
+
+
+def describe(spec: Spec, *, size: int | None = None) -> Description:
+    """Return what a network consists of, for square images.
+
+    Args:
+        spec: The network.
+        size: Pixels of a side; None is what the literature counts for, 32 or 224.
+
+    Raises:
+        UserError: The images are too small for the network.
+    """
+    pixels = (LARGE if spec.large else SMALL) if size is None else size
+    refuse_too_small(spec, pixels, pixels)
+    image = (spec.channels, pixels, pixels)
+    return _description(skeleton(spec).eval(), image, name=spec.name, family=spec.family, depth=spec.depth)
+
+
+def describe_chain(chain: Chain, image: Shape, *, name: str, family: str) -> Description:
+    """Return what any chain consists of, such as a traced network.
+
+    Args:
+        chain: The network, in evaluation mode; it stays as it is.
+        image: Shape of its images, (channels, height, width).
+        name: What it is called.
+        family: Where it comes from.
+    """
+    return _description(copy.deepcopy(chain).to("meta"), image, name=name, family=family, depth=None)
+
+
+def _description(chain: Chain, image: Shape, *, name: str, family: str, depth: int | None) -> Description:
+    parts = _parts(chain, image)
+    return Description(
+        name=name,
+        family=family,
+        depth=depth,
+        units=len(chain),
+        parameters=sum(part.parameters for part in parts),
+        macs=sum(part.macs for part in parts),
+        input=image,
+        parts=parts,
+    )
+
+
+def refuse_too_small(spec: Spec, height: int, width: int) -> None:
+    """Raise a UserError for images that a network cannot read."""
+    side = smallest(spec)
+    if min(height, width) < side:
+        needs = f"it needs at least {side}×{side}"
+        raise UserError(f"{height}×{width} images are too small for {spec.name}: {needs}")
+
+
+def smallest(spec: Spec) -> int:
+    """Return the fewest pixels of a side that a network takes.
+
+    The mean pooling between the blocks of a dense network halves maps and rounds down; all else rounds up.
+    """
+    if not isinstance(spec, DenseSpec):
+        return 1
+    maps = 2 ** (len(spec.units) - 1)
+    return 4 * (maps - 1) + 1 if spec.large else maps
+
+
+def catalogue() -> list[Summary]:
+    """Return every network of the literature in one line each, in the order of the catalogue."""
+    return [describe(spec_of(name)) for name in LITERATURE]
+
+
+def _parts(chain: Chain, image: Shape) -> tuple[Part, ...]:
+    parts, shape, index, measured, names = [], image, 0, {}, iter(chain.names)
+    for module in (chain.stem, *chain.body, chain.head):
+        index += isinstance(module, Unit)
+        # Equal layers print equally and cost the same, so that 600 equal units are measured once; a traced part
+        # prints its name alone, and a module of one's own need not print the shapes of its weights.
+        weights = tuple(weight.shape for weight in module.parameters())
+        key = (id(module) if _traced(module) else repr(module), weights, shape)
+        if key not in measured:
+            measured[key] = _measure(module, shape)
+        output, macs = measured[key]
+        name = "stem" if module is chain.stem else "head" if module is chain.head else "link"
+        name = next(names) if isinstance(module, Unit) else name
+        parts.append(_part(name, module, index, shape, output, macs))
+        shape = output
+    return tuple(parts)
+
+
+def _traced(module: nn.Module) -> bool:
+    return any(isinstance(part, GraphModule) for part in module.modules())
+
+
+def _shortcut_name(shortcut: nn.Module) -> str:
+    if isinstance(shortcut, nn.Identity):
+        return "identity"
+    if any(True for _ in shortcut.parameters()):
+        return "projection"
+    return "padding" if isinstance(shortcut, Pad) else "pooling"
+
+
+def _part(name: str, module: nn.Module, index: int, shape: Shape, output: Shape, macs: int) -> Part:
+    parameters = sum(weight.numel() for weight in module.parameters())
+    if not isinstance(module, Unit):
+        return Part(name, None, shape, output, parameters, macs, merge=None, shortcut=None, removable=False)
+    return Part(
+        name=name,
+        index=index,
+        input=shape,
+        output=output,
+        parameters=parameters,
+        macs=macs,
+        merge=MERGES.get(type(module.merge), type(module.merge).__name__),
+        shortcut=_shortcut_name(module.shortcut) if module.merge.passes_shortcut else None,
+        removable=module.merge.removable,
+    )
+
+
+def _measure(module: nn.Module, shape: Shape) -> tuple[Shape, int]:
+    """Return the shape of the output and the multiply-adds for one sample of a shape."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        output: Tensor = module(torch.empty(1, *shape, device="meta"))
+    return tuple(output.shape[1:]), counter.get_total_flops() // 2
+
+
+def networks_table(networks: Iterable[Summary]) -> Table:
+    """Return one row per network, legible at 80 columns."""
+    table = _table("Network", "Family", "Depth", "Units", "Parameters", "MACs", text=2)
+    for network in networks:
+        depth, units = f"{network.depth or 0:,}", f"{network.units:,}"
+        table.add_row(network.name, network.family, depth, units, *_cost(network.parameters, network.macs))
+    return table
+
+
+def units_table(network: Description) -> Table:
+    """Return one row per part, equal units in a row together, legible at 80 columns; the sums are below."""
+    table = _table("Part", "Output", "Shortcut", "Merge", "Parameters", "MACs", text=4)
+    for _, group in groupby(network.parts, key=_alike):
+        parts = list(group)
+        one = parts[0]
+        shape = "×".join(str(length) for length in one.output)
+        table.add_row(_name(parts), shape, one.shortcut, one.merge, *_cost(one.parameters, one.macs))
+    table.add_section()
+    table.add_row("in all", "", "", "", *_cost(network.parameters, network.macs))
+    table.caption = "units in one row are equal; parameters and MACs are those of each"
+    return table
+
+
+def _alike(part: Part) -> Part:
+    """Return a part without its name and number: equal for units that are equal."""
+    return replace(part, name="unit" if part.index else part.name, index=None)
+
+
+def _table(*columns: str, text: int) -> Table:
+    """Return an empty table: the first columns hold text, the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position < text else "right", no_wrap=True)
+    return table
+
+
+def _name(parts: Sequence[Part]) -> str:
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return first.name
+    own = [name for name in (first.name, last.name) if not name.startswith("unit ")]
+    return "–".join(own) if own else f"units {first.index}–{last.index}"
+
+
+def _cost(parameters: int, macs: int) -> tuple[str, str]:
+    return f"{parameters:,}", short(macs)
+
+
+def short(count: int) -> str:
+    """Return three digits of a count: 40.6 M."""
+    for size, sign in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:#.3g}".rstrip(".") + f" {sign}"
+    return str(count)

@@ -1,0 +1,1 @@
+"""The machine that networks run on: device, threads, timing, processes, interrupts, memory."""

@@ -1,0 +1,174 @@
+"""How long something takes, on machines that are shared: several things by turns, medians with their quartiles.
+
+And how many threads are fastest: beside one busy process on two cores, two of them can take 50 times as long as one.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from howdeep.chain import Chain
+from howdeep.runtime.device import synchronise
+from howdeep.runtime.threads import Threads
+
+THREADS = 1
+"""Threads of a timed forward pass on the host.
+
+torch's threads wait for each other after every operator. Where another program holds one of two cores, that made a
+pass of a small network take 216 ms instead of 0.2, in every run alike, so that no spread would have told.
+"""
+RUNS, FEWEST_RUNS, SECONDS = 20, 5, 10.0
+"""Timed runs of each side; fewer where all sides together would take longer than so many seconds."""
+ROUNDS, SLOWER = 3, 1.5
+"""Timed rounds of a race; a side that once takes this much longer than the best one's median leaves it."""
+FEW = 32
+"""Images on which threads are tried."""
+Side = TypeVar("Side")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one run takes."""
+
+    median_ms: float
+    """Median, in milliseconds."""
+    quartiles_ms: tuple[float, float]
+    """First and third quartile."""
+    runs: int
+    """Timed runs."""
+
+
+def by_turns(
+    sides: Sequence[Callable[[], object]], *, runs: int = RUNS, seconds: float = SECONDS,
+    device: torch.device | None = None,
+) -> list[Timing]:  # fmt: skip
+    """Time several things by turns, so that other work on the machine disturbs all alike; each runs once unmeasured.
+
+    Args:
+        sides: What to run.
+        runs: Timed runs of each.
+        seconds: Fewer runs, but at least five, where all together would take longer.
+        device: Where they run; None is the host.
+    """
+    where = device or torch.device("cpu")
+    for side in sides:
+        side()
+    once = sum(_milliseconds(side, where) for side in sides)
+    count = max(FEWEST_RUNS, min(runs, int(1000 * seconds / max(once, 1e-6))))
+    rounds = [[_milliseconds(side, where) for side in sides] for _ in range(count)]
+    return [_timing(list(column)) for column in zip(*rounds, strict=True)]
+
+
+def forward_times(
+    chains: Sequence[Chain], images: Tensor, *, threads: int = THREADS, runs: int = RUNS, seconds: float = SECONDS
+) -> list[Timing]:
+    """Return how long one forward pass of each network takes, by turns, without gradients.
+
+    Args:
+        chains: Networks in evaluation mode, as they are run: folded, on the device of the images.
+        images: A batch, laid out as the networks want it.
+        threads: Threads on the host.
+        runs: Timed runs of each.
+        seconds: As in :func:`by_turns`.
+    """
+    sides = [lambda chain=chain: chain(images) for chain in chains]
+    with threads_of(threads), torch.inference_mode():
+        return by_turns(sides, runs=runs, seconds=seconds, device=images.device)
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """Let torch use so many threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def race(
+    sides: Mapping[Side, Callable[[], object]], *, rounds: int = ROUNDS, device: torch.device | None = None
+) -> dict[Side, list[float]]:
+    """Return the seconds of every timed run of several things; all have run once unmeasured.
+
+    They run by turns, so that other work on the machine disturbs all alike. One that is clearly slower is timed no
+    further: it may take a hundred times as long.
+
+    Args:
+        sides: What to run.
+        rounds: Timed runs of each that stays.
+        device: Where they run; None is the host.
+    """
+    where = device or torch.device("cpu")
+    for side in sides.values():
+        side()
+    seconds: dict[Side, list[float]] = {name: [] for name in sides}
+    left = list(sides)
+    for _ in range(rounds):
+        for name in left:
+            seconds[name].append(_milliseconds(sides[name], where) / 1000)
+        medians = {name: statistics.median(seconds[name]) for name in left}
+        best = min(medians, key=medians.__getitem__)
+        left = [name for name in left if name == best or seconds[name][-1] <= SLOWER * medians[best]]
+    return seconds
+
+
+def thread_counts(asked: Threads, device: torch.device) -> list[int]:
+    """Return the numbers of threads to choose from, most first: torch's own, half of it and 1, or what is asked for.
+
+    On an accelerator there is nothing to choose: the host only launches.
+    """
+    if asked != "auto":
+        return [asked]
+    own = torch.get_num_threads()
+    return sorted({own, (own + 1) // 2, 1}, reverse=True) if device.type == "cpu" else [own]
+
+
+def race_of_threads(
+    work: Callable[[], object], counts: Sequence[int], device: torch.device
+) -> dict[int, list[float]]:  # fmt: skip
+    """Return the seconds of some work by the number of threads (see :func:`race`)."""
+
+    def with_threads(count: int) -> None:
+        with threads_of(count):
+            work()
+
+    return race({count: partial(with_threads, count) for count in counts}, device=device)
+
+
+@torch.inference_mode()
+def fastest_threads(chain: Chain, images: Callable[[], Tensor], asked: Threads, device: torch.device) -> int:
+    """Return in how many threads a network's forward passes are fastest here, or what is asked for.
+
+    Args:
+        chain: The network in evaluation mode.
+        images: Gives some, of which a few are used; it is not called where there is no choice.
+        asked: ``auto``, or a number.
+        device: Where both are.
+    """
+    counts = thread_counts(asked, device)
+    if len(counts) == 1:
+        return counts[0]
+    few = images()[:FEW]
+    seconds = race_of_threads(lambda: chain(few), counts, device)
+    return min(counts, key=lambda count: statistics.median(seconds[count]))
+
+
+def _milliseconds(side: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    side()
+    synchronise(device)
+    return 1000 * (time.perf_counter() - started)
+
+
+def _timing(milliseconds: list[float]) -> Timing:
+    first, median, third = statistics.quantiles(milliseconds, n=4)
+    return Timing(median, (first, third), len(milliseconds))

@@ -1,0 +1,1 @@
+"""Networks of several depths: trained side by side, diagnosed, searched under budgets."""

@@ -1,0 +1,357 @@
+"""Successive halving over networks of different depth (Jamieson and Talwalkar 2016, arXiv 1502.07943).
+
+Every network is trained for the same time, the better half goes on for twice that time, and so on until one is left,
+which gets what remains. Time is what is equal, not epochs: a deep network that is half-trained when time is up is what
+a shallow one that is finished has to be compared with.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from howdeep.analysis.study import prepared
+from howdeep.costs.measuring import Setting, peak_of_training
+from howdeep.data import Dataset, steps_per_epoch
+from howdeep.networks import Spec, build, spec_of
+from howdeep.networks.counting import describe_chain
+from howdeep.runtime.timing import THREADS, Timing, forward_times, thread_counts
+from howdeep.search.ladder import LARGE_SIDE, network_name
+from howdeep.training.config import TrainConfig
+from howdeep.training.log import bytes_text, seconds_text
+from howdeep.training.precision import best_of, candidates, measure
+from howdeep.training.step import Arithmetic
+from howdeep.util.errors import UserError
+
+SEARCH_SHARE = 0.5
+"""Share of the time that the search takes; the chosen network gets the rest, and keeps what it has learned."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One network at the end of a rung."""
+
+    family: str
+    """Family of the network."""
+    depth: int
+    """Its layers."""
+    error_percent: float
+    """Validation error."""
+    loss: float
+    """Validation loss in nats, which decides between equal errors."""
+
+
+def rungs_of(networks: int, seconds: float) -> tuple[float, ...]:
+    """Return the training time, from its start, that a network has had at the end of each rung.
+
+    With K networks, of which k_r = ⌈k_{r−1} / 2⌉ reach rung r, and times t·2^r, the search takes
+    t (K + Σ_r k_r 2^(r−1)), which is half of the time there is. One network needs no search.
+
+    Args:
+        networks: How many are compared, at least 1.
+        seconds: Time that there is in all.
+    """
+    counts = [networks]
+    while counts[-1] > 2:
+        counts.append(math.ceil(counts[-1] / 2))
+    if networks == 1:
+        return ()
+    units = networks + sum(count * 2 ** (rung - 1) for rung, count in enumerate(counts) if rung)
+    return tuple(SEARCH_SHARE * seconds / units * 2**rung for rung in range(len(counts)))
+
+
+def final_share(networks: int) -> float:
+    """Return the share of the whole time that the chosen network is trained for, the rungs that it passed included."""
+    rungs = rungs_of(networks, 1.0)
+    return 1.0 - SEARCH_SHARE + rungs[-1] if rungs else 1.0
+
+
+def promoted(standings: Sequence[Standing], *, last: bool) -> list[Standing]:
+    """Return who goes on: the better half, best first; after the last rung only the best.
+
+    More time helps deep networks more. The next deeper relative of the best one therefore always goes on, in place of
+    the worst of the better half.
+
+    Args:
+        standings: Everyone who was trained on this rung.
+        last: Whether this was the last rung.
+    """
+    ranked = sorted(standings, key=lambda one: (one.error_percent, one.loss, one.depth))
+    if last:
+        return ranked[:1]
+    kept = ranked[: math.ceil(len(ranked) / 2)]
+    relatives = [one for one in ranked if one.family == kept[0].family and one.depth > kept[0].depth]
+    deeper = min(relatives, key=lambda one: one.depth, default=None)
+    if deeper is None or deeper in kept or len(kept) == 1:
+        return kept
+    return [*kept[:-1], deeper]
+
+
+FEWEST_EPOCHS = 5
+"""A network that is trained for less than this is half-trained, and a finished shallower one does better."""
+BESIDE = 1.15
+"""What a training run takes per second of its steps: augmentation, waiting for data, validation."""
+TIMED_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a network may cost; None where there is no limit."""
+
+    train_seconds: float
+    """Time of the whole search on this machine, measuring and the final training included."""
+    latency_seconds: float | None = None
+    """Median of one forward pass of one image."""
+    parameters: float | None = None
+    """Trainable numbers."""
+    memory_bytes: float | None = None
+    """Peak memory of training, as ``howdeep cost`` measures it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that meets every budget, and what it costs."""
+
+    family: str
+    """Its family."""
+    depth: int
+    """Its layers."""
+    network: str
+    """Its name in the catalogue."""
+    parameters: int
+    """Trainable numbers."""
+    macs: int
+    """Multiply-adds per image."""
+    latency: Timing
+    """One image, norms folded, fp32, one thread."""
+    seconds_per_step: float
+    """Of training, everything beside the steps included."""
+    epochs: float
+    """Passes over the training images that its training budget allows, were it chosen."""
+    memory: str
+    """``fast``, or ``save`` where that is what meets the memory budget."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A network that was left out."""
+
+    family: str
+    """Its family."""
+    depth: int
+    """Its layers."""
+    network: str
+    """Its name in the catalogue."""
+    budget: str
+    """The budget that it misses: ``latency``, ``parameters``, ``memory`` or ``train``."""
+    reason: str
+    """What was measured; or that a shallower one misses it already."""
+    needed: float | None
+    """What the budget would have to be; None where that was not measured."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Who takes part."""
+
+    candidates: tuple[Candidate, ...]
+    """Those that are compared, shallow first in every family."""
+    dropped: tuple[Dropped, ...]
+    """Those that are not, and why."""
+    arithmetic: Arithmetic
+    """Precision and memory format of training."""
+
+
+def field_of(
+    config: TrainConfig, depths: Mapping[str, Sequence[int]], budgets: Budgets, dataset: Dataset, device: torch.device,
+    say: Callable[[str], None],
+) -> Field:  # fmt: skip
+    """Measure networks, shallow first, and return those that meet the budgets.
+
+    In a family costs rise with depth, so that nothing deeper is measured once a budget is missed.
+
+    Args:
+        config: Options of training; the network is each one in turn.
+        depths: Family → depths, shallow first.
+        budgets: The limits.
+        dataset: For the shape and number of images.
+        device: Where.
+        say: Receives one line per network.
+
+    Raises:
+        UserError: No network meets them; the smallest possible budget is named.
+    """
+    large = min(dataset.height, dataset.width) > LARGE_SIDE
+    probes = {
+        family: [_Probe(replace(config, network=network_name(family, depth, large=large)), family, depth, dataset,
+                        device) for depth in ladder]
+        for family, ladder in depths.items()
+    }  # fmt: skip
+    arithmetic = next(iter(probes.values()))[0].arithmetic()
+    found = [one for ladder in probes.values() for one in _climb(ladder, budgets, arithmetic, say)]
+    measured = [one for one in found if isinstance(one, Candidate)]
+    dropped = [one for one in found if isinstance(one, Dropped)]
+    return _affordable(measured, dropped, arithmetic, budgets, dataset, config)
+
+
+def _climb(
+    ladder: Sequence["_Probe"], budgets: Budgets, arithmetic: Arithmetic, say: Callable[[str], None]
+) -> Iterator[Candidate | Dropped]:  # fmt: skip
+    """Yield what each depth of a family costs, until one misses a budget; the deeper ones miss it too."""
+    misses: Dropped | None = None
+    for probe in ladder:
+        if misses is not None:
+            beyond = f"deeper than {misses.network}, which misses it"
+            yield Dropped(probe.family, probe.depth, probe.config.network, misses.budget, beyond, None)
+            continue
+        found = probe.against(budgets, arithmetic)
+        say(_line(found))
+        misses = found if isinstance(found, Dropped) else None
+        yield found
+
+
+def _affordable(
+    measured: list[Candidate], dropped: list[Dropped], arithmetic: Arithmetic, budgets: Budgets, dataset: Dataset,
+    config: TrainConfig,
+) -> Field:  # fmt: skip
+    """Drop who would end half-trained; the fewer remain, the more time each of them has."""
+    per_epoch = _steps(config, dataset)
+    kept = sorted(measured, key=lambda one: one.seconds_per_step)
+    while kept:
+        share = final_share(len(kept)) * budgets.train_seconds
+        kept = [replace(one, epochs=share / (one.seconds_per_step * per_epoch)) for one in kept]
+        if kept[-1].epochs >= FEWEST_EPOCHS:
+            break
+        dropped = [*dropped, _half_trained(kept.pop(), per_epoch)]
+    if not kept:
+        raise _impossible(dropped, budgets)
+    order = {one.network: number for number, one in enumerate(measured)}
+    return Field(tuple(sorted(kept, key=lambda one: order[one.network])), tuple(dropped), arithmetic)
+
+
+def _half_trained(one: Candidate, per_epoch: int) -> Dropped:
+    needed = FEWEST_EPOCHS * one.seconds_per_step * per_epoch
+    reason = f"{seconds_text(needed)} for {FEWEST_EPOCHS} epochs, more than its share"
+    return Dropped(one.family, one.depth, one.network, "train", reason, needed)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """One network, to be measured as far as the budgets ask for it."""
+
+    config: TrainConfig
+    family: str
+    depth: int
+    dataset: Dataset
+    device: torch.device
+
+    @property
+    def spec(self) -> Spec:
+        spec = spec_of(self.config.network, classes=len(self.dataset.classes), channels=self.dataset.channels)
+        return spec.zero_initialised()
+
+    def arithmetic(self) -> Arithmetic:
+        """Return the fastest correct arithmetic of this network, which the others then use as well."""
+        tried = candidates(self.config.precision, self.config.memory_format, self.device)
+        trials = measure(
+            build(self.spec), self._batch(), self.config.resolved_recipe(), tried, memory="fast", device=self.device,
+            threads=thread_counts(self.config.threads, self.device),
+        )  # fmt: skip
+        return best_of(trials).arithmetic
+
+    def against(self, budgets: Budgets, arithmetic: Arithmetic) -> Candidate | Dropped:
+        """Return the network with its costs, or the first budget that it misses, cheapest measurement first."""
+        chain, image = build(self.spec), (self.dataset.channels, self.dataset.height, self.dataset.width)
+        counted = describe_chain(chain, image, name=self.config.network, family=self.family)
+        if budgets.parameters is not None and counted.parameters > budgets.parameters:
+            reason = f"{counted.parameters:,} parameters"
+            return self._misses("parameters", reason, counted.parameters)
+        latency = self._latency(chain)
+        if budgets.latency_seconds is not None and latency.median_ms > 1000 * budgets.latency_seconds:
+            return self._misses("latency", f"{latency.median_ms:.2f} ms", latency.median_ms / 1000)
+        memory, least = self._memory(budgets, arithmetic)
+        if memory is None:
+            return self._misses("memory", f"{bytes_text(least)} at least", least)
+        trials = measure(
+            chain, self._batch(), self.config.resolved_recipe(), [arithmetic], memory=memory, device=self.device,
+            threads=thread_counts(self.config.threads, self.device),
+        )  # fmt: skip
+        trial = best_of(trials)
+        per_step = BESIDE * trial.seconds_per_step
+        epochs = budgets.train_seconds / (per_step * _steps(self.config, self.dataset))
+        if epochs < FEWEST_EPOCHS:
+            needed = FEWEST_EPOCHS * per_step * _steps(self.config, self.dataset)
+            return self._misses("train", f"{seconds_text(needed)} for {FEWEST_EPOCHS} epochs", needed)
+        return Candidate(
+            self.family, self.depth, self.config.network, counted.parameters, counted.macs, latency, per_step, epochs,
+            memory,
+        )  # fmt: skip
+
+    def _latency(self, chain) -> Timing:
+        image = torch.zeros(1, self.dataset.channels, self.dataset.height, self.dataset.width)
+        image = image.to(self.device).contiguous(memory_format=torch.channels_last)
+        folded = prepared(chain, image, precision="fp32", device=self.device).chain
+        return forward_times([folded], image, threads=THREADS, seconds=TIMED_SECONDS)[0]
+
+    def _memory(self, budgets: Budgets, arithmetic: Arithmetic) -> tuple[str | None, int | None]:
+        """Return the memory mode that meets the budget, or None and the least that training takes."""
+        if budgets.memory_bytes is None:
+            return "fast", None
+        size, batch = max(self.dataset.height, self.dataset.width), self._batch()[0]
+        setting = Setting(size, batch, arithmetic.precision, arithmetic.memory_format, str(self.device))
+        peaks = {}
+        for memory in ("fast", "save"):
+            peaks[memory] = peak_of_training(self.spec, setting, memory)
+            if peaks[memory] is None:
+                raise UserError("--memory-budget is not allowed here: this system does not say how much memory is used")
+            if peaks[memory] <= budgets.memory_bytes:
+                return memory, peaks[memory]
+        return None, min(peaks.values())
+
+    def _batch(self) -> tuple[int, int, int, int]:
+        images = min(self.config.resolved_recipe().batch_size, len(self.dataset.split("train")))
+        return max(2, images), self.dataset.channels, self.dataset.height, self.dataset.width
+
+    def _misses(self, budget: str, reason: str, needed: float | None) -> Dropped:
+        return Dropped(self.family, self.depth, self.config.network, budget, reason, needed)
+
+
+def _steps(config: TrainConfig, dataset: Dataset) -> int:
+    return steps_per_epoch(len(dataset.split("train")), config.resolved_recipe().batch_size)
+
+
+def _line(found: Candidate | Dropped) -> str:
+    if isinstance(found, Dropped):
+        return f"  {found.network}: left out, {found.budget} budget: {found.reason}"
+    memory = ", activations computed twice" if found.memory == "save" else ""
+    return (
+        f"  {found.network}: {found.latency.median_ms:.2f} ms, {found.parameters:,} parameters,"
+        f" up to {found.epochs:,.{0 if found.epochs >= 10 else 1}f} epochs{memory}"
+    )
+
+
+def _impossible(dropped: Sequence[Dropped], budgets: Budgets) -> UserError:
+    """Return the error that names the smallest possible value of the budget that the cheapest network misses."""
+    least = min((one for one in dropped if one.needed is not None), key=lambda one: (one.depth, one.needed))
+    given, needed = _told(least.budget, getattr(budgets, _ATTRIBUTES[least.budget])), _told(least.budget, least.needed)
+    return UserError(
+        f"--{least.budget}-budget {given} is not allowed: {least.network}, the smallest network, needs {needed} here"
+    )
+
+
+_ATTRIBUTES = {
+    "latency": "latency_seconds",
+    "parameters": "parameters",
+    "memory": "memory_bytes",
+    "train": "train_seconds",
+}
+
+
+def _told(budget: str, value: float | None) -> str:
+    assert value is not None, "the budget was missed, and by what was measured"
+    if budget == "latency":
+        return f"{1000 * value:.3g}ms"
+    if budget == "train":
+        return f"{value:.3g}s"
+    return f"{value / 1e6:.3g}MB" if budget == "memory" else f"{value:,.0f}"

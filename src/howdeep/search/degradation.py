@@ -1,0 +1,190 @@
+"""Degradation: families of networks trained at several depths, and what keeps the deeper ones from being better.
+
+    for every seed, family and depth:   one run folder, trained with equal epochs or in equal time
+    for every family:                   errors against depth with intervals over the seeds → a diagnosis
+
+The rules of the diagnosis are those of :mod:`howdeep.search.diagnosis`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from howdeep.data import Dataset, augmentation_told
+from howdeep.data.sampling import trainable
+from howdeep.networks import spec_of
+from howdeep.networks.counting import refuse_too_small
+from howdeep.runs import folder as runs
+from howdeep.runs.checkpoints import write_whole
+from howdeep.runs.resume import require_same_surroundings
+from howdeep.runtime import device as devices
+from howdeep.runtime.interrupt import stopped
+from howdeep.search.diagnosis import Diagnosis, Point, diagnose, point_of
+from howdeep.search.ladder import FAMILIES, LARGE_SIDE, LadderConfig, network_name
+from howdeep.search.ladder_runs import Job, LadderProgress, Rung, rung_of, with_equal_time
+from howdeep.training.log import print_line
+from howdeep.training.session import open_training_data
+from howdeep.util.files import folder_locked
+from howdeep.util.records import tagged
+
+Equal = Literal["epochs", "time"]
+RECORD = "degradation.json"
+"""What was found, in the folder of the runs."""
+OVERHEAD = 20
+"""What a run costs apart from its steps, as layers: data, trials of the precision, evaluation."""
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """What was found for one family."""
+
+    family: str
+    """Its name."""
+    label: str
+    """What people call it."""
+    points: tuple[Point, ...]
+    """Errors with intervals, by depth, shallow first."""
+    diagnosis: Diagnosis
+    """What they say."""
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Error against depth, by family."""
+
+    data: str
+    """What the data is called."""
+    equal: Equal
+    """What all runs had the same of."""
+    seeds: tuple[int, ...]
+    """Seeds of the runs of every network."""
+    families: tuple[FamilyResult, ...]
+    """What was found, in the order asked for."""
+    rungs: tuple[Rung, ...]
+    """Every run."""
+
+    @property
+    def finding(self) -> str:
+        """What the ladder shows, in one sentence."""
+        said = "; ".join(f"{family.label}: {family.diagnosis.headline}" for family in self.families)
+        return said if self.equal == "epochs" else f"in equal time, {said}"
+
+    def to_json(self, config: LadderConfig) -> dict:
+        """Return the record as plain data, with what it takes to repeat it."""
+        origin = {"options": asdict(config), **runs.provenance(devices.pick(config.device))}
+        return tagged("degradation", {**asdict(self), **origin})
+
+
+def degradation(config: LadderConfig, out: Path, *, console: Console | None = None) -> Degradation:
+    """Train a ladder into a folder of run folders, or go on with the one that is there, and say what it shows.
+
+    Args:
+        config: What to do.
+        out: Folder of the runs, ``<network>-seed<k>`` each, and of ``degradation.json``.
+        console: Where progress goes; None is standard error.
+
+    Raises:
+        UserError: Bad options, data or folder, or another process writes there.
+        SaveError: Something could not be written.
+        Stopped: An interrupt arrived; the same call goes on.
+    """
+    console = console or Console(stderr=True)
+    data = lru_cache(maxsize=1)(lambda seed: _data(config, out, seed))
+    with folder_locked(out):
+        with stopped("the same command goes on"):
+            first = data(config.seed)
+            jobs = _jobs(config, out, first)
+            for note in _notes(jobs, devices.pick(config.device)):
+                print_line(console, note)
+            print_line(console, augmentation_told(first, config.flip))
+            if config.budget_seconds is not None:
+                jobs = with_equal_time(jobs, config.budget_seconds, first, out)
+            equal_time = config.budget_seconds is not None
+            rungs = _climbed(jobs, data, console, equal_time=equal_time)
+        found = _result(config, first.name, rungs)
+        write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
+        return found
+
+
+def _data(config: LadderConfig, out: Path, seed: int) -> Dataset:
+    """Return the data of the runs of one seed; those that they were begun with, if they were.
+
+    Raises:
+        UserError: They are not usable, or others.
+    """
+    begun = next(iter(sorted(out.glob(f"*-seed{seed}/{runs.IMAGES}"))), None)
+    known = begun and runs.read_images_of(begun.parent)
+    place = begun and begun.parent
+    return trainable(open_training_data(config.run_config("", "", seed), known, place), config.limit, seed)
+
+
+def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[Job]:
+    """Return every run, all depths of one seed before the next seed; refuse before anything is trained."""
+    large = max(dataset.height, dataset.width) > LARGE_SIDE
+    climbed = [(name, depth) for name in config.family_names for depth in config.depths_of(name, large=large)]
+    networks = {(family, depth): network_name(family, depth, large=large) for family, depth in climbed}
+    for network in networks.values():
+        refuse_too_small(spec_of(network), dataset.height, dataset.width)
+    return [
+        Job(family, depth, config.run_config(family, network, seed), out / f"{network}-seed{seed}")
+        for seed in _seeds(config)
+        for (family, depth), network in networks.items()
+    ]
+
+
+def _notes(jobs: Sequence[Job], device: torch.device) -> list[str]:
+    """Refuse finished runs of another device or other versions; say once where they are too old to tell."""
+    found = [require_same_surroundings(job.out, job.record(), device) for job in jobs if job.done]
+    return [note for note in found if note is not None][:1]
+
+
+def _seeds(config: LadderConfig) -> tuple[int, ...]:
+    return tuple(range(config.seed, config.seed + config.seeds))
+
+
+def _climbed(
+    jobs: Sequence[Job], data: Callable[[int], Dataset], console: Console, *, equal_time: bool
+) -> list[Rung]:  # fmt: skip
+    rungs = []
+    with LadderProgress(console, [1 if equal_time else OVERHEAD + job.depth for job in jobs]) as progress:
+        for job in jobs:
+            known = job.done
+            progress.begin(f"{job.config.network} seed {job.config.seed}")
+            rungs.append(rung_of(job, data(job.config.seed)))
+            progress.finished(_line(rungs[-1]), now=not known)
+    return rungs
+
+
+def _line(rung: Rung) -> str:
+    """Return one finished run as a line that fits 80 columns."""
+    name = f"{rung.family} {rung.depth:,}".ljust(16) + f" seed {rung.seed}"
+    if rung.errors is None:
+        return f"{name}  not finite  {rung.seconds:.0f} s"
+    errors = f"{rung.errors.training_percent:4.1f} % train {rung.errors.validation_percent:4.1f} % val"
+    return f"{name} {errors} {rung.seconds:5.0f} s"
+
+
+def _result(config: LadderConfig, name: str, rungs: Sequence[Rung]) -> Degradation:
+    equal: Equal = "epochs" if config.budget_seconds is None else "time"
+    families = [(family, [rung for rung in rungs if rung.family == family]) for family in config.family_names]
+    found = tuple(_family(family, own, equal) for family, own in families)
+    return Degradation(name, equal, _seeds(config), found, tuple(rungs))
+
+
+def _family(family: str, rungs: Sequence[Rung], equal: Equal) -> FamilyResult:
+    points = []
+    for depth in sorted({rung.depth for rung in rungs}):
+        found = [rung.errors for rung in rungs if rung.depth == depth]
+        errors = [one for one in found if one is not None]
+        points.append(point_of(depth, errors, failed=len(found) - len(errors)))
+    diagnosis = diagnose(points)
+    if equal == "time" and diagnosis.kind == "optimisation fails":
+        fewer = f"; in equal time the deepest made {rungs[-1].epochs:.3g} epochs, the shallowest"
+        diagnosis = replace(diagnosis, evidence=f"{diagnosis.evidence}{fewer} {rungs[0].epochs:.3g}")
+    return FamilyResult(family, FAMILIES[family].label, tuple(points), diagnosis)

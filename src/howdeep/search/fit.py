@@ -1,0 +1,401 @@
+"""What a fit is asked, and what it answers."""
+
+import json
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import optuna
+import torch
+from rich.console import Console
+
+from howdeep.analysis.evaluation import standard_error_percent
+from howdeep.analysis.study import prepared
+from howdeep.data import Dataset, augmentation_record, augmentation_told
+from howdeep.data.augmentation import Flip
+from howdeep.data.recorded import Recorded, recorded
+from howdeep.data.sampling import trainable
+from howdeep.runs import checkpoints
+from howdeep.runs import folder as runs
+from howdeep.runs.resume import require_same_surroundings, surroundings
+from howdeep.runtime import device as devices
+from howdeep.runtime.interrupt import stopped
+from howdeep.runtime.threads import Threads, check_threads
+from howdeep.runtime.timing import Timing, forward_times
+from howdeep.search.answer import Contender, Verdict, verdict
+from howdeep.search.candidates import Budgets, Dropped, Field, field_of, rungs_of
+from howdeep.search.ladder import LARGE_SIDE, network_name, usual_depths
+from howdeep.search.phases import Climber, Clock, Left
+from howdeep.search.storage import Pulse, Watch, open_study
+from howdeep.search.study import (
+    POLL_SECONDS,
+    Entry,
+    Search,
+    enlist,
+    enter,
+    first_entered,
+    held_networks,
+    owner_now,
+    take_over,
+    trials_in_order,
+)
+from howdeep.training.config import TrainConfig
+from howdeep.training.log import print_line
+from howdeep.training.session import open_training_data
+from howdeep.util.errors import UserError
+from howdeep.util.files import folder_locked
+from howdeep.util.records import from_json, tagged, to_json
+
+STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
+LR = 0.1
+"""Highest learning rate of the largest mini-batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What is searched for, where and how."""
+
+    data: str
+    """What DATA is on the command line."""
+    out: Path
+    """Folder for the runs, the clock and the answer; the same options again go on with what is there."""
+    budgets: Budgets
+    """What training and the network may cost."""
+    families: tuple[str, ...] = ("resnet",)
+    """Families of networks (see ``ladder.FAMILIES``)."""
+    depths: tuple[int, ...] | None = None
+    """Depths to try; None is the usual ones of each family."""
+    storage: str | None = None
+    """URL of an optuna storage that other processes may share; None is SQLite in ``out``."""
+    study: str = "howdeep"
+    """Name of the study there."""
+    batch_size: int | None = None
+    """Images per mini-batch; None is 128, or less where an epoch would have fewer than 30."""
+    lr: float | None = None
+    """Highest learning rate; None is 0.1 for mini-batches of 128 and in proportion for others."""
+    size: int | None = None
+    """Side of the images in pixels."""
+    resize: Literal["crop", "pad", "squash"] = "crop"
+    """What happens to images that are not square."""
+    flip: Flip = "auto"
+    """Whether half of the training images are mirrored."""
+    limit: int | None = None
+    """Only so many training images, a stratified sample by the seed."""
+    skip_broken: bool = False
+    """Leave broken images out."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+    device: str = "auto"
+    """Where."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training."""
+    threads: Threads = "auto"
+    """Threads of the host: a number, or what is fastest here."""
+    workers: int = 2
+    """Processes that decode large images."""
+
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
+
+    def asked(self) -> dict:
+        """Return the options that the answer depends on, as JSON holds them."""
+        other = ("out", "storage", "study", "device", "threads", "workers")
+        found = {name: value for name, value in asdict(self).items() if name not in other}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+    def ladders(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
+        """Return the depths to try of every family, shallow first.
+
+        Raises:
+            UserError: A family is unknown, or has no such depth for images of this size.
+        """
+        large = min(height, width) > LARGE_SIDE
+        found = {family: tuple(sorted(self.depths or usual_depths(family, large=large))) for family in self.families}
+        for family, depths in found.items():
+            for depth in depths:
+                network_name(family, depth, large=large)
+        return found
+
+    def training(self, images: int) -> TrainConfig:
+        """Return how networks are trained on so many images; the network stands for any.
+
+        Mini-batches are halved where fewer than 30 of them make an epoch, as few images need as many updates.
+        """
+        batch = LARGEST_BATCH
+        while batch > SMALLEST_BATCH and images < STEPS_OF_AN_EPOCH * batch:
+            batch //= 2
+        batch = batch if self.batch_size is None else self.batch_size
+        rate = LR * batch / LARGEST_BATCH if self.lr is None else self.lr
+        return TrainConfig(
+            network="cifar_resnet8", data=self.data, recipe="extendable", batch_size=batch,
+            lr=rate, size=self.size, resize=self.resize, flip=self.flip, limit=self.limit,
+            skip_broken=self.skip_broken, seed=self.seed, device=self.device, precision=self.precision,
+            threads=self.threads, workers=self.workers,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FinalError:
+    """The test split, read once."""
+
+    error_percent: float
+    """Share of wrong answers."""
+    standard_error: float
+    """Of the error, in percent."""
+    n: int
+    """Images."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The answer to how deep, with its evidence."""
+
+    network: str
+    """The network that is recommended."""
+    family: str
+    """Its family."""
+    depth: int
+    """Its layers."""
+    run: str
+    """Its run folder."""
+    validation_error_percent: float
+    """By which it was chosen: a little too good, as the best of several."""
+    validation_standard_error: float
+    """Of that error, in percent."""
+    validation_images: int
+    """Images behind it."""
+    test: FinalError | None
+    """The test error; None where the data has no test split."""
+    latency: Timing
+    """One image, norms folded, fp32, one thread; measured on the trained network."""
+    epochs: float
+    """Passes over the training images."""
+    spent_seconds: float
+    """Time that all of this took here."""
+    budgets: Budgets
+    """What was allowed."""
+    verdict: Verdict
+    """Why not deeper, why not shallower."""
+    contenders: tuple[Contender, ...]
+    """Everyone who took part."""
+    dropped: tuple[Dropped, ...]
+    """Who did not, and why."""
+    precision: str
+    """Arithmetic of training."""
+    notes: tuple[str, ...]
+    """Decisions on the data."""
+
+
+CLOCK, OWNER, STUDY, RUNS, ANSWER = "clock.json", "owner.json", "study.db", "runs", "answer.json"
+PLAN, PLANNER = "plan", "planner"
+SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 4.0, 60.0
+"""Share of the training budget, and seconds, after which a process that gives no sign of life counts as dead."""
+Say = Callable[[str], None]
+
+
+def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, dict] | None:
+    """Return how deep a network should be for some data and budgets, and train it.
+
+    Args:
+        options: What is asked.
+        console: Where lines and progress go; None is standard error.
+
+    Returns:
+        The answer and its record; None where another process of the same study trains the chosen network.
+
+    Raises:
+        UserError: An option or the data is not usable, another process writes there, or no network meets the budgets;
+            the least that would do is named.
+        Stopped: A signal arrived; the same options go on.
+    """
+    console = console or Console(stderr=True)
+    say: Say = partial(print_line, console)
+    if (known := _answered(options, say)) is not None:
+        say(f"{options.out} has its answer; nothing to do")
+        return known
+    budget = options.budgets.train_seconds
+    with (
+        stopped("the same command goes on"), folder_locked(options.out), Clock(options.out / CLOCK) as clock,
+        console.status(Left(clock, budget)),
+    ):  # fmt: skip
+        return _found(options, clock, say)
+
+
+def _answered(options: FitOptions, say: Say) -> tuple[Fit, dict] | None:
+    """Return the answer that is there already.
+
+    Raises:
+        UserError: It answers another question, or was found on another device or with other versions.
+    """
+    place = options.out / ANSWER
+    if not place.exists():
+        return None
+    record = json.loads(place.read_bytes())
+    _same(record["asked"], options, str(options.out), images_known=runs.read_images_of(options.out) is not None)
+    _opened(options)
+    if note := require_same_surroundings(options.out, record, devices.pick(options.device)):
+        say(note)
+    return from_json(Fit, record), record
+
+
+def _opened(options: FitOptions) -> Dataset:
+    """Return the data; those that a fit in this folder was begun with.
+
+    Raises:
+        UserError: They are not usable, or others.
+    """
+    known = runs.read_images_of(options.out)
+    return trainable(open_training_data(options.training(1), known, options.out), options.limit, options.seed)
+
+
+def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) -> None:
+    # A fit that is older than an option was made with what is now its default.
+    defaults = {field.name: field.default for field in fields(options)}
+    for name, now in json.loads(json.dumps(options.asked())).items():
+        if (old := before.get(name, defaults[name])) != now and not (name == "data" and images_known):
+            told = f"{name.replace('_', '-')} was {old} and is now {now}"
+            raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
+
+
+def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | None:
+    dataset = _opened(options)
+    dataset.split("val")
+    images = recorded(dataset)
+    checkpoints.write_whole(options.out / runs.IMAGES, images.to_bytes())
+    config = options.training(len(dataset.split("train")))
+    storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
+    study, made = open_study(storage, options.study)
+    say(augmentation_told(dataset, options.flip))
+    silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
+    share = _Share(study, _owner(options.out), silence, clock, say)
+    with Pulse(storage, options.study, share.owner, silence):
+        if made:
+            study.set_user_attr(PLANNER, share.owner)
+        field, rungs = _planned(share, options, config, dataset, images)
+        climber = Climber(config, field.arithmetic, options.out / RUNS, dataset, clock, budget, say)
+        return _searched(share, options, dataset, field, rungs, climber)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The part that this process has in a study."""
+
+    study: optuna.Study
+    owner: str
+    silence: float
+    clock: Clock
+    say: Say
+
+
+def _owner(out: Path) -> str:
+    """Return what this process calls itself in a study: the same after a stop, and nobody else's on any machine."""
+    place = out / OWNER
+    if not place.exists():
+        name = f"{out.resolve()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
+        checkpoints.write_whole(place, json.dumps({"owner": name}).encode())
+    return json.loads(place.read_bytes())["owner"]
+
+
+def _searched(
+    share: _Share, options: FitOptions, dataset: Dataset, field: Field, rungs: Sequence[float], climber: Climber
+) -> tuple[Fit, dict] | None:
+    """Take part in the search; train its winner to the end, or leave that to the process whose it is."""
+    costs = {one.network: one for one in field.candidates}
+    entries = [Entry(one.family, one.depth, one.network) for one in field.candidates]
+    enlist(share.study, entries)
+
+    def climb(entry, done, until):
+        return climber.climb(costs[entry.network], done, until)
+
+    clock = share.clock
+    search = Search(share.study, entries, rungs, share.owner, climb, share.silence, share.say, clock.excuse)
+    chosen, owner = search.winner()
+    if owner != search.owner:
+        share.say(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
+        return None
+    held = search.held(chosen.network)
+    before, legs_done = held.rungs[: held.since], max(0, len(held.rungs) - len(rungs))
+
+    def keep(done):
+        search.keep(chosen.network, [*before, *done])
+
+    test = climber.to_the_end(costs[chosen.network], held.own_rungs, legs_done, keep)
+    search.finish(chosen.network)
+    return _answer(options, dataset, share.study, field, chosen, climber.run(chosen.network), test, clock)
+
+
+def _planned(
+    share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset, images: Recorded
+) -> tuple[Field, tuple[float, ...]]:  # fmt: skip
+    """Return who takes part and how long the rungs are: measured by one process for all, first the study's maker."""
+    study, watch = share.study, Watch(share.study, share.silence)
+    while (plan := first_entered(trials := trials_in_order(study), PLAN)) is None:
+        planner, _ = owner_now(trials, PLAN, study.user_attrs.get(PLANNER, ""))
+        if planner == share.owner:
+            share.say("what each depth costs here:")
+            ladders = options.ladders(dataset.height, dataset.width)
+            field = field_of(config, ladders, options.budgets, dataset, devices.pick(options.device), share.say)
+            rungs = rungs_of(len(field.candidates), options.budgets.train_seconds - share.clock.spent)
+            asked = {"asked": options.asked(), "images": images.fingerprint}
+            enter(study, {PLAN: {**asked, "field": to_json(field), "rungs": rungs}})
+        elif waited := watch.silent([planner]).get(planner):
+            share.say(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
+            share.clock.excuse(waited)
+            take_over(study, PLAN, planner, share.owner, 0)
+        else:
+            time.sleep(POLL_SECONDS)
+    _same(plan["asked"], options, f"study {options.study!r}", images_known="images" in plan)
+    if plan.get("images", own := images.fingerprint) != own:
+        raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")
+    return from_json(Field, plan["field"]), tuple(plan["rungs"])
+
+
+def _answer(
+    options: FitOptions, dataset: Dataset, study: optuna.Study, field: Field, chosen: Entry, run: Path,
+    test: dict | None, clock: Clock,
+) -> tuple[Fit, dict]:  # fmt: skip
+    held = held_networks(study)
+    contenders = tuple(
+        Contender(one, tuple(held[one.network].rungs), held[one.network].out) for one in field.candidates
+    )
+    best = next(one for one in contenders if one.costs.network == chosen.network)
+    images, last, where = len(dataset.split("val")), best.rungs[-1], devices.pick(options.device)
+    latency, notes = latency_of(run, dataset, where)
+    found = Fit(
+        network=chosen.network,
+        family=chosen.family,
+        depth=chosen.depth,
+        run=str(run),
+        validation_error_percent=last.validation_error_percent,
+        validation_standard_error=standard_error_percent(last.validation_error_percent / 100, images),
+        validation_images=images,
+        test=None if test is None else FinalError(test["error_percent"], test["standard_error"], test["n"]),
+        latency=latency,
+        epochs=last.epochs,
+        spent_seconds=clock.spent,
+        budgets=options.budgets,
+        verdict=verdict(best, contenders, field.dropped, options.budgets, images, min(dataset.height, dataset.width)),
+        contenders=contenders,
+        dropped=field.dropped,
+        precision=field.arithmetic.precision,
+        notes=(*dataset.notes, *notes),
+    )
+    origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
+    origin["surroundings"] = surroundings(where)
+    origin["augmentation"] = augmentation_record(dataset, options.flip)
+    record = tagged("fit", {**to_json(found), **origin})
+    checkpoints.write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
+    return found, record
+
+
+def latency_of(run: Path, dataset: Dataset, device: torch.device) -> tuple[Timing, tuple[str, ...]]:
+    """Return how long one forward pass of one image takes a trained network on one thread, norms folded, and notes."""
+    image = torch.zeros(1, dataset.channels, dataset.height, dataset.width, device=device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    found = prepared(runs.open_run(run).chain(lambda _: None), image, precision="fp32", device=device)
+    return forward_times([found.chain], image)[0], found.notes

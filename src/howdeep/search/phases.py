@@ -1,0 +1,200 @@
+"""The time that a search has used, over all its starts: neither a stop nor a process that died takes any."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.text import Text
+
+from howdeep.data import Dataset, steps_per_epoch
+from howdeep.runs.checkpoints import write_whole
+from howdeep.search.candidates import Candidate
+from howdeep.search.study import Rung
+from howdeep.training.config import TrainConfig
+from howdeep.training.log import seconds_text
+from howdeep.training.loop import advance, train
+from howdeep.training.session import NotFiniteError
+from howdeep.training.step import Arithmetic
+
+
+class Clock:
+    """Seconds since the first start, without the pauses between a stop and the next start.
+
+    Args:
+        path: File in which they are kept; written by :meth:`save`, and at the end of the context, errors included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._before = float(json.loads(path.read_bytes())["seconds"]) if path.exists() else 0.0
+        self._started = time.perf_counter()
+
+    @property
+    def spent(self) -> float:
+        """Seconds until now."""
+        return self._before + time.perf_counter() - self._started
+
+    def excuse(self, seconds: float) -> None:
+        """Leave out seconds in which nothing could be done."""
+        self._before -= seconds
+
+    def save(self) -> None:
+        """Write the seconds down.
+
+        Raises:
+            SaveError: They could not be written.
+        """
+        write_whole(self.path, json.dumps({"seconds": self.spent}).encode())
+
+    def __enter__(self) -> "Clock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.save()
+
+
+FIRST_LEG = 0.6
+"""Share of the time left that the chosen network is trained for before the rest is planned anew, at the speed that it
+then has shown: machines are shared, and the whole is to end on time."""
+FORWARD_SHARE = 0.4
+"""Time of a forward pass without gradients, as a share of a training step's; for what the test split will take."""
+TARGETS = "targets.json"
+
+
+class Left:
+    """The time that is left, told anew whenever it is drawn."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock, self.seconds = clock, seconds
+
+    def __rich__(self) -> Text:
+        left = max(0.0, self.seconds - self.clock.spent)
+        return Text(f"{seconds_text(left)} of {seconds_text(self.seconds)} left")
+
+
+@dataclass(frozen=True)
+class Climber:
+    """Trains networks for a search.
+
+    Args:
+        config: How; the network and the epochs are those of each call.
+        arithmetic: Precision and memory format.
+        folder: Where the run folders are.
+        dataset: The images.
+        clock: The time that was used.
+        budget: The time that there is.
+        say: Receives one line per leg.
+    """
+
+    config: TrainConfig
+    arithmetic: Arithmetic
+    folder: Path
+    dataset: Dataset
+    clock: Clock
+    budget: float
+    say: Callable[[str], None]
+
+    def run(self, network: str) -> Path:
+        """Return the run folder of a network."""
+        return self.folder / network
+
+    def climb(self, candidate: Candidate, done: Sequence[Rung], until: float) -> Rung | None:
+        """Train a network until it has had so many seconds; return None if its training blew up."""
+        so_far = done[-1].seconds if done else 0.0
+        config = self._config(candidate, done, until - so_far)
+        try:
+            return self._trained(candidate, done, config)
+        except NotFiniteError as error:
+            self.say(f"  {candidate.network}: {error}")
+            return None
+
+    def to_the_end(
+        self, candidate: Candidate, done: Sequence[Rung], legs_done: int, keep: Callable[[Sequence[Rung]], None]
+    ) -> dict | None:
+        """Train the chosen network for the time that is left, and read the test split.
+
+        Args:
+            candidate: The network.
+            done: The rungs that it has passed here, and the legs after them that are done.
+            legs_done: How many legs these are.
+            keep: Receives all of them whenever there is one more.
+
+        Returns:
+            What was measured on the test split, if there is one.
+        """
+        legs = list(done)
+        for share in (FIRST_LEG, 1.0)[legs_done:]:
+            config = self._config(candidate, legs, share * self._left(candidate))
+            legs.append(self._trained(candidate, legs, config))
+            keep(legs)
+        # All steps are done; what is left of a run is to read the test split.
+        last = self._config_of(candidate, legs[-1].steps)
+        result = train(last, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
+        return result.test
+
+    def _left(self, candidate: Candidate) -> float:
+        """Return the seconds left for training: those of the budget without what the test split will take."""
+        test = 0 if self.dataset.test is None else len(self.dataset.test)
+        testing = FORWARD_SHARE * candidate.seconds_per_step * test / (self.config.batch_size or 1)
+        return self.budget - self.clock.spent - testing
+
+    def _config(self, candidate: Candidate, done: Sequence[Rung], seconds: float) -> TrainConfig:
+        """Return the options of a leg of so many seconds; what was decided once stays, whatever the clock says."""
+        place, key = self.folder / TARGETS, f"{candidate.network} {len(done)}"
+        known = json.loads(place.read_bytes()) if place.exists() else {}
+        if key not in known:
+            known[key] = (done[-1].steps if done else 0) + max(1, round(seconds / _pace(candidate, done)))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(place, json.dumps(known, indent=1).encode())
+        return self._config_of(candidate, known[key])
+
+    def _config_of(self, candidate: Candidate, steps: int) -> TrainConfig:
+        """Return the options of a run of so many steps."""
+        return replace(
+            self.config, network=candidate.network, epochs=steps / self._per_epoch, memory=candidate.memory,
+            precision=self.arithmetic.precision, memory_format=self.arithmetic.memory_format,
+        )  # fmt: skip
+
+    @property
+    def _per_epoch(self) -> int:
+        return steps_per_epoch(len(self.dataset.split("train")), self.config.batch_size or 1)
+
+    def _trained(self, candidate: Candidate, done: Sequence[Rung], config: TrainConfig) -> Rung:
+        """Train a leg and return where it ended."""
+        started = time.perf_counter()
+        leg = advance(config, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
+        wall = time.perf_counter() - started
+        assert leg.validation_error_percent is not None, "the data has a validation split"
+        found = Rung(
+            epochs=leg.epochs,
+            steps=round(leg.epochs * self._per_epoch),
+            # After a stop the wall has seen only a part of the leg.
+            seconds=max(wall + (done[-1].seconds if done else 0.0), leg.seconds),
+            train_error_percent=leg.train_error_percent,
+            validation_error_percent=leg.validation_error_percent,
+            validation_loss=leg.validation_loss,
+        )
+        self.clock.save()
+        self.say(_line(candidate, found, self.budget - self.clock.spent))
+        return found
+
+
+def _pace(candidate: Candidate, done: Sequence[Rung]) -> float:
+    """Return the seconds per step: of the last leg, or as they were measured before there was one."""
+    if not done:
+        return candidate.seconds_per_step
+    seconds, steps = (done[-2].seconds, done[-2].steps) if len(done) > 1 else (0.0, 0)
+    return max(1e-6, (done[-1].seconds - seconds) / max(1, done[-1].steps - steps))
+
+
+def _line(candidate: Candidate, rung: Rung, left: float) -> str:
+    return (
+        f"  {candidate.network:20} {rung.epochs:6.1f} epochs {rung.seconds:6.0f} s   train"
+        f" {rung.train_error_percent:5.1f} %  val {rung.validation_error_percent:5.1f} %   left {seconds_text(left)}"
+    )

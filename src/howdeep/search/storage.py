@@ -1,0 +1,197 @@
+"""The study that processes share: asked again while its server restarts, and who of them is heard from."""
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TypeVar
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+
+from howdeep.util.errors import UserError
+from howdeep.util.text import masked
+
+ATTEMPTS, ATTEMPT_SECONDS = 3, 0.5
+"""How often a storage is opened before it counts as unusable."""
+FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 0.1, 5.0, 60.0
+"""Seconds after which a storage that did not answer is asked again, at first and at most; and until it is given up."""
+BEATS = 6
+"""Signs of life in the time after which a process counts as silent."""
+ALIVE = "alive "
+"""Attributes of a study under which its processes give signs of life begin so."""
+Answer = TypeVar("Answer")
+
+
+def open_study(storage: str, name: str) -> tuple[optuna.Study, bool]:
+    """Return a study, and whether it was made just now.
+
+    Raises:
+        UserError: The storage cannot be used.
+    """
+    # What goes wrong is told in one line, here; the libraries would print tracebacks beside it.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _opened(Patient(storage), name)
+        except Exception as error:  # every database has errors of its own
+            # Two processes that make the tables of one database at the same time disturb each other once.
+            if attempt == ATTEMPTS:
+                raise UserError(f"--storage {masked(storage)} cannot be used: {_reason(error, storage)}") from None
+            time.sleep(ATTEMPT_SECONDS)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _opened(storage: BaseStorage, name: str) -> tuple[optuna.Study, bool]:
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    try:
+        made = optuna.create_study(storage=storage, study_name=name, direction="minimize", sampler=sampler)
+    except optuna.exceptions.DuplicatedStudyError:
+        return optuna.load_study(storage=storage, study_name=name, sampler=sampler), False
+    return made, True
+
+
+def _reason(error: BaseException, url: str) -> str:
+    """Return what a database says, in one line and without the password."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return masked(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, url)
+
+
+def storage_of(url: str) -> RDBStorage:
+    """Return the storage of a URL; every question has a connection of its own, so that none outlives its server."""
+    from sqlalchemy import event
+    from sqlalchemy.pool import NullPool
+
+    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    if storage.engine.dialect.name == "sqlite":
+        # Its driver begins a transaction at the first write: two processes would both read that a trial waits, and
+        # both take it. Servers lock the row that is read.
+        event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return storage
+
+
+class _Delegating(BaseStorage):
+    """A storage that asks another one."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.inner = url, storage_of(url)
+
+    def patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """Return an answer, asked for again with growing pauses while there is none.
+
+        Raises:
+            ConnectionError: There was none for a minute.
+        """
+        from sqlalchemy.exc import InterfaceError, OperationalError
+
+        pause, given_up = FIRST_PAUSE, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return ask()
+            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
+                if time.monotonic() + pause > given_up:
+                    raise ConnectionError(
+                        f"--storage {masked(self.url)} has not answered for {PATIENCE:.0f} s"
+                        f" ({_reason(error, self.url)}); the same command goes on"
+                    ) from None
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _patient(name: str) -> Callable:
+    def method(self: _Delegating, *given: object, **options: object) -> object:
+        return self.patiently(lambda: getattr(self.inner, name)(*given, **options))
+
+    return method
+
+
+_METHODS = [name for name, _ in inspect.getmembers(BaseStorage, inspect.isfunction) if not name.startswith("_")]
+Patient = type("Patient", (_Delegating,), {name: _patient(name) for name in _METHODS})
+"""The storage of a URL, every method of which is patient: what was asked twice is as if it was asked once."""
+
+
+class Pulse:
+    """Within this context a process gives signs of life to the others of a study.
+
+    Args:
+        url: The storage.
+        name: The study.
+        owner: What this process calls itself.
+        silence: Seconds without a sign after which the others take it for dead.
+    """
+
+    def __init__(self, url: str, name: str, owner: str, silence: float) -> None:
+        self.url, self.name, self.key, self.every = url, name, ALIVE + owner, silence / BEATS
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "Pulse":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        study = None
+        while True:
+            try:
+                # A storage of its own, which is not patient: a sign that comes late is worth nothing.
+                study = study or optuna.load_study(study_name=self.name, storage=storage_of(self.url))
+                study.set_user_attr(self.key, time.time())
+            except Exception:  # whatever it is, the next beat tries again, and who works says what is wrong
+                study = None
+            if self._ended.wait(self.every):
+                return
+
+
+class Watch:
+    """Who is heard from while a process waits: clocks of several machines are not compared.
+
+    Args:
+        study: The study.
+        silence: Seconds without a sign after which a process counts as dead.
+    """
+
+    def __init__(self, study: optuna.Study, silence: float) -> None:
+        self.study, self.silence = study, silence
+        self._heard: dict[str, _Heard] = {}
+        self._looked = time.monotonic()
+
+    def sign(self, owner: str) -> object:
+        """Return the last sign of life of a process, or None."""
+        return self.study.user_attrs.get(ALIVE + owner)
+
+    def silent(self, owners: Iterable[str]) -> dict[str, float]:
+        """Look for signs, and return who counts as dead, and how long ago the last sign was seen, in seconds.
+
+        Of the time since the last look only half of the silence counts: while nobody looked, or the storage did not
+        answer, nobody was silent.
+        """
+        signs, now = self.study.user_attrs, time.monotonic()
+        passed, self._looked = min(now - self._looked, self.silence / 2), now
+        for owner in owners:
+            sign = signs.get(ALIVE + owner)
+            before = self._heard.get(owner)
+            if before is None or before.sign != sign:
+                self._heard[owner] = _Heard(sign, now, 0.0)
+            else:
+                self._heard[owner] = replace(before, quiet=before.quiet + passed)
+        heard = {owner: self._heard[owner] for owner in owners}
+        return {owner: now - one.since for owner, one in heard.items() if one.quiet > self.silence}
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """The last sign of a process, when it was first seen, and how long nothing followed while somebody looked."""
+
+    sign: object
+    since: float
+    quiet: float

@@ -1,0 +1,312 @@
+"""Networks that compete rung by rung, in an optuna study that any number of processes and machines may share.
+
+A trial is one network for its whole life: whoever claims it trains it on every rung, in a run folder of its own, so
+that machines need to share nothing but the study. The study says who has reached which rung with what error; from
+that everyone works out the same promotions.
+
+A process that is not heard from loses its networks to one that waits for them. Who takes a network over enters a trial
+that says so: trials are numbered by the storage, so that of several the first one counts, and everyone knows which.
+The new owner trains it from its beginning, for as long as its rung allows; whoever was only slow finds that it is his
+no longer.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from howdeep.search.candidates import Standing, promoted
+from howdeep.search.storage import Watch
+from howdeep.util.errors import UserError
+
+POLL_SECONDS = 0.5
+OWNER, RUNGS, FAILED, NETWORK = "owner", "rungs", "failed", "network"
+"""Names of the attributes of a trial that stands for a network."""
+TAKES, FROM, SINCE = "takes", "from", "since"
+"""Names of the attributes of a trial that stands for a take-over: of what, from whom, and after how many rungs."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One network at the end of a rung."""
+
+    epochs: float
+    """Passes over the training images so far."""
+    steps: int
+    """Mini-batches so far."""
+    seconds: float
+    """Time so far, validation included."""
+    train_error_percent: float
+    """Of the last epoch, while it was trained and augmented."""
+    validation_error_percent: float
+    """Of the validation split."""
+    validation_loss: float | None
+    """In nats; None where it is not finite."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network that takes part: what a trial needs to know of it."""
+
+    family: str
+    depth: int
+    network: str
+
+
+Climb = Callable[[Entry, Sequence[Rung], float], Rung | None]
+"""Train a network that has passed some rungs until it has had so many seconds; None if its training blew up."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A network in a study, and whose it is."""
+
+    trial: FrozenTrial
+    """The trial that stands for it."""
+    owner: str
+    """The process that trains it; empty where none said so."""
+    since: int
+    """Rungs that it had passed when that process took it over."""
+
+    @property
+    def rungs(self) -> list[Rung]:
+        """The rungs that it has passed."""
+        return rungs_of_trial(self.trial)
+
+    @property
+    def own_rungs(self) -> list[Rung]:
+        """Those that its owner trained."""
+        return self.rungs[self.since :]
+
+    @property
+    def out(self) -> bool:
+        """Whether its training blew up."""
+        return FAILED in self.trial.user_attrs
+
+
+@dataclass(frozen=True)
+class Search:
+    """One process's part in a search.
+
+    Args:
+        study: The study, in which a plan and its networks stand.
+        entries: Everyone who takes part.
+        rungs: Seconds that a network has had at the end of each rung.
+        owner: What this process calls itself: the same after a stop.
+        climb: Trains.
+        silence: Seconds without a sign of life after which another process counts as dead.
+        say: Receives one line per network and rung.
+        excuse: Receives the seconds that were waited for a process that is gone.
+    """
+
+    study: optuna.Study
+    entries: Sequence[Entry]
+    rungs: Sequence[float]
+    owner: str
+    climb: Climb
+    silence: float
+    say: Callable[[str], None] = field(default=lambda _: None)
+    excuse: Callable[[float], None] = field(default=lambda _: None)
+
+    def winner(self) -> tuple[Entry, str]:
+        """Take part until one network is left; return it, and whose it is: a process that is there, or has ended it.
+
+        Raises:
+            UserError: The training of every network blew up.
+        """
+        alive = [entry.network for entry in self.entries]
+        for rung in range(len(self.rungs)):
+            standings = self._passed(rung, alive)
+            if not standings:
+                raise UserError("the training of every network blew up; look at the data, or give a lower --lr")
+            kept = promoted(list(standings.values()), last=rung + 1 == len(self.rungs))
+            alive = [network for network, one in standings.items() if one in kept]
+            self._prune(alive)
+        if not self.rungs:
+            self._claim_all()
+        return self._entry(alive[0]), self._heard_owner(alive[0])
+
+    def held(self, network: str) -> Held:
+        """Return a network as the study knows it."""
+        return held_networks(self.study)[network]
+
+    def keep(self, network: str, rungs: Sequence[Rung]) -> None:
+        """Write down how far a network of this process has come, while its trial is open."""
+        live = Trial(self.study, self.held(network).trial._trial_id)
+        live.report(rungs[-1].validation_error_percent, step=len(rungs) - 1)
+        # Last: whoever reads it may go on, and close the trial.
+        live.set_user_attr(RUNGS, [vars(one) for one in rungs])
+
+    def finish(self, network: str) -> None:
+        """Close the trial of the chosen network, and those that were left open by processes that are gone."""
+        for name, held in held_networks(self.study).items():
+            if name == network:
+                error = held.rungs[-1].validation_error_percent
+                self.study.tell(held.trial.number, error, skip_if_finished=True)
+            else:
+                self.study.tell(held.trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+
+    def _passed(self, rung: int, alive: Sequence[str]) -> dict[str, Standing]:
+        """Train on a rung, wait until everyone has passed it, and return who has, and how."""
+        watch = Watch(self.study, self.silence)
+        while True:
+            self._train(rung, alive)
+            networks = held_networks(self.study)
+            missing = {name: networks[name] for name in alive if not _done(networks[name], rung)}
+            if not missing:
+                return {name: self._standing(networks[name], rung) for name in alive if not networks[name].out}
+            if self._take_over(missing, watch):
+                watch = Watch(self.study, self.silence)  # only those are waited for who have had their turn
+            else:
+                time.sleep(POLL_SECONDS)
+
+    def _train(self, rung: int, alive: Sequence[str]) -> None:
+        """Train this process's networks on a rung; on the first one, claim those that nobody has yet."""
+        for network, held in held_networks(self.study).items():
+            if network in alive and held.owner == self.owner:
+                self._train_one(network, rung)
+        while rung == 0 and (claimed := self._claim()) is not None:
+            self._train_one(claimed, rung)
+
+    def _train_one(self, network: str, rung: int) -> None:
+        held = self.held(network)
+        if _done(held, rung):
+            return
+        found = self.climb(self._entry(network), held.own_rungs, self.rungs[rung])
+        if (now := self.held(network)).owner != self.owner:
+            self.say(f"  {network}: {now.owner} has taken it over meanwhile")
+        elif found is None:
+            Trial(self.study, held.trial._trial_id).set_user_attr(FAILED, f"training blew up on rung {rung + 1}")
+        else:
+            self.keep(network, [*held.rungs, found])
+
+    def _claim_all(self) -> None:
+        while self._claim() is not None:
+            pass
+
+    def _claim(self) -> str | None:
+        """Take a network that nobody has, or return None.
+
+        Asking takes a waiting trial for this process alone. Where another was faster, a new trial comes back instead
+        that stands for no network; where two processes entered the same network, the later trial stands for none.
+        """
+        while any(held.trial.state == TrialState.WAITING for held in held_networks(self.study).values()):
+            trial = self.study.ask()
+            network = str(trial.user_attrs.get(NETWORK))
+            first = held_networks(self.study).get(network)
+            if first is None or first.trial.number != trial.number:
+                self.study.tell(trial, state=TrialState.FAIL)
+                continue
+            trial.suggest_categorical("family", sorted({entry.family for entry in self.entries}))
+            trial.suggest_categorical("depth", sorted({entry.depth for entry in self.entries}))
+            trial.set_user_attr(OWNER, self.owner)
+            return network
+        return None
+
+    def _take_over(self, networks: Mapping[str, Held], watch: Watch) -> bool:
+        """Take the networks of processes that are silent; return whether there were any."""
+        theirs = {name: held for name, held in networks.items() if held.trial.state != TrialState.WAITING}
+        silent = watch.silent({held.owner for held in theirs.values()} - {self.owner})
+        for name, held in theirs.items():
+            if held.owner in silent:
+                self._take(name, held)
+        if silent:
+            self.excuse(max(silent.values()))
+        return bool(silent)
+
+    def _take(self, network: str, held: Held) -> None:
+        since = min(len(held.rungs), len(self.rungs))
+        take_over(self.study, network, held.owner, self.owner, since)
+        if self.held(network).owner == self.owner:
+            self.say(f"  {network}: taken over, nothing is heard from {held.owner or 'its process'}")
+            kept = [vars(one) for one in held.rungs[:since]]
+            Trial(self.study, held.trial._trial_id).set_user_attr(RUNGS, kept)
+
+    def _heard_owner(self, network: str) -> str:
+        """Return whose a network is, once that process is heard from; where it is silent, this one takes over."""
+        signs: dict[str, object] = {}
+        watch = Watch(self.study, self.silence)
+        while True:
+            held = self.held(network)
+            if held.owner == self.owner or held.trial.state.is_finished():
+                return held.owner
+            sign = watch.sign(held.owner)
+            if signs.setdefault(held.owner, sign) != sign:
+                return held.owner
+            if not self._take_over({network: held}, watch):
+                time.sleep(POLL_SECONDS)
+
+    def _standing(self, held: Held, rung: int) -> Standing:
+        entry, found = self._entry(held.trial.user_attrs[NETWORK]), held.rungs[rung]
+        loss = math.inf if found.validation_loss is None else found.validation_loss
+        return Standing(entry.family, entry.depth, found.validation_error_percent, loss)
+
+    def _prune(self, alive: Sequence[str]) -> None:
+        """Close the trials of this process that do not go on."""
+        for network, held in held_networks(self.study).items():
+            if held.owner == self.owner and held.trial.state == TrialState.RUNNING and network not in alive:
+                state = TrialState.FAIL if held.out else TrialState.PRUNED
+                self.study.tell(held.trial.number, state=state, skip_if_finished=True)
+
+    def _entry(self, network: str) -> Entry:
+        return next(entry for entry in self.entries if entry.network == network)
+
+
+def enlist(study: optuna.Study, entries: Sequence[Entry]) -> None:
+    """Enter networks that are not in a study yet."""
+    for entry in entries:
+        params = {"family": entry.family, "depth": entry.depth}
+        study.enqueue_trial(params, user_attrs={NETWORK: entry.network}, skip_if_exists=True)
+
+
+def held_networks(study: optuna.Study) -> dict[str, Held]:
+    """Return every network, the first trial that was entered for it, and whose it is."""
+    trials, first = trials_in_order(study), {}
+    for trial in trials:
+        if (network := trial.user_attrs.get(NETWORK)) is not None:
+            first.setdefault(network, trial)
+    owners = {name: owner_now(trials, name, trial.user_attrs.get(OWNER, "")) for name, trial in first.items()}
+    return {name: Held(trial, *owners[name]) for name, trial in first.items()}
+
+
+def trials_in_order(study: optuna.Study) -> list[FrozenTrial]:
+    """Return all trials of a study by their numbers, which the storage gives, each once."""
+    return sorted(study.get_trials(deepcopy=False), key=lambda one: one.number)
+
+
+def owner_now(trials: Sequence[FrozenTrial], what: str, owner: str) -> tuple[str, int]:
+    """Return whose something is that was one process's at first, and after how many rungs, after all take-overs."""
+    since = 0
+    for trial in trials:
+        said = trial.user_attrs
+        if said.get(TAKES) == what and said[FROM] == owner:
+            owner, since = said[OWNER], said[SINCE]
+    return owner, since
+
+
+def take_over(study: optuna.Study, what: str, before: str, owner: str, since: int) -> None:
+    """Enter that a process takes something over; where another was faster that stands for nothing."""
+    enter(study, {TAKES: what, FROM: before, OWNER: owner, SINCE: since})
+
+
+def enter(study: optuna.Study, said: dict) -> None:
+    """Enter something for all to read, in a trial that stands for no network: the storage puts them in one order."""
+    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=said))
+
+
+def first_entered(trials: Sequence[FrozenTrial], name: str) -> Any:
+    """Return what was entered first under a name, or None."""
+    return next((trial.user_attrs[name] for trial in trials if name in trial.user_attrs), None)
+
+
+def rungs_of_trial(trial: FrozenTrial) -> list[Rung]:
+    """Return the rungs that a network has passed."""
+    return [Rung(**one) for one in trial.user_attrs.get(RUNGS, [])]
+
+
+def _done(held: Held, rung: int) -> bool:
+    return len(held.rungs) > rung or held.out

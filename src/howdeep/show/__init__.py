@@ -1,0 +1,1 @@
+"""Record → sentence, table, chart, page. Nothing is measured here."""

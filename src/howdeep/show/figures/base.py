@@ -1,0 +1,215 @@
+"""Record → chart. A figure knows nothing about networks; its title states the finding."""
+
+import hashlib
+import io
+import json
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import altair as alt
+import vl_convert
+
+from howdeep.util.errors import UserError
+from howdeep.util.files import write_whole
+from howdeep.util.intervals import of_share
+
+Chart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
+ENDINGS = (".svg", ".png", ".html")
+
+PLAIN, RESIDUAL, STOCHASTIC = "#d55e00", "#0072b2", "#009e73"
+"""Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
+INK, GREY, SHADE = "#333333", "#777777", "#dce9f2"
+ON_PALE, ON_DEEP = "#111111", "#ffffff"
+"""Letters on a cell whose colour is near that of the paper, and on one far from it."""
+WIDTH = 640
+"""Pixels of a chart at its natural size."""
+DOTTED, CROWDED = 200, 60
+"""Marks up to which a line has points that tell its numbers, and up to which they are large."""
+LETTER = 8.7
+"""Pixels of a letter of a title of 16 pixels, in the mean and in a wide font."""
+
+
+def check_ending(path: Path) -> None:
+    """Raise a UserError for a file whose ending is not that of a chart."""
+    if path.suffix not in ENDINGS:
+        raise UserError(f"figure {path} is not allowed: its name must end in {', '.join(ENDINGS)}")
+
+
+def save(chart: Chart, path: Path) -> None:
+    """Write a chart as SVG, PNG or HTML, by the ending of the file.
+
+    Raises:
+        UserError: The ending is another one.
+        SaveError: The disk is full, or the folder cannot be written.
+    """
+    check_ending(path)
+    write_whole(path, _drawn(with_style(chart), path.suffix))
+
+
+def _drawn(chart: Chart, ending: str) -> bytes:
+    """Return a chart as the contents of a file."""
+    if ending == ".html":
+        return chart.to_html(inline=True).encode()
+    if ending == ".png":
+        picture = io.BytesIO()
+        chart.save(picture, format="png", scale_factor=2)
+        return picture.getvalue()
+    drawing = io.StringIO()
+    chart.save(drawing, format="svg")
+    return drawing.getvalue().encode()
+
+
+def with_style(chart: Chart) -> Chart:
+    """Return the chart with the sizes of letters that all charts have."""
+    styled = chart.configure_view(stroke=None).configure_axis(labelFontSize=13, titleFontSize=13)
+    return styled.configure_legend(labelFontSize=13, titleFontSize=13, labelLimit=400)
+
+
+def heading(text: str, *, width: int = WIDTH, subtitle: str = "", size: int = 16) -> alt.Title:
+    """Return a title that begins with a capital letter and is broken into lines.
+
+    Args:
+        text: The finding, in one sentence.
+        width: Pixels that a line may take.
+        subtitle: What the marks are.
+        size: Of the letters.
+    """
+    lines = textwrap.wrap(text[:1].upper() + text[1:], int(width / (LETTER * size / 16)))
+    title: dict[str, Any] = {"text": lines, "fontSize": size, "anchor": "start", "offset": 14}
+    if subtitle:
+        below = textwrap.wrap(subtitle, int(width / (LETTER * 13 / 16)))
+        title |= {"subtitle": below, "subtitleFontSize": 13}
+    return alt.Title(**title)
+
+
+def data(rows: Sequence[dict]) -> alt.Data:
+    """Return rows as what a chart draws."""
+    return alt.Data(values=list(rows))
+
+
+def told(chart: alt.Chart) -> alt.Chart:
+    """Let every mark tell, on hover and to a screen reader, what stands under ``tell`` in its row."""
+    return chart.encode(description=alt.Description("tell:N"), tooltip=alt.Tooltip("tell:N"))
+
+
+def error_row(percent: float, n: int) -> dict:
+    """Return a test error with its 95 % interval as entries of a row."""
+    low, high = of_share(percent, n)
+    tell = f"test: {percent:.2f} % error, 95 % interval {low:.2f} to {high:.2f}, {n:,} images"
+    return {"error": percent, "low": low, "high": high, "tell": tell}
+
+
+def ticks(last: int) -> list[int]:
+    """Return at most about 20 numbers from 1 to the last one, for an axis of units."""
+    step = next(step for step in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if last / step <= 20)
+    return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
+
+
+def dot_size(count: int, large: int) -> int:
+    """Return the area in square pixels of each of so many points on a line."""
+    return large if count <= CROWDED else large // 3
+
+
+SVG = "http://www.w3.org/2000/svg"
+WIDE, ANY = "DejaVu Sans", "sans-serif"
+"""Room is made for the widest of the usual fonts, since a page takes whichever font its browser has."""
+MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
+LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
+DARK = {
+    "#333333": "#d0d0d0", "#777777": "#a8a8a8", "#dce9f2": "#17384d",
+    # Families, and other series.
+    "#0072b2": "#4aa8e0", "#d55e00": "#f0803c", "#009e73": "#2cc295", "#56b4e9": "#8fd0f5",
+    # Costs of units: brighter is worse. Letters on the cells change sides.
+    "#2f7fc1": "#3f9be6", "#efefef": "#2c2c2c", "#fbd06a": "#6e5424", "#ee8a2b": "#9a5a22", "#b8420f": "#f7ab62",
+    "#4a1204": "#fff0dc", "#111111": "#eeeeee", "#ffffff": "#111111",
+    # Confusions, likewise.
+    "#fdf1dc": "#9a6428", "#f2a045": "#d98c3f", "#a63603": "#ffd9a8", "#fefefe": "#101010",
+}  # fmt: skip
+"""Colours that charts of this package name → colours on #111."""
+DARK_FRAME = {"#000": "#e6e6e6", "#888": "#8a8a8a", "#ddd": "#3a3a3a"}
+"""Likewise, colours of letters, axes and grids that charts do not name."""
+
+# Without it every element would be written with a prefix, which HTML does not read.
+ElementTree.register_namespace("", SVG)
+
+
+def svg(chart: Chart, *, dark: bool = False) -> str:
+    """Return a chart as one self-contained SVG element for HTML, without a background.
+
+    Nothing is loaded and nothing is executed: numbers appear on hover because every mark has a ``<title>``. The
+    ``viewBox`` is kept, so that a style sheet can scale it. Ids begin with a digest of the picture, so that several
+    charts may stand on one page.
+
+    Args:
+        chart: From a function of this package.
+        dark: Colours for a background of #111.
+    """
+    spec = with_style(chart.configure(background="transparent", font=WIDE)).to_dict()
+    spec = _darkened(spec) if dark else spec
+    root = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec))
+    digest = hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:8]
+    # The renderer counts on from chart to chart; numbers of their own make equal charts equal texts.
+    ids = [element.get("id", "") for element in root.iter() if "id" in element.keys()]  # noqa: SIM118
+    names = {one: f"c{digest}-{number}" for number, one in enumerate(ids)}
+    for element in root.iter():
+        if MARKS in element.get("class", "").split():
+            _tell(element)
+        if element.get("font-family") is not None:
+            element.set("font-family", ANY)
+        _rename(element, names)
+        _round(element)
+        if dark:
+            _darken_frame(element)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _tell(group: ElementTree.Element) -> None:
+    """Turn the labels of marks into titles. Letters let the pointer through to the mark that they stand on.
+
+    A line's label is that of its first point alone, which would mislead.
+    """
+    for mark in group:
+        label, kind = mark.attrib.pop(LABEL, None), mark.attrib.pop(ROLE, None)
+        if mark.tag == f"{{{SVG}}}text":
+            mark.set("pointer-events", "none")
+        elif label and kind not in ("line mark", "area mark"):
+            title = ElementTree.Element(f"{{{SVG}}}title")
+            title.text = label
+            mark.insert(0, title)
+
+
+def _rename(element: ElementTree.Element, names: Mapping[str, str]) -> None:
+    """Give an id, or a reference to one, its new name."""
+    for attribute, value in element.items():
+        if attribute == "id":
+            element.set(attribute, names[value])
+        elif value.startswith("url(#"):
+            element.set(attribute, f"url(#{names[value[5:-1]]})")
+        elif attribute.endswith("href"):
+            element.set(attribute, f"#{names[value[1:]]}")
+
+
+def _round(element: ElementTree.Element) -> None:
+    """Round coordinates to hundredths of a pixel: a strip of 600 cells is a third smaller."""
+    for name in ("d", "transform"):
+        if (value := element.get(name)) is not None:
+            element.set(name, LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value))
+
+
+def _darkened(spec: Any) -> Any:
+    """Return a specification with the colours for a dark page, also those between which a scale mixes."""
+    if isinstance(spec, dict):
+        return {name: _darkened(value) for name, value in spec.items()}
+    if isinstance(spec, list):
+        return [_darkened(value) for value in spec]
+    return DARK.get(spec, spec) if isinstance(spec, str) else spec
+
+
+def _darken_frame(element: ElementTree.Element) -> None:
+    for name in ("fill", "stroke"):
+        if (colour := element.get(name, "")) in DARK_FRAME:
+            element.set(name, DARK_FRAME[colour])

@@ -1,0 +1,267 @@
+"""Chart of costs: what depth costs, predicted as a line, measured as points."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import altair as alt
+
+from howdeep.costs.cost import Ladder
+from howdeep.costs.predicting import Costs
+from howdeep.search.answer import Contender
+from howdeep.search.degradation import Degradation, FamilyResult
+from howdeep.search.fit import Fit
+from howdeep.search.study import Rung
+from howdeep.show.cost_tables import cost_finding
+from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, error_row, heading, told
+from howdeep.training.log import seconds_text
+
+PANEL_WIDTH, PANEL_HEIGHT = 215, 230
+PANELS = {
+    "latency_ms": ("latency of one image (ms)", 1.0),
+    "training_ms": ("training, per image (ms)", 1.0),
+    "memory_bytes": ("peak memory of training (MB)", 1e-6),
+}
+"""Cost → title of its axis, and the factor to its unit."""
+FITTED, CHECK = "measured, fitted on", "measured, not fitted on"
+
+
+def costs(found: list[Ladder]) -> Chart:
+    """Return cost against depth: latency, training time and peak memory, one row of panels per ladder."""
+    rows = [_ladder(ladder) for ladder in found]
+    return alt.vconcat(*rows, spacing=30)
+
+
+def _ladder(found: Ladder) -> alt.HConcatChart:
+    names = [name for name in PANELS if any(getattr(rung.measured, name, None) for rung in found.rungs)]
+    title = alt.Title(cost_finding(found), subtitle=_subtitle(found), fontSize=16, anchor="start", offset=14,
+                      subtitleFontSize=13)  # fmt: skip
+    return alt.hconcat(*(_panel(found, name) for name in names), spacing=22).properties(title=title)
+
+
+def _subtitle(found: Ladder) -> str:
+    points = f"line: predicted; blue: {FITTED}; orange: {CHECK}"
+    setting = f"{found.size}×{found.size} pixels, batch {found.batch_size}, training in {found.precision}"
+    return f"{points} ({setting})" if any(rung.predicted for rung in found.rungs) else setting
+
+
+def _panel(found: Ladder, name: str) -> Chart:
+    title, factor = PANELS[name]
+    line = [_row(rung.depth, rung.predicted, name, factor, "predicted") for rung in found.rungs if rung.predicted]
+    points = [
+        _row(rung.depth, rung.measured, name, factor, CHECK if rung.predicted and not rung.fitted else FITTED)
+        for rung in found.rungs
+        if rung.measured
+    ]
+    x = alt.X("depth:Q", title="layers", scale=alt.Scale(type="log", nice=False, padding=12),
+              axis=alt.Axis(values=_shown([rung.depth for rung in found.rungs]), grid=False))  # fmt: skip
+    y = alt.Y(
+        "value:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=_decades([*line, *points])
+    )
+    colours = alt.Scale(domain=[FITTED, CHECK], range=[RESIDUAL, PLAIN])
+    drawn = alt.Chart(data(line)).mark_line(color=GREY, strokeWidth=2.5).encode(x=x, y=y)
+    dots = alt.Chart(data(points)).mark_point(filled=True, size=75, opacity=1)
+    dots = dots.encode(x=x, y=y, color=alt.Color("what:N", scale=colours, legend=None))
+    return alt.layer(*([drawn] if line else []), told(dots)).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
+
+
+def _row(depth: int, of: Costs | None, name: str, factor: float, what: str) -> dict:
+    value = getattr(of, name, None)
+    scaled = None if value is None else value * factor
+    tell = "" if scaled is None else f"{depth} layers: {PANELS[name][0]} {scaled:.3g}, {what}"
+    return {"depth": depth, "value": scaled, "what": what, "tell": tell}
+
+
+def _shown(depths: list[int]) -> list[int]:
+    """Return the depths whose labels do not overlap on a logarithmic axis."""
+    kept: list[int] = []
+    for depth in depths:
+        if not kept or depth >= 1.5 * kept[-1]:
+            kept.append(depth)
+    return kept
+
+
+def _decades(rows: list[dict]) -> alt.Axis:
+    values = [row["value"] for row in rows if row["value"]]
+    low, high = min(values), max(values)
+    digits = (1, 2, 5) if high < 500 * low else (1,)
+    steps = [digit * 10.0**power for power in range(-9, 16) for digit in digits]
+    return alt.Axis(values=[step for step in steps if low / 1.4 <= step <= 1.4 * high], format=",.3~r")
+
+
+DEPTH_WIDTH, DEPTH_HEIGHT = 560, 320
+COLOURS = {"plain": PLAIN, "residual": RESIDUAL}
+OTHERS = (STOCHASTIC, "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours of families that have none of their own (Okabe and Ito 2008)."""
+APART = 0.06
+"""Height of a line of a name, as a share of the chart's."""
+LINE = 18
+"""Letters of a line of a name."""
+
+
+MARGIN = 1.08
+
+
+@dataclass(frozen=True)
+class DepthPoint:
+    """One point of a line."""
+
+    family: str
+    """Name beside the line."""
+    depth: int
+    """Layers."""
+    error_percent: float
+    """Error."""
+    low: float
+    """Lower end of the whisker."""
+    high: float
+    """Upper end."""
+    train_error_percent: float | None = None
+    """Point of the dashed line; None draws none."""
+
+
+def degradation(found: Degradation) -> Chart:
+    """Return validation error with 95 % intervals, and training error dashed, against depth."""
+    points = [point for family in found.families for point in _points(family)]
+    whiskers = f"95 % interval over {len(found.seeds)} seeds" if len(found.seeds) > 1 else "95 % interval"
+    return by_depth(points, found.finding, f"solid: validation error, {whiskers}; dashed: training error")
+
+
+def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: str = "error (%)") -> Chart:
+    """Return error against depth, one line per family.
+
+    Args:
+        points: Of all families.
+        title: The finding, in one sentence.
+        subtitle: What lines and whiskers are.
+        y_title: What the error is.
+    """
+    top = min(100.0, 1.08 * max((max(p.high, p.train_error_percent or 0) for p in points), default=100.0))
+    rows = [
+        vars(point) | {"low": max(0.0, point.low), "high": min(top, point.high), "tell": _tell(point)}
+        for point in points
+    ]
+    families = list(dict.fromkeys(point.family for point in points))
+    colour = alt.Color("family:N", legend=None, scale=alt.Scale(domain=families, range=_colours(families)))
+    depths = sorted({point.depth for point in points}) or [1]  # where no run ended in numbers, the title says so
+    axis = alt.Axis(values=depths, grid=False, format=",d", labelOverlap=True)
+    base = alt.Chart(data(rows)).encode(
+        x=alt.X("depth:Q", title="layers", scale=_reach(depths), axis=axis), color=colour
+    )
+    y = alt.Y("error_percent:Q", title=y_title, scale=alt.Scale(domain=[0, top], nice=False))
+    layers = [
+        base.mark_line(strokeWidth=3).encode(y=y),
+        told(base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")),
+        told(base.mark_point(filled=True, size=80, opacity=1).encode(y=y)),
+        _names(points, top, colour),
+    ]
+    if any(point.train_error_percent is not None for point in points):
+        layers.insert(0, base.mark_line(strokeWidth=2, strokeDash=[3, 4]).encode(y="train_error_percent:Q"))
+    text = textwrap.wrap(title[:1].upper() + title[1:], 76)
+    heading = alt.Title(text, subtitle=subtitle, fontSize=17, subtitleFontSize=13, anchor="start", offset=12)
+    return alt.layer(*layers).properties(title=heading, width=DEPTH_WIDTH, height=DEPTH_HEIGHT)
+
+
+def _tell(point: DepthPoint) -> str:
+    training = point.train_error_percent
+    more = "" if training is None else f", training {training:.2f} %"
+    between = f"95 %: {point.low:.2f} to {point.high:.2f}"
+    return f"{point.family}, {point.depth:,} layers: {point.error_percent:.2f} % error ({between}){more}"
+
+
+def _reach(depths: Sequence[int]) -> alt.Scale:
+    """Return a logarithmic axis with some air left of the first depth and right of the last."""
+    return alt.Scale(type="log", nice=False, domain=[depths[0] / MARGIN, depths[-1] * MARGIN])
+
+
+def _points(family: FamilyResult) -> list[DepthPoint]:
+    return [
+        DepthPoint(family.label, point.depth, error.mean, error.low, error.high, point.training and point.training.mean)
+        for point in family.points
+        if (error := point.validation) is not None
+    ]
+
+
+def _colours(families: Sequence[str]) -> list[str]:
+    others = iter(OTHERS)
+    return [COLOURS.get(family) or next(others, "#777777") for family in families]
+
+
+def _names(points: Sequence[DepthPoint], top: float, colour: alt.Color) -> alt.Chart:
+    """Return the names of the families, right of their last points, moved up where they would overlap."""
+    last = {point.family: point for point in sorted(points, key=lambda point: point.depth)}
+    rows, free = [], {}
+    for point in sorted(last.values(), key=lambda point: point.error_percent):
+        lines = textwrap.wrap(point.family, LINE)
+        place = max(point.error_percent, free.get(point.depth, 0.0)) + APART * top * (len(lines) - 1)
+        free[point.depth] = place + APART * top
+        rows.append({"family": point.family, "depth": point.depth, "place": place, "name": "\n".join(lines)})
+    text = alt.Chart(data(rows)).mark_text(
+        align="left", baseline="line-bottom", dx=10, dy=8, fontSize=14, fontWeight="bold", lineBreak="\n"
+    )
+    return text.encode(x="depth:Q", y="place:Q", text="name:N", color=colour)
+
+
+TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
+"""Seconds at which people expect a mark."""
+
+
+def fit(found: Fit) -> Chart:
+    """Return validation error against training time, one line per network, the chosen one on top, budgets told."""
+    chosen = next(one for one in found.contenders if one.costs.network == found.network)
+    others = [one for one in found.contenders if one is not chosen and one.rungs]
+    layers: list = [_line(one, GREY, 1.5) for one in others]
+    layers += [_line(chosen, RESIDUAL, 3.5), _candidate_names(others, GREY), _candidate_names([chosen], RESIDUAL)]
+    if found.test is not None:
+        layers.append(_test(found, chosen))
+    return alt.layer(*layers).properties(title=heading(fit_finding(found)), width=WIDTH, height=320)
+
+
+def fit_finding(found: Fit) -> str:
+    """Return the sentence of a fit."""
+    low, high = found.verdict.depths
+    between = f" ({low} to {high} cannot be told apart)" if low != high else ""
+    error = found.validation_error_percent if found.test is None else found.test.error_percent
+    return f"{found.depth} layers{between}: {error:.1f} % error, {found.latency.median_ms:.2g} ms per image"
+
+
+def _line(one: Contender, colour: str, width: float) -> alt.LayerChart:
+    rows = [_rung(one, rung) for rung in one.rungs]
+    first, last = rows[0]["seconds"], rows[-1]["seconds"]
+    marks = [seconds for seconds in TIMES if first / 3 <= seconds <= 3 * last]
+    base = alt.Chart(data(rows)).encode(
+        x=alt.X("seconds:Q", title="training time of the network (s)", scale=alt.Scale(type="log", nice=False),
+                axis=alt.Axis(values=marks, grid=False, format="~s")),
+        y=alt.Y("error:Q", title="validation error (%)", scale=alt.Scale(domainMin=0)),
+    )  # fmt: skip
+    points = base.mark_point(color=colour, filled=True, size=55, opacity=1)
+    return alt.LayerChart(layer=[base.mark_line(color=colour, strokeWidth=width), told(points)])
+
+
+def _rung(one: Contender, rung: Rung) -> dict:
+    error = rung.validation_error_percent
+    tell = f"{one.costs.network} after {seconds_text(rung.seconds)}, {rung.epochs:.3g} epochs: {error:.2f} % error"
+    return {"seconds": rung.seconds, "error": error, "tell": f"{tell} (validation)"}
+
+
+def _candidate_names(contenders: list[Contender], colour: str) -> alt.Chart:
+    rows = [
+        {"seconds": one.rungs[-1].seconds, "error": one.rungs[-1].validation_error_percent, "depth": one.costs.depth}
+        for one in contenders
+    ]
+    text = alt.Chart(data(rows)).mark_text(align="left", dx=8, fontSize=13, color=colour, fontWeight="bold")
+    return text.encode(x="seconds:Q", y="error:Q", text="depth:N")
+
+
+def _test(found: Fit, chosen: Contender) -> alt.LayerChart:
+    """Return the test error with its 95 % interval, at the end of the chosen network's line."""
+    assert found.test is not None
+    test, seconds = found.test, chosen.rungs[-1].seconds
+    text = f"test {test.error_percent:.1f} %"
+    row = {"seconds": seconds, "text": text, **error_row(test.error_percent, test.n)}
+    base = alt.Chart(data([row])).encode(x="seconds:Q")
+    return alt.LayerChart(layer=[
+        told(base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")),
+        told(base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q")),
+        base.mark_text(align="right", dx=4, dy=-10, fontSize=13, color=STOCHASTIC).encode(y="high:Q", text="text:N"),
+    ])  # fmt: skip

@@ -1,0 +1,190 @@
+"""Charts of an evaluation: which classes are taken for which, and whether its confidence can be believed."""
+
+import math
+from collections.abc import Sequence
+
+import altair as alt
+
+from howdeep.analysis.evaluation import Bin, Evaluation
+from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, heading, told
+from howdeep.util.errors import UserError
+from howdeep.util.intervals import of_share, percent_text
+
+SIDE = 320
+CELL = 10.5
+"""Pixels of the least cell of a matrix, and of a line of its names: 30 classes on 320 pixels."""
+SHOWN = 15
+WRONG, ON_WRONG = ("#fdf1dc", "#f2a045", "#a63603"), "#fefefe"
+"""Colours of mistakes: 0, 5 and 100 % of the images of a class; and letters on the deep ones."""
+DEEP = 40
+"""Share of a class in percent above which the colour is deep."""
+LETTERS = 6.5
+"""Pixels of a digit."""
+BAR = 20
+
+Counts = Sequence[Sequence[int]]
+"""Row = true class, column = given class."""
+
+
+def evaluation(found: Evaluation) -> Chart:
+    """Return the confusion matrix beside the reliability diagram, where the record has one."""
+    title = heading(f"error {percent_text(found.error_percent, found.n)} on {found.n:,} images")
+    panels = [confusion(found), *([reliability(found)] if found.bins else [])]
+    return alt.hconcat(*panels, spacing=36).resolve_scale(color="independent").properties(title=title)
+
+
+def confusion(found: Evaluation) -> Chart:
+    """Return which classes are taken for which, with the worst pair as the title."""
+    names = [one.name for one in found.classes]
+    return confusion_matrix(names, found.confusion, confusion_finding(names, found.confusion))
+
+
+def confusion_finding(classes: Sequence[str], counts: Counts) -> str:
+    """Return the sentence of a confusion matrix."""
+    pairs = confusions(counts)
+    if not pairs:
+        return "no image is taken for another class"
+    count, true, given = pairs[0]
+    of = f"{count:,} of {sum(counts[true]):,} images"
+    return f"the most frequent mistake: {classes[true]} taken for {classes[given]}, {of}"
+
+
+def confusion_matrix(classes: Sequence[str], counts: Counts, title: str, side: int = SIDE) -> Chart:
+    """Return a confusion matrix; where cells would be too small for the names beside them, the largest confusions.
+
+    Args:
+        classes: Names, in the order of the counts.
+        counts: Row = true class, column = given class.
+        title: What it shows.
+        side: Pixels of its width without the names.
+    """
+    drawn = _matrix if len(classes) * CELL <= side else _bars
+    return drawn(classes, counts, side).properties(title=heading(title, width=max(side, 240), size=14))
+
+
+def confusions(counts: Counts) -> list[tuple[int, int, int]]:
+    """Return count, true and given class of all confusions, the most frequent first."""
+    found = [
+        (count, true, given)
+        for true, row in enumerate(counts)
+        for given, count in enumerate(row)
+        if true != given and count
+    ]
+    return sorted(found, key=lambda pair: (-pair[0], pair[1:]))
+
+
+def _matrix(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
+    rows = [
+        _entry(classes, counts, true, given) for true in range(len(classes)) for given in range(len(classes))
+    ]  # fmt: skip
+    axis = alt.Axis(labelFontSize=11, labelLimit=90, ticks=False, domain=False)
+    scale = alt.Scale(domain=list(range(len(classes))), padding=0.04)
+    names = f"{[str(name) for name in classes]}[datum.value]"
+    slanted = alt.Axis(labelAngle=0 if _short(classes, side) else -90, labelExpr=names, **axis.to_dict())
+    x = alt.X("given:O", title="given class", scale=scale, axis=slanted)
+    y = alt.Y("true:O", title="true class", scale=scale, axis=alt.Axis(labelExpr=names, **axis.to_dict()))
+    return _layers(rows, x, y, side / max(1, len(classes))).properties(width=side, height=side)
+
+
+def _layers(rows: list[dict], x: alt.X, y: alt.Y, cell: float) -> alt.LayerChart:
+    """Return right answers in one pale colour, so that the wrong ones stand out."""
+    right = alt.Chart(data([row for row in rows if row["true"] == row["given"]])).mark_rect(color=SHADE)
+    wrong = alt.Chart(data([row for row in rows if row["true"] != row["given"] and row["count"]])).mark_rect()
+    scale = alt.Scale(type="sqrt", domain=[0, 5, 100], range=list(WRONG))
+    colour = alt.Color("share:Q", scale=scale, legend=None)
+    layers = [told(right.encode(x=x, y=y)), told(wrong.encode(x=x, y=y, color=colour))]
+    longest = max((len(row["text"]) for row in rows), default=1)
+    if cell >= LETTERS * longest + 4:
+        letters = alt.Chart(data([row for row in rows if row["count"]])).mark_text(fontSize=11)
+        ink = alt.when("datum.true == datum.given").then(alt.value(INK))
+        ink = ink.when(f"datum.share > {DEEP}").then(alt.value(ON_WRONG)).otherwise(alt.value("#101010"))
+        layers.append(letters.encode(x=x, y=y, text="text:N", color=ink))
+    return alt.LayerChart(layer=layers)
+
+
+def _entry(classes: Sequence[str], counts: Counts, true: int, given: int) -> dict:
+    count, total = counts[true][given], sum(counts[true])
+    share = 100 * count / total if total else 0.0
+    tell = f"{classes[true]} taken for {classes[given]}: {count:,} of {total:,} images ({share:.1f} %)"
+    if true == given:
+        tell = f"{classes[true]}, right: {count:,} of {total:,} images ({share:.1f} %)"
+    return {"true": true, "given": given, "count": count, "share": share, "text": str(count), "tell": tell}
+
+
+def _short(classes: Sequence[str], side: int) -> bool:
+    """Return whether the names fit below the columns as they are."""
+    return max(map(len, classes)) * LETTERS <= side / len(classes)
+
+
+def _bars(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
+    """Return the largest confusions, one bar each."""
+    rows = [
+        {**_entry(classes, counts, true, given), "pair": f"{classes[true]} → {classes[given]}"}
+        for _, true, given in confusions(counts)[:SHOWN]
+    ]
+    axis = alt.Axis(labelFontSize=12, labelLimit=200, ticks=False, domain=False)
+    y = alt.Y("pair:N", sort=None, title=None, axis=axis)
+    x = alt.X("count:Q", title="images", axis=alt.Axis(tickMinStep=1, tickCount=4, grid=False))
+    bars = told(alt.Chart(data(rows)).mark_bar(color=PLAIN, size=BAR * 0.7).encode(x=x, y=y))
+    text = alt.Chart(data(rows)).mark_text(align="left", dx=4, fontSize=12, color=GREY)
+    layers = [bars, text.encode(x=x, y=y, text="text:N")]
+    return alt.LayerChart(layer=layers).properties(width=side, height=max(1, len(rows)) * BAR)
+
+
+def reliability(found: Evaluation) -> Chart:
+    """Return accuracy against confidence with 95 % intervals, and how many images have which confidence.
+
+    Raises:
+        UserError: The record is of a version that kept no bins.
+    """
+    if not found.bins:
+        raise UserError("there is no reliability diagram: the evaluation was measured without calibration bins")
+    rows = [_bin_row(one) for one in found.bins if one.n]
+    panels = alt.vconcat(_diagram(rows), _images(rows), spacing=8)
+    return panels.properties(title=heading(reliability_finding(found), width=SIDE, size=14))
+
+
+def reliability_finding(found: Evaluation) -> str:
+    """Return the sentence of a reliability diagram."""
+    confidence = math.fsum(one.n * (one.confidence_percent or 0.0) for one in found.bins) / found.n
+    accuracy = 100 - found.error_percent
+    low, high = of_share(found.error_percent, found.n)
+    doubt = 100 - confidence
+    word = "over-confident" if doubt < low else "under-confident" if doubt > high else "calibrated within chance"
+    return (
+        f"{word}: {confidence:.1f} % sure and {accuracy:.1f} % right in the mean;"
+        f" calibration error {found.calibration_error_percent:.1f} %"
+    )
+
+
+def _bin_row(one: Bin) -> dict:
+    sure, right = one.confidence_percent or 0.0, one.accuracy_percent or 0.0
+    low, high = of_share(right, one.n)
+    tell = f"{one.n:,} images, {sure:.1f} % sure in the mean: {right:.1f} % right (95 %: {low:.1f} to {high:.1f})"
+    return {
+        "confidence": sure, "accuracy": right, "low": low, "high": high, "from": 100 * one.low + 0.4,
+        "to": 100 * one.high - 0.4, "n": one.n, "tell": tell,
+    }  # fmt: skip
+
+
+def _diagram(rows: list[dict]) -> alt.LayerChart:
+    whole = alt.Scale(domain=[0, 100], nice=False)
+    x = alt.X("confidence:Q", title=None, scale=whole, axis=alt.Axis(labels=False, ticks=False, grid=False))
+    y = alt.Y("accuracy:Q", title="right answers (%)", scale=whole)
+    ideal = alt.Chart(data([{"confidence": 0, "accuracy": 0}, {"confidence": 100, "accuracy": 100}]))
+    base = alt.Chart(data(rows)).encode(x=x)
+    layers = [
+        ideal.mark_line(color=GREY, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
+        told(base.mark_rule(color=RESIDUAL, strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")),
+        base.mark_line(color=RESIDUAL, strokeWidth=2).encode(y=y),
+        told(base.mark_point(color=RESIDUAL, filled=True, size=60, opacity=1).encode(y=y)),
+    ]
+    return alt.LayerChart(layer=layers).properties(width=SIDE - 60, height=SIDE - 90)
+
+
+def _images(rows: list[dict]) -> alt.LayerChart:
+    whole = alt.Scale(domain=[0, 100], nice=False)
+    x = alt.X("from:Q", title="confidence (%)", scale=whole, axis=alt.Axis(grid=False, values=[0, 20, 40, 60, 80, 100]))
+    y = alt.Y("n:Q", title="images", axis=alt.Axis(tickCount=2, format="~s"))
+    bars = alt.Chart(data(rows)).mark_rect(color=GREY).encode(x=x, x2="to:Q", y=y, y2=alt.datum(0))
+    return alt.LayerChart(layer=[told(bars)]).properties(width=SIDE - 60, height=60)

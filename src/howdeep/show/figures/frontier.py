@@ -1,0 +1,124 @@
+"""The chart of a cut: error against latency, before and after repair, with the budget as a line."""
+
+import altair as alt
+
+from howdeep.cutting.records import Cut, Point, Size
+from howdeep.show.cut_tables import cut_finding
+from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
+from howdeep.util.intervals import of_share, percent_text
+
+CUT, REPAIRED, TUNED = "as cut", "norm statistics re-estimated", "fine-tuned"
+COLOURS = {CUT: PLAIN, REPAIRED: RESIDUAL, TUNED: STOCHASTIC}
+HEIGHT, LABELS = 340, 10
+"""Pixels, and points that say how many units they have, about as many at most."""
+NOT_KEPT = 0.3
+"""Opacity of a network that another with the same units is better than."""
+
+
+def frontier(found: Cut) -> Chart:
+    """Return error against latency of the network and of all its cuts."""
+    rows = [row for point in found.points for row in _rows(found, point)]
+    kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in rows)]
+    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[COLOURS[kind] for kind in kinds]),
+                       legend=alt.Legend(orient="top", labelFontSize=13, labelLimit=300))  # fmt: skip
+    # The uncut network begins every line.
+    lines = [{**_original(found), "kind": kind} for kind in kinds if kind != TUNED] + rows
+    x, y = _x(found, lines), _y(found, lines)
+    base = alt.Chart(data(lines)).encode(x=x, y=y, color=colour, order="out:Q")
+    kept = alt.condition("datum.kept", alt.value(1.0), alt.value(NOT_KEPT))
+    intervals = alt.Chart(data(rows)).mark_rule(strokeWidth=1.5, clip=True)
+    layers = [
+        *_budget(found, x, y), base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
+        told(intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour)),
+        told(base.mark_point(filled=True, size=60).encode(opacity=kept)), _labels(found, lines, x),
+    ]  # fmt: skip
+    return alt.layer(*layers).properties(title=heading(cut_finding(found)), width=WIDTH, height=HEIGHT)
+
+
+def _named(axis: alt.Y, name: str) -> alt.Y:
+    """Return the same axis for another entry of the rows."""
+    copied = axis.copy()
+    copied.shorthand = f"{name}:Q"
+    return copied
+
+
+def _rows(found: Cut, point: Point) -> list[dict]:
+    effects = [(CUT, point.cut), (REPAIRED, point.repaired)]
+    if found.tuned is not None and point.out == found.chosen:
+        effects.append((TUNED, found.tuned))
+    ends = [of_share(effect.error_percent, found.baseline.n) for _, effect in effects]
+    best = found.best if point.out == found.chosen else point.best
+    return [
+        {
+            "kind": kind, "units": point.size.units, "out": point.out, "ms": point.size.latency.median_ms,
+            "error": effect.error_percent, "low": low, "high": high,
+            "tell": _tell(kind, point.size, effect.error_percent, found.baseline.n),
+            "kept": effect is best,
+        }
+        for (kind, effect), (low, high) in zip(effects, ends, strict=True)
+    ]  # fmt: skip
+
+
+def _original(found: Cut) -> dict:
+    size = found.original
+    error = found.baseline.error_percent
+    tell = _tell("uncut", size, error, found.baseline.n)
+    return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": error, "tell": tell, "kept": True}
+
+
+def _tell(kind: str, size: Size, error: float, n: int) -> str:
+    return f"{size.units} units, {kind}: error {percent_text(error, n)}, {size.latency.median_ms:.3g} ms per image"
+
+
+def _x(found: Cut, rows: list[dict]) -> alt.X:
+    times = [row["ms"] for row in rows] + ([found.budget.latency_ms] if found.budget.latency_ms is not None else [])
+    margin = 0.06 * (max(times) - min(times) or max(times))
+    domain = [max(0.0, min(times) - margin), max(times) + margin]
+    return alt.X("ms:Q", title="latency of one image (ms)", axis=alt.Axis(grid=False),
+                 scale=alt.Scale(domain=domain, nice=False, zero=False))  # fmt: skip
+
+
+def _y(found: Cut, rows: list[dict]) -> alt.Y:
+    """Return the axis of the error: logarithmic where it spans more than a decade."""
+    title, limit = "error (%), 95 % intervals", found.budget.error_increase
+    errors = [row["error"] for row in rows] + ([found.baseline.error_percent + limit] if limit is not None else [])
+    if min(errors) > 0 and max(errors) > 10 * min(errors):
+        axis = alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g")
+        domain = [0.7 * min(errors), min(100.0, 1.25 * max(errors))]
+        return alt.Y("error:Q", title=title, axis=axis, scale=alt.Scale(type="log", domain=domain, nice=False))
+    bounds = [row[name] for row in rows for name in ("low", "high") if name in row] + errors
+    return alt.Y("error:Q", title=title, scale=alt.Scale(zero=False, domain=[min(bounds), max(bounds)], nice=True))
+
+
+def _budget(found: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Return the lines of the budgets that the axes show, with what they are."""
+    layers, budget = [], found.budget
+    if budget.latency_ms is not None:
+        text = f"budget {budget.latency_ms:g} ms"
+        row = data([{"ms": budget.latency_ms, "text": text, "tell": text}])
+        words = alt.Chart(row).mark_text(align="left", dx=6, color=GREY, fontSize=13)
+        layers += [_limit(row).encode(x=x), words.encode(x=x, y=alt.value(12), text="text:N")]
+    if budget.error_increase is not None:
+        text = f"uncut + {budget.error_increase:g} points"
+        row = data([{"error": found.baseline.error_percent + budget.error_increase, "text": text, "tell": text}])
+        words = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
+        layers += [_limit(row).encode(y=y), words.encode(y=y, x=alt.value(0), text="text:N")]
+    return layers
+
+
+def _limit(row: alt.Data) -> alt.Chart:
+    return told(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5))
+
+
+def _labels(found: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
+    """Return how many units the network has, and the cuts, above them where there is room."""
+    repaired = [row for row in rows if row["kind"] == REPAIRED]
+    ends = [row for row in repaired if row["out"] in (0, found.chosen)]
+    room = (max(row["ms"] for row in repaired) - min(row["ms"] for row in repaired)) / LABELS
+    shown = list(ends)
+    for row in repaired:
+        if all(abs(row["ms"] - other["ms"]) >= room for other in shown):
+            shown.append(row)
+    named = [{**row, "text": f"{row['units']} units" if row in ends else f"{row['units']}"} for row in shown]
+    chart = alt.Chart(data(named)).mark_text(fontSize=12, color=GREY)
+    return chart.encode(x=x, y=alt.value(-8), text="text:N")

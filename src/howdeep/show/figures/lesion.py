@@ -1,0 +1,243 @@
+"""The strip: one cell per unit, coloured by the error that its deletion costs."""
+
+import math
+import statistics
+
+import altair as alt
+
+from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
+from howdeep.show.figures.base import GREY, INK, ON_DEEP, ON_PALE, RESIDUAL, WIDTH, Chart, data, heading, ticks, told
+from howdeep.show.sentences import lesion_finding, measured
+from howdeep.util.intervals import change_text, of_share
+
+WRITTEN = 30
+"""Cells of a row in which a number of 11 pixels fits."""
+ROWS_WRITTEN = 4
+LONG = 100
+"""Cells of a row of a deep network: few enough to see each, and a number to count with."""
+TALL, FLAT = 46, 26
+"""Pixels of a cell with and without a number in it."""
+KNEE = 1.0
+"""Points of error up to which the colours are linear; beyond, they are logarithmic."""
+COLOURS = {
+    -5.0: "#2f7fc1", 0.0: "#efefef", 1.0: "#fbd06a", 5.0: "#ee8a2b", 20.0: "#b8420f", 90.0: "#4a1204",
+}  # fmt: skip
+"""Points of error → colour, the same for every network: blue is better, darker is worse, for any colour vision."""
+MARKS = (-5, -1, 0, 1, 5, 20, 90)
+"""Points of error that the legend names."""
+PALE = 7.0
+"""Points of error below which letters on a cell are those of a pale one."""
+
+
+def strip(found: Lesion) -> Chart:
+    """Return one cell per unit, for studies of one unit at a time (``delete`` and ``duplicate``).
+
+    Up to 30 units stand in one row, and up to 120 in a few, with the cost written in the cells; more in rows of 100.
+    Units that could not be taken out are outlined.
+    """
+    return cells(found).properties(title=strip_heading(found))
+
+
+def strip_heading(found: Lesion) -> alt.Title:
+    """Return the finding, and what a dashed cell is where there is one."""
+    done = "deleted" if found.kind == "delete" else "run twice"
+    gaps = any(unit.change is None for unit in found.units)
+    return heading(lesion_finding(found), subtitle=f"dashed: cannot be {done}" if gaps else "")
+
+
+def cells(found: Lesion) -> alt.LayerChart:
+    """Return the strip without its title."""
+    length = _row_length(len(found.units))
+    rows = [_cell(found, unit, length) for unit in found.units]
+    shown, gaps = [row for row in rows if row["change"] is not None], [row for row in rows if row["change"] is None]
+    count, height = math.ceil(len(rows) / length), TALL if length <= WRITTEN else FLAT
+    x = alt.X("place:O", sort=None, title=_x_title(len(rows), length), axis=_x_axis(len(rows), length), scale=alt.Scale(
+        domain=list(range(1, length + 1)), paddingInner=0.06, paddingOuter=0))  # fmt: skip
+    y_axis = alt.Axis(title=None, domain=False, ticks=False, labelFontSize=12) if count > 1 else None
+    y = alt.Y("row:O", sort=None, axis=y_axis, scale=alt.Scale(paddingInner=0.12, paddingOuter=0))
+    filled = alt.Chart(data(shown)).mark_rect(stroke=None).encode(x=x, y=y, color=_colour(found))
+    layers = [told(filled)]
+    if gaps:
+        outlined = alt.Chart(data(gaps)).mark_rect(fill="transparent", stroke=GREY, strokeDash=[3, 2])
+        layers.append(told(outlined.encode(x=x, y=y)))
+    if length <= WRITTEN:
+        dark = alt.when("datum.pale").then(alt.value(ON_PALE)).otherwise(alt.value(ON_DEEP))
+        letters = alt.Chart(data(shown)).mark_text(fontSize=11)
+        layers.append(letters.encode(x=x, y=y, text="text:N", color=dark))
+    return alt.LayerChart(layer=layers).properties(width=WIDTH, height=count * height)
+
+
+def _row_length(units: int) -> int:
+    rows = math.ceil(units / WRITTEN)
+    return max(1, math.ceil(units / rows)) if rows <= ROWS_WRITTEN else LONG
+
+
+def _x_title(units: int, length: int) -> str | None:
+    if units <= length:
+        return "unit"
+    return f"place in a row of {LONG} units" if length == LONG else None
+
+
+def _x_axis(units: int, length: int) -> alt.Axis | None:
+    """Return the axis of a single row, or of rows so long that one counts along them."""
+    if length < units and length != LONG:
+        return None
+    every = 10 if length == LONG else 1
+    values = list(range(every, length + 1, every))
+    return alt.Axis(labelAngle=0, domain=False, ticks=False, values=values, labelFontSize=12, labelOverlap=True)
+
+
+def _cell(found: Lesion, unit: UnitEffect, length: int) -> dict:
+    first = (unit.index - 1) // length * length + 1
+    last = min(first + length - 1, len(found.units))
+    return {
+        "unit": unit.index, "row": f"{first}–{last}" if last > first else str(first), "place": unit.index - first + 1,
+        "change": unit.change, "text": "" if unit.change is None else _short(unit.change),
+        "pale": abs(unit.change or 0.0) < PALE, "tell": unit_text(found, unit),
+    }  # fmt: skip
+
+
+def unit_text(found: Lesion, unit: UnitEffect) -> str:
+    """Return what a mark of one unit tells."""
+    number, done = f"unit {unit.index}", "deleted" if found.kind == "delete" else "run twice"
+    name = number if unit.name == number else f"{number} ({unit.name})"
+    if unit.change is None or unit.error_percent is None:
+        return f"{name}: cannot be {done}"
+    between = "" if unit.change_low is None else f" (95 %: {change_text(unit.change_low, unit.change_high or 0.0)})"
+    return f"{name} {done}: {unit.change:+.2f} points of error{between}, {unit.error_percent:.2f} % in all"
+
+
+def _short(change: float) -> str:
+    """Return a cost in at most four signs."""
+    if abs(change) < 0.05:
+        return "0"
+    return f"{change:.1f}".replace("-", "−") if abs(change) < 9.95 else f"{change:.0f}".replace("-", "−")
+
+
+def _colour(found: Lesion) -> alt.Color:
+    what = "deleting the unit" if found.kind == "delete" else "running the unit twice"
+    legend = alt.Legend(
+        title=f"points of error that {what} costs", orient="top", direction="horizontal", gradientLength=280,
+        gradientThickness=12, values=list(MARKS), titleOrient="left", titleLimit=400, titlePadding=12,
+        titleFontWeight="normal", format="d", offset=6,
+    )  # fmt: skip
+    return alt.Color("change:Q", scale=cost_scale(), legend=legend)
+
+
+def cost_scale() -> alt.Scale:
+    """Return the colours of costs."""
+    return alt.Scale(
+        type="symlog", constant=KNEE, domain=list(COLOURS), range=list(COLOURS.values()), clamp=True, nice=False
+    )
+
+
+HEIGHT = 300
+GROUPS = 9
+"""Orders of similar τ are averaged in so many groups of equal size."""
+WHISKERS = 100
+"""Units up to which bars have their 95 % intervals."""
+
+
+def lesion(found: Lesion) -> Chart:
+    """Return the strip over error by unit; or error by k, by Kendall's τ, or by pair, with the intact network."""
+    if found.units:
+        return alt.vconcat(cells(found), _by_unit(found), spacing=16).properties(title=strip_heading(found))
+    kinds = {"random": _by_k, "permute": _by_tau, "pairs": _by_pair}
+    return kinds[found.kind](found).properties(title=heading(lesion_finding(found)))
+
+
+def _intact(found: Lesion) -> list[alt.Chart]:
+    """Return the line of the intact network, with its name."""
+    error = found.baseline.error_percent
+    row = data([{"error": error, "text": "intact", "tell": f"intact network: {error:.2f} % error"}])
+    line = told(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5).encode(y="error:Q"))
+    text = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
+    return [line, text.encode(y="error:Q", x=alt.value(0), text="text:N")]
+
+
+def _by_unit(found: Lesion) -> alt.LayerChart:
+    last = len(found.units)
+    x = alt.X("unit:Q", title="unit", axis=alt.Axis(values=ticks(last), grid=False), scale=alt.Scale(
+        domain=[0.5, last + 0.5], nice=False))  # fmt: skip
+    without = "error without the unit (%)" if found.kind == "delete" else "error with the unit run twice (%)"
+    y = alt.Y("error:Q", title=without, scale=alt.Scale(domainMin=0))
+    base = alt.Chart(data([_bar(found, unit) for unit in measured(found)])).encode(x=x)
+    bars = base.mark_bar(size=max(1, min(18, 0.7 * WIDTH / last)), color=RESIDUAL).encode(y=y, y2="low:Q")
+    layers = [told(bars), *_intact(found)]
+    if last <= WHISKERS:
+        layers.insert(1, told(base.mark_rule(color=INK).encode(y="bottom:Q", y2="top:Q")))
+    return alt.LayerChart(layer=layers).properties(width=WIDTH, height=HEIGHT)
+
+
+def _bar(found: Lesion, unit: UnitEffect) -> dict:
+    error, intact = unit.error_percent or 0.0, found.baseline
+    bottom, top = of_share(error, intact.n)
+    return {
+        "unit": unit.index, "error": error, "low": intact.error_percent, "bottom": bottom, "top": top,
+        "tell": unit_text(found, unit),
+    }  # fmt: skip
+
+
+def _by_k(found: Lesion) -> alt.LayerChart:
+    rows = [_trial(trial) for trial in found.trials]
+    intact = found.baseline.error_percent
+    means = [{"k": 0, "error": intact, "tell": f"intact network: {intact:.2f} % error"}]
+    means += [
+        {"k": row.k, "error": row.error_percent, "tell": f"{row.k} units out: {row.error_percent:.2f} % error,"
+         f" mean of {row.draws} draws"} for row in found.by_k
+    ]  # fmt: skip
+    x = alt.X("k:Q", title="units taken out at random", axis=alt.Axis(tickMinStep=1, grid=False))
+    return _trials_and_means(found, rows, means, x)
+
+
+def _by_tau(found: Lesion) -> alt.LayerChart:
+    """Return the orders by their τ, and the mean error of orders of similar τ."""
+    rows = [_trial(trial) for trial in found.trials if trial.kendall_tau is not None]
+    rows.sort(key=lambda row: -row["tau"])
+    size = math.ceil(len(rows) / GROUPS)
+    groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+    means = [{"tau": 1.0, "error": found.baseline.error_percent, "tell": "order as trained"}, *map(_mean, groups)]
+    x = alt.X("tau:Q", title="Kendall's τ of the order of the units (1: as trained)", axis=alt.Axis(grid=False),
+              scale=alt.Scale(zero=False, reverse=True))  # fmt: skip
+    return _trials_and_means(found, rows, means, x)
+
+
+def _mean(group: list[dict]) -> dict:
+    tau, error = (statistics.fmean(row[name] for row in group) for name in ("tau", "error"))
+    return {"tau": tau, "error": error, "tell": f"mean of {len(group)} orders: τ {tau:.3f}, {error:.2f} % error"}
+
+
+def _trials_and_means(found: Lesion, rows: list[dict], means: list[dict], x: alt.X) -> alt.LayerChart:
+    y = alt.Y("error:Q", title="error (%)", scale=alt.Scale(domainMin=0))
+    points = alt.Chart(data(rows)).mark_point(color=RESIDUAL, opacity=0.4, filled=True, size=45).encode(x=x, y=y)
+    base = alt.Chart(data(means)).encode(x=x, y=y)
+    line = base.mark_line(color=RESIDUAL, strokeWidth=3)
+    dots = base.mark_point(color=RESIDUAL, filled=True, size=55, opacity=1)
+    layers = [*_intact(found), told(points), line, told(dots)]
+    return alt.LayerChart(layer=layers).properties(width=WIDTH, height=HEIGHT)
+
+
+def _trial(trial: Trial) -> dict:
+    error = trial.effect.error_percent
+    tell = f"{trial.k} units out ({', '.join(map(str, trial.units))}): {error:.2f} % error"
+    if trial.kendall_tau is not None:
+        tell = f"{trial.k} exchanges, τ {trial.kendall_tau:.3f}: {error:.2f} % error"
+    return {"k": trial.k, "tau": trial.kendall_tau, "error": error, "tell": tell}
+
+
+def _by_pair(found: Lesion) -> alt.LayerChart:
+    rows = [_pair(trial) for trial in found.trials]
+    ordinal = alt.Axis(labelOverlap=True, labelAngle=0)
+    legend = alt.Legend(title="points of error", values=list(MARKS), format="d", gradientLength=200)
+    encoded = alt.Chart(data(rows)).mark_rect().encode(
+        x=alt.X("first:O", title="unit", axis=ordinal), y=alt.Y("second:O", title="and unit", axis=ordinal),
+        color=alt.Color("change:Q", scale=cost_scale(), legend=legend),
+    )  # fmt: skip
+    return alt.LayerChart(layer=[told(encoded)]).properties(width=420, height=420)
+
+
+def _pair(trial: Trial) -> dict:
+    first, second = trial.units
+    error, change = trial.effect.error_percent, trial.effect.change
+    tell = f"units {first} and {second} out: {change:+.2f} points of error, {error:.2f} % in all"
+    return {"first": first, "second": second, "change": change, "tell": tell}

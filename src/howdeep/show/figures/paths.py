@@ -1,0 +1,290 @@
+"""What several charts of paths need."""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import altair as alt
+
+from howdeep.analysis.paths import Effective, Paths
+from howdeep.analysis.signals import Flow
+from howdeep.show.figures.base import (
+    DOTTED,
+    GREY,
+    INK,
+    PLAIN,
+    RESIDUAL,
+    SHADE,
+    STOCHASTIC,
+    WIDTH,
+    Chart,
+    data,
+    dot_size,
+    heading,
+    ticks,
+    told,
+)
+from howdeep.show.sentences import flow_finding, paths_finding, share_text
+
+
+def gradient_shares(found: Paths) -> dict[int, float]:
+    """Return each length's share in percent: exact where it was computed, else paths × mean of the sampled ones."""
+    if found.gradient_norm is not None:
+        values = dict(zip(found.lengths, found.gradient_norm, strict=True))
+    else:
+        logs = {one.length: one.log10_product for one in found.sampled if one.log10_product is not None}
+        top = max(logs.values(), default=0.0)
+        values = {length: 10 ** (log - top) for length, log in logs.items()}
+    whole = math.fsum(values.values()) or 1.0
+    return {length: 100 * value / whole for length, value in values.items()}
+
+
+MOST_UNITS = 5
+COLUMN, LINE, GAP = 76, 13, 10
+"""Pixels of a unit, of a path, and between two lengths."""
+SIDE = 210
+"""Pixels of what is written beside them."""
+LENGTHS = (RESIDUAL, "#56b4e9", STOCHASTIC, "#e69f00", PLAIN, "#cc79a7")
+"""Colours of lengths 0 to 5 (Okabe and Ito 2008)."""
+SMALL = 320
+SEEN = 1e-4
+"""Share of the paths below which a length has no visible bar."""
+
+
+def can_unravel(found: Paths) -> bool:
+    """Return whether a network has at most five units and all of its 2ⁿ paths."""
+    return 0 < found.units <= MOST_UNITS and sum(map(int, found.path_count)) == 2**found.units
+
+
+def unravelled(found: Paths) -> Chart:
+    """Return every path of a small network: a box where it goes through a branch, a bare line along a shortcut.
+
+    Args:
+        found: Paths of up to five units, of which ``can_unravel`` is true.
+    """
+    assert can_unravel(found), f"{found.units} units are too many paths to draw one by one"
+    rows = _rows(found)
+    height = max(row["y"] for row in rows) + LINE
+    lengths = list(range(found.units + 1))
+    scale = alt.Scale(domain=lengths, range=list(LENGTHS[: len(lengths)]))
+    colour = alt.Color("length:O", scale=scale, legend=None)
+    place = alt.Scale(domain=[0, found.units + 1], nice=False)
+    axis = alt.Axis(values=list(range(1, found.units + 1)), orient="top", grid=False, domain=False, ticks=False)
+    x = alt.X("from:Q", title="unit (a box: through its branch; a line: along its shortcut)", scale=place, axis=axis)
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, height], reverse=True, nice=False))
+    wires = alt.Chart(data(rows)).mark_rule(strokeWidth=1.6).encode(x=x, x2="to:Q", y=y, color=colour)
+    passed = [{**row, "from": unit - 0.3, "to": unit + 0.3, "high": row["y"] - 4.5, "low": row["y"] + 4.5}
+              for row in rows for unit in row["through"]]  # fmt: skip
+    boxes = (
+        alt.Chart(data(passed))
+        .mark_rect(cornerRadius=2)
+        .encode(x=x, x2="to:Q", y=alt.Y("high:Q", axis=None), y2="low:Q", color=colour)
+    )
+    text = alt.Chart(data(_sides(found, rows))).mark_text(align="left", fontSize=13, color=INK)
+    words = text.encode(x=alt.value((found.units + 1) * COLUMN + 8), y=y, text="text:N")
+    size = {"width": (found.units + 1) * COLUMN, "height": height}
+    title = heading(_title(found), width=size["width"] + SIDE)
+    return alt.layer(told(wires), told(boxes), words).properties(title=title, **size)
+
+
+def _title(found: Paths) -> str:
+    units = f"{found.units} units are" if found.units > 1 else "one unit is"
+    return f"{units} {2**found.units} paths; {paths_finding(found)}"
+
+
+def _rows(found: Paths) -> list[dict]:
+    """Return the paths, the shortest first, with the place of each."""
+    choices = sorted(itertools.product((True, False), repeat=found.units), key=sum)
+    rows = []
+    for number, choice in enumerate(choices):
+        through = [unit for unit, taken in enumerate(choice, 1) if taken]
+        names = ", ".join(map(str, through)) or "none"
+        tell = f"path through the branches of units: {names} (length {len(through)})"
+        y = number * LINE + len(through) * GAP + LINE
+        rows.append(
+            {"length": len(through), "through": through, "from": 0, "to": found.units + 1, "y": y, "tell": tell}
+        )
+    return rows
+
+
+def _sides(found: Paths, rows: list[dict]) -> list[dict]:
+    """Return what is written beside the paths of each length."""
+    shares, sides = gradient_shares(found), []
+    for length in range(found.units + 1):
+        places = [row["y"] for row in rows if row["length"] == length]
+        count = math.comb(found.units, length)
+        told_share = f", {share_text(shares[length] / 100)} of the gradient" if length in shares else ""
+        text = f"length {length}: {count} path{'s' if count > 1 else ''}{told_share}"
+        sides.append({"length": length, "y": sum(places) / len(places), "text": text})
+    return sides
+
+
+def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
+    """Return how the paths that are left spread over the lengths, and those of the intact network as a line.
+
+    Args:
+        now: Length → number of paths, exact integers of any size.
+        before: The same of the intact network.
+    """
+    left, right = _shares(now), _shares(before)
+    seen = [length for length in left.keys() | right.keys() if max(left.get(length, 0), right.get(length, 0)) > SEEN]
+    lengths = range(min(seen, default=0), max(seen, default=1) + 1)
+    rows = [_length_row(length, now, left) for length in lengths]
+    intact = [{"length": length, "share": 100 * right.get(length, 0.0)} for length in lengths]
+    axis = alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=6)
+    x = alt.X("length:Q", title="branches passed", axis=axis, scale=alt.Scale(
+        domain=[lengths[0] - 0.6, lengths[-1] + 0.6], nice=False))  # fmt: skip
+    y = alt.Y("share:Q", title="share of the paths (%)", axis=alt.Axis(tickCount=4), scale=alt.Scale(domainMin=0))
+    width = SMALL - 60
+    bars = alt.Chart(data(rows)).mark_bar(color=RESIDUAL, size=max(1.0, 0.75 * width / len(lengths)))
+    line = alt.Chart(data(intact)).mark_line(color=GREY, strokeWidth=1.5, interpolate="monotone")
+    title = heading(
+        _left(now, before), width=SMALL, size=14, subtitle="bars: paths that are left; line: intact network"
+    )
+    return alt.layer(told(bars.encode(x=x, y=y)), line.encode(x=x, y=y)).properties(
+        title=title, width=width, height=150
+    )
+
+
+def _shares(counts: Mapping[int, int]) -> dict[int, float]:
+    """Return shares; a quotient of integers is right also where they are beyond the range of floats."""
+    total = sum(counts.values())
+    return {length: count / total for length, count in counts.items()} if total else {}
+
+
+def _length_row(length: int, counts: Mapping[int, int], shares: Mapping[int, float]) -> dict:
+    share = shares.get(length, 0.0)
+    tell = f"length {length}: {count_text(counts.get(length, 0))} paths, {share_text(share)} of those left"
+    return {"length": length, "share": 100 * share, "tell": tell}
+
+
+def _left(now: Mapping[int, int], before: Mapping[int, int]) -> str:
+    left, whole = sum(now.values()), sum(before.values())
+    if not left:
+        return "no path is left"
+    if left == whole:
+        return f"all {count_text(whole)} paths are there"
+    return f"{count_text(left)} of {count_text(whole)} paths are left"
+
+
+def count_text(count: int) -> str:
+    """Return an integer of any size as a person would say it: as it is, as a power of two, or rounded."""
+    if count < 100_000:
+        return f"{count:,}"
+    if count & (count - 1) == 0:
+        return f"2{_raised(count.bit_length() - 1)}"
+    digits = str(count)
+    return f"{digits[0]}.{digits[1]} × 10{_raised(len(digits) - 1)}"
+
+
+def _raised(number: int) -> str:
+    """Return an exponent in raised digits."""
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+AIR = 1.3
+"""Factor of air above the largest value and below the least."""
+NAMES = {"stream": RESIDUAL, "branch": PLAIN, "gradient": STOCHASTIC}
+
+
+def study_of_paths(found: Paths) -> Chart:
+    """Return the three panels, and below them every path where there are few enough to be drawn one by one."""
+    if not can_unravel(found):
+        return paths(found)
+    return alt.vconcat(paths(found), unravelled(found), spacing=40).resolve_scale(color="independent")
+
+
+def paths(found: Paths) -> Chart:
+    """Return the three panels of the literature: paths, gradient per path, and all of the gradient, by length.
+
+    The range of lengths that carries 95 % of the gradient is shaded.
+    """
+    inside = found.effective or found.effective_by_sample
+    panels = [_panel(_counts(found), "number of paths (log 10)", inside, RESIDUAL)]
+    if found.sampled:
+        panels.append(_panel(_single(found), "gradient of one path (log 10)", inside, PLAIN))
+    shares = [
+        {"length": length, "value": share, "tell": f"length {length}: {share:.3g} % of the gradient"}
+        for length, share in gradient_shares(found).items()
+    ]
+    panels.append(_panel(shares, "share of the gradient (%)", inside, STOCHASTIC))
+    return alt.hconcat(*panels, spacing=18).properties(title=heading(paths_finding(found)))
+
+
+def _counts(found: Paths) -> list[dict]:
+    rows = []
+    for length, count in zip(found.lengths, map(int, found.path_count), strict=True):
+        tell = f"length {length}: {count_text(count)} paths"
+        rows.append({"length": length, "value": math.log10(count), "tell": tell})
+    return rows
+
+
+def _single(found: Paths) -> list[dict]:
+    """Return one path's gradient by length, from the product, which knows those below the range of floats too."""
+    counts = dict(zip(found.lengths, map(int, found.path_count), strict=True))
+    rows = []
+    for one in found.sampled:
+        if one.log10_product is not None:
+            log = one.log10_product - math.log10(counts[one.length])
+            tell = f"length {one.length}: 10^{log:.2f}, the gradient of one path (mean of {one.draws})"
+            rows.append({"length": one.length, "value": log, "tell": tell})
+    return rows
+
+
+def _panel(rows: list[dict], title: str, inside: Effective | None, colour: str) -> alt.LayerChart:
+    x = alt.X("length:Q", title="branches passed", axis=alt.Axis(grid=False, tickMinStep=1, tickCount=6))
+    base = alt.Chart(data(rows)).encode(x=x, y=alt.Y("value:Q", title=title))
+    layers = [base.mark_line(color=colour, strokeWidth=2.5)]
+    if len(rows) <= DOTTED:
+        layers.append(told(base.mark_point(color=colour, filled=True, size=dot_size(len(rows), 30), opacity=1)))
+    if inside is not None:
+        first, last = inside.lengths[0], inside.lengths[-1]
+        tell = f"lengths {first} to {last} carry {100 * inside.share:.1f} % of the gradient"
+        band = alt.Chart(data([{"from": first - 0.5, "to": last + 0.5, "tell": tell}])).mark_rect(color=SHADE)
+        layers.insert(0, told(band.encode(x=alt.X("from:Q", title="branches passed"), x2="to:Q")))
+    return alt.LayerChart(layer=layers).properties(width=170, height=230)
+
+
+def flow(found: Flow) -> Chart:
+    """Return what each unit reads and adds, and the gradient that arrives at it, both on logarithmic axes."""
+    signal = [_place(unit.index, "stream", unit.stream_std) for unit in found.units]
+    signal += [_place(unit.index, "branch", unit.branch_std) for unit in found.units]
+    gradient = [_place(unit.index, "gradient", unit.input_gradient) for unit in found.units]
+    last = len(found.units)
+    panels = [_through(signal, "standard deviation", last), _through(gradient, "gradient norm", last)]
+    return alt.vconcat(*panels).resolve_scale(color="independent").properties(title=heading(flow_finding(found)))
+
+
+def _place(unit: int, what: str, value: float | None) -> dict:
+    kind = "norm at its input" if what == "gradient" else "standard deviation"
+    tell = f"unit {unit}: {what}, {kind} {value:.4g}" if value is not None else ""
+    return {"unit": unit, "what": what, "value": value, "tell": tell}
+
+
+def _decades(values: list[float]) -> tuple[alt.Scale, alt.Axis]:
+    """Return a logarithmic axis with one line per decade or per few of them, or at 1, 2 and 5 of few decades."""
+    if not values:
+        return alt.Scale(type="log"), alt.Axis()
+    low, high = min(values) / AIR, max(values) * AIR
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    step, digits = max(1, (last - first) // 8), (1, 2, 5) if last - first <= 2 else (1,)
+    marks = [digit * 10.0**power for power in range(first, last + 1, step) for digit in digits]
+    axis = alt.Axis(values=[mark for mark in marks if low <= mark <= high], format="~g")
+    return alt.Scale(type="log", domain=[low, high], nice=False), axis
+
+
+def _through(rows: list[dict], title: str, last: int) -> alt.LayerChart:
+    """Return one panel through the depth; what is 0 has no place on its axis."""
+    kept = [row for row in rows if row["value"]]
+    names = list(dict.fromkeys(row["what"] for row in rows))
+    axis, (height, lines) = alt.Axis(values=ticks(last), grid=False), _decades([row["value"] for row in kept])
+    scale = alt.Scale(domain=names, range=[NAMES[name] for name in names])
+    base = alt.Chart(data(kept)).encode(
+        x=alt.X("unit:Q", title="unit", scale=alt.Scale(domain=[1, max(2, last)], nice=False), axis=axis),
+        y=alt.Y("value:Q", title=title, scale=height, axis=lines),
+        color=alt.Color("what:N", title=None, scale=scale, legend=alt.Legend(orient="top") if len(names) > 1 else None),
+    )
+    layers = [base.mark_line(strokeWidth=2.5)]
+    if last <= DOTTED:
+        layers.append(told(base.mark_point(filled=True, size=dot_size(last, 40), opacity=1)))
+    return alt.LayerChart(layer=layers).properties(width=WIDTH, height=180)

@@ -1,0 +1,170 @@
+"""The first screen: which network, how good, at what cost, and what the strongest evidence says about its depth."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from howdeep.analysis.lesion import Lesion
+from howdeep.cutting.records import Cut
+from howdeep.search.degradation import Degradation
+from howdeep.search.fit import Fit
+from howdeep.show.cut_tables import cut_finding
+from howdeep.show.report.comparison import Comparison
+from howdeep.show.report.facts import Error, Facts
+from howdeep.show.report.findings import finding_of
+from howdeep.show.report.reading import Collected, Record, Subject
+from howdeep.show.report.words import NONE, error_text, milliseconds, minus, number, rough, sentence
+from howdeep.show.sentences import measured
+from howdeep.training.log import Curves, curves_finding, seconds_text
+
+CHEAP = 1.0
+"""Points of error below which a unit counts as spare."""
+KNOWN = 0.5
+"""A training error below this share of the validation error means that the network knows its training images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a reader sees first."""
+
+    sentence: str
+    """The answer."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Name → value."""
+    verdict: str = ""
+    """What the strongest evidence says; empty where there is none."""
+    strip: Record | None = None
+    """The lesions of every unit, for the picture; None without them."""
+
+
+def answer_of(collected: Collected, facts: Sequence[Facts], comparison: Comparison | None) -> Answer:
+    """Return the first screen.
+
+    A fit answers before everything else, then a ladder of depths, then a comparison of runs, then a single run; records
+    alone say their finding.
+
+    Args:
+        collected: What the report is made of.
+        facts: Of its runs, in order.
+        comparison: Of the runs; None where there are fewer than two.
+    """
+    records = [record for subject in collected.subjects for record in subject.records]
+    strip = strip_of(records)
+    if (fit := first(records, Fit)) is not None:
+        return _of_fit(fit, facts, strip)
+    if (ladder := first(records, Degradation)) is not None:
+        return Answer(sentence=sentence(ladder.finding), verdict=_ladder_verdict(ladder), strip=strip)
+    if comparison is not None:
+        spare = "" if strip is None else f"{_owner(strip, collected, facts)}: {_spare(strip)}"
+        verdict = f"{sentence(comparison.finding)} {spare}".strip()
+        return Answer(sentence=comparison.headline, facts=comparison.facts, verdict=verdict, strip=strip)
+    if facts:
+        return _of_run(collected.runs[0], facts[0], records, strip)
+    said = [sentence(finding_of(record)) for record in records]
+    return Answer(sentence=said[0], verdict=_spare(strip), strip=strip)
+
+
+def first(records: Iterable[Record], kind: type, holds=lambda found: True):
+    """Return the first record of a type that holds a condition, or None."""
+    return next((one.value for one in records if isinstance(one.value, kind) and holds(one.value)), None)
+
+
+def strip_of(records: Iterable[Record]) -> Record | None:
+    """Return the lesions of every unit of the best network of which there are some."""
+    lesions = [one for one in records if isinstance(one.value, Lesion) and one.value.kind == "delete"]
+    return min(lesions, key=lambda one: one.value.baseline.error_percent, default=None)
+
+
+def facts_row(found: Facts) -> tuple[tuple[str, str], ...]:
+    """Return what a network consists of and costs, what is not known left out."""
+    rows = (
+        ("layers", NONE if found.depth is None else f"{found.depth:,}"),
+        ("units", NONE if found.units is None else f"{found.units:,}"),
+        ("parameters", rough(found.parameters)),
+        ("MACs per image", rough(found.macs)),
+        ("latency", milliseconds(found.latency_ms)),
+        ("training time", NONE if found.seconds is None else seconds_text(found.seconds)),
+        ("data", found.data),
+    )
+    return tuple((name, value) for name, value in rows if value not in (NONE, ""))
+
+
+def lesion_verdict(found: Lesion) -> str:
+    """Return how many units can be missed, one at a time."""
+    changes = [unit.change or 0.0 for unit in measured(found)]
+    spare = sum(change < CHEAP for change in changes)
+    if not spare:
+        return f"Every one of {len(changes)} units costs {CHEAP:g} point of error or more when it is taken out."
+    each = f"{spare} of {len(changes)} units cost less than {CHEAP:g} point of error each when they are taken out alone"
+    if 2 * spare < len(changes):
+        return f"{each}; the others are needed."
+    return f"{each}: there is depth to spare, and howdeep cut finds how many can go together."
+
+
+def curves_verdict(found: Curves) -> str:
+    """Return what the gap between training and validation error says about more layers."""
+    last = found.epochs[-1]
+    train, validation = last.train_error_percent, last.validation_error_percent
+    if validation is None:
+        return sentence(curves_finding(found))
+    errors = f"training error {train:.1f} %, validation error {validation:.1f} %"
+    if validation > 0 and train < KNOWN * validation:
+        return f"It knows its training images ({errors}): more or more varied images help before more layers do."
+    return f"It does not know its training images yet ({errors}): longer training or more layers can still help."
+
+
+def _of_run(subject: Subject, facts: Facts, records: Sequence[Record], strip: Record | None) -> Answer:
+    """Return the first screen of one run."""
+    said = f"{facts.name}: {error_text(facts.error)}" if facts.error else f"{facts.name}: no error was measured yet"
+    cut = first(records, Cut, lambda found: found.choice is not None)
+    verdict = _cut_verdict(cut) if cut else _spare(strip)
+    if not verdict and subject.curves is not None:
+        verdict = curves_verdict(subject.curves)
+    return Answer(sentence=said, facts=facts_row(facts), verdict=verdict, strip=strip)
+
+
+def _cut_verdict(found: Cut) -> str:
+    """Return what a cut saved; on the test split where that was read."""
+    said = sentence(cut_finding(found))
+    if found.test is None:
+        return said
+    before, after = found.test.original.error_percent, found.test.cut
+    points = minus(f"{after.change_low:+.1f} to {after.change_high:+.1f} points")
+    return (
+        f"{said} On the test split: {before:.1f} % before, {after.error_percent:.1f} % after (95 % interval {points})."
+    )
+
+
+def _of_fit(found: Fit, facts: Sequence[Facts], strip: Record | None) -> Answer:
+    """Return the first screen of a fit: the network to take."""
+    error = Error(found.validation_error_percent, found.validation_images, "validation")
+    if found.test is not None:
+        error = Error(found.test.error_percent, found.test.n, "test")
+    costs = next(one.costs for one in found.contenders if one.costs.network == found.network)
+    own = next((one for one in facts if one.name == found.network), None)
+    row = Facts(
+        name=found.network, depth=found.depth, units=own and own.units, parameters=costs.parameters, macs=costs.macs,
+        latency_ms=found.latency.median_ms, data=own.data if own else "",
+    )  # fmt: skip
+    low, high = found.verdict.depths
+    alike = (("depths alike", f"{low:,} to {high:,} layers"),) if low != high else ()
+    spent = (("time spent", seconds_text(found.spent_seconds)),)
+    return Answer(
+        sentence=f"Take {found.network}, {found.depth:,} layers: {error_text(error)}",
+        facts=(*facts_row(row), *alike, ("epochs", number(found.epochs)), *spent),
+        verdict=f"{sentence(found.verdict.finding)} {sentence(found.verdict.advice)}", strip=strip,
+    )  # fmt: skip
+
+
+def _ladder_verdict(found: Degradation) -> str:
+    return " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in found.families)
+
+
+def _owner(record: Record, collected: Collected, facts: Sequence[Facts]) -> str:
+    """Return the name of the run that a record belongs to, or what the record says of itself."""
+    pairs = zip(collected.runs, facts, strict=True)
+    named = next((one.name for subject, one in pairs if record in subject.records), None)
+    return named or record.origin.target or "The network that was taken apart"
+
+
+def _spare(strip: Record | None) -> str:
+    return "" if strip is None else lesion_verdict(strip.value)

@@ -1,0 +1,166 @@
+"""What is known of one run in numbers: its network, its error, what it costs. Counted or read, never measured."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from howdeep.analysis.evaluation import Answers
+from howdeep.networks import Spec, skeleton
+from howdeep.networks.counting import describe_chain
+from howdeep.networks.dense import DenseSpec
+from howdeep.runs.folder import Run
+from howdeep.show.report.reading import MALFORMED, Record, Subject
+from howdeep.transform.removal import without
+from howdeep.util.errors import UserError
+from howdeep.util.intervals import Interval, of_share
+
+LAYERS_OF_A_UNIT = {"basic": 2, "bottleneck": 3}
+FAMILIES = {"plain": "plain", "resnet": "residual"}
+"""Families as the literature calls them; the others go by their own names."""
+
+
+@dataclass(frozen=True)
+class Error:
+    """A share of wrong answers."""
+
+    percent: float
+    """In percent."""
+    n: int | None
+    """Images behind it; None where the run does not say."""
+    split: str
+    """``test`` or ``validation``; empty where another word says it."""
+    answers: Answers | None = None
+    """Image by image, where the record says so."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval in percent; None without a number of images."""
+        return None if self.n is None else of_share(self.percent, self.n)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One run in numbers; None for what is not known."""
+
+    name: str
+    """What it is called in the report."""
+    family: str = ""
+    """Plain, residual …, with stochastic depth told."""
+    depth: int | None = None
+    """Layers, as the literature counts them."""
+    units: int | None = None
+    """Units, which own a gate."""
+    parameters: int | None = None
+    """Trainable numbers."""
+    macs: int | None = None
+    """Multiply-adds per image."""
+    error: Error | None = None
+    """On the test split; else of validation, at the end of training."""
+    train_error_percent: float | None = None
+    """Of the last epoch, while it was trained and augmented."""
+    latency_ms: float | None = None
+    """Median of one image, where a record measured it."""
+    seconds: float | None = None
+    """Of training."""
+    data: str = ""
+    """What the data is called, and its shape."""
+
+
+def facts_of(subject: Subject, beside: Sequence[Record] = ()) -> Facts:
+    """Return what is known of a run.
+
+    Args:
+        subject: A run.
+        beside: Records of other places that may have measured its latency, such as that of a fit.
+    """
+    run = subject.run
+    assert run is not None, "records without a run have findings and no facts"
+    depth, units, parameters, macs = _size(run)
+    last = subject.curves.epochs[-1] if subject.curves else None
+    return Facts(
+        name=_name(run, units), family=_family(run), depth=depth, parameters=parameters, macs=macs,
+        units=units or (subject.curves.units if subject.curves else None), error=error_of(subject),
+        train_error_percent=last and last.train_error_percent, seconds=subject.seconds, data=data_text(run),
+        latency_ms=next(_latencies(run, [*subject.records, *beside]), None),
+    )  # fmt: skip
+
+
+def error_of(subject: Subject) -> Error | None:
+    """Return the test error of a run, by a record of all its images before any other; else that of validation."""
+    records = [record for record in subject.records if record.kind == "evaluation" and record.origin.split == "test"]
+    tests = [*([subject.test] if subject.test else []), *records]
+    if not tests and (cut := _of_cut(subject)) is not None:
+        return cut
+    if tests:
+        found = max(tests, key=lambda record: record.value.n).value
+        return Error(found.error_percent, found.n, "test", found.answers)
+    last = subject.curves.epochs[-1].validation_error_percent if subject.curves else None
+    return None if last is None else Error(last, None, "validation")
+
+
+def _of_cut(subject: Subject) -> Error | None:
+    """Return the test error of a network that was cut and not trained on, from the record of its cut."""
+    if subject.run is None or not subject.run.record.get("removed"):
+        return None
+    tests = [record.value.test for record in subject.records if record.kind == "cut" and record.value.test is not None]
+    return Error(tests[0].cut.error_percent, tests[0].original.n, "test") if tests else None
+
+
+def data_text(run: Run) -> str:
+    """Return what a run was trained on: name, pixels, classes."""
+    data = run.record["data"]
+    # The record of imported weights has the name of their file where others have that of the data.
+    known = None if "imported" in run.record else data.get("name") or data.get("source")
+    height, width, classes = data.get("height"), data.get("width"), data.get("classes")
+    pixels = [f"{height}×{width} pixels"] if height and width else []
+    return ", ".join([str(known or "unknown data"), *pixels, *([f"{len(classes):,} classes"] if classes else [])])
+
+
+def _name(run: Run, units: int | None) -> str:
+    return run.network_name + (f" cut to {units} units" if units and run.record.get("removed") else "")
+
+
+def _family(run: Run) -> str:
+    family = str(run.record["network"].get("family") or "network of a library")
+    rule = (run.record.get("survival") or {}).get("schedule", "constant")
+    told = FAMILIES.get(family, family) + ("" if rule == "constant" else " + stochastic depth")
+    return told + (", cut" if run.record.get("removed") else "")
+
+
+def _size(run: Run) -> tuple[int | None, int | None, int | None, int | None]:
+    """Return layers, units, parameters and MACs, counted on the meta device; None where only its library knows."""
+    data, removed = run.record["data"], run.record.get("removed") or ()
+    try:
+        spec = run.spec
+        image = (int(data["channels"]), int(data["height"]), int(data["width"]))
+        chain = skeleton(spec).eval()
+        found = describe_chain(without(chain, removed) if removed else chain, image, name=spec.name, family=spec.family)
+    except (UserError, RuntimeError, *MALFORMED):
+        return None, None, None, None
+    return _depth(spec, len(removed)), found.units, found.parameters, found.macs
+
+
+def _depth(spec: Spec, removed: int) -> int | None:
+    """Return the layers that are left."""
+    if isinstance(spec, DenseSpec):
+        return None if removed else spec.depth
+    return spec.depth - LAYERS_OF_A_UNIT[spec.block] * removed
+
+
+def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
+    """Yield every latency of this network that a record measured."""
+    name, height = run.network_name, run.record["data"].get("height")
+    for record in records:
+        found = record.value
+        if record.kind == "cut":
+            size = found.choice.size if run.record.get("removed") and found.choice else found.original
+            yield size.latency.median_ms
+        elif record.kind == "fit":
+            latencies = {one.costs.network: one.costs.latency.median_ms for one in found.contenders}
+            latencies[found.network] = found.latency.median_ms
+            yield from [latencies[name]] if name in latencies else []
+        elif record.kind == "export":
+            yield from (row.original_ms for row in found.latency if row.batch == 1)
+        elif record.kind == "cost":
+            ladders = [ladder for ladder in found.ladders if ladder.size == height]
+            rungs = [rung for ladder in ladders for rung in ladder.rungs if rung.network == name and rung.measured]
+            yield from (rung.measured.latency_ms for rung in rungs if rung.measured.latency_ms is not None)

@@ -1,0 +1,228 @@
+"""The page: sections in their order, and the whole as one HTML file without anything outside of it."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from howdeep.runs.checkpoints import write_whole
+from howdeep.runs.folder import METRICS, provenance
+from howdeep.show import figures
+from howdeep.show.report.answer import Answer, answer_of, facts_row
+from howdeep.show.report.comparison import compared, told_apart
+from howdeep.show.report.facts import Facts, facts_of
+from howdeep.show.report.findings import finding_of
+from howdeep.show.report.reading import MALFORMED, Collected, Record, Subject, collect, origin_of
+from howdeep.show.report.sections import Section, comparison_section, picture, section_of, training_section
+from howdeep.show.report.words import error_text, sentence, unbroken
+from howdeep.util.errors import UserError
+
+FURTHER = {
+    "evaluation": ("evaluate", "error per class, and calibration"),
+    "lesion": ("lesion", "what every unit is worth"),
+    "paths": ("paths", "through how many branches the gradient flows"),
+    "flow": ("flow", "signal and gradient through the depth"),
+    "cut": ("cut", "how many units can go, and what that saves"),
+}
+"""Kind → the command that adds it, and what it shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What is told of one subject."""
+
+    heading: str
+    """The network, or the file."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Name → value."""
+    sections: tuple[Section, ...] = ()
+    """The evidence."""
+    anchor: str = ""
+    """Where the table of contents leads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A report before it is HTML."""
+
+    answer: Answer
+    """The first screen."""
+    comparison: Section | None
+    """Of several runs."""
+    parts: tuple[Part, ...]
+    """What is told of each subject that has sections."""
+    further: tuple[tuple[str, str], ...]
+    """Commands that would add something, and what."""
+    left_out: tuple[str, ...]
+    """What could not be read, one line each."""
+    command: str
+    """The command that made the report."""
+
+
+def write_report(paths: Sequence[Path], out: Path, *, command: str | None = None) -> tuple[int, tuple[str, ...]]:
+    """Write what is known of runs into one HTML file that needs nothing else.
+
+    Args:
+        paths: Run folders, folders of runs, files of records.
+        out: The file; what is there is replaced.
+        command: That makes the report, as a shell reads it; None is the one that runs.
+
+    Returns:
+        Bytes of the file, and what was left out, one line each.
+
+    Raises:
+        UserError: There is nothing to report.
+        SaveError: The file cannot be written.
+    """
+    page = page_of(collect(paths), command or _command())
+    data = html_of(page).encode()
+    write_whole(out, data)
+    return len(data), page.left_out
+
+
+def page_of(collected: Collected, command: str) -> Page:
+    """Return the page of everything that was collected; records that cannot be told are left out and named.
+
+    Raises:
+        UserError: Nothing is left.
+    """
+    left_out, subjects, sections, facts = list(collected.left_out), [], [], []
+    for subject in collected.subjects:
+        kept, made = _sections(subject, left_out)
+        known = _facts(kept, collected, left_out) if kept.run is not None else None
+        if kept.records or known is not None:
+            subjects.append(kept if known is not None else replace(kept, run=None))
+            sections.append(made)
+            facts.append(known)
+    if not subjects:
+        raise UserError(f"nothing is left to report: {left_out[0]}")
+    named = _named(subjects, facts)
+    runs = [one for one in named if one is not None]
+    comparison = compared(runs)
+    answer = answer_of(Collected(subjects=tuple(subjects)), runs, comparison)
+    told = [one for one in zip(subjects, sections, named, strict=True) if one[1]]
+    parts = [_part(*one, alone=len(told) == 1 and comparison is None) for one in told]
+    compares = None if comparison is None else comparison_section(comparison)
+    return _anchored(Page(
+        answer=answer, comparison=compares, parts=tuple(parts), further=_further(subjects),
+        left_out=tuple(left_out), command=command,
+    ))  # fmt: skip
+
+
+def html_of(page: Page) -> str:
+    """Return a page as HTML: every text is escaped, charts are SVG elements, there is no script."""
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"drawn": Markup, "unbroken": unbroken}
+    folder = files("howdeep.show.report")
+    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+    strip = page.answer.strip
+    return template.render(
+        page=page, style=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        strip=None if strip is None else picture(figures.strip(strip.value)),
+        strip_says="" if strip is None else sentence(finding_of(strip)),
+        versions=provenance_text(),
+    )  # fmt: skip
+
+
+def provenance_text() -> str:
+    """Return what made the page."""
+    from howdeep import __version__
+
+    return f"howdeep {__version__}"
+
+
+def _command() -> str:
+    import torch
+
+    return provenance(torch.device("cpu"))["command"]
+
+
+def _sections(subject: Subject, left_out: list[str]) -> tuple[Subject, list[Section]]:
+    """Return the sections of a subject, and the subject without the records that cannot be told."""
+    told = [(record, _told(record, left_out)) for record in subject.records]
+    kept = replace(subject, records=tuple(record for record, section in told if section is not None))
+    made = [section for _, section in told if section is not None]
+    if not subject.full:
+        return kept, made
+    test = None if _superseded(subject) or subject.test is None else _told(subject.test, left_out)
+    training = _training(subject, left_out)
+    return kept, [section for section in (training, test, *made) if section is not None]
+
+
+def _told(record: Record, left_out: list[str]) -> Section | None:
+    try:
+        return section_of(record)
+    except MALFORMED as error:  # a number is missing, or is a word: only telling it finds that out
+        left_out.append(f"{record.origin.file} was left out: it cannot be told ({type(error).__name__}: {error})")
+        return None
+
+
+def _training(subject: Subject, left_out: list[str]) -> Section | None:
+    if subject.curves is None or subject.run is None:
+        return None
+    place = subject.run.path / METRICS
+    origin = origin_of(subject.run.record, place)
+    try:
+        return training_section(subject.curves, origin.command, origin.small_print)
+    except MALFORMED as error:
+        left_out.append(f"{place} was left out: it cannot be told ({type(error).__name__}: {error})")
+        return None
+
+
+def _superseded(subject: Subject) -> bool:
+    """Return whether a record says what the end of the training says, of at least as many images."""
+    n = subject.test.value.n if subject.test else 0
+    evaluations = [record for record in subject.records if record.kind == "evaluation"]
+    return any(record.origin.split == "test" and record.value.n >= n for record in evaluations)
+
+
+def _facts(subject: Subject, collected: Collected, left_out: list[str]) -> Facts | None:
+    beside = [record for one in collected.subjects if one.run is None for record in one.records]
+    try:
+        return facts_of(subject, [record for record in beside if record.kind == "fit"])
+    except MALFORMED as error:
+        left_out.append(f"{subject.place} was left out: {type(error).__name__}: {error}")
+        return None
+
+
+def _named(subjects: Sequence[Subject], facts: Sequence[Facts | None]) -> list[Facts | None]:
+    """Return the facts with names that are all different."""
+    pairs = [(one, subject.place) for one, subject in zip(facts, subjects, strict=True) if one is not None]
+    names = iter(told_apart([one for one, _ in pairs], [place for _, place in pairs]))
+    return [None if one is None else next(names) for one in facts]
+
+
+def _part(subject: Subject, sections: Sequence[Section], facts: Facts | None, *, alone: bool) -> Part:
+    heading = "" if alone else subject.place if facts is None else facts.name
+    row = () if alone or facts is None else facts_row(facts)
+    if row and facts is not None and facts.error is not None:
+        row = (("error", error_text(facts.error)), *row)
+    return Part(heading=heading, facts=row, sections=tuple(sections))
+
+
+def _further(subjects: Sequence[Subject]) -> tuple[tuple[str, str], ...]:
+    """Return the commands that would add something to the first run that is told in full."""
+    subject = next((one for one in subjects if one.run is not None and one.full), None)
+    if subject is None or subject.run is None:
+        return ()
+    there = {record.kind for record in subject.records} | ({"evaluation"} if subject.test else set())
+    place, data = subject.place, str(subject.run.record["data"].get("source") or "DATA")
+    return tuple(
+        (shlex.join(["howdeep", command, place, "--data", data, "--json", f"{place}/{kind}.json"]), shows)
+        for kind, (command, shows) in FURTHER.items()
+        if kind not in there
+    )
+
+
+def _anchored(page: Page) -> Page:
+    """Return the page with a place to go to for every section and part."""
+    parts = []
+    for place, part in enumerate(page.parts, 1):
+        anchored = [replace(one, anchor=f"s{place}-{number}") for number, one in enumerate(part.sections, 1)]
+        parts.append(replace(part, sections=tuple(anchored), anchor=f"s{place}"))
+    comparison = page.comparison and replace(page.comparison, anchor="comparison")
+    return replace(page, parts=tuple(parts), comparison=comparison)

@@ -1,0 +1,269 @@
+"""Records of files: which kind, read back into what the analysis returned, with where it comes from."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from howdeep.analysis.evaluation import Evaluation
+from howdeep.analysis.lesion import Lesion
+from howdeep.analysis.paths import Paths
+from howdeep.analysis.signals import Flow
+from howdeep.costs.cost import Ladder
+from howdeep.costs.scaling import Paper
+from howdeep.cutting.records import Cut
+from howdeep.exporting.export import Export
+from howdeep.runs.folder import METRICS, RECORD, RESULT, Run, is_run, open_run
+from howdeep.search.degradation import Degradation
+from howdeep.search.fit import Fit
+from howdeep.training.log import Curves, curves_of
+from howdeep.util.errors import UserError
+from howdeep.util.records import KIND, from_json
+from howdeep.util.text import masked
+
+MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, StopIteration, RecursionError)
+"""What reading or drawing raises where a record does not hold what its kind should."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What ``howdeep cost`` writes."""
+
+    ladders: tuple[Ladder, ...] = ()
+    """Measured and predicted, one per family and kind of unit."""
+    scaled: tuple[Paper, ...] = ()
+    """Training on many devices, on paper."""
+
+
+TYPES: Mapping[str, type] = {
+    "lesion": Lesion,
+    "paths": Paths,
+    "flow": Flow,
+    "evaluation": Evaluation,
+    "cost": Cost,
+    "degradation": Degradation,
+    "fit": Fit,
+    "cut": Cut,
+    "export": Export,
+}
+"""Kind → what is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a record comes from, as far as it says."""
+
+    file: str = ""
+    """The file."""
+    command: str | None = None
+    """The command that made it, as a shell would read it."""
+    written: str | None = None
+    """Day on which the file was written, such as 2026-11-24."""
+    versions: Mapping[str, str] | None = None
+    """Library → version."""
+    device: str | None = None
+    """What it ran on."""
+    target: str | None = None
+    """The network, as the user called it."""
+    data: str | None = None
+    """The data, likewise."""
+    split: str | None = None
+    """``train``, ``val`` or ``test``."""
+
+    @property
+    def small_print(self) -> str:
+        """File, day, versions and device in one line."""
+        versions = self.versions or {}
+        shown = [f"{name} {versions[name]}" for name in ("howdeep", "torch") if name in versions]
+        return " · ".join(part for part in (self.file, self.written, *shown, self.device) if part)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a file."""
+
+    kind: str
+    """One of :data:`howdeep.util.records.KINDS`."""
+    value: Any
+    """What the analysis returned: a record of the kind's type."""
+    origin: Origin
+    """Where it comes from."""
+
+
+def read_record(path: Path) -> Record | None:
+    """Return the record of a file; None where the file does not say that it is one.
+
+    Raises:
+        UserError: It is no JSON, or not what its kind should be.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    kind = data.get(KIND) if isinstance(data, dict) else None
+    if not isinstance(kind, str) or kind not in TYPES:
+        return None
+    try:
+        return Record(kind, from_json(TYPES[kind], data), origin_of(data, path))
+    except MALFORMED as error:
+        raise UserError(f"{path} is damaged: it is no record of kind {kind} ({error})") from None
+
+
+def origin_of(data: Mapping[str, Any], path: Path) -> Origin:
+    """Return where plain data says that it comes from; what is not said, or not as it should be, is left out."""
+    device, versions = data.get("device"), data.get("versions")
+    texts = {
+        name: masked(data[name]) for name in ("command", "target", "data", "split") if isinstance(data.get(name), str)
+    }
+    return Origin(
+        file=str(path),
+        written=time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime)),
+        versions=versions if isinstance(versions, dict) else None,
+        device=str(device.get("name")) if isinstance(device, dict) else None,
+        **texts,
+    )
+
+
+T = TypeVar("T")
+ORDER = ("fit", "degradation", "cut", "evaluation", "lesion", "paths", "flow", "cost", "export")
+LESIONS = ("delete", "random", "pairs", "permute", "duplicate")
+"""Kinds of records, and of lesions, in the order in which they tell a story."""
+NESTED = "runs"
+"""Folder in which ``fit`` keeps its runs."""
+UNREADABLE = (UserError, OSError, *MALFORMED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One thing that a report tells about: a run, or records that belong to no run."""
+
+    place: str
+    """Folder or file, as the user called it."""
+    run: Run | None = None
+    """The run; None where there is none."""
+    curves: Curves | None = None
+    """How it was trained."""
+    seconds: float | None = None
+    """Time of its training; None before its end."""
+    test: Record | None = None
+    """Its test, an evaluation, from the end of its training."""
+    records: tuple[Record, ...] = ()
+    """What was measured beside that."""
+    full: bool = True
+    """Whether training and test have sections; false for the many runs of a folder, which are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """Everything that a report tells about."""
+
+    subjects: tuple[Subject, ...]
+    """In the order asked for."""
+    left_out: tuple[str, ...] = ()
+    """What could not be read, one line each."""
+
+    @property
+    def runs(self) -> tuple[Subject, ...]:
+        """Those that are runs."""
+        return tuple(subject for subject in self.subjects if subject.run is not None)
+
+
+def collect(paths: Sequence[Path]) -> Collected:
+    """Return what is in run folders, folders of runs and files of records.
+
+    Raises:
+        UserError: Nothing was named; a path holds nothing to report; or a file that was named cannot be read.
+    """
+    if not paths:
+        raise UserError("no RUN was named: give run folders, folders of runs, or files that --json wrote")
+    left_out: list[str] = []
+    unique = {path.resolve(): path for path in reversed(paths)}
+    chosen = [path for path in paths if unique.pop(path.resolve(), None) is not None]
+    subjects = [subject for path in chosen for subject in _subjects(path, left_out)]
+    return Collected(subjects=tuple(subjects), left_out=tuple(left_out))
+
+
+def _subjects(path: Path, left_out: list[str]) -> list[Subject]:
+    if path.is_dir():
+        return [_of_run(path, left_out)] if is_run(path) else _of_folder(path, left_out)
+    if not path.exists():
+        raise UserError(f"there is no run folder, folder of runs or file {path}")
+    record = read_record(path)
+    if record is None:
+        raise UserError(f"{path} is no record of howdeep: evaluate, lesion, paths, flow, cost, cut … --json write such")
+    return [Subject(place=str(path), records=(record,))]
+
+
+def _of_folder(path: Path, left_out: list[str]) -> list[Subject]:
+    """Return the records of a folder, and its runs one level below, or below its folder ``runs``."""
+    records = tuple(_records(path, left_out))
+    folders = [place for within in (path, path / NESTED) if within.is_dir() for place in sorted(within.iterdir())]
+    runs = [_of_run(place, left_out, full=False) for place in folders if is_run(place)]
+    if not records and not runs:
+        reason = f" ({left_out[0]})" if left_out else ""
+        raise UserError(f"{path} holds no run and no record of howdeep{reason}")
+    return [*([Subject(place=str(path), records=records)] if records else []), *runs]
+
+
+def _of_run(path: Path, left_out: list[str], *, full: bool = True) -> Subject:
+    run = _part(path / RECORD, lambda: _checked(open_run(path)), left_out)
+    records = tuple(_records(path, left_out))
+    if run is None:
+        if full and not records:
+            raise UserError(left_out[-1])
+        return Subject(place=str(path), records=records)
+    result = _part(path / RESULT, lambda: run.result() or {}, left_out)
+    test = None if result is None else _part(path / RESULT, lambda: _test(run, result), left_out)
+    # The curves end with the test, so that a result that cannot be read would be told twice.
+    curves = None if result is None else _part(path / METRICS, lambda: curves_of(run), left_out)
+    seconds = result.get("seconds") if isinstance(result, dict) else None
+    return Subject(
+        place=str(path), run=run, curves=curves if curves and curves.epochs else None, test=test, records=records,
+        seconds=seconds if isinstance(seconds, int | float) else None, full=full,
+    )  # fmt: skip
+
+
+def _checked(run: Run) -> Run:
+    """Return a run whose record names a network and data."""
+    for name in ("network", "data"):
+        if not isinstance(run.record[name], dict):
+            raise ValueError(f"its {name} is no record")
+    return run
+
+
+def _test(run: Run, result: dict) -> Record | None:
+    if not result.get("test"):
+        return None
+    origin = origin_of({**run.record, "data": run.record["data"].get("source"), "split": "test"}, run.path / RESULT)
+    return Record("evaluation", from_json(Evaluation, result["test"]), origin)
+
+
+def _records(folder: Path, left_out: list[str]) -> list[Record]:
+    """Return the records of a folder in the order of a story; files that do not say that they are one are no matter."""
+    return sorted(_found(folder, left_out), key=_place)
+
+
+def _place(record: Record) -> tuple[int, int]:
+    kind = record.value.kind if record.kind == "lesion" else LESIONS[0]
+    return ORDER.index(record.kind), LESIONS.index(kind) if kind in LESIONS else len(LESIONS)
+
+
+def _found(folder: Path, left_out: list[str]) -> Iterator[Record]:
+    for path in sorted(folder.glob("*.json")):
+        record = None if path.name in (RECORD, RESULT) else _part(path, lambda path=path: read_record(path), left_out)
+        if record is not None:
+            yield record
+
+
+def _part(path: Path, read: Callable[[], T], left_out: list[str]) -> T | None:
+    """Return a part of a folder, or None and a line where it cannot be read."""
+    try:
+        return read()
+    except UNREADABLE as error:
+        said = str(error) if isinstance(error, UserError) else f"{path} is damaged: {type(error).__name__}: {error}"
+        left_out.append(said)
+        return None

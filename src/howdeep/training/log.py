@@ -1,0 +1,204 @@
+"""What a run says while it trains: a bar on a terminal, one line per epoch, ``metrics.jsonl``, TensorBoard files."""
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from howdeep.analysis.evaluation import Evaluation
+from howdeep.runs.folder import Run
+from howdeep.util.errors import UserError
+from howdeep.util.records import from_json
+
+
+class Journal:
+    """The metrics of a run, and the progress bar where the output is a terminal.
+
+    Args:
+        run: Its folder.
+        console: Where lines and the bar go.
+        total: Steps of the run.
+        tensorboard: Write TensorBoard files into the run folder too.
+        on: False says and writes nothing: another process does.
+
+    Raises:
+        UserError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, run: Run, console: Console, *, total: int, tensorboard: bool, on: bool) -> None:
+        self.run, self.console, self.on = run, console, on
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not on or not console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=total)
+        self.writer = _tensorboard(run) if tensorboard and on else None
+
+    def __enter__(self) -> "Journal":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with ExitStack() as stack:
+            stack.callback(self.bar.stop)
+            if self.writer is not None:
+                stack.callback(self.writer.close)
+
+    def rewind(self, step: int) -> None:
+        """Forget the metrics after the step from which the run goes on."""
+        self.advance(step)
+        if self.on:
+            self.run.forget_after(step)
+
+    def advance(self, step: int) -> None:
+        """Show how many steps are done."""
+        self.bar.update(self.task, completed=step)
+
+    def event(self, record: dict, line: str) -> None:
+        """Write one record and print one line."""
+        if not self.on:
+            return
+        self.run.log(record)
+        print_line(self.console, line)
+        if self.writer is not None:
+            numbers = {name: value for name, value in record.items() if isinstance(value, int | float)}
+            for name, value in numbers.items():
+                self.writer.add_scalar(name, value, record["step"])
+
+
+def print_line(console: Console, text: str) -> None:
+    """Print one line as it is, above the bar if there is one."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def epoch_line(record: dict, epochs: float) -> str:
+    """Return one epoch's record as a line that fits 80 columns where the numbers are ordinary."""
+    validation = record["validation_error_percent"]
+    parts = [
+        f"epoch {record['epoch']:.4g}/{epochs:.4g}",
+        f"train {record['train_error_percent']:.1f} %",
+        "" if validation is None else f"val {validation:.1f} %",
+        f"lr {record['lr']:.2g}",
+        f"{record['images_per_second']:.0f} img/s",
+        f"wait {record['waiting_percent']:.1f} %",
+        f"open {record['open_units']:.0f}/{record['units']}",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration as a person would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def bytes_text(count: int | None) -> str:
+    """Return an amount of memory as a person would say it."""
+    if count is None:
+        return "unknown"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _tensorboard(run: Run):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs TensorBoard: pip install 'howdeep[tensorboard]'") from None
+    return SummaryWriter(str(run.path / "tensorboard"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One line of the metrics."""
+
+    epoch: float
+    """Passes over the training images so far."""
+    train_error_percent: float
+    """Of the images of this epoch, while it was trained and augmented."""
+    validation_error_percent: float | None
+    """At its end; None without a validation split."""
+    lr: float
+    """Learning rate at its end."""
+    open_units: float
+    """Units whose branch was computed, mean over the mini-batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """What a training run measured per epoch."""
+
+    network: str
+    """The network, as a catalogue or a library calls it."""
+    data: str
+    """What the data is called."""
+    units: int
+    """Units of the network."""
+    epochs: tuple[Epoch, ...]
+    """In order; empty before the end of the first."""
+    test: Evaluation | None
+    """The test split, read once; None before the end, or without one."""
+
+    @property
+    def open_units_vary(self) -> bool:
+        """Whether branches were closed in training."""
+        return any(one.open_units < self.units for one in self.epochs)
+
+
+def curves_of(run: Run) -> Curves:
+    """Return the curves of a run, finished or not; of imported weights they are empty."""
+    lines = [line for line in run.metrics() if line.get("event") == "epoch"]
+    test = (run.result() or {}).get("test")
+    return Curves(
+        network=run.network_name,
+        data=run.record["data"].get("name") or run.record["data"].get("source") or "",
+        units=max((line["units"] for line in lines), default=0),
+        epochs=tuple(_epoch(line) for line in lines),
+        test=None if test is None else from_json(Evaluation, test),
+    )
+
+
+def curves_finding(found: Curves) -> str:
+    """Return the sentence of a training run: where it ends, the gap, when it was best."""
+    if not found.epochs:
+        return f"no epoch of {found.network} is measured"
+    last = found.epochs[-1]
+    validation, training = last.validation_error_percent, last.train_error_percent
+    epochs = f"{last.epoch:.4g} epoch{'' if last.epoch == 1 else 's'}"
+    after = f"after {epochs} {found.network} is at {training:.1f} % training"
+    if validation is None:
+        return f"{after} error"
+    gap = f"{validation - training:+.1f}".replace("-", "−")
+    ends = f"{after} and {validation:.1f} % validation error (gap {gap} points)"
+    best = min(found.epochs, key=_validation)
+    if _validation(best) == validation:
+        return f"{ends}, its best"
+    return f"{ends}; its best was {_validation(best):.1f} % after epoch {best.epoch:.4g}"
+
+
+def _validation(one: Epoch) -> float:
+    return math.inf if one.validation_error_percent is None else one.validation_error_percent
+
+
+def _epoch(line: dict[str, Any]) -> Epoch:
+    return from_json(Epoch, line)

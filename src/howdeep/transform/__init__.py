@@ -1,0 +1,1 @@
+"""Chain → chain: without units, with folded norms, with norm statistics estimated anew."""

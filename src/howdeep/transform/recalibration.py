@@ -1,0 +1,112 @@
+"""Norm statistics, estimated anew: those of a network that was cut are of maps that no longer come."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from howdeep.chain import Chain
+from howdeep.transform.folding import NORM
+
+OTHER_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training")
+"""Operators of traced norms with running statistics; only the first can take those of its input instead."""
+ARGUMENTS = {
+    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+    NORM: ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps", "cudnn_enabled"),
+}
+"""The functions that norms are made of, own and traced, and what they are given."""
+
+
+@torch.no_grad()
+def reestimate(chain: Chain, images: Iterable[Tensor]) -> int:
+    """Give the norms of a network, in place, the statistics of these images; weights stay as they are.
+
+    Every norm divides by the statistics of the batch meanwhile, as in training. Its running mean and (unbiased)
+    variance become those of everything that it was given, whatever the sizes of the batches. Norms without running
+    statistics stay as they are.
+
+    Args:
+        chain: The network, in evaluation mode, own or traced.
+        images: Batches, each of shape (batch, channels, height, width).
+
+    Returns:
+        How many norms there are.
+    """
+    moments = _Moments()
+    with moments:
+        for batch in images:
+            chain(batch)
+    for moment in moments.found.values():
+        moment.mean.copy_(moment.own_mean)
+        moment.variance.copy_(moment.squares / max(1, moment.count - 1))
+    return len(moments.found)
+
+
+@dataclass
+class _Moment:
+    """Mean and squared deviations, per channel, of all that one norm was given."""
+
+    mean: Tensor
+    """The norm's running mean, which stays as it is meanwhile."""
+    variance: Tensor
+    """Its running variance."""
+    own_mean: Tensor
+    squares: Tensor
+    """Sum of the squared deviations from ``own_mean``."""
+    count: int = 0
+    """Values per channel."""
+
+    def add(self, x: Tensor) -> None:
+        """Count the values of one batch, shape (batch, channels, …): Chan, Golub and LeVeque 1979, Eq. 2.1."""
+        count, others = x.numel() // x.shape[1], [axis for axis in range(x.dim()) if axis != 1]
+        variance, mean = torch.var_mean(x.to(self.mean.dtype), others, correction=0)
+        apart, share = mean - self.own_mean, count / (self.count + count)
+        self.squares += count * variance + apart.square() * self.count * share
+        self.own_mean += apart * share
+        self.count += count
+
+
+class _Moments(TorchFunctionMode):
+    """Lets every norm with running statistics divide by those of its batch, and adds these up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, _Moment] = {}
+
+    def __torch_function__(
+        self, function: Callable, types: object, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
+        given = {**dict(zip(ARGUMENTS.get(function, ()), args, strict=False)), **(kwargs or {})}
+        mean, variance, x = (given.get(name) for name in ("running_mean", "running_var", "input"))
+        if function not in ARGUMENTS or mean is None or variance is None or given["training"] or x is None:
+            return function(*args, **(kwargs or {}))
+        zeros = torch.zeros_like(mean), torch.zeros_like(mean)
+        self.found.setdefault(id(mean), _Moment(mean, variance, *zeros)).add(x)
+        return torch.batch_norm(
+            x, given["weight"], given["bias"], None, None, True, 0.0, given["eps"], torch.backends.cudnn.enabled
+        )
+
+
+def fixed_norms(chain: Chain) -> int:
+    """Return how many traced norms keep their old statistics, whatever is asked: operators that cannot take others."""
+    return sum(
+        node.target is not NORM and any(f"aten.{name}." in str(node.target) for name in OTHER_NORMS)
+        for node in _nodes(chain)
+    )
+
+
+def batch_norms(chain: Chain) -> int:
+    """Return how many norms have no statistics of their own: they divide by those of each batch, always."""
+    own = [layer for layer in chain.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    traced = [node for node in _nodes(chain) if node.target is NORM]
+    return sum(layer.running_var is None for layer in own) + sum(node.args[4] is None for node in traced)
+
+
+def _nodes(chain: Chain) -> list[Node]:
+    """Return the operators of all traced parts."""
+    return [node for part in chain.modules() if isinstance(part, GraphModule) for node in part.graph.nodes]

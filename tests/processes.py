@@ -1,0 +1,185 @@
+"""The command line in processes of its own, forked from one that has imported everything and computed nothing."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+PRELOADED = [
+    "howdeep.training.loop",
+    "howdeep.commands",
+    "howdeep.cli",
+    "sklearn.datasets",
+]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(PRELOADED)
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is done to a run from inside, around each of its steps."""
+
+    signal_at: tuple[int, int] | None = None
+    """(step of this process counted from 1, signal that arrives while it is computed)."""
+    seen: Path | None = None
+    """Where gates, labels and images of every step are written, one line each."""
+    file_bytes: int | None = None
+    """Largest file that may be written: another way for a disk to be full."""
+    free_bytes: int | None = None
+    """Memory that the process may take beyond what it has at the start."""
+    killed_at: tuple[int, Path] | None = None
+    """(number of a file operation counted from 1, folder in which operations count): SIGKILL comes just before it."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that was started."""
+
+    process: BaseProcess
+    output: Path
+
+    def finish(self) -> tuple[int, str]:
+        """Return exit status and output; a command that hangs fails."""
+        self.process.join(SECONDS)
+        hung = self.process.exitcode is None
+        if hung:
+            self.process.kill()
+            self.process.join()
+        assert not hung, f"the command hangs:\n{self.output.read_text()}"
+        assert self.process.exitcode is not None
+        return self.process.exitcode, self.output.read_text()
+
+
+def start(arguments: Sequence[str], output: Path, *, watch: Watch | None = None, rank: dict | None = None) -> Running:
+    """Start a command in a fresh process; what it prints goes to a file."""
+    output.touch()  # a process that is killed at once has not made it
+    process = FORKS.Process(target=_main, args=(list(arguments), output, watch or Watch(), rank or {}))
+    process.start()
+    return Running(process, output)
+
+
+def finish(arguments: Sequence[str], output: Path, *, watch: Watch | None = None) -> tuple[int, str]:
+    """Run a command in a fresh process."""
+    return start(arguments, output, watch=watch).finish()
+
+
+def start_ranks(arguments: Sequence[str], folder: Path, watches: Sequence[Watch]) -> list[Running]:
+    """Start a command in as many processes as there are watches, with the environment that torchrun gives."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(len(watches)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        start(arguments, folder / f"rank{rank}.txt", watch=watch, rank=common | dict.fromkeys(_RANKS, str(rank)))
+        for rank, watch in enumerate(watches)
+    ]
+
+
+_RANKS = ("RANK", "LOCAL_RANK")
+
+
+def _main(arguments: list[str], output: Path, watch: Watch, environment: dict[str, str]) -> None:
+    with output.open("w") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if watch.file_bytes is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (watch.file_bytes, watch.file_bytes))
+    if watch.free_bytes is not None:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + watch.free_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if watch.killed_at is not None:
+        _die_at(*watch.killed_at)
+    from howdeep import cli
+    from howdeep.training import loop
+
+    loop.train_step = watched(loop.train_step, watch)
+    sys.exit(cli.run(arguments))
+
+
+OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+
+
+def _die_at(operation: int, folder: Path) -> None:
+    """Let this process be killed just before a file operation in a folder, which no clock can miss."""
+    left = operation
+
+    def count(event: str, arguments: tuple) -> None:
+        nonlocal left
+        if event in OPERATIONS and str(arguments[0]).startswith(str(folder)):
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
+def watched(step: Callable, watch: Watch) -> Callable:
+    """Return a training step that is watched."""
+    count = 0
+
+    def stepped(engine, optimizer, batch, gates, **options):
+        nonlocal count
+        count += 1
+        if watch.seen is not None:
+            _write_down(watch.seen, batch, gates)
+        found = step(engine, optimizer, batch, gates, **options)
+        if watch.signal_at is not None and watch.signal_at[0] == count:
+            signal.raise_signal(watch.signal_at[1])
+        return found
+
+    return stepped
+
+
+def _write_down(path: Path, batch, gates) -> None:
+    images = [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in batch.images]
+    drawn = [gate.tolist() if isinstance(gate, torch.Tensor) else gate for gate in gates or []]
+    with path.open("a") as file:
+        file.write(json.dumps({"gates": drawn, "images": images, "labels": batch.labels.tolist()}) + "\n")
+
+
+TIMINGS = ("seconds", "waiting", "images_per_second", "waiting_percent")
+
+
+def untimed(record: dict) -> dict:
+    """Return a record without what a clock said."""
+    return {
+        name: untimed(value) if isinstance(value, dict) else value
+        for name, value in record.items()
+        if name not in TIMINGS
+    }
+
+
+def bits(run: Path) -> dict:
+    """Return everything that two equal runs share: newest checkpoint, metrics and result, without timings."""
+    newest = max((run / "checkpoints").glob("step-*"))
+    files = {path.name: path.read_bytes() for path in newest.glob("*.safetensors")}
+    result = json.loads((run / "result.json").read_text())
+    return {
+        "step": newest.name,
+        "files": files,
+        "state": untimed(json.loads((newest / "state.json").read_text())),
+        "metrics": [untimed(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()],
+        "result": untimed({**result, "test": untimed(result["test"])}),
+    }
+
+
+def differences(first: dict, second: dict) -> list[str]:
+    """Return the names of the parts in which two runs differ."""
+    return [name for name in first if first[name] != second[name]]

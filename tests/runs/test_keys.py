@@ -1,0 +1,110 @@
+"""Everything that changes a number is in the key of resumable work."""
+
+from dataclasses import Field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from howdeep.commands.analysing import Dissection, Flow, Lesion, Paths
+from howdeep.commands.options import TargetOptions
+from howdeep.costs.cost import CostOptions
+from howdeep.cutting.options import CutOptions
+from howdeep.cutting.records import CutBudget
+from howdeep.data import Normalization, open_data
+from howdeep.analysis.study import StudyOptions
+from howdeep.runs.resume import UNCHANGING, difference, work_key
+from howdeep.networks import build, spec_of
+from howdeep.survival import Survival
+from howdeep.runs.target import Target
+
+HOST = torch.device("cpu")
+OTHERS: dict[str, Any] = {
+    "survival": Survival("linear", 0.5), "precision": "bf16", "split": "train",
+    "threads": 2, "remove": (1,), "limit": 7, "size": 7, "flip": "yes",
+    "kind": "pairs", "sample": 7, "lengths": (1, 2), "statistics": "batch",
+}  # fmt: skip
+"""Values of options that are no plain numbers."""
+
+
+def other(options: Any, field: Field) -> Any:
+    before = getattr(options, field.name)
+    if field.name in OTHERS:
+        return OTHERS[field.name]
+    return not before if isinstance(before, bool) else before + 1
+
+
+@pytest.mark.parametrize(
+    "options", [StudyOptions(data="d"), CutOptions(data="d", remove=(2,), out=Path("cut")), CostOptions()]
+)
+def test_every_option_is_in_the_key_or_named_as_one_that_changes_no_number(options: Any) -> None:
+    key = work_key(options, HOST)
+    for field in fields(options):
+        if field.name in UNCHANGING or field.name == "budget":
+            continue  # a budget excludes units by number: it has a test of its own
+        changed = work_key(replace(options, **{field.name: other(options, field)}), HOST)
+        assert (difference(key, changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
+    assert difference(key, work_key(replace(options, place=Path("elsewhere")), HOST)) is None
+
+
+TOLD_OTHERWISE = {field.name for field in fields(TargetOptions)} | {"figure", "output"}
+"""Options of a dissection that say which network it is, and how its images are prepared, and where it is written."""
+
+
+@pytest.mark.parametrize("command", [Lesion, Paths, Flow])
+def test_every_option_of_a_dissection_is_in_its_key(command: type[Dissection]) -> None:
+    def key(asked: Dissection) -> dict:
+        return work_key(asked.study_options(asked.precision), HOST, asked=asked.asked())  # type: ignore[attr-defined]
+
+    asked = command(target="run", data="d")
+    assert key(asked)["analysis"] == command.__name__.lower()
+    for field in fields(command):
+        if field.name in UNCHANGING or field.name in TOLD_OTHERWISE:
+            continue
+        changed = key(replace(asked, **{field.name: other(asked, field)}))
+        assert (difference(key(asked), changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
+
+
+def test_what_an_older_key_lacks_is_no_difference() -> None:
+    key = work_key(StudyOptions(data="d"), HOST)
+    assert difference({name: value for name, value in key.items() if name != "howdeep"}, key) is None
+    assert difference({**key, "howdeep": "0.0"}, key) == f"howdeep (0.0, now {key['howdeep']})"
+
+
+def test_a_budget_of_a_cut_is_in_its_key() -> None:
+    keys = [work_key(CutOptions(data="d", budget=CutBudget(units=units)), HOST) for units in (1, 2)]
+    assert (difference(*keys) or "").startswith("--budget (")
+
+
+def normalization(mean: float, std: float) -> Normalization:
+    return Normalization(torch.full((1, 1, 1), mean), torch.full((1, 1, 1), std))
+
+
+def test_network_preparation_images_labels_and_versions_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, digits = spec_of("cifar_resnet8", channels=1), open_data("digits")
+    target = Target("t", build(spec), None, 10, None, 1, (8, 8), "crop", normalization(0.3, 0.2))
+    options, split = StudyOptions(data="digits"), digits.split("test")
+
+    def key(target: Target = target, split: Any = split) -> dict:
+        return work_key(options, HOST, target=target, splits=[split], asked={"kind": "delete"})
+
+    mine = key()
+    relabelled = replace(split, labels=(split.labels + 1) % 10)  # type: ignore[type-var]
+    changes = {
+        "network": key(replace(target, chain=build(spec, seed=1))),
+        "mean": key(replace(target, normalization=normalization(0.4, 0.2))),
+        "std": key(replace(target, normalization=normalization(0.3, 0.3))),
+        "size": key(replace(target, size=(16, 16))),
+        "resize": key(replace(target, resize="pad")),
+        "channels": key(replace(target, channels=3)),
+        "data": key(split=split.take(torch.arange(20))),
+        "kind": {**mine, "kind": "pairs"},
+        "device": {**mine, "device": "another machine"},
+    }
+    for name, found in changes.items():
+        assert (difference(mine, found) or "").split(" (")[0] == name
+    assert difference(mine, key(split=relabelled)) == "data"
+    assert difference(mine, key(split=replace(split, names=["elsewhere"] * len(split)))) is None  # type: ignore[type-var]
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert (difference(mine, key()) or "").startswith("torch (")

@@ -1,0 +1,134 @@
+"""Blocks of work in processes of their own, alone or as ranks, some of which are killed."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from tests.oracles import images, small_network
+
+from howdeep.data import Batch
+from howdeep.analysis.lesion import lesion
+from howdeep.analysis.paths import paths
+from howdeep.runs.resume import Work
+from howdeep.util.errors import UserError
+from howdeep.util.records import to_json
+from howdeep.runtime.distributed import joined
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.runs.workers"])
+SECONDS = 60
+KEY = {"network": "a", "data": "b"}
+STUDIES: dict[str, Callable[[Work], object]] = {
+    "delete": lambda work: lesion(*_subject(), work=work),
+    "random": lambda work: lesion(*_subject(), kind="random", max_k=3, draws=2, work=work),
+    "permute": lambda work: lesion(*_subject("resnet A"), kind="permute", max_k=2, draws=2, work=work),
+    "paths": lambda work: paths(*_subject(), draws=2, work=work),
+}
+
+
+def _subject(family: str = "preresnet") -> tuple:
+    batches = [Batch(images(3 + n, seed=n), torch.arange(3 + n), 3 + n) for n in range(5)]
+    return small_network(family), batches
+
+
+def squares(block: int) -> dict:
+    """Return a result that no JSON may change."""
+    return {"square": block**2, "third": block / 3, "list": [block, 1e-300]}
+
+
+def killed(place: Path, at: int) -> None:
+    """Work on six blocks, and be killed in the middle of one."""
+
+    def compute(block: int) -> dict:
+        if block == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return squares(block)
+
+    Work(place=place, key=KEY).blocks("squares", 6, compute)
+
+
+def studied(out: Path) -> None:
+    """Write the records of all studies, as one process or one of several."""
+    torch.set_num_threads(1)
+    with joined(torch.device("cpu")) as ranks:
+        records = {name: to_json(study(Work(ranks))) for name, study in STUDIES.items()}
+        (out / f"{ranks.world}-{ranks.rank}.json").write_text(json.dumps(records))
+
+
+def shared(place: Path, log: Path, die: bool) -> None:
+    """Work on nine blocks as one of several processes, and be killed in the third of the own ones."""
+    with joined(torch.device("cpu")) as ranks:
+        own = 0
+
+        def compute(block: int) -> dict:
+            nonlocal own
+            own += 1
+            if die and own == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return squares(block) | {"rank": ranks.rank}
+
+        found = Work(ranks, place, KEY).blocks("squares", 9, compute)
+        log.with_suffix(f".{ranks.rank}").write_text(json.dumps(found))
+
+
+def refused(place: Path, log: Path) -> None:
+    """Find the blocks of other work, as one of several processes; write down what was said."""
+    with joined(torch.device("cpu")) as ranks:
+        try:
+            Work(ranks, place, {**KEY, "data": "c"}).blocks("squares", 9, squares)
+        except UserError as error:
+            log.with_suffix(f".{ranks.rank}").write_text(str(error))
+
+
+def broken(place: Path, log: Path) -> None:
+    """Find a broken image in one block of nine, as one of several processes; write down what was said."""
+    with joined(torch.device("cpu")) as ranks:
+        try:
+            Work(ranks, place, KEY).blocks("squares", 9, broken_at_four)
+        except UserError as error:
+            log.with_suffix(f".{ranks.rank}").write_text(str(error))
+
+
+def broken_at_four(block: int) -> dict:
+    if block == 4:
+        raise UserError("image 4 is broken")
+    return squares(block)
+
+
+def start(target: Callable, *arguments: object, rank: dict | None = None) -> BaseProcess:
+    process = FORKS.Process(target=_main, args=(target, arguments, rank or {}))
+    process.start()
+    return process
+
+
+def start_ranks(target: Callable, *arguments: object, world: int = 2) -> list[BaseProcess]:
+    """Start a function in processes with the environment that torchrun gives."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        start(target, *arguments, rank=common | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)))
+        for rank in range(world)
+    ]
+
+
+def finish(*processes: BaseProcess) -> list[int | None]:
+    """Return the exit codes; what hangs is killed."""
+    for process in processes:
+        process.join(SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
+def _main(target: Callable, arguments: tuple, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    target(*arguments)

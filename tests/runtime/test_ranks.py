@@ -1,0 +1,126 @@
+"""Under ``torchrun`` a command divides its work and speaks once, or is refused in one line; else it runs alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from howdeep import cli
+from howdeep.commands import COMMANDS, SHARED
+from howdeep.runtime.device import pick
+from howdeep.runtime.ranks import Process, this_process
+from howdeep.util.errors import UserError
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch):
+    """Set the environment of a process of a torchrun."""
+
+    def change(**values: str | None) -> None:
+        for name, value in {**TORCHRUN, **values}.items():
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    return change
+
+
+@pytest.mark.parametrize("name", TORCHRUN)
+def test_a_process_is_one_of_several_only_where_the_environment_is_whole(name: str, environment) -> None:
+    environment()
+    assert this_process() == Process(1, 2, 1)
+    environment(**{name: None})
+    assert this_process() == Process(0, 1, 0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORLD_SIZE", "1"), ("RANK", "none"), ("WORLD_SIZE", ""), ("RANK", "-1")])
+def test_a_group_of_one_and_an_environment_that_makes_no_sense_run_alone(name: str, value: str, environment) -> None:
+    environment(**{name: value})
+    assert this_process().alone
+
+
+def test_only_known_commands_share() -> None:
+    assert set(SHARED) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in SHARED])
+def test_what_does_not_share_is_refused_in_one_line_that_is_said_once(name: str, environment, capsys) -> None:
+    for rank in ("0", "1"):
+        environment(RANK=rank)
+        assert cli.run([name, "--no-such-option"]) == 2
+    told = "runs in one process, not in 2: start it without torchrun (processes share train, lesion, paths)"
+    assert capsys.readouterr() == ("", f"howdeep: {name} {told}\n")
+
+
+@pytest.mark.parametrize("asked", [["--version"], [], ["train", "--help"], ["train", "--no"], ["tran"]])
+def test_help_and_mistakes_in_what_was_typed_are_said_once(asked: list[str], environment, capsys) -> None:
+    alone = (environment(WORLD_SIZE=None), cli.run(asked), capsys.readouterr())
+    both = [(environment(RANK=rank), cli.run(asked))[1] for rank in ("0", "1")]
+    assert both == [alone[1]] * 2
+    assert capsys.readouterr() == alone[2]
+
+
+def test_every_process_has_the_device_of_its_own_number(environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "empty", lambda *shape, device: None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    environment(LOCAL_RANK="1")
+    assert pick("auto") == pick("cuda") == torch.device("cuda", 1)
+    with pytest.raises(UserError, match="device 'cuda:0' is not allowed for 2 processes: each has its own; name cuda"):
+        pick("cuda:0")
+    assert pick("cpu") == torch.device("cpu")
+    environment(WORLD_SIZE=None)
+    assert pick("cuda") == torch.device("cuda")
+    assert pick("cuda:1") == torch.device("cuda", 1)
+
+
+def torchrun(*asked: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Run a command in two processes; return the status, and what the command itself printed."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "howdeep"]
+    found = subprocess.run(
+        [*start, *asked], capture_output=True, text=True, timeout=200, env={**os.environ, **(environment or {})}
+    )
+    said = [line for line in found.stderr.splitlines() if "howdeep: " in line]
+    assert 'File "' not in "\n".join(line for line in found.stderr.splitlines() if "howdeep/" in line), found.stderr
+    return found.returncode, found.stdout, "\n".join(said)
+
+
+SMALL = ("--data", "digits", "--limit", "40", "--device", "cpu")
+
+
+@pytest.mark.slow
+def test_torchrun_evaluate_is_refused_once(tmp_path: Path) -> None:
+    """Adds torchrun itself to what is tested above with its environment."""
+    status, out, said = torchrun("evaluate", str(tmp_path), *SMALL)
+    assert (status, out) == (1, "")
+    assert said.count("howdeep: evaluate runs in one process") == 1
+
+
+def test_torchrun_lesion_prints_and_writes_once(tmp_path: Path) -> None:
+    train = ["train", "cifar_resnet8", "--epochs", "1", "--precision", "fp32", "--out", str(tmp_path / "run")]
+    assert cli.run([*train, *SMALL]) == 0
+    asked = ["lesion", str(tmp_path / "run"), *SMALL, "--batch-size", "10", "--json", str(tmp_path / "found.json")]
+    status, out, said = torchrun(*asked)
+    assert (status, said) == (0, "")
+    assert out.count("unit 1") == 1
+    assert len(json.loads((tmp_path / "found.json").read_text())["units"]) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "run"]
+
+
+def test_torchrun_train_into_a_place_that_is_taken_is_refused_once(tmp_path: Path) -> None:
+    (tmp_path / "something").touch()
+    status, out, said = torchrun("train", "cifar_resnet8", *SMALL, "--out", str(tmp_path))
+    assert (status, out) == (1, "")
+    assert said.count("is not empty and is not a run of howdeep") == len(said.splitlines()) == 1
+
+
+def test_a_world_size_alone_trains_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Slurm and Kubernetes set it."""
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("RANK", "3")
+    train = ["train", "cifar_resnet8", "--epochs", "1", "--precision", "fp32", "--out", str(tmp_path / "run")]
+    assert cli.run([*train, *SMALL]) == 0
+    assert (tmp_path / "run/result.json").exists()

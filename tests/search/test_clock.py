@@ -1,0 +1,35 @@
+"""The clock counts what was worked, not what was paused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from howdeep.search import phases as clocks
+from howdeep.search.phases import Clock
+
+
+def test_pauses_between_two_starts_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
+    with Clock(tmp_path / "clock.json") as first:
+        now[0] = 130.0
+        assert first.spent == 30.0
+    now[0] = 1000.0
+    second = Clock(tmp_path / "clock.json")
+    now[0] = 1005.0
+    assert second.spent == 35.0
+
+
+def test_the_time_of_a_start_that_failed_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
+
+    def work() -> None:
+        with Clock(tmp_path / "clock.json"):
+            now[0] = 7.0
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert json.loads((tmp_path / "clock.json").read_text()) == {"seconds": 7.0}

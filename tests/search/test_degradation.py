@@ -1,0 +1,197 @@
+"""A real ladder on the digits: plain networks fail with depth, residual ones do not; the same call goes on."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from howdeep import cli
+from howdeep.runs.folder import open_run
+from howdeep.search import degradation as module
+from howdeep.search import ladder_runs as ladder_runs
+from howdeep.search.degradation import Degradation, degradation
+from howdeep.search.ladder import LadderConfig
+from howdeep.search.ladder_runs import SPEEDS
+from howdeep.show import figures
+from howdeep.show.ladder_tables import degradation_table
+from howdeep.util.errors import Stopped, UserError
+from howdeep.util.records import from_json
+
+QUIET = Console(quiet=True)
+DIGITS = LadderConfig(data="digits", depths="8,32", seeds=1, epochs=5, device="cpu", precision="fp32")
+SMALL = LadderConfig(data="digits", families="resnet", depths="8,14", seeds=1, epochs=1, limit=128, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def climbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Degradation]:
+    out = tmp_path_factory.mktemp("ladder")
+    return out, degradation(DIGITS, out, console=QUIET)
+
+
+def test_plain_networks_fail_and_residual_ones_do_not(climbed: tuple[Path, Degradation]) -> None:
+    plain, residual = (family.diagnosis for family in climbed[1].families)
+    assert plain.headline == "optimisation fails beyond 8 layers"
+    assert plain.evidence.startswith("training error rises from")
+    assert residual.kind in ("saturates", "still gains")
+
+
+@pytest.mark.slow
+def test_plain_networks_fail_and_residual_ones_do_not_at_56_layers(tmp_path: Path) -> None:
+    """The depth of the literature, 24 layers more than above."""
+    found = degradation(replace(DIGITS, depths="8,56", epochs=8), tmp_path / "ladder", console=QUIET)
+    plain, residual = (family.diagnosis for family in found.families)
+    assert plain.headline == "optimisation fails beyond 8 layers"
+    assert residual.kind in ("saturates", "still gains")
+
+
+def test_errors_are_those_of_the_final_network(climbed: tuple[Path, Degradation]) -> None:
+    out, found = climbed
+    for rung in found.rungs:
+        run = open_run(out / f"{rung.network}-seed0")
+        last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
+        assert rung.errors is not None
+        assert rung.errors.validation_percent == pytest.approx(last["validation_error_percent"])
+        assert (rung.errors.training_images, rung.epochs) == (1439, 5)
+
+
+def test_a_finished_ladder_is_read_back(
+    climbed: tuple[Path, Degradation], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    out, found = climbed
+    monkeypatch.setattr(ladder_runs, "train", lambda *args, **more: pytest.fail("trained again"))
+    assert degradation(DIGITS, out, console=QUIET) == found
+    kept = json.loads((out / "degradation.json").read_text())
+    assert (kept["record"], from_json(Degradation, kept)) == ("degradation", found)
+    assert degradation(replace(DIGITS, families="resnet"), out, console=QUIET).families == found.families[1:]
+
+
+def test_a_ladder_that_was_finished_elsewhere_is_not_repeated(climbed: tuple[Path, Degradation]) -> None:
+    place, console = climbed[0] / "cifar_resnet56-seed0" / ladder_runs.RUNG, Console(file=io.StringIO(), width=200)
+    whole = place.read_text()
+    rung = json.loads(whole)
+    try:
+        for name in ("device", "torch", "howdeep"):
+            place.write_text(json.dumps({**rung, "surroundings": {**rung["surroundings"], name: "another"}}))
+            with pytest.raises(UserError, match=rf"seed0 was finished with another {name} \(another, now "):
+                degradation(DIGITS, climbed[0], console=QUIET)
+        del rung["surroundings"]
+        place.write_text(json.dumps(rung))
+        with console.capture() as shown:
+            assert degradation(DIGITS, climbed[0], console=console) == climbed[1]
+        assert shown.get().count("does not say on which device and with which versions it was made") == 1
+    finally:
+        place.write_text(whole)
+
+
+def test_other_options_in_the_same_folder_are_refused(climbed: tuple[Path, Degradation]) -> None:
+    with pytest.raises(UserError, match=r"--lr was None and is now 0\.1"):
+        degradation(replace(DIGITS, lr=0.1), climbed[0], console=QUIET)
+
+
+def test_the_record_survives_json(climbed: tuple[Path, Degradation]) -> None:
+    record = json.loads(json.dumps(climbed[1].to_json(DIGITS)))
+    assert from_json(Degradation, record) == climbed[1]
+    assert record["options"]["epochs"] == 5
+    assert {"command", "versions", "device"} <= set(record)
+
+
+def test_the_table_fits_80_columns_and_says_what_was_found(climbed: tuple[Path, Degradation]) -> None:
+    console = Console(width=80, record=True, quiet=False, file=None, force_terminal=False)
+    with console.capture() as shown:
+        console.print(degradation_table(climbed[1]))
+    text = shown.get()
+    assert "plain: optimisation fails beyond 8 layers" in text
+    assert "…" not in text
+    rows = [line.split() for line in text.splitlines() if line.startswith(("plain  ", "resnet  "))]
+    assert [row[:2] for row in rows] == [["plain", "8"], ["resnet", "8"]]
+
+
+def test_the_chart_has_both_errors_and_states_the_finding(climbed: tuple[Path, Degradation], tmp_path: Path) -> None:
+    chart = figures.degradation(climbed[1]).to_dict()
+    assert chart["title"]["text"][0].startswith("Plain: optimisation fails beyond 8 layers; residual: ")
+    drawn = [layer["encoding"]["y"]["field"] for layer in chart["layer"]]
+    assert {"train_error_percent", "error_percent", "low"} <= set(drawn)
+    figures.save(figures.degradation(climbed[1]), tmp_path / "chart.svg")
+    assert "residual" in (tmp_path / "chart.svg").read_text()
+
+
+def test_the_command_prints_writes_and_draws(
+    climbed: tuple[Path, Degradation], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    record, chart = tmp_path / "found.json", tmp_path / "chart.png"
+    options = ["--depths", "8,32", "--seeds", "1", "--epochs", "5", "--device", "cpu", "--precision", "fp32"]
+    more = ["--out", str(climbed[0]), "--json", str(record), "--figure", str(chart)]
+    assert cli.run(["degradation", "--data", "digits", *options, *more]) == 0
+    printed = capsys.readouterr()
+    assert "plain: optimisation fails" in printed.out
+    assert "4/4  resnet 32" in printed.err
+    assert from_json(Degradation, json.loads(record.read_text())) == climbed[1]
+    assert chart.stat().st_size > 10_000
+    assert cli.run(["degradation", "--data", "digits", *options, *more]) == 2
+
+
+def test_equal_time_gives_deeper_networks_fewer_epochs_and_keeps_them(tmp_path: Path) -> None:
+    config = replace(SMALL, epochs=None, train_budget="1s", depths="8,32")
+    found = degradation(config, tmp_path / "ladder", console=QUIET)
+    shallow, deep = found.rungs
+    assert found.equal == "time"
+    assert found.finding.startswith("in equal time, residual: ")
+    assert shallow.epochs > 1.5 * deep.epochs
+    speeds = (tmp_path / "ladder" / SPEEDS).read_bytes()
+    assert degradation(config, tmp_path / "ladder", console=QUIET) == found
+    assert (tmp_path / "ladder" / SPEEDS).read_bytes() == speeds
+    with pytest.raises(UserError, match=r"runs of 0\.5 s each, and this command gives each 1 s"):
+        degradation(replace(config, train_budget="2s"), tmp_path / "ladder", console=QUIET)
+
+
+def test_training_that_leaves_the_finite_numbers_is_recorded_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(SMALL, lr=1e30)
+    found = degradation(config, tmp_path, console=QUIET)
+    assert [rung.errors for rung in found.rungs] == [None, None]
+    assert "not finite" in str(found.rungs[0].failure)
+    (family,) = found.families
+    assert family.diagnosis.evidence == "the run of 8 layers ended in numbers that are not finite"
+    monkeypatch.setattr(ladder_runs, "train", lambda *args, **more: pytest.fail("trained again"))
+    assert degradation(config, tmp_path, console=QUIET) == found
+    Console(quiet=True).print(degradation_table(found))
+    figures.save(figures.degradation(found), tmp_path / "chart.svg")
+
+
+def test_an_interrupt_leaves_what_the_same_call_goes_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, whole = [], ladder_runs.rung_of
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "rung_of", interrupted)
+    with pytest.raises(Stopped, match="the same command goes on") as stop:
+        degradation(SMALL, tmp_path, console=QUIET)
+    assert stop.value.status == 130
+    assert (tmp_path / "cifar_resnet8-seed0" / ladder_runs.RUNG).is_file()
+    assert len(degradation(SMALL, tmp_path, console=QUIET).rungs) == 2
+
+
+def test_flips_are_said_once_and_are_those_of_every_run(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as shown:
+        degradation(replace(SMALL, flip="yes", epochs=0.5), tmp_path, console=console)
+    assert shown.get().count("augmentation: ") == 1
+    assert "augmentation: shifts by up to 1 pixel, flips\n" in shown.get()
+    found = [open_run(place.parent).record["augmentation"]["flip"] for place in tmp_path.glob("*/run.json")]
+    assert found == [True, True]
+    with pytest.raises(UserError, match="--flip was yes and is now no"):
+        degradation(replace(SMALL, flip="no", epochs=0.5), tmp_path, console=QUIET)
+
+
+def test_plain_networks_train_without_stochastic_depth() -> None:
+    config = replace(DIGITS, survival="linear:0.5")
+    assert config.run_config("plain", "cifar_plain8", 0).survival == "constant"
+    assert config.run_config("resnet", "cifar_resnet8", 0).survival == "linear:0.5"

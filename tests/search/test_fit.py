@@ -1,0 +1,288 @@
+"""`howdeep fit` on real digits: an answer, within its budgets, that a stop does not change."""
+
+import html
+import json
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import optuna
+import pytest
+from PIL import Image
+from servers import PASSWORD, Server
+from sklearn.datasets import load_digits
+
+from howdeep import cli
+from howdeep.runs.folder import open_run
+from howdeep.search import candidates
+from howdeep.search import fit as fits
+from howdeep.search import phases as climbing
+from howdeep.search.fit import Fit, FitOptions
+from howdeep.search.storage import open_study, storage_of
+from howdeep.training import loop
+from howdeep.training.precision import Trial
+from howdeep.util.records import from_json
+
+STEP_SECONDS = 0.01
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _known_speed() -> Iterator[None]:
+    """Networks train at a speed that is known, so that legs have the same steps in every run."""
+
+    def measure(chain, shape, recipe, tried, *, memory: str, device, threads) -> list[Trial]:
+        return [Trial("fp32", "contiguous", STEP_SECONDS * len(chain) / 3, 3, None, 0.0, 1)]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(candidates, "measure", measure)
+        patched.setattr(climbing, "_pace", lambda candidate, done: candidate.seconds_per_step)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that nothing stopped; its legs are of the same length, however long it took."""
+    out = tmp_path_factory.mktemp("whole") / "fit"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fits.Clock, "spent", 1.0)
+        assert cli.run(command(out)) == 0
+    return out
+
+
+def command(out: Path, *more: str, budget: str = "4s") -> list[str]:
+    return [
+        *("fit", "--data", "digits", "--train-budget", budget, "--depths", "8,14", "--limit", "320"),
+        *("--device", "cpu", "--out", str(out), *more),
+    ]
+
+
+def answer(out: Path) -> Fit:
+    return from_json(Fit, json.loads((out / "answer.json").read_text()))
+
+
+def test_an_answer_holds_everything_that_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written, chart = tmp_path / "fit.json", tmp_path / "fit.svg"
+    assert cli.run(command(tmp_path / "fit", "--json", str(written), "--figure", str(chart))) == 0
+    found = answer(tmp_path / "fit")
+    printed = capsys.readouterr().out
+    assert from_json(Fit, json.loads(written.read_text())) == found
+    assert json.loads((tmp_path / "fit" / "answer.json").read_text())["record"] == "fit"
+    assert [one.costs.network for one in found.contenders] == ["cifar_resnet8", "cifar_resnet14"]
+    chosen = next(one for one in found.contenders if one.costs.network == found.network)
+    other = next(one for one in found.contenders if one is not chosen)
+    assert (len(other.rungs), len(chosen.rungs)) == (1, 3)
+    assert chosen.rungs[0].validation_error_percent <= other.rungs[0].validation_error_percent
+    assert chosen.rungs[-1].epochs == found.epochs > 2 * chosen.rungs[0].epochs
+    result = open_run(Path(found.run)).result()
+    assert found.test is not None
+    assert result is not None
+    assert result["test"]["error_percent"] == found.test.error_percent
+    assert not (tmp_path / "fit/runs" / other.costs.network / "result.json").exists()  # its test split was never read
+    assert printed.startswith(f"take {found.network}: {found.depth} layers")
+    assert f"test error {found.test.error_percent:.2f} %" in printed
+    assert chart.read_text().startswith("<svg")
+
+
+def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
+    first = capsys.readouterr().out
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
+    again = capsys.readouterr()
+    assert (again.out, "has its answer; nothing to do" in again.err) == (first, True)
+    assert cli.run(command(tmp_path / "fit", "--seed", "1", budget="2s")) == 2
+    assert "seed was 0 and is now 1; use those, or name another --out" in capsys.readouterr().err
+    place = tmp_path / "fit" / "answer.json"
+    record = json.loads(place.read_text())
+    for name in ("device", "torch", "howdeep"):
+        other = {**record["surroundings"], name: "another"}
+        place.write_text(json.dumps({**record, "surroundings": other}))
+        assert cli.run(command(tmp_path / "fit")) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert said[-1].startswith(f"howdeep: {tmp_path / 'fit'} was finished with another {name} (another, now ")
+    del record["surroundings"]
+    place.write_text(json.dumps(record))
+    assert cli.run(command(tmp_path / "fit")) == 0
+    assert "does not say on which device and with which versions it was made" in capsys.readouterr().err
+
+
+def test_flips_are_said_once_and_those_of_every_network_and_of_the_same_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fit"
+    assert cli.run(command(out, "--flip", "yes", budget="2s")) == 0
+    assert capsys.readouterr().err.count("augmentation: shifts by up to 1 pixel, flips\n") == 1
+    record = json.loads((out / "answer.json").read_text())
+    assert record["augmentation"] == {"padding": 1, "flip": True, "resized_crop": False, "asked": "yes"}
+    trained = [open_run(place.parent).record["augmentation"] for place in (out / "runs").glob("*/run.json")]
+    assert trained
+    assert all(one == record["augmentation"] for one in trained)
+    assert cli.run(command(out, budget="2s")) == 2
+    assert "flip was yes and is now auto; use those, or name another --out" in capsys.readouterr().err
+
+
+def test_a_fit_that_is_older_than_an_option_was_made_with_its_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
+    place = tmp_path / "fit" / "answer.json"
+    record = json.loads(place.read_text())
+    del record["asked"]["flip"]
+    place.write_text(json.dumps(record))
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
+    assert cli.run(command(tmp_path / "fit", "--flip", "yes", budget="2s")) == 2
+    assert "flip was auto and is now yes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moment", [3, 30])
+def test_a_stopped_search_goes_on_to_the_same_network(
+    moment: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fits.Clock, "spent", 1.0)  # legs of the same length, however long a stop takes
+    with monkeypatch.context() as patched:
+        steps = iter(range(1, 10**6))
+        step = loop.train_step
+
+        def interrupted(*args, **options):
+            if next(steps) == moment:
+                signal.raise_signal(signal.SIGINT)
+            return step(*args, **options)
+
+        patched.setattr(loop, "train_step", interrupted)
+        assert cli.run(command(tmp_path / "parts")) == 130
+        assert "the same command goes on" in capsys.readouterr().err
+    assert cli.run(command(tmp_path / "parts")) == 0
+    found, parts = answer(whole), answer(tmp_path / "parts")
+    assert (found.network, found.validation_error_percent, found.test) == (
+        parts.network, parts.validation_error_percent, parts.test
+    )  # fmt: skip
+
+
+def test_the_study_can_be_read_by_others(whole: Path) -> None:
+    study = optuna.load_study(study_name="howdeep", storage=f"sqlite:///{whole / 'study.db'}")
+    found = answer(whole)
+    assert study.best_params == {"family": "resnet", "depth": found.depth}
+    assert study.best_value == found.validation_error_percent
+
+
+def test_a_shared_study_is_answered_by_whoever_has_the_winner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = ("--storage", f"sqlite:///{tmp_path / 'shared.db'}")
+    assert cli.run(command(tmp_path / "one", *storage, budget="2s")) == 0
+    capsys.readouterr()
+    assert cli.run(command(tmp_path / "two", *storage, budget="2s")) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"the process with --out {tmp_path / 'one'} on {socket.gethostname()}" in printed.err
+    assert "trains it to the end" in printed.err
+    assert cli.run(command(tmp_path / "two", *storage, "--limit", "200", budget="2s")) == 2
+    assert "study 'howdeep' belongs to a fit with other options: limit was 320" in capsys.readouterr().err
+
+
+def test_a_search_outlives_a_restart_of_its_server_and_the_password_stays_in_the_command(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written, page = tmp_path / "fit.json", tmp_path / "report.html"
+    asked = command(tmp_path / "fit", "--storage", server.url, "--json", str(written), budget="2s")
+    monkeypatch.setattr(sys, "argv", ["howdeep", *asked])
+    steps, step = iter([False]), loop.train_step
+    restarts: list[str] = []
+
+    def restarting(*given, **options):
+        if next(steps, True) and not restarts:
+            restarts.append("restarted")
+            server.stop()
+            server.start()
+        return step(*given, **options)
+
+    monkeypatch.setattr(loop, "train_step", restarting)
+    assert cli.run(asked) == 0
+    assert restarts
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    assert out.startswith("take cifar_resnet")
+    assert cli.run(["report", str(tmp_path), "--out", str(page)]) == 0
+    assert cli.run([*asked, "--no-such-option"]) == 2
+    texts = [out, err, *capfd.readouterr()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"answer.json", "fit.json", "report.html", "run.json"} <= {path.name for path in files}
+    assert "howdeep:***@127.0.0.1" in json.loads(written.read_text())["command"]
+    for secret in (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), html.escape(PASSWORD)):
+        assert not any(secret in text for text in texts)
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+    study = optuna.load_study(study_name="howdeep", storage=storage_of(server.url))
+    assert "127.0.0.1" not in str((study.user_attrs, study.get_trials()))
+
+
+def test_what_a_process_that_died_was_to_measure_for_all_is_measured_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fits, "SHORTEST_SILENCE", 0.6)
+    monkeypatch.setattr(fits, "SILENT_SHARE", 0.0)
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    study, made = open_study(storage, "howdeep")
+    assert made
+    study.set_user_attr(fits.PLANNER, "gone")
+    assert cli.run(command(tmp_path / "here", "--storage", storage, budget="2s")) == 0
+    said = capsys.readouterr().err
+    assert "nothing is heard from gone: it is done here\nwhat each depth costs here:\n" in said
+    assert answer(tmp_path / "here").spent_seconds < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--latency-budget", "5 parsecs"), "--latency-budget '5 parsecs' is not allowed: it must be a number"),
+        (("--latency-budget", "0ms"), "--latency-budget 0ms is not allowed: it must be above 0"),
+        (("--latency-budget", "1us"), "the smallest network, needs 0."),
+        (("--families", "resnet,alexnet"), "unknown family 'alexnet'"),
+        (("--families", ","), "--families ',' is empty"),
+        (("--depths", "8,nine"), "--depths '8,nine' is not allowed"),
+        (("--depths", "9"), "cifar_resnet has no depth 9; the nearest are cifar_resnet8"),
+        (("--lr", "-1"), "lr -1.0 is not allowed"),
+        (("--batch-size", "0"), "batch-size 0 is not allowed"),
+    ],
+)
+def test_bad_options_are_one_line(
+    options: tuple[str, ...], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(command(tmp_path / "fit", *options)) == 2
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert line in complaint
+
+
+def test_few_images_get_small_mini_batches_and_a_lower_rate_with_them() -> None:
+    options = FitOptions(data="digits", out=Path("fit"), budgets=candidates.Budgets(60.0))
+    chosen = {images: options.training(images) for images in (50_000, 3_840, 3_839, 1_437, 40)}
+    assert [one.batch_size for one in chosen.values()] == [128, 128, 64, 32, 16]
+    assert [one.lr for one in chosen.values()] == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.0125])
+
+
+def test_a_finished_fit_does_not_answer_for_other_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    values, labels = load_digits(return_X_y=True)
+    for number, (pixels, label) in enumerate(zip(values[:160].reshape(-1, 8, 8), labels[:160], strict=True)):
+        place = tmp_path / "d" / str(label) / f"{number:03}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((15 * pixels).astype("uint8")).save(place)
+    asked = ["fit", "--data", str(tmp_path / "d"), "--train-budget", "2s", "--depths", "8", "--device", "cpu"]
+    asked += ["--out", str(tmp_path / "fit")]
+    assert cli.run(asked) == 0
+    moved = [word.replace(str(tmp_path / "d"), str(tmp_path / "moved")) for word in asked]
+    shutil.copytree(tmp_path / "d", tmp_path / "moved")
+    capsys.readouterr()
+    assert cli.run(moved) == 0
+    assert "has its answer; nothing to do" in capsys.readouterr().err
+    shutil.copytree(tmp_path / "moved/9", tmp_path / "moved/x")
+    for finished in (True, False):
+        if not finished:
+            (tmp_path / "fit/answer.json").unlink()
+        assert cli.run(moved) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert "was begun with other data: class 'x' added" in said[0]

@@ -1,0 +1,80 @@
+"""Rungs use the time that they are given, and promotion keeps the better half and the best one's deeper relative."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from howdeep.search.candidates import SEARCH_SHARE, Standing, final_share, promoted, rungs_of
+
+
+def spent(networks: int, rungs: tuple[float, ...]) -> float:
+    """Seconds of all networks on all rungs, counted one by one."""
+    total, alive, before = 0.0, networks, 0.0
+    for seconds in rungs:
+        total += alive * (seconds - before)
+        before, alive = seconds, math.ceil(alive / 2)
+    return total
+
+
+@given(networks=st.integers(2, 60), seconds=st.floats(1, 1e6))
+def test_the_search_takes_its_share_whatever_the_number_of_networks(networks: int, seconds: float) -> None:
+    rungs = rungs_of(networks, seconds)
+    assert spent(networks, rungs) == pytest.approx(SEARCH_SHARE * seconds)
+    assert all(late == pytest.approx(2 * early) for early, late in pairwise(rungs))
+
+
+@pytest.mark.parametrize(("networks", "rungs"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4)])
+def test_halving_goes_on_until_one_is_left(networks: int, rungs: int) -> None:
+    assert len(rungs_of(networks, 100.0)) == rungs
+
+
+def test_two_networks_have_a_quarter_each_and_the_winner_three_quarters_in_all() -> None:
+    assert rungs_of(2, 100.0) == (25.0,)
+    assert final_share(2) == pytest.approx(0.75)
+    assert final_share(1) == 1.0
+
+
+def standing(depth: int, error: float, loss: float = 1.0, family: str = "resnet") -> Standing:
+    return Standing(family, depth, error, loss)
+
+
+def depths(kept: list[Standing]) -> list[int]:
+    return sorted(one.depth for one in kept)
+
+
+def test_the_better_half_goes_on_rounded_up() -> None:
+    five = [standing(depth, error) for depth, error in ((8, 9.0), (14, 7.0), (20, 6.0), (32, 8.0), (56, 30.0))]
+    assert depths(promoted(five, last=False)) == [14, 20, 32]
+    assert depths(promoted(five, last=True)) == [20]
+
+
+def test_the_next_deeper_relative_of_the_best_goes_on_instead_of_the_worst() -> None:
+    four = [standing(8, 5.0), standing(14, 6.0), standing(20, 9.0), standing(32, 12.0)]
+    assert depths(promoted(four, last=False)) == [8, 14]
+    four = [standing(8, 6.0), standing(14, 5.0), standing(20, 9.0), standing(32, 12.0)]
+    assert depths(promoted(four, last=False)) == [14, 20]
+    other = [standing(8, 6.0), standing(14, 5.0), standing(20, 9.0, family="densenet"), standing(32, 12.0)]
+    assert depths(promoted(other, last=False)) == [14, 32]
+
+
+def test_between_equal_errors_the_loss_decides_and_then_the_cheaper_network() -> None:
+    assert promoted([standing(8, 5.0, 0.4), standing(14, 5.0, 0.3)], last=True)[0].depth == 14
+    assert promoted([standing(14, 5.0, 0.3), standing(8, 5.0, 0.3)], last=True)[0].depth == 8
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 500), st.floats(0, 100), st.floats(0, 9)),
+        min_size=2,
+        max_size=30,
+        unique_by=lambda one: one[0],
+    )
+)
+def test_the_best_always_goes_on_and_nobody_twice(found: list[tuple[int, float, float]]) -> None:
+    everyone = [standing(*one) for one in found]
+    kept = promoted(everyone, last=False)
+    assert len(kept) == math.ceil(len(everyone) / 2) == len(set(kept))
+    assert min(one.error_percent for one in kept) == min(one.error_percent for one in everyone)

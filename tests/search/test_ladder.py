@@ -1,0 +1,54 @@
+"""Families and depths → names of the catalogue."""
+
+import pytest
+
+from howdeep.networks import spec_of
+from howdeep.search.ladder import FAMILIES, network_name, usual_depths
+from howdeep.util.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "large", "name"),
+    [
+        ("plain", 20, False, "cifar_plain20"),
+        ("resnet", 1202, False, "cifar_resnet1202"),
+        ("preresnet", 56, False, "cifar_preresnet56"),
+        ("wideresnet", 28, False, "cifar_wideresnet28_4"),
+        ("densenet", 40, False, "cifar_densenet40_k12"),
+        ("densenet_bc", 100, False, "cifar_densenet_bc100_k12"),
+        ("resnet", 50, True, "resnet50"),
+        ("densenet_bc", 121, True, "densenet121"),
+    ],
+)
+def test_names_are_the_catalogue_s(family: str, depth: int, large: bool, name: str) -> None:
+    assert network_name(family, depth, large=large) == name
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_usual_depth_exists_with_that_depth_and_one_kind_of_unit(family: str, large: bool) -> None:
+    if large and FAMILIES[family].large is None:
+        pytest.skip("no such networks")
+    depths = usual_depths(family, large=large)
+    specs = [spec_of(network_name(family, depth, large=large)) for depth in depths]
+    assert [spec.depth for spec in specs] == sorted(set(depths))
+    if not large:
+        # A ladder whose units changed on the way would compare more than depths.
+        assert len({getattr(spec, "block", "dense") for spec in specs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "large", "said"),
+    [
+        ("resnett", 20, False, "did you mean"),
+        ("resnet", 21, False, "cifar_resnet20"),
+        ("resnet", 51, True, "resnet50"),
+        ("plain", 50, True, "plain34"),
+        ("wideresnet", 28, True, "64 pixels"),
+        ("densenet", 41, False, "cifar_densenet40_k12"),
+        ("plain", -8, False, "unknown network"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_does(family: str, depth: int, large: bool, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        network_name(family, depth, large=large)

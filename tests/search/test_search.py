@@ -1,0 +1,250 @@
+"""A search ends with the network that halving would choose, whoever takes part and whoever stops."""
+
+import contextlib
+import multiprocessing
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from howdeep.search.storage import Pulse, open_study
+from howdeep.search.study import (
+    Entry,
+    Rung,
+    Search,
+    enlist,
+    enter,
+    first_entered,
+    held_networks,
+    rungs_of_trial,
+    take_over,
+    trials_in_order,
+)
+from howdeep.util.errors import UserError
+
+DEPTHS = (8, 14, 20, 32, 56)
+ENTRIES = [Entry("resnet", depth, f"net{depth}") for depth in DEPTHS]
+RUNGS = (1.0, 2.0, 4.0)
+ERRORS = {8: (30.0, 28.0, 27.0), 14: (20.0, 12.0, 11.0), 20: (22.0, 10.0, 9.0), 32: (25.0, 11.0, 8.0), 56: (60.0,) * 3}
+"""Network → validation error by rung: 14 is first, then 20, and 32 wins late."""
+
+
+def rung(entry: Entry, until: float) -> Rung:
+    number = RUNGS.index(until)
+    return Rung(number + 1.0, number + 1, until, 1.0, ERRORS[entry.depth][number], 0.5)
+
+
+def search(storage: str, owner: str = "one", climb=None, log: list | None = None) -> Search:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES)
+
+    def train(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
+        if log is not None:
+            log.append((entry.depth, until))
+        return rung(entry, until)
+
+    return Search(study, ENTRIES, RUNGS, owner, climb or train, 60.0)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def test_the_winner_is_the_best_of_those_who_were_promoted(storage: str) -> None:
+    log: list = []
+    found = search(storage, log=log)
+    winner, owner = found.winner()
+    assert (winner.depth, owner) == (32, "one")
+    assert [depth for depth, until in log if until == 1.0] == list(DEPTHS)
+    assert [depth for depth, until in log if until == 2.0] == [14, 20, 32]
+    assert [depth for depth, until in log if until == 4.0] == [20, 32]
+
+
+def test_every_trial_ends_as_what_became_of_it(storage: str) -> None:
+    found = search(storage)
+    winner, _ = found.winner()
+    found.finish(winner.network)
+    trials = {name: held.trial for name, held in held_networks(found.study).items()}
+    assert trials["net8"].state == trials["net20"].state == TrialState.PRUNED
+    assert trials["net56"].intermediate_values == {0: 60.0}
+    assert found.study.best_trial.user_attrs["network"] == winner.network
+    assert found.study.best_params == {"family": "resnet", "depth": winner.depth}
+
+
+def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
+    whole: list = []
+    winner, _ = search(storage.replace("study", "whole"), log=whole).winner()
+    log: list = []
+    for moment in range(len(whole)):
+
+        def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+            if len(log) > moment:  # noqa: B023
+                raise KeyboardInterrupt
+            log.append((entry.depth, until))
+            return rung(entry, until)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            search(storage, climb=climb).winner()
+        assert len(log) == moment + 1
+    again, _ = search(storage, log=log).winner()
+    assert again == winner
+    assert log == whole
+
+
+def test_a_network_that_blows_up_is_left_behind(storage: str) -> None:
+    def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
+        return None if entry.depth == 20 else rung(entry, until)
+
+    found = search(storage, climb=climb)
+    assert found.winner()[0].depth == 32
+    assert held_networks(found.study)["net20"].trial.state == TrialState.FAIL
+
+
+def test_where_all_blow_up_there_is_no_answer(storage: str) -> None:
+    with pytest.raises(UserError, match="every network blew up"):
+        search(storage, climb=lambda entry, done, until: None).winner()
+
+
+def test_a_single_network_needs_no_search(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES[:1])
+    alone = Search(study, ENTRIES[:1], (), "one", lambda *_: pytest.fail("nothing is compared"), 60.0)
+    assert alone.winner() == (ENTRIES[0], "one")
+
+
+@pytest.mark.parametrize("passed", [0, 2])
+def test_networks_of_a_process_that_is_gone_are_trained_by_one_that_is_there(passed: int, storage: str) -> None:
+    """Whatever it had done: nothing in the answer says that it died."""
+    moments = iter(range(3 * passed))
+
+    def dies(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+        if next(moments, None) is None:
+            raise KeyboardInterrupt
+        return rung(entry, until)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        search(storage, "gone", dies).winner()
+    said: list[str] = []
+    excused: list[float] = []
+    log: list = []
+    found = search(storage, "here", log=log)
+    found = replace(found, silence=0.7, say=said.append, excuse=excused.append)
+    winner, owner = found.winner()
+    assert (winner.depth, owner) == (32, "here")
+    taken = {line.split(":")[0].strip() for line in said if "taken over, nothing is heard from gone" in line}
+    assert taken
+    assert taken <= {name for name, held in held_networks(found.study).items() if held.owner == "here"}
+    assert sum(excused) > 0.7
+    found.finish(winner.network)
+    ended = held_networks(found.study)
+    assert all(held.trial.state.is_finished() and not held.out for held in ended.values())
+    assert [one.validation_error_percent for one in ended["net32"].rungs] == list(ERRORS[32])
+
+
+def test_whoever_was_only_slow_finds_that_its_network_is_taken(storage: str) -> None:
+    said: list[str] = []
+
+    def overtaken(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+        if not said and until == RUNGS[0]:
+            said.append("another is here")
+            take_over(slow.study, entry.network, "slow", "fast", 0)
+            other = search(storage, "fast")
+            other._train(0, [entry.network])
+        return rung(entry, until)
+
+    slow = search(storage, "slow", overtaken)
+    slow = replace(slow, say=said.append)
+    slow._train(0, [entry.network for entry in ENTRIES])
+    held = held_networks(slow.study)
+    assert said[1:] == ["  net8: fast has taken it over meanwhile"]
+    assert {name: one.owner for name, one in held.items() if one.owner == "fast"} != {}
+    assert all(len(one.rungs) == 1 for one in held.values())
+
+
+def take_part(storage: str, owner: str, folder: str) -> None:
+    """One process of several: every rung that it trains leaves a file."""
+
+    def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+        with Path(folder, f"{entry.network}-{len(done)}").open("x") as file:  # fails if another was here
+            file.write(owner)
+        return rung(entry, until)
+
+    part = search(storage, owner, climb)
+    with Pulse(storage, "s", owner, 60.0):
+        winner, whose = part.winner()
+        if whose == owner:
+            part.finish(winner.network)
+    Path(folder, f"winner-{owner}").write_text(f"{winner.network} {whose}")
+
+
+def test_two_processes_share_a_study_and_agree(storage: str, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    workers = [context.Process(target=take_part, args=(storage, owner, str(folder))) for owner in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    trained = sorted(path.name for path in folder.glob("net*"))
+    assert trained == sorted(
+        [f"net{depth}-0" for depth in DEPTHS] + [f"net{depth}-1" for depth in (14, 20, 32)] + ["net20-2", "net32-2"]
+    )
+    answers = {(folder / f"winner-{owner}").read_text() for owner in ("a", "b")}
+    assert len(answers) == 1
+    assert answers.pop().startswith("net32 ")
+
+
+def test_a_waiting_network_is_claimed_by_one_of_many(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES)
+    claimed: list[str] = []
+
+    def claim(owner: str) -> None:
+        part = search(storage, owner)
+        while (network := part._claim()) is not None:
+            claimed.append(network)
+
+    claims = [threading.Thread(target=claim, args=(str(number),)) for number in range(6)]
+    for one in claims:
+        one.start()
+    for one in claims:
+        one.join()
+    assert sorted(claimed) == sorted(entry.network for entry in ENTRIES)
+
+
+def test_of_two_that_measured_for_all_the_first_counts(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    assert first_entered(trials_in_order(study), "plan") is None
+    for plan in ({"rungs": [1.0]}, {"rungs": [2.0]}):
+        enter(study, {"plan": plan})
+    assert first_entered(trials_in_order(study), "plan") == {"rungs": [1.0]}
+
+
+def test_a_network_entered_twice_takes_part_once(storage: str) -> None:
+    study, _ = open_study(storage, "s")
+    enlist(study, ENTRIES)
+    study.enqueue_trial({"family": "resnet", "depth": 8}, user_attrs={"network": "net8"})
+    log: list = []
+    assert search(storage, log=log).winner()[0].depth == 32
+    assert log.count((8, 1.0)) == 1
+
+
+def test_an_unusable_storage_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--storage sqlite:////nowhere/at/all.db cannot be used: "):
+        open_study("sqlite:////nowhere/at/all.db", "s")
+    with pytest.raises(UserError, match=r"^--storage nonsense cannot be used: "):
+        open_study("nonsense", "s")
+
+
+def test_rungs_are_kept_in_the_study(storage: str) -> None:
+    found = search(storage)
+    found.winner()
+    trial = held_networks(optuna.load_study(study_name="s", storage=storage))["net20"].trial
+    assert [one.validation_error_percent for one in rungs_of_trial(trial)] == [22.0, 10.0, 9.0]

@@ -1,0 +1,98 @@
+"""Confusion and reliability: right counts in the right places, for two classes and for a thousand."""
+
+from dataclasses import replace
+
+import pytest
+from tests.show.figures.cases import confusions, evaluation
+from tests.show.figures.test_strip import cells, marks
+
+from howdeep.analysis.evaluation import Evaluation
+from howdeep.show import figures
+from howdeep.show.figures.evaluation import SHOWN, confusion_finding, reliability_finding
+from howdeep.util.errors import UserError
+
+
+def title(chart: dict) -> str:
+    return " ".join(chart["title"]["text"])
+
+
+def test_rows_are_true_classes_and_columns_given_ones() -> None:
+    chart = figures.confusion(evaluation()).to_dict()
+    found = {(row["true"], row["given"]): (row["count"], row["share"]) for row in cells(chart)}
+    assert found == {(0, 0): (4, pytest.approx(200 / 3)), (0, 1): (2, pytest.approx(100 / 3)), (1, 0): (1, 25.0),
+                     (1, 1): (3, 75.0)}  # fmt: skip
+    layer = next(marks(chart, "rect"))
+    assert (layer["encoding"]["y"]["field"], layer["encoding"]["y"]["title"]) == ("true", "true class")
+    assert title(chart) == "The most frequent mistake: cat taken for dog, 2 of 6 images"
+
+
+@pytest.mark.parametrize("classes", [2, 10, 30])
+def test_a_matrix_shows_all_that_happened(classes: int) -> None:
+    names, counts = confusions(classes)
+    found = {(row["true"], row["given"]): row["count"]
+             for row in cells(figures.confusion_matrix(names, counts, "all").to_dict())}  # fmt: skip
+    assert found == {
+        (true, given): count for true, row in enumerate(counts) for given, count in enumerate(row) if count
+    }
+
+
+@pytest.mark.parametrize(("classes", "side"), [(31, 320), (100, 320), (1000, 320), (20, 200)])
+def test_of_many_classes_the_largest_confusions_are_bars(classes: int, side: int) -> None:
+    chart = figures.confusion_matrix(*confusions(classes), "many", side).to_dict()
+    (layer,) = marks(chart, "bar")
+    rows = layer["data"]["values"]
+    assert [row["count"] for row in rows] == [classes - 1 - place for place in range(SHOWN)]
+    assert rows[1]["pair"] == f"class {classes - 2} → class {classes - 1}"
+    assert chart["width"] == side
+
+
+@pytest.mark.parametrize("classes", [2, 40])
+def test_no_mistakes_and_no_images_are_drawn_too(classes: int) -> None:
+    names = [f"class {number}" for number in range(classes)]
+    for right in (0, 5):
+        counts = [[right * (true == given) for given in range(classes)] for true in range(classes)]
+        assert confusion_finding(names, counts) == "no image is taken for another class"
+        assert figures.svg(figures.confusion_matrix(names, counts, "none"))
+
+
+def test_names_with_quotes_stay_names() -> None:
+    chart = figures.confusion_matrix(["it's", 'a "b"\\'], [[1, 1], [0, 2]], "quotes")
+    text = figures.svg(chart)
+    assert "it's" in text
+    assert 'a "b"\\' in text.replace("&quot;", '"')
+
+
+def test_the_points_of_reliability_are_the_bins_that_hold_images() -> None:
+    chart = figures.reliability(evaluation()).to_dict()
+    (points,) = marks(chart, "point")
+    rows = points["data"]["values"]
+    assert [(row["confidence"], row["accuracy"], row["n"]) for row in rows] == [(70, 75, 4), (90, 100 * 4 / 6, 6)]
+    # The exact interval of 3 of 4 and of 4 of 6.
+    assert [(row["low"], row["high"]) for row in rows] == [
+        (pytest.approx(19.41, abs=0.01), pytest.approx(99.37, abs=0.01)),
+        (pytest.approx(22.28, abs=0.01), pytest.approx(95.67, abs=0.01)),
+    ]
+
+
+def test_the_finding_says_over_or_under_confident_beyond_chance() -> None:
+    found = evaluation()
+    assert reliability_finding(found).startswith("calibrated within chance: 82.0 % sure and 70.0 % right")
+    sure = evaluation_with(error=30.0, times=100)
+    assert reliability_finding(sure).startswith("over-confident: 82.0 % sure and 70.0 % right")
+    assert reliability_finding(evaluation_with(error=5.0, times=100)).startswith("under-confident")
+    assert title(figures.reliability(sure).to_dict()).lower() == reliability_finding(sure)
+
+
+def evaluation_with(error: float, times: int) -> Evaluation:
+    """Return an evaluation of so many times as many images."""
+    found = evaluation()
+    bins = tuple(replace(one, n=times * one.n) for one in found.bins)
+    return replace(found, error_percent=error, n=times * found.n, bins=bins)
+
+
+def test_a_record_without_bins_has_no_reliability_and_still_a_confusion() -> None:
+    old = evaluation(bins=False)
+    with pytest.raises(UserError, match="without calibration bins"):
+        figures.reliability(old)
+    assert len(figures.evaluation(old).to_dict()["hconcat"]) == 1
+    assert len(figures.evaluation(evaluation()).to_dict()["hconcat"]) == 2

@@ -1,0 +1,79 @@
+"""What a run says."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from howdeep.runs.folder import Run
+from howdeep.training.log import Journal, bytes_text, epoch_line, print_line, seconds_text
+
+RECORD = {
+    "event": "epoch", "step": 352, "epoch": 1.0, "train_error_percent": 51.23, "validation_error_percent": 45.6,
+    "lr": 0.1, "images_per_second": 1234.5, "waiting_percent": 2.5, "open_units": 40.25, "units": 54,
+}  # fmt: skip
+
+
+def test_one_line_per_epoch_says_errors_rate_speed_waiting_and_open_units() -> None:
+    line = epoch_line(RECORD, 500)
+    assert line == "epoch 1/500  train 51.2 %  val 45.6 %  lr 0.1  1234 img/s  wait 2.5 %  open 40/54"
+
+
+def test_without_a_validation_split_its_error_is_left_out() -> None:
+    assert " val " not in epoch_line({**RECORD, "validation_error_percent": None}, 500)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (86400, "24.0 h")],
+)
+def test_durations_are_told_as_a_person_would(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(None, "unknown"), (5_000_000, "5 MB"), (2_340_000_000, "2.3 GB")])
+def test_amounts_of_memory_are_told_as_a_person_would(count: int | None, text: str) -> None:
+    assert bytes_text(count) == text
+
+
+def test_an_event_is_one_record_and_one_line(tmp_path: Path) -> None:
+    said = io.StringIO()
+    with Journal(Run(tmp_path, {}), Console(file=said), total=10, tensorboard=False, on=True) as journal:
+        journal.event({"event": "epoch", "step": 5}, "a line with [brackets] and 50 %")
+    assert said.getvalue() == "a line with [brackets] and 50 %\n"
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"event": "epoch", "step": 5}
+
+
+def test_other_processes_say_and_write_nothing(tmp_path: Path) -> None:
+    said = io.StringIO()
+    with Journal(Run(tmp_path, {}), Console(file=said), total=10, tensorboard=True, on=False) as journal:
+        journal.rewind(0)
+        journal.event({"step": 5}, "a line")
+    assert said.getvalue() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_run_forgets_the_metrics_that_it_measures_again(tmp_path: Path) -> None:
+    run = Run(tmp_path, {})
+    for step in (5, 10, 15):
+        run.log({"step": step})
+    with Journal(run, Console(quiet=True), total=20, tensorboard=False, on=True) as journal:
+        journal.rewind(10)
+    assert run.metrics() == [{"step": 5}, {"step": 10}]
+
+
+def test_a_bar_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=True, width=80)
+    with Journal(Run(tmp_path, {}), console, total=10, tensorboard=False, on=True) as journal:
+        journal.advance(4)
+        journal.bar.refresh()
+    assert "4/10" in said.getvalue()
+
+
+def test_a_long_line_is_not_wrapped() -> None:
+    said = io.StringIO()
+    print_line(Console(file=said, width=20), "x" * 200)
+    assert said.getvalue() == "x" * 200 + "\n"
