@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.oracles import untimed
 
 from howdeep.runs import checkpoints
-from howdeep.runs.checkpoints import (DamagedError, SaveError, list_checkpoints, load, newest, save, write_whole)
+from howdeep.runs.checkpoints import DamagedError, SaveError, list_checkpoints, load, newest, save, write_whole
 from howdeep.util.errors import UserError
 
 TENSORS = {

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
+from howdeep.analysis.study import StudyOptions
 from howdeep.commands.analysing import Dissection, Flow, Lesion, Paths
 from howdeep.commands.options import TargetOptions
 from howdeep.costs.cost import CostOptions
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import CutBudget
 from howdeep.data import Normalization, open_data
-from howdeep.analysis.study import StudyOptions
-from howdeep.runs.resume import UNCHANGING, difference, work_key
 from howdeep.networks import build, spec_of
-from howdeep.survival import Survival
+from howdeep.runs.resume import UNCHANGING, difference, work_key
 from howdeep.runs.target import Target
+from howdeep.survival import Survival
 
 HOST = torch.device("cpu")
 OTHERS: dict[str, Any] = {

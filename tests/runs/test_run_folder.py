@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from howdeep.runs import checkpoints, folder as runs
-from howdeep.runs.checkpoints import SaveError
 from howdeep.data import Normalization
-from howdeep.util.errors import UserError
 from howdeep.networks import build, spec_of
+from howdeep.runs import checkpoints
+from howdeep.runs import folder as runs
+from howdeep.runs.checkpoints import SaveError
 from howdeep.runs.folder import Run
 from howdeep.survival import Survival
+from howdeep.util.errors import UserError
 
 SPEC = spec_of("cifar_resnet8", channels=1)
 RULE = Survival("linear", 0.5, "sample")

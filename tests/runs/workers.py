@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from tests.oracles import images, small_network
 
-from howdeep.data import Batch
 from howdeep.analysis.lesion import lesion
 from howdeep.analysis.paths import paths
+from howdeep.data import Batch
 from howdeep.runs.resume import Work
+from howdeep.runtime.distributed import joined
 from howdeep.util.errors import UserError
 from howdeep.util.records import to_json
-from howdeep.runtime.distributed import joined
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.runs.workers"])

@@ -1,0 +1,320 @@
+"""The run folder: what is in it, how it is read and written.
+
+RUN/run.json         written at the start, and again where a finished run is given more epochs: command, options,
+                     network, data, normalization, versions, device, choices
+RUN/images.parquet   written at the start: which images it trains, validates and tests on (see data/recorded.py)
+RUN/metrics.jsonl    one line per epoch and event
+RUN/checkpoints/     the last two (see checkpoints.py)
+RUN/best/            where the best epoch is kept: its weights, which the run then stands for
+RUN/result.json      written at the end: the test error
+"""
+
+import json
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from howdeep.chain import Chain
+from howdeep.convert import unravel
+from howdeep.convert.libraries import library_network
+from howdeep.data import Normalization
+from howdeep.data.recorded import Recorded
+from howdeep.networks import Spec, build, spec_from_json, spec_to_json
+from howdeep.runs import checkpoints
+from howdeep.runs.checkpoints import SaveError
+from howdeep.runtime import device
+from howdeep.survival import Survival
+from howdeep.transform.removal import without
+from howdeep.util import files as locks
+from howdeep.util.errors import UserError
+from howdeep.util.files import append
+from howdeep.util.text import masked
+
+RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
+BEST = "best"
+IMAGES = "images.parquet"
+LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm")
+"""What networks, arithmetic and decoded pixels come from."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what its ``run.json`` says."""
+
+    path: Path
+    """The folder."""
+    record: dict
+    """The contents of ``run.json``."""
+
+    @property
+    def spec(self) -> Spec:
+        """The network."""
+        return spec_from_json(self.record["network"])
+
+    @property
+    def network_name(self) -> str:
+        """The network as a catalogue or a library calls it."""
+        network = self.record["network"]
+        return str(network.get("name") or network.get("library") or self.path.name)
+
+    @property
+    def survival(self) -> Survival:
+        """The rule for its gates."""
+        return Survival(**self.record["survival"])
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, in the order of the scores; None where imported weights do not say."""
+        names = self.record["data"]["classes"]
+        return names and tuple(names)
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """How pixels are normalised; None where imported weights do not say."""
+        record = self.record["normalization"]
+        return record and Normalization(torch.tensor(record["mean"]), torch.tensor(record["std"]))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def best(self) -> Path:
+        """Where the weights of its best epoch are, if they are kept."""
+        return self.path / BEST
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was trained: until then, a crash may have kept its images from being written down."""
+        return bool(checkpoints.list_checkpoints(self.checkpoints))
+
+    def chain(self, warn: Callable[[str], None]) -> Chain:
+        """Return the network with the weights of its best epoch, or of the newest whole checkpoint.
+
+        Raises:
+            UserError: There is no whole checkpoint.
+        """
+        saved = checkpoints.newest(self.best, warn) or checkpoints.newest(self.checkpoints, warn)
+        if saved is None:
+            raise UserError(f"{self.path} has no checkpoint yet; train it first")
+        chain = self.untrained()
+        chain.load_state_dict(saved.tensors("weights"))
+        return chain.eval()
+
+    def untrained(self) -> Chain:
+        """Return the network with initial weights: that of the catalogue or of a library, without what was cut out.
+
+        Raises:
+            UserError: It is a network of a library that is not installed.
+        """
+        network, removed = self.record["network"], self.record.get("removed", ())
+        chain = _of_library(**network) if "library" in network else build(self.spec, self.survival)
+        return without(chain, removed) if removed else chain
+
+    def images(self) -> Recorded | None:
+        """Return the images that it was trained, validated and tested on; None where nothing says which.
+
+        Raises:
+            UserError: Their record is damaged.
+        """
+        return read_images_of(self.path)
+
+    def keep_images(self, images: Recorded) -> None:
+        """Write down which images it is trained, validated and tested on.
+
+        Raises:
+            SaveError: It could not be written.
+        """
+        checkpoints.write_whole(self.path / IMAGES, images.to_bytes())
+
+    def result(self) -> dict | None:
+        """Return what the finished run measured, or None."""
+        path = self.path / RESULT
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def write_result(self, result: dict) -> None:
+        """Write what the finished run measured."""
+        checkpoints.write_whole(self.path / RESULT, as_json(result))
+
+    def log(self, record: dict) -> None:
+        """Append one line to the metrics.
+
+        Raises:
+            SaveError: The disk is full, or the file cannot be written.
+        """
+        try:
+            append(self.path / METRICS, json.dumps(record) + "\n")
+        except SaveError as error:
+            raise SaveError(f"{error}; {checkpoints.last_good(self.checkpoints)}") from error
+
+    def metrics(self) -> list[dict]:
+        """Return the lines of the metrics; a last line that a crash cut short is left out."""
+        path = self.path / METRICS
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [record for line in lines if (record := _parse(line)) is not None]
+
+    def forget_after(self, step: int) -> None:
+        """Remove the metrics of later steps, which a resumed run is about to measure again."""
+        kept = [json.dumps(record) for record in self.metrics() if record["step"] <= step]
+        checkpoints.write_whole(self.path / METRICS, "".join(line + "\n" for line in kept).encode())
+
+
+def create(path: Path, record: dict, images: Recorded | None = None) -> Run:
+    """Make a run folder.
+
+    Args:
+        path: Where.
+        record: The contents of ``run.json``.
+        images: What it is trained, validated and tested on; None where nobody knows.
+
+    Raises:
+        UserError: There is something else at that place, or it cannot be written.
+    """
+    check_free(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        checkpoints.write_whole(path / RECORD, as_json(record))
+    except OSError as error:
+        raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from None
+    run = Run(path, record)
+    if images is not None:
+        run.keep_images(images)
+    return run
+
+
+def extended(run: Run, changes: dict) -> Run:
+    """Change the record of a run that goes on with other options; a result that it had is that of a shorter run.
+
+    Raises:
+        SaveError: It could not be written.
+    """
+    (run.path / RESULT).unlink(missing_ok=True)
+    record = {**run.record, **changes}
+    checkpoints.write_whole(run.path / RECORD, as_json(record))
+    return Run(run.path, record)
+
+
+def forget(path: Path) -> None:
+    """Remove a run that holds nothing, but not the folder: whoever made it knows whether it was there before."""
+    for name in (METRICS, IMAGES, RECORD):
+        (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
+
+
+def check_free(path: Path) -> None:
+    """Refuse a place where something else is; a lock, and what a crash left of a half-written record, do not count.
+
+    Raises:
+        UserError: It is a file, or a folder that is not empty.
+    """
+    ours = (checkpoints.partial_of(path / RECORD), path / locks.NAME)
+    if path.exists() and (not path.is_dir() or any(entry not in ours for entry in path.iterdir())):
+        raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
+
+
+def open_run(path: Path) -> Run:
+    """Return the run of a folder.
+
+    Raises:
+        UserError: It is not a run folder.
+    """
+    record = path / RECORD
+    if not record.is_file():
+        raise UserError(f"{path} is not a run folder: there is no {RECORD} in it")
+    try:
+        return Run(path, json.loads(record.read_bytes()))
+    except ValueError as error:
+        raise UserError(f"{record} is damaged: {error}") from None
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run."""
+    return (path / RECORD).is_file()
+
+
+def read_images_of(folder: Path) -> Recorded | None:
+    """Return the record of images that lies in a folder, or None.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    place = folder / IMAGES
+    try:
+        return Recorded.from_bytes(place.read_bytes()) if place.is_file() else None
+    except ValueError as error:
+        raise UserError(f"{place} is damaged: {error}") from None
+
+
+def provenance(where: torch.device) -> dict:
+    """Return what a result must carry to be repeated: command, versions, machine."""
+    return {
+        "command": shlex.join(["howdeep", *(masked(word, word) for word in sys.argv[1:])]),
+        "versions": versions(),
+        "device": {"type": where.type, "name": device.describe(where), "threads": torch.get_num_threads()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return library → version of what results depend on; a library that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def record_of(
+    *,
+    spec: Spec | dict,
+    survival: Survival,
+    data: dict,
+    normalization: Normalization | None,
+    where: torch.device,
+    more: dict,
+) -> dict:
+    """Return the contents of ``run.json``.
+
+    Args:
+        spec: The network; of a library, what ``run.json`` says of it.
+        survival: The rule for its gates.
+        data: Name, classes, channels, height, width and resize of the images.
+        normalization: How pixels are normalised.
+        where: The device.
+        more: Whatever else belongs to the run, such as its options.
+    """
+    constants = normalization and {"mean": normalization.mean.tolist(), "std": normalization.std.tolist()}
+    return {
+        **provenance(where),
+        "network": spec if isinstance(spec, dict) else spec_to_json(spec),
+        "survival": asdict(survival),
+        "data": data,
+        "normalization": constants,
+        **more,
+    }
+
+
+def _of_library(library: str, classes: int, size: int) -> Chain:
+    """Return a network of a library as a chain."""
+    found = library_network(library, weights=None, pretrained=False, size=size, fresh=True, classes=classes)
+    return unravel(found.model, torch.zeros(2, 3, size, size))
+
+
+def as_json(record: dict) -> bytes:
+    """Return a record as the files of a run folder hold it."""
+    return json.dumps(record, indent=1).encode()
+
+
+def _parse(line: str) -> dict | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

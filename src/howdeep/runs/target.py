@@ -1,0 +1,362 @@
+"""TARGET: the trained network that a command works on, and how its images must be prepared."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from howdeep.chain import Chain
+from howdeep.convert import Match, by_our_names, match, read_weights, size_told, tell_of_others, unravel
+from howdeep.convert.libraries import is_library_name, library_network
+from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
+from howdeep.data.decoding import WHOLE_BITS, BadImage, View, decode, quiet_pillow, read_header, render
+from howdeep.data.images import open_regular
+from howdeep.data.recorded import class_changes, renumbered
+from howdeep.networks import Spec, build, skeleton, spec_of, spec_to_json
+from howdeep.networks.counting import Description, describe_chain
+from howdeep.networks.residual import Block, Shortcut
+from howdeep.runs import checkpoints
+from howdeep.runs import folder as runs
+from howdeep.survival import Survival
+from howdeep.util.errors import UserError
+from howdeep.util.files import folder_locked
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained network."""
+
+    name: str
+    """What the user called it."""
+    chain: Chain
+    """The network, in evaluation mode, on the host."""
+    rule: Survival | None
+    """The rule for its gates in training; None where that is not known."""
+    outputs: int
+    """How many scores it gives."""
+    classes: tuple[str, ...] | None
+    """Names of its classes; None where only their number is known."""
+    channels: int
+    """Channels of its images."""
+    size: tuple[int, int] | None
+    """Height and width of the images that it was trained on; None where nothing says so."""
+    resize: str
+    """What happens to images that are not square."""
+    normalization: Normalization | None
+    """How its pixels are normalised; None where the data must say it."""
+    bits: int | None = None
+    """How many bits the values of 16-bit grayscale images are taken to use; None where the data must say it."""
+    network: dict | None = None
+    """What ``run.json`` says of a network, from which it can be built again: its spec, or its name in a library."""
+    removed: tuple[int, ...] = ()
+    """Units of that network that were cut out, counted from 0."""
+    seed: int = 0
+    """Seed by which images were held out in training, where the data has no splits of its own."""
+    run: runs.Run | None = None
+    """The run folder that it comes from; None for weights of elsewhere."""
+
+
+def open_target(
+    name: str, *, weights: Path | None, mean: Sequence[float] | None, std: Sequence[float] | None,
+    pretrained: bool = False, size: int | None = None, key: str | None = None, warn: Callable[[str], None],
+) -> Target:  # fmt: skip
+    """Return a trained network.
+
+    Args:
+        name: A run folder; or a name of the catalogue, ``torchvision:NAME`` or ``timm:NAME`` together with weights.
+        weights: A file of weights.
+        mean: Mean per channel that is subtracted from pixels in [0, 1]; None is the run's own.
+        std: Standard deviation per channel; None is the run's own.
+        pretrained: Take the published weights of a library's network, which the library downloads.
+        size: Side of the images of a library's network; None is the published one.
+        key: Which of several weights in the file.
+        warn: Receives one line per damaged checkpoint that is passed over, and for whatever of a file was left.
+
+    Raises:
+        UserError: There is no such target, or it lacks something.
+    """
+    given = normalization_of(mean, std)
+    if key is not None and weights is None:
+        raise UserError(f"--key {key} is not allowed without --weights: it says which weights of that file are meant")
+    if is_library_name(name):
+        return _library_target(
+            name, weights, pretrained=pretrained, size=size, given=given, fresh=False, key=key, warn=warn
+        )
+    if pretrained or size is not None:
+        option = "--pretrained" if pretrained else f"--size {size}"
+        raise UserError(f"{option} is not allowed for {name}: it is meant for torchvision:NAME and timm:NAME")
+    if runs.is_run(Path(name)):
+        if weights is not None:
+            raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
+        target = _run_target(runs.open_run(Path(name)), warn)
+        return replace(target, normalization=given or target.normalization)
+    if Path(name).exists():
+        raise UserError(f"{name} is not a run folder: there is no {runs.RECORD} in it")
+    if "/" in name:
+        raise UserError(f"there is no run folder {name}")
+    spec_of(name)
+    if weights is None:
+        raise UserError(f"{name} needs weights: --weights FILE; or name a run folder")
+    return _file_target(name, weights, key, given, warn)
+
+
+def fresh_target(
+    name: str, data: str, *, size: int | None, seed: int, skip_broken: bool, given: Normalization | None = None
+) -> Target:  # fmt: skip
+    """Return a network with its initial weights, for looking at what depth does before training.
+
+    Args:
+        name: A name of the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
+        data: What DATA is on the command line; it says the classes, and how its pixels are normalised.
+        size: Side of the images.
+        seed: Seed of the weights.
+        skip_broken: Leave broken images out.
+        given: How pixels are normalised, where the data shall not say it.
+
+    Raises:
+        UserError: There is no such network.
+    """
+    if is_library_name(name):
+        torch.manual_seed(seed)
+        classes = len(open_data(data, skip_broken=skip_broken).classes)
+        target = _library_target(name, None, pretrained=False, size=size, given=None, fresh=True, classes=classes)
+        dataset = open_data_for(target, data, skip_broken=skip_broken)
+    else:
+        dataset = open_data(data, size=size, skip_broken=skip_broken)
+        spec = spec_of(name, classes=len(dataset.classes), channels=dataset.channels)
+        chain = build(spec, seed=seed).eval()
+        target = Target(
+            name, chain, None, spec.classes, None, spec.channels, (dataset.height, dataset.width), "crop", None
+        )
+    split = next(split for split in (dataset.train, dataset.test, dataset.validation) if split is not None)
+    return replace(target, bits=dataset.bits, normalization=given or NORMALIZATIONS["per_channel"](split))
+
+
+def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
+    """Return the normalization of the two options, or None where neither is given.
+
+    Raises:
+        UserError: Only one is given, their lengths differ, or a standard deviation is not above 0.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std):
+        raise UserError(f"--mean {mean} and --std {std} do not fit: give both, one number per channel")
+    if min(std) <= 0:
+        raise UserError(f"--std {std} is not allowed: it must be above 0")
+    return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
+
+
+def open_data_for(
+    target: Target, data: str, *, skip_broken: bool, splits: Collection[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Dataset:  # fmt: skip
+    """Return data in the shape that a network was trained on, its classes numbered as the network numbers them.
+
+    No image that the network was trained on is in the validation or test split, whatever data these are.
+
+    Args:
+        target: The network.
+        data: What DATA is on the command line.
+        skip_broken: Leave broken images out.
+        splits: Those that will be used, where not all are (see :func:`howdeep.data.open_data`).
+        say: Receives the notes on the data, among them in what the images differ from those of the network's run.
+
+    Raises:
+        UserError: The classes or the shape are not those of the network.
+    """
+    size = target.size[0] if target.size and target.size[0] == target.size[1] else None
+    known = target.run.images() if target.run else None
+    dataset = open_data(
+        data, size=size, resize=target.resize, channels=target.channels, seed=target.seed, skip_broken=skip_broken,
+        known=known, bits=target.bits, splits=splits,
+    )  # fmt: skip
+    if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
+        here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))
+        raise UserError(f"the images of {data} are of {here} pixels and those of {target.name} were of {there}")
+    if target.run is not None and known is None and target.classes is not None:
+        said = f"{target.name} does not say which images it was trained on: splits are drawn anew by its seed"
+        dataset = replace(dataset, notes=(*dataset.notes, said), changes=(said,))
+    dataset = _as_numbered(target, dataset, data)
+    for line in dataset.notes:
+        say(line)
+    return dataset
+
+
+def _as_numbered(target: Target, dataset: Dataset, data: str) -> Dataset:
+    """Return data whose labels count the classes as a network does.
+
+    Raises:
+        UserError: The classes are others.
+    """
+    if len(dataset.classes) != target.outputs and target.classes is None:
+        raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {target.outputs}")
+    if target.classes is None or target.classes == dataset.classes:
+        return dataset
+    if said := class_changes(target.classes, dataset.classes):
+        raise UserError(f"{data} has other classes than {target.name}: {said}")
+    return renumbered(dataset, target.classes)
+
+
+def read_images(paths: Sequence[Path], target: Target) -> list[Tensor | str]:
+    """Return image files as a network reads them, uint8 of shape (channels, height, width); or why one cannot be used.
+
+    Raises:
+        UserError: The target does not say the size of its images.
+    """
+    if target.size is None:
+        raise UserError(f"{target.name} does not say the size of its images; give --size")
+    view = View(target.channels, *target.size, target.resize, target.bits or WHOLE_BITS)
+    with quiet_pillow():
+        return [_read(path, view) for path in paths]
+
+
+def _read(path: Path, view: View) -> Tensor | str:
+    try:
+        with open_regular(path) as stream:
+            peak = read_header(stream).peak
+            if peak is not None and peak >= 2**view.bits:
+                return f"unsupported: values of more than the {view.bits} bits that the network was trained on"
+            return torch.tensor(render(decode(stream, view.channels, view.bits), view))
+    except BadImage as error:
+        return str(error)
+
+
+def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
+    data = run.record["data"]
+    return Target(
+        name=str(run.path),
+        chain=run.chain(warn),
+        rule=run.survival,
+        outputs=run.record["network"]["classes"],
+        classes=run.classes,
+        channels=data["channels"],
+        size=(data["height"], data["width"]),
+        resize=data["resize"],
+        bits=data.get("bits", None if "imported" in run.record else WHOLE_BITS),
+        normalization=run.normalization,
+        network=run.record["network"],
+        removed=tuple(run.record.get("removed", ())),
+        seed=run.record.get("config", run.record).get("seed", 0),
+        run=run,
+    )
+
+
+def _file_target(
+    name: str, weights: Path, key: str | None, given: Normalization | None, warn: Callable[[str], None]
+) -> Target:
+    spec, chain, _ = read_network(name, weights, key=key, tell=warn)
+    return Target(
+        name, chain.eval(), None, spec.classes, None, spec.channels, usual_size(spec), "crop", given,
+        network=spec_to_json(spec),
+    )  # fmt: skip
+
+
+def _library_target(
+    name: str, weights: Path | None, *, pretrained: bool, size: int | None, given: Normalization | None, fresh: bool,
+    classes: int | None = None, key: str | None = None, warn: Callable[[str], None] = lambda line: None,
+) -> Target:  # fmt: skip
+    found = library_network(
+        name, weights=weights, pretrained=pretrained, size=size, fresh=fresh, classes=classes, key=key, tell=warn
+    )
+    chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
+    own = normalization_of(found.mean, found.std)
+    return Target(
+        name, chain, None, found.classes, None, 3, (found.size, found.size), "crop", given or own,
+        network={"library": name, "classes": found.classes, "size": found.size},
+    )  # fmt: skip
+
+
+def read_network(
+    name: str, weights: Path, *, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
+    tell: Callable[[str], None],
+) -> tuple[Spec, Chain, Match]:  # fmt: skip
+    """Return a network of the catalogue with the weights of a file, which says how many classes and channels it has.
+
+    Args:
+        name: Name in the catalogue.
+        weights: The file.
+        key: Which of several weights in it.
+        block: Basic or bottleneck; None is the literature's.
+        shortcut: A, B or C; None is the literature's.
+        tell: Receives a line for whatever was taken where something else could have been.
+
+    Raises:
+        UserError: The file is not usable or not of this network.
+    """
+    usual = spec_of(name, block=block, shortcut=shortcut)
+    tensors = read_weights(weights, key, tell)
+    own = skeleton(usual)
+    placed = by_our_names(tensors, own)
+
+    def told(size: str) -> int:
+        number = getattr(usual, size)
+        other = skeleton(replace(usual, **{size: number + 1}))
+        return size_told(placed, own.state_dict(), other.state_dict()) or number
+
+    spec = replace(usual, classes=told("classes"), channels=told("channels"))
+    chain = build(spec)
+    found = match(tensors, chain)
+    tell_of_others(weights, found.again, tell)
+    chain.load_state_dict(found.state)
+    return spec, chain, found
+
+
+def describe_library(name: str, *, size: int | None, classes: int | None = None) -> Description:
+    """Return what a network of torchvision or timm consists of, as the chain that it is.
+
+    Raises:
+        UserError: There is no such network, or nothing to cut at was found in it.
+    """
+    found = library_network(name, weights=None, pretrained=False, size=size, fresh=True, classes=classes)
+    chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
+    return describe_chain(chain, (3, found.size, found.size), name=name, family=name.partition(":")[0])
+
+
+def usual_size(spec: Spec) -> tuple[int, int]:
+    """Return the height and width of the images that the literature shows a network."""
+    return (224, 224) if spec.large else (32, 32)
+
+
+def import_weights(
+    file: Path, network: str, out: Path, *, mean: Sequence[float] | None, std: Sequence[float] | None,
+    size: int | None, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Match:  # fmt: skip
+    """Read foreign weights into a new run folder.
+
+    Args:
+        file: The weights.
+        network: Name in the catalogue.
+        out: The run folder.
+        mean: Mean per channel that was subtracted in training; None leaves it open.
+        std: Standard deviation per channel.
+        size: Side of the images in pixels; None is the literature's.
+        key: Which of several weights in the file.
+        block: Basic or bottleneck; None is the literature's.
+        shortcut: A, B or C; None is the literature's.
+        tell: Receives a line for whatever was taken where something else could have been.
+
+    Returns:
+        What was kept, renamed, left and missing.
+
+    Raises:
+        UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
+    """
+    normalization = normalization_of(mean, std)
+    spec, chain, found = read_network(network, file, key=key, block=block, shortcut=shortcut, tell=tell)
+    if normalization is not None and len(normalization.mean) not in (1, spec.channels):
+        raise UserError(f"--mean {mean} is not allowed: {network} reads images of {spec.channels} channels")
+    height, width = (size, size) if size else usual_size(spec)
+    data = {"source": str(file), "name": file.name, "classes": None, "channels": spec.channels}
+    data |= {"height": height, "width": width, "resize": "crop", "notes": []}
+    record = runs.record_of(
+        spec=spec, survival=Survival(), data=data, normalization=normalization,
+        where=torch.device("cpu"), more={"imported": str(file)} | ({"key": key} if key else {}),
+    )  # fmt: skip
+    with folder_locked(out):
+        run = runs.create(out, record)
+        checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
+    return found
