@@ -33,7 +33,7 @@ def fitted(folder: Path, data: str, seconds: int, seed: int, *more: str) -> Fit:
 def digits(folder: Path, seeds: int) -> None:
     """Compare fits and exhaustive training over seeds, each of which holds out other images."""
     fits = [fitted(folder / f"fit-{seed}", "digits", DIGITS_SECONDS, seed) for seed in range(seeds)]
-    depths = sorted({one.costs.depth for found in fits for one in found.contenders})
+    depths = sorted({one.costs.depth for found in fits for one in found.candidates})
     alone = {
         depth: [
             fitted(folder / f"{depth}-{seed}", "digits", DIGITS_SECONDS, seed, "--depths", str(depth))
@@ -62,7 +62,7 @@ def cifar10(folder: Path) -> None:
     tested = f"{percent_text(found.test.error_percent, found.test.n)}, n = {found.test.n:,}"
     note = f"{tested}; {found.network}; {found.verdict.advice}"
     rows = [row("test error on CIFAR-10", error, f"≤ {CIFAR10_BAR:g}", error <= CIFAR10_BAR, unit="%", note=note)]
-    report("fit_cifar10", [*rows, *_on_time([found], CIFAR10_SECONDS)], table=_contenders(found))
+    report("fit_cifar10", [*rows, *_on_time([found], CIFAR10_SECONDS)], table=_candidates(found))
 
 
 def folder_of_photographs(place: Path) -> Path:
@@ -96,15 +96,15 @@ def folder(work: Path) -> None:
         row("latency", found.latency.median_ms, "≤ 2", found.latency.median_ms <= 2, unit="ms"),
         *_on_time([found], FOLDER_SECONDS),
     ]
-    report("fit_folder", rows, table=_contenders(found))
+    report("fit_folder", rows, table=_candidates(found))
 
 
-def _contenders(found: Fit) -> list[dict]:
+def _candidates(found: Fit) -> list[dict]:
     return [
-        {"layers": one.costs.depth, "validation error %": round(one.rungs[-1].validation_error_percent, 2),
-         "epochs": round(one.rungs[-1].epochs, 1), "training s": round(one.rungs[-1].seconds),
+        {"layers": one.costs.depth, "validation error %": round(one.rounds[-1].validation_error_percent, 2),
+         "epochs": round(one.rounds[-1].epochs, 1), "training s": round(one.rounds[-1].seconds),
          "latency ms": round(one.costs.latency.median_ms, 2)}
-        for one in found.contenders if one.rungs
+        for one in found.candidates if one.rounds
     ]  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def test_every_leg_of_the_schedule_rises_again_and_falls_to_nothing() -> None:
     assert rates[119] == pytest.approx(0.1 * 0.5 / 80 / 0.5)
 
 
-def test_a_run_cut_short_by_new_epochs_keeps_its_leg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_cut_short_by_new_epochs_keeps_its_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(loop, "train_step", watched(loop.train_step, Watch(signal_at=(4, signal.SIGTERM))))
         assert cli.run(command(tmp_path / "run", "3")) == 143
@@ -79,9 +79,9 @@ def test_advance_leaves_the_test_split_alone(tmp_path: Path, monkeypatch: pytest
         precision="fp32", memory_format="contiguous",
     )  # fmt: skip
     monkeypatch.setattr(loop, "evaluate", lambda *_, **__: pytest.fail("the test split was read"))
-    leg = loop.advance(config, tmp_path / "run", console=Console(quiet=True))
-    assert (leg.epochs, open_run(tmp_path / "run").result()) == (1.0, None)
-    assert leg.validation_error_percent is not None
+    phase = loop.advance(config, tmp_path / "run", console=Console(quiet=True))
+    assert (phase.epochs, open_run(tmp_path / "run").result()) == (1.0, None)
+    assert phase.validation_error_percent is not None
 
 
 def test_epochs_that_were_computed_from_steps_give_those_steps() -> None:

@@ -9,7 +9,7 @@ from howdeep.chain import Chain
 from howdeep.data import Dataset, open_data
 from howdeep.runtime.timing import Timing
 from howdeep.search import candidates
-from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS, Budgets, Field, field_of, final_share
+from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS, Budgets, Candidates, final_share, measure_candidates
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import Trial
 from howdeep.util.errors import UserError
@@ -45,17 +45,17 @@ def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "peak_of_training", lambda spec, setting, memory: sum(spec.units) * peaks[memory])
 
 
-def field(dataset: Dataset, depths: tuple[int, ...] = DEPTHS, say: Callable = lambda _: None, **limits: float) -> Field:
+def measured(dataset: Dataset, depths: tuple[int, ...] = DEPTHS, say: Callable = print, **limits: float) -> Candidates:
     budgets = Budgets(**{"train_seconds": 1e6, **limits})
-    return field_of(CONFIG, {"resnet": depths}, budgets, dataset, CPU, say)
+    return measure_candidates(CONFIG, {"resnet": depths}, budgets, dataset, CPU, say)
 
 
 def test_everyone_takes_part_where_nothing_is_limited(digits: Dataset) -> None:
-    found = field(digits)
-    assert [one.depth for one in found.candidates] == list(DEPTHS)
+    found = measured(digits)
+    assert [one.depth for one in found.networks] == list(DEPTHS)
     assert found.dropped == ()
-    assert found.candidates[0].parameters == 75_290 - 288  # one channel instead of three
-    assert found.candidates[1].seconds_per_step == pytest.approx(BESIDE * 0.06)
+    assert found.networks[0].parameters == 75_290 - 288  # one channel instead of three
+    assert found.networks[1].seconds_per_step == pytest.approx(BESIDE * 0.06)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_everyone_takes_part_where_nothing_is_limited(digits: Dataset) -> None:
 def test_networks_beyond_a_budget_are_left_out_with_all_deeper_ones(
     budget: str, value: float, last: int, digits: Dataset
 ) -> None:
-    found = field(digits, DEPTHS, lambda _: None, **{budget: value})
-    assert found.candidates[-1].depth == last
+    found = measured(digits, DEPTHS, lambda _: None, **{budget: value})
+    assert found.networks[-1].depth == last
     first, *deeper = found.dropped
     assert budget.startswith(first.budget)
     assert (first.depth, first.needed is not None) == (20, True)
@@ -76,24 +76,24 @@ def test_networks_beyond_a_budget_are_left_out_with_all_deeper_ones(
 
 
 def test_memory_is_saved_where_that_meets_the_budget(digits: Dataset) -> None:
-    found = field(digits, memory_bytes=6.5e6)
-    assert [one.memory for one in found.candidates] == ["fast", "fast", "save", "save"]
+    found = measured(digits, memory_bytes=6.5e6)
+    assert [one.memory for one in found.networks] == ["fast", "fast", "save", "save"]
 
 
 def test_who_would_end_half_trained_is_left_out(digits: Dataset) -> None:
     per_epoch = STEPS * BESIDE * 0.03  # of 8 layers; 14 take twice as long
-    found = field(digits, (8, 14), train_seconds=1.01 * FEWEST_EPOCHS * 2 * per_epoch / final_share(2))
-    assert [one.depth for one in found.candidates] == [8, 14]
-    found = field(digits, (8, 14), train_seconds=0.99 * FEWEST_EPOCHS * 2 * per_epoch / final_share(2))
-    assert [one.depth for one in found.candidates] == [8]
+    found = measured(digits, (8, 14), train_seconds=1.01 * FEWEST_EPOCHS * 2 * per_epoch / final_share(2))
+    assert [one.depth for one in found.networks] == [8, 14]
+    found = measured(digits, (8, 14), train_seconds=0.99 * FEWEST_EPOCHS * 2 * per_epoch / final_share(2))
+    assert [one.depth for one in found.networks] == [8]
     assert found.dropped[0].budget == "train"
     assert found.dropped[0].needed == pytest.approx(FEWEST_EPOCHS * 2 * per_epoch)
 
 
 def test_epochs_are_those_of_the_chosen_networks_share(digits: Dataset) -> None:
-    found = field(digits, (8, 14), train_seconds=1000.0)
-    assert found.candidates[0].epochs == pytest.approx(final_share(2) * 1000.0 / (STEPS * BESIDE * 0.03))
-    assert found.candidates[0].epochs == pytest.approx(2 * found.candidates[1].epochs)
+    found = measured(digits, (8, 14), train_seconds=1000.0)
+    assert found.networks[0].epochs == pytest.approx(final_share(2) * 1000.0 / (STEPS * BESIDE * 0.03))
+    assert found.networks[0].epochs == pytest.approx(2 * found.networks[1].epochs)
 
 
 @pytest.mark.parametrize(
@@ -109,19 +109,19 @@ def test_an_impossible_budget_is_answered_with_the_least_that_would_do(
     budget: str, value: float, told: str, least: str, digits: Dataset
 ) -> None:
     with pytest.raises(UserError) as refused:
-        field(digits, DEPTHS, lambda _: None, **{budget: value})
+        measured(digits, DEPTHS, lambda _: None, **{budget: value})
     assert str(refused.value) == f"{told} is not allowed: cifar_resnet8, the smallest network, needs {least} here"
 
 
 def test_what_is_measured_is_said_at_once(digits: Dataset) -> None:
     said: list[str] = []
-    field(digits, (8, 14, 20), say=said.append, latency_seconds=0.0065)
+    measured(digits, (8, 14, 20), say=said.append, latency_seconds=0.0065)
     assert said[0].startswith("  cifar_resnet8: 3.00 ms, 75,002 parameters, up to ")
     assert said[2] == "  cifar_resnet20: left out, latency budget: 9.00 ms"
 
 
 def test_families_are_measured_one_by_one(digits: Dataset) -> None:
     ladders = {"densenet": (10,), "resnet": (8, 14)}
-    found = field_of(CONFIG, ladders, Budgets(1e6, latency_seconds=0.005), digits, CPU, lambda _: None)
-    assert [one.network for one in found.candidates] == ["cifar_resnet8"]
+    found = measure_candidates(CONFIG, ladders, Budgets(1e6, latency_seconds=0.005), digits, CPU, lambda _: None)
+    assert [one.network for one in found.networks] == ["cifar_resnet8"]
     assert [one.network for one in found.dropped] == ["cifar_densenet10_k12", "cifar_resnet14"]

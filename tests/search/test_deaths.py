@@ -16,7 +16,7 @@ BUDGET = 30.0
 
 
 def test_after_the_death_of_one_of_two_the_other_answers_in_time(tmp_path: Path, server: Server) -> None:
-    """The first whose network has passed a rung is killed; the other one overruns by 20 % at most."""
+    """The first whose network has passed a round is killed; the other one overruns by 20 % at most."""
     started = {}
     for name in ("one", "two"):
         asked = ["--data", "digits", "--train-budget", f"{BUDGET:.0f}s", "--depths", "8,14,20,32", "--device", "cpu"]
@@ -38,7 +38,7 @@ def test_after_the_death_of_one_of_two_the_other_answers_in_time(tmp_path: Path,
     print(f"wall {wall:.1f} s, spent {found['spent_seconds']:.1f} s of {BUDGET} s\n{said}")
     assert "taken over, nothing is heard from" in said
     assert "Traceback" not in said
-    assert not any(one["failed"] for one in found["contenders"])
+    assert not any(one["failed"] for one in found["candidates"])
     assert found["spent_seconds"] <= 1.1 * BUDGET
     assert wall <= 1.2 * BUDGET
 

@@ -20,7 +20,7 @@ from howdeep import cli
 from howdeep.runs.folder import open_run
 from howdeep.search import candidates
 from howdeep.search import fit as fits
-from howdeep.search import phases as climbing
+from howdeep.search import phases as phases
 from howdeep.search.fit import Fit, FitOptions
 from howdeep.search.storage import open_study, storage_of
 from howdeep.training import loop
@@ -32,20 +32,20 @@ STEP_SECONDS = 0.01
 
 @pytest.fixture(autouse=True, scope="module")
 def _known_speed() -> Iterator[None]:
-    """Networks train at a speed that is known, so that legs have the same steps in every run."""
+    """Networks train at a speed that is known, so that phases have the same steps in every run."""
 
     def measure(chain, shape, recipe, tried, *, memory: str, device, threads) -> list[Trial]:
         return [Trial("fp32", "contiguous", STEP_SECONDS * len(chain) / 3, 3, None, 0.0, 1)]
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(candidates, "measure", measure)
-        patched.setattr(climbing, "_pace", lambda candidate, done: candidate.seconds_per_step)
+        patched.setattr(phases, "_pace", lambda candidate, done: candidate.seconds_per_step)
         yield
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search that nothing stopped; its legs are of the same length, however long it took."""
+    """A search that nothing stopped; its phases are of the same length, however long it took."""
     out = tmp_path_factory.mktemp("whole") / "fit"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fits.Clock, "spent", 1.0)
@@ -71,12 +71,12 @@ def test_an_answer_holds_everything_that_it_says(tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr().out
     assert from_json(Fit, json.loads(written.read_text())) == found
     assert json.loads((tmp_path / "fit" / "answer.json").read_text())["record"] == "fit"
-    assert [one.costs.network for one in found.contenders] == ["cifar_resnet8", "cifar_resnet14"]
-    chosen = next(one for one in found.contenders if one.costs.network == found.network)
-    other = next(one for one in found.contenders if one is not chosen)
-    assert (len(other.rungs), len(chosen.rungs)) == (1, 3)
-    assert chosen.rungs[0].validation_error_percent <= other.rungs[0].validation_error_percent
-    assert chosen.rungs[-1].epochs == found.epochs > 2 * chosen.rungs[0].epochs
+    assert [one.costs.network for one in found.candidates] == ["cifar_resnet8", "cifar_resnet14"]
+    chosen = next(one for one in found.candidates if one.costs.network == found.network)
+    other = next(one for one in found.candidates if one is not chosen)
+    assert (len(other.rounds), len(chosen.rounds)) == (1, 3)
+    assert chosen.rounds[0].validation_error_percent <= other.rounds[0].validation_error_percent
+    assert chosen.rounds[-1].epochs == found.epochs > 2 * chosen.rounds[0].epochs
     result = open_run(Path(found.run)).result()
     assert found.test is not None
     assert result is not None
@@ -102,12 +102,12 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
     for name in ("device", "torch", "howdeep"):
         other = {**record["surroundings"], name: "another"}
         place.write_text(json.dumps({**record, "surroundings": other}))
-        assert cli.run(command(tmp_path / "fit")) == 2
+        assert cli.run(command(tmp_path / "fit", budget="2s")) == 2
         said = capsys.readouterr().err.splitlines()
         assert said[-1].startswith(f"howdeep: {tmp_path / 'fit'} was finished with another {name} (another, now ")
     del record["surroundings"]
     place.write_text(json.dumps(record))
-    assert cli.run(command(tmp_path / "fit")) == 0
+    assert cli.run(command(tmp_path / "fit", budget="2s")) == 0
     assert "does not say on which device and with which versions it was made" in capsys.readouterr().err
 
 
@@ -143,7 +143,7 @@ def test_a_fit_that_is_older_than_an_option_was_made_with_its_default(
 def test_a_stopped_search_goes_on_to_the_same_network(
     moment: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fits.Clock, "spent", 1.0)  # legs of the same length, however long a stop takes
+    monkeypatch.setattr(fits.Clock, "spent", 1.0)  # phases of the same length, however long a stop takes
     with monkeypatch.context() as patched:
         steps = iter(range(1, 10**6))
         step = loop.train_step

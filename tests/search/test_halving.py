@@ -1,4 +1,4 @@
-"""Rungs use the time that they are given, and promotion keeps the better half and the best one's deeper relative."""
+"""Rounds use the time that they are given, and promotion keeps the better half and the best one's deeper relative."""
 
 import math
 from itertools import pairwise
@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from howdeep.search.candidates import SEARCH_SHARE, Standing, final_share, promoted, rungs_of
+from howdeep.search.candidates import SEARCH_SHARE, Standing, final_share, promoted, round_ends
 
 
-def spent(networks: int, rungs: tuple[float, ...]) -> float:
-    """Seconds of all networks on all rungs, counted one by one."""
+def spent(networks: int, rounds: tuple[float, ...]) -> float:
+    """Seconds of all networks on all rounds, counted one by one."""
     total, alive, before = 0.0, networks, 0.0
-    for seconds in rungs:
+    for seconds in rounds:
         total += alive * (seconds - before)
         before, alive = seconds, math.ceil(alive / 2)
     return total
@@ -21,18 +21,18 @@ def spent(networks: int, rungs: tuple[float, ...]) -> float:
 
 @given(networks=st.integers(2, 60), seconds=st.floats(1, 1e6))
 def test_the_search_takes_its_share_whatever_the_number_of_networks(networks: int, seconds: float) -> None:
-    rungs = rungs_of(networks, seconds)
-    assert spent(networks, rungs) == pytest.approx(SEARCH_SHARE * seconds)
-    assert all(late == pytest.approx(2 * early) for early, late in pairwise(rungs))
+    rounds = round_ends(networks, seconds)
+    assert spent(networks, rounds) == pytest.approx(SEARCH_SHARE * seconds)
+    assert all(late == pytest.approx(2 * early) for early, late in pairwise(rounds))
 
 
-@pytest.mark.parametrize(("networks", "rungs"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4)])
-def test_halving_goes_on_until_one_is_left(networks: int, rungs: int) -> None:
-    assert len(rungs_of(networks, 100.0)) == rungs
+@pytest.mark.parametrize(("networks", "rounds"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4)])
+def test_halving_goes_on_until_one_is_left(networks: int, rounds: int) -> None:
+    assert len(round_ends(networks, 100.0)) == rounds
 
 
 def test_two_networks_have_a_quarter_each_and_the_winner_three_quarters_in_all() -> None:
-    assert rungs_of(2, 100.0) == (25.0,)
+    assert round_ends(2, 100.0) == (25.0,)
     assert final_share(2) == pytest.approx(0.75)
     assert final_share(1) == 1.0
 

@@ -14,13 +14,13 @@ from optuna.trial import TrialState
 from howdeep.search.storage import Pulse, open_study
 from howdeep.search.study import (
     Entry,
-    Rung,
+    RoundResult,
     Search,
     enlist,
     enter,
     first_entered,
     held_networks,
-    rungs_of_trial,
+    rounds_of_trial,
     take_over,
     trials_in_order,
 )
@@ -28,26 +28,26 @@ from howdeep.util.errors import UserError
 
 DEPTHS = (8, 14, 20, 32, 56)
 ENTRIES = [Entry("resnet", depth, f"net{depth}") for depth in DEPTHS]
-RUNGS = (1.0, 2.0, 4.0)
+ROUNDS = (1.0, 2.0, 4.0)
 ERRORS = {8: (30.0, 28.0, 27.0), 14: (20.0, 12.0, 11.0), 20: (22.0, 10.0, 9.0), 32: (25.0, 11.0, 8.0), 56: (60.0,) * 3}
-"""Network → validation error by rung: 14 is first, then 20, and 32 wins late."""
+"""Network → validation error by round: 14 is first, then 20, and 32 wins late."""
 
 
-def rung(entry: Entry, until: float) -> Rung:
-    number = RUNGS.index(until)
-    return Rung(number + 1.0, number + 1, until, 1.0, ERRORS[entry.depth][number], 0.5)
+def result(entry: Entry, until: float) -> RoundResult:
+    number = ROUNDS.index(until)
+    return RoundResult(number + 1.0, number + 1, until, 1.0, ERRORS[entry.depth][number], 0.5)
 
 
-def search(storage: str, owner: str = "one", climb=None, log: list | None = None) -> Search:
+def search(storage: str, owner: str = "one", train_round=None, log: list | None = None) -> Search:
     study, _ = open_study(storage, "s")
     enlist(study, ENTRIES)
 
-    def train(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
+    def train(entry: Entry, done: Sequence[RoundResult], until: float) -> RoundResult | None:
         if log is not None:
             log.append((entry.depth, until))
-        return rung(entry, until)
+        return result(entry, until)
 
-    return Search(study, ENTRIES, RUNGS, owner, climb or train, 60.0)
+    return Search(study, ENTRIES, ROUNDS, owner, train_round or train, 60.0)
 
 
 @pytest.fixture
@@ -82,14 +82,14 @@ def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
     log: list = []
     for moment in range(len(whole)):
 
-        def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+        def train_round(entry: Entry, done: Sequence[RoundResult], until: float) -> RoundResult:
             if len(log) > moment:  # noqa: B023
                 raise KeyboardInterrupt
             log.append((entry.depth, until))
-            return rung(entry, until)
+            return result(entry, until)
 
         with contextlib.suppress(KeyboardInterrupt):
-            search(storage, climb=climb).winner()
+            search(storage, train_round=train_round).winner()
         assert len(log) == moment + 1
     again, _ = search(storage, log=log).winner()
     assert again == winner
@@ -97,17 +97,17 @@ def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
 
 
 def test_a_network_that_blows_up_is_left_behind(storage: str) -> None:
-    def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung | None:
-        return None if entry.depth == 20 else rung(entry, until)
+    def train_round(entry: Entry, done: Sequence[RoundResult], until: float) -> RoundResult | None:
+        return None if entry.depth == 20 else result(entry, until)
 
-    found = search(storage, climb=climb)
+    found = search(storage, train_round=train_round)
     assert found.winner()[0].depth == 32
     assert held_networks(found.study)["net20"].trial.state == TrialState.FAIL
 
 
 def test_where_all_blow_up_there_is_no_answer(storage: str) -> None:
     with pytest.raises(UserError, match="every network blew up"):
-        search(storage, climb=lambda entry, done, until: None).winner()
+        search(storage, train_round=lambda entry, done, until: None).winner()
 
 
 def test_a_single_network_needs_no_search(storage: str) -> None:
@@ -122,10 +122,10 @@ def test_networks_of_a_process_that_is_gone_are_trained_by_one_that_is_there(pas
     """Whatever it had done: nothing in the answer says that it died."""
     moments = iter(range(3 * passed))
 
-    def dies(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+    def dies(entry: Entry, done: Sequence[RoundResult], until: float) -> RoundResult:
         if next(moments, None) is None:
             raise KeyboardInterrupt
-        return rung(entry, until)
+        return result(entry, until)
 
     with contextlib.suppress(KeyboardInterrupt):
         search(storage, "gone", dies).winner()
@@ -143,19 +143,19 @@ def test_networks_of_a_process_that_is_gone_are_trained_by_one_that_is_there(pas
     found.finish(winner.network)
     ended = held_networks(found.study)
     assert all(held.trial.state.is_finished() and not held.out for held in ended.values())
-    assert [one.validation_error_percent for one in ended["net32"].rungs] == list(ERRORS[32])
+    assert [one.validation_error_percent for one in ended["net32"].rounds] == list(ERRORS[32])
 
 
 def test_whoever_was_only_slow_finds_that_its_network_is_taken(storage: str) -> None:
     said: list[str] = []
 
-    def overtaken(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
-        if not said and until == RUNGS[0]:
+    def overtaken(entry: Entry, done: Sequence[RoundResult], until: float) -> RoundResult:
+        if not said and until == ROUNDS[0]:
             said.append("another is here")
             take_over(slow.study, entry.network, "slow", "fast", 0)
             other = search(storage, "fast")
             other._train(0, [entry.network])
-        return rung(entry, until)
+        return result(entry, until)
 
     slow = search(storage, "slow", overtaken)
     slow = replace(slow, say=said.append)
@@ -163,18 +163,18 @@ def test_whoever_was_only_slow_finds_that_its_network_is_taken(storage: str) -> 
     held = held_networks(slow.study)
     assert said[1:] == ["  net8: fast has taken it over meanwhile"]
     assert {name: one.owner for name, one in held.items() if one.owner == "fast"} != {}
-    assert all(len(one.rungs) == 1 for one in held.values())
+    assert all(len(one.rounds) == 1 for one in held.values())
 
 
 def take_part(storage: str, owner: str, folder: str) -> None:
-    """One process of several: every rung that it trains leaves a file."""
+    """One process of several: every round that it trains leaves a file."""
 
-    def climb(entry: Entry, done: Sequence[Rung], until: float) -> Rung:
+    def train_round(entry: Entry, done: Sequence[RoundResult], until: float) -> RoundResult:
         with Path(folder, f"{entry.network}-{len(done)}").open("x") as file:  # fails if another was here
             file.write(owner)
-        return rung(entry, until)
+        return result(entry, until)
 
-    part = search(storage, owner, climb)
+    part = search(storage, owner, train_round)
     with Pulse(storage, "s", owner, 60.0):
         winner, whose = part.winner()
         if whose == owner:
@@ -222,9 +222,9 @@ def test_a_waiting_network_is_claimed_by_one_of_many(storage: str) -> None:
 def test_of_two_that_measured_for_all_the_first_counts(storage: str) -> None:
     study, _ = open_study(storage, "s")
     assert first_entered(trials_in_order(study), "plan") is None
-    for plan in ({"rungs": [1.0]}, {"rungs": [2.0]}):
+    for plan in ({"rounds": [1.0]}, {"rounds": [2.0]}):
         enter(study, {"plan": plan})
-    assert first_entered(trials_in_order(study), "plan") == {"rungs": [1.0]}
+    assert first_entered(trials_in_order(study), "plan") == {"rounds": [1.0]}
 
 
 def test_a_network_entered_twice_takes_part_once(storage: str) -> None:
@@ -247,4 +247,4 @@ def test_rungs_are_kept_in_the_study(storage: str) -> None:
     found = search(storage)
     found.winner()
     trial = held_networks(optuna.load_study(study_name="s", storage=storage))["net20"].trial
-    assert [one.validation_error_percent for one in rungs_of_trial(trial)] == [22.0, 10.0, 9.0]
+    assert [one.validation_error_percent for one in rounds_of_trial(trial)] == [22.0, 10.0, 9.0]

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from howdeep.search.candidates import Budgets, Candidate, Dropped
+from howdeep.search.candidates import Budgets, CandidateCosts, Dropped
 from howdeep.search.ladder import LARGE_SIDE
-from howdeep.search.study import Rung
+from howdeep.search.study import RoundResult
 from howdeep.training.log import seconds_text
 from howdeep.util.intervals import of_difference
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A network that took part, with everything that is known of it."""
 
-    costs: Candidate
+    costs: CandidateCosts
     """What it costs."""
-    rungs: tuple[Rung, ...]
-    """How it did on the rungs that it passed."""
+    rounds: tuple[RoundResult, ...]
+    """How it did on the rounds that it passed."""
     failed: bool
     """Whether its training blew up."""
 
@@ -41,25 +41,25 @@ class Verdict:
 
 
 def verdict(
-    chosen: Contender, contenders: Sequence[Contender], dropped: Sequence[Dropped], budgets: Budgets, images: int,
+    chosen: Candidate, candidates: Sequence[Candidate], dropped: Sequence[Dropped], budgets: Budgets, images: int,
     side: int,
 ) -> Verdict:  # fmt: skip
-    """Return what the rungs say.
+    """Return what the rounds say.
 
     In this order: where the deepest network that took part did best, what kept deeper ones out is the limit; else time
     is, where the chosen network's error still falls with it, or a deeper one did better after equally many epochs; else
     the data is, where the network knows its training images twice as well as others; else nothing is.
 
     Args:
-        chosen: The chosen network; its last rung is the end of its training.
-        contenders: Everyone who took part, the chosen one among them.
+        chosen: The chosen network; its last round is the end of its training.
+        candidates: Everyone who took part, the chosen one among them.
         dropped: Who did not, and why.
         budgets: What was allowed.
         images: Validation images, from which the intervals come.
         side: Of the images, in pixels.
     """
     family = sorted(
-        (one for one in contenders if one.costs.family == chosen.costs.family and one.rungs),
+        (one for one in candidates if one.costs.family == chosen.costs.family and one.rounds),
         key=lambda one: one.costs.depth,
     )
     depths = _alike(chosen, family, images)
@@ -70,7 +70,7 @@ def verdict(
 
 
 def _limit(
-    chosen: Contender, family: Sequence[Contender], dropped: Sequence[Dropped], images: int
+    chosen: Candidate, family: Sequence[Candidate], dropped: Sequence[Dropped], images: int
 ) -> tuple[str, str]:  # fmt: skip
     """Return what the limit is, and the evidence."""
     barrier = _barrier(chosen, dropped)
@@ -80,7 +80,7 @@ def _limit(
         return barrier.budget, f"{chosen.costs.network} is the deepest that the budgets allow"
     if time := _still_falls(chosen, images) or _deeper_is_better(chosen, family, images):
         return "train", time
-    last = chosen.rungs[-1]
+    last = chosen.rounds[-1]
     if _apart(last.train_error_percent, last.validation_error_percent, images) and (
         last.train_error_percent < last.validation_error_percent / 2
     ):
@@ -92,7 +92,7 @@ def _limit(
 
 
 def _advice(
-    limit: str, chosen: Contender, family: Sequence[Contender], depths: tuple[int, int], dropped: Sequence[Dropped],
+    limit: str, chosen: Candidate, family: Sequence[Candidate], depths: tuple[int, int], dropped: Sequence[Dropped],
     budgets: Budgets,
 ) -> str:  # fmt: skip
     """Return one sentence of advice."""
@@ -111,7 +111,7 @@ def _advice(
     return f"{limit} limits you, not training time: {barrier.network} would be next, with {barrier.reason}"
 
 
-def _shallowest(name: str, family: Sequence[Contender], depths: tuple[int, int]) -> str:
+def _shallowest(name: str, family: Sequence[Candidate], depths: tuple[int, int]) -> str:
     least = next(one for one in family if one.costs.depth == depths[0])
     if least.costs.network == name:
         return f"take {name}: deeper networks cost more and bring nothing that shows"
@@ -121,13 +121,13 @@ def _shallowest(name: str, family: Sequence[Contender], depths: tuple[int, int])
     )
 
 
-def _barrier(chosen: Contender, dropped: Sequence[Dropped]) -> Dropped | None:
+def _barrier(chosen: Candidate, dropped: Sequence[Dropped]) -> Dropped | None:
     """Return the next deeper network of the family that was left out."""
     deeper = [one for one in dropped if one.family == chosen.costs.family and one.depth > chosen.costs.depth]
     return min(deeper, key=lambda one: one.depth, default=None)
 
 
-def _alike(chosen: Contender, family: Sequence[Contender], images: int) -> tuple[int, int]:
+def _alike(chosen: Candidate, family: Sequence[Candidate], images: int) -> tuple[int, int]:
     """Return the ends of the run of depths around the chosen one that cannot be told from it."""
     at = family.index(chosen)
     low = high = at
@@ -138,26 +138,26 @@ def _alike(chosen: Contender, family: Sequence[Contender], images: int) -> tuple
     return family[low].costs.depth, family[high].costs.depth
 
 
-def _worse(one: Contender, chosen: Contender, images: int) -> bool:
-    """Return whether a network did worse than the chosen one, on the last rung that both passed."""
+def _worse(one: Candidate, chosen: Candidate, images: int) -> bool:
+    """Return whether a network did worse than the chosen one, on the last round that both passed."""
     if one.failed:
         return True
-    rung = min(len(one.rungs), len(chosen.rungs)) - 1
-    mine, best = (each.rungs[rung].validation_error_percent for each in (one, chosen))
+    last = min(len(one.rounds), len(chosen.rounds)) - 1
+    mine, best = (each.rounds[last].validation_error_percent for each in (one, chosen))
     return mine > best and _apart(mine, best, images)
 
 
-def _gains(family: Sequence[Contender], images: int) -> bool:
-    """Return whether the deepest network did better than the one before, on the last rung that both passed."""
+def _gains(family: Sequence[Candidate], images: int) -> bool:
+    """Return whether the deepest network did better than the one before, on the last round that both passed."""
     before, last = family[-2], family[-1]
     return before.failed or _worse(before, last, images)
 
 
-def _still_falls(chosen: Contender, images: int) -> str:
+def _still_falls(chosen: Candidate, images: int) -> str:
     """Return how the error fell with the last stretch of training, or nothing where it did not."""
-    if len(chosen.rungs) < 2:
+    if len(chosen.rounds) < 2:
         return ""
-    before, after = chosen.rungs[-2:]
+    before, after = chosen.rounds[-2:]
     falls = after.validation_error_percent < before.validation_error_percent
     if not falls or not _apart(before.validation_error_percent, after.validation_error_percent, images):
         return ""
@@ -168,11 +168,11 @@ def _still_falls(chosen: Contender, images: int) -> str:
     )
 
 
-def _deeper_is_better(chosen: Contender, family: Sequence[Contender], images: int) -> str:
+def _deeper_is_better(chosen: Candidate, family: Sequence[Candidate], images: int) -> str:
     """Return by how much a deeper network was ahead after equally many epochs, or nothing where none was."""
     for one in family:
-        last, deeper = one.rungs[-1], one.costs.depth > chosen.costs.depth and not one.failed
-        own = _error_at(last.epochs, chosen.rungs) if deeper else None
+        last, deeper = one.rounds[-1], one.costs.depth > chosen.costs.depth and not one.failed
+        own = _error_at(last.epochs, chosen.rounds) if deeper else None
         ahead = own is not None and last.validation_error_percent < own
         if own is not None and ahead and _apart(last.validation_error_percent, own, images):
             return (
@@ -182,9 +182,9 @@ def _deeper_is_better(chosen: Contender, family: Sequence[Contender], images: in
     return ""
 
 
-def _error_at(epochs: float, rungs: Sequence[Rung]) -> float | None:
-    """Return the error after some epochs, between two rungs in proportion to log(epochs); None outside of them."""
-    for before, after in pairwise(rungs):
+def _error_at(epochs: float, rounds: Sequence[RoundResult]) -> float | None:
+    """Return the error after some epochs, between two rounds in proportion to log(epochs); None outside of them."""
+    for before, after in pairwise(rounds):
         if before.epochs <= epochs <= after.epochs:
             share = math.log(epochs / before.epochs) / math.log(after.epochs / before.epochs)
             return before.validation_error_percent + share * (
@@ -196,7 +196,7 @@ def _error_at(epochs: float, rungs: Sequence[Rung]) -> float | None:
 def _apart(one: float, other: float, images: int) -> bool:
     """Return whether two errors in percent differ by more than chance.
 
-    As if they were counted on images of their own: of a rung the counts are kept and not the answers. On the same
+    As if they were counted on images of their own: of a round the counts are kept and not the answers. On the same
     images that is the more careful way.
     """
     return of_difference(one, images, other, images).beyond_chance

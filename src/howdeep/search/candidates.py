@@ -30,7 +30,7 @@ SEARCH_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Standing:
-    """One network at the end of a rung."""
+    """One network at the end of a round."""
 
     family: str
     """Family of the network."""
@@ -42,10 +42,10 @@ class Standing:
     """Validation loss in nats, which decides between equal errors."""
 
 
-def rungs_of(networks: int, seconds: float) -> tuple[float, ...]:
-    """Return the training time, from its start, that a network has had at the end of each rung.
+def round_ends(networks: int, seconds: float) -> tuple[float, ...]:
+    """Return the training time, from its start, that a network has had at the end of each round.
 
-    With K networks, of which k_r = ⌈k_{r−1} / 2⌉ reach rung r, and times t·2^r, the search takes
+    With K networks, of which k_r = ⌈k_{r−1} / 2⌉ reach round r, and times t·2^r, the search takes
     t (K + Σ_r k_r 2^(r−1)), which is half of the time there is. One network needs no search.
 
     Args:
@@ -57,25 +57,25 @@ def rungs_of(networks: int, seconds: float) -> tuple[float, ...]:
         counts.append(math.ceil(counts[-1] / 2))
     if networks == 1:
         return ()
-    units = networks + sum(count * 2 ** (rung - 1) for rung, count in enumerate(counts) if rung)
-    return tuple(SEARCH_SHARE * seconds / units * 2**rung for rung in range(len(counts)))
+    units = networks + sum(count * 2 ** (number - 1) for number, count in enumerate(counts) if number)
+    return tuple(SEARCH_SHARE * seconds / units * 2**number for number in range(len(counts)))
 
 
 def final_share(networks: int) -> float:
-    """Return the share of the whole time that the chosen network is trained for, the rungs that it passed included."""
-    rungs = rungs_of(networks, 1.0)
-    return 1.0 - SEARCH_SHARE + rungs[-1] if rungs else 1.0
+    """Return the share of the whole time that the chosen network is trained for, the rounds that it passed included."""
+    rounds = round_ends(networks, 1.0)
+    return 1.0 - SEARCH_SHARE + rounds[-1] if rounds else 1.0
 
 
 def promoted(standings: Sequence[Standing], *, last: bool) -> list[Standing]:
-    """Return who goes on: the better half, best first; after the last rung only the best.
+    """Return who goes on: the better half, best first; after the last round only the best.
 
     More time helps deep networks more. The next deeper relative of the best one therefore always goes on, in place of
     the worst of the better half.
 
     Args:
-        standings: Everyone who was trained on this rung.
-        last: Whether this was the last rung.
+        standings: Everyone who was trained on this round.
+        last: Whether this was the last round.
     """
     ranked = sorted(standings, key=lambda one: (one.error_percent, one.loss, one.depth))
     if last:
@@ -110,7 +110,7 @@ class Budgets:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateCosts:
     """A network that meets every budget, and what it costs."""
 
     family: str
@@ -152,10 +152,10 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Field:
+class Candidates:
     """Who takes part."""
 
-    candidates: tuple[Candidate, ...]
+    networks: tuple[CandidateCosts, ...]
     """Those that are compared, shallow first in every family."""
     dropped: tuple[Dropped, ...]
     """Those that are not, and why."""
@@ -163,10 +163,10 @@ class Field:
     """Precision and memory format of training."""
 
 
-def field_of(
+def measure_candidates(
     config: TrainConfig, depths: Mapping[str, Sequence[int]], budgets: Budgets, dataset: Dataset, device: torch.device,
     say: Callable[[str], None],
-) -> Field:  # fmt: skip
+) -> Candidates:  # fmt: skip
     """Measure networks, shallow first, and return those that meet the budgets.
 
     In a family costs rise with depth, so that nothing deeper is measured once a budget is missed.
@@ -189,15 +189,15 @@ def field_of(
         for family, ladder in depths.items()
     }  # fmt: skip
     arithmetic = next(iter(probes.values()))[0].arithmetic()
-    found = [one for ladder in probes.values() for one in _climb(ladder, budgets, arithmetic, say)]
-    measured = [one for one in found if isinstance(one, Candidate)]
+    found = [one for ladder in probes.values() for one in _measured(ladder, budgets, arithmetic, say)]
+    measured = [one for one in found if isinstance(one, CandidateCosts)]
     dropped = [one for one in found if isinstance(one, Dropped)]
     return _affordable(measured, dropped, arithmetic, budgets, dataset, config)
 
 
-def _climb(
+def _measured(
     ladder: Sequence["_Probe"], budgets: Budgets, arithmetic: Arithmetic, say: Callable[[str], None]
-) -> Iterator[Candidate | Dropped]:  # fmt: skip
+) -> Iterator[CandidateCosts | Dropped]:  # fmt: skip
     """Yield what each depth of a family costs, until one misses a budget; the deeper ones miss it too."""
     misses: Dropped | None = None
     for probe in ladder:
@@ -212,9 +212,9 @@ def _climb(
 
 
 def _affordable(
-    measured: list[Candidate], dropped: list[Dropped], arithmetic: Arithmetic, budgets: Budgets, dataset: Dataset,
+    measured: list[CandidateCosts], dropped: list[Dropped], arithmetic: Arithmetic, budgets: Budgets, dataset: Dataset,
     config: TrainConfig,
-) -> Field:  # fmt: skip
+) -> Candidates:  # fmt: skip
     """Drop who would end half-trained; the fewer remain, the more time each of them has."""
     per_epoch = _steps(config, dataset)
     kept = sorted(measured, key=lambda one: one.seconds_per_step)
@@ -227,10 +227,10 @@ def _affordable(
     if not kept:
         raise _impossible(dropped, budgets)
     order = {one.network: number for number, one in enumerate(measured)}
-    return Field(tuple(sorted(kept, key=lambda one: order[one.network])), tuple(dropped), arithmetic)
+    return Candidates(tuple(sorted(kept, key=lambda one: order[one.network])), tuple(dropped), arithmetic)
 
 
-def _half_trained(one: Candidate, per_epoch: int) -> Dropped:
+def _half_trained(one: CandidateCosts, per_epoch: int) -> Dropped:
     needed = FEWEST_EPOCHS * one.seconds_per_step * per_epoch
     reason = f"{seconds_text(needed)} for {FEWEST_EPOCHS} epochs, more than its share"
     return Dropped(one.family, one.depth, one.network, "train", reason, needed)
@@ -260,7 +260,7 @@ class _Probe:
         )  # fmt: skip
         return best_of(trials).arithmetic
 
-    def against(self, budgets: Budgets, arithmetic: Arithmetic) -> Candidate | Dropped:
+    def against(self, budgets: Budgets, arithmetic: Arithmetic) -> CandidateCosts | Dropped:
         """Return the network with its costs, or the first budget that it misses, cheapest measurement first."""
         chain, image = build(self.spec), (self.dataset.channels, self.dataset.height, self.dataset.width)
         counted = describe_chain(chain, image, name=self.config.network, family=self.family)
@@ -283,7 +283,7 @@ class _Probe:
         if epochs < FEWEST_EPOCHS:
             needed = FEWEST_EPOCHS * per_step * _steps(self.config, self.dataset)
             return self._misses("train", f"{seconds_text(needed)} for {FEWEST_EPOCHS} epochs", needed)
-        return Candidate(
+        return CandidateCosts(
             self.family, self.depth, self.config.network, counted.parameters, counted.macs, latency, per_step, epochs,
             memory,
         )  # fmt: skip
@@ -321,7 +321,7 @@ def _steps(config: TrainConfig, dataset: Dataset) -> int:
     return steps_per_epoch(len(dataset.split("train")), config.resolved_recipe().batch_size)
 
 
-def _line(found: Candidate | Dropped) -> str:
+def _line(found: CandidateCosts | Dropped) -> str:
     if isinstance(found, Dropped):
         return f"  {found.network}: left out, {found.budget} budget: {found.reason}"
     memory = ", activations computed twice" if found.memory == "save" else ""

@@ -27,10 +27,10 @@ from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
 from howdeep.runtime.threads import Threads, check_threads
 from howdeep.runtime.timing import Timing, forward_times
-from howdeep.search.answer import Contender, Verdict, verdict
-from howdeep.search.candidates import Budgets, Dropped, Field, field_of, rungs_of
+from howdeep.search.answer import Candidate, Verdict, verdict
+from howdeep.search.candidates import Budgets, Candidates, Dropped, measure_candidates, round_ends
 from howdeep.search.ladder import LARGE_SIDE, network_name, usual_depths
-from howdeep.search.phases import Climber, Clock, Left
+from howdeep.search.phases import Clock, Left, Trainer
 from howdeep.search.storage import Pulse, Watch, open_study
 from howdeep.search.study import (
     POLL_SECONDS,
@@ -181,7 +181,7 @@ class Fit:
     """What was allowed."""
     verdict: Verdict
     """Why not deeper, why not shallower."""
-    contenders: tuple[Contender, ...]
+    candidates: tuple[Candidate, ...]
     """Everyone who took part."""
     dropped: tuple[Dropped, ...]
     """Who did not, and why."""
@@ -276,9 +276,9 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | No
     with Pulse(storage, options.study, share.owner, silence):
         if made:
             study.set_user_attr(PLANNER, share.owner)
-        field, rungs = _planned(share, options, config, dataset, images)
-        climber = Climber(config, field.arithmetic, options.out / RUNS, dataset, clock, budget, say)
-        return _searched(share, options, dataset, field, rungs, climber)
+        candidates, rounds = _planned(share, options, config, dataset, images)
+        trainer = Trainer(config, candidates.arithmetic, options.out / RUNS, dataset, clock, budget, say)
+        return _searched(share, options, dataset, candidates, rounds, trainer)
 
 
 @dataclass(frozen=True)
@@ -302,47 +302,53 @@ def _owner(out: Path) -> str:
 
 
 def _searched(
-    share: _Share, options: FitOptions, dataset: Dataset, field: Field, rungs: Sequence[float], climber: Climber
+    share: _Share,
+    options: FitOptions,
+    dataset: Dataset,
+    candidates: Candidates,
+    rounds: Sequence[float],
+    trainer: Trainer,
 ) -> tuple[Fit, dict] | None:
     """Take part in the search; train its winner to the end, or leave that to the process whose it is."""
-    costs = {one.network: one for one in field.candidates}
-    entries = [Entry(one.family, one.depth, one.network) for one in field.candidates]
+    costs = {one.network: one for one in candidates.networks}
+    entries = [Entry(one.family, one.depth, one.network) for one in candidates.networks]
     enlist(share.study, entries)
 
-    def climb(entry, done, until):
-        return climber.climb(costs[entry.network], done, until)
+    def train_round(entry, done, until):
+        return trainer.train_round(costs[entry.network], done, until)
 
     clock = share.clock
-    search = Search(share.study, entries, rungs, share.owner, climb, share.silence, share.say, clock.excuse)
+    search = Search(share.study, entries, rounds, share.owner, train_round, share.silence, share.say, clock.excuse)
     chosen, owner = search.winner()
     if owner != search.owner:
         share.say(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
         return None
     held = search.held(chosen.network)
-    before, legs_done = held.rungs[: held.since], max(0, len(held.rungs) - len(rungs))
+    before, phases_done = held.rounds[: held.since], max(0, len(held.rounds) - len(rounds))
 
     def keep(done):
         search.keep(chosen.network, [*before, *done])
 
-    test = climber.to_the_end(costs[chosen.network], held.own_rungs, legs_done, keep)
+    test = trainer.to_the_end(costs[chosen.network], held.own_rounds, phases_done, keep)
     search.finish(chosen.network)
-    return _answer(options, dataset, share.study, field, chosen, climber.run(chosen.network), test, clock)
+    return _answer(options, dataset, share.study, candidates, chosen, trainer.run(chosen.network), test, clock)
 
 
 def _planned(
     share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset, images: Recorded
-) -> tuple[Field, tuple[float, ...]]:  # fmt: skip
-    """Return who takes part and how long the rungs are: measured by one process for all, first the study's maker."""
+) -> tuple[Candidates, tuple[float, ...]]:  # fmt: skip
+    """Return who takes part and how long the rounds are: measured by one process for all, first the study's maker."""
     study, watch = share.study, Watch(share.study, share.silence)
     while (plan := first_entered(trials := trials_in_order(study), PLAN)) is None:
         planner, _ = owner_now(trials, PLAN, study.user_attrs.get(PLANNER, ""))
         if planner == share.owner:
             share.say("what each depth costs here:")
             ladders = options.ladders(dataset.height, dataset.width)
-            field = field_of(config, ladders, options.budgets, dataset, devices.pick(options.device), share.say)
-            rungs = rungs_of(len(field.candidates), options.budgets.train_seconds - share.clock.spent)
+            device = devices.pick(options.device)
+            candidates = measure_candidates(config, ladders, options.budgets, dataset, device, share.say)
+            rounds = round_ends(len(candidates.networks), options.budgets.train_seconds - share.clock.spent)
             asked = {"asked": options.asked(), "images": images.fingerprint}
-            enter(study, {PLAN: {**asked, "field": to_json(field), "rungs": rungs}})
+            enter(study, {PLAN: {**asked, "candidates": to_json(candidates), "rounds": rounds}})
         elif waited := watch.silent([planner]).get(planner):
             share.say(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
             share.clock.excuse(waited)
@@ -352,19 +358,20 @@ def _planned(
     _same(plan["asked"], options, f"study {options.study!r}", images_known="images" in plan)
     if plan.get("images", own := images.fingerprint) != own:
         raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")
-    return from_json(Field, plan["field"]), tuple(plan["rungs"])
+    return from_json(Candidates, plan["candidates"]), tuple(plan["rounds"])
 
 
 def _answer(
-    options: FitOptions, dataset: Dataset, study: optuna.Study, field: Field, chosen: Entry, run: Path,
+    options: FitOptions, dataset: Dataset, study: optuna.Study, candidates: Candidates, chosen: Entry, run: Path,
     test: dict | None, clock: Clock,
 ) -> tuple[Fit, dict]:  # fmt: skip
     held = held_networks(study)
-    contenders = tuple(
-        Contender(one, tuple(held[one.network].rungs), held[one.network].out) for one in field.candidates
+    compared = tuple(
+        Candidate(one, tuple(held[one.network].rounds), held[one.network].out) for one in candidates.networks
     )
-    best = next(one for one in contenders if one.costs.network == chosen.network)
-    images, last, where = len(dataset.split("val")), best.rungs[-1], devices.pick(options.device)
+    best = next(one for one in compared if one.costs.network == chosen.network)
+    images, last, where = len(dataset.split("val")), best.rounds[-1], devices.pick(options.device)
+    side = min(dataset.height, dataset.width)
     latency, notes = latency_of(run, dataset, where)
     found = Fit(
         network=chosen.network,
@@ -379,10 +386,10 @@ def _answer(
         epochs=last.epochs,
         spent_seconds=clock.spent,
         budgets=options.budgets,
-        verdict=verdict(best, contenders, field.dropped, options.budgets, images, min(dataset.height, dataset.width)),
-        contenders=contenders,
-        dropped=field.dropped,
-        precision=field.arithmetic.precision,
+        verdict=verdict(best, compared, candidates.dropped, options.budgets, images, side),
+        candidates=compared,
+        dropped=candidates.dropped,
+        precision=candidates.arithmetic.precision,
         notes=(*dataset.notes, *notes),
     )
     origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}

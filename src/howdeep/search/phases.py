@@ -12,8 +12,8 @@ from rich.text import Text
 
 from howdeep.data import Dataset, steps_per_epoch
 from howdeep.runs.checkpoints import write_whole
-from howdeep.search.candidates import Candidate
-from howdeep.search.study import Rung
+from howdeep.search.candidates import CandidateCosts
+from howdeep.search.study import RoundResult
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import seconds_text
 from howdeep.training.loop import advance, train
@@ -59,7 +59,7 @@ class Clock:
         self.save()
 
 
-FIRST_LEG = 0.6
+FIRST_PHASE = 0.6
 """Share of the time left that the chosen network is trained for before the rest is planned anew, at the speed that it
 then has shown: machines are shared, and the whole is to end on time."""
 FORWARD_SHARE = 0.4
@@ -79,7 +79,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Climber:
+class Trainer:
     """Trains networks for a search.
 
     Args:
@@ -89,7 +89,7 @@ class Climber:
         dataset: The images.
         clock: The time that was used.
         budget: The time that there is.
-        say: Receives one line per leg.
+        say: Receives one line per phase.
     """
 
     config: TrainConfig
@@ -104,7 +104,7 @@ class Climber:
         """Return the run folder of a network."""
         return self.folder / network
 
-    def climb(self, candidate: Candidate, done: Sequence[Rung], until: float) -> Rung | None:
+    def train_round(self, candidate: CandidateCosts, done: Sequence[RoundResult], until: float) -> RoundResult | None:
         """Train a network until it has had so many seconds; return None if its training blew up."""
         so_far = done[-1].seconds if done else 0.0
         config = self._config(candidate, done, until - so_far)
@@ -115,37 +115,41 @@ class Climber:
             return None
 
     def to_the_end(
-        self, candidate: Candidate, done: Sequence[Rung], legs_done: int, keep: Callable[[Sequence[Rung]], None]
+        self,
+        candidate: CandidateCosts,
+        done: Sequence[RoundResult],
+        phases_done: int,
+        keep: Callable[[Sequence[RoundResult]], None],
     ) -> dict | None:
         """Train the chosen network for the time that is left, and read the test split.
 
         Args:
             candidate: The network.
-            done: The rungs that it has passed here, and the legs after them that are done.
-            legs_done: How many legs these are.
+            done: The rounds that it has passed here, and the phases after them.
+            phases_done: How many phases these are.
             keep: Receives all of them whenever there is one more.
 
         Returns:
             What was measured on the test split, if there is one.
         """
-        legs = list(done)
-        for share in (FIRST_LEG, 1.0)[legs_done:]:
-            config = self._config(candidate, legs, share * self._left(candidate))
-            legs.append(self._trained(candidate, legs, config))
-            keep(legs)
+        phases = list(done)
+        for share in (FIRST_PHASE, 1.0)[phases_done:]:
+            config = self._config(candidate, phases, share * self._left(candidate))
+            phases.append(self._trained(candidate, phases, config))
+            keep(phases)
         # All steps are done; what is left of a run is to read the test split.
-        last = self._config_of(candidate, legs[-1].steps)
+        last = self._config_of(candidate, phases[-1].steps)
         result = train(last, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
         return result.test
 
-    def _left(self, candidate: Candidate) -> float:
+    def _left(self, candidate: CandidateCosts) -> float:
         """Return the seconds left for training: those of the budget without what the test split will take."""
         test = 0 if self.dataset.test is None else len(self.dataset.test)
         testing = FORWARD_SHARE * candidate.seconds_per_step * test / (self.config.batch_size or 1)
         return self.budget - self.clock.spent - testing
 
-    def _config(self, candidate: Candidate, done: Sequence[Rung], seconds: float) -> TrainConfig:
-        """Return the options of a leg of so many seconds; what was decided once stays, whatever the clock says."""
+    def _config(self, candidate: CandidateCosts, done: Sequence[RoundResult], seconds: float) -> TrainConfig:
+        """Return the options of a phase of so many seconds; what was decided once stays, whatever the clock says."""
         place, key = self.folder / TARGETS, f"{candidate.network} {len(done)}"
         known = json.loads(place.read_bytes()) if place.exists() else {}
         if key not in known:
@@ -154,7 +158,7 @@ class Climber:
             write_whole(place, json.dumps(known, indent=1).encode())
         return self._config_of(candidate, known[key])
 
-    def _config_of(self, candidate: Candidate, steps: int) -> TrainConfig:
+    def _config_of(self, candidate: CandidateCosts, steps: int) -> TrainConfig:
         """Return the options of a run of so many steps."""
         return replace(
             self.config, network=candidate.network, epochs=steps / self._per_epoch, memory=candidate.memory,
@@ -165,36 +169,37 @@ class Climber:
     def _per_epoch(self) -> int:
         return steps_per_epoch(len(self.dataset.split("train")), self.config.batch_size or 1)
 
-    def _trained(self, candidate: Candidate, done: Sequence[Rung], config: TrainConfig) -> Rung:
-        """Train a leg and return where it ended."""
+    def _trained(self, candidate: CandidateCosts, done: Sequence[RoundResult], config: TrainConfig) -> RoundResult:
+        """Train a phase and return where it ended."""
         started = time.perf_counter()
-        leg = advance(config, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
+        phase = advance(config, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
         wall = time.perf_counter() - started
-        assert leg.validation_error_percent is not None, "the data has a validation split"
-        found = Rung(
-            epochs=leg.epochs,
-            steps=round(leg.epochs * self._per_epoch),
-            # After a stop the wall has seen only a part of the leg.
-            seconds=max(wall + (done[-1].seconds if done else 0.0), leg.seconds),
-            train_error_percent=leg.train_error_percent,
-            validation_error_percent=leg.validation_error_percent,
-            validation_loss=leg.validation_loss,
+        assert phase.validation_error_percent is not None, "the data has a validation split"
+        found = RoundResult(
+            epochs=phase.epochs,
+            steps=round(phase.epochs * self._per_epoch),
+            # After a stop the wall has seen only a part of the phase.
+            seconds=max(wall + (done[-1].seconds if done else 0.0), phase.seconds),
+            train_error_percent=phase.train_error_percent,
+            validation_error_percent=phase.validation_error_percent,
+            validation_loss=phase.validation_loss,
         )
         self.clock.save()
         self.say(_line(candidate, found, self.budget - self.clock.spent))
         return found
 
 
-def _pace(candidate: Candidate, done: Sequence[Rung]) -> float:
-    """Return the seconds per step: of the last leg, or as they were measured before there was one."""
+def _pace(candidate: CandidateCosts, done: Sequence[RoundResult]) -> float:
+    """Return the seconds per step: of the last phase, or as they were measured before there was one."""
     if not done:
         return candidate.seconds_per_step
     seconds, steps = (done[-2].seconds, done[-2].steps) if len(done) > 1 else (0.0, 0)
     return max(1e-6, (done[-1].seconds - seconds) / max(1, done[-1].steps - steps))
 
 
-def _line(candidate: Candidate, rung: Rung, left: float) -> str:
+def _line(candidate: CandidateCosts, result: RoundResult, left: float) -> str:
     return (
-        f"  {candidate.network:20} {rung.epochs:6.1f} epochs {rung.seconds:6.0f} s   train"
-        f" {rung.train_error_percent:5.1f} %  val {rung.validation_error_percent:5.1f} %   left {seconds_text(left)}"
+        f"  {candidate.network:20} {result.epochs:6.1f} epochs {result.seconds:6.0f} s"
+        f"   train {result.train_error_percent:5.1f} %  val {result.validation_error_percent:5.1f} %"
+        f"   left {seconds_text(left)}"
     )

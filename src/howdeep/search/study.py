@@ -1,12 +1,12 @@
-"""Networks that compete rung by rung, in an optuna study that any number of processes and machines may share.
+"""Networks that compete round by round, in an optuna study that any number of processes and machines may share.
 
-A trial is one network for its whole life: whoever claims it trains it on every rung, in a run folder of its own, so
-that machines need to share nothing but the study. The study says who has reached which rung with what error; from
+A trial is one network for its whole life: whoever claims it trains it on every round, in a run folder of its own, so
+that machines need to share nothing but the study. The study says who has reached which round with what error; from
 that everyone works out the same promotions.
 
 A process that is not heard from loses its networks to one that waits for them. Who takes a network over enters a trial
 that says so: trials are numbered by the storage, so that of several the first one counts, and everyone knows which.
-The new owner trains it from its beginning, for as long as its rung allows; whoever was only slow finds that it is his
+The new owner trains it from its beginning, for as long as its round allows; whoever was only slow finds that it is his
 no longer.
 """
 
@@ -24,15 +24,15 @@ from howdeep.search.storage import Watch
 from howdeep.util.errors import UserError
 
 POLL_SECONDS = 0.5
-OWNER, RUNGS, FAILED, NETWORK = "owner", "rungs", "failed", "network"
+OWNER, ROUNDS, FAILED, NETWORK = "owner", "rounds", "failed", "network"
 """Names of the attributes of a trial that stands for a network."""
 TAKES, FROM, SINCE = "takes", "from", "since"
-"""Names of the attributes of a trial that stands for a take-over: of what, from whom, and after how many rungs."""
+"""Names of the attributes of a trial that stands for a take-over: of what, from whom, and after how many rounds."""
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One network at the end of a rung."""
+class RoundResult:
+    """One network at the end of a round."""
 
     epochs: float
     """Passes over the training images so far."""
@@ -57,8 +57,8 @@ class Entry:
     network: str
 
 
-Climb = Callable[[Entry, Sequence[Rung], float], Rung | None]
-"""Train a network that has passed some rungs until it has had so many seconds; None if its training blew up."""
+TrainRound = Callable[[Entry, Sequence[RoundResult], float], RoundResult | None]
+"""Train a network that has passed some rounds until it has had so many seconds; None if its training blew up."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ class Held:
     owner: str
     """The process that trains it; empty where none said so."""
     since: int
-    """Rungs that it had passed when that process took it over."""
+    """Rounds that it had passed when that process took it over."""
 
     @property
-    def rungs(self) -> list[Rung]:
-        """The rungs that it has passed."""
-        return rungs_of_trial(self.trial)
+    def rounds(self) -> list[RoundResult]:
+        """The rounds that it has passed."""
+        return rounds_of_trial(self.trial)
 
     @property
-    def own_rungs(self) -> list[Rung]:
+    def own_rounds(self) -> list[RoundResult]:
         """Those that its owner trained."""
-        return self.rungs[self.since :]
+        return self.rounds[self.since :]
 
     @property
     def out(self) -> bool:
@@ -95,19 +95,19 @@ class Search:
     Args:
         study: The study, in which a plan and its networks stand.
         entries: Everyone who takes part.
-        rungs: Seconds that a network has had at the end of each rung.
+        rounds: Seconds that a network has had at the end of each round.
         owner: What this process calls itself: the same after a stop.
-        climb: Trains.
+        train_round: Trains.
         silence: Seconds without a sign of life after which another process counts as dead.
-        say: Receives one line per network and rung.
+        say: Receives one line per network and round.
         excuse: Receives the seconds that were waited for a process that is gone.
     """
 
     study: optuna.Study
     entries: Sequence[Entry]
-    rungs: Sequence[float]
+    rounds: Sequence[float]
     owner: str
-    climb: Climb
+    train_round: TrainRound
     silence: float
     say: Callable[[str], None] = field(default=lambda _: None)
     excuse: Callable[[float], None] = field(default=lambda _: None)
@@ -119,14 +119,14 @@ class Search:
             UserError: The training of every network blew up.
         """
         alive = [entry.network for entry in self.entries]
-        for rung in range(len(self.rungs)):
-            standings = self._passed(rung, alive)
+        for number in range(len(self.rounds)):
+            standings = self._passed(number, alive)
             if not standings:
                 raise UserError("the training of every network blew up; look at the data, or give a lower --lr")
-            kept = promoted(list(standings.values()), last=rung + 1 == len(self.rungs))
+            kept = promoted(list(standings.values()), last=number + 1 == len(self.rounds))
             alive = [network for network, one in standings.items() if one in kept]
             self._prune(alive)
-        if not self.rungs:
+        if not self.rounds:
             self._claim_all()
         return self._entry(alive[0]), self._heard_owner(alive[0])
 
@@ -134,55 +134,55 @@ class Search:
         """Return a network as the study knows it."""
         return held_networks(self.study)[network]
 
-    def keep(self, network: str, rungs: Sequence[Rung]) -> None:
+    def keep(self, network: str, rounds: Sequence[RoundResult]) -> None:
         """Write down how far a network of this process has come, while its trial is open."""
         live = Trial(self.study, self.held(network).trial._trial_id)
-        live.report(rungs[-1].validation_error_percent, step=len(rungs) - 1)
+        live.report(rounds[-1].validation_error_percent, step=len(rounds) - 1)
         # Last: whoever reads it may go on, and close the trial.
-        live.set_user_attr(RUNGS, [vars(one) for one in rungs])
+        live.set_user_attr(ROUNDS, [vars(one) for one in rounds])
 
     def finish(self, network: str) -> None:
         """Close the trial of the chosen network, and those that were left open by processes that are gone."""
         for name, held in held_networks(self.study).items():
             if name == network:
-                error = held.rungs[-1].validation_error_percent
+                error = held.rounds[-1].validation_error_percent
                 self.study.tell(held.trial.number, error, skip_if_finished=True)
             else:
                 self.study.tell(held.trial.number, state=TrialState.PRUNED, skip_if_finished=True)
 
-    def _passed(self, rung: int, alive: Sequence[str]) -> dict[str, Standing]:
-        """Train on a rung, wait until everyone has passed it, and return who has, and how."""
+    def _passed(self, number: int, alive: Sequence[str]) -> dict[str, Standing]:
+        """Train on a round, wait until everyone has passed it, and return who has, and how."""
         watch = Watch(self.study, self.silence)
         while True:
-            self._train(rung, alive)
+            self._train(number, alive)
             networks = held_networks(self.study)
-            missing = {name: networks[name] for name in alive if not _done(networks[name], rung)}
+            missing = {name: networks[name] for name in alive if not _done(networks[name], number)}
             if not missing:
-                return {name: self._standing(networks[name], rung) for name in alive if not networks[name].out}
+                return {name: self._standing(networks[name], number) for name in alive if not networks[name].out}
             if self._take_over(missing, watch):
                 watch = Watch(self.study, self.silence)  # only those are waited for who have had their turn
             else:
                 time.sleep(POLL_SECONDS)
 
-    def _train(self, rung: int, alive: Sequence[str]) -> None:
-        """Train this process's networks on a rung; on the first one, claim those that nobody has yet."""
+    def _train(self, number: int, alive: Sequence[str]) -> None:
+        """Train this process's networks on a round; on the first one, claim those that nobody has yet."""
         for network, held in held_networks(self.study).items():
             if network in alive and held.owner == self.owner:
-                self._train_one(network, rung)
-        while rung == 0 and (claimed := self._claim()) is not None:
-            self._train_one(claimed, rung)
+                self._train_one(network, number)
+        while number == 0 and (claimed := self._claim()) is not None:
+            self._train_one(claimed, number)
 
-    def _train_one(self, network: str, rung: int) -> None:
+    def _train_one(self, network: str, number: int) -> None:
         held = self.held(network)
-        if _done(held, rung):
+        if _done(held, number):
             return
-        found = self.climb(self._entry(network), held.own_rungs, self.rungs[rung])
+        found = self.train_round(self._entry(network), held.own_rounds, self.rounds[number])
         if (now := self.held(network)).owner != self.owner:
             self.say(f"  {network}: {now.owner} has taken it over meanwhile")
         elif found is None:
-            Trial(self.study, held.trial._trial_id).set_user_attr(FAILED, f"training blew up on rung {rung + 1}")
+            Trial(self.study, held.trial._trial_id).set_user_attr(FAILED, f"training blew up on round {number + 1}")
         else:
-            self.keep(network, [*held.rungs, found])
+            self.keep(network, [*held.rounds, found])
 
     def _claim_all(self) -> None:
         while self._claim() is not None:
@@ -219,12 +219,12 @@ class Search:
         return bool(silent)
 
     def _take(self, network: str, held: Held) -> None:
-        since = min(len(held.rungs), len(self.rungs))
+        since = min(len(held.rounds), len(self.rounds))
         take_over(self.study, network, held.owner, self.owner, since)
         if self.held(network).owner == self.owner:
             self.say(f"  {network}: taken over, nothing is heard from {held.owner or 'its process'}")
-            kept = [vars(one) for one in held.rungs[:since]]
-            Trial(self.study, held.trial._trial_id).set_user_attr(RUNGS, kept)
+            kept = [vars(one) for one in held.rounds[:since]]
+            Trial(self.study, held.trial._trial_id).set_user_attr(ROUNDS, kept)
 
     def _heard_owner(self, network: str) -> str:
         """Return whose a network is, once that process is heard from; where it is silent, this one takes over."""
@@ -240,8 +240,8 @@ class Search:
             if not self._take_over({network: held}, watch):
                 time.sleep(POLL_SECONDS)
 
-    def _standing(self, held: Held, rung: int) -> Standing:
-        entry, found = self._entry(held.trial.user_attrs[NETWORK]), held.rungs[rung]
+    def _standing(self, held: Held, number: int) -> Standing:
+        entry, found = self._entry(held.trial.user_attrs[NETWORK]), held.rounds[number]
         loss = math.inf if found.validation_loss is None else found.validation_loss
         return Standing(entry.family, entry.depth, found.validation_error_percent, loss)
 
@@ -279,7 +279,7 @@ def trials_in_order(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def owner_now(trials: Sequence[FrozenTrial], what: str, owner: str) -> tuple[str, int]:
-    """Return whose something is that was one process's at first, and after how many rungs, after all take-overs."""
+    """Return whose something is that was one process's at first, and after how many rounds, after all take-overs."""
     since = 0
     for trial in trials:
         said = trial.user_attrs
@@ -303,10 +303,10 @@ def first_entered(trials: Sequence[FrozenTrial], name: str) -> Any:
     return next((trial.user_attrs[name] for trial in trials if name in trial.user_attrs), None)
 
 
-def rungs_of_trial(trial: FrozenTrial) -> list[Rung]:
-    """Return the rungs that a network has passed."""
-    return [Rung(**one) for one in trial.user_attrs.get(RUNGS, [])]
+def rounds_of_trial(trial: FrozenTrial) -> list[RoundResult]:
+    """Return the rounds that a network has passed."""
+    return [RoundResult(**one) for one in trial.user_attrs.get(ROUNDS, [])]
 
 
-def _done(held: Held, rung: int) -> bool:
-    return len(held.rungs) > rung or held.out
+def _done(held: Held, number: int) -> bool:
+    return len(held.rounds) > number or held.out

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from howdeep.search.answer import Contender
+from howdeep.search.answer import Candidate
 from howdeep.search.candidates import Dropped
 from howdeep.search.fit import Fit
 from howdeep.training.log import seconds_text
@@ -22,7 +22,7 @@ def fit_table(found: Fit) -> RenderableType:
         Text(f"→ {found.verdict.advice}", style="bold"),
         Text(),
         _networks(found),
-        Text("error: validation, at the end of its last rung; time: training until then"),
+        Text("error: validation, at the end of its last round; time: training until then"),
         *_left_out(found),
     )
 
@@ -33,7 +33,7 @@ def _facts(found: Fit) -> list[str]:
     first, third = found.latency.quartiles_ms
     lines = [
         f"validation error {percent_text(found.validation_error_percent, found.validation_images)}, n ="
-        f" {found.validation_images:,}; the best of {len(found.contenders)}, so a little too good",
+        f" {found.validation_images:,}; the best of {len(found.candidates)}, so a little too good",
         f"latency {found.latency.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image, one thread",
         f"{between}; {found.epochs:.3g} epochs; {seconds_text(found.spent_seconds)} of"
         f" {seconds_text(found.budgets.train_seconds)} spent",
@@ -48,16 +48,16 @@ def _networks(found: Fit) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("network", "error %", "time", "epochs", "latency ms", "parameters", ""):
         table.add_column(column, justify="left" if column in ("network", "") else "right", no_wrap=True)
-    for one in found.contenders:
+    for one in found.candidates:
         table.add_row(*_row(one, chosen=one.costs.network == found.network))
     return table
 
 
-def _row(one: Contender, *, chosen: bool) -> tuple[str, ...]:
+def _row(one: Candidate, *, chosen: bool) -> tuple[str, ...]:
     costs = f"{one.costs.latency.median_ms:.2f}", f"{one.costs.parameters:,}"
-    if not one.rungs:
+    if not one.rounds:
         return one.costs.network, "–", "–", "–", *costs, "blew up" if one.failed else ""
-    last = one.rungs[-1]
+    last = one.rounds[-1]
     mark = "← chosen" if chosen else "blew up" if one.failed else ""
     numbers = f"{last.validation_error_percent:.2f}", seconds_text(last.seconds), f"{last.epochs:.1f}"
     return one.costs.network, *numbers, *costs, mark

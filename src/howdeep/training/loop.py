@@ -58,7 +58,7 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
-class Leg:
+class Phase:
     """How far a run has come that may be extended."""
 
     epochs: float
@@ -110,17 +110,17 @@ def train(
         return _finish(session, chosen(), say)
 
 
-def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Leg:
+def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Phase:
     """Train to the end of the epochs, as :func:`train` does, without reading the test split: more epochs may follow."""
     with _session(config, out, console, dataset) as (session, _):
         _to_the_end(session, console)
-        return leg_of(session.run)
+        return phase_of(session.run)
 
 
-def leg_of(run: Run) -> Leg:
+def phase_of(run: Run) -> Phase:
     """Return how far a run has come, by its last epoch that was logged."""
     last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
-    return Leg(
+    return Phase(
         epochs=last["epoch"],
         train_error_percent=last["train_error_percent"],
         validation_error_percent=last["validation_error_percent"],

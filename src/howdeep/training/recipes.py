@@ -60,19 +60,19 @@ class WarmupStableDecay:
     """A learning rate that rises, stays, and falls linearly towards 0.
 
     A finished run can be given more epochs: it rises again from what was learned (Wen et al. 2024, arXiv 2410.05192,
-    the simplified variant), so that every end of a leg is a finished network and nothing is trained twice.
+    the simplified variant), so that every end of a phase is a finished network and nothing is trained twice.
     """
 
     extendable: ClassVar[bool] = True
     peak: float
     """Highest learning rate."""
     rise: float
-    """Share of a leg until the peak."""
+    """Share of a phase until the peak."""
     fall: float
-    """Share of a leg in which it falls."""
+    """Share of a phase in which it falls."""
 
     def at(self, step: int, total: int) -> float:
-        """Return the learning rate of a step of a leg, counted from 0."""
+        """Return the learning rate of a step of a phase, counted from 0."""
         done = (step + 0.5) / total
         return self.peak * min(1.0, done / self.rise, (1 - done) / self.fall)
 

@@ -64,7 +64,7 @@ class Session:
     position: Position
     pace: Pace
     ends: tuple[int, ...]
-    """Step at which each leg of the schedule ends: one, and one more for every time that the run was extended."""
+    """Step at which each phase of the schedule ends: one, and one more for every time that the run was extended."""
 
     @property
     def images(self) -> int:
@@ -294,7 +294,7 @@ def _assemble(
 
 
 def _ends(run: Run, total: int, step: int) -> tuple[int, ...]:
-    """Return where the legs of a run end that has done some steps and is to do so many.
+    """Return where the phases of a run end that has done some steps and is to do so many.
 
     Raises:
         UserError: It has done more already.
@@ -308,7 +308,7 @@ def _ends(run: Run, total: int, step: int) -> tuple[int, ...]:
 
 
 def _recorded_ends(run: Run, otherwise: tuple[int, ...]) -> tuple[int, ...]:
-    """Return where a run's legs end; records that are older than that have one leg."""
+    """Return where a run's phases end; records that are older than that have one phase."""
     return tuple(run.record.get("ends", otherwise))
 
 

@@ -75,15 +75,15 @@ def learning_rate(recipe: Recipe, position: Position, ends: Sequence[int]) -> fl
     """Return the learning rate of the next step.
 
     Args:
-        recipe: Its schedule runs once per leg.
+        recipe: Its schedule runs once per phase.
         position: Where the run is.
-        ends: Step at which each leg ends; a run that was never given more epochs has one.
+        ends: Step at which each phase ends; a run that was never given more epochs has one.
     """
     if recipe.warmup is not None and position.warmup_ended is None:
         return recipe.warmup.rate
-    leg = bisect_right(ends, position.step)
-    first = ends[leg - 1] if leg else 0
-    return recipe.schedule.at(position.step - first, ends[leg] - first)
+    phase = bisect_right(ends, position.step)
+    first = ends[phase - 1] if phase else 0
+    return recipe.schedule.at(position.step - first, ends[phase] - first)
 
 
 def watch_warmup(recipe: Recipe, position: Position, error: float, total: int) -> str | None:

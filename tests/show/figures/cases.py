@@ -15,12 +15,12 @@ from howdeep.costs.predicting import Costs
 from howdeep.cutting.records import Cut, CutBudget, Removal, Size
 from howdeep.cutting.records import Point as CutPoint
 from howdeep.runtime.timing import Timing
-from howdeep.search.answer import Contender, Verdict
-from howdeep.search.candidates import Budgets, Candidate
+from howdeep.search.answer import Candidate, Verdict
+from howdeep.search.candidates import Budgets, CandidateCosts
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Diagnosis, Estimate, Point
 from howdeep.search.fit import FinalError, Fit
-from howdeep.search.study import Rung
+from howdeep.search.study import RoundResult
 from howdeep.show import figures
 from howdeep.show.figures.base import Chart
 from howdeep.show.figures.depth import DepthPoint
@@ -126,18 +126,19 @@ def timing(median: float) -> Timing:
 
 
 def fit() -> Fit:
-    contenders = tuple(
-        Contender(
-            Candidate("resnet", depth, f"cifar_resnet{depth}", 1, 1, timing(0.1 * depth), 0.1, 9.0, "fast"),
-            tuple(Rung(seconds, int(seconds), 10 * seconds, error + 1, error, 0.5) for seconds, error in rungs), False,
+    candidates = tuple(
+        Candidate(
+            CandidateCosts("resnet", depth, f"cifar_resnet{depth}", 1, 1, timing(0.1 * depth), 0.1, 9.0, "fast"),
+            tuple(RoundResult(seconds, int(seconds), 10 * seconds, error + 1, error, 0.5) for seconds, error in rounds),
+            False,
         )
-        for depth, rungs in ((8, ((1.0, 30.0),)), (20, ((1.0, 25.0), (4.0, 12.0))))
+        for depth, rounds in ((8, ((1.0, 30.0),)), (20, ((1.0, 25.0), (4.0, 12.0))))
     )  # fmt: skip
     return Fit(
         network="cifar_resnet20", family="resnet", depth=20, run="run", validation_error_percent=12.0,
         validation_standard_error=2.0, validation_images=200, test=FinalError(13.0, 2.0, 200), latency=timing(2.0),
         epochs=4.0, spent_seconds=60.0, budgets=Budgets(60.0), verdict=Verdict((8, 20), "train", "", ""),
-        contenders=contenders, dropped=(), precision="fp32", notes=(),
+        candidates=candidates, dropped=(), precision="fp32", notes=(),
     )  # fmt: skip
 
 

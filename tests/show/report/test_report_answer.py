@@ -7,12 +7,12 @@ from tests.show.report import cases
 
 from howdeep.runs.folder import Run
 from howdeep.runtime.timing import Timing
-from howdeep.search.answer import Contender, Verdict
-from howdeep.search.candidates import Budgets, Candidate, Dropped
+from howdeep.search.answer import Candidate, Verdict
+from howdeep.search.candidates import Budgets, CandidateCosts, Dropped
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Errors, diagnose, point_of
 from howdeep.search.fit import FinalError, Fit
-from howdeep.search.study import Rung
+from howdeep.search.study import RoundResult
 from howdeep.show.report.answer import Answer, lesion_verdict
 from howdeep.show.report.facts import data_text, facts_of
 from howdeep.show.report.page import Page, page_of
@@ -30,14 +30,14 @@ def answer(*paths: Path) -> Answer:
 
 
 def fit_of(run: Path, network: str = "cifar_resnet20") -> Fit:
-    timing, rung = Timing(1.5, (1.4, 1.6), 5), Rung(10.0, 100, 60.0, 1.0, 6.0, 0.2)
-    costs = Candidate("resnet", 20, network, 269_000, 2_500_000, timing, 0.01, 30.0, "fast")
+    timing, result = Timing(1.5, (1.4, 1.6), 5), RoundResult(10.0, 100, 60.0, 1.0, 6.0, 0.2)
+    costs = CandidateCosts("resnet", 20, network, 269_000, 2_500_000, timing, 0.01, 30.0, "fast")
     verdict = Verdict((14, 32), "nothing", "more depth did not help", f"take {network}")
     return Fit(
         network=network, family="resnet", depth=20, run=str(run), validation_error_percent=6.0,
         validation_standard_error=1.0, validation_images=100, test=FinalError(5.0, 1.0, 100), latency=timing,
         epochs=10.0, spent_seconds=seconds("x", "30m"), budgets=Budgets(1800.0), verdict=verdict,
-        contenders=(Contender(costs, (rung,), False),), precision="fp32", notes=(),
+        candidates=(Candidate(costs, (result,), False),), precision="fp32", notes=(),
         dropped=(Dropped("resnet", 56, "cifar_resnet56", "latency", "9 ms", 0.009),),
     )  # fmt: skip
 

@@ -8,10 +8,10 @@ import altair as alt
 
 from howdeep.costs.cost import Ladder
 from howdeep.costs.predicting import Costs
-from howdeep.search.answer import Contender
+from howdeep.search.answer import Candidate
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.fit import Fit
-from howdeep.search.study import Rung
+from howdeep.search.study import RoundResult
 from howdeep.show.cost_tables import cost_finding
 from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, error_row, heading, told
 from howdeep.training.log import seconds_text
@@ -208,8 +208,8 @@ TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200,
 
 def fit(found: Fit) -> Chart:
     """Return validation error against training time, one line per network, the chosen one on top, budgets told."""
-    chosen = next(one for one in found.contenders if one.costs.network == found.network)
-    others = [one for one in found.contenders if one is not chosen and one.rungs]
+    chosen = next(one for one in found.candidates if one.costs.network == found.network)
+    others = [one for one in found.candidates if one is not chosen and one.rounds]
     layers: list = [_line(one, GREY, 1.5) for one in others]
     layers += [_line(chosen, RESIDUAL, 3.5), _candidate_names(others, GREY), _candidate_names([chosen], RESIDUAL)]
     if found.test is not None:
@@ -225,8 +225,8 @@ def fit_finding(found: Fit) -> str:
     return f"{found.depth} layers{between}: {error:.1f} % error, {found.latency.median_ms:.2g} ms per image"
 
 
-def _line(one: Contender, colour: str, width: float) -> alt.LayerChart:
-    rows = [_rung(one, rung) for rung in one.rungs]
+def _line(one: Candidate, colour: str, width: float) -> alt.LayerChart:
+    rows = [_round_row(one, result) for result in one.rounds]
     first, last = rows[0]["seconds"], rows[-1]["seconds"]
     marks = [seconds for seconds in TIMES if first / 3 <= seconds <= 3 * last]
     base = alt.Chart(data(rows)).encode(
@@ -238,25 +238,25 @@ def _line(one: Contender, colour: str, width: float) -> alt.LayerChart:
     return alt.LayerChart(layer=[base.mark_line(color=colour, strokeWidth=width), told(points)])
 
 
-def _rung(one: Contender, rung: Rung) -> dict:
-    error = rung.validation_error_percent
-    tell = f"{one.costs.network} after {seconds_text(rung.seconds)}, {rung.epochs:.3g} epochs: {error:.2f} % error"
-    return {"seconds": rung.seconds, "error": error, "tell": f"{tell} (validation)"}
+def _round_row(one: Candidate, result: RoundResult) -> dict:
+    error = result.validation_error_percent
+    tell = f"{one.costs.network} after {seconds_text(result.seconds)}, {result.epochs:.3g} epochs: {error:.2f} % error"
+    return {"seconds": result.seconds, "error": error, "tell": f"{tell} (validation)"}
 
 
-def _candidate_names(contenders: list[Contender], colour: str) -> alt.Chart:
+def _candidate_names(candidates: list[Candidate], colour: str) -> alt.Chart:
     rows = [
-        {"seconds": one.rungs[-1].seconds, "error": one.rungs[-1].validation_error_percent, "depth": one.costs.depth}
-        for one in contenders
+        {"seconds": one.rounds[-1].seconds, "error": one.rounds[-1].validation_error_percent, "depth": one.costs.depth}
+        for one in candidates
     ]
     text = alt.Chart(data(rows)).mark_text(align="left", dx=8, fontSize=13, color=colour, fontWeight="bold")
     return text.encode(x="seconds:Q", y="error:Q", text="depth:N")
 
 
-def _test(found: Fit, chosen: Contender) -> alt.LayerChart:
+def _test(found: Fit, chosen: Candidate) -> alt.LayerChart:
     """Return the test error with its 95 % interval, at the end of the chosen network's line."""
     assert found.test is not None
-    test, seconds = found.test, chosen.rungs[-1].seconds
+    test, seconds = found.test, chosen.rounds[-1].seconds
     text = f"test {test.error_percent:.1f} %"
     row = {"seconds": seconds, "text": text, **error_row(test.error_percent, test.n)}
     base = alt.Chart(data([row])).encode(x="seconds:Q")

@@ -139,7 +139,7 @@ def _of_fit(found: Fit, facts: Sequence[Facts], strip: Record | None) -> Answer:
     error = Error(found.validation_error_percent, found.validation_images, "validation")
     if found.test is not None:
         error = Error(found.test.error_percent, found.test.n, "test")
-    costs = next(one.costs for one in found.contenders if one.costs.network == found.network)
+    costs = next(one.costs for one in found.candidates if one.costs.network == found.network)
     own = next((one for one in facts if one.name == found.network), None)
     row = Facts(
         name=found.network, depth=found.depth, units=own and own.units, parameters=costs.parameters, macs=costs.macs,

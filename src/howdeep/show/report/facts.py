@@ -155,7 +155,7 @@ def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
             size = found.choice.size if run.record.get("removed") and found.choice else found.original
             yield size.latency.median_ms
         elif record.kind == "fit":
-            latencies = {one.costs.network: one.costs.latency.median_ms for one in found.contenders}
+            latencies = {one.costs.network: one.costs.latency.median_ms for one in found.candidates}
             latencies[found.network] = found.latency.median_ms
             yield from [latencies[name]] if name in latencies else []
         elif record.kind == "export":

@@ -163,18 +163,19 @@ def degradation_table(found: Degradation) -> Table:
 
 
 def fit_table(found: Fit) -> Table:
-    """Return one row per network and rung."""
+    """Return one row per network and round."""
     rows = []
-    for one in found.contenders:
+    for one in found.candidates:
         costs = (one.costs.network, f"{one.costs.depth:,}", rough(one.costs.parameters),
                  milliseconds(one.costs.latency.median_ms))  # fmt: skip
-        for rung in one.rungs:
-            errors = percent(rung.train_error_percent, 2), percent(rung.validation_error_percent, 2)
-            rows.append((*costs, f"{rung.seconds:,.1f}", number(rung.epochs), *errors))
-        if not one.rungs:
+        for result in one.rounds:
+            errors = percent(result.train_error_percent, 2), percent(result.validation_error_percent, 2)
+            rows.append((*costs, f"{result.seconds:,.1f}", number(result.epochs), *errors))
+        if not one.rounds:
             rows.append((*costs, NONE, NONE, NONE, NONE))
     heads = "network|layers|parameters|latency|seconds|epochs|training error|validation error"
-    return table(f"{_all(len(found.contenders), len(found.contenders), 'networks')}, rung by rung", heads, rows, text=1)
+    total = len(found.candidates)
+    return table(f"{_all(total, total, 'networks')}, round by round", heads, rows, text=1)
 
 
 def dropped_table(found: Fit) -> Table:
