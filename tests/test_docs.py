@@ -101,13 +101,6 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     assert not missing
 
 
-def test_every_module_that_the_design_lists_exists() -> None:
-    listed = re.findall(r"^      (\w+\.py|\w+/) (?!.*planned)", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
-    assert len(listed) > 15
-    missing = [name for name in listed if not (ROOT / "src" / "howdeep" / name).exists()]
-    assert not missing
-
-
 def test_public_names_are_what_they_say_whatever_was_imported_before() -> None:
     """A module of the same name would take a function's place once something imports it."""
     program = (
