@@ -44,6 +44,8 @@ HEAD = """# Measured results
 
 Written by `python benchmarks/summary.py` from the records in `benchmarks/reports/`, which hold the spread, the
 versions and the machine. Every ratio was measured with both sides in turn in one run: machines drift.
+± is one standard error. Where a command below says `--limit N`, its record was made on the first N test images of
+CIFAR-10, whose order is random; today `--limit` draws a stratified sample by seed.
 """
 
 
