@@ -19,6 +19,8 @@ PRELOADED = [
     "howdeep.commands",
     "howdeep.cli",
     "sklearn.datasets",
+    "torch._dynamo",  # what an optimizer imports when it is made, in about three seconds
+    "torch.distributed.tensor",
 ]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(PRELOADED)

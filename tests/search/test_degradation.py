@@ -69,7 +69,7 @@ def test_a_finished_ladder_is_read_back(
 
 
 def test_a_ladder_that_was_finished_elsewhere_is_not_repeated(climbed: tuple[Path, Degradation]) -> None:
-    place, console = climbed[0] / "cifar_resnet56-seed0" / ladder_runs.RUNG, Console(file=io.StringIO(), width=200)
+    place, console = climbed[0] / "cifar_resnet32-seed0" / ladder_runs.RUNG, Console(file=io.StringIO(), width=200)
     whole = place.read_text()
     rung = json.loads(whole)
     try:
