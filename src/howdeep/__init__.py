@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from howdeep.networks import build as build
     from howdeep.networks import spec_of as spec_of
     from howdeep.runs.folder import open_run as open_run
-    from howdeep.search.candidates import Budgets as Budgets
     from howdeep.search.degradation import Degradation as Degradation
     from howdeep.search.degradation import degradation as degradation
     from howdeep.search.fit import Fit as Fit
-    from howdeep.search.fit import FitOptions as FitOptions
     from howdeep.search.fit import fit as fit
     from howdeep.search.ladder import LadderConfig as LadderConfig
+    from howdeep.search.options import Budgets as Budgets
+    from howdeep.search.options import FitOptions as FitOptions
     from howdeep.survival import Survival as Survival
     from howdeep.training.config import TrainConfig as TrainConfig
     from howdeep.training.loop import train as train
@@ -68,9 +68,9 @@ _HOMES = {
     "Cut": "cutting.records",
     "CutBudget": "cutting.records",
     "cut": "cutting.cut",
-    "Budgets": "search.candidates",
+    "Budgets": "search.options",
     "Fit": "search.fit",
-    "FitOptions": "search.fit",
+    "FitOptions": "search.options",
     "fit": "search.fit",
     "Lesion": "analysis.lesion",
     "lesion": "analysis.lesion",

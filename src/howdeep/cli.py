@@ -118,9 +118,18 @@ def _parse(arguments: list[str]) -> Command | None:
     except SystemExit as stop:
         if stop.code in (0, None):
             return None
+        if error := _refusal(stop):
+            raise error from None
         if (speakable := [masked(word, word) for word in arguments]) != arguments:
             return _parse(speakable)  # which fails as well; what the parser says is broken into lines anywhere
         raise UserError(one_line(complaint.getvalue())) from None
+
+
+def _refusal(error: BaseException | None) -> UserError | None:
+    """Return the error that a record of options raised, which the parser turned into its box."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__context__
+    return error
 
 
 def one_line(box: str) -> str:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, Verdict, verdict
-from howdeep.search.candidates import Budgets, CandidateCosts, Dropped
+from howdeep.search.candidates import CandidateCosts, Dropped
+from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 
 IMAGES = 5000

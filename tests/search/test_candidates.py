@@ -9,7 +9,8 @@ from howdeep.chain import Chain
 from howdeep.data import Dataset, open_data
 from howdeep.runtime.timing import Timing
 from howdeep.search import candidates
-from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS, Budgets, Candidates, final_share, measure_candidates
+from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS, Candidates, final_share, measure_candidates
+from howdeep.search.options import Budgets
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import Trial
 from howdeep.util.errors import UserError

@@ -21,7 +21,8 @@ from howdeep.runs.folder import open_run
 from howdeep.search import candidates
 from howdeep.search import fit as fits
 from howdeep.search import phases as phases
-from howdeep.search.fit import Fit, FitOptions
+from howdeep.search.fit import Fit
+from howdeep.search.options import FitOptions
 from howdeep.search.storage import open_study, storage_of
 from howdeep.training import loop
 from howdeep.training.precision import Trial
@@ -258,7 +259,7 @@ def test_bad_options_are_one_line(
 
 
 def test_few_images_get_small_mini_batches_and_a_lower_rate_with_them() -> None:
-    options = FitOptions(data="digits", out=Path("fit"), budgets=candidates.Budgets(60.0))
+    options = FitOptions(data="digits", out=Path("fit"), train_budget="60s")
     chosen = {images: options.training(images) for images in (50_000, 3_840, 3_839, 1_437, 40)}
     assert [one.batch_size for one in chosen.values()] == [128, 128, 64, 32, 16]
     assert [one.lr for one in chosen.values()] == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.0125])

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
+from howdeep.commands.options import TargetOptions, check_files
 from howdeep.commands.output import Output, remark
 from howdeep.runtime.ranks import this_process
 from howdeep.runtime.threads import Threads
+from howdeep.util.options import Data, Flat, OptionalFile, OptionalInt, refuse_without_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ class Dissection(TargetOptions):
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     split: str = "test"
     """train, val or test."""
-    limit: Whole = None
+    limit: OptionalInt = None
     """Only N images, a stratified sample."""
     seed: int = 0
     """Seed of whatever is drawn: the sample, units, paths, initial weights."""
@@ -50,7 +51,7 @@ class Dissection(TargetOptions):
     """Threads of the host; auto takes the number in which passes are fastest here."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
-    figure: File = None
+    figure: OptionalFile = None
     """Draw a chart into this file: .svg, .png or .html."""
     output: Flat[Output] = field(default_factory=Output)
 
@@ -107,7 +108,7 @@ class Lesion(Dissection):
     """random, permute: the most units out, or exchanges."""
     draws: int = 10
     """random, permute: draws of every k."""
-    sample: Whole = None
+    sample: OptionalInt = None
     """pairs: only so many, drawn at random."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of the maps; auto times both and takes the fastest correct one."""

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import File, Flat, Name, Numbers, Whole, refuse_without_use
 from howdeep.commands.output import Output, remark
 from howdeep.runtime.ranks import this_process
 from howdeep.training.config import TrainConfig
+from howdeep.util.options import Flat, OptionalFile, OptionalFloats, OptionalInt, OptionalName, refuse_without_use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,9 @@ class Networks:
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NETWORK", help_behavior_hint="")] = None
     """Such as cifar_resnet56 (any valid depth), torchvision:resnet50 or timm:convnext_tiny."""
-    size: Whole = None
+    size: OptionalInt = None
     """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
-    classes: Whole = None
+    classes: OptionalInt = None
     """Number of classes."""
     channels: int = 3
     """Channels of the images."""
@@ -77,7 +77,7 @@ class Import:
     """The network that they belong to, such as cifar_resnet56."""
     out: Path
     """The run folder."""
-    key: Name = None
+    key: OptionalName = None
     """Which weights of the file, where it holds several, such as state_dict_ema."""
     block: Annotated[
         Literal["basic", "bottleneck"] | None, tyro.conf.arg(metavar="{basic,bottleneck}", help_behavior_hint="")
@@ -85,11 +85,11 @@ class Import:
     """Kind of unit; without it the literature's."""
     shortcut: Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}", help_behavior_hint="")] = None
     """A zero padding, B projection where the shape changes, C everywhere; without it the literature's."""
-    mean: Numbers = None
+    mean: OptionalFloats = None
     """Mean per channel that was subtracted in training, of pixels in [0, 1]."""
-    std: Numbers = None
+    std: OptionalFloats = None
     """Standard deviation per channel that pixels were divided by."""
-    size: Whole = None
+    size: OptionalInt = None
     """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
     output: Flat[Output] = field(default_factory=Output)
 
@@ -119,13 +119,13 @@ class Check:
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
-    size: Whole = None
+    size: OptionalInt = None
     """Side of the images in pixels that a network would see."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
     seed: int = 0
     """Seed of the splits and of the samples on the sheet."""
-    sheet: File = None
+    sheet: OptionalFile = None
     """Write a PNG of what a network would see."""
     output: Flat[Output] = field(default_factory=Output)
 

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import File, Flat, Whole, check_files, refuse_without_use
+from howdeep.commands.options import check_files
 from howdeep.commands.output import Output, remark
 from howdeep.util.errors import UserError
+from howdeep.util.options import Flat, OptionalFile, OptionalInt, refuse_without_use
 from howdeep.util.units import whole_numbers
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Cost:
     small networks of the same kind."""
     seconds: float = 60.0
     """Further depths are measured as a check as long as that takes no longer."""
-    size: Whole = None
+    size: OptionalInt = None
     """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
     channels: int = 3
     """Channels of the images."""
@@ -61,7 +62,7 @@ class Cost:
     """scale: images of the training set."""
     epochs: float = 90.0
     """scale: passes over it."""
-    figure: File = None
+    figure: OptionalFile = None
     """Draw a chart into this file: .svg, .png or .html."""
     output: Flat[Output] = field(default_factory=Output)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
+from howdeep.commands.options import TargetOptions, check_files
 from howdeep.commands.output import Output, remark
 from howdeep.runtime.threads import Threads
 from howdeep.util.errors import UserError
+from howdeep.util.options import Data, Flat, OptionalFile, OptionalInt, refuse_without_use
 
 if TYPE_CHECKING:
     from howdeep.cutting.records import CutBudget
@@ -29,7 +30,7 @@ class Cut(TargetOptions):
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     latency_budget: Amount = None
     """Time for one image, such as 2ms: it is measured on the cut network."""
-    units: Whole = None
+    units: OptionalInt = None
     """So many units stay."""
     macs: Amount = None
     """Multiply-adds per image, such as 50% of the network's or 20M."""
@@ -47,7 +48,7 @@ class Cut(TargetOptions):
     """Fine-tuning mirrors half of its images; auto does unless all classes are single letters or digits."""
     split: str = "val"
     """train, val or test: errors are measured and units are chosen on it."""
-    limit: Whole = None
+    limit: OptionalInt = None
     """Errors on N images alone, a stratified sample."""
     calibration_images: int = 1000
     """Units are chosen, and what is kept, on N images of the split, a stratified sample."""
@@ -63,7 +64,7 @@ class Cut(TargetOptions):
     """Images at a time."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
-    figure: File = None
+    figure: OptionalFile = None
     """Draw a chart into this file: .svg, .png or .html."""
     output: Flat[Output] = field(default_factory=Output)
 

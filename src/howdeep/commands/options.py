@@ -1,43 +1,16 @@
 """Options that several commands share. Torch is imported when a command runs."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
 from howdeep.commands.output import Output, remark
-from howdeep.util.errors import UserError
+from howdeep.util.options import OptionalFile, OptionalFloats, OptionalInt, OptionalName
 
 if TYPE_CHECKING:
     from howdeep.runs.target import Target
-
-Flat = tyro.conf.OmitArgPrefixes
-Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-Numbers = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")]
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
-Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
-
-
-def refuse_without_use(command: object, names: Iterable[str], why: str) -> None:
-    """Refuse options that would change nothing.
-
-    Args:
-        command: Whose options they are.
-        names: Of its fields.
-        why: Goes behind "is not allowed".
-
-    Raises:
-        UserError: One has another value than its default.
-    """
-    defaults = {field.name: field.default for field in fields(command)}  # type: ignore[arg-type]
-    for name in names:
-        value = getattr(command, name)
-        if value != defaults[name]:
-            told = "" if value is True else f" {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
-            raise UserError(f"--{name.replace('_', '-')}{told} is not allowed {why}")
 
 
 def check_files(output: Output, figure: Path | None) -> None:
@@ -59,17 +32,17 @@ class TargetOptions:
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
     """A run folder; or a name of the catalogue, torchvision:NAME or timm:NAME, with --weights."""
-    weights: File = None
+    weights: OptionalFile = None
     """A file of weights, where the target is a name."""
-    key: Name = None
+    key: OptionalName = None
     """Which weights of that file, where it holds several, such as state_dict_ema."""
     pretrained: bool = False
     """Published weights of a torchvision or timm network, which the library downloads."""
-    size: Whole = None
+    size: OptionalInt = None
     """Side in pixels of the images of a torchvision or timm network; without it the published one."""
-    mean: Numbers = None
+    mean: OptionalFloats = None
     """Mean per channel, of pixels in [0, 1]; without it the run's own."""
-    std: Numbers = None
+    std: OptionalFloats = None
     """Standard deviation per channel; without it the run's own."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""

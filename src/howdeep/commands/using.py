@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.commands.options import Data, File, Flat, TargetOptions, Whole, check_files, refuse_without_use
+from howdeep.commands.options import TargetOptions, check_files
 from howdeep.commands.output import Output, refuse_existing, remark
 from howdeep.runtime.threads import Threads
 from howdeep.util.errors import UserError
+from howdeep.util.options import Data, Flat, OptionalFile, OptionalInt, refuse_without_use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Evaluate(TargetOptions):
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     split: str = "test"
     """train, val or test."""
-    limit: Whole = None
+    limit: OptionalInt = None
     """Only N images, a stratified sample."""
     seed: int = 0
     """Seed of that sample."""
@@ -34,7 +35,7 @@ class Evaluate(TargetOptions):
     """Processes that decode large images."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
-    figure: File = None
+    figure: OptionalFile = None
     """Draw a chart into this file: .svg, .png or .html."""
     output: Flat[Output] = field(default_factory=Output)
 
@@ -110,7 +111,7 @@ class Export(TargetOptions):
     """The file: .onnx, or .pt2 for torch.export."""
     format: Format = None
     """What kind of file."""
-    opset: Whole = None
+    opset: OptionalInt = None
     """Version of ONNX's operators, 18 to 23; without it torch's choice."""
     split: str = "test"
     """train, val or test."""

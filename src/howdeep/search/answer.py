@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from howdeep.search.candidates import Budgets, CandidateCosts, Dropped
+from howdeep.search.candidates import CandidateCosts, Dropped
 from howdeep.search.ladder import LARGE_SIDE
+from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 from howdeep.training.log import seconds_text
 from howdeep.util.intervals import of_difference

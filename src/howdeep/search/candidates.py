@@ -18,6 +18,7 @@ from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.counting import describe_chain
 from howdeep.runtime.timing import THREADS, Timing, forward_times, thread_counts
 from howdeep.search.ladder import LARGE_SIDE, network_name
+from howdeep.search.options import Budgets
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import bytes_text, seconds_text
 from howdeep.training.precision import best_of, candidates, measure
@@ -93,20 +94,6 @@ FEWEST_EPOCHS = 5
 BESIDE = 1.15
 """What a training run takes per second of its steps: augmentation, waiting for data, validation."""
 TIMED_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Budgets:
-    """What a network may cost; None where there is no limit."""
-
-    train_seconds: float
-    """Time of the whole search on this machine, measuring and the final training included."""
-    latency_seconds: float | None = None
-    """Median of one forward pass of one image."""
-    parameters: float | None = None
-    """Trainable numbers."""
-    memory_bytes: float | None = None
-    """Peak memory of training, as ``howdeep cost`` measures it."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import optuna
 import torch
@@ -17,7 +16,6 @@ from rich.console import Console
 from howdeep.analysis.evaluation import standard_error_percent
 from howdeep.analysis.study import prepared
 from howdeep.data import Dataset, augmentation_record, augmentation_told
-from howdeep.data.augmentation import Flip
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.sampling import trainable
 from howdeep.runs import checkpoints
@@ -25,11 +23,10 @@ from howdeep.runs import folder as runs
 from howdeep.runs.resume import require_same_surroundings, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.runtime.timing import Timing, forward_times
 from howdeep.search.answer import Candidate, Verdict, verdict
-from howdeep.search.candidates import Budgets, Candidates, Dropped, measure_candidates, round_ends
-from howdeep.search.ladder import LARGE_SIDE, network_name, usual_depths
+from howdeep.search.candidates import Candidates, Dropped, measure_candidates, round_ends
+from howdeep.search.options import Budgets, FitOptions
 from howdeep.search.phases import Clock, Left, Trainer
 from howdeep.search.storage import Pulse, Watch, open_study
 from howdeep.search.study import (
@@ -50,93 +47,6 @@ from howdeep.training.session import open_training_data
 from howdeep.util.errors import UserError
 from howdeep.util.files import folder_locked
 from howdeep.util.records import from_json, tagged, to_json
-
-STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
-LR = 0.1
-"""Highest learning rate of the largest mini-batch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """What is searched for, where and how."""
-
-    data: str
-    """What DATA is on the command line."""
-    out: Path
-    """Folder for the runs, the clock and the answer; the same options again go on with what is there."""
-    budgets: Budgets
-    """What training and the network may cost."""
-    families: tuple[str, ...] = ("resnet",)
-    """Families of networks (see ``ladder.FAMILIES``)."""
-    depths: tuple[int, ...] | None = None
-    """Depths to try; None is the usual ones of each family."""
-    storage: str | None = None
-    """URL of an optuna storage that other processes may share; None is SQLite in ``out``."""
-    study: str = "howdeep"
-    """Name of the study there."""
-    batch_size: int | None = None
-    """Images per mini-batch; None is 128, or less where an epoch would have fewer than 30."""
-    lr: float | None = None
-    """Highest learning rate; None is 0.1 for mini-batches of 128 and in proportion for others."""
-    size: int | None = None
-    """Side of the images in pixels."""
-    resize: Literal["crop", "pad", "squash"] = "crop"
-    """What happens to images that are not square."""
-    flip: Flip = "auto"
-    """Whether half of the training images are mirrored."""
-    limit: int | None = None
-    """Only so many training images, a stratified sample by the seed."""
-    skip_broken: bool = False
-    """Leave broken images out."""
-    seed: int = 0
-    """Seed of weights, order and augmentation."""
-    device: str = "auto"
-    """Where."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of training."""
-    threads: Threads = "auto"
-    """Threads of the host: a number, or what is fastest here."""
-    workers: int = 2
-    """Processes that decode large images."""
-
-    def __post_init__(self) -> None:
-        check_threads(self.threads)
-
-    def asked(self) -> dict:
-        """Return the options that the answer depends on, as JSON holds them."""
-        other = ("out", "storage", "study", "device", "threads", "workers")
-        found = {name: value for name, value in asdict(self).items() if name not in other}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
-
-    def ladders(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
-        """Return the depths to try of every family, shallow first.
-
-        Raises:
-            UserError: A family is unknown, or has no such depth for images of this size.
-        """
-        large = min(height, width) > LARGE_SIDE
-        found = {family: tuple(sorted(self.depths or usual_depths(family, large=large))) for family in self.families}
-        for family, depths in found.items():
-            for depth in depths:
-                network_name(family, depth, large=large)
-        return found
-
-    def training(self, images: int) -> TrainConfig:
-        """Return how networks are trained on so many images; the network stands for any.
-
-        Mini-batches are halved where fewer than 30 of them make an epoch, as few images need as many updates.
-        """
-        batch = LARGEST_BATCH
-        while batch > SMALLEST_BATCH and images < STEPS_OF_AN_EPOCH * batch:
-            batch //= 2
-        batch = batch if self.batch_size is None else self.batch_size
-        rate = LR * batch / LARGEST_BATCH if self.lr is None else self.lr
-        return TrainConfig(
-            network="cifar_resnet8", data=self.data, recipe="extendable", batch_size=batch,
-            lr=rate, size=self.size, resize=self.resize, flip=self.flip, limit=self.limit,
-            skip_broken=self.skip_broken, seed=self.seed, device=self.device, precision=self.precision,
-            threads=self.threads, workers=self.workers,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -257,7 +167,7 @@ def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) 
     # A fit that is older than an option was made with what is now its default.
     defaults = {field.name: field.default for field in fields(options)}
     for name, now in json.loads(json.dumps(options.asked())).items():
-        if (old := before.get(name, defaults[name])) != now and not (name == "data" and images_known):
+        if (old := before.get(name, defaults.get(name))) != now and not (name == "data" and images_known):
             told = f"{name.replace('_', '-')} was {old} and is now {now}"
             raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 

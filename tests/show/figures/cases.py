@@ -16,10 +16,11 @@ from howdeep.cutting.records import Cut, CutBudget, Removal, Size
 from howdeep.cutting.records import Point as CutPoint
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, Verdict
-from howdeep.search.candidates import Budgets, CandidateCosts
+from howdeep.search.candidates import CandidateCosts
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Diagnosis, Estimate, Point
 from howdeep.search.fit import FinalError, Fit
+from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 from howdeep.show import figures
 from howdeep.show.figures.base import Chart

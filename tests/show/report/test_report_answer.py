@@ -8,10 +8,11 @@ from tests.show.report import cases
 from howdeep.runs.folder import Run
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, Verdict
-from howdeep.search.candidates import Budgets, CandidateCosts, Dropped
+from howdeep.search.candidates import CandidateCosts, Dropped
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Errors, diagnose, point_of
 from howdeep.search.fit import FinalError, Fit
+from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 from howdeep.show.report.answer import Answer, lesion_verdict
 from howdeep.show.report.facts import data_text, facts_of
