@@ -27,13 +27,11 @@ class Side:
     def __init__(self, chain: Chain, batch: Batch, rule: Survival | None, gates: list[float] | None = None) -> None:
         self.chain, self.batch, self.rule, self.step = place(chain, ARITHMETIC, DEVICE), batch, rule, 0
         self.gates = gates
-        self.optimizer = make_optimizer(self.chain, recipe_of("stochastic_depth2016"), drift=True)
+        self.optimizer = make_optimizer(self.chain, recipe_of("stochastic_depth2016"))
 
     def __call__(self) -> None:
         gates = self.rule.draw(len(self.chain), seed=0, step=self.step, batch=BATCH) if self.rule else self.gates
-        train_step(
-            self.chain, self.optimizer, self.batch, gates, lr=1e-3, smoothing=0.0, arithmetic=ARITHMETIC, drift=True
-        )
+        train_step(self.chain, self.optimizer, self.batch, gates, lr=1e-3, smoothing=0.0, arithmetic=ARITHMETIC)
         self.step += 1
 
 

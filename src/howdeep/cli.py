@@ -78,7 +78,7 @@ def _sparing(command: Command) -> str:
     """Return what makes a command do with less memory: options that it has."""
     own = [command, *(getattr(command, field.name) for field in fields(command))]
     options = {field.name: getattr(part, field.name) for part in own if is_dataclass(part) for field in fields(part)}
-    ways = ["--memory save"] if options.get("memory") == "fast" else []
+    ways = ["--checkpointing"] if options.get("checkpointing") is False else []
     ways += ["a smaller --batch-size"] if "batch_size" in options else []
     return " or ".join(ways) or "smaller images, or a smaller network"
 

@@ -51,7 +51,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Times(*(_timing(start + units(spec)) for start in (1.0, 2.0, 3.0)), seconds=units(spec))
 
     monkeypatch.setattr(costing, "times_of", times)
-    monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, memory: (10 + units(spec)) * MB)
+    monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: (10 + units(spec)) * MB)
     return seen
 
 
@@ -244,7 +244,9 @@ def test_the_peak_does_not_depend_on_what_this_process_held_before() -> None:
     held = torch.ones(2**27)
     del held
     small, large = (
-        peak_of_training(spec_of("cifar_resnet8"), Setting(32, batch, "fp32", "channels_last", "cpu"), "fast")
+        peak_of_training(
+            spec_of("cifar_resnet8"), Setting(32, batch, "fp32", "channels_last", "cpu"), checkpointing=False
+        )
         for batch in (16, 256)
     )
     assert small is not None
@@ -256,7 +258,7 @@ def test_the_peak_does_not_depend_on_what_this_process_held_before() -> None:
 def test_a_network_that_does_not_fit_is_one_line() -> None:
     setting = Setting(32, 10**9, "fp32", "channels_last", "cpu")
     with pytest.raises(UserError, match="cifar_resnet8 at batch size 1000000000 was not measured") as refused:
-        peak_of_training(spec_of("cifar_resnet8"), setting, "fast")
+        peak_of_training(spec_of("cifar_resnet8"), setting, checkpointing=False)
     assert "\n" not in str(refused.value)
 
 
@@ -319,7 +321,7 @@ def test_the_command_writes_its_record_and_its_chart(
 def test_an_interrupt_ends_in_one_line(
     exact: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(costing, "peak_of_training", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(costing, "peak_of_training", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     options = ["--batch-size", "2", "--precision", "fp32", "--json", str(tmp_path / "cost.json")]
     assert cli.run(["cost", "cifar_resnet8", *options]) == 130
     said = capsys.readouterr().err
@@ -336,7 +338,9 @@ def test_a_signal_to_all_processes_of_the_command_does_not_reach_the_one_that_te
     program.write_text("#!/bin/sh\nread -r order\ncut -d' ' -f5 /proc/$$/stat\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    group = peak_of_training(spec_of("cifar_resnet8"), Setting(8, 2, "fp32", "channels_last", "cpu"), "fast")
+    group = peak_of_training(
+        spec_of("cifar_resnet8"), Setting(8, 2, "fp32", "channels_last", "cpu"), checkpointing=False
+    )
     assert isinstance(group, int)
     assert group != os.getpgrp()
 
@@ -362,7 +366,7 @@ def test_a_chart_needs_no_number_that_is_missing(exact: list[str], monkeypatch: 
     """A system that cannot tell peaks has two panels."""
     from howdeep.show import figures
 
-    monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, memory: None)
+    monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
     ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)
     assert ladders[0].rungs[0].measured == Costs(4.0, 5.0, 6.0, None, None)
     panels = figures.costs(ladders).to_dict()["vconcat"][0]["hconcat"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from howdeep.costs.counting import described
-from howdeep.costs.predicting import fit, memory_features, saving_features, time_features, weight_bytes
+from howdeep.costs.predicting import checkpointing_features, fit, memory_features, time_features, weight_bytes
 from howdeep.networks import spec_of
 from howdeep.networks.counting import Description, describe
 from howdeep.runtime.checkpointing import Checkpointed
@@ -88,11 +88,11 @@ def test_the_borders_that_are_counted_are_those_that_training_keeps(name: str) -
     read = [math.prod(part.input) for part in body]
     starts = range(0, len(body), size)
     kept = [sum(read[: end + 1 : size]) + 4 * sum(read[end : end + size]) for end in starts]
-    assert saving_features(network) == [1.0, float(max(kept))]
+    assert checkpointing_features(network) == [1.0, float(max(kept))]
 
 
 def test_saved_memory_grows_with_the_root_of_the_depth() -> None:
-    few, many = (saving_features(one)[1] for one in networks("cifar_resnet128", "cifar_resnet1202"))
+    few, many = (checkpointing_features(one)[1] for one in networks("cifar_resnet128", "cifar_resnet1202"))
     assert 2 < many / few < 4.5
 
 
@@ -101,5 +101,5 @@ def test_the_bytes_of_weights_are_known_and_not_fitted() -> None:
     known = [weight_bytes(one, "bf16") for one in few]
     assert known[0] == 14 * few[0].parameters
     assert weight_bytes(few[0], "fp32") == 12 * few[0].parameters
-    rest = fit([saving_features(one) for one in few], [bytes_ + 1000 for bytes_ in known], known)
-    assert rest(saving_features(few[1])) == pytest.approx(1000)
+    rest = fit([checkpointing_features(one) for one in few], [bytes_ + 1000 for bytes_ in known], known)
+    assert rest(checkpointing_features(few[1])) == pytest.approx(1000)

@@ -66,14 +66,14 @@ def network(device: torch.device, family: str = "resnet A") -> Chain:
     return place(small_network(family).eval(), FP32, device)
 
 
-def stepped(device: torch.device, memory: str) -> tuple[float, int, Chain]:
+def stepped(device: torch.device, checkpointing: bool) -> tuple[float, int, Chain]:
     """Do one training step; return loss, wrong answers and the network with its gradients."""
     chain = place(small_network("resnet A").train(), FP32, device)
-    optimizer = make_optimizer(chain, recipe_of("fast"), drift=True)
+    optimizer = make_optimizer(chain, recipe_of("fast"))
     gates = [1.0] * len(chain)
     with devices.true_fp32():
         loss, wrong = train_step(
-            engine_of(chain, memory), optimizer, batch(device), gates, lr=0.1, smoothing=0.0, arithmetic=FP32
+            engine_of(chain, checkpointing), optimizer, batch(device), gates, lr=0.1, smoothing=0.0, arithmetic=FP32
         )
     return loss, wrong, chain
 
@@ -83,31 +83,31 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) 
 
 
 def test_a_training_step_is_that_of_the_host(device: torch.device) -> None:
-    (loss, wrong, chain), (expected, errors, host) = (stepped(where, "fast") for where in (device, HOST))
+    (loss, wrong, chain), (expected, errors, host) = (stepped(where, False) for where in (device, HOST))
     assert loss == pytest.approx(expected, rel=1e-4)
     assert abs(wrong - errors) <= 1  # two scores may be a rounding apart
     weights = dict(host.named_parameters())
     assert all(close(weight.detach(), weights[name].detach(), 1e-3) for name, weight in chain.named_parameters())
 
 
-def test_saved_memory_changes_no_step_and_lowers_the_peak(device: torch.device) -> None:
+def test_checkpointing_changes_no_step_and_lowers_the_peak(device: torch.device) -> None:
     peaks, weights = {}, {}
-    for memory in ("fast", "save"):
+    for checkpointing in (False, True):
         devices.reset_peak(device)
-        *_, chain = stepped(device, memory)
-        peaks[memory], weights[memory] = devices.peak_bytes(device), chain.state_dict()
-    assert all(close(value.float(), weights["fast"][name].float()) for name, value in weights["save"].items())
+        *_, chain = stepped(device, checkpointing)
+        peaks[checkpointing], weights[checkpointing] = devices.peak_bytes(device), chain.state_dict()
+    assert all(close(value.float(), weights[False][name].float()) for name, value in weights[True].items())
     if device.type == "cuda":
         deep = {}
-        for memory in ("fast", "save"):
+        for checkpointing in (False, True):
             chain = place(build("cifar_resnet56").train(), FP32, device)
-            optimizer = make_optimizer(chain, recipe_of("fast"), drift=True)
+            optimizer = make_optimizer(chain, recipe_of("fast"))
             few = Batch(torch.randn(64, 3, 32, 32, device=device), torch.arange(64, device=device) % 10, 64)
             devices.reset_peak(device)
             gates = [1.0] * len(chain)
-            train_step(engine_of(chain, memory), optimizer, few, gates, lr=0.1, smoothing=0.0, arithmetic=FP32)
-            deep[memory] = devices.peak_bytes(device)
-        assert deep["save"] < 0.7 * deep["fast"]
+            train_step(engine_of(chain, checkpointing), optimizer, few, gates, lr=0.1, smoothing=0.0, arithmetic=FP32)
+            deep[checkpointing] = devices.peak_bytes(device)
+        assert deep[True] < 0.7 * deep[False]
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(
@@ -132,7 +132,7 @@ def test_precision_is_chosen_among_correct_ones_and_each_was_warmed_up(device: t
     tried = candidates("auto", "auto", device)
     assert len(tried) == (4 if devices.has_bf16(device) else 2)
     trials = measure(
-        small_network("resnet A").train(), (16, 3, 8, 8), recipe_of("fast"), tried, memory="fast", device=device,
+        small_network("resnet A").train(), (16, 3, 8, 8), recipe_of("fast"), tried, device=device,
         threads=thread_counts("auto", device),
     )  # fmt: skip
     assert best_of(trials).correct

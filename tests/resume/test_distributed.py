@@ -67,9 +67,9 @@ def test_ranks_draw_the_same_gates_and_see_every_image_once(mode: str, tmp_path:
     assert images == Counter(label for step in alone[4:] for label in step["labels"])
 
 
-@pytest.mark.parametrize(("mode", "closed"), [("batch", "still"), ("sample", "drift")])
-def test_without_norms_two_processes_agree_with_one_to_rounding(mode: str, closed: str, tmp_path: Path) -> None:
-    ways = ["--survival-mode", mode, "--closed", closed, "--no-norm", "--lr", "0.02", "--memory", "save"]
+@pytest.mark.parametrize(("mode", "dropped"), [("batch", "frozen"), ("sample", "momentum")])
+def test_without_norms_two_processes_agree_with_one_to_rounding(mode: str, dropped: str, tmp_path: Path) -> None:
+    ways = ["--survival-mode", mode, "--dropped", dropped, "--no-norm", "--lr", "0.02", "--checkpointing"]
     assert [status for status, _ in together(command(tmp_path / "two", *ways), tmp_path)] == [0, 0]
     assert finish(command(tmp_path / "one", *ways), tmp_path / "said")[0] == 0
     one, two = (_weights(tmp_path / name) for name in ("one", "two"))

@@ -61,7 +61,7 @@ def _stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-CHOICES = (("batch", "sample"), ("drift", "still"), ("fast", "save"), ("fp32", "bf16"))
+CHOICES = (("batch", "sample"), ("momentum", "frozen"), ("--no-checkpointing", "--checkpointing"), ("fp32", "bf16"))
 MOMENTS = cycle([3, 5, 8])
 
 
@@ -74,11 +74,17 @@ def ways() -> list:
     return found
 
 
-@pytest.mark.parametrize(("mode", "closed", "memory", "precision", "step"), ways())
+@pytest.mark.parametrize(("mode", "dropped", "checkpointing", "precision", "step"), ways())
 def test_a_resumed_run_ends_at_the_same_bits(
-    mode: str, closed: str, memory: str, precision: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str,
+    dropped: str,
+    checkpointing: str,
+    precision: str,
+    step: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = ["--survival-mode", mode, "--closed", closed, "--memory", memory, "--precision", precision]
+    options = ["--survival-mode", mode, "--dropped", dropped, checkpointing, "--precision", precision]
     whole, parts = command(tmp_path / "whole", *options), command(tmp_path / "parts", *options)
     assert cli.run(whole) == 0
     assert stop(parts, step, signal.SIGTERM, monkeypatch) == 143
@@ -185,7 +191,7 @@ def test_options_that_change_nothing_may_differ_when_a_run_goes_on(
     [
         (["--seed", "1"], "--seed was 0 and is now 1"),
         (["--lr", "0.05"], "--lr was None and is now 0.05"),
-        (["--closed", "still", "--seed", "1"], "--closed was drift and is now still"),
+        (["--dropped", "frozen", "--seed", "1"], "--dropped was momentum and is now frozen"),
         (["--no-norm"], "--norm was True and is now False"),
     ],
 )

@@ -256,5 +256,5 @@ def test_too_little_memory_is_one_line_that_says_what_to_give_and_leaves_nothing
     assert "Traceback" not in said
     last = said.splitlines()[-1]
     assert last.startswith("howdeep: not enough memory")
-    assert last.endswith("give --memory save or a smaller --batch-size")
+    assert last.endswith("give --checkpointing or a smaller --batch-size")
     assert not (tmp_path / "run").exists()

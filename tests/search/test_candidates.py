@@ -34,7 +34,7 @@ def digits() -> Dataset:
 def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit takes 1 ms of latency, 10 ms of a training step, and 1 MB of memory, or a tenth where it is saved."""
 
-    def measure(chain: Chain, shape, recipe, tried, *, memory: str, device, threads) -> list[Trial]:
+    def measure(chain: Chain, shape, recipe, tried, *, checkpointing: bool = False, device, threads) -> list[Trial]:
         return [Trial(one.precision, one.memory_format, 0.01 * units(chain), 3, None, 0.0, 1) for one in tried]
 
     def times(chains: list[Chain], images, **_) -> list[Timing]:
@@ -42,8 +42,10 @@ def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(candidates, "measure", measure)
     monkeypatch.setattr(candidates, "forward_times", times)
-    peaks = {"fast": 1_000_000, "save": 100_000}
-    monkeypatch.setattr(candidates, "peak_of_training", lambda spec, setting, memory: sum(spec.units) * peaks[memory])
+    peaks = {False: 1_000_000, True: 100_000}
+    monkeypatch.setattr(
+        candidates, "peak_of_training", lambda spec, setting, checkpointing: sum(spec.units) * peaks[checkpointing]
+    )
 
 
 def measured(dataset: Dataset, depths: tuple[int, ...] = DEPTHS, say: Callable = print, **limits: float) -> Candidates:
@@ -78,7 +80,7 @@ def test_networks_beyond_a_budget_are_left_out_with_all_deeper_ones(
 
 def test_memory_is_saved_where_that_meets_the_budget(digits: Dataset) -> None:
     found = measured(digits, memory_bytes=6.5e6)
-    assert [one.memory for one in found.networks] == ["fast", "fast", "save", "save"]
+    assert [one.checkpointing for one in found.networks] == [False, False, True, True]
 
 
 def test_who_would_end_half_trained_is_left_out(digits: Dataset) -> None:

@@ -35,7 +35,7 @@ STEP_SECONDS = 0.01
 def _known_speed() -> Iterator[None]:
     """Networks train at a speed that is known, so that phases have the same steps in every run."""
 
-    def measure(chain, shape, recipe, tried, *, memory: str, device, threads) -> list[Trial]:
+    def measure(chain, shape, recipe, tried, *, checkpointing: bool = False, device, threads) -> list[Trial]:
         return [Trial("fp32", "contiguous", STEP_SECONDS * len(chain) / 3, 3, None, 0.0, 1)]
 
     with pytest.MonkeyPatch.context() as patched:

@@ -217,7 +217,7 @@ def test_tensorboard_files_hold_the_metrics(tmp_path: Path) -> None:
         (["--precision", "fp64"], 2, "fp64"),
         (["--data", "no/such/folder"], 2, "no/such/folder"),
         (["--seed", "-3"], 2, "seed"),
-        (["--closed", "moving"], 2, "moving"),
+        (["--dropped", "moving"], 2, "moving"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_no_folder(options, status: int, told: str, tmp_path: Path, capsys) -> None:

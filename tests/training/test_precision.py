@@ -25,21 +25,21 @@ def trial(name: str, seconds: float, difference: float) -> Trial:
     return Trial(name, "contiguous", seconds, 3, None, difference, 1)
 
 
-def measured(family: str, memory: str = "fast", tried: list[Arithmetic] | None = None) -> list[Trial]:
+def measured(family: str, checkpointing: bool = False, tried: list[Arithmetic] | None = None) -> list[Trial]:
     chain = small_network(family, dropout=0.2).train()
     return measure(
         chain,
         (4, 3, 8, 8),
         recipe_of("fast"),
         tried or candidates("auto", "auto", CPU),
-        memory=memory,
+        checkpointing=checkpointing,
         device=CPU,
         threads=[1],
     )
 
 
 def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() -> None:
-    for family, memory in in_turn(SMALL, ["fast", "save"]):
+    for family, checkpointing in in_turn(SMALL, [False, True]):
         chain = small_network(family, dropout=0.2).train()
         before = {name: value.clone() for name, value in chain.state_dict().items()}
         strides = {name: value.stride() for name, value in chain.state_dict().items()}
@@ -50,7 +50,7 @@ def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() ->
             (4, 3, 8, 8),
             recipe_of("fast"),
             candidates("auto", "auto", CPU),
-            memory=memory,
+            checkpointing=checkpointing,
             device=CPU,
             threads=[1],
         )
@@ -82,7 +82,6 @@ def test_the_number_of_classes_is_that_of_the_scores_whatever_the_head_is_made_o
             (64, 3, 8, 8),
             recipe_of("fast"),
             candidates("fp32", "auto", CPU),
-            memory="fast",
             device=CPU,
             threads=[1],
         )
@@ -190,7 +189,7 @@ def test_threads_are_tried_with_the_best_precision_and_format_alone(monkeypatch)
     before = torch.get_num_threads()
     found = measure(
         small_network("resnet A").train(), (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto", CPU),
-        memory="fast", device=CPU, threads=[2, 1],
+        device=CPU, threads=[2, 1],
     )  # fmt: skip
     assert torch.get_num_threads() == before
     assert len(found) == 5

@@ -52,8 +52,8 @@ def test_nothing_is_recorded_unasked(tmp_path: Path) -> None:
     [
         {},
         {"survival": "linear:0.5", "dropout": 0.3},
-        {"survival": "exactly:3", "survival_mode": "sample", "memory": "save"},
-        {"closed": "still", "survival": "uniform:0.5", "precision": "bf16", "memory_format": "channels_last"},
+        {"survival": "exactly:3", "survival_mode": "sample", "checkpointing": True},
+        {"dropped": "frozen", "survival": "uniform:0.5", "precision": "bf16", "memory_format": "channels_last"},
         {"network": "cifar_plain8", "norm": False},
         {"network": "cifar_densenet10_k4"},
     ],

@@ -24,26 +24,26 @@ def by_hand(weight, momentum, gradient, *, nesterov: bool, decay: float = DECAY)
     return weight - LR * (moved + MOMENTUM * momentum if nesterov else momentum), momentum
 
 
-def steps_by_hand(chain: Chain, schedule: list[Gates], *, nesterov: bool, drift: bool) -> dict[str, torch.Tensor]:
-    """Return the weights after some steps; parameters without gradient drift, or stay where they are."""
+def steps_by_hand(chain: Chain, schedule: list[Gates], *, nesterov: bool, frozen: bool) -> dict[str, torch.Tensor]:
+    """Return the weights after some steps; parameters without gradient move by momentum, or are frozen."""
     chain = copy.deepcopy(chain)
     momenta = {name: torch.zeros_like(weight) for name, weight in chain.named_parameters()}
     for gates in schedule:
         chain.zero_grad(set_to_none=True)
         F.cross_entropy(chain(BATCH.images, gates), BATCH.labels).backward()
         for name, weight in chain.named_parameters():
-            if weight.grad is None and not drift:
+            if weight.grad is None and frozen:
                 continue
             gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
             weight.data, momenta[name] = by_hand(weight.data, momenta[name], gradient, nesterov=nesterov)
     return {name: weight.detach() for name, weight in chain.named_parameters()}
 
 
-def steps(chain: Chain, schedule: list[Gates], *, recipe: str, drift: bool) -> Chain:
+def steps(chain: Chain, schedule: list[Gates], *, recipe: str, frozen: bool) -> Chain:
     chain = copy.deepcopy(chain)
-    optimizer = make_optimizer(chain, recipe_of(recipe), drift=drift)
+    optimizer = make_optimizer(chain, recipe_of(recipe), frozen=frozen)
     for gates in schedule:
-        train_step(chain, optimizer, BATCH, gates, lr=LR, smoothing=0.0, arithmetic=FP32, drift=drift)
+        train_step(chain, optimizer, BATCH, gates, lr=LR, smoothing=0.0, arithmetic=FP32, frozen=frozen)
     return chain
 
 
@@ -57,26 +57,26 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize(("recipe", "nesterov"), [("he2015", False), ("stochastic_depth2016", True)])
-@pytest.mark.parametrize("drift", [True, False], ids=["drift", "still"])
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "momentum"])
 def test_weights_move_as_the_rule_says_closed_units_included(
-    schedule, recipe: str, nesterov: bool, drift: bool
+    schedule, recipe: str, nesterov: bool, frozen: bool
 ) -> None:
     chain = small_network("resnet C").train()
-    expected = steps_by_hand(chain, schedule, nesterov=nesterov, drift=drift)
-    found = dict(steps(chain, schedule, recipe=recipe, drift=drift).named_parameters())
+    expected = steps_by_hand(chain, schedule, nesterov=nesterov, frozen=frozen)
+    found = dict(steps(chain, schedule, recipe=recipe, frozen=frozen).named_parameters())
     for name, weight in expected.items():
         # The fused update rounds once where the rule by hand rounds twice.
         torch.testing.assert_close(found[name].detach(), weight, rtol=1e-5, atol=1e-6)
 
 
-def test_a_unit_that_closes_drifts_by_momentum_and_weight_decay() -> None:
+def test_a_unit_that_closes_moves_by_momentum_and_weight_decay() -> None:
     """w₂ = w₁ − η(λw₁ + μ(μv₁ + λw₁)) with Nesterov's momentum: the closed step has a gradient of zero."""
     chain = small_network("resnet C").train()
-    optimizer = make_optimizer(chain, recipe_of("stochastic_depth2016"), drift=True)
+    optimizer = make_optimizer(chain, recipe_of("stochastic_depth2016"))
     weight = dict(chain.units[1].branch.named_parameters())["conv1.weight"]
-    train_step(chain, optimizer, BATCH, [1.0, 1.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, drift=True)
+    train_step(chain, optimizer, BATCH, [1.0, 1.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32)
     before, momentum = weight.detach().clone(), optimizer.state[weight]["momentum_buffer"].clone()
-    train_step(chain, optimizer, BATCH, [1.0, 0.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, drift=True)
+    train_step(chain, optimizer, BATCH, [1.0, 0.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32)
     decay = DECAY * before
     moved = MOMENTUM * momentum + decay
     torch.testing.assert_close(weight.detach(), before - LR * (decay + MOMENTUM * moved), rtol=1e-6, atol=1e-8)
@@ -86,11 +86,11 @@ def test_a_unit_that_closes_drifts_by_momentum_and_weight_decay() -> None:
 
 def test_a_unit_that_closes_stays_still_when_asked_to() -> None:
     chain = small_network("resnet C").train()
-    optimizer = make_optimizer(chain, recipe_of("stochastic_depth2016"), drift=False)
-    train_step(chain, optimizer, BATCH, [1.0, 1.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, drift=False)
+    optimizer = make_optimizer(chain, recipe_of("stochastic_depth2016"), frozen=True)
+    train_step(chain, optimizer, BATCH, [1.0, 1.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, frozen=True)
     weights = [weight.detach().clone() for weight in chain.units[1].branch.parameters()]
     momenta = [optimizer.state[weight]["momentum_buffer"].clone() for weight in chain.units[1].branch.parameters()]
-    train_step(chain, optimizer, BATCH, [1.0, 0.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, drift=False)
+    train_step(chain, optimizer, BATCH, [1.0, 0.0, 1.0], lr=LR, smoothing=0.0, arithmetic=FP32, frozen=True)
     for weight, before, momentum in zip(chain.units[1].branch.parameters(), weights, momenta, strict=True):
         assert torch.equal(weight, before)
         assert torch.equal(optimizer.state[weight]["momentum_buffer"], momentum)
@@ -100,7 +100,7 @@ def test_weight_decay_leaves_norms_and_biases_alone_where_the_recipe_says_so() -
     chain = small_network("resnet A")
     decays = {
         name: group["weight_decay"]
-        for group in make_optimizer(chain, recipe_of("fast"), drift=True).param_groups
+        for group in make_optimizer(chain, recipe_of("fast")).param_groups
         for name, weight in chain.named_parameters()
         if any(weight is one for one in group["params"])
     }
@@ -116,25 +116,25 @@ def test_a_step_returns_the_mean_loss_and_the_wrong_answers(smoothing: float) ->
     chain = small_network("preresnet").train()
     scores = copy.deepcopy(chain)(BATCH.images).detach()
     targets = F.one_hot(BATCH.labels, 10) * (1 - smoothing) + smoothing / 10
-    optimizer = make_optimizer(chain, recipe_of("fast"), drift=True)
+    optimizer = make_optimizer(chain, recipe_of("fast"))
     loss, wrong = train_step(chain, optimizer, BATCH, None, lr=LR, smoothing=smoothing, arithmetic=FP32)
     assert loss == pytest.approx(float(-(targets * scores.log_softmax(1)).sum(1).mean()), rel=1e-6)
     assert int(wrong) == sum(int(row.argmax()) != label for row, label in zip(scores, BATCH.labels, strict=True))
 
 
-@pytest.mark.parametrize("memory", ["fast", "save"])
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_process_without_images_takes_part_with_gradients_of_zero(memory: str, precision: str) -> None:
+def test_a_process_without_images_takes_part_with_gradients_of_zero(checkpointing: bool, precision: str) -> None:
     chain = small_network("resnet A").train()
     before = {name: buffer.clone() for name, buffer in chain.named_buffers()}
-    optimizer = make_optimizer(chain, recipe_of("he2015"), drift=False)
+    optimizer = make_optimizer(chain, recipe_of("he2015"), frozen=True)
     nothing = Batch(images(8)[:0], BATCH.labels[:0], 1)
     gradients = {}
     for name, weight in chain.named_parameters():
         weight.register_hook(lambda gradient, name=name: gradients.update({name: gradient.clone()}))
     loss, wrong = train_step(
-        engine_of(chain, memory), optimizer, nothing, None,
-        lr=LR, smoothing=0.1, arithmetic=Arithmetic(precision, "contiguous"), drift=False,
+        engine_of(chain, checkpointing), optimizer, nothing, None,
+        lr=LR, smoothing=0.1, arithmetic=Arithmetic(precision, "contiguous"), frozen=True,
     )  # fmt: skip
     assert (loss, int(wrong)) == (0.0, 0)
     assert gradients.keys() == dict(chain.named_parameters()).keys()

@@ -336,7 +336,7 @@ def _measured(specs: Sequence[Spec], setting: Setting, options: CostOptions, wor
     def compute(block: int) -> dict:
         kind, number = divmod(block % (3 * count), count)
         if kind < 2:
-            return {"peak": peak_of_training(specs[number], setting, ("fast", "save")[kind])}
+            return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(kind))}
         return to_json(times_of(specs[number], setting, threads=options.threads))
 
     results = work.blocks(what, 3 * count * options.rounds, compute) if specs else []
@@ -345,9 +345,9 @@ def _measured(specs: Sequence[Spec], setting: Setting, options: CostOptions, wor
 
 def _together(results: Sequence[dict]) -> _Found:
     """Return what one network's results say, which are peak, peak, times of each round."""
-    fast, save = (sorted(result["peak"] or 0 for result in results[kind::3]) for kind in (0, 1))
+    plain, checkpointed = (sorted(result["peak"] or 0 for result in results[kind::3]) for kind in (0, 1))
     times = over_rounds([from_json(Times, result) for result in results[2::3]])
-    return _Found(times, (fast[len(fast) // 2] or None, save[len(save) // 2] or None))
+    return _Found(times, (plain[len(plain) // 2] or None, checkpointed[len(checkpointed) // 2] or None))
 
 
 def _affordable(plan: Plan, model: CostModel, options: CostOptions, device: torch.device) -> list[Spec]:
@@ -388,5 +388,5 @@ def _one_more(spec: Spec, model: CostModel | None, options: CostOptions) -> dict
     deeper = replace(spec, units=tuple(count + 1 for count in spec.units))
     before, after = (described(one, options.size) for one in (spec, deeper))
     low, high = (counts_of(one, of, options.survival) for one, of in ((spec, before), (deeper, after)))
-    costs = model and replace(difference_of(model.costs(after), model.costs(before)), memory_save_bytes=None)
+    costs = model and replace(difference_of(model.costs(after), model.costs(before)), memory_checkpointing_bytes=None)
     return {"one_more": high.minus(low), "one_more_costs": costs}

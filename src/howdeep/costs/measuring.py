@@ -52,14 +52,14 @@ class Stepper:
     Args:
         spec: The network.
         setting: Batch, arithmetic and device.
-        memory: ``fast`` or ``save``.
+        checkpointing: Compute activations a second time instead of keeping them.
     """
 
-    def __init__(self, spec: Spec, setting: Setting, memory: str = "fast") -> None:
+    def __init__(self, spec: Spec, setting: Setting, checkpointing: bool = False) -> None:
         self.arithmetic = Arithmetic(setting.precision, setting.memory_format)
         self.device = torch.device(setting.device)
         chain: Chain = place(build(spec.zero_initialised()).train(), self.arithmetic, self.device)
-        self.engine, self.optimizer = engine_of(chain, memory), make_optimizer(chain, recipe_of("fast"), drift=True)
+        self.engine, self.optimizer = engine_of(chain, checkpointing), make_optimizer(chain, recipe_of("fast"))
         self.gates = [1.0] * len(chain)
         self.batch = _batch(spec, setting, self.arithmetic, self.device)
 
@@ -70,18 +70,18 @@ class Stepper:
         synchronise(self.device)
 
 
-def peak_of_training(spec: Spec, setting: Setting, memory: str) -> int | None:
+def peak_of_training(spec: Spec, setting: Setting, *, checkpointing: bool) -> int | None:
     """Return the bytes that training takes at its peak, measured in a new process; None where the system cannot say.
 
     Args:
         spec: The network.
         setting: Batch, arithmetic and device.
-        memory: ``fast`` or ``save``.
+        checkpointing: Compute activations a second time instead of keeping them.
 
     Raises:
         UserError: It does not fit the memory.
     """
-    order = json.dumps({"spec": spec_to_json(spec), "setting": asdict(setting), "memory": memory})
+    order = json.dumps({"spec": spec_to_json(spec), "setting": asdict(setting), "checkpointing": checkpointing})
     # In a group of its own: a signal to all of the command's processes must not pass for a lack of memory.
     done = subprocess.run(
         [sys.executable, "-m", "howdeep.costs.measuring"], input=order, capture_output=True, text=True, process_group=0
@@ -98,14 +98,14 @@ def main() -> None:
     keep_freed_memory()
     order = json.load(sys.stdin)
     setting = Setting(**order["setting"])
-    print(json.dumps(_peak(spec_from_json(order["spec"]), setting, order["memory"])))
+    print(json.dumps(_peak(spec_from_json(order["spec"]), setting, order["checkpointing"])))
 
 
-def _peak(spec: Spec, setting: Setting, memory: str) -> int | None:
+def _peak(spec: Spec, setting: Setting, checkpointing: bool) -> int | None:
     device = torch.device(setting.device)
     _warm_up(setting)
     before = used_bytes(device)
-    step = Stepper(spec, setting, memory)
+    step = Stepper(spec, setting, checkpointing)
     reset_peak(device)
     for _ in range(STEPS):
         step()
@@ -161,7 +161,7 @@ def arithmetic_of(spec: Spec, setting: Setting, precision: str) -> Arithmetic:
     """
     shape, device = (setting.batch_size, spec.channels, setting.size, setting.size), torch.device(setting.device)
     trials: list[Trial] = measure(
-        build(spec.zero_initialised()), shape, recipe_of("fast"), candidates(precision, "auto", device), memory="fast",
+        build(spec.zero_initialised()), shape, recipe_of("fast"), candidates(precision, "auto", device),
         device=device, threads=[torch.get_num_threads()],
     )  # fmt: skip
     return best_of(trials).arithmetic

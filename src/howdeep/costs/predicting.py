@@ -2,9 +2,9 @@
 
 Every cost is a sum with coefficients that are not negative, over quantities that are counted and not measured:
 
-    time              c₀ + Σ_s a_s · (units of stage s) + b · (multiply-adds of all units)
-    memory            weights + c₀ + Σ_s a_s · (units of stage s) + b · (numbers that the units read)
-    memory, saving    weights + c₀ + b · (numbers at segment borders + 4 · numbers read in one segment)
+    time                 c₀ + Σ_s a_s · (units of stage s) + b · (multiply-adds of all units)
+    memory               weights + c₀ + Σ_s a_s · (units of stage s) + b · (numbers that the units read)
+    with checkpointing   weights + c₀ + b · (numbers at segment borders + 4 · numbers read in one segment)
 
 A stage is all units whose maps are equally large. In a residual family both sums grow with the units, and the model is
 the line through (units, cost). What weights take is known: 12 bytes each, for weight, gradient and momentum, and 2 for
@@ -75,8 +75,8 @@ def memory_features(network: Description) -> list[float]:
     return [1.0, *_units_per_stage(network), float(sum(_numbers(unit.input) for unit in _units(network)))]
 
 
-def saving_features(network: Description) -> list[float]:
-    """Return what the peak of a step is a sum of that keeps segment borders only (see ``training.memory``).
+def checkpointing_features(network: Description) -> list[float]:
+    """Return what the peak of a step is a sum of that keeps segment borders only (see ``runtime.checkpointing``).
 
     The peak is where the borders so far and what one segment keeps are most.
     """
@@ -127,15 +127,15 @@ class Costs:
     """Per image of a training step."""
     memory_bytes: float | None
     """Peak of training that keeps its activations, above an idle process; None where the system cannot say."""
-    memory_save_bytes: float | None
-    """Peak of training with ``--memory save``."""
+    memory_checkpointing_bytes: float | None
+    """Peak of training with ``--checkpointing``."""
 
 
-TIMES, PEAKS = ("latency_ms", "inference_ms", "training_ms"), ("memory_bytes", "memory_save_bytes")
+TIMES, PEAKS = ("latency_ms", "inference_ms", "training_ms"), ("memory_bytes", "memory_checkpointing_bytes")
 FEATURES: dict[str, Callable[[Description], list[float]]] = {
     **dict.fromkeys(TIMES, time_features),
     "memory_bytes": memory_features,
-    "memory_save_bytes": saving_features,
+    "memory_checkpointing_bytes": checkpointing_features,
 }
 
 

@@ -122,7 +122,7 @@ def _choices(chain: Chain, config: TrainConfig, dataset: Dataset, where: torch.d
     shape = (count, dataset.channels, dataset.height, dataset.width)
     tried = candidates(config.precision, config.memory_format, where)
     threads = thread_counts(config.threads, where)
-    trials = measure(chain, shape, recipe, tried, memory="fast", device=where, threads=threads)
+    trials = measure(chain, shape, recipe, tried, device=where, threads=threads)
     return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
 
 

@@ -116,8 +116,8 @@ class CandidateCosts:
     """Of training, everything beside the steps included."""
     epochs: float
     """Passes over the training images that its training budget allows, were it chosen."""
-    memory: str
-    """``fast``, or ``save`` where that is what meets the memory budget."""
+    checkpointing: bool
+    """Whether training computes activations twice, which is what meets the memory budget."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class _Probe:
         """Return the fastest correct arithmetic of this network, which the others then use as well."""
         tried = candidates(self.config.precision, self.config.memory_format, self.device)
         trials = measure(
-            build(self.spec), self._batch(), self.config.resolved_recipe(), tried, memory="fast", device=self.device,
+            build(self.spec), self._batch(), self.config.resolved_recipe(), tried, device=self.device,
             threads=thread_counts(self.config.threads, self.device),
         )  # fmt: skip
         return best_of(trials).arithmetic
@@ -257,12 +257,13 @@ class _Probe:
         latency = self._latency(chain)
         if budgets.latency_seconds is not None and latency.median_ms > 1000 * budgets.latency_seconds:
             return self._misses("latency", f"{latency.median_ms:.2f} ms", latency.median_ms / 1000)
-        memory, least = self._memory(budgets, arithmetic)
-        if memory is None:
+        checkpointing, least = self._checkpointing(budgets, arithmetic)
+        if checkpointing is None:
             return self._misses("memory", f"{bytes_text(least)} at least", least)
+        recipe, threads = self.config.resolved_recipe(), thread_counts(self.config.threads, self.device)
         trials = measure(
-            chain, self._batch(), self.config.resolved_recipe(), [arithmetic], memory=memory, device=self.device,
-            threads=thread_counts(self.config.threads, self.device),
+            chain, self._batch(), recipe, [arithmetic],
+            checkpointing=checkpointing, device=self.device, threads=threads,
         )  # fmt: skip
         trial = best_of(trials)
         per_step = BESIDE * trial.seconds_per_step
@@ -272,7 +273,7 @@ class _Probe:
             return self._misses("train", f"{seconds_text(needed)} for {FEWEST_EPOCHS} epochs", needed)
         return CandidateCosts(
             self.family, self.depth, self.config.network, counted.parameters, counted.macs, latency, per_step, epochs,
-            memory,
+            checkpointing,
         )  # fmt: skip
 
     def _latency(self, chain) -> Timing:
@@ -281,19 +282,19 @@ class _Probe:
         folded = prepared(chain, image, precision="fp32", device=self.device).chain
         return forward_times([folded], image, threads=THREADS, seconds=TIMED_SECONDS)[0]
 
-    def _memory(self, budgets: Budgets, arithmetic: Arithmetic) -> tuple[str | None, int | None]:
-        """Return the memory mode that meets the budget, or None and the least that training takes."""
+    def _checkpointing(self, budgets: Budgets, arithmetic: Arithmetic) -> tuple[bool | None, int | None]:
+        """Return whether the budget needs activation checkpointing, or None and the least that training takes."""
         if budgets.memory_bytes is None:
-            return "fast", None
+            return False, None
         size, batch = max(self.dataset.height, self.dataset.width), self._batch()[0]
         setting = Setting(size, batch, arithmetic.precision, arithmetic.memory_format, str(self.device))
         peaks = {}
-        for memory in ("fast", "save"):
-            peaks[memory] = peak_of_training(self.spec, setting, memory)
-            if peaks[memory] is None:
+        for checkpointing in (False, True):
+            peaks[checkpointing] = peak_of_training(self.spec, setting, checkpointing=checkpointing)
+            if peaks[checkpointing] is None:
                 raise UserError("--memory-budget is not allowed here: this system does not say how much memory is used")
-            if peaks[memory] <= budgets.memory_bytes:
-                return memory, peaks[memory]
+            if peaks[checkpointing] <= budgets.memory_bytes:
+                return checkpointing, peaks[checkpointing]
         return None, min(peaks.values())
 
     def _batch(self) -> tuple[int, int, int, int]:
@@ -311,7 +312,7 @@ def _steps(config: TrainConfig, dataset: Dataset) -> int:
 def _line(found: CandidateCosts | Dropped) -> str:
     if isinstance(found, Dropped):
         return f"  {found.network}: left out, {found.budget} budget: {found.reason}"
-    memory = ", activations computed twice" if found.memory == "save" else ""
+    memory = ", activations computed twice" if found.checkpointing else ""
     return (
         f"  {found.network}: {found.latency.median_ms:.2f} ms, {found.parameters:,} parameters,"
         f" up to {found.epochs:,.{0 if found.epochs >= 10 else 1}f} epochs{memory}"

@@ -237,7 +237,9 @@ def _speed(config: TrainConfig, dataset: Dataset) -> Speed:
     device = devices.pick(config.device)
     tried = candidates(config.precision, config.memory_format, device)
     threads = thread_counts(config.threads, device)
-    best = best_of(measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=threads))
+    best = best_of(
+        measure(chain, shape, recipe, tried, checkpointing=config.checkpointing, device=device, threads=threads)
+    )
     return Speed(config.network, best.seconds_per_step, best.precision, best.memory_format)
 
 

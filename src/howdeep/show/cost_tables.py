@@ -12,7 +12,7 @@ from howdeep.costs.cost import Ladder, Rung
 from howdeep.costs.predicting import PEAKS, TIMES, Costs
 from howdeep.costs.scaling import Paper
 
-HEADS = ("latency\nms", "inference\nms/image", "training\nms/image", "memory\nMB", "memory\nsave MB")
+HEADS = ("latency\nms", "inference\nms/image", "training\nms/image", "memory\nMB", "memory\nckpt MB")
 
 
 def cost_table(found: Ladder) -> RenderableType:
@@ -104,7 +104,8 @@ def _notes(found: Ladder) -> list[str]:
         f" {found.size}×{found.size} pixels",
         f"training: batch of {found.batch_size}, {found.precision}, {found.memory_format}; medians of the quietest of"
         f" {found.rounds} rounds",
-        "memory: peak of training: weights, gradients, momentum, maps; not torch itself",
+        "memory: peak of training: weights, gradients, momentum, maps; not torch itself;",
+        "ckpt: the same with --checkpointing",
     ]
     if found.fitted_on:
         lines.append(f"fitted on {_listed(found.fitted_on)}")

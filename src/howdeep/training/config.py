@@ -40,11 +40,12 @@ class TrainConfig:
     weight_decay: RecipeFloat = None
     """L2 penalty."""
     survival: RecipeRule = None
-    """constant, linear:0.5 (stochastic depth), uniform:0.8 or exactly:23 (any 23 units)."""
+    """constant, linear:0.5 (stochastic depth), uniform:0.8 or exactly:23 (any 23 units).
+    A probability p is that of a unit's survival: timm's drop-path rate is 1 − p."""
     survival_mode: Literal["batch", "sample"] = "batch"
     """One draw per unit and mini-batch, or one per unit and image."""
-    closed: Literal["drift", "still"] = "drift"
-    """Weights of a closed unit: moved by momentum and weight decay as in the paper's code, or left alone."""
+    dropped: Literal["momentum", "frozen"] = "momentum"
+    """Weights of a dropped unit: moved by momentum and weight decay as in the paper's code, or left alone."""
     block: Annotated[Literal["basic", "bottleneck"] | None, _meta("{basic,bottleneck}")] = None
     """Kind of unit, where the depth fits both."""
     shortcut: Annotated[Literal["A", "B", "C"] | None, _meta("{A,B,C}")] = None
@@ -75,8 +76,8 @@ class TrainConfig:
     """Layout of the maps; auto times a few steps."""
     threads: Threads = "auto"
     """Threads of the host; auto times a few steps and times again where the machine gets busy."""
-    memory: Literal["fast", "save"] = "fast"
-    """save computes activations a second time instead of keeping them."""
+    checkpointing: bool = False
+    """Compute activations a second time instead of keeping them (activation checkpointing)."""
     compile: bool = False
     """Compile the branches (torch.compile): slow to start."""
     workers: int = 2

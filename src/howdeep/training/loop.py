@@ -241,7 +241,7 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
         smoothing=session.recipe.label_smoothing,
         arithmetic=session.arithmetic,
         share=len(batch.labels) * session.ranks.world / batch.total,
-        drift=session.config.closed == "drift",
+        frozen=session.config.dropped == "frozen",
     )
     seconds, count = time.perf_counter() - started, len(batch.labels)
     whole = batch.total == min(session.recipe.batch_size, session.images)

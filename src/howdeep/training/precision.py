@@ -82,7 +82,8 @@ def candidates(precision: str, memory_format: str, device: torch.device) -> list
 
 def measure(
     chain: Chain, shape: tuple[int, int, int, int], recipe: Recipe, tried: list[Arithmetic], *,
-    memory: str, device: torch.device, threads: Sequence[int], say: Callable[[str], None] = lambda line: None,
+    device: torch.device, threads: Sequence[int], checkpointing: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Trial]:  # fmt: skip
     """Time training steps of every candidate on random images.
 
@@ -95,9 +96,9 @@ def measure(
         shape: Of a batch: images, channels, height, width.
         recipe: For the optimizer.
         tried: The candidates.
-        memory: ``fast`` or ``save``.
         device: Where.
         threads: Numbers of threads to choose from (see :func:`howdeep.runtime.timing.thread_counts`).
+        checkpointing: Compute activations a second time instead of keeping them.
         say: Receives one line for a candidate that there is too little memory for.
 
     Raises:
@@ -111,8 +112,10 @@ def measure(
         with threads_of(count):
             expected = _scores(chain, images, Arithmetic("fp32", "contiguous"), device)
             batch = Batch(images, torch.randint(expected.shape[1], (len(images),), generator=stream), len(images))
-            trials = _trials(chain, batch, expected, recipe, tried, memory, device, say)
-        return _with_threads(trials, chain, batch, recipe, [count, *others], memory, device) if others else trials
+            trials = _trials(chain, batch, expected, recipe, tried, checkpointing, device, say)
+        return (
+            _with_threads(trials, chain, batch, recipe, [count, *others], checkpointing, device) if others else trials
+        )
 
 
 def _promising(chain: Chain, images: Tensor, threads: Sequence[int], device: torch.device) -> list[int]:
@@ -128,7 +131,7 @@ def _promising(chain: Chain, images: Tensor, threads: Sequence[int], device: tor
 
 
 def _trials(
-    chain: Chain, batch: Batch, expected: Tensor, recipe: Recipe, tried: list[Arithmetic], memory: str,
+    chain: Chain, batch: Batch, expected: Tensor, recipe: Recipe, tried: list[Arithmetic], checkpointing: bool,
     device: torch.device, say: Callable[[str], None],
 ) -> list[Trial]:  # fmt: skip
     trials: list[Trial] = []
@@ -139,7 +142,7 @@ def _trials(
             break
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
         try:
-            trials.append(_trial(chain, batch, expected, recipe, arithmetic, memory, device, best))
+            trials.append(_trial(chain, batch, expected, recipe, arithmetic, checkpointing, device, best))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -151,13 +154,13 @@ def _trials(
 
 
 def _trial(
-    chain: Chain, batch: Batch, expected: Tensor, recipe: Recipe, arithmetic: Arithmetic, memory: str,
+    chain: Chain, batch: Batch, expected: Tensor, recipe: Recipe, arithmetic: Arithmetic, checkpointing: bool,
     device: torch.device, best: float,
 ) -> Trial:  # fmt: skip
     scores = _scores(chain, batch.images, arithmetic, device)
     difference = float((scores - expected).norm() / expected.norm().clamp_min(1e-12))
     reset_peak(device)
-    seconds = _time(_stepper(chain, batch, recipe, arithmetic, memory, device), best)
+    seconds = _time(_stepper(chain, batch, recipe, arithmetic, checkpointing, device), best)
     return Trial(
         arithmetic.precision, arithmetic.memory_format, statistics.median(seconds), len(seconds), peak_bytes(device),
         difference, torch.get_num_threads(),
@@ -165,12 +168,12 @@ def _trial(
 
 
 def _with_threads(
-    trials: list[Trial], chain: Chain, batch: Batch, recipe: Recipe, threads: list[int], memory: str,
+    trials: list[Trial], chain: Chain, batch: Batch, recipe: Recipe, threads: list[int], checkpointing: bool,
     device: torch.device,
 ) -> list[Trial]:  # fmt: skip
     """Return the trials, the best one timed again beside the same with other numbers of threads."""
     best = best_of(trials)
-    step = _stepper(chain, batch, recipe, best.arithmetic, memory, device)
+    step = _stepper(chain, batch, recipe, best.arithmetic, checkpointing, device)
     found = race_of_threads(step, threads, device)
     anew = [
         replace(best, threads=count, seconds_per_step=statistics.median(seconds), steps=len(seconds))
@@ -201,11 +204,11 @@ def _laid_out(images: Tensor, arithmetic: Arithmetic, device: torch.device) -> T
 
 
 def _stepper(
-    chain: Chain, batch: Batch, recipe: Recipe, arithmetic: Arithmetic, memory: str, device: torch.device
+    chain: Chain, batch: Batch, recipe: Recipe, arithmetic: Arithmetic, checkpointing: bool, device: torch.device
 ) -> Callable[[], None]:
     """Return what does one training step, all units open, of a copy of the chain."""
     trial = place(copy.deepcopy(chain).train(), arithmetic, device)
-    engine, optimizer = engine_of(trial, memory), make_optimizer(trial, recipe, drift=False)
+    engine, optimizer = engine_of(trial, checkpointing), make_optimizer(trial, recipe, frozen=True)
     batch = Batch(_laid_out(batch.images, arithmetic, device), batch.labels.to(device), batch.total)
 
     def step() -> None:
@@ -251,7 +254,9 @@ def choose(
     shape = batch_shape(recipe, dataset, ranks)
     tried = candidates(config.precision, config.memory_format, device)
     counts = thread_counts(config.threads, device)
-    trials = measure(chain, shape, recipe, tried, memory=config.memory, device=device, threads=counts, say=say)
+    trials = measure(
+        chain, shape, recipe, tried, checkpointing=config.checkpointing, device=device, threads=counts, say=say
+    )
     best = best_of(trials)
     for trial in trials:
         threads = "thread " if trial.threads == 1 else "threads"

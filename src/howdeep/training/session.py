@@ -262,8 +262,7 @@ def _assemble(
     chosen, normalization = run.record["choices"]["chosen"], run.normalization
     assert normalization is not None, "a run that was trained here has one"
     arithmetic = Arithmetic(chosen["precision"], chosen["memory_format"])
-    drift = config.closed == "drift"
-    optimizer = make_optimizer(place(chain, arithmetic, device), recipe, drift=drift)
+    optimizer = make_optimizer(place(chain, arithmetic, device), recipe, frozen=config.dropped == "frozen")
     position = _restore(run, ranks, chain, optimizer, say)
     ends = _ends(run, total_steps(recipe, len(dataset.split("train"))), position.step)
     if ranks.first and ends != _recorded_ends(run, ends):
@@ -285,7 +284,7 @@ def _assemble(
         rule=rule,
         arithmetic=arithmetic,
         chain=chain,
-        engine=_distributed(engine_of(chain, config.memory), rule, ranks),
+        engine=_distributed(engine_of(chain, config.checkpointing), rule, ranks),
         optimizer=optimizer,
         position=position,
         pace=pace,

@@ -40,9 +40,9 @@ def place(chain: Chain, arithmetic: Arithmetic, device: torch.device) -> Chain:
     return chain
 
 
-def engine_of(chain: Chain, memory: str) -> nn.Module:
-    """Return what runs a training step of a chain: the chain, or one that saves memory."""
-    return Checkpointed(chain) if memory == "save" else chain
+def engine_of(chain: Chain, checkpointing: bool) -> nn.Module:
+    """Return what runs a training step of a chain: the chain, or one that computes activations twice."""
+    return Checkpointed(chain) if checkpointing else chain
 
 
 def compile_branches(chain: Chain) -> None:
@@ -58,14 +58,14 @@ def compile_branches(chain: Chain) -> None:
         unit.branch.compile()
 
 
-def make_optimizer(chain: Chain, recipe: Recipe, *, drift: bool) -> SGD:
+def make_optimizer(chain: Chain, recipe: Recipe, *, frozen: bool = False) -> SGD:
     """Return SGD for a chain.
 
     Args:
         chain: The network.
         recipe: Momentum and weight decay.
-        drift: Start every gradient at zero instead of none, so that closed units move by momentum and weight decay
-            from the first step on (see :func:`train_step`).
+        frozen: Start without gradients, so that dropped units stay as they are; else every gradient starts at zero, and
+            momentum and weight decay move them from the first step on (see :func:`train_step`).
     """
     matrices = [parameter for parameter in chain.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in chain.parameters() if parameter.dim() <= 1]
@@ -73,7 +73,7 @@ def make_optimizer(chain: Chain, recipe: Recipe, *, drift: bool) -> SGD:
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_all else 0.0},
     ]
-    if drift:
+    if not frozen:
         for parameter in chain.parameters():
             parameter.grad = torch.zeros_like(parameter)
     optimizer = SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
@@ -93,7 +93,7 @@ def train_step(
     smoothing: float,
     arithmetic: Arithmetic,
     share: float = 1.0,
-    drift: bool = True,
+    frozen: bool = False,
 ) -> tuple[float, int]:
     """Do one step and return the mean loss and the number of wrong answers.
 
@@ -108,8 +108,8 @@ def train_step(
         smoothing: Label smoothing.
         arithmetic: Precision and layout.
         share: Weight of this process's mean loss in the mean over processes (1 where all hold equally many).
-        drift: Closed units get zero gradients, so that momentum and weight decay still move them, as in the code of
-            Huang et al. 2016; else they get none and stay where they are.
+        frozen: Dropped units get no gradients and stay as they are; else they get zeros, so that momentum and weight
+            decay move them, as in the code of Huang et al. 2016.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -124,5 +124,5 @@ def train_step(
     value, errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
     (loss * share).backward()
     optimizer.step()
-    optimizer.zero_grad(set_to_none=not drift)
+    optimizer.zero_grad(set_to_none=frozen)
     return value, int(errors)

@@ -30,7 +30,7 @@ def record_epoch(session: Session, journal: Journal) -> None:
     """Write one event of signal and gradient through the depth, where the run is asked to.
 
     Process 0 measures and the others wait. What cannot be measured is an event of its own, since a record must not
-    stop a run: a signal that is not finite, a lone image that cannot be normalised, memory that ``--memory save``
+    stop a run: a signal that is not finite, a lone image that cannot be normalised, memory that ``--checkpointing``
     makes do with and this does not.
     """
     if session.config.record != "flow" or not journal.on:
@@ -98,7 +98,7 @@ def time_again(session: Session, journal: Journal, counts: Sequence[int], reason
     pace, before, started = session.pace, session.pace.threads, time.perf_counter()
     trials = measure(
         session.chain, batch_shape(session.recipe, session.dataset, session.ranks), session.recipe,
-        [session.arithmetic], memory=session.config.memory, device=session.device, threads=counts,
+        [session.arithmetic], checkpointing=session.config.checkpointing, device=session.device, threads=counts,
     )  # fmt: skip
     best = best_of(trials)
     own = [best.threads, best.seconds_per_step, time.perf_counter() - started]

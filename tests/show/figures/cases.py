@@ -129,7 +129,7 @@ def timing(median: float) -> Timing:
 def fit() -> Fit:
     candidates = tuple(
         Candidate(
-            CandidateCosts("resnet", depth, f"cifar_resnet{depth}", 1, 1, timing(0.1 * depth), 0.1, 9.0, "fast"),
+            CandidateCosts("resnet", depth, f"cifar_resnet{depth}", 1, 1, timing(0.1 * depth), 0.1, 9.0, False),
             tuple(RoundResult(seconds, int(seconds), 10 * seconds, error + 1, error, 0.5) for seconds, error in rounds),
             False,
         )

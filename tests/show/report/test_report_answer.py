@@ -32,7 +32,7 @@ def answer(*paths: Path) -> Answer:
 
 def fit_of(run: Path, network: str = "cifar_resnet20") -> Fit:
     timing, result = Timing(1.5, (1.4, 1.6), 5), RoundResult(10.0, 100, 60.0, 1.0, 6.0, 0.2)
-    costs = CandidateCosts("resnet", 20, network, 269_000, 2_500_000, timing, 0.01, 30.0, "fast")
+    costs = CandidateCosts("resnet", 20, network, 269_000, 2_500_000, timing, 0.01, 30.0, False)
     verdict = Verdict((14, 32), "nothing", "more depth did not help", f"take {network}")
     return Fit(
         network=network, family="resnet", depth=20, run=str(run), validation_error_percent=6.0,

@@ -128,13 +128,13 @@ def cost_table(found: Ladder) -> Table:
         for word, costs in (("measured", rung.measured), ("predicted", rung.predicted)):
             if costs is not None:
                 times = (number(value) for value in (costs.latency_ms, costs.inference_ms, costs.training_ms))
-                peaks = (_megabytes(value) for value in (costs.memory_bytes, costs.memory_save_bytes))
+                peaks = (_megabytes(value) for value in (costs.memory_bytes, costs.memory_checkpointing_bytes))
                 rows.append((word, *counts, *times, *peaks))
         if rung.error_percent is not None:
             errors = (NONE if value is None else f"{value:+.1f} %" for value in astuple(rung.error_percent))
             rows.append(("error", *counts, *errors))
     heads = "number|layers|units|parameters|MACs|latency, ms|inference, ms/image|training, ms/image"
-    return table(f"{found.title}: all depths", f"{heads}|peak, MB|peak saved, MB", rows, text=1)
+    return table(f"{found.title}: all depths", f"{heads}|peak, MB|peak checkpointed, MB", rows, text=1)
 
 
 def scaling_table(found: Paper) -> Table:
