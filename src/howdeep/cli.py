@@ -18,7 +18,10 @@ from howdeep.runtime.threads import keep_freed_memory
 from howdeep.util.errors import Stopped, UserError, out_of_memory, unknown
 from howdeep.util.text import masked
 
-DESCRIPTION = "How deep should my neural network be? Train very deep networks, dissect them, right-size them."
+DESCRIPTION = (
+    "How deep should my neural network be? Train very deep networks, dissect them, right-size them. "
+    "A unit is a residual block: a shortcut and a branch."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-import servers
+from tests.search import servers
 
 
 @pytest.fixture(scope="session")

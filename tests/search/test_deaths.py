@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import Server
+from tests.search.servers import Server
 
 pytestmark = pytest.mark.slow
 BUDGET = 30.0

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import optuna
 import pytest
 from PIL import Image
-from servers import PASSWORD, Server
 from sklearn.datasets import load_digits
+from tests.search.servers import PASSWORD, Server
 
 from howdeep import cli
 from howdeep.runs.folder import open_run

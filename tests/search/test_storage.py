@@ -5,7 +5,7 @@ import time
 import uuid
 
 import pytest
-from servers import PASSWORD, Server
+from tests.search.servers import PASSWORD, Server
 
 from howdeep.search import storage as storages
 from howdeep.search.storage import Pulse, Watch, open_study
