@@ -6,6 +6,7 @@ from copy import deepcopy
 from itertools import combinations
 
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +28,10 @@ from tests.oracles import (
     weight_lists,
 )
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from howdeep.chain import Add, AddReLU, Chain, Concatenate, Merge, Replace, Unit
+from howdeep.convert import unravel
 from howdeep.networks.parts import Pad
 from howdeep.survival import Survival
 
@@ -147,6 +150,57 @@ def test_every_weight_gets_the_gradient_of_the_paper(weights: list[float], data:
         assert isinstance(unit.branch, Scale)
         gradient = unit.branch.weight.grad
         assert (0.0 if gradient is None else gradient.item()) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+# --- gates that are learned
+
+
+@untimed
+@given(weights=weight_lists, data=st.data())
+def test_every_learned_gate_gets_the_gradient_of_the_paper(weights: list[float], data: st.DataObject) -> None:
+    """d/dg_l ∏(1 + g w) = w_l · ∏ of the others, also where the gate is 0 or 1."""
+    values = data.draw(st.lists(st.floats(-2, 2), min_size=len(weights), max_size=len(weights)))
+    gates = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    output = linear_chain(weights)(scalar(1.5), gates)
+    close(output, paper_output(1.5, weights, values))
+    output.sum().backward()
+    assert gates.grad is not None
+    for index, weight in enumerate(weights):
+        rest = paper_output(1.5, weights[:index] + weights[index + 1 :], values[:index] + values[index + 1 :])
+        assert gates.grad[index].item() == pytest.approx(weight * rest, rel=1e-9, abs=1e-9)
+
+
+def test_gates_are_learned_by_gradient_descent() -> None:
+    """The target is what other gates give: half of the first branch, and the second one subtracted."""
+    chain = linear_chain([1.0, 0.5]).requires_grad_(False)
+    gates = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([gates], lr=0.2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        # Two units of one input have one product: the output of the first alone makes both gates identifiable.
+        first = chain.units[0](scalar(1.0), gates[0])
+        loss = (first - 1.5).square() + (chain(scalar(1.0), gates) - 0.75).square()
+        loss.sum().backward()
+        optimizer.step()
+    assert gates.tolist() == pytest.approx([0.5, -1.0], abs=1e-3)
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_learned_gates_change_no_output_and_get_a_gradient_in_every_network(family: str) -> None:
+    chain, x = small_network(family), images(2)
+    numbers = [0.5 + index / len(chain) for index in range(len(chain))]
+    gates = torch.tensor(numbers, requires_grad=True)
+    output = chain(x, gates)
+    torch.testing.assert_close(output, chain(x, numbers))
+    output.logsumexp(1).sum().backward()
+    assert gates.grad is not None
+    assert gates.grad.all()
+
+
+@pytest.mark.parametrize("gates", [torch.ones(1, 2), torch.ones(1, dtype=torch.int64)], ids=["matrix", "integers"])
+def test_a_tensor_that_is_neither_a_factor_nor_a_choice_of_samples_is_refused(gates: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"not bool of \(2,\) or float of \(\)"):
+        linear_chain([1.0])(torch.ones(2), gates)
 
 
 # --- closed units and merges
@@ -348,3 +402,43 @@ def test_writing_in_place_changes_neither_output_nor_gradient(family: str, norme
     assert torch.equal(*outputs)
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     assert all(gradient.isfinite().all() for gradient in gradients[0])
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_a_chain_is_traced_by_fx_with_the_gates_of_evaluation(family: str) -> None:
+    chain, x = small_network(family), images()
+    chain.rule = Survival("linear", 0.5)
+    traced = torch.fx.symbolic_trace(chain)
+    assert torch.equal(traced(x), chain(x))
+    with pytest.raises(AssertionError, match="gates of evaluation"):
+        traced(x, [1.0] * len(chain))
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_torchvision_extracts_the_features_of_every_unit(family: str) -> None:
+    chain, x = small_network(family), images()
+    names = [f"body.{place}" for place in range(len(chain.body))]
+    features = create_feature_extractor(chain, [*names, "head"]).eval()(x)
+    for name, expected in zip(names, stream(chain, x)[1:], strict=True):
+        assert torch.equal(features[name], expected)
+    assert torch.equal(features["head"], chain(x))
+
+
+def test_features_of_a_network_of_timm_are_extracted_from_its_chain() -> None:
+    network = timm.create_model("test_resnet", num_classes=10).eval()
+    chain, x = unravel(network, images(2, size=32)), images(3, size=32)
+    names = [f"body.{place}" for place, module in enumerate(chain.body) if isinstance(module, Unit)]
+    features = create_feature_extractor(chain, [*names, "head"]).eval()(x)
+    for name, expected in zip(names, create_feature_extractor(network, chain.names).eval()(x).values(), strict=True):
+        torch.testing.assert_close(features[name].relu(), expected)
+    torch.testing.assert_close(features["head"], network(x))
+
+
+def test_a_notebook_shows_the_units_of_a_chain_and_their_share_of_the_parameters() -> None:
+    chain = chain_of([Scale(2.0), Scale(3.0)])
+    chain.units[0].name = "<first>"
+    page = chain._repr_html_()
+    assert "chain of 2 units, 2 parameters" in page
+    assert "<tr><td>&lt;first&gt;<td>Add<td>1<td>" in page
+    assert page.count("width: 10.00em") == 2
+    assert "chain of 0 units, 0 parameters" in chain_of([])._repr_html_()

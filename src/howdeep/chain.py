@@ -9,24 +9,27 @@ that draw, 0 closes the branch, any other number is an intervention. The merge d
 (ResNet), add (pre-activation ResNet), concatenate (DenseNet), replace (the plain network). Nothing else in this
 package needs to know which network it is looking at.
 
-Gates are data of one call and live on the host, so a closed branch costs no kernel and no synchronisation: it is
-not computed, forward or backward, and its batch statistics do not move.
+Gates are data of one call. Numbers live on the host, so a closed branch costs no kernel and no synchronisation: it is
+not computed, forward or backward, and its batch statistics do not move. Gates in a float tensor are learned instead:
+they get a gradient, also at 0, so that every branch is computed.
 """
 
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 Gate = float | Tensor | None
-"""What one unit lets through: a factor on the branch; a boolean tensor of shape (batch,) on the host, true where a
-sample runs the branch; or None, the unit is taken out (see :meth:`Merge.removed`)."""
+"""What one unit lets through: a factor on the branch, which is a float tensor of shape () where it is learned; a
+boolean tensor of shape (batch,) on the host, true where a sample runs the branch; or None, the unit is taken out (see
+:meth:`Merge.removed`)."""
 
-Gates = Sequence[Gate]
-"""One gate per unit, in the order of the chain."""
+Gates = Sequence[Gate] | Tensor
+"""One gate per unit, in the order of the chain: a sequence, or a float tensor of shape (units,)."""
 
 
 class Merge(nn.Module):
@@ -44,6 +47,10 @@ class Merge(nn.Module):
     def removed(self, shortcut: Tensor) -> Tensor:
         """Return the output when the unit is taken out; with a shortcut that is the same as closing it."""
         return self.closed(shortcut)
+
+    def extra_repr(self) -> str:
+        options = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "training"}
+        return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 class Add(Merge):
@@ -75,17 +82,14 @@ class AddReLU(Merge):
     def closed(self, shortcut: Tensor) -> Tensor:
         return shortcut if self.identity else F.relu(shortcut)
 
-    def extra_repr(self) -> str:
-        return f"identity={self.identity}"
-
 
 class Concatenate(Merge):
     """H = [shortcut, branch] along the channels: dense networks (Huang et al. 2016, Eq. 2).
 
-    A closed unit leaves zeros in its place, so that later units find every map where they expect it.
+    A closed unit leaves zeros in its place, so that later units find every feature map where they expect it.
 
     Args:
-        channels: Number of maps that the branch adds (the growth rate K).
+        channels: Number of feature maps that the branch adds (the growth rate K).
     """
 
     def __init__(self, channels: int) -> None:
@@ -99,9 +103,6 @@ class Concatenate(Merge):
         batch, _, height, width = shortcut.shape
         return torch.cat([shortcut, shortcut.new_zeros(batch, self.channels, height, width)], dim=1)
 
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}"
-
 
 class Replace(Merge):
     """H = branch: the plain network, which has no shortcut.
@@ -109,7 +110,7 @@ class Replace(Merge):
     Gate 0 sends zeros on. Taking the unit out instead sends its input on, which needs equal shapes.
 
     Args:
-        channels: Number of maps that the branch returns.
+        channels: Number of feature maps that the branch returns.
         stride: How much smaller the branch makes height and width.
         removable: The branch returns the shape that it reads.
     """
@@ -132,9 +133,6 @@ class Replace(Merge):
             raise ValueError("this unit changes the shape and has no shortcut: it cannot be taken out")
         return shortcut
 
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, stride={self.stride}, removable={self.removable}"
-
 
 class Unit(nn.Module):
     """H_l = merge(shortcut(H_{l-1}), gate · branch(H_{l-1})).
@@ -155,6 +153,8 @@ class Unit(nn.Module):
         if gate is None:
             return self.merge.removed(shortcut)
         if isinstance(gate, Tensor):
+            if gate.is_floating_point() and gate.dim() == 0:
+                return self.merge(shortcut, gate * self.branch(x))
             return self._forward_kept(x, shortcut, gate)
         if gate == 0:
             return self.merge.closed(shortcut)
@@ -164,15 +164,15 @@ class Unit(nn.Module):
     def _forward_kept(self, x: Tensor, shortcut: Tensor, keep: Tensor) -> Tensor:
         """Run the branch on the kept samples only; the others receive zeros from it."""
         if keep.dtype != torch.bool or keep.shape != (len(x),):
-            raise ValueError(f"a gate per sample is {keep.dtype} of shape {tuple(keep.shape)}: bool of ({len(x)},)")
+            raise ValueError(f"a gate is {keep.dtype} of {tuple(keep.shape)}, not bool of ({len(x)},) or float of ()")
         kept = keep.nonzero().squeeze(1)
         if len(kept) == 0:
             return self.merge.closed(shortcut)
         # Where each sample lies among the kept ones; the others point behind the last, at a sample of zeros.
-        place = torch.where(keep, keep.cumsum(0) - 1, len(kept))
-        kept, place = kept.to(x.device, non_blocking=True), place.to(x.device, non_blocking=True)
-        branch = self.branch(_Take.apply(x, kept, place))
-        return self.merge(shortcut, _Put.apply(branch, kept, place))
+        among = torch.where(keep, keep.cumsum(0) - 1, len(kept))
+        kept, among = kept.to(x.device, non_blocking=True), among.to(x.device, non_blocking=True)
+        branch = self.branch(_Select.apply(x, kept, among, False))
+        return self.merge(shortcut, _Select.apply(branch, among, kept, True))
 
 
 class GateRule(Protocol):
@@ -192,9 +192,9 @@ class Chain(nn.Module):
     """stem → units and the links between them → head.
 
     Args:
-        stem: Images to the first maps.
+        stem: Images to the first feature maps.
         body: Units, and links: any module without a gate of its own (a transition, a pooling layer).
-        head: The last maps to the scores of the classes.
+        head: The last feature maps to the logits.
         rule: Where gates come from when none are given; None opens every unit.
     """
 
@@ -218,11 +218,12 @@ class Chain(nn.Module):
         return len(self.units)
 
     def forward(self, images: Tensor, gates: Gates | None = None) -> Tensor:
-        """Return the scores, shape (batch, classes), of images, shape (batch, channels, height, width).
+        """Return the logits, shape (batch, classes), of images, shape (batch, channels, height, width).
 
         Args:
             images: The input.
-            gates: One per unit. None means every unit open, or the expectation of a random rule in evaluation.
+            gates: One per unit. None means every unit open, or the expectation of a random rule in evaluation. A graph
+                that torch.fx traces has the gates of evaluation, in training too, and takes no others.
 
         Raises:
             ValueError: The number of gates is not the number of units, or a chain whose rule is random is in
@@ -237,16 +238,25 @@ class Chain(nn.Module):
 
     def resolve(self, gates: Gates | None) -> Gates:
         """Return the gates of a call: those given, else those of the rule."""
-        units = len(self)
-        if gates is None:
-            if self.rule is None:
-                return [1.0] * units
-            if self.training and self.rule.random:
-                raise ValueError(f"{self.rule} draws its gates in training: pass gates=rule.draw(...)")
-            return self.rule.expected(units)
-        if len(gates) != units:
-            raise ValueError(f"{len(gates)} gates for a chain of {units} units")
-        return gates
+        if isinstance(gates, fx.Proxy):
+            torch._assert(_is_none(gates), "a graph of torch.fx has the gates of evaluation; give others to the chain")
+        elif gates is not None:
+            if len(gates) != len(self):
+                raise ValueError(f"{len(gates)} gates for a chain of {len(self)} units")
+            return gates
+        elif self.training and self.rule is not None and self.rule.random:
+            raise ValueError(f"{self.rule} draws its gates in training: pass gates=rule.draw(...)")
+        return [1.0] * len(self) if self.rule is None else self.rule.expected(len(self))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the size of the chain, and its units with their share of the parameters."""
+        total, *counts = [sum(one.numel() for one in module.parameters()) for module in (self, *self.units)]
+        table = "<tr><th>unit<th>merge<th colspan=2>parameters"
+        for name, unit, count in zip(self.names, self.units, counts, strict=True):
+            bar = f'<div style="background: #4477aa; height: 0.7em; width: {20 * count / max(total, 1):.2f}em">'
+            table += f"<tr><td>{escape(name)}<td>{type(unit.merge).__name__}<td>{count:,}<td>{bar}</div>"
+        title = f"<summary>chain of {len(self)} units, {total:,} parameters</summary>"
+        return f"<details open>{title}<table>{table}</table></details>"
 
 
 def run(steps: Iterable[tuple[nn.Module, Gate]], x: Tensor) -> Tensor:
@@ -256,43 +266,34 @@ def run(steps: Iterable[tuple[nn.Module, Gate]], x: Tensor) -> Tensor:
     return x
 
 
-class _Take(torch.autograd.Function):
-    """The samples ``x[kept]``, laid out as x is.
+@fx.wrap
+def _is_none(gates: Gates | None) -> bool:
+    """Return whether no gates were given: a step of a traced graph, which knows it only when it is called."""
+    return gates is None
 
-    The library's ``index_select`` returns the default layout, which makes every later norm and convolution of a
-    channels-last network convert, and its backward pass adds where, the samples being distinct, a copy does.
+
+class _Select(torch.autograd.Function):
+    """The samples ``x[samples]``; where x is ``padded``, the number behind its last sample is a sample of zeros.
+
+    Taking the kept samples and putting them back among zeros are each other's transposes, so the backward pass is the
+    other one. The library's ``index_select`` returns the default layout, which makes every later norm and convolution
+    of a channels-last network convert, and its backward pass adds where, the samples being distinct, a copy does. One
+    copy more than filling zeros, and still three times faster.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, kept: Tensor, place: Tensor) -> Tensor:
-        ctx.place = place  # type: ignore[attr-defined]
-        return _select(x, kept)
+    def forward(ctx: FunctionCtx, x: Tensor, samples: Tensor, back: Tensor, padded: bool) -> Tensor:
+        ctx.back, ctx.padded = back, padded  # type: ignore[attr-defined]
+        return _select(x, samples, padded=padded)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _spread(gradient, ctx.place), None, None  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _select(gradient, ctx.back, padded=not ctx.padded), None, None, None  # type: ignore[attr-defined]
 
 
-class _Put(torch.autograd.Function):
-    """The samples at their places among zeros: the transpose of :class:`_Take`."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, branch: Tensor, kept: Tensor, place: Tensor) -> Tensor:
-        ctx.kept = kept  # type: ignore[attr-defined]
-        return _spread(branch, place)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _select(gradient, ctx.kept), None, None  # type: ignore[attr-defined]
-
-
-def _select(x: Tensor, samples: Tensor) -> Tensor:
+def _select(x: Tensor, samples: Tensor, *, padded: bool) -> Tensor:
+    if padded:
+        x = torch.cat([x, torch.zeros_like(x[:1])])
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1).index_select(0, samples).permute(0, 3, 1, 2)
     return x.index_select(0, samples)
-
-
-def _spread(x: Tensor, place: Tensor) -> Tensor:
-    """Return x's samples at their places; one copy more than filling zeros, and still three times faster."""
-    zeros = torch.zeros_like(x[:1])
-    return _select(torch.cat([x, zeros]), place)

@@ -35,6 +35,19 @@ GATES = {
 }
 
 
+def test_learned_gates_get_the_same_gradients_when_activations_are_computed_twice() -> None:
+    chain = small_network("preresnet").train()
+    gates = torch.tensor([0.0, 1.0, 0.5, -1.0, 0.0, 2.0]).requires_grad_()
+    expected = learned(copy.deepcopy(chain), chain, gates, torch.float32)
+    own, gates.grad = gates.grad, None
+    found = learned(Checkpointed(chain), chain, gates, torch.float32)
+    assert torch.equal(found["loss"], expected["loss"])
+    assert own is not None
+    assert own.all()
+    assert gates.grad is not None
+    assert torch.equal(gates.grad, own)
+
+
 @pytest.mark.parametrize(("family", "case"), in_turn(SMALL, product(GATES, [torch.float32, torch.bfloat16])))
 def test_saving_memory_changes_no_bit_of_loss_gradients_and_statistics(family: str, case) -> None:
     gates, dtype = GATES[case[0]], case[1]

@@ -74,7 +74,9 @@ def measure(chain: Chain, batch: Batch, gates: Gates | None, autocast: torch.aut
 
 
 def _cut(gates: Gates | None, count: int) -> Gates | None:
-    return gates and [gate[:count] if isinstance(gate, Tensor) else gate for gate in gates]
+    if gates is None:
+        return None
+    return [gate[:count] if isinstance(gate, Tensor) and gate.dim() else gate for gate in gates]
 
 
 def _forward(chain: Chain, images: Tensor, gates: Gates | None) -> tuple[Tensor, list[Tensor], Tensor]:

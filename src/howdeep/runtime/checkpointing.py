@@ -46,7 +46,8 @@ class Checkpointed(nn.Module):
         for start in range(0, last, size):
             end = min(start + size, last)
             segment, parts = steps[start:end], self.parts[start:end]
-            parameters = [one for part, (_, gate) in zip(parts, segment, strict=True) for one in part.taking_part(gate)]
+            taking_part = [part.taking_part(gate) for part, (_, gate) in zip(parts, segment, strict=True)]
+            parameters = [one for tensors in taking_part for one in tensors]
             # Where everything is closed there is nothing to keep, and there may be nothing to differentiate.
             x = _Segment.apply(segment, parts, x, *parameters) if parameters else run(segment, x)
         return self.chain.head(run(steps[last:], x))
@@ -68,8 +69,10 @@ class _Part:
         beside = module.shortcut if isinstance(module, Unit) else module
         return cls(norms, list(module.parameters()), list(beside.parameters()))
 
-    def taking_part(self, gate: Gate) -> list[nn.Parameter]:
-        return self.open if gate is not None and torch.as_tensor(gate).any() else self.closed
+    def taking_part(self, gate: Gate) -> list[Tensor]:
+        if isinstance(gate, Tensor) and gate.is_floating_point():
+            return [*self.open, gate]
+        return list(self.open if gate is not None and torch.as_tensor(gate).any() else self.closed)
 
 
 class _Segment(torch.autograd.Function):
