@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from howdeep.chain import Replace as Replace
     from howdeep.chain import Unit as Unit
     from howdeep.convert import unravel as unravel
-    from howdeep.costs.cost import CostOptions as CostOptions
     from howdeep.costs.cost import cost as cost
+    from howdeep.costs.options import CostOptions as CostOptions
     from howdeep.cutting.cut import cut as cut
     from howdeep.cutting.records import Cut as Cut
     from howdeep.cutting.records import CutBudget as CutBudget
@@ -60,7 +60,7 @@ _HOMES = {
     "Unit": "chain",
     "Batch": "data",
     "open_data": "data",
-    "CostOptions": "costs.cost",
+    "CostOptions": "costs.options",
     "cost": "costs.cost",
     "Degradation": "search.degradation",
     "degradation": "search.degradation",

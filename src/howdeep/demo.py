@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from howdeep.analysis.lesion import Lesion, lesion
+from howdeep.analysis.options import StudyOptions
 from howdeep.analysis.paths import Paths, paths
-from howdeep.analysis.study import Study, StudyOptions, open_study
+from howdeep.analysis.study import Study, open_study
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import CutBudget
 from howdeep.cutting.run import cut_target
@@ -120,8 +121,8 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
 def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextManager[Study]:
     """Return a finished run and the test digits, made ready for a dissection."""
     target = open_target(str(run), weights=None, mean=None, std=None, warn=lambda line: None)
-    options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu", place=run / record)
-    return open_study(target, options, asked={}, say=lambda line: None)
+    options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
+    return open_study(target, options, asked={}, place=run / record, say=lambda line: None)
 
 
 def _keep(study: Study, found: Lesion | Paths) -> None:

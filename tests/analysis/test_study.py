@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from howdeep.analysis.study import Study, StudyOptions, open_study
+from howdeep.analysis.options import StudyOptions
+from howdeep.analysis.study import Study, open_study
 from howdeep.runs.target import Target, fresh_target
 from howdeep.runtime.timing import threads_of
 from howdeep.util.errors import UserError
@@ -39,11 +40,11 @@ def test_a_study_computes_in_the_threads_that_are_asked_for_and_says_so(target: 
 
 def test_a_study_that_goes_on_computes_in_the_threads_that_it_began_with(target: Target, tmp_path: Path) -> None:
     """Whatever is faster now: the blocks of one record have the bits of one number of threads."""
-    kept, said = options(place=tmp_path / "record.json"), []
-    with threads_of(1), open_study(target, kept, asked=ASKED, say=_no_threads) as study:
+    place, said = tmp_path / "record.json", []
+    with threads_of(1), open_study(target, options(), asked=ASKED, place=place, say=_no_threads) as study:
         one_block(study)
     with threads_of(2):
-        with open_study(target, kept, asked=ASKED, say=said.append) as study:
+        with open_study(target, options(), asked=ASKED, place=place, say=said.append) as study:
             assert torch.get_num_threads() == 1
             assert one_block(study) == [{"threads": 1}]
         assert torch.get_num_threads() == 2

@@ -18,9 +18,10 @@ from howdeep import cli
 from howdeep.costs import cost as costing
 from howdeep.costs import measuring
 from howdeep.costs import measuring as peak
-from howdeep.costs.cost import CostOptions, Ladder, at_depth, cost, kind_of, plans_of
+from howdeep.costs.cost import Ladder, at_depth, cost, kind_of, plans_of
 from howdeep.costs.counting import counts_of, expected_macs, shortcut_macs
 from howdeep.costs.measuring import Setting, Times, over_rounds, peak_of_training
+from howdeep.costs.options import CostOptions
 from howdeep.costs.predicting import Costs
 from howdeep.networks import build, spec_of
 from howdeep.networks.counting import describe
@@ -165,7 +166,7 @@ def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pyt
 
 
 def test_time_under_survival_follows_the_multiply_adds(exact: list[str]) -> None:
-    (ladder,) = cost("cifar_resnet", (8, 20, 56), None, replace(FAST, survival=Survival("linear", 0.5)))
+    (ladder,) = cost("cifar_resnet", (8, 20, 56), None, replace(FAST, survival="linear:0.5"))
     for rung in ladder.rungs:
         assert rung.measured is not None
         assert rung.measured.training_ms is not None
@@ -183,7 +184,7 @@ def test_the_record_survives_json(exact: list[str]) -> None:
 def test_tables_fit_80_columns(exact: list[str], survival: str) -> None:
     from rich.console import Console
 
-    options = replace(FAST, survival=Survival.parse(survival))
+    options = replace(FAST, survival=survival)
     (ladder,) = cost("cifar_densenet_bc_k12", (10, 22, 58, 100, 1000), None, options)
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(cost_table(ladder))
@@ -203,7 +204,7 @@ def test_the_quietest_round_counts() -> None:
 
 
 def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options, honest = replace(FAST, place=tmp_path / "cost.json"), costing.times_of
+    place, honest = tmp_path / "cost.json", costing.times_of
 
     def interrupted(spec, setting: Setting, *, threads: int) -> Times:
         if spec.depth == 110:
@@ -212,15 +213,15 @@ def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, mo
 
     monkeypatch.setattr(costing, "times_of", interrupted)
     with pytest.raises(Stopped, match="the same command goes on"):
-        cost("cifar_resnet", (8, 20, 56, 110), None, options)
+        cost("cifar_resnet", (8, 20, 56, 110), None, FAST, place=place)
     monkeypatch.setattr(costing, "times_of", honest)
     with pytest.raises(UserError, match="another networks"):
-        cost("cifar_resnet", (8, 20, 56, 116), None, options)
+        cost("cifar_resnet", (8, 20, 56, 116), None, FAST, place=place)
     exact.clear()
-    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, options)
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST, place=place)
     assert exact == ["cifar_resnet110"]
     assert all(rung.measured for rung in ladder.rungs)
-    costing.forget_kept(options.place)
+    costing.forget_kept(place)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from howdeep.analysis.inference import evaluate_target
-from howdeep.analysis.study import StudyOptions, open_study
+from howdeep.analysis.options import EvaluationOptions, StudyOptions
+from howdeep.analysis.study import open_study
 from howdeep.cutting.options import CutOptions, cut_images, cut_samples
 from howdeep.data import Split, open_data
 from howdeep.data.sampling import mixed, sample, sample_positions, sampled
@@ -78,13 +79,13 @@ EXPECTED = {"glass": 20, "metal": 10, "paper": 5}
 def test_every_command_that_takes_some_images_takes_a_sample_and_records_it(
     sorted_by_class: str, target: Target
 ) -> None:
-    found, record = evaluate_target(target, sorted_by_class, limit=35, seed=2)
+    found, record = evaluate_target(target, EvaluationOptions(data=sorted_by_class, limit=35, seed=2))
     assert {each.name: each.n for each in found.classes} == EXPECTED
     which = {
         "split": "test", "images": 35, "of": 175, "seed": 2, "classes": 3, "of_classes": 3, "rule": "stratified",
     }  # fmt: skip
     assert record["sample"] == which
-    assert evaluate_target(target, sorted_by_class)[1]["sample"] is None
+    assert evaluate_target(target, EvaluationOptions(data=sorted_by_class))[1]["sample"] is None
     options = StudyOptions(data=sorted_by_class, limit=35, seed=2, device="cpu")
     said: list[str] = []
     with open_study(target, options, asked={}, say=said.append) as study:

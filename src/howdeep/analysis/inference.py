@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from howdeep.analysis.evaluation import Evaluation, evaluate, fingerprint
+from howdeep.analysis.options import EvaluationOptions
 from howdeep.data import Normalization, Split, evaluation_batches
 from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for, read_images
 from howdeep.runtime import device as devices
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.runtime.timing import FEW, fastest_threads, threads_of
 from howdeep.training.step import Arithmetic, place
 from howdeep.util.errors import UserError
@@ -38,25 +38,14 @@ class Prediction:
 
 
 def evaluate_target(
-    target: Target, data: str, *, split: str = "test", limit: int | None = None, seed: int = 0,
-    device: str = "auto", precision: str = "fp32", batch_size: int = 500, workers: int = 2, skip_broken: bool = False,
-    threads: Threads = "auto", say: Callable[[str], None] = lambda line: None,
-) -> tuple[Evaluation, dict]:  # fmt: skip
+    target: Target, options: EvaluationOptions, *, report: Callable[[str], None] = lambda line: None
+) -> tuple[Evaluation, dict]:
     """Measure a trained network on a split.
 
     Args:
         target: The network.
-        data: What DATA is on the command line.
-        split: ``train``, ``val`` or ``test``.
-        limit: Only so many images, a stratified sample.
-        seed: By which it is drawn.
-        device: Where.
-        precision: ``fp32`` or ``bf16``.
-        batch_size: Images at a time.
-        workers: Processes that decode large images.
-        skip_broken: Leave broken images out.
-        threads: Threads of the host; ``auto`` takes the number in which passes are fastest.
-        say: Receives one line for everything in which the images differ from those of the network's run.
+        options: On which images, and how.
+        report: Receives one line for everything in which the images differ from those of the network's run.
 
     Returns:
         The evaluation, and the record to write: the evaluation with where it comes from.
@@ -64,38 +53,36 @@ def evaluate_target(
     Raises:
         UserError: The data does not fit the network, or it is not known how pixels are normalised.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"limit {limit} is not allowed: it must be at least 1")
-    if batch_size < 1:
-        raise UserError(f"batch-size {batch_size} is not allowed: it must be at least 1")
-    check_threads(threads)
-    where, arithmetic = devices.pick(device), Arithmetic(precision, "channels_last")
-    devices.require_precision(precision, where)
-    dataset = open_data_for(target, data, skip_broken=skip_broken, splits=[split], say=say)
-    images, which = sampled(dataset, split, limit, seed)
-    if which is not None:
-        say(str(which))
+    device, arithmetic = devices.pick(options.device), Arithmetic(options.precision, "channels_last")
+    devices.require_precision(options.precision, device)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=report)
+    images, sample = sampled(dataset, options.split, options.limit, options.seed)
+    if sample is not None:
+        report(str(sample))
+    normalization = required_normalization(target)
     batches = evaluation_batches(
         images,
-        normalization=required_normalization(target),
-        batch_size=batch_size,
-        device=where,
+        normalization=normalization,
+        batch_size=options.batch_size,
+        device=device,
         channels_last=True,
-        workers=workers,
+        workers=options.workers,
     )
-    chain = place(target.chain, arithmetic, where)
-    autocast, few = arithmetic.autocast(where), partial(_few, images, required_normalization(target), where)
-    with threads_of(fastest_threads(chain, few, threads, where)):
-        found = evaluate(chain, batches, dataset.classes, autocast=autocast, images=fingerprint(images))
+    chain = place(target.chain, arithmetic, device)
+    few = partial(_few, images, normalization, device)
+    with threads_of(fastest_threads(chain, few, options.threads, device)):
+        evaluation = evaluate(
+            chain, batches, dataset.classes, autocast=arithmetic.autocast(device), images=fingerprint(images)
+        )
         origin = {
             "target": target.name,
-            "data": data,
-            "split": split,
-            "precision": precision,
+            "data": options.data,
+            "split": options.split,
+            "precision": options.precision,
             "notes": dataset.notes,
-            "sample": which and to_json(which),
+            "sample": sample and to_json(sample),
         }
-        return found, tagged("evaluation", {**found.to_json(), **origin, **provenance(where)})
+        return evaluation, tagged("evaluation", {**evaluation.to_json(), **origin, **provenance(device)})
 
 
 def _few(split: Split, normalization: Normalization, where: torch.device) -> Tensor:

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from howdeep.analysis.inference import required_normalization
+from howdeep.analysis.options import StudyOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
 from howdeep.data.sampling import mixed, sampled
 from howdeep.runs.folder import provenance
-from howdeep.runs.resume import Work, work_key
+from howdeep.runs.resume import Work, options_key, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.device import has_bf16, synchronise, true_fp32
 from howdeep.runtime.distributed import joined
-from howdeep.runtime.threads import Threads, check_threads
+from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import fastest_threads, threads_of
 from howdeep.survival import Survival
 from howdeep.training.precision import TOLERANCE
@@ -190,49 +191,20 @@ class Study:
         return tagged(type(found).__name__.lower(), {**to_json(found), **self.origin})
 
 
-@dataclass(frozen=True, kw_only=True)
-class StudyOptions:
-    """How a study is made."""
-
-    data: str
-    """What DATA is on the command line."""
-    split: str = "test"
-    """``train``, ``val`` or ``test``."""
-    limit: int | None = None
-    """Only so many images, a stratified sample."""
-    seed: int = 0
-    """By which it is drawn."""
-    device: str = "auto"
-    """Where."""
-    precision: str = "fp32"
-    """``fp32``, ``fp64``, ``bf16`` or ``auto``."""
-    batch_size: int = 100
-    """Images at a time."""
-    skip_broken: bool = False
-    """Leave broken images out."""
-    fold: bool = True
-    """Fold norms into the convolutions before them where the scores stay the same to rounding."""
-    threads: Threads = "auto"
-    """Threads of the host; ``auto`` takes the number in which passes are fastest."""
-    place: Path | None = None
-    """File beside which finished batches are kept."""
-
-    def __post_init__(self) -> None:
-        check_threads(self.threads)
-        for name in ("limit", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
-
-
 @contextmanager
-def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Callable[[str], None]) -> Iterator[Study]:
+def open_study(
+    target: Target, options: StudyOptions, *, asked: dict, precision: str = "fp32", fold: bool = True,
+    place: Path | None = None, say: Callable[[str], None],
+) -> Iterator[Study]:  # fmt: skip
     """Yield a study, alone or as one of several processes.
 
     Args:
         target: The network.
-        options: How.
+        options: On which images.
         asked: What is measured, which the numbers depend on as well.
+        precision: ``fp32``, ``fp64``, ``bf16`` or ``auto``.
+        fold: Fold norms into the convolutions before them where the scores stay the same to rounding.
+        place: File beside which finished batches are kept.
         say: Receives remarks, on the first process.
 
     Raises:
@@ -240,38 +212,39 @@ def open_study(target: Target, options: StudyOptions, *, asked: dict, say: Calla
             measures into the same file.
     """
     where = devices.pick(options.device)
-    with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(options.place)):
+    with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(place)):
         say = say if ranks.first else lambda line: None
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
         split, which = sampled(dataset, options.split, options.limit, options.seed)
         batches = SplitBatches(
             split, required_normalization(target), options.batch_size, where,
-            TYPES.get(options.precision, torch.float32),
+            TYPES.get(precision, torch.float32),
         )  # fmt: skip
-        devices.require_precision(options.precision, where)
-        key = work_key(options, where, target=target, splits=[split], asked=asked)
-        work = Work(ranks, options.place, key)
+        devices.require_precision(precision, where)
+        how = {"--precision": precision, "--fold": fold}
+        key = work_key({**options_key(options, StudyOptions), **how, **asked}, where, target=target, splits=[split])
+        work = Work(ranks, place, key)
         kept = {name: work.kept(name) for name in ("precision", "threads")}
         found = prepared(
-            target.chain, batches[0].images, precision=options.precision, fold=options.fold, device=where,
+            target.chain, batches[0].images, precision=precision, fold=fold, device=where,
             threads=kept["threads"] or options.threads,  # type: ignore[arg-type]
         )  # fmt: skip
         chosen = {"precision": kept["precision"] or found.precision, "threads": found.threads}
         chosen = ranks.from_first(chosen)
         assert isinstance(chosen, dict)
-        precision, threads = chosen["precision"], chosen["threads"]
+        threads = chosen["threads"]
         if which is not None:
             say(str(which))
-        if options.precision == "auto":
-            say(f"precision: {precision}, the fastest that is correct here")
+        if precision == "auto":
+            say(f"precision: {chosen['precision']}, the fastest that is correct here")
         if options.threads == "auto" and threads != torch.get_num_threads():
             say(f"threads: {threads}, the fastest here; bits repeat per number of threads")
         for note in found.notes:
             say(note)
-        work = Work(ranks, options.place, {**key, **chosen})
-        autocast = Arithmetic(precision, "channels_last").autocast(where)
+        work = Work(ranks, place, {**key, **chosen})
+        autocast = Arithmetic(chosen["precision"], "channels_last").autocast(where)
         origin = {
-            "target": target.name, "data": options.data, "split": options.split, "precision": precision,
+            "target": target.name, "data": options.data, "split": options.split, "precision": chosen["precision"],
             "notes": (*dataset.notes, *found.notes), "sample": which and to_json(which),
         }  # fmt: skip
         with threads_of(threads), true_fp32():

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
 
+from howdeep.analysis.options import StudyOptions
 from howdeep.commands.options import TargetOptions, check_files
 from howdeep.commands.output import Output, remark
 from howdeep.runtime.ranks import this_process
-from howdeep.runtime.threads import Threads
-from howdeep.util.options import Data, Flat, OptionalFile, OptionalInt, refuse_without_use
+from howdeep.util.options import Flat, OptionalFile, OptionalInt, refuse_without_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import RenderableType
 
-    from howdeep.analysis.study import Study, StudyOptions
+    from howdeep.analysis.study import Study
     from howdeep.runs.target import Target
 
 Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
@@ -34,23 +34,9 @@ UNUSED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dissection(TargetOptions):
+class Dissection(StudyOptions, TargetOptions):
     """Options of every dissection."""
 
-    data: Data
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
-    split: str = "test"
-    """train, val or test."""
-    limit: OptionalInt = None
-    """Only N images, a stratified sample."""
-    seed: int = 0
-    """Seed of whatever is drawn: the sample, units, paths, initial weights."""
-    batch_size: int = 100
-    """Images at a time."""
-    threads: Threads = "auto"
-    """Threads of the host; auto takes the number in which passes are fastest here."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
     figure: OptionalFile = None
     """Draw a chart into this file: .svg, .png or .html."""
     output: Flat[Output] = field(default_factory=Output)
@@ -66,24 +52,13 @@ class Dissection(TargetOptions):
         common = [one.name for one in fields(Dissection)]
         return {"analysis": type(self).__name__.lower(), **options_key(self, without=common)}
 
-    def study_options(self, precision: str, *, fold: bool = True) -> "StudyOptions":
-        """Return how the study is made."""
-        from howdeep.analysis.study import StudyOptions
-
-        return StudyOptions(
-            data=self.data, split=self.split, limit=self.limit, seed=self.seed, device=self.device,
-            precision=precision, batch_size=self.batch_size, skip_broken=self.skip_broken, fold=fold,
-            threads=self.threads,
-            place=self.output.place,
-        )  # fmt: skip
-
     @contextmanager
     def study(self, precision: str, *, fold: bool = True) -> Iterator["Study"]:
         """Yield the network and its data."""
         from howdeep.analysis.study import open_study
 
-        options = self.study_options(precision, fold=fold)
-        with open_study(self.open(), options, asked=self.asked(), say=remark) as study:
+        how = {"precision": precision, "fold": fold, "place": self.output.place}
+        with open_study(self.open(), self, asked=self.asked(), say=remark, **how) as study:
             yield study
 
     def report(self, study: "Study", found: Any, table: "RenderableType", chart: "Callable[[], Any]") -> None:
@@ -111,7 +86,7 @@ class Lesion(Dissection):
     sample: OptionalInt = None
     """pairs: only so many, drawn at random."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Arithmetic of the maps; auto times both and takes the fastest correct one."""
+    """Arithmetic of the activations; auto times both and takes the fastest correct one."""
 
     def run(self) -> int:
         """Measure and print."""
@@ -141,7 +116,7 @@ class Paths(Dissection):
     exact: bool = True
     """The sum over all paths of each length; costs about a quarter of a backward pass per unit."""
     precision: Literal["fp32", "fp64"] = "fp32"
-    """Arithmetic of the maps."""
+    """Arithmetic of the activations."""
 
     def run(self) -> int:
         """Measure and print."""
@@ -170,7 +145,7 @@ class Flow(Dissection):
     statistics: Literal["running", "batch"] | None = None
     """What norms divide by; without it running, or batch for initial weights."""
     precision: Literal["fp32", "fp64"] = "fp32"
-    """Arithmetic of the maps."""
+    """Arithmetic of the activations."""
 
     def run(self) -> int:
         """Measure and print."""

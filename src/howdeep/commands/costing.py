@@ -1,18 +1,19 @@
 """What depth costs: measured, predicted, and on paper for many devices."""
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
 from howdeep.commands.options import check_files
 from howdeep.commands.output import Output, remark
+from howdeep.costs.options import CostOptions
 from howdeep.util.errors import UserError
-from howdeep.util.options import Flat, OptionalFile, OptionalInt, refuse_without_use
+from howdeep.util.options import Flat, OptionalFile, refuse_without_use
 from howdeep.util.units import whole_numbers
 
 if TYPE_CHECKING:
-    from howdeep.costs.cost import CostOptions, Ladder
+    from howdeep.costs.cost import Ladder
     from howdeep.costs.scaling import Cluster, Job, Paper
 
 Networks = Annotated[
@@ -24,8 +25,8 @@ Nodes = Annotated[str | None, tyro.conf.arg(metavar="NODESxDEVICES", help_behavi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Measure what networks cost here; predict other depths, and many devices."""
+class _Networks:
+    """Which networks, and which of their depths."""
 
     networks: Networks
     """Such as cifar_resnet56; with --depths also a family, such as cifar_resnet."""
@@ -34,22 +35,12 @@ class Cost:
     measured: Depths = None
     """Depths that the prediction is fitted on; without it the shallowest three, or
     small networks of the same kind."""
-    seconds: float = 60.0
-    """Further depths are measured as a check as long as that takes no longer."""
-    size: OptionalInt = None
-    """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
-    channels: int = 3
-    """Channels of the images."""
-    batch_size: int = 128
-    """Images of a training step, and of a batch."""
-    threads: int = 1
-    """Threads of the latency on the CPU."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of training; auto times a few steps and takes the fastest correct one."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
-    survival: str = "constant"
-    """Expected training cost under constant, linear:0.5, uniform:0.8 or exactly:23."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(CostOptions, _Networks):
+    """Measure what networks cost here; predict other depths, and many devices."""
+
     scale: Nodes = None
     """On paper: training on so many nodes, such as 64x8."""
     rate: Text = None
@@ -75,9 +66,10 @@ class Cost:
         from howdeep.util.files import file_locked
 
         depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
-        options = self.options()
-        with file_locked(self.output.place):
-            self.report([one for name in self.networks for one in cost(name, depths, fitted, options, say=remark)])
+        place = self.output.place
+        with file_locked(place):
+            ladders = [cost(name, depths, fitted, self, place=place, say=remark) for name in self.networks]
+            self.report([ladder for several in ladders for ladder in several])
         return 0
 
     def check(self) -> None:
@@ -98,17 +90,6 @@ class Cost:
             self.cluster_and_job(parameters=1)
         if self.figure is not None and self.depths is None:
             raise UserError(f"--figure {self.figure} is not allowed without --depths: it draws cost against depth")
-
-    def options(self) -> "CostOptions":
-        """Return how costs are measured."""
-        from howdeep.costs.cost import CostOptions
-        from howdeep.survival import Survival
-
-        return CostOptions(
-            size=self.size, channels=self.channels, batch_size=self.batch_size, threads=self.threads,
-            precision=self.precision, device=self.device, survival=Survival.parse(self.survival),
-            seconds=self.seconds, place=self.output.place,
-        )  # fmt: skip
 
     def report(self, found: "list[Ladder]") -> None:
         """Scale on paper if that was asked for, write, draw and print."""

@@ -6,35 +6,18 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
+from howdeep.analysis.options import EvaluationOptions
 from howdeep.commands.options import TargetOptions, check_files
 from howdeep.commands.output import Output, refuse_existing, remark
 from howdeep.runtime.threads import Threads
 from howdeep.util.errors import UserError
-from howdeep.util.options import Data, Flat, OptionalFile, OptionalInt, refuse_without_use
+from howdeep.util.options import Data, Flat, OptionalFile, OptionalInt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(TargetOptions):
+class Evaluate(EvaluationOptions, TargetOptions):
     """Measure error, error per class and calibration."""
 
-    data: Data
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
-    split: str = "test"
-    """train, val or test."""
-    limit: OptionalInt = None
-    """Only N images, a stratified sample."""
-    seed: int = 0
-    """Seed of that sample."""
-    batch_size: int = 500
-    """Images at a time."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the maps."""
-    threads: Threads = "auto"
-    """Threads of the host; auto takes the number in which passes are fastest here."""
-    workers: int = 2
-    """Processes that decode large images."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
     figure: OptionalFile = None
     """Draw a chart into this file: .svg, .png or .html."""
     output: Flat[Output] = field(default_factory=Output)
@@ -46,22 +29,7 @@ class Evaluate(TargetOptions):
         from howdeep.show.tables import evaluation_table
 
         check_files(self.output, self.figure)
-        if self.limit is None:
-            refuse_without_use(self, ("seed",), "without --limit: nothing is drawn")
-        found, record = evaluate_target(
-            self.open(),
-            self.data,
-            split=self.split,
-            limit=self.limit,
-            seed=self.seed,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            threads=self.threads,
-            skip_broken=self.skip_broken,
-            say=remark,
-        )
+        found, record = evaluate_target(self.open(), self, report=remark)
         table = evaluation_table(found, self.target, self.data, self.split)
         self.output.finish(
             record, table, figure=self.figure, draw=lambda place: figures.save(figures.evaluation(found), place)
@@ -158,7 +126,7 @@ class Explore(TargetOptions):
     seed: int = 0
     """Seed by which it is drawn."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
-    """Arithmetic of the maps; auto times both and takes the fastest correct one."""
+    """Arithmetic of the activations; auto times both and takes the fastest correct one."""
     threads: Threads = "auto"
     """Threads of the host; auto takes the number in which passes are fastest here."""
     skip_broken: bool = False

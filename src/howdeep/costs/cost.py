@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,12 +11,12 @@ import torch
 from howdeep.convert.libraries import is_library_name
 from howdeep.costs.counting import Counts, counts_of, described
 from howdeep.costs.measuring import Setting, Times, arithmetic_of, over_rounds, peak_of_training, times_of
+from howdeep.costs.options import CostOptions
 from howdeep.costs.predicting import CostModel, Costs, difference_of, errors_of, model_of
 from howdeep.networks import Spec, spec_of
 from howdeep.networks.counting import LARGE, SMALL
-from howdeep.runs.resume import Work, work_key
+from howdeep.runs.resume import Work, options_key, work_key
 from howdeep.runtime import device as devices
-from howdeep.survival import Survival
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
 
@@ -137,8 +137,6 @@ def _require(measured: Sequence[int] | None, depths: Sequence[int]) -> None:
         raise UserError(f"--measured {','.join(map(str, measured))} is not allowed: a line needs two depths at least")
 
 
-ROUNDS = 3
-"""Every network is measured so often, by turns."""
 NOTHING = Costs(None, None, None, None, None)
 FREE_SHARE = 0.8
 """Share of the free memory that a network may be predicted to need and still be measured."""
@@ -200,43 +198,9 @@ class Ladder:
     """Predicted likewise; of saved memory there is none, which moves in steps."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CostOptions:
-    """How costs are measured."""
-
-    size: int | None = None
-    """Side of the images; None is what the literature counts for, 32 or 224."""
-    channels: int = 3
-    """Channels of the images."""
-    batch_size: int = 128
-    """Images of a training step and of a batch."""
-    threads: int = 1
-    """Threads of the latency on the host."""
-    precision: str = "auto"
-    """Arithmetic of training: ``fp32``, ``bf16``, or the faster one that is correct."""
-    device: str = "auto"
-    """Where."""
-    survival: Survival = field(default_factory=Survival)
-    """Rule of the expected costs."""
-    seconds: float = 60.0
-    """Depths beyond those of the fit are measured as a check as long as that is predicted to take no longer."""
-    rounds: int = ROUNDS
-    """Rounds of measuring."""
-    place: Path | None = None
-    """File beside which finished measurements are kept until the record is written."""
-
-    def __post_init__(self) -> None:
-        for name in ("size", "channels", "batch_size", "threads", "rounds"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
-        if not 0 <= self.seconds < float("inf"):
-            raise UserError(f"seconds {self.seconds} is not allowed: it must be at least 0 and finite")
-
-
 def cost(
     network: str, depths: Sequence[int] | None = None, measured: Sequence[int] | None = None,
-    options: CostOptions | None = None, *, say: Callable[[str], None] = lambda line: None,
+    options: CostOptions | None = None, *, place: Path | None = None, say: Callable[[str], None] = lambda line: None,
 ) -> list[Ladder]:  # fmt: skip
     """Return what networks cost on this device; one ladder for each kind of unit that the depths have.
 
@@ -246,6 +210,7 @@ def cost(
         measured: Depths that predictions are fitted on; None takes the shallowest or, where stages have unequally
             many units, small networks of the same kind.
         options: How costs are measured.
+        place: File beside which finished measurements are kept until the record is written.
         say: Receives remarks.
 
     Raises:
@@ -256,8 +221,8 @@ def cost(
     plans = plans_of(network, depths, measured, channels=options.channels)
     for plan in plans:
         for spec in plan.asked:
-            options.survival.check(described(spec, options.size).units)
-    return [_ladder(plan, options, say) for plan in plans]
+            options.rule.check(described(spec, options.size).units)
+    return [_ladder(plan, options, place, say) for plan in plans]
 
 
 def forget_kept(place: Path | None) -> None:
@@ -279,8 +244,8 @@ class _Found:
         return Costs(times.latency.median_ms, times.inference.median_ms, times.training.median_ms, *self.peaks)
 
 
-def _ladder(plan: Plan, options: CostOptions, say: Callable[[str], None]) -> Ladder:
-    setting, work = _opened(plan, options)
+def _ladder(plan: Plan, options: CostOptions, place: Path | None, say: Callable[[str], None]) -> Ladder:
+    setting, work = _opened(plan, options, place)
     say(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
     fitted = plan.fitted if plan.predicts else plan.asked
     found = dict(zip(fitted, _measured(fitted, setting, options, work, "measure"), strict=True))
@@ -293,7 +258,7 @@ def _ladder(plan: Plan, options: CostOptions, say: Callable[[str], None]) -> Lad
     rungs = tuple(_rung(spec, found.get(spec), model, plan, options) for spec in plan.asked)
     return Ladder(
         title=plan.title, size=setting.size, batch_size=options.batch_size, threads=options.threads,
-        precision=setting.precision, memory_format=setting.memory_format, survival=str(options.survival),
+        precision=setting.precision, memory_format=setting.memory_format, survival=str(options.rule),
         rounds=options.rounds, rungs=rungs, fitted_on=tuple(spec.name for spec in plan.fitted) if model else (),
         fit_error_percent=model and model.error_percent,
         **_one_more(plan.asked[-1], model, options),
@@ -305,14 +270,15 @@ def _model(plan: Plan, found: dict[Spec, _Found], options: CostOptions, precisio
     return model_of(networks, [one.costs for one in measured], [one.times.seconds for one in measured], precision)
 
 
-def _opened(plan: Plan, options: CostOptions) -> tuple[Setting, Work]:
+def _opened(plan: Plan, options: CostOptions, place: Path | None) -> tuple[Setting, Work]:
     """Return the arithmetic, as it was chosen before where measurements were kept, and the work that keeps them."""
     first = plan.fitted[0]
     size = (LARGE if first.large else SMALL) if options.size is None else options.size
     device = devices.pick(options.device)
     setting = Setting(size, options.batch_size, "fp32", "channels_last", str(device))
-    key = work_key(options, device, asked={"networks": [spec.name for spec in plan.fitted]})
-    place = options.place and options.place.with_name(f"{options.place.name}.{first.name.replace(' ', '_')}")
+    networks = {"networks": [spec.name for spec in plan.fitted]}
+    key = work_key({**options_key(options, CostOptions), **networks}, device)
+    place = place and place.with_name(f"{place.name}.{first.name.replace(' ', '_')}")
     before = Work(place=place).kept("arithmetic")
     if isinstance(before, list):
         precision, memory_format = before
@@ -374,7 +340,7 @@ def _free_bytes(device: torch.device) -> float:
 
 def _rung(spec: Spec, found: _Found | None, model: CostModel | None, plan: Plan, options: CostOptions) -> Rung:
     network = described(spec, options.size)
-    counts = counts_of(spec, network, options.survival)
+    counts = counts_of(spec, network, options.rule)
     predicted, measured = model and model.costs(network), found and found.costs
     known = (measured or predicted or NOTHING).training_ms
     expected = None if known is None else known * counts.expected_training_macs / counts.training_macs
@@ -387,6 +353,6 @@ def _one_more(spec: Spec, model: CostModel | None, options: CostOptions) -> dict
     """Return what one more unit in each stage adds, counted and predicted."""
     deeper = replace(spec, units=tuple(count + 1 for count in spec.units))
     before, after = (described(one, options.size) for one in (spec, deeper))
-    low, high = (counts_of(one, of, options.survival) for one, of in ((spec, before), (deeper, after)))
+    low, high = (counts_of(one, of, options.rule) for one, of in ((spec, before), (deeper, after)))
     costs = model and replace(difference_of(model.costs(after), model.costs(before)), memory_checkpointing_bytes=None)
     return {"one_more": high.minus(low), "one_more_costs": costs}

@@ -21,7 +21,7 @@ from howdeep.data.recorded import recorded
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import provenance
-from howdeep.runs.resume import Kept, require_same, work_key
+from howdeep.runs.resume import Kept, options_key, require_same, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
@@ -179,7 +179,9 @@ def cut_target(
         doing("reading the data")
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
         asked = replace(options, remove=tuple(sorted(options.remove)))  # in whatever order they are named
-        key = work_key(asked, where, target=target, splits=[dataset.train, dataset.validation, dataset.test])
+        key = work_key(
+            options_key(asked), where, target=target, splits=[dataset.train, dataset.validation, dataset.test]
+        )
         if options.out is not None and (done := _finished(options.out, key)) is not None:
             say(f"{options.out} is finished; nothing to do")
             return from_json(Cut, done), done, Kept(place)

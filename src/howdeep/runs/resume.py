@@ -35,34 +35,34 @@ LATER = ("howdeep",)
 """Entries that older keys lack: what was made without one is gone on with."""
 
 
-def options_key(options: Any, *, without: Collection[str] = UNCHANGING) -> dict[str, Any]:
+def options_key(options: Any, declared: type | None = None, *, without: Collection[str] = UNCHANGING) -> dict[str, Any]:
     """Return the fields of a frozen record of options, called as they are typed.
 
     Args:
         options: The record.
+        declared: The class whose fields count, as a command adds fields of its own to those of the work that it does;
+            None is the record's.
         without: Fields that are left out.
     """
-    names = [field.name for field in fields(options) if field.name not in without]
+    names = [field.name for field in fields(declared or options) if field.name not in without]
     return {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
 
 
 def work_key(
-    options: Any, device: torch.device, *, target: Target | None = None, splits: Sequence[Split | None] = (),
-    asked: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    asked: Mapping[str, Any], device: torch.device, *, target: Target | None = None, splits: Sequence[Split | None] = ()
+) -> dict[str, Any]:
     """Return the key of work as plain data.
 
     Args:
-        options: A frozen record of all options.
+        asked: All options that the numbers depend on, such as :func:`options_key`.
         device: Where it is computed.
         target: The network, and how its images are prepared.
         splits: The images that are used.
-        asked: What else the numbers depend on.
     """
     key = {} if target is None else {"network": fingerprint(target.chain), **_preparation(target)}
     if splits:
         key["data"] = images_key(splits)
-    key |= {**options_key(options), **(asked or {}), **surroundings(device)}
+    key |= {**asked, **surroundings(device)}
     return json.loads(json.dumps(key, default=_plain))
 
 
