@@ -15,8 +15,9 @@ from PIL import Image
 
 from common import Row, howdeep, report, row
 from howdeep.search.fit import Fit
-from howdeep.util.intervals import of_share, percent_text
+from howdeep.util.intervals import of_share
 from howdeep.util.records import from_json
+from howdeep.util.text import percent_text
 from subjects import CIFAR10
 
 DIGITS_SECONDS, CIFAR10_SECONDS, FOLDER_SECONDS = 180, 1800, 300

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common import howdeep, report, row
 from howdeep.demo import STOCHASTIC, VERY_DEEP, VERY_DEEP_EPOCHS
-from howdeep.util.intervals import percent_text
+from howdeep.util.text import percent_text
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from common import SHARED, howdeep, report, row
-from howdeep.util.intervals import percent_text
+from howdeep.util.text import percent_text
 
 EXPECTED = {
     "cifar_resnet20": ("resnet20-12fca82f.th", 18.97),

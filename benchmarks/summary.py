@@ -11,7 +11,7 @@ from howdeep.search.degradation import Degradation
 from howdeep.show import figures
 from howdeep.show.report.reading import read_record
 from howdeep.show.sentences import flow_finding, lesion_finding, measured, paths_finding, share_text
-from howdeep.util.intervals import percent_text
+from howdeep.util.text import percent_text
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"

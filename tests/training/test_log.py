@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from howdeep.runs.folder import Run
-from howdeep.training.log import Journal, bytes_text, epoch_line, print_line, seconds_text
+from howdeep.training.log import Journal, epoch_line, print_line
+from howdeep.util.text import bytes_text, seconds_text
 
 RECORD = {
     "event": "epoch", "step": 352, "epoch": 1.0, "train_error_percent": 51.23, "validation_error_percent": 45.6,

@@ -18,8 +18,8 @@ from howdeep.analysis.effects import Baseline, Effect, baseline_of, counts, effe
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.runs.resume import Work
-from howdeep.training.log import bytes_text
 from howdeep.util.errors import UserError, unknown
+from howdeep.util.text import bytes_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from howdeep.networks import LITERATURE, Spec, skeleton, spec_of
 from howdeep.networks.dense import DenseSpec
 from howdeep.networks.parts import Pad
 from howdeep.util.errors import UserError
+from howdeep.util.text import short
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -252,11 +253,3 @@ def _name(parts: Sequence[Part]) -> str:
 
 def _cost(parameters: int, macs: int) -> tuple[str, str]:
     return f"{parameters:,}", short(macs)
-
-
-def short(count: int) -> str:
-    """Return three digits of a count: 40.6 M."""
-    for size, sign in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= 0.9995 * size:
-            return f"{count / size:#.3g}".rstrip(".") + f" {sign}"
-    return str(count)

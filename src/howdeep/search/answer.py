@@ -9,8 +9,8 @@ from howdeep.search.candidates import CandidateCosts, Dropped
 from howdeep.search.ladder import LARGE_SIDE
 from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
-from howdeep.training.log import seconds_text
 from howdeep.util.intervals import of_difference
+from howdeep.util.text import seconds_text
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from howdeep.runtime.timing import THREADS, Timing, forward_times, thread_counts
 from howdeep.search.ladder import LARGE_SIDE, network_name
 from howdeep.search.options import Budgets
 from howdeep.training.config import TrainConfig
-from howdeep.training.log import bytes_text, seconds_text
 from howdeep.training.precision import best_of, candidates, measure
 from howdeep.training.step import Arithmetic
 from howdeep.util.errors import UserError
+from howdeep.util.text import bytes_text, seconds_text
 
 SEARCH_SHARE = 0.5
 """Share of the time that the search takes; the chosen network gets the rest, and keeps what it has learned."""

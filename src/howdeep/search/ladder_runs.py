@@ -22,7 +22,7 @@ from howdeep.runtime import device as devices
 from howdeep.runtime.timing import thread_counts, threads_of
 from howdeep.search.diagnosis import Errors
 from howdeep.training.config import TrainConfig, difference
-from howdeep.training.log import print_line, seconds_text
+from howdeep.training.log import print_line
 from howdeep.training.loop import EVALUATION_BATCH, train
 from howdeep.training.precision import best_of, candidates, measure
 from howdeep.training.session import NotFiniteError, require_same_images
@@ -30,6 +30,7 @@ from howdeep.training.step import Arithmetic
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
 from howdeep.util.seeds import generator
+from howdeep.util.text import seconds_text
 
 RUNG = "rung.json"
 TRAINING_IMAGES = 2_000

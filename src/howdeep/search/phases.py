@@ -15,10 +15,10 @@ from howdeep.runs.checkpoints import write_whole
 from howdeep.search.candidates import CandidateCosts
 from howdeep.search.study import RoundResult
 from howdeep.training.config import TrainConfig
-from howdeep.training.log import seconds_text
 from howdeep.training.loop import advance, train
 from howdeep.training.session import NotFiniteError
 from howdeep.training.step import Arithmetic
+from howdeep.util.text import seconds_text
 
 
 class Clock:

@@ -10,7 +10,7 @@ from howdeep.analysis.lesion import Lesion, UnitEffect
 from howdeep.analysis.paths import Paths
 from howdeep.analysis.signals import Flow
 from howdeep.show.sentences import flow_finding, lesion_finding, measured, paths_finding, share_text
-from howdeep.util.intervals import change_text, percent_text
+from howdeep.util.text import change_text, percent_text
 
 SHOWN = 40
 """Rows that a table shows at most."""

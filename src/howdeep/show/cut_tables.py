@@ -6,8 +6,7 @@ from rich.text import Text
 
 from howdeep.analysis.effects import Effect
 from howdeep.cutting.records import Cut, Point, Size
-from howdeep.networks.counting import short
-from howdeep.util.intervals import change_text, percent_text
+from howdeep.util.text import change_text, percent_text, short
 
 NAMED = 10
 """Units that are named at most."""

@@ -7,8 +7,7 @@ from rich.text import Text
 from howdeep.search.answer import Candidate
 from howdeep.search.candidates import Dropped
 from howdeep.search.fit import Fit
-from howdeep.training.log import seconds_text
-from howdeep.util.intervals import percent_text
+from howdeep.util.text import percent_text, seconds_text
 
 
 def fit_table(found: Fit) -> RenderableType:

@@ -9,7 +9,7 @@ from rich.text import Text
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.analysis.inference import Prediction
 from howdeep.exporting.export import Export
-from howdeep.util.intervals import percent_text
+from howdeep.util.text import percent_text
 
 SHOWN_CLASSES = 20
 

@@ -106,20 +106,6 @@ def epoch_line(record: dict, epochs: float) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def seconds_text(seconds: float) -> str:
-    """Return a duration as a person would say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def bytes_text(count: int | None) -> str:
-    """Return an amount of memory as a person would say it."""
-    if count is None:
-        return "unknown"
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
 def _tensorboard(run: Run):
     try:
         from torch.utils.tensorboard import SummaryWriter

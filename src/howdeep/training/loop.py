@@ -36,8 +36,8 @@ from howdeep.training.step import train_step
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, record_start, time_again
 from howdeep.util.errors import Stopped
 from howdeep.util.files import folder_locked
-from howdeep.util.intervals import percent_text
 from howdeep.util.seeds import derive
+from howdeep.util.text import percent_text
 
 EVALUATION_BATCH = 500
 UNSAVED_SECONDS, SAVING_SHARE = 30.0, 0.02

@@ -15,11 +15,11 @@ from howdeep.runtime.device import has_bf16, peak_bytes, require_precision, rese
 from howdeep.runtime.distributed import Ranks
 from howdeep.runtime.timing import FEW, race_of_threads, thread_counts, threads_of
 from howdeep.training.config import TrainConfig
-from howdeep.training.log import bytes_text, seconds_text
 from howdeep.training.recipes import Recipe
 from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
 from howdeep.util.errors import out_of_memory
 from howdeep.util.seeds import generator
+from howdeep.util.text import bytes_text, seconds_text
 
 ENOUGH_SECONDS = 10.0
 """No further candidate is tried once the trials took this long and found a correct one."""

@@ -107,14 +107,3 @@ def of_mean(values: Sequence[float]) -> Interval:
     half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return Interval(mean - half, mean + half)
-
-
-def percent_text(percent: float, n: int) -> str:
-    """Return a share as a terminal and a chart tell it: 2.79 % (95 %: 0.91 to 6.40)."""
-    low, high = of_share(percent, n)
-    return f"{percent:.2f} % (95 %: {low:.2f} to {high:.2f})"
-
-
-def change_text(low: float, high: float) -> str:
-    """Return the ends of a change's interval as a terminal and a chart tell them: -0.40 to +4.84."""
-    return f"{low:+.2f} to {high:+.2f}"

@@ -1,7 +1,114 @@
-"""Passwords of URLs are masked wherever text leaves the program."""
+"""Text that leaves the program: numbers as people read them, and passwords of URLs masked."""
 
 import re
+from collections.abc import Sequence
 from urllib.parse import unquote, unquote_plus
+
+from howdeep.util.intervals import of_share
+
+NONE = "–"
+"""What stands where there is no number."""
+
+
+def number(value: float | None, digits: int = 3, *, zeros: bool = False) -> str:
+    """Return significant digits of a number of any size, and whole thousands as such: 1.5, 12,345.
+
+    Args:
+        value: None has no digits.
+        digits: How many.
+        zeros: Keep the last digits where they are 0, as measured numbers below each other do: 1.50.
+    """
+    if value is None:
+        return NONE
+    if abs(value) >= 10 ** (digits - zeros):
+        return f"{value:,.0f}"
+    return f"{value:#.{digits}g}".rstrip(".") if zeros else f"{value:.{digits}g}"
+
+
+def fixed(value: float | None, places: int = 2) -> str:
+    """Return a number with so many digits behind the point."""
+    return NONE if value is None else f"{value:.{places}f}"
+
+
+def whole(value: int | None) -> str:
+    """Return a count with its thousands: 1,202."""
+    return NONE if value is None else f"{value:,}"
+
+
+def short(count: float | None) -> str:
+    """Return three digits of a count: 40.6 M."""
+    if count is None:
+        return NONE
+    for size, sign in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(count) >= 0.9995 * size:
+            return f"{count / size:#.3g}".rstrip(".") + f" {sign}"
+    return f"{count:.0f}"
+
+
+def percent(value: float | None, places: int = 1) -> str:
+    """Return a number of percent."""
+    return NONE if value is None else f"{value:.{places}f} %"
+
+
+def share_text(share: float) -> str:
+    """Return a share in percent with two significant digits, however small."""
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"
+
+
+def percent_text(percent: float, n: int) -> str:
+    """Return a share as a terminal and a chart tell it: 2.79 % (95 %: 0.91 to 6.40)."""
+    low, high = of_share(percent, n)
+    return f"{percent:.2f} % (95 %: {low:.2f} to {high:.2f})"
+
+
+def change_text(low: float, high: float) -> str:
+    """Return the ends of a change's interval as a terminal and a chart tell them: -0.40 to +4.84."""
+    return f"{low:+.2f} to {high:+.2f}"
+
+
+def signed(value: float | None, places: int = 2) -> str:
+    """Return a change with its sign: +0.40, −0.40."""
+    return NONE if value is None else minus(f"{value:+.{places}f}")
+
+
+def minus(text: str) -> str:
+    """Return a number with the sign that is as wide as a plus."""
+    return text.replace("-", "−")
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a latency."""
+    return NONE if value is None else f"{number(value)} ms"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration as a person would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def bytes_text(count: int | None) -> str:
+    """Return an amount of memory as a person would say it."""
+    if count is None:
+        return "unknown"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def sentence(text: str) -> str:
+    """Return a finding as a sentence: a capital at its start unless that is a name, a full stop at its end."""
+    if not text:
+        return ""
+    first = text.split(" ", 1)[0].rstrip(":;,")
+    start = text[:1] if any(sign in first for sign in "_:0123456789") else text[:1].upper()
+    return start + text[1:] + ("" if text[-1] in ".!?" else ".")
+
 
 MASK = "***"
 _ENDS = r"(?P<before>[a-zA-Z][\w+.-]*://[^\s:/@?]*:)(?P<secret>{any}+)(?=@)"

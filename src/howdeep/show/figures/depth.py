@@ -14,7 +14,7 @@ from howdeep.search.fit import Fit
 from howdeep.search.study import RoundResult
 from howdeep.show.cost_tables import cost_finding
 from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, error_row, heading, told
-from howdeep.training.log import seconds_text
+from howdeep.util.text import seconds_text
 
 PANEL_WIDTH, PANEL_HEIGHT = 215, 230
 PANELS = {

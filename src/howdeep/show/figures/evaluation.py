@@ -8,7 +8,8 @@ import altair as alt
 from howdeep.analysis.evaluation import Bin, Evaluation
 from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, heading, told
 from howdeep.util.errors import UserError
-from howdeep.util.intervals import of_share, percent_text
+from howdeep.util.intervals import of_share
+from howdeep.util.text import percent_text
 
 SIDE = 320
 CELL = 10.5

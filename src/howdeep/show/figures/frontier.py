@@ -5,7 +5,8 @@ import altair as alt
 from howdeep.cutting.records import Cut, Point, Size
 from howdeep.show.cut_tables import cut_finding
 from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
-from howdeep.util.intervals import of_share, percent_text
+from howdeep.util.intervals import of_share
+from howdeep.util.text import percent_text
 
 CUT, REPAIRED, TUNED = "as cut", "norm statistics re-estimated", "fine-tuned"
 COLOURS = {CUT: PLAIN, REPAIRED: RESIDUAL, TUNED: STOCHASTIC}

@@ -8,7 +8,8 @@ import altair as alt
 from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
 from howdeep.show.figures.base import GREY, INK, ON_DEEP, ON_PALE, RESIDUAL, WIDTH, Chart, data, heading, ticks, told
 from howdeep.show.sentences import lesion_finding, measured
-from howdeep.util.intervals import change_text, of_share
+from howdeep.util.intervals import of_share
+from howdeep.util.text import change_text
 
 WRITTEN = 30
 """Cells of a row in which a number of 11 pixels fits."""

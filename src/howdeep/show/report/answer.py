@@ -14,7 +14,8 @@ from howdeep.show.report.findings import finding_of
 from howdeep.show.report.reading import Collected, Record, Subject
 from howdeep.show.report.words import NONE, error_text, milliseconds, minus, number, rough, sentence
 from howdeep.show.sentences import measured
-from howdeep.training.log import Curves, curves_finding, seconds_text
+from howdeep.training.log import Curves, curves_finding
+from howdeep.util.text import seconds_text
 
 CHEAP = 1.0
 """Points of error below which a unit counts as spare."""

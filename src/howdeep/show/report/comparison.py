@@ -7,8 +7,8 @@ from howdeep.analysis.evaluation import exchanged
 from howdeep.show.figures.depth import DepthPoint
 from howdeep.show.report.facts import Error, Facts
 from howdeep.show.report.words import NONE, error_text, milliseconds, minus, rough
-from howdeep.training.log import seconds_text
 from howdeep.util.intervals import Interval, of_change, of_difference
+from howdeep.util.text import seconds_text
 
 NAMED = 4
 """Networks that a sentence names at most."""

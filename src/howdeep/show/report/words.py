@@ -1,7 +1,7 @@
 """Numbers as a report writes them."""
 
-from howdeep.networks.counting import short
 from howdeep.show.report.facts import Error
+from howdeep.util.text import short
 
 NONE = "–"
 
