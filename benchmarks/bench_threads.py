@@ -22,7 +22,7 @@ from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Journal
 from howdeep.training.loop import _batches, _keep_pace, _one_step, _timed
-from howdeep.training.session import open_training_data, prepare
+from howdeep.training.session import Place, open_training_data, prepare
 
 STEPS = 40
 """Mini-batches a round and side; more than those after which a run notices a busy machine."""
@@ -34,7 +34,7 @@ class Side:
     """``howdeep train`` with some threads, some steps at a time: its own choice, watched as a run watches it."""
 
     def __init__(self, config: TrainConfig, folder: Path, dataset: Dataset) -> None:
-        self.session = prepare(config, folder, Ranks(0, 1), torch.device("cpu"), print, dataset)
+        self.session = prepare(config, Place(folder, Ranks(0, 1), torch.device("cpu"), print), dataset)
         self.journal = Journal(self.session.run, Console(), total=1, tensorboard=False, on=True)
         self.batches = _timed(_batches(self.session))
 

@@ -17,7 +17,7 @@ from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Journal
 from howdeep.training.loop import _batches, _one_step, _timed
-from howdeep.training.session import prepare
+from howdeep.training.session import Place, prepare
 from peers import PlainScript
 
 STEPS = 60
@@ -29,7 +29,7 @@ class Defaults:
 
     def __init__(self, folder: Path) -> None:
         config = TrainConfig(network="cifar_resnet20", data=str(SHARED / "data" / "cifar10"))
-        self.session = prepare(config, folder / "run", Ranks(0, 1), torch.device("cpu"), print)
+        self.session = prepare(config, Place(folder / "run", Ranks(0, 1), torch.device("cpu"), print))
         self.journal = Journal(self.session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
         self.batches = _timed(_batches(self.session))
 

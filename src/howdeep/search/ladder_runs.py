@@ -25,7 +25,8 @@ from howdeep.training.config import TrainConfig, difference
 from howdeep.training.log import print_line
 from howdeep.training.loop import EVALUATION_BATCH, train
 from howdeep.training.precision import best_of, candidates, measure
-from howdeep.training.session import NotFiniteError, require_same_images
+from howdeep.training.saving import NotFiniteError
+from howdeep.training.session import require_same_images
 from howdeep.training.step import Arithmetic
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json

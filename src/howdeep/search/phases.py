@@ -16,7 +16,7 @@ from howdeep.search.candidates import CandidateCosts
 from howdeep.search.study import RoundResult
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import advance, train
-from howdeep.training.session import NotFiniteError
+from howdeep.training.saving import NotFiniteError
 from howdeep.training.step import Arithmetic
 from howdeep.util.text import seconds_text
 

@@ -30,7 +30,8 @@ from howdeep.runtime.interrupt import StopRequest, patience, stopped
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Journal, epoch_line, print_line
-from howdeep.training.session import NotFiniteError, Say, Session, not_finite, prepare, save, save_best
+from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
+from howdeep.training.session import Place, Session, prepare
 from howdeep.training.state import Tally, learning_rate, watch_warmup
 from howdeep.training.step import train_step
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, record_start, time_again
@@ -96,23 +97,23 @@ def train(
         Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
     console = console or Console(stderr=True)
-    with _session(config, out, console, dataset) as (session, say):
+    with _session(config, out, console, dataset) as session:
         if (done := session.run.result()) is not None:
-            say(f"{out} is finished; nothing to do")
+            session.place.report(f"{out} is finished; nothing to do")
             return TrainResult(out, done["test"], done["seconds"])
         if chosen is None:
             _to_the_end(session, console)
-            return _finish(session, session.chain, say)
+            return _finish(session, session.chain)
         try:
             _to_the_end(session, console, best=True)
         except NotFiniteError as error:
-            say(f"training ended early: {error}")
-        return _finish(session, chosen(), say)
+            session.place.report(f"training ended early: {error}")
+        return _finish(session, chosen())
 
 
 def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Phase:
     """Train to the end of the epochs, as :func:`train` does, without reading the test split: more epochs may follow."""
-    with _session(config, out, console, dataset) as (session, _):
+    with _session(config, out, console, dataset) as session:
         _to_the_end(session, console)
         return phase_of(session.run)
 
@@ -130,17 +131,15 @@ def phase_of(run: Run) -> Phase:
 
 
 @contextmanager
-def _session(
-    config: TrainConfig, out: Path, console: Console, dataset: Dataset | None
-) -> Iterator[tuple[Session, Say]]:  # fmt: skip
-    where = devices.pick(config.device)
-    with joined(where) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
-        say = partial(print_line, console) if ranks.first else _silent
+def _session(config: TrainConfig, out: Path, console: Console, dataset: Dataset | None) -> Iterator[Session]:
+    device = devices.pick(config.device)
+    with joined(device) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
+        report = partial(print_line, console) if ranks.first else lambda _: None
         with stopped("the same command goes on"), _begun(out, ranks) as begun:
-            session = prepare(config, out, ranks, where, say, dataset)
+            session = prepare(config, Place(out, ranks, device, report), dataset)
             begun.append(session)
             with threads_of(session.pace.threads), devices.repeatable():
-                yield session, say
+                yield session
 
 
 @contextmanager
@@ -162,7 +161,7 @@ def _begun(out: Path, ranks: Ranks) -> Iterator[list[Session]]:
 
 
 def _to_the_end(session: Session, console: Console, *, best: bool = False) -> None:
-    on, tensorboard = session.ranks.first, session.config.tensorboard
+    on, tensorboard = session.place.ranks.first, session.config.tensorboard
     with Journal(session.run, console, total=session.total, tensorboard=tensorboard, on=on) as journal:
         journal.rewind(session.position.step)
         _run(session, journal, best)
@@ -195,7 +194,7 @@ def _run(session: Session, journal: Journal, best: bool) -> None:
 
 def _signum(session: Session, request: StopRequest) -> int:
     """Return the signal that any process has received, or 0."""
-    return int(max(row[0] for row in session.ranks.rows([request.signum])))
+    return int(max(row[0] for row in session.place.ranks.rows([request.signum])))
 
 
 def _keep_pace(session: Session, journal: Journal, stalls: bool, epoch_ended: bool) -> None:
@@ -231,7 +230,7 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
     position, started = session.position, time.perf_counter()
     lr = learning_rate(session.recipe, position, session.ends)
     gates = _gates(session, batch)
-    torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.ranks.rank))
+    torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.place.ranks.rank))
     loss, wrong = train_step(
         session.engine,
         session.optimizer,
@@ -240,7 +239,7 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
         lr=lr,
         smoothing=session.recipe.label_smoothing,
         arithmetic=session.arithmetic,
-        share=len(batch.labels) * session.ranks.world / batch.total,
+        share=len(batch.labels) * session.place.ranks.world / batch.total,
         frozen=session.config.dropped == "frozen",
     )
     seconds, count = time.perf_counter() - started, len(batch.labels)
@@ -248,12 +247,12 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
     stalls = whole and session.pace.stalls(seconds)
     # One exchange a step: everything that the processes must know of each other.
     own = [loss * count, wrong, _open(session, gates, count), seconds + waited, waited, stalls, request.signum]
-    rows = session.ranks.rows(own)
+    rows = session.place.ranks.rows(own)
     loss_sum, wrong_sum, open_sum, seconds, waited, *_ = (sum(column) for column in zip(*rows, strict=True))
     if not math.isfinite(loss_sum):
         raise not_finite(session, "the loss", lr)
     position.step += 1
-    seconds, waited = seconds / session.ranks.world, waited / session.ranks.world
+    seconds, waited = seconds / session.place.ranks.world, waited / session.place.ranks.world
     position.seconds += seconds
     position.tally.add(
         images=batch.total,
@@ -274,7 +273,7 @@ def _gates(session: Session, batch: Batch) -> Gates | None:
     """Return this step's gates, the same on every process; for draws per sample, those of this process's images."""
     if not session.rule.random:
         return None
-    first = batch.total * session.ranks.rank // session.ranks.world
+    first = batch.total * session.place.ranks.rank // session.place.ranks.world
     return session.rule.draw(
         len(session.chain),
         seed=session.config.seed,
@@ -301,10 +300,10 @@ def _batches(session: Session) -> Iterator[Batch]:
         seed=session.config.seed,
         start_step=session.position.step,
         stop_step=session.total,
-        device=session.device,
+        device=session.place.device,
         channels_last=session.arithmetic.channels_last,
-        rank=session.ranks.rank,
-        world=session.ranks.world,
+        rank=session.place.ranks.rank,
+        world=session.place.ranks.world,
         workers=session.config.workers,
     )
 
@@ -320,7 +319,7 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
 def _end_epoch(session: Session, journal: Journal) -> Sums | None:
     """Validate, log and print one line, and begin a new tally; return the validation."""
     position, tally = session.position, session.position.tally
-    session.ranks.copy_buffers(session.chain)
+    session.place.ranks.copy_buffers(session.chain)
     validation = _validate(session)
     record = {
         "event": "epoch",
@@ -345,42 +344,43 @@ def _end_epoch(session: Session, journal: Journal) -> Sums | None:
 
 def _validate(session: Session) -> Sums | None:
     """Return the sums over the validation split, each process taking its share."""
-    split, ranks = session.dataset.validation, session.ranks
+    split, ranks = session.dataset.validation, session.place.ranks
     if split is None:
         return None
     sums = add_up(
         session.chain,
-        _evaluation_batches(session, split),
-        autocast=session.arithmetic.autocast(session.device),
+        _evaluation_batches(session, split, ranks),
+        autocast=session.arithmetic.autocast(session.place.device),
     )
     images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
     return Sums(int(images), int(wrong), loss)
 
 
-def _evaluation_batches(session: Session, split: Split) -> Iterator[Batch]:
+def _evaluation_batches(session: Session, split: Split, ranks: Ranks) -> Iterator[Batch]:
     return evaluation_batches(
         split,
         normalization=session.normalization,
         batch_size=EVALUATION_BATCH,
-        device=session.device,
+        device=session.place.device,
         channels_last=session.arithmetic.channels_last,
         workers=session.config.workers,
-        rank=session.ranks.rank,
-        world=session.ranks.world,
+        rank=ranks.rank,
+        world=ranks.world,
     )
 
 
-def _finish(session: Session, chain: Chain, say: Say) -> TrainResult:
+def _finish(session: Session, chain: Chain) -> TrainResult:
     """Read the test split, once, and write the result; in fp32, so that ``howdeep evaluate`` says the same."""
     seconds, test = session.position.seconds, None
     if session.dataset.test is not None:
-        alone = replace(session, ranks=Ranks(0, 1), arithmetic=replace(session.arithmetic, precision="fp32"))
-        batches, images = _evaluation_batches(alone, session.dataset.test), fingerprint(session.dataset.test)
-        fp32 = alone.arithmetic.autocast(session.device)
-        found = evaluate(chain, batches, session.dataset.classes, autocast=fp32, images=images)
-        test = found.to_json()
-        say(f"test error {percent_text(found.error_percent, found.n)}, n = {found.n:,}")
-    if session.ranks.first:
+        batches = _evaluation_batches(session, session.dataset.test, Ranks(0, 1))
+        fp32 = replace(session.arithmetic, precision="fp32").autocast(session.place.device)
+        images = fingerprint(session.dataset.test)
+        evaluation = evaluate(chain, batches, session.dataset.classes, autocast=fp32, images=images)
+        test = evaluation.to_json()
+        error = percent_text(evaluation.error_percent, evaluation.n)
+        session.place.report(f"test error {error}, n = {evaluation.n:,}")
+    if session.place.ranks.first:
         session.run.write_result({"test": test, "seconds": seconds, "steps": session.position.step})
     return TrainResult(session.run.path, test, seconds)
 
@@ -388,7 +388,3 @@ def _finish(session: Session, chain: Chain, say: Say) -> TrainResult:
 def _number(loss: float) -> float | None:
     """Return a loss as JSON can hold it: young running statistics of a very deep network can make it infinite."""
     return loss if math.isfinite(loss) else None
-
-
-def _silent(line: str) -> None:
-    """Say nothing: another process prints."""

@@ -1,8 +1,9 @@
-"""Everything a run is made of, put together from its options or from its folder."""
+"""Everything a run is made of: data, network, recipe, place, state; from its options, or from its folder."""
 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,7 +11,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from howdeep.analysis.evaluation import Sums
 from howdeep.chain import Chain
 from howdeep.data import (
     NORMALIZATIONS,
@@ -30,18 +30,32 @@ from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
-from howdeep.runs.checkpoints import SaveError
 from howdeep.runs.folder import Run
 from howdeep.runtime.checkpointing import still_statistics
 from howdeep.runtime.distributed import Ranks
 from howdeep.survival import Survival
+from howdeep.training import step
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.pace import Pace, pace_of
-from howdeep.training.precision import Say, choose
+from howdeep.training.precision import choose
 from howdeep.training.recipes import Recipe
 from howdeep.training.state import Position
-from howdeep.training.step import Arithmetic, compile_branches, engine_of, make_optimizer, place
+from howdeep.training.step import Arithmetic
 from howdeep.util.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is trained, and who hears of it."""
+
+    out: Path
+    """The run folder."""
+    ranks: Ranks
+    """Which of the processes this is."""
+    device: torch.device
+    """What computes."""
+    report: Callable[[str], None]
+    """Receives lines for the user."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +63,37 @@ class Session:
     """The parts of a run. What moves while it trains is in ``chain``, ``optimizer``, ``position`` and ``pace``."""
 
     config: TrainConfig
-    recipe: Recipe
+    place: Place
     run: Run
-    ranks: Ranks
-    device: torch.device
     dataset: Dataset
-    normalization: Normalization
-    augmentation: Augmentation
-    rule: Survival
-    arithmetic: Arithmetic
+    recipe: Recipe
     chain: Chain
     engine: nn.Module
+    """What runs a training step of the chain."""
     optimizer: SGD
     position: Position
     pace: Pace
-    ends: tuple[int, ...]
-    """Step at which each phase of the schedule ends: one, and one more for every time that the run was extended."""
+
+    @cached_property
+    def normalization(self) -> Normalization:
+        """How pixels are normalised: as they were when the run was begun."""
+        assert self.run.normalization is not None, "a run that was trained here has one"
+        return self.run.normalization
+
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """What is done at random to training images."""
+        return default_augmentation(self.dataset, self.config.flip)
+
+    @cached_property
+    def arithmetic(self) -> Arithmetic:
+        """Precision and memory format, as they were chosen when the run was begun."""
+        return _arithmetic(self.run)
+
+    @cached_property
+    def rule(self) -> Survival:
+        """The rule for the gates."""
+        return self.run.survival
 
     @property
     def images(self) -> int:
@@ -75,6 +104,11 @@ class Session:
     def steps_per_epoch(self) -> int:
         """Mini-batches of an epoch."""
         return steps_of(self.images, self.recipe.batch_size)
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Step at which each phase of the schedule ends: one, and one more for every time that the run was extended."""
+        return tuple(self.run.record.get("ends", [total_steps(self.recipe, self.images)]))
 
     @property
     def total(self) -> int:
@@ -90,16 +124,63 @@ def total_steps(recipe: Recipe, images: int) -> int:
     return max(1, math.ceil(round((recipe.epochs or 0) * steps_of(images, recipe.batch_size), 6)))
 
 
+def prepare(config: TrainConfig, place: Place, dataset: Dataset | None = None) -> Session:
+    """Return a session at its start, or where the run in the folder left off.
+
+    In this order: a run in the folder resumes from its newest whole checkpoint; an empty or missing folder becomes a
+    new run; anything else is refused.
+
+    Args:
+        config: What to do.
+        place: Where.
+        dataset: What :func:`open_training_data` gives, where it is open already.
+
+    Raises:
+        UserError: An option, the data or the folder is not usable, or the run was made with other options.
+    """
+    run = _existing_run(config, place)
+    dataset = _dataset(config, place, run, dataset)
+    finished, lines = run is not None and run.result() is not None, []
+    # Of a run that turns out to be finished, and not to be extended, nobody needs to hear how it would resume.
+    quiet = replace(place, report=lines.append) if finished else place
+    if run is not None and "removed" in run.record:
+        session = _fine_tuning(config, quiet, run, dataset)
+    else:
+        session = _training(config, quiet, run, dataset)
+    if session.run.result() is None:
+        for line in lines:
+            place.report(line)
+    return replace(session, place=place)
+
+
+def _existing_run(config: TrainConfig, place: Place) -> Run | None:
+    """Return the run in the folder if these options resume it, or None where the folder is free."""
+    out = place.out
+    if not place.ranks.from_first(runs.is_run(out)):
+        if place.ranks.first:
+            runs.check_free(out)
+        return None
+    run = runs.open_run(out)
+    if "config" not in run.record:
+        raise UserError(f"{out} holds imported weights, not a run to resume; name another --out")
+    if changed := difference(run.record["config"], config, images_known=(out / runs.IMAGES).is_file()):
+        raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
+    return run
+
+
+# --- data
+
+
 def open_training_data(
-    config: TrainConfig, known: Recorded | None = None, place: Path | None = None, *, channels: int | None = None,
+    config: TrainConfig, images: Recorded | None = None, folder: Path | None = None, *, channels: int | None = None,
     bits: int | None = None,
 ) -> Dataset:  # fmt: skip
     """Return the data of a run, or of other work that trains.
 
     Args:
         config: The options of the run.
-        known: The images that it was begun with, if it was; they keep their splits.
-        place: Its folder, where it was begun.
+        images: Those that it was begun with, if it was; they keep their splits.
+        folder: Its folder, where it was begun.
         channels: Of its images, where that is settled.
         bits: Of its 16-bit images, where that is settled.
 
@@ -108,229 +189,82 @@ def open_training_data(
     """
     dataset = open_data(
         config.data, size=config.size, resize=config.resize, channels=channels, bits=bits, seed=config.seed,
-        skip_broken=config.skip_broken, known=known, identify=True,
+        skip_broken=config.skip_broken, known=images, identify=True,
     )  # fmt: skip
-    if place is not None:
-        require_same_images(place, known, dataset)
+    if folder is not None:
+        require_same_images(folder, images, dataset)
     return dataset
 
 
-def require_same_images(place: Path, known: Recorded | None, dataset: Dataset) -> None:
-    """Refuse to go on with other data than those that were begun with, as that is other work.
+def require_same_images(folder: Path, images: Recorded | None, dataset: Dataset) -> None:
+    """Refuse to resume with other data than those that were begun with, as that is other work.
 
     Args:
-        place: The folder of the work.
-        known: What was begun with; None where nothing says so.
+        folder: That of the work.
+        images: What was begun with; None where nothing says so.
         dataset: What is there now.
 
     Raises:
         UserError: Classes, shape or images differ; one line says in what.
     """
-    if known is not None and (said := changes_between(known, recorded(dataset))):
-        raise UserError(f"{place} was begun with other data: {said}; restore them, or name another --out")
+    if images is not None and (changes := changes_between(images, recorded(dataset))):
+        raise UserError(f"{folder} was begun with other data: {changes}; restore them, or name another --out")
 
 
-def prepare(
-    config: TrainConfig, out: Path, ranks: Ranks, device: torch.device, say: Say, dataset: Dataset | None = None
-) -> Session:  # fmt: skip
-    """Return a session at its start, or where the run in ``out`` left off.
-
-    In this order: a run in ``out`` goes on from its newest whole checkpoint; an empty or missing ``out`` becomes a new
-    run; anything else is refused.
-
-    Args:
-        config: What to do.
-        out: The run folder.
-        ranks: Which process this is.
-        device: Where.
-        say: Receives remarks.
-        dataset: What :func:`open_training_data` gives, where it is open already.
-
-    Raises:
-        UserError: An option, the data or the folder is not usable, or the run was made with other options.
-    """
-    run = _found_run(config, out, ranks)
-    # Of a run that turns out to be finished, and not to be extended, nobody needs to hear how it would go on.
-    held: list[str] = []
-    tell = say if run is None or run.result() is None else held.append
-    session = _prepared(config, out, run, ranks, device, say, tell, dataset)
-    if session.run.result() is None:
-        for line in held:
-            say(line)
-    return session
-
-
-def _prepared(
-    config: TrainConfig, out: Path, run: Run | None, ranks: Ranks, device: torch.device, say: Say, tell: Say,
-    dataset: Dataset | None,
-) -> Session:  # fmt: skip
-    """Return the session; ``say`` receives warnings, ``tell`` what is trained and how."""
-    if run is not None and "removed" in run.record:
-        return _fine_tuning(config, run, ranks, device, say, tell, dataset)
-    known = run and _known_images(run, say)
-    dataset = _trainable(config, out, known, dataset)
-    if run is not None and ranks.first and not run.begun:
-        run.keep_images(recorded(dataset))
-    recipe = _for_depth(config.resolved_recipe(), spec := _spec(config, dataset))
-    refuse_too_small(spec, dataset.height, dataset.width)
-    rule = Survival.parse(recipe.survival, config.survival_mode)
-    chain = build(spec, rule, seed=config.seed)
-    rule.check(len(chain))
-    _refuse_lone_image(chain, dataset, spec, recipe.batch_size, ranks)
-    told = f"{spec.name}: {len(chain)} units, {_parameters(chain):,} parameters"
-    for note in (*dataset.notes, told, augmentation_told(dataset, config.flip)):
-        tell(note)
-    if run is None:
-        record = _record(config, recipe, spec, rule, chain, dataset, ranks, device, tell)
-        run = runs.create(out, record, recorded(dataset)) if ranks.first else Run(out, record)
-    return _assemble(config, recipe, run, ranks, device, dataset, rule, chain, tell)
-
-
-def _fine_tuning(
-    config: TrainConfig, run: Run, ranks: Ranks, device: torch.device, say: Say, tell: Say, dataset: Dataset | None
-) -> Session:  # fmt: skip
-    """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
-    known = _known_images(run, say)
-    data = run.record["data"]
-    dataset = _trainable(config, run.path, known, dataset, channels=data["channels"], bits=data.get("bits"))
-    tell(augmentation_told(dataset, config.flip))
-    return _assemble(
-        config, config.resolved_recipe(), run, ranks, device, dataset, run.survival, run.untrained(), tell
-    )  # fmt: skip
-
-
-def _trainable(
-    config: TrainConfig, place: Path, known: Recorded | None, dataset: Dataset | None, channels: int | None = None,
-    bits: int | None = None,
-) -> Dataset:  # fmt: skip
+def _dataset(config: TrainConfig, place: Place, run: Run | None, dataset: Dataset | None) -> Dataset:
     """Return the data of a run, those that it was begun with where it was."""
-    if dataset is None:
-        dataset = open_training_data(config, known, place, channels=channels, bits=bits)
-        return trainable(dataset, config.limit, config.seed)
-    dataset = trainable(dataset, config.limit, config.seed)
-    require_same_images(place, known, dataset)
-    return dataset
+    images = run and _images(run, place)
+    if dataset is not None:
+        dataset = trainable(dataset, config.limit, config.seed)
+        require_same_images(place.out, images, dataset)
+        return dataset
+    # What a network that was cut reads was settled when it was first trained, maybe elsewhere.
+    cut = run.record["data"] if run is not None and "removed" in run.record else {}
+    dataset = open_training_data(config, images, place.out, channels=cut.get("channels"), bits=cut.get("bits"))
+    return trainable(dataset, config.limit, config.seed)
 
 
-def _known_images(run: Run, say: Say) -> Recorded:
-    """Return the images of a run; of one that does not say which they are, only the classes and the shape are known."""
-    known = run.images()
-    if known is not None:
-        return known
+def _images(run: Run, place: Place) -> Recorded:
+    """Return the images of a run; of one that does not say which they are, only classes and shape."""
+    images = run.images()
+    if images is not None:
+        return images
     if run.begun:
-        say(f"{run.path} does not say which images it was trained on: splits are drawn anew by its seed")
+        place.report(f"{run.path} does not say which images it was trained on: splits are drawn anew by its seed")
     data = run.record["data"]
     return Recorded(tuple(data["classes"]), (data["channels"], data["height"], data["width"]))
 
 
-def _found_run(config: TrainConfig, out: Path, ranks: Ranks) -> Run | None:
-    """Return the run in ``out`` if these options go on with it, or None where the place is free."""
-    run = runs.open_run(out) if ranks.from_first(runs.is_run(out)) else None
+# --- network and recipe
+
+
+def _training(config: TrainConfig, place: Place, run: Run | None, dataset: Dataset) -> Session:
+    """Return the session of a network of the catalogue."""
+    spec = _spec(config, dataset)
+    recipe = config.resolved_recipe()
+    if recipe.warmup is not None and spec.depth < recipe.warmup.from_depth:
+        recipe = replace(recipe, warmup=None)
+    refuse_too_small(spec, dataset.height, dataset.width)
+    rule = Survival.parse(recipe.survival, config.survival_mode)
+    chain = build(spec, rule, seed=config.seed)
+    rule.check(len(chain))
+    _refuse_lone_image(chain, spec, dataset, recipe.batch_size, place.ranks)
+    parameters = sum(parameter.numel() for parameter in chain.parameters())
+    network = f"{spec.name}: {len(chain)} units, {parameters:,} parameters"
+    for line in (*dataset.notes, network, augmentation_told(dataset, config.flip)):
+        place.report(line)
     if run is None:
-        if ranks.first:
-            runs.check_free(out)
-        return None
-    if "config" not in run.record:
-        raise UserError(f"{out} holds imported weights, not a run to go on with; name another --out")
-    if changed := difference(run.record["config"], config, images_known=(out / runs.IMAGES).is_file()):
-        raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
-    return run
+        record = _record(config, place, dataset, recipe, spec, chain)
+        run = runs.create(place.out, record, recorded(dataset)) if place.ranks.first else Run(place.out, record)
+    elif place.ranks.first and not run.begun:
+        run.keep_images(recorded(dataset))
+    return _with_state(config, place, run, dataset, recipe, chain)
 
 
-def _record(
-    config: TrainConfig, recipe: Recipe, spec: Spec, rule: Survival, chain: Chain, dataset: Dataset, ranks: Ranks,
-    device: torch.device, say: Say,
-) -> dict:  # fmt: skip
-    """Return what a new run is: its options, and what was chosen by measuring."""
-    return runs.record_of(
-        spec=spec, survival=rule, data=_data_record(dataset, config), where=device,
-        normalization=NORMALIZATIONS[recipe.normalization](dataset.split("train")),
-        more={
-            "config": config.to_json(),
-            "recipe": asdict(recipe),
-            "ends": [total := total_steps(recipe, len(dataset.split("train")))],
-            "augmentation": augmentation_record(dataset, config.flip),
-            "choices": choose(config, recipe, chain, dataset, total, ranks, device, say),
-        },
-    )  # fmt: skip
-
-
-def _assemble(
-    config: TrainConfig, recipe: Recipe, run: Run, ranks: Ranks, device: torch.device, dataset: Dataset,
-    rule: Survival, chain: Chain, say: Say,
-) -> Session:  # fmt: skip
-    chosen, normalization = run.record["choices"]["chosen"], run.normalization
-    assert normalization is not None, "a run that was trained here has one"
-    arithmetic = Arithmetic(chosen["precision"], chosen["memory_format"])
-    optimizer = make_optimizer(place(chain, arithmetic, device), recipe, frozen=config.dropped == "frozen")
-    position = _restore(run, ranks, chain, optimizer, say)
-    ends = _ends(run, total_steps(recipe, len(dataset.split("train"))), position.step)
-    if ranks.first and ends != _recorded_ends(run, ends):
-        run = runs.extended(run, {"config": config.to_json(), "recipe": asdict(recipe), "ends": list(ends)})
-    pace = ranks.from_first(pace_of(run, config.threads, device, position.step) if ranks.first else None)
-    assert isinstance(pace, Pace)
-    chain.train()
-    if config.compile:
-        compile_branches(chain)
-    return Session(
-        config=config,
-        recipe=recipe,
-        run=run,
-        ranks=ranks,
-        device=device,
-        dataset=dataset,
-        normalization=normalization,
-        augmentation=default_augmentation(dataset, config.flip),
-        rule=rule,
-        arithmetic=arithmetic,
-        chain=chain,
-        engine=_distributed(engine_of(chain, config.checkpointing), rule, ranks),
-        optimizer=optimizer,
-        position=position,
-        pace=pace,
-        ends=ends,
-    )
-
-
-def _ends(run: Run, total: int, step: int) -> tuple[int, ...]:
-    """Return where the phases of a run end that has done some steps and is to do so many.
-
-    Raises:
-        UserError: It has done more already.
-    """
-    ends = _recorded_ends(run, (total,))
-    if total == ends[-1]:
-        return ends
-    if total <= step:
-        raise UserError(f"{run.path} has done {step} steps and the epochs asked for are {total}: ask for more")
-    return (*ends, total) if step >= ends[-1] else (*ends[:-1], total)
-
-
-def _recorded_ends(run: Run, otherwise: tuple[int, ...]) -> tuple[int, ...]:
-    """Return where a run's phases end; records that are older than that have one phase."""
-    return tuple(run.record.get("ends", otherwise))
-
-
-def _distributed(engine: nn.Module, rule: Survival, ranks: Ranks) -> nn.Module:
-    """Wrap the engine so that gradients are means over all processes.
-
-    No ``device_ids``: with them the wrapper would move the gates, which live on the host, to the device.
-
-    Closed units have no gradient, which the wrapper must look for; that costs a walk through the graph, so only
-    where units close.
-    """
-    if ranks.world == 1:
-        return engine
-    return DistributedDataParallel(engine, find_unused_parameters=rule.random)
-
-
-def _data_record(dataset: Dataset, config: TrainConfig) -> dict:
-    names = ("name", "classes", "channels", "height", "width", "bits", "notes")
-    return {
-        "source": config.data,
-        "resize": config.resize,
-        **{name: getattr(dataset, name) for name in names},
-    }
+def _fine_tuning(config: TrainConfig, place: Place, run: Run, dataset: Dataset) -> Session:
+    """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
+    place.report(augmentation_told(dataset, config.flip))
+    return _with_state(config, place, run, dataset, config.resolved_recipe(), run.untrained())
 
 
 def _spec(config: TrainConfig, dataset: Dataset) -> Spec:
@@ -348,13 +282,7 @@ def _spec(config: TrainConfig, dataset: Dataset) -> Spec:
     return spec.zero_initialised() if wanted else spec
 
 
-def _for_depth(recipe: Recipe, spec: Spec) -> Recipe:
-    """Return the recipe without its warm-up where that is meant for deeper networks."""
-    shallow = recipe.warmup is not None and spec.depth < recipe.warmup.from_depth
-    return replace(recipe, warmup=None) if shallow else recipe
-
-
-def _refuse_lone_image(chain: Chain, dataset: Dataset, spec: Spec, batch_size: int, ranks: Ranks) -> None:
+def _refuse_lone_image(chain: Chain, spec: Spec, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
     """Raise a UserError where a norm would meet one value per channel, which has no variance."""
     last = len(dataset.split("train")) % batch_size or batch_size
     if last // ranks.world > 1:
@@ -370,14 +298,58 @@ def _refuse_lone_image(chain: Chain, dataset: Dataset, spec: Spec, batch_size: i
         ) from None
 
 
-def _parameters(chain: Chain) -> int:
-    return sum(parameter.numel() for parameter in chain.parameters())
+def _record(config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe, spec: Spec, chain: Chain) -> dict:
+    """Return what a new run is: its options, and what was chosen by measuring."""
+    assert isinstance(chain.rule, Survival)
+    attributes = ("name", "classes", "channels", "height", "width", "bits", "notes")
+    data = {"source": config.data, "resize": config.resize, **{name: getattr(dataset, name) for name in attributes}}
+    normalization = NORMALIZATIONS[recipe.normalization](dataset.split("train"))
+    total = total_steps(recipe, len(dataset.split("train")))
+    choices = choose(config, recipe, chain, dataset, total, place.ranks, place.device, place.report)
+    more = {
+        "config": config.to_json(),
+        "recipe": asdict(recipe),
+        "ends": [total],
+        "augmentation": augmentation_record(dataset, config.flip),
+        "choices": choices,
+    }
+    return runs.record_of(
+        spec=spec, survival=chain.rule, data=data, normalization=normalization, where=place.device, more=more
+    )
 
 
-def _restore(run: Run, ranks: Ranks, chain: Chain, optimizer: SGD, say: Say) -> Position:
+# --- state
+
+
+def _with_state(config: TrainConfig, place: Place, run: Run, dataset: Dataset, recipe: Recipe, chain: Chain) -> Session:
+    """Return the session of a network, filled from the newest checkpoint where there is one."""
+    step.place(chain, _arithmetic(run), place.device)
+    optimizer = step.make_optimizer(chain, recipe, frozen=config.dropped == "frozen")
+    position = _restored(run, place, chain, optimizer)
+    run = _extended(run, config, recipe, total_steps(recipe, len(dataset.split("train"))), position.step, place)
+    first = place.ranks.first
+    pace = place.ranks.from_first(pace_of(run, config.threads, place.device, position.step) if first else None)
+    assert isinstance(pace, Pace)
+    chain.train()
+    if config.compile:
+        step.compile_branches(chain)
+    engine = step.engine_of(chain, config.checkpointing)
+    if place.ranks.world > 1:
+        # No device_ids: with them the wrapper would move the gates, which live on the host, to the device. Dropped
+        # units have no gradient, which it must look for; that costs a walk through the graph.
+        engine = DistributedDataParallel(engine, find_unused_parameters=run.survival.random)
+    return Session(config, place, run, dataset, recipe, chain, engine, optimizer, position, pace)
+
+
+def _arithmetic(run: Run) -> Arithmetic:
+    chosen = run.record["choices"]["chosen"]
+    return Arithmetic(chosen["precision"], chosen["memory_format"])
+
+
+def _restored(run: Run, place: Place, chain: Chain, optimizer: SGD) -> Position:
     """Fill chain and optimizer from the newest whole checkpoint and return its position, or the start's."""
-    saved = checkpoints.newest(run.checkpoints, say) if ranks.first else None
-    path = ranks.from_first(saved and str(saved.path))
+    saved = checkpoints.newest(run.checkpoints, place.report) if place.ranks.first else None
+    path = place.ranks.from_first(saved and str(saved.path))
     if path is None:
         return Position()
     saved = saved or checkpoints.load(Path(str(path)))
@@ -387,83 +359,21 @@ def _restore(run: Run, ranks: Ranks, chain: Chain, optimizer: SGD, say: Say) -> 
         parameter = parameters[name]
         optimizer.state[parameter] = {"momentum_buffer": torch.empty_like(parameter).copy_(buffer)}
     if saved.step:
-        say(f"resumed from step {saved.step}")
+        place.report(f"resumed from step {saved.step}")
     return Position.from_json(saved.state)
 
 
-class NotFiniteError(ArithmeticError):
-    """The loss, or a weight, is not a finite number; no checkpoint holds it."""
-
-
-def not_finite(session: Session, what: str, lr: float) -> NotFiniteError:
-    """Return the error that says where a run left the finite numbers, and which checkpoint is the last good one."""
-    last = checkpoints.last_good(session.run.checkpoints)
-    return NotFiniteError(f"{what} is not finite at step {session.position.step}, learning rate {lr:g}; {last}")
-
-
-def save(session: Session) -> None:
-    """Write a checkpoint of everything that the run needs to go on to the same bits.
-
-    Process 0 writes, and every process learns whether it could, so that none waits for one that has stopped.
+def _extended(run: Run, config: TrainConfig, recipe: Recipe, total: int, done: int, place: Place) -> Run:
+    """Return a run that has done some steps and is to do so many: itself, or with another phase of the schedule.
 
     Raises:
-        SaveError: It could not be written.
-        NotFiniteError: A weight is not a finite number.
+        UserError: It has done more already.
     """
-    _agreed(session, _write)
-
-
-def save_best(session: Session, validation: Sums | None) -> None:
-    """Keep the weights after an epoch beside the last ones, where its validation is the best so far.
-
-    The best has the fewest errors, and among those the lowest loss. A resumed run that comes by an epoch again
-    compares it with what it kept before, and ends with the same one.
-
-    Raises:
-        SaveError: They could not be written.
-        NotFiniteError: A weight is not a finite number.
-    """
-    if validation is None or not math.isfinite(validation.mean_loss):
-        return
-    found = {"error_percent": validation.error_percent, "loss": validation.mean_loss}
-
-    def write(session: Session) -> None:
-        best, position = checkpoints.newest(session.run.best, lambda _: None), session.position
-        if best is None or (*found.values(),) < (best.state["error_percent"], best.state["loss"]):
-            state = {"epoch": position.step / session.steps_per_epoch, **found}
-            tensors = {"weights": session.chain.state_dict()}
-            checkpoints.save_only(session.run.best, position.step, tensors=tensors, state=state)
-
-    _agreed(session, write)
-
-
-def _agreed(session: Session, write: Callable[[Session], None]) -> None:
-    failure = session.ranks.from_first(_written(session, write) if session.ranks.first else None)
-    if isinstance(failure, Exception):
-        raise failure
-
-
-def _written(session: Session, write: Callable[[Session], None]) -> SaveError | NotFiniteError | None:
-    """Write a checkpoint; return what was in the way."""
-    if not all(bool(weight.isfinite().all()) for weight in session.chain.state_dict().values()):
-        return not_finite(session, "a weight", session.position.tally.lr)
-    try:
-        write(session)
-    except SaveError as error:
-        return error
-    return None
-
-
-def _write(session: Session) -> None:
-    names = {id(parameter): name for name, parameter in session.chain.named_parameters()}
-    momentum = {
-        names[id(parameter)]: state["momentum_buffer"]
-        for parameter, state in session.optimizer.state.items()
-        if state.get("momentum_buffer") is not None
-    }
-    checkpoints.save(
-        session.run.checkpoints,
-        session.position.step,
-        tensors={"weights": session.chain.state_dict(), "momentum": momentum},
-        state=session.position.to_json(),
-    )
+    ends = run.record.get("ends", [total])
+    if total == ends[-1]:
+        return run
+    if total <= done:
+        raise UserError(f"{run.path} has done {done} steps and the epochs asked for are {total}: ask for more")
+    ends = [*ends, total] if done >= ends[-1] else [*ends[:-1], total]
+    changes = {"config": config.to_json(), "recipe": asdict(recipe), "ends": ends}
+    return runs.extended(run, changes) if place.ranks.first else Run(run.path, {**run.record, **changes})

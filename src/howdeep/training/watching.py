@@ -55,13 +55,13 @@ def _flow(session: Session) -> Flow:
             _probe(session, size),
             statistics="batch",
             draws=draws_of(session.rule, len(session.chain), seed=session.config.seed, batch=size),
-            autocast=session.arithmetic.autocast(session.device),
+            autocast=session.arithmetic.autocast(session.place.device),
         )
 
 
 def _probe_size(session: Session) -> int:
     """Return the images of one process's mini-batch: batch statistics depend on it, and memory is known to suffice."""
-    share = max(1, session.recipe.batch_size // session.ranks.world)
+    share = max(1, session.recipe.batch_size // session.place.ranks.world)
     return min(share, session.images, PROBE)
 
 
@@ -72,7 +72,7 @@ def _probe(session: Session, size: int) -> Iterator[Batch]:
         mixed(sample(session.dataset.split("train"), count, seed), seed),
         normalization=session.normalization,
         batch_size=size,
-        device=session.device,
+        device=session.place.device,
         channels_last=session.arithmetic.channels_last,
         workers=session.config.workers,
     )
@@ -97,12 +97,12 @@ def time_again(session: Session, journal: Journal, counts: Sequence[int], reason
     """
     pace, before, started = session.pace, session.pace.threads, time.perf_counter()
     trials = measure(
-        session.chain, batch_shape(session.recipe, session.dataset, session.ranks), session.recipe,
-        [session.arithmetic], checkpointing=session.config.checkpointing, device=session.device, threads=counts,
+        session.chain, batch_shape(session.recipe, session.dataset, session.place.ranks), session.recipe,
+        [session.arithmetic], checkpointing=session.config.checkpointing, device=session.place.device, threads=counts,
     )  # fmt: skip
     best = best_of(trials)
     own = [best.threads, best.seconds_per_step, time.perf_counter() - started]
-    threads, expected, timing = session.ranks.rows(own)[0]
+    threads, expected, timing = session.place.ranks.rows(own)[0]
     pace.settle(int(threads), expected, trained=session.position.seconds, timing=timing)
     if pace.threads != before:
         torch.set_num_threads(pace.threads)

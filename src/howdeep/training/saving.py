@@ -1,0 +1,80 @@
+"""The checkpoints of a run: the newest two, and the weights of its best epoch."""
+
+import math
+from collections.abc import Callable
+
+from howdeep.analysis.evaluation import Sums
+from howdeep.runs import checkpoints
+from howdeep.runs.checkpoints import SaveError
+from howdeep.training.session import Session
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss, or a weight, is not a finite number; no checkpoint holds it."""
+
+
+def not_finite(session: Session, what: str, lr: float) -> NotFiniteError:
+    """Return the error that says where a run left the finite numbers, and which checkpoint is the last good one."""
+    last = checkpoints.last_good(session.run.checkpoints)
+    return NotFiniteError(f"{what} is not finite at step {session.position.step}, learning rate {lr:g}; {last}")
+
+
+def save(session: Session) -> None:
+    """Write a checkpoint of everything that the run needs to resume with the same bits.
+
+    Raises:
+        SaveError: It could not be written.
+        NotFiniteError: A weight is not a finite number.
+    """
+
+    def write() -> None:
+        optimizer = session.optimizer.state
+        momentum = {
+            name: optimizer[parameter]["momentum_buffer"]
+            for name, parameter in session.chain.named_parameters()
+            if "momentum_buffer" in optimizer.get(parameter, ())
+        }
+        tensors = {"weights": session.chain.state_dict(), "momentum": momentum}
+        position = session.position
+        checkpoints.save(session.run.checkpoints, position.step, tensors=tensors, state=position.to_json())
+
+    _by_first(session, write)
+
+
+def save_best(session: Session, validation: Sums | None) -> None:
+    """Keep the weights after an epoch beside the last ones, where its validation is the best so far.
+
+    The best has the fewest errors, and among those the lowest loss. A resumed run that comes by an epoch again
+    compares it with what it kept before, and ends with the same one.
+
+    Raises:
+        SaveError: They could not be written.
+        NotFiniteError: A weight is not a finite number.
+    """
+    if validation is None or not math.isfinite(validation.mean_loss):
+        return
+    error, loss = validation.error_percent, validation.mean_loss
+
+    def write() -> None:
+        best, position = checkpoints.newest(session.run.best, lambda _: None), session.position
+        if best is None or (error, loss) < (best.state["error_percent"], best.state["loss"]):
+            state = {"epoch": position.step / session.steps_per_epoch, "error_percent": error, "loss": loss}
+            tensors = {"weights": session.chain.state_dict()}
+            checkpoints.save_only(session.run.best, position.step, tensors=tensors, state=state)
+
+    _by_first(session, write)
+
+
+def _by_first(session: Session, write: Callable[[], None]) -> None:
+    """Let process 0 write; every process learns whether it could, so that none waits for one that has stopped."""
+    failure = None
+    if session.place.ranks.first:
+        try:
+            if not all(bool(weight.isfinite().all()) for weight in session.chain.state_dict().values()):
+                raise not_finite(session, "a weight", session.position.tally.lr)
+            write()
+        except (SaveError, NotFiniteError) as error:
+            failure = error
+    failure = session.place.ranks.from_first(failure)
+    if isinstance(failure, Exception):
+        raise failure
