@@ -10,7 +10,7 @@ from common import alternate, howdeep, ratio, report, rounds_option, row, spread
 from howdeep.analysis.lesion import lesion
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
-from howdeep.training.step import Arithmetic, place
+from howdeep.runtime.precision import Arithmetic, place
 from subjects import CIFAR10, MEAN, STD, first_images, public, weights
 
 IMAGES, CPU = 500, torch.device("cpu")

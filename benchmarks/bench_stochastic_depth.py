@@ -11,10 +11,11 @@ from common import alternate, ratio, report, rounds_option, row, spread
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.networks import build
+from howdeep.runtime.precision import Arithmetic, place
 from howdeep.runtime.threads import keep_freed_memory
 from howdeep.survival import Survival, expected_open
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import Arithmetic, make_optimizer, place, train_step
+from howdeep.training.step import make_optimizer, train_step
 from howdeep.util.seeds import generator
 
 BATCH, ARITHMETIC, DEVICE = 128, Arithmetic("bf16", "channels_last"), torch.device("cpu")

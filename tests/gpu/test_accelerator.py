@@ -24,12 +24,14 @@ from howdeep.data import NORMALIZATIONS, Augmentation, Batch, open_data, trainin
 from howdeep.networks import build
 from howdeep.runs.folder import open_run
 from howdeep.runtime import device as devices
+from howdeep.runtime import precision
+from howdeep.runtime.precision import Arithmetic, arithmetics, best_of, measure, place
 from howdeep.runtime.timing import thread_counts
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
-from howdeep.training.precision import best_of, candidates, measure
+from howdeep.training.precision import TrainingSteps
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
+from howdeep.training.step import engine_of, make_optimizer, train_step
 from howdeep.util.errors import Stopped
 
 pytestmark = pytest.mark.gpu
@@ -71,7 +73,7 @@ def stepped(device: torch.device, checkpointing: bool) -> tuple[float, int, Chai
     chain = place(small_network("resnet A").train(), FP32, device)
     optimizer = make_optimizer(chain, recipe_of("fast"))
     gates = [1.0] * len(chain)
-    with devices.true_fp32():
+    with precision.true_fp32():
         loss, wrong = train_step(
             engine_of(chain, checkpointing), optimizer, batch(device), gates, lr=0.1, smoothing=0.0, arithmetic=FP32
         )
@@ -129,12 +131,10 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 
 
 def test_precision_is_chosen_among_correct_ones_and_each_was_warmed_up(device: torch.device) -> None:
-    tried = candidates("auto", "auto", device)
-    assert len(tried) == (4 if devices.has_bf16(device) else 2)
-    trials = measure(
-        small_network("resnet A").train(), (16, 3, 8, 8), recipe_of("fast"), tried, device=device,
-        threads=thread_counts("auto", device),
-    )  # fmt: skip
+    tried = arithmetics("auto", "auto", device)
+    assert len(tried) == (4 if precision.has_bf16(device) else 2)
+    steps = TrainingSteps(small_network("resnet A").train(), (16, 3, 8, 8), recipe_of("fast"), device)
+    trials = measure(steps, tried, threads=thread_counts("auto", device))
     assert best_of(trials).correct
     assert {trial.precision for trial in trials} <= {"fp32", "bf16"}
     # Whoever came first would else have loaded what all need, and taken many times as long.
@@ -146,7 +146,7 @@ def test_true_fp32_convolutions_are_true(device: torch.device) -> None:
     layer, x = torch.nn.Conv2d(256, 64, 3).to(device), torch.randn(4, 256, 12, 12, device=device)
     with torch.no_grad():
         expected = copy.deepcopy(layer).double()(x.double())
-        with devices.true_fp32():
+        with precision.true_fp32():
             assert close(layer(x).double(), expected, 3e-6)
 
 
@@ -155,7 +155,7 @@ def test_norms_are_folded(device: torch.device) -> None:
     found = prepared(chain, x, precision="fp32", device=device)
     assert found.notes == ()
     assert len(found.chain.state_dict()) < len(chain.state_dict())
-    with torch.no_grad(), devices.true_fp32():
+    with torch.no_grad(), precision.true_fp32():
         assert close(found.chain(x), chain(x))
 
 
@@ -169,12 +169,12 @@ def test_lesions_are_those_of_the_host(device: torch.device) -> None:
 
 
 def _lesions(device: torch.device):
-    with devices.true_fp32():
+    with precision.true_fp32():
         return lesion(network(device, "preresnet"), [batch(device)], autocast=FP32.autocast(device))
 
 
 def test_the_gradient_by_path_length_adds_up_and_is_that_of_the_host(device: torch.device) -> None:
-    with devices.true_fp32():
+    with precision.true_fp32():
         found, expected = (paths(network(where, "preresnet"), [batch(where)], draws=2) for where in (device, HOST))
     assert found.sum_check_relative_error is not None
     assert found.sum_check_relative_error < 1e-4
@@ -182,7 +182,7 @@ def test_the_gradient_by_path_length_adds_up_and_is_that_of_the_host(device: tor
 
 
 def test_signal_and_gradient_through_the_depth_are_those_of_the_host(device: torch.device) -> None:
-    with devices.true_fp32():
+    with precision.true_fp32():
         found, expected = (
             flow(network(where), [batch(where)], statistics="running", autocast=FP32.autocast(where))
             for where in (device, HOST)

@@ -108,7 +108,7 @@ def test_validation_reads_the_running_statistics_that_are_saved(two: Path) -> No
     from howdeep.analysis.evaluation import add_up
     from howdeep.data import evaluation_batches, open_data
     from howdeep.runs.folder import open_run
-    from howdeep.training.step import Arithmetic
+    from howdeep.runtime.precision import Arithmetic
 
     run, split = open_run(two), open_data("digits").split("val")
     assert run.normalization is not None

@@ -24,9 +24,9 @@ from howdeep.costs import cost as costing
 from howdeep.runs.checkpoints import list_checkpoints
 from howdeep.runs.resume import Work
 from howdeep.runtime import interrupt
+from howdeep.runtime.precision import Trial
 from howdeep.search import candidates
 from howdeep.training import loop
-from howdeep.training.precision import Trial
 
 QUICK = ("--precision", "fp32", "--device", "cpu", "--threads", "1")
 TRAIN = ("--memory-format", "contiguous", "--threads", "1", "--batch-size", "10", "--workers", "2")
@@ -136,7 +136,7 @@ def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit and a table of costs measure nothing."""
     monkeypatch.setattr(costing, "peak_of_training", lambda *given: 1000)
     trial = Trial("fp32", "contiguous", 0.01, 3, None, 0.0, 1)
-    monkeypatch.setattr(candidates, "measure", lambda *given, **options: [trial])
+    monkeypatch.setattr(candidates, "trials_of", lambda *given, **options: [trial])
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from howdeep.runtime import device as devices
+from howdeep.runtime import precision
 from howdeep.util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -74,7 +75,7 @@ def test_inside_true_fp32_nothing_is_rounded_to_tf32_and_behind_it_all_is_as_bef
     ways = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
     before = [way.fp32_precision for way in ways]
     assert before[0] == "tf32", "torch's own default, from which analyses must be kept"
-    with devices.true_fp32():
+    with precision.true_fp32():
         assert ways[0].fp32_precision == "ieee"
         assert ways[1].fp32_precision in ("ieee", "none")
         assert not torch.backends.cuda.matmul.allow_tf32
@@ -82,10 +83,10 @@ def test_inside_true_fp32_nothing_is_rounded_to_tf32_and_behind_it_all_is_as_bef
 
 
 def test_numbers_that_a_device_does_not_have_are_refused_in_one_line() -> None:
-    for precision in ("fp32", "bf16", "fp64"):
-        devices.require_precision(precision, CPU)
+    for name in ("fp32", "bf16", "fp64"):
+        precision.require_precision(name, CPU)
     with pytest.raises(UserError, match=r"^precision fp64 is not allowed on mps: it has no such numbers; use fp32$"):
-        devices.require_precision("fp64", torch.device("mps"))
+        precision.require_precision("fp64", torch.device("mps"))
 
 
 def test_wide_is_float64_and_sent_is_the_same_on_the_host() -> None:

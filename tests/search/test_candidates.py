@@ -7,12 +7,12 @@ import torch
 
 from howdeep.chain import Chain
 from howdeep.data import Dataset, open_data
+from howdeep.runtime.precision import FP32, Trial
 from howdeep.runtime.timing import Timing
 from howdeep.search import candidates
 from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS, Candidates, final_share, measure_candidates
 from howdeep.search.options import Budgets
 from howdeep.training.config import TrainConfig
-from howdeep.training.precision import Trial
 from howdeep.util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -34,13 +34,13 @@ def digits() -> Dataset:
 def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit takes 1 ms of latency, 10 ms of a training step, and 1 MB of memory, or a tenth where it is saved."""
 
-    def measure(chain: Chain, shape, recipe, tried, *, checkpointing: bool = False, device, threads) -> list[Trial]:
-        return [Trial(one.precision, one.memory_format, 0.01 * units(chain), 3, None, 0.0, 1) for one in tried]
+    def trials(config, steps, tried=(FP32,)) -> list[Trial]:
+        return [Trial(one.precision, one.memory_format, 0.01 * units(steps.chain), 3, None, 0.0, 1) for one in tried]
 
     def times(chains: list[Chain], images, **_) -> list[Timing]:
         return [Timing(units(chain), (units(chain), units(chain)), 20) for chain in chains]
 
-    monkeypatch.setattr(candidates, "measure", measure)
+    monkeypatch.setattr(candidates, "trials_of", trials)
     monkeypatch.setattr(candidates, "forward_times", times)
     peaks = {False: 1_000_000, True: 100_000}
     monkeypatch.setattr(

@@ -18,6 +18,7 @@ from tests.search.servers import PASSWORD, Server
 
 from howdeep import cli
 from howdeep.runs.folder import open_run
+from howdeep.runtime.precision import Trial
 from howdeep.search import candidates
 from howdeep.search import fit as fits
 from howdeep.search import phases as phases
@@ -25,7 +26,6 @@ from howdeep.search.fit import Fit
 from howdeep.search.options import FitOptions
 from howdeep.search.storage import open_study, storage_of
 from howdeep.training import loop
-from howdeep.training.precision import Trial
 from howdeep.util.records import from_json
 
 STEP_SECONDS = 0.01
@@ -35,11 +35,11 @@ STEP_SECONDS = 0.01
 def _known_speed() -> Iterator[None]:
     """Networks train at a speed that is known, so that phases have the same steps in every run."""
 
-    def measure(chain, shape, recipe, tried, *, checkpointing: bool = False, device, threads) -> list[Trial]:
-        return [Trial("fp32", "contiguous", STEP_SECONDS * len(chain) / 3, 3, None, 0.0, 1)]
+    def trials(config, steps, tried=None) -> list[Trial]:
+        return [Trial("fp32", "contiguous", STEP_SECONDS * len(steps.chain) / 3, 3, None, 0.0, 1)]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(candidates, "measure", measure)
+        patched.setattr(candidates, "trials_of", trials)
         patched.setattr(phases, "_pace", lambda candidate, done: candidate.seconds_per_step)
         yield
 

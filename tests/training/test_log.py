@@ -4,12 +4,10 @@ import io
 import json
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from howdeep.runs.folder import Run
 from howdeep.training.log import Journal, epoch_line, print_line
-from howdeep.util.text import bytes_text, seconds_text
 
 RECORD = {
     "event": "epoch", "step": 352, "epoch": 1.0, "train_error_percent": 51.23, "validation_error_percent": 45.6,
@@ -24,19 +22,6 @@ def test_one_line_per_epoch_says_errors_rate_speed_waiting_and_open_units() -> N
 
 def test_without_a_validation_split_its_error_is_left_out() -> None:
     assert " val " not in epoch_line({**RECORD, "validation_error_percent": None}, 500)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (86400, "24.0 h")],
-)
-def test_durations_are_told_as_a_person_would(seconds: float, text: str) -> None:
-    assert seconds_text(seconds) == text
-
-
-@pytest.mark.parametrize(("count", "text"), [(None, "unknown"), (5_000_000, "5 MB"), (2_340_000_000, "2.3 GB")])
-def test_amounts_of_memory_are_told_as_a_person_would(count: int | None, text: str) -> None:
-    assert bytes_text(count) == text
 
 
 def test_an_event_is_one_record_and_one_line(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import torch
 from rich.console import Console
 
 from howdeep.runs.folder import Run, open_run
+from howdeep.runtime.precision import Trial
 from howdeep.runtime.timing import threads_of
 from howdeep.training import loop, pace, watching
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
 from howdeep.training.pace import IN_A_ROW, Pace, pace_of
-from howdeep.training.precision import Trial
 from howdeep.util.errors import Stopped
 
 CPU = torch.device("cpu")
@@ -135,7 +135,7 @@ def test_a_run_that_meets_a_busy_machine_goes_on_with_fewer_threads_and_resumes_
     found = [Trial("fp32", "contiguous", SECONDS, 3, None, 0.0, 1)]
     monkeypatch.setattr(watching, "measure", lambda *_, threads, **__: found if list(threads) == [1, 2] else [])
     chosen = [Trial("fp32", "contiguous", SECONDS, 3, None, 0.0, 2)]
-    monkeypatch.setattr("howdeep.training.precision.measure", lambda *_, **__: chosen)
+    monkeypatch.setattr("howdeep.training.precision.trials_of", lambda *_, **__: chosen)
     monkeypatch.setattr(Pace, "may_rise", lambda *_: False)
     with threads_of(2):
         threads = stopped_at(monkeypatch, 0)

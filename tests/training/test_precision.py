@@ -1,41 +1,35 @@
 """The trials that choose precision and memory format."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tests.oracles import SMALL, in_turn, small_network
 from torch import Tensor, nn
 
-from howdeep.data import open_data
+from howdeep.chain import Chain
+from howdeep.runtime import precision
 from howdeep.runtime import timing as stopwatch
 from howdeep.runtime.distributed import Ranks
-from howdeep.training import precision
+from howdeep.runtime.precision import Arithmetic, Trial, arithmetics, best_of, measure
 from howdeep.training import precision as choices
 from howdeep.training.config import TrainConfig
-from howdeep.training.precision import Trial, best_of, candidates, measure
+from howdeep.training.precision import TrainingSteps
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import Arithmetic
 
 CPU = torch.device("cpu")
 BOTH = ("fp32", "bf16")
+AUTO = arithmetics("auto", "auto", CPU)
 
 
 def trial(name: str, seconds: float, difference: float) -> Trial:
     return Trial(name, "contiguous", seconds, 3, None, difference, 1)
 
 
+def steps_of(chain: Chain, checkpointing: bool = False, batch: int = 4) -> TrainingSteps:
+    return TrainingSteps(chain.train(), (batch, 3, 8, 8), recipe_of("fast"), CPU, checkpointing)
+
+
 def measured(family: str, checkpointing: bool = False, tried: list[Arithmetic] | None = None) -> list[Trial]:
-    chain = small_network(family, dropout=0.2).train()
-    return measure(
-        chain,
-        (4, 3, 8, 8),
-        recipe_of("fast"),
-        tried or candidates("auto", "auto", CPU),
-        checkpointing=checkpointing,
-        device=CPU,
-        threads=[1],
-    )
+    return measure(steps_of(small_network(family, dropout=0.2), checkpointing), tried or AUTO, threads=[1])
 
 
 def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() -> None:
@@ -45,15 +39,7 @@ def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() ->
         strides = {name: value.stride() for name, value in chain.state_dict().items()}
         torch.manual_seed(3)
         random = torch.get_rng_state()
-        measure(
-            chain,
-            (4, 3, 8, 8),
-            recipe_of("fast"),
-            candidates("auto", "auto", CPU),
-            checkpointing=checkpointing,
-            device=CPU,
-            threads=[1],
-        )
+        measure(steps_of(chain, checkpointing), AUTO, threads=[1])
         assert torch.equal(torch.get_rng_state(), random), family
         assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
         assert {name: value.stride() for name, value in chain.state_dict().items()} == strides
@@ -77,20 +63,13 @@ def test_the_number_of_classes_is_that_of_the_scores_whatever_the_head_is_made_o
     heads = (Lagging(64), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     for head in heads:
         chain.head = head
-        assert measure(
-            chain,
-            (64, 3, 8, 8),
-            recipe_of("fast"),
-            candidates("fp32", "auto", CPU),
-            device=CPU,
-            threads=[1],
-        )
+        assert measure(steps_of(chain, batch=64), arithmetics("fp32", "auto", CPU), threads=[1])
 
 
 def test_auto_tries_every_precision_and_format_and_a_choice_leaves_only_itself() -> None:
-    assert len(set(candidates("auto", "auto", CPU))) == 4
-    assert candidates("fp32", "auto", CPU) == [Arithmetic("fp32", "channels_last"), Arithmetic("fp32", "contiguous")]
-    assert candidates("bf16", "contiguous", CPU) == [Arithmetic("bf16", "contiguous")]
+    assert len(set(arithmetics("auto", "auto", CPU))) == 4
+    assert arithmetics("fp32", "auto", CPU) == [Arithmetic("fp32", "channels_last"), Arithmetic("fp32", "contiguous")]
+    assert arithmetics("bf16", "contiguous", CPU) == [Arithmetic("bf16", "contiguous")]
 
 
 def test_the_fastest_correct_candidate_is_taken() -> None:
@@ -114,7 +93,7 @@ def test_every_trial_says_its_time_and_its_distance_from_fp32(monkeypatch) -> No
     for name in ("SLOWER", "ENOUGH_SECONDS"):
         monkeypatch.setattr(precision, name, float("inf"))
     found = measured("resnet A")
-    assert [one.arithmetic for one in found] == candidates("auto", "auto", CPU)
+    assert [one.arithmetic for one in found] == AUTO
     assert all(one.steps == precision.TIMED_STEPS for one in found)
     assert all(one.seconds_per_step > 0 for one in found)
     distances = {(one.precision, one.memory_format): one.difference for one in found}
@@ -146,11 +125,9 @@ def test_a_candidate_without_enough_memory_is_dropped_and_a_line_says_so(error: 
 
     monkeypatch.setattr(precision, "_trial", short)
     monkeypatch.setattr(precision, "ENOUGH_SECONDS", float("inf"))
-    monkeypatch.setattr(choices, "candidates", lambda *given: [Arithmetic(name, "contiguous") for name in BOTH])
-    found = choices.choose(
-        TrainConfig(network="cifar_resnet8", data="digits", threads=1), replace(recipe_of("fast"), batch_size=4),
-        small_network("resnet A").train(), open_data("digits", channels=3), 9, Ranks(0, 1), CPU, said.append,
-    )  # fmt: skip
+    monkeypatch.setattr(choices, "arithmetics", lambda *given: [Arithmetic(name, "contiguous") for name in BOTH])
+    config = TrainConfig(network="cifar_resnet8", data="digits", threads=1)
+    found = choices.choose(config, steps_of(small_network("resnet A")), 9, Ranks(0, 1), said.append)
     assert found["chosen"] == {"precision": "bf16", "memory_format": "contiguous", "threads": 1}
     assert said[0] == "  fp32 contiguous    left out: not enough memory"
     assert said[1].startswith("  bf16 contiguous")
@@ -187,10 +164,7 @@ def test_threads_are_tried_with_the_best_precision_and_format_alone(monkeypatch)
         monkeypatch.setattr(precision, name, float("inf"))
     monkeypatch.setattr(stopwatch, "SLOWER", float("inf"))
     before = torch.get_num_threads()
-    found = measure(
-        small_network("resnet A").train(), (4, 3, 8, 8), recipe_of("fast"), candidates("auto", "auto", CPU),
-        device=CPU, threads=[2, 1],
-    )  # fmt: skip
+    found = measure(steps_of(small_network("resnet A")), AUTO, threads=[2, 1])
     assert torch.get_num_threads() == before
     assert len(found) == 5
     (both,) = {one.arithmetic for one in found if sum(other.arithmetic == one.arithmetic for other in found) == 2}
@@ -200,5 +174,5 @@ def test_threads_are_tried_with_the_best_precision_and_format_alone(monkeypatch)
 
 def test_every_candidate_does_a_step_that_is_not_measured(monkeypatch) -> None:
     steps = []
-    found = precision._time(lambda: steps.append(1), float("inf"))
+    found = precision._time(lambda: steps.append(1), CPU, float("inf"))
     assert len(steps) == 1 + len(found) == 1 + precision.TIMED_STEPS

@@ -1,4 +1,4 @@
-"""No password of a URL is in what the program says or writes."""
+"""Numbers as a person would say them; no password of a URL is in what the program says or writes."""
 
 import sys
 
@@ -7,7 +7,7 @@ import torch
 
 from howdeep import cli
 from howdeep.runs import folder as runs
-from howdeep.util.text import masked
+from howdeep.util.text import bytes_text, masked, seconds_text
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,16 @@ def test_no_complaint_holds_a_password(asked: list[str], tmp_path, monkeypatch: 
     assert out == ""
     assert err.startswith("howdeep: ")
     assert "s3cret" not in err.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (86400, "24.0 h")],
+)
+def test_durations_are_told_as_a_person_would(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(None, "unknown"), (5_000_000, "5 MB"), (2_340_000_000, "2.3 GB")])
+def test_amounts_of_memory_are_told_as_a_person_would(count: int | None, text: str) -> None:
+    assert bytes_text(count) == text

@@ -15,8 +15,8 @@ from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for, read_images
 from howdeep.runtime import device as devices
+from howdeep.runtime.precision import Arithmetic, place, require_precision
 from howdeep.runtime.timing import FEW, fastest_threads, threads_of
-from howdeep.training.step import Arithmetic, place
 from howdeep.util.errors import UserError
 from howdeep.util.records import tagged, to_json
 
@@ -54,7 +54,7 @@ def evaluate_target(
         UserError: The data does not fit the network, or it is not known how pixels are normalised.
     """
     device, arithmetic = devices.pick(options.device), Arithmetic(options.precision, "channels_last")
-    devices.require_precision(options.precision, device)
+    require_precision(options.precision, device)
     dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=report)
     images, sample = sampled(dataset, options.split, options.limit, options.seed)
     if sample is not None:

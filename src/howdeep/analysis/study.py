@@ -21,13 +21,12 @@ from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Work, options_key, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
-from howdeep.runtime.device import has_bf16, synchronise, true_fp32
+from howdeep.runtime.device import synchronise
 from howdeep.runtime.distributed import joined
+from howdeep.runtime.precision import TOLERANCE, Arithmetic, has_bf16, place, require_precision, true_fp32
 from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import fastest_threads, threads_of
 from howdeep.survival import Survival
-from howdeep.training.precision import TOLERANCE
-from howdeep.training.step import Arithmetic, place
 from howdeep.transform.folding import fold_norms
 from howdeep.util.errors import UserError
 from howdeep.util.files import file_locked
@@ -220,7 +219,7 @@ def open_study(
             split, required_normalization(target), options.batch_size, where,
             TYPES.get(precision, torch.float32),
         )  # fmt: skip
-        devices.require_precision(precision, where)
+        require_precision(precision, where)
         how = {"--precision": precision, "--fold": fold}
         key = work_key({**options_key(options, StudyOptions), **how, **asked}, where, target=target, splits=[split])
         work = Work(ranks, place, key)

@@ -18,11 +18,12 @@ from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.networks import Spec, build, spec_from_json, spec_of, spec_to_json
 from howdeep.runtime.device import peak_bytes, reset_peak, synchronise, used_bytes
+from howdeep.runtime.precision import Arithmetic, arithmetics, best_of, measure, place
 from howdeep.runtime.threads import keep_freed_memory
 from howdeep.runtime.timing import Timing, by_turns, forward_times
-from howdeep.training.precision import Trial, best_of, candidates, measure
+from howdeep.training.precision import TrainingSteps
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import Arithmetic, engine_of, make_optimizer, place, train_step
+from howdeep.training.step import engine_of, make_optimizer, train_step
 from howdeep.util.errors import UserError
 from howdeep.util.seeds import generator
 
@@ -121,8 +122,7 @@ def _warm_up(setting: Setting) -> None:
 
 def _batch(spec: Spec, setting: Setting, arithmetic: Arithmetic, device: torch.device) -> Batch:
     stream, shape = generator(0, "cost"), (setting.batch_size, spec.channels, setting.size, setting.size)
-    laid_out = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
-    images = torch.randn(shape, generator=stream).to(device).contiguous(memory_format=laid_out)
+    images = arithmetic.laid_out(torch.randn(shape, generator=stream).to(device))
     labels = torch.randint(spec.classes, (setting.batch_size,), generator=stream).to(device)
     return Batch(images, labels, setting.batch_size)
 
@@ -152,7 +152,7 @@ class Times:
 
 
 def arithmetic_of(spec: Spec, setting: Setting, precision: str) -> Arithmetic:
-    """Return the fastest correct arithmetic of a training step (see ``training.precision``).
+    """Return the fastest correct arithmetic of a training step (see ``runtime.precision``).
 
     Args:
         spec: The network that it is tried on.
@@ -160,10 +160,8 @@ def arithmetic_of(spec: Spec, setting: Setting, precision: str) -> Arithmetic:
         precision: ``fp32``, ``bf16`` or ``auto``.
     """
     shape, device = (setting.batch_size, spec.channels, setting.size, setting.size), torch.device(setting.device)
-    trials: list[Trial] = measure(
-        build(spec.zero_initialised()), shape, recipe_of("fast"), candidates(precision, "auto", device),
-        device=device, threads=[torch.get_num_threads()],
-    )  # fmt: skip
+    steps = TrainingSteps(build(spec.zero_initialised()), shape, recipe_of("fast"), device)
+    trials = measure(steps, arithmetics(precision, "auto", device), threads=[torch.get_num_threads()])
     return best_of(trials).arithmetic
 
 

@@ -17,8 +17,8 @@ from howdeep.cutting.records import Removal, Size
 from howdeep.data import Batch
 from howdeep.networks.counting import describe_chain
 from howdeep.runs.resume import Kept
+from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.timing import Timing
-from howdeep.training.step import Arithmetic
 from howdeep.transform.recalibration import reestimate
 from howdeep.transform.removal import without
 from howdeep.util.intervals import of_change

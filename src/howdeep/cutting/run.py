@@ -25,13 +25,13 @@ from howdeep.runs.resume import Kept, options_key, require_same, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
-from howdeep.runtime.timing import fastest_threads, thread_counts, threads_of
+from howdeep.runtime.precision import Arithmetic, best_of, place
+from howdeep.runtime.timing import fastest_threads, threads_of
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
-from howdeep.training.precision import best_of, candidates, measure
+from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.state import Position
-from howdeep.training.step import Arithmetic, place
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, tagged, to_json
 
@@ -118,11 +118,7 @@ def removed_of(target: Target, found: Cut) -> list[int]:
 def _choices(chain: Chain, config: TrainConfig, dataset: Dataset, where: torch.device) -> dict:
     """Return the arithmetic of the fine-tuning: the one that was asked for, or the fastest correct one here."""
     recipe = config.resolved_recipe()
-    count = max(2, min(recipe.batch_size, len(dataset.split("train"))))
-    shape = (count, dataset.channels, dataset.height, dataset.width)
-    tried = candidates(config.precision, config.memory_format, where)
-    threads = thread_counts(config.threads, where)
-    trials = measure(chain, shape, recipe, tried, device=where, threads=threads)
+    trials = trials_of(config, TrainingSteps(chain, batch_shape(recipe, dataset), recipe, where))
     return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
 
 

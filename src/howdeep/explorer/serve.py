@@ -21,10 +21,9 @@ from howdeep.explorer.server import Guard, Page, create_app
 from howdeep.explorer.summary import Facts, like_of
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
-from howdeep.runtime.device import true_fp32
+from howdeep.runtime.precision import Arithmetic, place, true_fp32
 from howdeep.runtime.threads import Threads, check_threads
 from howdeep.runtime.timing import threads_of
-from howdeep.training.step import Arithmetic, place
 from howdeep.util.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost")

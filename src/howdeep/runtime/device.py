@@ -57,39 +57,6 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Return whether a device computes in bfloat16 itself, so that it can be worth trying."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
-
-
-def require_precision(precision: str, device: torch.device) -> None:
-    """Refuse numbers that a device does not have.
-
-    Raises:
-        UserError: It has none of 16 bits (bf16), or of 64 (fp64).
-    """
-    missing = not has_bf16(device) if precision == "bf16" else precision == "fp64" and device.type == "mps"
-    if missing:
-        raise UserError(f"precision {precision} is not allowed on {device}: it has no such numbers; use fp32")
-
-
-@contextmanager
-def true_fp32() -> Iterator[None]:
-    """Let float32 be float32 meanwhile: no TF32, which keeps ten bits and is cuDNN's default for convolutions."""
-    convolutions, products = torch.backends.cudnn.conv, _product_precision()  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
-        torch.set_float32_matmul_precision(products)
-
-
 @contextmanager
 def repeatable() -> Iterator[None]:
     """Let cuDNN take algorithms that give the same bits every time: a resumed run ends with those of a whole one."""
@@ -99,13 +66,6 @@ def repeatable() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.deterministic = before
-
-
-def _product_precision() -> str:
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:  # TF32 was allowed by the newer of torch's two interfaces, which the older one refuses to read
-        return "high"
 
 
 def summable(x: Tensor) -> Tensor:

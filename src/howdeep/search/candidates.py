@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 import torch
 
 from howdeep.analysis.study import prepared
+from howdeep.chain import Chain
 from howdeep.costs.measuring import Setting, peak_of_training
 from howdeep.data import Dataset, steps_per_epoch
 from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.counting import describe_chain
-from howdeep.runtime.timing import THREADS, Timing, forward_times, thread_counts
+from howdeep.runtime.precision import Arithmetic, best_of
+from howdeep.runtime.timing import THREADS, Timing, forward_times
 from howdeep.search.ladder import LARGE_SIDE, network_name
 from howdeep.search.options import Budgets
 from howdeep.training.config import TrainConfig
-from howdeep.training.precision import best_of, candidates, measure
-from howdeep.training.step import Arithmetic
+from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.util.errors import UserError
 from howdeep.util.text import bytes_text, seconds_text
 
@@ -240,12 +241,7 @@ class _Probe:
 
     def arithmetic(self) -> Arithmetic:
         """Return the fastest correct arithmetic of this network, which the others then use as well."""
-        tried = candidates(self.config.precision, self.config.memory_format, self.device)
-        trials = measure(
-            build(self.spec), self._batch(), self.config.resolved_recipe(), tried, device=self.device,
-            threads=thread_counts(self.config.threads, self.device),
-        )  # fmt: skip
-        return best_of(trials).arithmetic
+        return best_of(trials_of(self.config, self._timed_steps(build(self.spec)))).arithmetic
 
     def against(self, budgets: Budgets, arithmetic: Arithmetic) -> CandidateCosts | Dropped:
         """Return the network with its costs, or the first budget that it misses, cheapest measurement first."""
@@ -260,12 +256,7 @@ class _Probe:
         checkpointing, least = self._checkpointing(budgets, arithmetic)
         if checkpointing is None:
             return self._misses("memory", f"{bytes_text(least)} at least", least)
-        recipe, threads = self.config.resolved_recipe(), thread_counts(self.config.threads, self.device)
-        trials = measure(
-            chain, self._batch(), recipe, [arithmetic],
-            checkpointing=checkpointing, device=self.device, threads=threads,
-        )  # fmt: skip
-        trial = best_of(trials)
+        trial = best_of(trials_of(self.config, self._timed_steps(chain, checkpointing), [arithmetic]))
         per_step = BESIDE * trial.seconds_per_step
         epochs = budgets.train_seconds / (per_step * _steps(self.config, self.dataset))
         if epochs < FEWEST_EPOCHS:
@@ -276,7 +267,7 @@ class _Probe:
             checkpointing,
         )  # fmt: skip
 
-    def _latency(self, chain) -> Timing:
+    def _latency(self, chain: Chain) -> Timing:
         image = torch.zeros(1, self.dataset.channels, self.dataset.height, self.dataset.width)
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         folded = prepared(chain, image, precision="fp32", device=self.device).chain
@@ -286,8 +277,8 @@ class _Probe:
         """Return whether the budget needs activation checkpointing, or None and the least that training takes."""
         if budgets.memory_bytes is None:
             return False, None
-        size, batch = max(self.dataset.height, self.dataset.width), self._batch()[0]
-        setting = Setting(size, batch, arithmetic.precision, arithmetic.memory_format, str(self.device))
+        batch, _, height, width = batch_shape(self.config.resolved_recipe(), self.dataset)
+        setting = Setting(max(height, width), batch, arithmetic.precision, arithmetic.memory_format, str(self.device))
         peaks = {}
         for checkpointing in (False, True):
             peaks[checkpointing] = peak_of_training(self.spec, setting, checkpointing=checkpointing)
@@ -297,9 +288,9 @@ class _Probe:
                 return checkpointing, peaks[checkpointing]
         return None, min(peaks.values())
 
-    def _batch(self) -> tuple[int, int, int, int]:
-        images = min(self.config.resolved_recipe().batch_size, len(self.dataset.split("train")))
-        return max(2, images), self.dataset.channels, self.dataset.height, self.dataset.width
+    def _timed_steps(self, chain: Chain, checkpointing: bool = False) -> TrainingSteps:
+        recipe = self.config.resolved_recipe()
+        return TrainingSteps(chain, batch_shape(recipe, self.dataset), recipe, self.device, checkpointing)
 
     def _misses(self, budget: str, reason: str, needed: float | None) -> Dropped:
         return Dropped(self.family, self.depth, self.config.network, budget, reason, needed)

@@ -19,15 +19,15 @@ from howdeep.runs.checkpoints import write_whole
 from howdeep.runs.folder import Run, is_run, open_run
 from howdeep.runs.resume import surroundings
 from howdeep.runtime import device as devices
-from howdeep.runtime.timing import thread_counts, threads_of
+from howdeep.runtime.precision import Arithmetic, best_of
+from howdeep.runtime.timing import threads_of
 from howdeep.search.diagnosis import Errors
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.log import print_line
 from howdeep.training.loop import EVALUATION_BATCH, train
-from howdeep.training.precision import best_of, candidates, measure
+from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.saving import NotFiniteError
 from howdeep.training.session import require_same_images
-from howdeep.training.step import Arithmetic
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
 from howdeep.util.seeds import generator
@@ -234,14 +234,8 @@ def _kept(place: Path, share: float) -> Speeds:
 def _speed(config: TrainConfig, dataset: Dataset) -> Speed:
     recipe = config.resolved_recipe()
     chain = build(spec_of(config.network, classes=len(dataset.classes), channels=dataset.channels), seed=config.seed)
-    images = max(2, min(recipe.batch_size, len(dataset.split("train"))))
-    shape = (images, dataset.channels, dataset.height, dataset.width)
-    device = devices.pick(config.device)
-    tried = candidates(config.precision, config.memory_format, device)
-    threads = thread_counts(config.threads, device)
-    best = best_of(
-        measure(chain, shape, recipe, tried, checkpointing=config.checkpointing, device=device, threads=threads)
-    )
+    shape, device = batch_shape(recipe, dataset), devices.pick(config.device)
+    best = best_of(trials_of(config, TrainingSteps(chain, shape, recipe, device, config.checkpointing)))
     return Speed(config.network, best.seconds_per_step, best.precision, best.memory_format)
 
 

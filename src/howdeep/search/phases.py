@@ -12,12 +12,12 @@ from rich.text import Text
 
 from howdeep.data import Dataset, steps_per_epoch
 from howdeep.runs.checkpoints import write_whole
+from howdeep.runtime.precision import Arithmetic
 from howdeep.search.candidates import CandidateCosts
 from howdeep.search.study import RoundResult
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import advance, train
 from howdeep.training.saving import NotFiniteError
-from howdeep.training.step import Arithmetic
 from howdeep.util.text import seconds_text
 
 

@@ -31,16 +31,17 @@ from howdeep.networks.counting import refuse_too_small
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
+from howdeep.runtime import precision
 from howdeep.runtime.checkpointing import still_statistics
 from howdeep.runtime.distributed import Ranks
+from howdeep.runtime.precision import Arithmetic
 from howdeep.survival import Survival
 from howdeep.training import step
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.pace import Pace, pace_of
-from howdeep.training.precision import choose
+from howdeep.training.precision import TrainingSteps, batch_shape, choose
 from howdeep.training.recipes import Recipe
 from howdeep.training.state import Position
-from howdeep.training.step import Arithmetic
 from howdeep.util.errors import UserError
 
 
@@ -305,7 +306,9 @@ def _record(config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe,
     data = {"source": config.data, "resize": config.resize, **{name: getattr(dataset, name) for name in attributes}}
     normalization = NORMALIZATIONS[recipe.normalization](dataset.split("train"))
     total = total_steps(recipe, len(dataset.split("train")))
-    choices = choose(config, recipe, chain, dataset, total, place.ranks, place.device, place.report)
+    shape = batch_shape(recipe, dataset, place.ranks.world)
+    steps = TrainingSteps(chain, shape, recipe, place.device, config.checkpointing)
+    choices = choose(config, steps, total, place.ranks, place.report)
     more = {
         "config": config.to_json(),
         "recipe": asdict(recipe),
@@ -323,7 +326,7 @@ def _record(config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe,
 
 def _with_state(config: TrainConfig, place: Place, run: Run, dataset: Dataset, recipe: Recipe, chain: Chain) -> Session:
     """Return the session of a network, filled from the newest checkpoint where there is one."""
-    step.place(chain, _arithmetic(run), place.device)
+    precision.place(chain, _arithmetic(run), place.device)
     optimizer = step.make_optimizer(chain, recipe, frozen=config.dropped == "frozen")
     position = _restored(run, place, chain, optimizer)
     run = _extended(run, config, recipe, total_steps(recipe, len(dataset.split("train"))), position.step, place)

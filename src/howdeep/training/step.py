@@ -1,7 +1,5 @@
 """One training step: scores, loss, gradients, update."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,34 +8,8 @@ from torch.optim import SGD
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
 from howdeep.runtime.checkpointing import Checkpointed, still_statistics
+from howdeep.runtime.precision import Arithmetic
 from howdeep.training.recipes import Recipe
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """How maps are computed and laid out."""
-
-    precision: str
-    """``fp32`` or ``bf16``: convolutions and products in bfloat16, weights and updates in float32."""
-    memory_format: str
-    """``contiguous`` or ``channels_last``."""
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether channels are the innermost dimension."""
-        return self.memory_format == "channels_last"
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """Return the context in which the network runs."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-
-
-def place(chain: Chain, arithmetic: Arithmetic, device: torch.device) -> Chain:
-    """Move a chain, in place, to a device and a memory format."""
-    chain.to(device)
-    if arithmetic.channels_last:
-        chain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return chain
 
 
 def engine_of(chain: Chain, checkpointing: bool) -> nn.Module:

@@ -9,9 +9,10 @@ import torch
 from howdeep.analysis.signals import Flow, draws_of, flow
 from howdeep.data import Batch, evaluation_batches
 from howdeep.data.sampling import mixed, sample
+from howdeep.runtime.precision import best_of, measure
 from howdeep.training.log import Journal
 from howdeep.training.pace import EVENT
-from howdeep.training.precision import batch_shape, best_of, measure
+from howdeep.training.precision import TrainingSteps, batch_shape
 from howdeep.training.session import Session
 from howdeep.util.errors import out_of_memory
 from howdeep.util.records import to_json
@@ -96,11 +97,9 @@ def time_again(session: Session, journal: Journal, counts: Sequence[int], reason
         reason: Why.
     """
     pace, before, started = session.pace, session.pace.threads, time.perf_counter()
-    trials = measure(
-        session.chain, batch_shape(session.recipe, session.dataset, session.place.ranks), session.recipe,
-        [session.arithmetic], checkpointing=session.config.checkpointing, device=session.place.device, threads=counts,
-    )  # fmt: skip
-    best = best_of(trials)
+    shape = batch_shape(session.recipe, session.dataset, session.place.ranks.world)
+    steps = TrainingSteps(session.chain, shape, session.recipe, session.place.device, session.config.checkpointing)
+    best = best_of(measure(steps, [session.arithmetic], threads=counts))
     own = [best.threads, best.seconds_per_step, time.perf_counter() - started]
     threads, expected, timing = session.place.ranks.rows(own)[0]
     pace.settle(int(threads), expected, trained=session.position.seconds, timing=timing)

@@ -1,11 +1,13 @@
 """Text that leaves the program: numbers as people read them, and passwords of URLs masked."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import unquote, unquote_plus
 
 from howdeep.util.intervals import of_share
 
+Report = Callable[[str], None]
+"""Receives one line for the user at a time."""
 NONE = "–"
 """What stands where there is no number."""
 
