@@ -97,13 +97,13 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     for family in ("plain", "resnet"):
         run = out / f"cifar_{family}{DISSECTED}"
         with _study(run, "lesion.json") as study:
-            found = lesion(study.chain, study.batches, seed=seed, work=study.work)
+            found = lesion(study.chain, study.batches, seed=seed, journal=study.journal)
             _keep(study, found)
         console.print(f"  {LABELS[family]:8} {_lesion_line(found)}")
     figures.save(figures.lesion(found), out / "lesion.png")
     console.print("\nBecause a residual network is many paths, and most of its gradient takes the short ones:")
     with _study(run, "paths.json") as study:
-        paths_found = paths(study.chain, study.batches, seed=seed, work=study.work)
+        paths_found = paths(study.chain, study.batches, seed=seed, journal=study.journal)
         _keep(study, paths_found)
     console.print(f"  {DISSECTED:5,} layers: {paths_finding(paths_found)}", soft_wrap=True)
     figures.save(figures.paths(paths_found), out / "paths.png")
@@ -111,7 +111,7 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     with _study(deepest, "paths.json", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
         sampled = paths(
             study.chain, study.batches, exact=False, draws=3, sampled_lengths=SAMPLED_LENGTHS, seed=seed,
-            work=study.work,
+            journal=study.journal,
         )  # fmt: skip
         _keep(study, sampled)
     console.print(f"  {VERY_DEEP:,} layers: {_sampled_finding(sampled)}", soft_wrap=True)
@@ -127,9 +127,9 @@ def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextM
 
 def _keep(study: Study, found: Lesion | Paths) -> None:
     """Write a dissection into its run folder, where a report finds it."""
-    assert study.work.place is not None, "the studies of the demo have one"
-    write_whole(study.work.place, as_json(study.record(found)))
-    study.work.finished()
+    assert study.journal.path is not None, "the studies of the demo have one"
+    write_whole(study.journal.path, as_json(study.record(found)))
+    study.journal.remove()
 
 
 def _cut(out: Path, console: Console) -> None:
@@ -137,8 +137,8 @@ def _cut(out: Path, console: Console) -> None:
     console.print(f"\nSo units can go. The trained {DISSECTED}-layer residual network with {KEPT} of its 27:")
     target = open_target(str(out / f"cifar_resnet{DISSECTED}"), weights=None, mean=None, std=None, warn=lambda _: None)
     options = CutOptions(data="digits", budget=CutBudget(units=KEPT), out=out / f"cut_to_{KEPT}_units", device="cpu")
-    found, _, kept = cut_target(target, options, say=lambda _: None, console=Console(stderr=True))
-    kept.finished()
+    found, _, journal = cut_target(target, options, say=lambda _: None, console=Console(stderr=True))
+    journal.remove()
     point, test = found.choice, found.test
     assert point is not None
     assert test is not None

@@ -28,14 +28,14 @@ def options(**more) -> StudyOptions:
 
 
 def one_block(study: Study) -> list[dict]:
-    return study.work.blocks("blocks", 1, lambda block: {"threads": torch.get_num_threads()})
+    return study.journal.blocks("blocks", 1, lambda block: {"threads": torch.get_num_threads()})
 
 
 def test_a_study_computes_in_the_threads_that_are_asked_for_and_says_so(target: Target) -> None:
     with threads_of(2), open_study(target, options(threads=1), asked=ASKED, say=_no_threads) as study:
         assert one_block(study) == [{"threads": 1}]
         assert study.origin["device"]["threads"] == 1
-        assert study.work.key["threads"] == 1
+        assert study.journal.steps["threads"] == 1
 
 
 def test_a_study_that_goes_on_computes_in_the_threads_that_it_began_with(target: Target, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from howdeep.cutting import cut as cutting
 from howdeep.cutting.cut import cut
 from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
 from howdeep.cutting.records import Cut, CutBudget
-from howdeep.runs.resume import Kept
+from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import Timing
 from howdeep.show.cut_tables import cut_finding
 from howdeep.show.figures import frontier as chart
@@ -83,7 +83,7 @@ def test_of_many_units_one_in_twenty_goes_at_a_time() -> None:
 
 
 def rounds(frontier: Frontier) -> list[str]:
-    return [name for name in frontier.kept.results if name.startswith("without")]
+    return [name for name in frontier.journal.steps if name.startswith("without")]
 
 
 def test_units_that_stay_are_as_many_as_asked_for() -> None:
@@ -259,20 +259,20 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
     """Before the first round, between two rounds, and between two of the cuts that are shown."""
     chain, images, budget = small_network("resnet A", seed=2), batches(), CutBudget(units=2)
     smaller, once = whole
-    place, computed = tmp_path / "kept.json", Kept.result
+    place, computed = tmp_path / "kept.json", Journal.result
 
-    def interrupted(self: Kept, name: str, compute) -> object:
-        if len(self.results) == stop:
+    def interrupted(self: Journal, name: str, compute) -> object:
+        if len(self.steps) == stop:
             raise KeyboardInterrupt
         return computed(self, name, compute)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Kept, "result", interrupted)
+        patch.setattr(Journal, "result", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            cut(chain, images, budget=budget, kept=Kept.open(place, {"seed": 1}))
-    kept = Kept.open(place, {"seed": 1})
-    assert len(kept.results) == stop
-    again, found = cut(chain, images, budget=budget, kept=kept)
+            cut(chain, images, budget=budget, journal=Journal.open(place, {"seed": 1}))
+    journal = Journal.open(place, {"seed": 1})
+    assert len(journal.steps) == stop
+    again, found = cut(chain, images, budget=budget, journal=journal)
     assert (found.order, [point.repaired for point in found.points], [point.cut for point in found.points]) == (
         once.order, [point.repaired for point in once.points], [point.cut for point in once.points]
     )  # fmt: skip
@@ -280,13 +280,13 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
         torch.equal(one, other)
         for one, other in zip(again.state_dict().values(), smaller.state_dict().values(), strict=True)
     )
-    with pytest.raises(UserError, match=r"belongs to another seed \(1, now 2\)"):
-        Kept.open(place, {"seed": 2})
+    with pytest.raises(UserError, match=r"holds unfinished work of another seed \(1, now 2\)"):
+        Journal.open(place, {"seed": 2})
 
 
 def test_what_was_kept_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain, images, place = small_network("resnet A", seed=2), batches(), tmp_path / "kept.json"
-    first = cut(chain, images, budget=CutBudget(units=3), kept=Kept.open(place, {}))[1]
+    first = cut(chain, images, budget=CutBudget(units=3), journal=Journal.open(place, {}))[1]
     monkeypatch.setattr(cutting, "forward_times", untimed)
     monkeypatch.setattr(Frontier, "_losses", untimed)
-    assert cut(chain, images, budget=CutBudget(units=3), kept=Kept.open(place, {}))[1] == first
+    assert cut(chain, images, budget=CutBudget(units=3), journal=Journal.open(place, {}))[1] == first

@@ -88,11 +88,11 @@ def test_the_same_command_goes_on_and_then_is_finished(
             stop(patch)
             assert cut(run, *options, "--out", out) == 130
         assert "the same command goes on" in said(capsys)
-        assert (tmp_path / "out.unfinished-cut.json").exists()
+        assert (tmp_path / "out.part0").exists()
     assert cut(run, *options, "--out", out) == 0
     assert same_weights(whole, out)
     assert json.loads((out / "cut.json").read_text())["kept"] == "tuned"
-    assert not (tmp_path / "out.unfinished-cut.json").exists()
+    assert not (tmp_path / "out.part0").exists()
     assert cut(run, *options, "--out", out) == 0
     assert "is finished; nothing to do" in capsys.readouterr().err
     assert cut(run, *options, "--units", 2, "--out", out) == 2
@@ -139,7 +139,7 @@ def test_a_cut_that_is_told_to_stop_wherever_it_is_goes_on(run: Path, tmp_path: 
 
     def save(name: str, doing: Callable[[str], None]) -> Path:
         options = CutOptions(data="digits", remove=(2, 5), out=tmp_path / name, precision="fp32")
-        cut_target(target, options, say=print, console=Console(stderr=True), doing=doing)[2].finished()
+        cut_target(target, options, say=print, console=Console(stderr=True), doing=doing)[2].remove()
         return tmp_path / name
 
     whole = save("whole", told.append)

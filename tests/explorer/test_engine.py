@@ -113,9 +113,9 @@ def test_the_greedy_cut_is_that_of_the_command(engine: Engine) -> None:
 
 
 def test_a_greedy_cut_that_was_cancelled_goes_on_with_the_rounds_that_are_known(engine: Engine) -> None:
-    from howdeep.runs.resume import Kept
+    from howdeep.runs.resume import Journal
 
-    fresh, calls = replace(engine, kept=Kept()), []
+    fresh, calls = replace(engine, journal=Journal()), []
 
     def stop(done: float, more: dict | None = None) -> None:
         calls.append(done)

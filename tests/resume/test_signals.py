@@ -5,6 +5,7 @@ signal to all processes of a command, workers included, ends in the same way is 
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from howdeep import cli
 from howdeep.analysis import signals
 from howdeep.costs import cost as costing
 from howdeep.runs.checkpoints import list_checkpoints
-from howdeep.runs.resume import Work
+from howdeep.runs.resume import Journal
 from howdeep.runtime import interrupt
 from howdeep.runtime.precision import Trial
 from howdeep.search import candidates
@@ -95,7 +96,8 @@ def _at_call(number: int) -> Callable:
 
 
 STEP = (loop, "train_step", _at_step(3))
-BLOCK = (Work, "_keep", _at_call(2))
+SECOND_BLOCK = (Journal, "note", _at_call(4))
+"""Precision and threads are noted before the first."""
 FEW = ("--data", "digits", "--limit", "12", "--batch-size", "3")
 COMMANDS = {
     "train": Asked(
@@ -120,10 +122,10 @@ COMMANDS = {
     ),
     "cost": Asked(
         ("cost", "cifar_resnet8", *QUICK, "--batch-size", "4", "--size", "8"),
-        BLOCK, to="--json", resumes=None,
+        (Journal, "note", _at_call(3)), to="--json", resumes=None,
     ),
-    "lesion": Asked(("lesion", "RUN", *FEW, *QUICK), BLOCK, to="--json"),
-    "paths": Asked(("paths", "RUN", *FEW, "--draws", "1", *QUICK), BLOCK, to="--json"),
+    "lesion": Asked(("lesion", "RUN", *FEW, *QUICK), SECOND_BLOCK, to="--json"),
+    "paths": Asked(("paths", "RUN", *FEW, "--draws", "1", *QUICK), SECOND_BLOCK, to="--json"),
     "flow": Asked(
         ("flow", "RUN", *FEW, *QUICK), (signals, "measure", _at_call(2)),
         to="--json", line="interrupted", resumes=None,
@@ -134,7 +136,7 @@ COMMANDS = {
 @pytest.fixture
 def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit and a table of costs measure nothing."""
-    monkeypatch.setattr(costing, "peak_of_training", lambda *given: 1000)
+    monkeypatch.setattr(costing, "peak_of_training", lambda *given, **options: 1000)
     trial = Trial("fp32", "contiguous", 0.01, 3, None, 0.0, 1)
     monkeypatch.setattr(candidates, "trials_of", lambda *given, **options: [trial])
 
@@ -173,7 +175,8 @@ def test_a_signal_finishes_a_step_saves_and_is_one_line(
         assert list(tmp_path.iterdir()) == [], "its numbers are sums over all images: part of them is nothing"
     else:
         (kept,) = tmp_path.glob("out*.part0")
-        assert kept.read_text().count('"block"') == 2, "the block that was under way is kept"
+        blocks = re.findall(r'"step": "[^"]* \d+"', kept.read_text())
+        assert len(blocks) == 2, "the block that was under way is kept"
     if signum == signal.SIGTERM and asked.resumes is not None:
         interrupt.install()
         assert cli.run(words) == 0

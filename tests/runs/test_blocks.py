@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.runs import workers
 from tests.runs.workers import KEY, squares
 
-from howdeep.runs.resume import Work
+from howdeep.runs.resume import Journal
 from howdeep.util.errors import Stopped, UserError
 
 WHOLE = [squares(block) for block in range(6)]
@@ -37,42 +37,42 @@ def noted(seen: list[int], *, stop_at: int | None = None) -> Callable[[int], dic
 def test_blocks_come_back_in_order_and_nothing_is_kept_without_a_place(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     seen: list[int] = []
-    assert Work().blocks("squares", 6, noted(seen)) == WHOLE
+    assert Journal().blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == list(range(6))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Stopped, match="stopped; nothing was kept; with --json FILE"):
-        Work().blocks("squares", 6, noted(seen, stop_at=2))
+        Journal().blocks("squares", 6, noted(seen, stop_at=2))
 
 
 def test_an_interrupted_work_goes_on_with_what_is_left(place: Path) -> None:
     seen: list[int] = []
     with pytest.raises(Stopped, match="stopped; the same command goes on") as stopped:
-        Work(place=place, key=KEY).blocks("squares", 6, noted(seen, stop_at=4))
+        Journal.open(place, KEY).blocks("squares", 6, noted(seen, stop_at=4))
     assert stopped.value.status == 130
     assert seen == [0, 1, 2, 3]
-    work = Work(place=place, key=KEY)
-    assert work.blocks("squares", 6, noted(seen)) == WHOLE
+    journal = Journal.open(place, KEY)
+    assert journal.blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == [0, 1, 2, 3, 4, 5]
-    assert work.blocks("squares", 6, noted(seen)) == WHOLE
+    assert journal.blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_killed_process_loses_no_finished_block(place: Path) -> None:
     assert workers.finish(workers.start(workers.killed, place, 3)) == [-signal.SIGKILL]
     seen: list[int] = []
-    assert Work(place=place, key=KEY).blocks("squares", 6, noted(seen)) == WHOLE
+    assert Journal.open(place, KEY).blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == [3, 4, 5]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 60])
 def test_a_line_that_was_cut_short_is_computed_again_and_spoils_no_other(place: Path, cut: int) -> None:
     with pytest.raises(Stopped):
-        Work(place=place, key=KEY).blocks("squares", 6, noted([], stop_at=3))
+        Journal.open(place, KEY).blocks("squares", 6, noted([], stop_at=3))
     (file,) = place.parent.glob("record.json.part*")
     file.write_text(file.read_text().rstrip()[:-cut])
     seen: list[int] = []
     for _ in range(2):  # the second time, what was written behind the broken line is read
-        assert Work(place=place, key=KEY).blocks("squares", 6, noted(seen)) == WHOLE
+        assert Journal.open(place, KEY).blocks("squares", 6, noted(seen)) == WHOLE
         assert seen == [2, 3, 4, 5]
 
 
@@ -85,38 +85,38 @@ def test_a_line_that_was_cut_short_is_computed_again_and_spoils_no_other(place: 
     ],
 )
 def test_blocks_of_other_work_are_refused_with_what_differs(place: Path, key: dict, differs: str) -> None:
-    Work(place=place, key=KEY).blocks("squares", 2, squares)
+    Journal.open(place, KEY).blocks("squares", 2, squares)
     seen: list[int] = []
-    with pytest.raises(UserError, match=rf"part0 holds an unfinished measurement of another {differs}; remove it"):
-        Work(place=place, key=key).blocks("squares", 6, noted(seen))
+    with pytest.raises(UserError, match=rf"part0 holds unfinished work of another {differs}; remove it"):
+        Journal.open(place, key).blocks("squares", 6, noted(seen))
     assert seen == []
-    assert Work(place=place, key=KEY).blocks("squares", 6, noted(seen)) == WHOLE
+    assert Journal.open(place, KEY).blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == [2, 3, 4, 5]
 
 
 def test_a_key_is_compared_as_it_was_written_down(place: Path) -> None:
     """JSON turns tuples into lists; that is no other work."""
     key = {**KEY, "lengths": (1, 2), "limit": None}
-    Work(place=place, key=key).blocks("squares", 2, squares)
+    Journal.open(place, key).blocks("squares", 2, squares)
     seen: list[int] = []
-    assert Work(place=place, key=key).blocks("squares", 6, noted(seen)) == WHOLE
+    assert Journal.open(place, key).blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == [2, 3, 4, 5]
     with pytest.raises(UserError, match="another lengths"):
-        Work(place=place, key={**key, "lengths": (1, 3)}).blocks("squares", 6, squares)
+        Journal.open(place, {**key, "lengths": (1, 3)}).blocks("squares", 6, squares)
 
 
 def test_finished_work_leaves_the_record_and_what_is_not_its_own(place: Path) -> None:
     others = [place, place.with_name("record.json.partial"), place.with_name("other.json.part0")]
     for other in others:
         other.write_text("{}")
-    work = Work(place=place, key=KEY)
-    work.blocks("squares", 6, squares)
+    journal = Journal.open(place, KEY)
+    journal.blocks("squares", 6, squares)
     place.with_name("record.json.part1").write_text("")
     assert len(list(place.parent.iterdir())) == 5
-    work.finished()
+    journal.remove()
     assert sorted(place.parent.iterdir()) == sorted(others)
-    work.finished()
-    Work().finished()
+    journal.remove()
+    Journal().remove()
 
 
 def test_another_error_keeps_the_blocks_and_passes(place: Path) -> None:
@@ -126,9 +126,9 @@ def test_another_error_keeps_the_blocks_and_passes(place: Path) -> None:
         return squares(block)
 
     with pytest.raises(UserError, match=r"^broken$"):
-        Work(place=place, key=KEY).blocks("squares", 6, compute)
+        Journal.open(place, KEY).blocks("squares", 6, compute)
     seen: list[int] = []
-    assert Work(place=place, key=KEY).blocks("squares", 6, noted(seen)) == WHOLE
+    assert Journal.open(place, KEY).blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == [2, 3, 4, 5]
 
 
@@ -136,7 +136,7 @@ def test_a_bar_is_shown_on_terminals_only() -> None:
     said = {}
     for terminal in (True, False):
         file = io.StringIO()
-        Work(console=Console(file=file, force_terminal=terminal, width=100)).blocks("squares", 6, squares)
+        Journal(console=Console(file=file, force_terminal=terminal, width=100)).blocks("squares", 6, squares)
         said[terminal] = file.getvalue()
     assert "squares" in said[True]
     assert said[False].strip() == ""
@@ -158,7 +158,7 @@ def test_two_processes_share_the_blocks_and_one_goes_on_where_both_were_killed(p
     log = place.with_name("log")
     assert workers.finish(*workers.start_ranks(workers.shared, place, log, True)) == [-signal.SIGKILL] * 2
     seen: list[int] = []
-    found = Work(place=place, key=KEY).blocks("squares", 9, lambda block: noted(seen)(block) | {"rank": 2})
+    found = Journal.open(place, KEY).blocks("squares", 9, lambda block: noted(seen)(block) | {"rank": 2})
     assert [one["rank"] for one in found] == [0, 1, 0, 1, 2, 2, 2, 2, 2]
     assert seen == [4, 5, 6, 7, 8]
     assert [{**one, "rank": None} for one in found] == [{**squares(block), "rank": None} for block in range(9)]
@@ -166,7 +166,7 @@ def test_two_processes_share_the_blocks_and_one_goes_on_where_both_were_killed(p
 
 def test_two_processes_go_on_where_one_was_stopped(place: Path) -> None:
     with pytest.raises(Stopped):
-        Work(place=place, key=KEY).blocks("squares", 9, lambda n: noted([], stop_at=3)(n) | {"rank": 2})
+        Journal.open(place, KEY).blocks("squares", 9, lambda n: noted([], stop_at=3)(n) | {"rank": 2})
     log = place.with_name("log")
     assert workers.finish(*workers.start_ranks(workers.shared, place, log, False)) == [0, 0]
     both = [json.loads(log.with_suffix(f".{rank}").read_text()) for rank in (0, 1)]
@@ -175,7 +175,7 @@ def test_two_processes_go_on_where_one_was_stopped(place: Path) -> None:
 
 
 def test_both_processes_refuse_blocks_of_other_work(place: Path) -> None:
-    Work(place=place, key=KEY).blocks("squares", 2, squares)
+    Journal.open(place, KEY).blocks("squares", 2, squares)
     log = place.with_name("log")
     assert workers.finish(*workers.start_ranks(workers.refused, place, log)) == [0, 0]
     said = {log.with_suffix(f".{rank}").read_text() for rank in (0, 1)}
@@ -188,5 +188,5 @@ def test_an_error_in_one_process_is_the_error_of_both(place: Path) -> None:
     assert workers.finish(*workers.start_ranks(workers.broken, place, log)) == [0, 0]
     assert [log.with_suffix(f".{rank}").read_text() for rank in (0, 1)] == ["image 4 is broken"] * 2
     seen: list[int] = []
-    Work(place=place, key=KEY).blocks("squares", 9, noted(seen))
+    Journal.open(place, KEY).blocks("squares", 9, noted(seen))
     assert seen == [4, 6, 8]

@@ -15,7 +15,7 @@ from tests.oracles import images, small_network
 from howdeep.analysis.lesion import lesion
 from howdeep.analysis.paths import paths
 from howdeep.data import Batch
-from howdeep.runs.resume import Work
+from howdeep.runs.resume import Journal
 from howdeep.runtime.distributed import joined
 from howdeep.util.errors import UserError
 from howdeep.util.records import to_json
@@ -24,11 +24,11 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.runs.workers"])
 SECONDS = 60
 KEY = {"network": "a", "data": "b"}
-STUDIES: dict[str, Callable[[Work], object]] = {
-    "delete": lambda work: lesion(*_subject(), work=work),
-    "random": lambda work: lesion(*_subject(), kind="random", max_k=3, draws=2, work=work),
-    "permute": lambda work: lesion(*_subject("resnet A"), kind="permute", max_k=2, draws=2, work=work),
-    "paths": lambda work: paths(*_subject(), draws=2, work=work),
+STUDIES: dict[str, Callable[[Journal], object]] = {
+    "delete": lambda journal: lesion(*_subject(), journal=journal),
+    "random": lambda journal: lesion(*_subject(), kind="random", max_k=3, draws=2, journal=journal),
+    "permute": lambda journal: lesion(*_subject("resnet A"), kind="permute", max_k=2, draws=2, journal=journal),
+    "paths": lambda journal: paths(*_subject(), draws=2, journal=journal),
 }
 
 
@@ -50,14 +50,14 @@ def killed(place: Path, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return squares(block)
 
-    Work(place=place, key=KEY).blocks("squares", 6, compute)
+    Journal.open(place, KEY).blocks("squares", 6, compute)
 
 
 def studied(out: Path) -> None:
     """Write the records of all studies, as one process or one of several."""
     torch.set_num_threads(1)
     with joined(torch.device("cpu")) as ranks:
-        records = {name: to_json(study(Work(ranks))) for name, study in STUDIES.items()}
+        records = {name: to_json(study(Journal(ranks=ranks))) for name, study in STUDIES.items()}
         (out / f"{ranks.world}-{ranks.rank}.json").write_text(json.dumps(records))
 
 
@@ -73,7 +73,7 @@ def shared(place: Path, log: Path, die: bool) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return squares(block) | {"rank": ranks.rank}
 
-        found = Work(ranks, place, KEY).blocks("squares", 9, compute)
+        found = Journal.open(place, KEY, ranks).blocks("squares", 9, compute)
         log.with_suffix(f".{ranks.rank}").write_text(json.dumps(found))
 
 
@@ -81,7 +81,7 @@ def refused(place: Path, log: Path) -> None:
     """Find the blocks of other work, as one of several processes; write down what was said."""
     with joined(torch.device("cpu")) as ranks:
         try:
-            Work(ranks, place, {**KEY, "data": "c"}).blocks("squares", 9, squares)
+            Journal.open(place, {**KEY, "data": "c"}, ranks).blocks("squares", 9, squares)
         except UserError as error:
             log.with_suffix(f".{ranks.rank}").write_text(str(error))
 
@@ -90,7 +90,7 @@ def broken(place: Path, log: Path) -> None:
     """Find a broken image in one block of nine, as one of several processes; write down what was said."""
     with joined(torch.device("cpu")) as ranks:
         try:
-            Work(ranks, place, KEY).blocks("squares", 9, broken_at_four)
+            Journal.open(place, KEY, ranks).blocks("squares", 9, broken_at_four)
         except UserError as error:
             log.with_suffix(f".{ranks.rank}").write_text(str(error))
 

@@ -17,7 +17,7 @@ from howdeep.analysis.changes import Change, Kind, follow, intact
 from howdeep.analysis.effects import Baseline, Effect, baseline_of, counts, effect_of, intact_of, per_class
 from howdeep.chain import Chain
 from howdeep.data import Batch
-from howdeep.runs.resume import Work
+from howdeep.runs.resume import Journal
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.text import bytes_text
 
@@ -100,7 +100,7 @@ def lesion(
     sample: int | None = None,
     seed: int = 0,
     autocast: torch.autocast | None = None,
-    work: Work | None = None,
+    journal: Journal | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Lesion:
     """Change a network in many ways and count what it then gets wrong.
@@ -116,7 +116,7 @@ def lesion(
         sample: For ``pairs``: how many; None is all of them.
         seed: Seed of the draws.
         autocast: The precision; None is that of the weights.
-        work: Where progress is shown and kept.
+        journal: Where progress is shown and kept.
         say: Receives one line about the size of the work.
 
     Raises:
@@ -134,7 +134,7 @@ def lesion(
         with torch.inference_mode(), autocast:
             return _counts(chain, batches[number] if number else first, routes)
 
-    results = (work or Work()).blocks("lesions", len(batches), block)
+    results = (journal or Journal()).blocks("lesions", len(batches), block)
     found = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
     sums = [_sum(list(of_change)) for of_change in zip(*(one["effects"] for one in results), strict=True)]
     effects = [effect_of(one, found.n) for one in sums]

@@ -24,7 +24,7 @@ from howdeep.analysis.gradients import (
 )
 from howdeep.chain import Chain
 from howdeep.data import Batch
-from howdeep.runs.resume import Work
+from howdeep.runs.resume import Journal
 from howdeep.runtime.device import wide
 from howdeep.util.errors import UserError
 
@@ -106,7 +106,7 @@ def paths(
     draws: int = 10,
     sampled_lengths: Sequence[int] | None = None,
     seed: int = 0,
-    work: Work | None = None,
+    journal: Journal | None = None,
 ) -> Paths:
     """Split the gradient of a trained network by the length of the paths that it takes.
 
@@ -117,7 +117,7 @@ def paths(
         draws: Single paths to draw of each length; 0 draws none.
         sampled_lengths: The lengths to draw; None is all of them.
         seed: Seed of the draws.
-        work: Where progress is shown and kept.
+        journal: Where progress is shown and kept.
 
     Raises:
         UserError: There is nothing to measure, or a length does not exist.
@@ -131,7 +131,7 @@ def paths(
     def block(number: int) -> dict:
         return _measured(chain, batches[number], drawn, sorted(counts) if exact else None)
 
-    results = (work or Work()).blocks("paths", len(batches), block)
+    results = (journal or Journal()).blocks("paths", len(batches), block)
     return _record(chain, counts, lengths, draws, results, seed)
 
 

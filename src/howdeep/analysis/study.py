@@ -18,7 +18,7 @@ from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
 from howdeep.data.sampling import mixed, sampled
 from howdeep.runs.folder import provenance
-from howdeep.runs.resume import Work, options_key, work_key
+from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.device import synchronise
@@ -178,7 +178,7 @@ class Study:
     """The images of the split."""
     autocast: torch.autocast
     """The precision."""
-    work: Work
+    journal: Journal
     """Where progress is shown and kept."""
     say: Callable[[str], None]
     """Receives remarks: on the first process, they are printed."""
@@ -222,29 +222,25 @@ def open_study(
         require_precision(precision, where)
         how = {"--precision": precision, "--fold": fold}
         key = work_key({**options_key(options, StudyOptions), **how, **asked}, where, target=target, splits=[split])
-        work = Work(ranks, place, key)
-        kept = {name: work.kept(name) for name in ("precision", "threads")}
+        journal = Journal.open(place, key, ranks)
         found = prepared(
             target.chain, batches[0].images, precision=precision, fold=fold, device=where,
-            threads=kept["threads"] or options.threads,  # type: ignore[arg-type]
+            threads=journal.steps.get("threads", options.threads),
         )  # fmt: skip
-        chosen = {"precision": kept["precision"] or found.precision, "threads": found.threads}
-        chosen = ranks.from_first(chosen)
-        assert isinstance(chosen, dict)
-        threads = chosen["threads"]
+        chosen = journal.result("precision", lambda: found.precision)
+        threads = journal.result("threads", lambda: found.threads)
         if which is not None:
             say(str(which))
         if precision == "auto":
-            say(f"precision: {chosen['precision']}, the fastest that is correct here")
+            say(f"precision: {chosen}, the fastest that is correct here")
         if options.threads == "auto" and threads != torch.get_num_threads():
             say(f"threads: {threads}, the fastest here; bits repeat per number of threads")
         for note in found.notes:
             say(note)
-        work = Work(ranks, place, {**key, **chosen})
-        autocast = Arithmetic(chosen["precision"], "channels_last").autocast(where)
+        autocast = Arithmetic(chosen, "channels_last").autocast(where)
         origin = {
-            "target": target.name, "data": options.data, "split": options.split, "precision": chosen["precision"],
+            "target": target.name, "data": options.data, "split": options.split, "precision": chosen,
             "notes": (*dataset.notes, *found.notes), "sample": which and to_json(which),
         }  # fmt: skip
         with threads_of(threads), true_fp32():
-            yield Study(found.chain, target.rule, batches, autocast, work, say, {**origin, **provenance(where)})
+            yield Study(found.chain, target.rule, batches, autocast, journal, say, {**origin, **provenance(where)})

@@ -68,7 +68,7 @@ class Dissection(StudyOptions, TargetOptions):
         from howdeep.show import figures
 
         self.output.finish(
-            study.record(found), table, figure=self.figure, written=study.work.finished,
+            study.record(found), table, figure=self.figure, written=study.journal.remove,
             draw=lambda place: figures.save(chart(), place),
         )  # fmt: skip
 
@@ -99,7 +99,7 @@ class Lesion(Dissection):
         with self.study(self.precision) as study:
             found = lesion(
                 study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
-                seed=self.seed, autocast=study.autocast, work=study.work, say=study.say,
+                seed=self.seed, autocast=study.autocast, journal=study.journal, say=study.say,
             )  # fmt: skip
             self.report(study, found, lesion_table(found), lambda: figures.lesion(found))
         return 0
@@ -130,7 +130,7 @@ class Paths(Dissection):
         with self.study(self.precision) as study:
             found = paths(
                 study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
-                seed=self.seed, work=study.work,
+                seed=self.seed, journal=study.journal,
             )  # fmt: skip
             self.report(study, found, paths_table(found), lambda: figures.study_of_paths(found))
         return 0
@@ -156,6 +156,7 @@ class Flow(Dissection):
         self.check()
         statistics = self.statistics or ("batch" if self.fresh else "running")
         with self.study(self.precision, fold=False) as study:
+            study.journal.remove()  # its numbers are sums over all images: part of them is nothing
             drawn = draws_of(study.rule, len(study.chain), seed=self.seed, batch=self.batch_size)
             draws = drawn if statistics == "batch" else [None]
             # In file order a mini-batch would show few classes, and its statistics with it.

@@ -80,9 +80,9 @@ class Cut(TargetOptions):
         options = self.options()
         self.check()
         with file_locked(options.place) if self.out is None else folder_locked(self.out):
-            found, record, kept = cut_target(self.open(), options, say=remark, console=Console(stderr=True))
+            found, record, journal = cut_target(self.open(), options, say=remark, console=Console(stderr=True))
             self.output.finish(
-                record, cut_table(found), figure=self.figure, written=kept.finished,
+                record, cut_table(found), figure=self.figure, written=journal.remove,
                 draw=lambda place: figures.save(figures.frontier(found), place),
             )  # fmt: skip
             if self.out is not None:

@@ -15,7 +15,7 @@ from howdeep.costs.options import CostOptions
 from howdeep.costs.predicting import CostModel, Costs, difference_of, errors_of, model_of
 from howdeep.networks import Spec, spec_of
 from howdeep.networks.counting import LARGE, SMALL
-from howdeep.runs.resume import Work, options_key, work_key
+from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runtime import device as devices
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
@@ -245,13 +245,13 @@ class _Found:
 
 
 def _ladder(plan: Plan, options: CostOptions, place: Path | None, say: Callable[[str], None]) -> Ladder:
-    setting, work = _opened(plan, options, place)
+    setting, journal = _opened(plan, options, place)
     say(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
     fitted = plan.fitted if plan.predicts else plan.asked
-    found = dict(zip(fitted, _measured(fitted, setting, options, work, "measure"), strict=True))
+    found = dict(zip(fitted, _measured(fitted, setting, options, journal, "measure"), strict=True))
     model = _model(plan, found, options, setting.precision) if plan.predicts else None
     checks = _affordable(plan, model, options, torch.device(setting.device)) if model else []
-    found |= zip(checks, _measured(checks, setting, options, _checking(work, checks), "check"), strict=True)
+    found |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
     for spec, one in found.items():
         for note in one.times.notes:
             say(f"{spec.name}: {note}")
@@ -270,32 +270,22 @@ def _model(plan: Plan, found: dict[Spec, _Found], options: CostOptions, precisio
     return model_of(networks, [one.costs for one in measured], [one.times.seconds for one in measured], precision)
 
 
-def _opened(plan: Plan, options: CostOptions, place: Path | None) -> tuple[Setting, Work]:
-    """Return the arithmetic, as it was chosen before where measurements were kept, and the work that keeps them."""
+def _opened(plan: Plan, options: CostOptions, place: Path | None) -> tuple[Setting, Journal]:
+    """Return the arithmetic, as it was chosen before where measurements were kept, and the journal that keeps them."""
     first = plan.fitted[0]
     size = (LARGE if first.large else SMALL) if options.size is None else options.size
     device = devices.pick(options.device)
     setting = Setting(size, options.batch_size, "fp32", "channels_last", str(device))
-    networks = {"networks": [spec.name for spec in plan.fitted]}
+    networks = {"networks": [spec.name for spec in (*plan.fitted, *plan.asked)]}
     key = work_key({**options_key(options, CostOptions), **networks}, device)
-    place = place and place.with_name(f"{place.name}.{first.name.replace(' ', '_')}")
-    before = Work(place=place).kept("arithmetic")
-    if isinstance(before, list):
-        precision, memory_format = before
-    else:
-        chosen = arithmetic_of(first, setting, options.precision)
-        precision, memory_format = chosen.precision, chosen.memory_format
-    setting = replace(setting, precision=precision, memory_format=memory_format)
-    return setting, Work(place=place, key={**key, "arithmetic": [precision, memory_format]})
+    journal = Journal.open(place and place.with_name(f"{place.name}.{first.name.replace(' ', '_')}"), key)
+    chosen = journal.result("arithmetic", lambda: to_json(arithmetic_of(first, setting, options.precision)))
+    return replace(setting, precision=chosen["precision"], memory_format=chosen["memory_format"]), journal
 
 
-def _checking(work: Work, checks: Sequence[Spec]) -> Work:
-    """Return the work that keeps the measurements of other networks."""
-    place = work.place and work.place.with_name(f"{work.place.name}.check")
-    return replace(work, place=place, key={**work.key, "networks": [spec.name for spec in checks]})
-
-
-def _measured(specs: Sequence[Spec], setting: Setting, options: CostOptions, work: Work, what: str) -> list[_Found]:
+def _measured(
+    specs: Sequence[Spec], setting: Setting, options: CostOptions, journal: Journal, what: str
+) -> list[_Found]:
     """Return the measurements of networks: peaks first, which tell whether there is memory enough, then times."""
     count = len(specs)
 
@@ -305,7 +295,9 @@ def _measured(specs: Sequence[Spec], setting: Setting, options: CostOptions, wor
             return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(kind))}
         return to_json(times_of(specs[number], setting, threads=options.threads))
 
-    results = work.blocks(what, 3 * count * options.rounds, compute) if specs else []
+    # By name: which networks are checked depends on the memory that is free, which another start may have more of.
+    names = [f"{spec.name} {block}" for block in range(3 * options.rounds) for spec in specs]
+    results = journal.blocks(what, len(names), compute, names) if specs else []
     return [_together([results[start + place] for start in range(0, len(results), count)]) for place in range(count)]
 
 

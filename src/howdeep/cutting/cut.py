@@ -15,7 +15,7 @@ from howdeep.chain import Chain, Concatenate
 from howdeep.cutting.frontier import Frontier, Images, baseline, tried
 from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size
 from howdeep.data import Batch
-from howdeep.runs.resume import Kept
+from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import THREADS, forward_times
 from howdeep.transform.recalibration import batch_norms, fixed_norms
 from howdeep.transform.removal import narrows
@@ -79,7 +79,7 @@ def cut(
     remove: Sequence[int] = (),
     threads: int = THREADS,
     precision: str = "fp32",
-    kept: Kept | None = None,
+    journal: Journal | None = None,
     console: Console | None = None,
     doing: Tell = lambda _: None,
 ) -> tuple[Chain, Cut]:
@@ -95,7 +95,7 @@ def cut(
         remove: Numbers, from 1, of the units to take out, whatever that costs; not with a budget.
         threads: Threads of the timed passes, on the host.
         precision: In which units are chosen: ``fp32``, ``bf16`` or ``auto``.
-        kept: Where finished steps are kept.
+        journal: Where finished steps are kept.
         console: Where progress is shown if it is a terminal; None is standard error.
         doing: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
 
@@ -121,7 +121,7 @@ def cut(
             doing(line)
 
         frontier = Frontier(
-            chain, images, kept or Kept(), precision=precision, advance=lambda done: tell("choosing units", done)
+            chain, images, journal or Journal(), precision=precision, advance=lambda done: tell("choosing units", done)
         )  # fmt: skip
         tell("measuring the network")
         found = _Search(frontier, budget, named, frontier.answers(), threads, tell).record()
@@ -162,7 +162,7 @@ class _Search:
     def record(self) -> Cut:
         """Return the order, what was chosen, and the points on the way."""
         frontier, images = self.frontier, self.frontier.images
-        choice = frontier.kept.result("choice", self._choice)
+        choice = frontier.journal.result("choice", self._choice)
         removals = self._removals()
         order = [next(removals) for _ in range(choice["looked"])]
         sizes = [from_json(Size, size) for size in choice["sizes"]]
@@ -268,7 +268,7 @@ class _Search:
             cut, repaired, better = frontier.effects(frontier.cut(order), frontier.repaired(order), self.before)
             return {"cut": to_json(cut), "repaired": to_json(repaired), "kept": "repaired" if better else "cut"}
 
-        found = frontier.kept.result(f"errors with {out} out", measured)
+        found = frontier.journal.result(f"errors with {out} out", measured)
         return {**found, **{name: from_json(Effect, found[name]) for name in ("cut", "repaired")}}
 
     def _refuse_costly(self, points: Sequence[Point], out: int | None) -> None:

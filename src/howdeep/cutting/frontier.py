@@ -16,7 +16,7 @@ from howdeep.chain import Chain
 from howdeep.cutting.records import Removal, Size
 from howdeep.data import Batch
 from howdeep.networks.counting import describe_chain
-from howdeep.runs.resume import Kept
+from howdeep.runs.resume import Journal
 from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.timing import Timing
 from howdeep.transform.recalibration import reestimate
@@ -83,7 +83,7 @@ class Frontier:
     chain: Chain
     """The network, in evaluation mode, on its device."""
     images: Images
-    kept: Kept = field(default_factory=Kept)
+    journal: Journal = field(default_factory=Journal)
     """Where finished steps are kept."""
     precision: str = "fp32"
     """In which units are chosen: ``fp32``, ``bf16`` or ``auto``, the fastest correct one; errors are those of fp32."""
@@ -100,11 +100,11 @@ class Frontier:
         left = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
         closed: list[int] = []
         found = prepared(self.chain, self._few, precision=self.precision, device=self.device)
-        folded, precision = found.chain, self.kept.result("precision", lambda: found.precision)
+        folded, precision = found.chain, self.journal.result("precision", lambda: found.precision)
         autocast = Arithmetic(precision, "channels_last").autocast(self.device)
         while left:
             name = f"without {len(closed)} and one more of {len(left)}"
-            losses = self.kept.result(name, lambda: self._losses(folded, closed, left, autocast))  # noqa: B023
+            losses = self.journal.result(name, lambda: self._losses(folded, closed, left, autocast))  # noqa: B023
             order = sorted(left, key=lambda index: (_last(losses[left.index(index)]), index))
             for index in order[: max(1, len(left) // AT_A_TIME)]:
                 yield Removal(index=index + 1, name=self.chain.names[index], loss=losses[left.index(index)])

@@ -21,7 +21,7 @@ from howdeep.data.recorded import recorded
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import provenance
-from howdeep.runs.resume import Kept, options_key, require_same, work_key
+from howdeep.runs.resume import Journal, files_of, options_key, require_same, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
@@ -83,7 +83,7 @@ def _tuning(run: runs.Run, smaller: Chain, trained: Callable[[], Chain], frontie
         _, tuned, kept = frontier.effects(smaller, trained(), frontier.answers())
         return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": kept}
 
-    return frontier.kept.result("fine-tuning", measured)
+    return frontier.journal.result("fine-tuning", measured)
 
 
 def _record(
@@ -147,7 +147,7 @@ RECORD = "cut.json"
 
 def cut_target(
     target: Target, options: CutOptions, *, say: Tell, console: Console, doing: Tell = lambda _: None
-) -> tuple[Cut, dict, Kept]:
+) -> tuple[Cut, dict, Journal]:
     """Cut a trained network, write it into a run folder if that was asked for, and fine-tune it there.
 
     Args:
@@ -158,19 +158,19 @@ def cut_target(
         doing: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
 
     Returns:
-        What was done, the record of it with where it comes from, and what was kept meanwhile, to be removed once the
-        record is written.
+        What was done, the record of it with where it comes from, and the journal, to be removed once the record is
+        written.
 
     Raises:
         UserError: The options, the data or the folder are not usable, no cut holds the budget, or a unit cannot go.
         Stopped: An interrupt arrived; the same command goes on.
     """
-    where, place = devices.pick(options.device), _kept_place(options)
+    where, path = devices.pick(options.device), _journal_path(options)
     if options.out is None or not (options.out / RECORD).is_file():
         # Before the data are read, which can take minutes.
         _check_place(options)
         named_units(target.chain, options.remove)
-    goes_on = "the same command goes on" if place else "with --out RUN or --json FILE the same command would go on"
+    goes_on = "the same command goes on" if path else "with --out RUN or --json FILE the same command would go on"
     with stopped(goes_on):
         doing("reading the data")
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
@@ -180,30 +180,30 @@ def cut_target(
         )
         if options.out is not None and (done := _finished(options.out, key)) is not None:
             say(f"{options.out} is finished; nothing to do")
-            return from_json(Cut, done), done, Kept(place)
-        kept = Kept.open(place, key)
-        found = _cut(target, options, dataset, kept, where, console, doing)
+            return from_json(Cut, done), done, Journal(path)
+        journal = Journal.open(path, key)
+        found = _cut(target, options, dataset, journal, where, console, doing)
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
     samples = {purpose: to_json(which) for purpose, which in cut_samples(options, dataset).items()}
     parts = {**to_json(found), "kept": found.kept, **origin, "data_notes": dataset.notes, "samples": samples}
     record = tagged("cut", parts)
     if options.out is not None:
         checkpoints.write_whole(options.out / RECORD, runs.as_json(record))
-    return found, record, kept
+    return found, record, journal
 
 
 def _cut(
-    target: Target, options: CutOptions, dataset: Dataset, kept: Kept, where: torch.device, console: Console,
+    target: Target, options: CutOptions, dataset: Dataset, journal: Journal, where: torch.device, console: Console,
     doing: Tell,
 ) -> Cut:  # fmt: skip
     chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
     images = cut_images(target, options, dataset, where)
     first = images.calibration[0].images
-    threads = kept.result("threads", lambda: fastest_threads(chain, lambda: first, options.threads, where))
+    threads = journal.result("threads", lambda: fastest_threads(chain, lambda: first, options.threads, where))
     with threads_of(threads):
         smaller, found = cut(
             chain, images, budget=options.budget, remove=options.remove, threads=options.timed_threads,
-            precision=options.precision, kept=kept, console=console, doing=doing,
+            precision=options.precision, journal=journal, console=console, doing=doing,
         )  # fmt: skip
     told = tuple(f"{PURPOSES[purpose]} {which}" for purpose, which in cut_samples(options, dataset).items())
     found = replace(found, notes=(*found.notes, *told))
@@ -213,7 +213,7 @@ def _cut(
         return found
     if options.out is not None:
         doing("writing the run folder")
-        smaller, found = written(target, options, dataset, found, smaller, Frontier(chain, images, kept), console)
+        smaller, found = written(target, options, dataset, found, smaller, Frontier(chain, images, journal), console)
     test = test_images(target, options, dataset, where)
     if test is None:
         return found
@@ -239,10 +239,9 @@ def _finished(out: Path, key: dict) -> dict | None:
     return record
 
 
-def _kept_place(options: CutOptions) -> Path | None:
-    """Return the file where finished steps are kept: beside the run folder, or beside the JSON."""
-    beside = options.out or options.place
-    return beside and beside.with_name(f"{beside.name}.unfinished-cut.json")
+def _journal_path(options: CutOptions) -> Path | None:
+    """Return beside what finished steps are kept: the run folder, or the JSON."""
+    return options.out or options.place
 
 
 def _check_place(options: CutOptions) -> None:
@@ -251,8 +250,8 @@ def _check_place(options: CutOptions) -> None:
     Raises:
         UserError: It is something else.
     """
-    out, place = options.out, _kept_place(options)
-    if out is None or (place is not None and place.exists() and runs.is_run(out)):
+    out = options.out
+    if out is None or (files_of(out) and runs.is_run(out)):
         return
     if runs.is_run(out):
         raise UserError(f"--out {out} is a run already; nothing was changed, name another")

@@ -20,8 +20,7 @@ from howdeep.explorer.images import Sample, Upload
 from howdeep.explorer.jobs import Advance
 from howdeep.explorer.pieces import Costs
 from howdeep.explorer.records import Answer, Guess, PathsLeft, State, Watched, own_state
-from howdeep.runs.resume import Kept
-from howdeep.runs.resume import Work as Blocks
+from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
@@ -50,7 +49,7 @@ class Engine:
     """Of the maps."""
     threads: int
     """Threads of the host in which answers are computed."""
-    kept: Kept = field(default_factory=Kept)
+    journal: Journal = field(default_factory=Journal)
     """Rounds of the greedy cut that are known."""
 
     @cached_property
@@ -164,7 +163,7 @@ class Engine:
         """Return what the deletion of each unit costs on the sample."""
         told = Told(advance=advance)
         chain, autocast = self.prefixes.chain, self.prefixes.autocast
-        return lesion(chain, self.sample.batches, kind="delete", autocast=autocast, work=told)
+        return lesion(chain, self.sample.batches, kind="delete", autocast=autocast, journal=told)
 
     def greedy(self, units: int, advance: Advance) -> list[int]:
         """Return which units go, counted from 0 and in their order, until so many are left (see :class:`Frontier`).
@@ -184,17 +183,17 @@ class Engine:
             advance(min(1.0, done / max(1, total)))
 
         images = Images(self.sample.batches, self.sample.batches, [])
-        removals = Frontier(self.chain, images, self.kept, precision=self.precision, advance=advanced).removals()
+        removals = Frontier(self.chain, images, self.journal, precision=self.precision, advance=advanced).removals()
         return [next(removals).index - 1 for _ in range(out)]
 
 
 @dataclass(frozen=True)
-class Told(Blocks):
-    """Blocks of long work that tell after each how far they are."""
+class Told(Journal):
+    """A journal that tells after each block how far the work is."""
 
     advance: Advance = lambda done, more=None: None
 
-    def blocks(self, what: str, total: int, compute) -> list[dict]:
+    def blocks(self, what: str, total: int, compute, names=None) -> list[dict]:
         """Return the results of all blocks, in order."""
         results = []
         for block in range(total):

@@ -15,6 +15,7 @@ from howdeep.cutting.records import Cut
 from howdeep.cutting.run import RECORD
 from howdeep.explorer.jobs import Line
 from howdeep.explorer.records import State
+from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
 from howdeep.show.cut_tables import cut_finding
 from howdeep.util.errors import UserError
@@ -108,7 +109,7 @@ def _made(place: Path) -> bool:
 def _forget(out: Path) -> None:
     """Remove what a command that did not end well had begun at the place that was made for it."""
     shutil.rmtree(out, ignore_errors=True)
-    out.with_name(f"{out.name}.unfinished-cut.json").unlink(missing_ok=True)
+    Journal(out).remove()
 
 
 def _under_way(seconds: float) -> Line:

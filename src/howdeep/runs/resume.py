@@ -1,6 +1,8 @@
-"""Keys of resumable work: everything that changes a number, written once for all.
+"""Resumable work: a key of everything that changes a number, and a journal of the steps that are finished.
 
-Work that was begun, or finished, under another key is not gone on with.
+Whoever resumes has the same key, or is refused with the first difference. Lesions, paths, costs, cuts, ladders and
+fits all keep their steps in a :class:`Journal`; trainings have checkpoints. Every command holds a lock on what it
+writes, which dies with its process (see :func:`howdeep.util.files.folder_locked`), so that nobody else writes there.
 """
 
 import hashlib
@@ -18,7 +20,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from howdeep.data import Split
-from howdeep.runs import checkpoints
 from howdeep.runs.target import Target
 from howdeep.runtime import device as devices
 from howdeep.runtime.distributed import Ranks
@@ -102,6 +103,16 @@ def difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
     return None
 
 
+def require_same(place: Path, found: Mapping[str, Any], key: Mapping[str, Any]) -> None:
+    """Refuse what was made with other options.
+
+    Raises:
+        UserError: It was; the first difference is named.
+    """
+    if other := difference(found, key):
+        raise UserError(f"{place} belongs to another {other}; remove it, or name another --out")
+
+
 def fingerprint(module: nn.Module) -> str:
     """Return a hash of all weights and statistics."""
     digest = hashlib.blake2b(digest_size=16)
@@ -141,81 +152,97 @@ def _plain(value: Any) -> Any:
     return {name.name: given for name in fields(value) if (given := getattr(value, name.name)) is not None}
 
 
-Result = dict
-"""What one block gives: plain data."""
-
-
 @dataclass(frozen=True)
-class Work:
-    """How the blocks are worked on; by default here, at once, kept nowhere."""
+class Journal:
+    """The finished steps of long work, by name; by default kept nowhere.
 
-    ranks: Ranks = field(default_factory=lambda: Ranks(0, 1))
-    """Which process this is; each takes every world-th of the blocks that are left."""
-    place: Path | None = None
-    """File beside which finished blocks are kept until the record is written; None keeps nothing."""
+    Whoever asks for a step again gets what was computed the first time, to the bit. On the disk a step is a line that
+    is appended to a file: a crash costs the step that was under way.
+    """
+
+    path: Path | None = None
+    """The files are called so, each with ``.part`` and the number of its process; None keeps nothing."""
     key: dict = field(default_factory=dict)
-    """Everything that the numbers depend on; blocks that were kept under another key are refused."""
+    """Everything that the steps depend on."""
+    ranks: Ranks = field(default_factory=lambda: Ranks(0, 1))
+    """Which process this is; of several, each takes every world-th of the blocks that are left."""
     console: Console = field(default_factory=lambda: Console(stderr=True))
     """Where the progress bar goes, if it is a terminal."""
+    steps: dict[str, Any] = field(default_factory=dict)
+    """Name → result, plain data."""
 
-    def blocks(self, what: str, total: int, compute: Callable[[int], Result]) -> list[Result]:
-        """Return the results of the blocks 0 … total − 1, in order.
+    @classmethod
+    def open(cls, path: Path | None, key: dict, ranks: Ranks | None = None) -> "Journal":
+        """Return the journal of work, with the steps that were finished before.
 
         Raises:
-            UserError: What was kept belongs to other work.
+            UserError: They are those of other work; the first difference is named.
+        """
+        ranks = ranks or Ranks(0, 1)
+        key = json.loads(json.dumps(key))  # as it is written down: tuples are lists
+        steps, error = ranks.from_first(_tried(lambda: _read(path, key)) if ranks.first else None)  # type: ignore[misc]
+        _raise(error)
+        return cls(path, key, ranks, steps=steps)
+
+    def note(self, name: str, result: Any) -> Any:
+        """Write down a step, in place of an earlier one of the same name, and return its result as it will be read."""
+        self.steps[name] = json.loads(json.dumps(result))
+        if self.path is not None:
+            line = json.dumps({"key": self.key, "step": name, "result": result})
+            # The line end first: it closes a line that a crash cut short.
+            append(self.path.with_name(f"{self.path.name}.part{self.ranks.rank}"), f"\n{line}")
+        return self.steps[name]
+
+    def result(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return the result of a step, which the first process computes and writes down where it is not known."""
+        if name not in self.steps:
+            with patience():
+                own = self.note(name, compute()) if self.ranks.first else None
+                self.steps[name] = self.ranks.from_first(own)
+        return self.steps[name]
+
+    def blocks(
+        self, what: str, total: int, compute: Callable[[int], dict], names: Sequence[str] | None = None
+    ) -> list[dict]:
+        """Return the results of the blocks 0 … total − 1, in order; the processes share those that are left.
+
+        Args:
+            what: What they are, for the progress bar.
+            total: How many there are.
+            compute: Gives the result of one.
+            names: The steps that they are; None numbers them.
+
+        Raises:
             Stopped: An interrupt arrived.
         """
-        done, error = self.ranks.from_first(_tried(self._kept) if self.ranks.first else None)  # type: ignore[misc]
-        _raise(error)
-        left = [block for block in range(total) if block not in done]
+        names = names or [f"{what} {block}" for block in range(total)]
+        left = [block for block in range(total) if names[block] not in self.steps]
 
-        def own() -> dict[int, Result]:
-            with self._bar(what, total, len(done)) as advance, stopped(self._goes_on):
-                for block in left[self.ranks.rank :: self.ranks.world]:
+        def own() -> dict[str, Any]:
+            mine = left[self.ranks.rank :: self.ranks.world]
+            with self._bar(what, total, total - len(left)) as advance, stopped(self._resumes):
+                for block in mine:
                     with patience():
-                        done[block] = compute(block)
-                        self._keep(block, done[block])
+                        self.note(names[block], compute(block))
                     advance()
-            return done
+            return {names[block]: self.steps[names[block]] for block in mine}
 
         parts = self.ranks.gathered(_tried(own))
         _raise(next((error for _, error in parts if error), None))
-        merged = {block: result for part, _ in parts for block, result in part.items()}
-        return [merged[block] for block in range(total)]
+        for part, _ in parts:
+            self.steps.update(part)
+        return [self.steps[name] for name in names]
 
     @property
-    def _goes_on(self) -> str:
-        if self.place is None:
+    def _resumes(self) -> str:
+        if self.path is None:
             return "nothing was kept; with --json FILE the same command would go on"
         return "the same command goes on"
 
-    def kept(self, name: str) -> object:
-        """Return an entry of the key under which blocks were kept before, or None."""
-        lines = [line for path in _kept_files(self.place) for line in _whole_lines(path)] if self.place else []
-        return lines[0]["key"].get(name) if lines else None
-
-    def finished(self) -> None:
-        """Remove what was kept: the record is written."""
-        if self.ranks.first and self.place is not None:
-            for path in _kept_files(self.place):
-                path.unlink()
-
-    def _kept(self) -> dict[int, Result]:
-        found: dict[int, Result] = {}
-        own = json.loads(json.dumps(self.key))  # as it is written down: tuples are lists
-        for path in _kept_files(self.place) if self.place is not None else []:
-            for line in _whole_lines(path):
-                if other := difference(line["key"], own):
-                    kept = f"{path} holds an unfinished measurement of another {other}"
-                    raise UserError(f"{kept}; remove it, or name another --json")
-                found[line["block"]] = line["result"]
-        return found
-
-    def _keep(self, block: int, result: Result) -> None:
-        if self.place is not None:
-            line = json.dumps({"key": self.key, "block": block, "result": result})
-            # The line end first: it closes a line that a crash cut short.
-            append(_kept_file(self.place, self.ranks.rank), f"\n{line}")
+    def remove(self) -> None:
+        """Remove the files: what the work leads to is written."""
+        for path in files_of(self.path) if self.ranks.first else ():
+            path.unlink()
 
     @contextmanager
     def _bar(self, what: str, total: int, done: int) -> Iterator[Callable[[], None]]:
@@ -227,7 +254,31 @@ class Work:
             yield lambda: bar.advance(task, self.ranks.world)
 
 
-def _tried(work: Callable[[], dict[int, Result]]) -> tuple[dict[int, Result], Exception | None]:
+def files_of(path: Path | None) -> list[Path]:
+    """Return the files of a journal that are there."""
+    return sorted(path.parent.glob(f"{path.name}.part[0-9]*")) if path is not None else []
+
+
+def _read(path: Path | None, key: dict) -> dict[str, Any]:
+    """Return the steps of a journal; lines that a crash cut short are left out.
+
+    Raises:
+        UserError: They were made under another key.
+    """
+    steps = {}
+    for file in files_of(path):
+        for text in file.read_text().splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if other := difference(line["key"], key):
+                raise UserError(f"{file} holds unfinished work of another {other}; remove it, or write elsewhere")
+            steps[line["step"]] = line["result"]
+    return steps
+
+
+def _tried(work: Callable[[], dict]) -> tuple[dict, Exception | None]:
     """Return what work gives, or the error for the user, which every process must raise: none may wait for another."""
     try:
         return work(), None
@@ -238,76 +289,3 @@ def _tried(work: Callable[[], dict[int, Result]]) -> tuple[dict[int, Result], Ex
 def _raise(error: Exception | None) -> None:
     if error is not None:
         raise error
-
-
-def _kept_file(place: Path, rank: int) -> Path:
-    return place.with_name(f"{place.name}.part{rank}")
-
-
-def _kept_files(place: Path) -> list[Path]:
-    return sorted(place.parent.glob(f"{place.name}.part[0-9]*"))
-
-
-def _whole_lines(path: Path) -> list[dict]:
-    """Return the lines of a file; those that a crash cut short are left out."""
-    found = []
-    for line in path.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Results by name; whoever asks for one again gets what was computed the first time, to the bit."""
-
-    place: Path | None = None
-    """The file; None keeps nothing."""
-    key: dict = field(default_factory=dict)
-    """Everything that the results depend on; a file with another key is refused."""
-    results: dict[str, Any] = field(default_factory=dict)
-    """What is known by now, plain data."""
-
-    @classmethod
-    def open(cls, place: Path | None, key: dict) -> "Kept":
-        """Return what is kept in a file, or nothing where there is none.
-
-        Raises:
-            UserError: The file belongs to other work, or is damaged.
-        """
-        if place is None or not place.exists():
-            return cls(place, key)
-        try:
-            found = json.loads(place.read_bytes())
-        except ValueError:
-            raise UserError(f"{place} is damaged; remove it") from None
-        require_same(place, found["key"], key)
-        return cls(place, key, found["results"])
-
-    def result(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Return the result of a name; it is computed, and kept, where it is not known."""
-        if name not in self.results:
-            with patience():
-                # As it is written down, so that a resumed work goes on from the very same values.
-                self.results[name] = json.loads(json.dumps(compute()))
-                if self.place is not None:
-                    record = {"key": self.key, "results": self.results}
-                    checkpoints.write_whole(self.place, json.dumps(record).encode())
-        return self.results[name]
-
-    def finished(self) -> None:
-        """Remove the file: the record is written."""
-        if self.place is not None:
-            self.place.unlink(missing_ok=True)
-
-
-def require_same(place: Path, found: dict, key: dict) -> None:
-    """Refuse what was made with other options.
-
-    Raises:
-        UserError: It was; the first difference is named.
-    """
-    if other := difference(found, key):
-        raise UserError(f"{place} belongs to another {other}; remove it, or name another --out")
