@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from howdeep.analysis.evaluation import Evaluation as Evaluation
     from howdeep.analysis.evaluation import evaluate as evaluate
     from howdeep.analysis.lesion import Lesion as Lesion
     from howdeep.analysis.lesion import lesion as lesion
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from howdeep.data import open_data as open_data
     from howdeep.networks import build as build
     from howdeep.networks import spec_of as spec_of
+    from howdeep.runs.folder import Run as Run
+    from howdeep.runs.folder import load as load
     from howdeep.runs.folder import open_run as open_run
     from howdeep.search.degradation import Degradation as Degradation
     from howdeep.search.degradation import degradation as degradation
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from howdeep.search.options import FitOptions as FitOptions
     from howdeep.survival import Survival as Survival
     from howdeep.training.config import TrainConfig as TrainConfig
+    from howdeep.training.loop import TrainResult as TrainResult
     from howdeep.training.loop import train as train
     from howdeep.transform.folding import fold_norms as fold_norms
     from howdeep.transform.removal import without as without
@@ -77,16 +81,20 @@ _HOMES = {
     "Paths": "analysis.paths",
     "paths": "analysis.paths",
     "UserError": "util.errors",
+    "Evaluation": "analysis.evaluation",
     "evaluate": "analysis.evaluation",
     "Flow": "analysis.signals",
     "flow": "analysis.signals",
     "fold_norms": "transform.folding",
     "build": "networks",
     "spec_of": "networks",
+    "Run": "runs.folder",
+    "load": "runs.folder",
     "open_run": "runs.folder",
     "without": "transform.removal",
     "Survival": "survival",
     "TrainConfig": "training.config",
+    "TrainResult": "training.loop",
     "train": "training.loop",
     "unravel": "convert",
 }
@@ -98,3 +106,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'howdeep' has no attribute {name!r}")
     return getattr(import_module(f"howdeep.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

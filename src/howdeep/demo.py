@@ -186,7 +186,7 @@ def _row(family: str, depth: int, result: TrainResult) -> Row:
     from howdeep.runs.folder import open_run
 
     assert result.test is not None, "the digits have a test split"
-    last = [record for record in open_run(result.out).metrics() if record["event"] == "epoch"][-1]
+    last = [record for record in open_run(result.run).metrics() if record["event"] == "epoch"][-1]
     return Row(
         depth=depth,
         family=family,

@@ -136,9 +136,13 @@ def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, 
 
 @torch.inference_mode()
 def evaluate(
-    chain: Chain, batches: Iterable[Batch], classes: tuple[str, ...], *, autocast: torch.autocast,
+    chain: Chain,
+    batches: Iterable[Batch],
+    classes: Sequence[str] | None = None,
+    *,
+    autocast: torch.autocast | None = None,
     images: str | None = None,
-) -> Evaluation:  # fmt: skip
+) -> Evaluation:
     """Return how a chain does on the images of a split.
 
     A function of the chain and the batches alone: nothing is gathered from other processes of a process group.
@@ -146,15 +150,16 @@ def evaluate(
     Args:
         chain: The network; it is put into evaluation mode.
         batches: Of the split.
-        classes: Their names, in the order of the scores.
-        autocast: The precision.
+        classes: Their names, in the order of the logits; None calls them by their numbers, from 0.
+        autocast: The precision; None is that of the weights.
         images: The :func:`fingerprint` of the images of the batches, for the record of who was answered wrong.
 
     Raises:
         UserError: There are no images, or there are more or fewer scores than classes.
         NotFiniteScoresError: A score is not finite.
     """
-    confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+    autocast = autocast or torch.autocast("cpu", enabled=False)
+    confusion = torch.zeros((), dtype=torch.int64)
     calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
     wrong: list[torch.Tensor] = []
     n, loss, started = 0, 0.0, time.perf_counter()
@@ -162,6 +167,7 @@ def evaluate(
     for batch in batches:
         with autocast:
             scores = chain(batch.images).float()
+        classes = [str(number) for number in range(scores.shape[1])] if classes is None else classes
         if scores.shape[1] != len(classes):
             raise UserError(f"the network returns {scores.shape[1]} scores for {len(classes)} classes")
         if not bool(scores.isfinite().all()):
@@ -169,12 +175,12 @@ def evaluate(
         loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
         n += len(batch.labels)
         given, labels = scores.argmax(1).cpu(), batch.labels.cpu()
-        confusion += _counts(given, labels, len(classes))
+        confusion = confusion + _counts(given, labels, len(classes))
         wrong.append(given != labels)
         calibration += _calibration_sums(scores.softmax(1).cpu(), labels)
         synchronise(scores.device)
     seconds = time.perf_counter() - started
-    if not n:
+    if classes is None or not n:
         raise UserError("there are no images to evaluate on")
     answers = None if images is None else Answers(images, _packed(torch.cat(wrong)))
     return _record(confusion, loss, _bins(calibration), classes, seconds, answers)
@@ -246,7 +252,7 @@ def _bins(sums: torch.Tensor) -> tuple[Bin, ...]:
 
 
 def _record(
-    counts: torch.Tensor, loss: float, bins: tuple[Bin, ...], classes: tuple[str, ...], seconds: float,
+    counts: torch.Tensor, loss: float, bins: tuple[Bin, ...], classes: Sequence[str], seconds: float,
     answers: Answers | None,
 ) -> Evaluation:  # fmt: skip
     n, error = int(counts.sum()), 1 - float(counts.trace()) / float(counts.sum())

@@ -203,9 +203,9 @@ def flow(
     chain: Chain,
     batches: Iterable[Batch],
     *,
-    statistics: Statistics,
+    statistics: Statistics = "running",
     draws: Sequence[Gates | None] = (None,),
-    autocast: torch.autocast,
+    autocast: torch.autocast | None = None,
 ) -> Flow:
     """Measure signal and gradient through the depth; mode, statistics and gradients of the chain stay as they are.
 
@@ -220,12 +220,13 @@ def flow(
             do not move.
         draws: Gates to average over, such as :func:`draws_of`; None is the expectation, as in evaluation. A gate per
             sample longer than a mini-batch is cut to it.
-        autocast: The precision.
+        autocast: The precision; None is that of the weights.
 
     Raises:
         UserError: There are no images; something is not finite, with the name of the unit; or batch statistics are
             asked of traced norms, which cannot use them.
     """
+    autocast = autocast or torch.autocast("cpu", enabled=False)
     passes: list[Pass] = []
     with _prepared(chain, statistics), torch.enable_grad():
         for batch in batches:

@@ -1,5 +1,6 @@
 """Ladders of depths: degradation and fit."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Fit(FitOptions):
 
     def run(self) -> int:
         """Search, train and print the answer."""
-        from howdeep.search.fit import fit
+        from howdeep.search.fit import ANSWER, fit
         from howdeep.show import figures
         from howdeep.show.fit_tables import fit_table
 
@@ -54,11 +55,10 @@ class Fit(FitOptions):
         answer = fit(self)
         if answer is None:
             return 0
-        found, record = answer
         self.output.finish(
-            record,
-            fit_table(found),
+            json.loads((self.out / ANSWER).read_bytes()),
+            fit_table(answer),
             figure=self.figure,
-            draw=lambda place: figures.save(figures.fit(found), place),
+            draw=lambda place: figures.save(figures.fit(answer), place),
         )
         return 0

@@ -200,7 +200,8 @@ class Ladder:
 
 def cost(
     network: str, depths: Sequence[int] | None = None, measured: Sequence[int] | None = None,
-    options: CostOptions | None = None, *, place: Path | None = None, say: Callable[[str], None] = lambda line: None,
+    options: CostOptions | None = None, *, place: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Ladder]:  # fmt: skip
     """Return what networks cost on this device; one ladder for each kind of unit that the depths have.
 
@@ -217,7 +218,7 @@ def cost(
         UserError: There is no such network or depth, it does not fit the images, the rule or the memory.
         Stopped: An interrupt arrived.
     """
-    options = options or CostOptions()
+    options, place = options or CostOptions(), None if place is None else Path(place)
     plans = plans_of(network, depths, measured, channels=options.channels)
     for plan in plans:
         for spec in plan.asked:

@@ -111,7 +111,7 @@ MEMORY_BYTES = 2 * 2**30
 
 
 def open_data(
-    data: str,
+    data: str | Path,
     *,
     size: int | None = None,
     resize: str = "crop",
@@ -151,6 +151,7 @@ def open_data(
         UserError: There is no such data, an option is out of range, or images cannot be used.
     """
     check_options(size, resize, channels)
+    data = str(data)
     source = find_source(data)
     decided = size is not None and size > MEMORY_SIDE and channels is not None
     parts = _parts_of(source, splits) if splits is not None and decided else set(source.parts)

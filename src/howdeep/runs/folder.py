@@ -14,6 +14,7 @@ import platform
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -97,13 +98,16 @@ class Run:
         """Whether anything was trained: until then, a crash may have kept its images from being written down."""
         return bool(checkpoints.list_checkpoints(self.checkpoints))
 
-    def chain(self, warn: Callable[[str], None]) -> Chain:
+    def chain(self, report: Callable[[str], None] = warnings.warn) -> Chain:
         """Return the network with the weights of its best epoch, or of the newest whole checkpoint.
+
+        Args:
+            report: Receives a line for every checkpoint that is damaged.
 
         Raises:
             UserError: There is no whole checkpoint.
         """
-        saved = checkpoints.newest(self.best, warn) or checkpoints.newest(self.checkpoints, warn)
+        saved = checkpoints.newest(self.best, report) or checkpoints.newest(self.checkpoints, report)
         if saved is None:
             raise UserError(f"{self.path} has no checkpoint yet; train it first")
         chain = self.untrained()
@@ -221,12 +225,22 @@ def check_free(path: Path) -> None:
         raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
 
 
-def open_run(path: Path) -> Run:
+def load(run: str | Path) -> Chain:
+    """Return the trained network of a run folder, in evaluation mode on the host (see :meth:`Run.chain`).
+
+    Raises:
+        UserError: It is not a run folder, or has no whole checkpoint.
+    """
+    return open_run(run).chain()
+
+
+def open_run(path: str | Path) -> Run:
     """Return the run of a folder.
 
     Raises:
         UserError: It is not a run folder.
     """
+    path = Path(path)
     record = path / RECORD
     if not record.is_file():
         raise UserError(f"{path} is not a run folder: there is no {RECORD} in it")

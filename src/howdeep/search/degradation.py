@@ -81,7 +81,7 @@ class Degradation:
         return tagged("degradation", {**asdict(self), **origin})
 
 
-def degradation(config: LadderConfig, out: Path, *, console: Console | None = None) -> Degradation:
+def degradation(config: LadderConfig, out: str | Path, *, console: Console | None = None) -> Degradation:
     """Train a ladder into a folder of run folders, or go on with the one that is there, and say what it shows.
 
     Args:
@@ -94,7 +94,7 @@ def degradation(config: LadderConfig, out: Path, *, console: Console | None = No
         SaveError: Something could not be written.
         Stopped: An interrupt arrived; the same call goes on.
     """
-    console = console or Console(stderr=True)
+    console, out = console or Console(stderr=True), Path(out)
     data = lru_cache(maxsize=1)(lambda seed: _data(config, out, seed))
     with folder_locked(out):
         with stopped("the same command goes on"):

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from howdeep.analysis.evaluation import standard_error_percent
 from howdeep.analysis.study import prepared
+from howdeep.chain import Chain
 from howdeep.data import Dataset, augmentation_record, augmentation_told
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.sampling import trainable
@@ -100,6 +101,11 @@ class Fit:
     notes: tuple[str, ...]
     """Decisions on the data."""
 
+    @property
+    def chain(self) -> Chain:
+        """The network that is recommended, trained, read from its run folder."""
+        return runs.load(self.run)
+
 
 CLOCK, OWNER, STUDY, RUNS, ANSWER = "clock.json", "owner.json", "study.db", "runs", "answer.json"
 PLAN, PLANNER = "plan", "planner"
@@ -108,7 +114,7 @@ SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 4.0, 60.0
 Say = Callable[[str], None]
 
 
-def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, dict] | None:
+def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
     """Return how deep a network should be for some data and budgets, and train it.
 
     Args:
@@ -116,7 +122,8 @@ def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, di
         console: Where lines and progress go; None is standard error.
 
     Returns:
-        The answer and its record; None where another process of the same study trains the chosen network.
+        The answer, which is also written to ``answer.json`` in the folder; None where another process of the same
+        study trains the chosen network.
 
     Raises:
         UserError: An option or the data is not usable, another process writes there, or no network meets the budgets;
@@ -136,7 +143,7 @@ def fit(options: FitOptions, *, console: Console | None = None) -> tuple[Fit, di
         return _found(options, clock, say)
 
 
-def _answered(options: FitOptions, say: Say) -> tuple[Fit, dict] | None:
+def _answered(options: FitOptions, say: Say) -> Fit | None:
     """Return the answer that is there already.
 
     Raises:
@@ -150,7 +157,7 @@ def _answered(options: FitOptions, say: Say) -> tuple[Fit, dict] | None:
     _opened(options)
     if note := require_same_surroundings(options.out, record, devices.pick(options.device)):
         say(note)
-    return from_json(Fit, record), record
+    return from_json(Fit, record)
 
 
 def _opened(options: FitOptions) -> Dataset:
@@ -172,7 +179,7 @@ def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) 
             raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 
 
-def _found(options: FitOptions, clock: Clock, say: Say) -> tuple[Fit, dict] | None:
+def _found(options: FitOptions, clock: Clock, say: Say) -> Fit | None:
     dataset = _opened(options)
     dataset.split("val")
     images = recorded(dataset)
@@ -218,7 +225,7 @@ def _searched(
     candidates: Candidates,
     rounds: Sequence[float],
     trainer: Trainer,
-) -> tuple[Fit, dict] | None:
+) -> Fit | None:
     """Take part in the search; train its winner to the end, or leave that to the process whose it is."""
     costs = {one.network: one for one in candidates.networks}
     entries = [Entry(one.family, one.depth, one.network) for one in candidates.networks]
@@ -274,7 +281,7 @@ def _planned(
 def _answer(
     options: FitOptions, dataset: Dataset, study: optuna.Study, candidates: Candidates, chosen: Entry, run: Path,
     test: dict | None, clock: Clock,
-) -> tuple[Fit, dict]:  # fmt: skip
+) -> Fit:  # fmt: skip
     held = held_networks(study)
     compared = tuple(
         Candidate(one, tuple(held[one.network].rounds), held[one.network].out) for one in candidates.networks
@@ -307,7 +314,7 @@ def _answer(
     origin["augmentation"] = augmentation_record(dataset, options.flip)
     record = tagged("fit", {**to_json(found), **origin})
     checkpoints.write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
-    return found, record
+    return found
 
 
 def latency_of(run: Path, dataset: Dataset, device: torch.device) -> tuple[Timing, tuple[str, ...]]:

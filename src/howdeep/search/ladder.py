@@ -9,6 +9,7 @@ from howdeep.runtime.threads import Threads
 from howdeep.training.config import RecipeFloat, RecipeInt, RecipeRule, TrainConfig
 from howdeep.util import units as budgets
 from howdeep.util.errors import UserError, unknown
+from howdeep.util.options import convert
 
 LARGE_SIDE = 64
 """Images of more pixels a side get the ImageNet networks, whose stem divides the side by four."""
@@ -132,6 +133,7 @@ class LadderConfig:
     """Threads of the host; auto times a few steps and times again where the machine gets busy."""
 
     def __post_init__(self) -> None:
+        convert(self, str, "data")
         if self.seeds < 1:
             raise UserError(f"--seeds {self.seeds} is not allowed: it must be at least 1")
         if self.epochs is not None and self.train_budget is not None:

@@ -147,7 +147,7 @@ def _sums(run: Run, splits: list[Split], config: TrainConfig) -> list[Sums]:
     """Return what the network of a finished run gets wrong on each split."""
     where, normalization = devices.pick(config.device), run.normalization
     assert normalization is not None, "a run that was trained here has one"
-    chain = run.chain(warn=lambda line: None).to(where)
+    chain = run.chain(lambda line: None).to(where)
     autocast = Arithmetic("fp32", "contiguous").autocast(where)
 
     def sums(split: Split) -> Sums:

@@ -10,7 +10,7 @@ from howdeep.runtime.threads import Threads, check_threads
 from howdeep.search.ladder import LARGE_SIDE, network_name, usual_depths
 from howdeep.training.config import TrainConfig
 from howdeep.util import units
-from howdeep.util.options import Data, OptionalFloat, OptionalInt
+from howdeep.util.options import Data, OptionalFloat, OptionalInt, convert
 
 Budget = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hint="")]
 STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
@@ -82,6 +82,8 @@ class FitOptions:
     """Processes that decode large images."""
 
     def __post_init__(self) -> None:
+        convert(self, str, "data")
+        convert(self, Path, "out")
         check_threads(self.threads)
         _ = self.budgets, self.family_names, self.given_depths
 

@@ -9,6 +9,7 @@ import tyro.conf
 from howdeep.runtime.threads import Threads, check_threads
 from howdeep.training.recipes import Recipe, recipe_of
 from howdeep.util.errors import UserError
+from howdeep.util.options import convert
 
 
 def _meta(metavar: str, default: str = "") -> object:
@@ -91,6 +92,7 @@ class TrainConfig:
     """Write TensorBoard files too (needs the extra howdeep[tensorboard])."""
 
     def __post_init__(self) -> None:
+        convert(self, str, "data")
         for name in ("epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -50,12 +50,17 @@ would take more than this share of the time, the first one that ends so many sec
 class TrainResult:
     """What a finished run measured."""
 
-    out: Path
+    run: Path
     """The run folder."""
     test: dict | None
     """The evaluation on the test split; None without one."""
     seconds: float
     """Training time, evaluation left out."""
+
+    @property
+    def chain(self) -> Chain:
+        """The trained network, read from the run folder."""
+        return runs.load(self.run)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Phase:
 
 
 def train(
-    config: TrainConfig, out: Path, *, console: Console | None = None, dataset: Dataset | None = None,
+    config: TrainConfig, out: str | Path, *, console: Console | None = None, dataset: Dataset | None = None,
     chosen: Callable[[], Chain] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train a network into a run folder, or go on with the run that is there.
@@ -96,7 +101,7 @@ def train(
         SaveError: Something could not be written.
         Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
-    console = console or Console(stderr=True)
+    console, out = console or Console(stderr=True), Path(out)
     with _session(config, out, console, dataset) as session:
         if (done := session.run.result()) is not None:
             session.place.report(f"{out} is finished; nothing to do")

@@ -24,6 +24,19 @@ OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior
 Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
 
 
+def convert(options: object, kind: type, *names: str) -> None:
+    """Let fields of a frozen dataclass be given as something else: paths as strings, or strings as paths.
+
+    Args:
+        options: The dataclass, in its ``__post_init__``.
+        kind: What they become; None stays None.
+        names: The fields.
+    """
+    for name in names:
+        if (value := getattr(options, name)) is not None:
+            object.__setattr__(options, name, kind(value))
+
+
 def require_at_least(least: int, options: object, *names: str) -> None:
     """Refuse numbers that are too small; None is not given.
 

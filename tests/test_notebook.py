@@ -1,0 +1,62 @@
+"""The public names as a notebook uses them: with strings for paths, and without arguments that have a usual value."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.oracles import images, small_network
+
+import howdeep
+from howdeep import Batch, TrainConfig
+from howdeep.analysis.signals import flow
+from howdeep.data import open_data
+from howdeep.search.ladder import LadderConfig
+from howdeep.search.options import FitOptions
+
+BATCHES = [Batch(images(4), torch.arange(4), 4)]
+
+
+def test_the_package_lists_its_public_names_alone() -> None:
+    assert dir(howdeep) == sorted([*howdeep.__all__, "__version__"])
+    assert {"load", "train", "lesion", "Chain"} <= set(dir(howdeep))
+    assert all(hasattr(howdeep, name) for name in dir(howdeep))
+
+
+def test_a_run_is_trained_and_loaded_by_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = TrainConfig(network="cifar_resnet8", data="digits", epochs=1, limit=64, threads=1, precision="fp32")
+    result = howdeep.train(config, "run")
+    assert result.run == Path("run")
+    chain = howdeep.load("run")
+    assert not chain.training
+    expected = howdeep.open_run("run").chain().state_dict()
+    for other in (chain, result.chain):
+        assert all(torch.equal(expected[name], tensor) for name, tensor in other.state_dict().items())
+
+
+def test_paths_and_strings_are_the_same_options(tmp_path: Path) -> None:
+    assert FitOptions(data=tmp_path, train_budget="1m", out="there") == FitOptions(  # type: ignore[arg-type]
+        data=str(tmp_path), train_budget="1m", out=Path("there")
+    )
+    for kind in (TrainConfig, LadderConfig):
+        options = {"network": "cifar_resnet8"} if kind is TrainConfig else {}
+        assert kind(data=tmp_path, **options) == kind(data=str(tmp_path), **options)  # type: ignore[arg-type]
+
+
+def test_data_is_opened_by_a_path(tmp_path: Path) -> None:
+    with pytest.raises(howdeep.UserError, match="nowhere"):
+        open_data(tmp_path / "nowhere")
+
+
+def test_an_evaluation_needs_a_chain_and_batches() -> None:
+    chain = small_network("resnet A")
+    found = howdeep.evaluate(chain, BATCHES)
+    assert [one.name for one in found.classes] == [str(number) for number in range(10)]
+    given = chain(BATCHES[0].images).argmax(1)
+    assert found.error_percent == 100 * float((given != BATCHES[0].labels).float().mean())
+
+
+def test_signals_are_those_of_evaluation_where_nothing_else_is_asked() -> None:
+    chain = small_network("resnet A")
+    fp32 = torch.autocast("cpu", enabled=False)
+    assert howdeep.flow(chain, BATCHES) == flow(chain, BATCHES, statistics="running", draws=(None,), autocast=fp32)
