@@ -280,7 +280,7 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
         torch.equal(one, other)
         for one, other in zip(again.state_dict().values(), smaller.state_dict().values(), strict=True)
     )
-    with pytest.raises(UserError, match=r"holds unfinished work of another seed \(1, now 2\)"):
+    with pytest.raises(UserError, match=r"holds work of another seed \(1, now 2\)"):
         Journal.open(place, {"seed": 2})
 
 

@@ -87,7 +87,7 @@ def test_a_line_that_was_cut_short_is_computed_again_and_spoils_no_other(place: 
 def test_blocks_of_other_work_are_refused_with_what_differs(place: Path, key: dict, differs: str) -> None:
     Journal.open(place, KEY).blocks("squares", 2, squares)
     seen: list[int] = []
-    with pytest.raises(UserError, match=rf"part0 holds unfinished work of another {differs}; remove it"):
+    with pytest.raises(UserError, match=rf"part0 holds work of another {differs}; remove it"):
         Journal.open(place, key).blocks("squares", 6, noted(seen))
     assert seen == []
     assert Journal.open(place, KEY).blocks("squares", 6, noted(seen)) == WHOLE

@@ -1,10 +1,10 @@
 """The clock counts what was worked, not what was paused."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from howdeep.runs.resume import Journal
 from howdeep.search import phases as clocks
 from howdeep.search.phases import Clock
 
@@ -12,11 +12,11 @@ from howdeep.search.phases import Clock
 def test_pauses_between_two_starts_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
-    with Clock(tmp_path / "clock.json") as first:
+    with Clock(Journal.open(tmp_path / "steps", {})) as first:
         now[0] = 130.0
         assert first.spent == 30.0
     now[0] = 1000.0
-    second = Clock(tmp_path / "clock.json")
+    second = Clock(Journal.open(tmp_path / "steps", {}))
     now[0] = 1005.0
     assert second.spent == 35.0
 
@@ -26,10 +26,10 @@ def test_the_time_of_a_start_that_failed_counts(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
 
     def work() -> None:
-        with Clock(tmp_path / "clock.json"):
+        with Clock(Journal.open(tmp_path / "steps", {})):
             now[0] = 7.0
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert json.loads((tmp_path / "clock.json").read_text()) == {"seconds": 7.0}
+    assert Journal.open(tmp_path / "steps", {}).steps == {"seconds": 7.0}

@@ -33,7 +33,7 @@ def test_after_the_death_of_one_of_two_the_other_answers_in_time(tmp_path: Path,
         for one in started.values():
             one.kill()
             one.wait()
-    wall = time.time() - (tmp_path / left / "owner.json").stat().st_mtime  # written when its clock had just begun
+    wall = time.time() - (tmp_path / left / "images.parquet").stat().st_mtime  # written when its clock had just begun
     said, found = (tmp_path / f"{left}.txt").read_text(), json.loads((tmp_path / left / "answer.json").read_text())
     print(f"wall {wall:.1f} s, spent {found['spent_seconds']:.1f} s of {BUDGET} s\n{said}")
     assert "taken over, nothing is heard from" in said

@@ -11,12 +11,12 @@ from rich.console import Console
 from howdeep import cli
 from howdeep.runs.folder import open_run
 from howdeep.search import degradation as module
-from howdeep.search import ladder_runs as ladder_runs
+from howdeep.search import ladder_runs
 from howdeep.search.degradation import Degradation, degradation
 from howdeep.search.ladder import LadderConfig
-from howdeep.search.ladder_runs import SPEEDS
 from howdeep.show import figures
 from howdeep.show.ladder_tables import degradation_table
+from howdeep.training import loop
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json
 
@@ -26,13 +26,13 @@ SMALL = LadderConfig(data="digits", families="resnet", depths="8,14", seeds=1, e
 
 
 @pytest.fixture(scope="module")
-def climbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Degradation]:
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Degradation]:
     out = tmp_path_factory.mktemp("ladder")
     return out, degradation(DIGITS, out, console=QUIET)
 
 
-def test_plain_networks_fail_and_residual_ones_do_not(climbed: tuple[Path, Degradation]) -> None:
-    plain, residual = (family.diagnosis for family in climbed[1].families)
+def test_plain_networks_fail_and_residual_ones_do_not(ladder: tuple[Path, Degradation]) -> None:
+    plain, residual = (family.diagnosis for family in ladder[1].families)
     assert plain.headline == "optimisation fails beyond 8 layers"
     assert plain.evidence.startswith("training error rises from")
     assert residual.kind in ("saturates", "still gains")
@@ -47,8 +47,8 @@ def test_plain_networks_fail_and_residual_ones_do_not_at_56_layers(tmp_path: Pat
     assert residual.kind in ("saturates", "still gains")
 
 
-def test_errors_are_those_of_the_final_network(climbed: tuple[Path, Degradation]) -> None:
-    out, found = climbed
+def test_errors_are_those_of_the_final_network(ladder: tuple[Path, Degradation]) -> None:
+    out, found = ladder
     for rung in found.rungs:
         run = open_run(out / f"{rung.network}-seed0")
         last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
@@ -58,9 +58,9 @@ def test_errors_are_those_of_the_final_network(climbed: tuple[Path, Degradation]
 
 
 def test_a_finished_ladder_is_read_back(
-    climbed: tuple[Path, Degradation], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ladder: tuple[Path, Degradation], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    out, found = climbed
+    out, found = ladder
     monkeypatch.setattr(ladder_runs, "train", lambda *args, **more: pytest.fail("trained again"))
     assert degradation(DIGITS, out, console=QUIET) == found
     kept = json.loads((out / "degradation.json").read_text())
@@ -68,40 +68,49 @@ def test_a_finished_ladder_is_read_back(
     assert degradation(replace(DIGITS, families="resnet"), out, console=QUIET).families == found.families[1:]
 
 
-def test_a_ladder_that_was_finished_elsewhere_is_not_repeated(climbed: tuple[Path, Degradation]) -> None:
-    place, console = climbed[0] / "cifar_resnet32-seed0" / ladder_runs.RUNG, Console(file=io.StringIO(), width=200)
-    whole = place.read_text()
-    rung = json.loads(whole)
+def test_a_ladder_that_was_begun_elsewhere_is_not_resumed(ladder: tuple[Path, Degradation]) -> None:
+    (journal,) = ladder[0].glob("steps.part0")
+    whole = journal.read_text()
+    lines = [json.loads(line) for line in whole.splitlines() if line]
     try:
         for name in ("device", "torch", "howdeep"):
-            place.write_text(json.dumps({**rung, "surroundings": {**rung["surroundings"], name: "another"}}))
-            with pytest.raises(UserError, match=rf"seed0 was finished with another {name} \(another, now "):
-                degradation(DIGITS, climbed[0], console=QUIET)
-        del rung["surroundings"]
-        place.write_text(json.dumps(rung))
-        with console.capture() as shown:
-            assert degradation(DIGITS, climbed[0], console=console) == climbed[1]
-        assert shown.get().count("does not say on which device and with which versions it was made") == 1
+            other = [{**line, "key": {**line["key"], name: "another"}} for line in lines]
+            journal.write_text("\n".join(map(json.dumps, other)))
+            with pytest.raises(UserError, match=rf"steps.part0 holds work of another {name} \(another, now "):
+                degradation(DIGITS, ladder[0], console=QUIET)
     finally:
-        place.write_text(whole)
+        journal.write_text(whole)
 
 
-def test_other_options_in_the_same_folder_are_refused(climbed: tuple[Path, Degradation]) -> None:
+def test_what_is_lost_of_a_journal_is_measured_again_and_nothing_is_trained_again(
+    ladder: tuple[Path, Degradation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (journal,) = ladder[0].glob("steps.part0")
+    whole = journal.read_text()
+    monkeypatch.setattr(loop, "train_step", lambda *args, **more: pytest.fail("trained again"))
+    try:
+        journal.write_text(whole[: len(whole) // 2])
+        assert degradation(DIGITS, ladder[0], console=QUIET) == ladder[1]
+    finally:
+        journal.write_text(whole)
+
+
+def test_other_options_in_the_same_folder_are_refused(ladder: tuple[Path, Degradation]) -> None:
     with pytest.raises(UserError, match=r"--lr was None and is now 0\.1"):
-        degradation(replace(DIGITS, lr=0.1), climbed[0], console=QUIET)
+        degradation(replace(DIGITS, lr=0.1), ladder[0], console=QUIET)
 
 
-def test_the_record_survives_json(climbed: tuple[Path, Degradation]) -> None:
-    record = json.loads(json.dumps(climbed[1].to_json(DIGITS)))
-    assert from_json(Degradation, record) == climbed[1]
+def test_the_record_survives_json(ladder: tuple[Path, Degradation]) -> None:
+    record = json.loads(json.dumps(ladder[1].to_json(DIGITS)))
+    assert from_json(Degradation, record) == ladder[1]
     assert record["options"]["epochs"] == 5
     assert {"command", "versions", "device"} <= set(record)
 
 
-def test_the_table_fits_80_columns_and_says_what_was_found(climbed: tuple[Path, Degradation]) -> None:
+def test_the_table_fits_80_columns_and_says_what_was_found(ladder: tuple[Path, Degradation]) -> None:
     console = Console(width=80, record=True, quiet=False, file=None, force_terminal=False)
     with console.capture() as shown:
-        console.print(degradation_table(climbed[1]))
+        console.print(degradation_table(ladder[1]))
     text = shown.get()
     assert "plain: optimisation fails beyond 8 layers" in text
     assert "…" not in text
@@ -109,26 +118,26 @@ def test_the_table_fits_80_columns_and_says_what_was_found(climbed: tuple[Path, 
     assert [row[:2] for row in rows] == [["plain", "8"], ["resnet", "8"]]
 
 
-def test_the_chart_has_both_errors_and_states_the_finding(climbed: tuple[Path, Degradation], tmp_path: Path) -> None:
-    chart = figures.degradation(climbed[1]).to_dict()
+def test_the_chart_has_both_errors_and_states_the_finding(ladder: tuple[Path, Degradation], tmp_path: Path) -> None:
+    chart = figures.degradation(ladder[1]).to_dict()
     assert chart["title"]["text"][0].startswith("Plain: optimisation fails beyond 8 layers; residual: ")
     drawn = [layer["encoding"]["y"]["field"] for layer in chart["layer"]]
     assert {"train_error_percent", "error_percent", "low"} <= set(drawn)
-    figures.save(figures.degradation(climbed[1]), tmp_path / "chart.svg")
+    figures.save(figures.degradation(ladder[1]), tmp_path / "chart.svg")
     assert "residual" in (tmp_path / "chart.svg").read_text()
 
 
 def test_the_command_prints_writes_and_draws(
-    climbed: tuple[Path, Degradation], tmp_path: Path, capsys: pytest.CaptureFixture
+    ladder: tuple[Path, Degradation], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     record, chart = tmp_path / "found.json", tmp_path / "chart.png"
     options = ["--depths", "8,32", "--seeds", "1", "--epochs", "5", "--device", "cpu", "--precision", "fp32"]
-    more = ["--out", str(climbed[0]), "--json", str(record), "--figure", str(chart)]
+    more = ["--out", str(ladder[0]), "--json", str(record), "--figure", str(chart)]
     assert cli.run(["degradation", "--data", "digits", *options, *more]) == 0
     printed = capsys.readouterr()
     assert "plain: optimisation fails" in printed.out
     assert "4/4  resnet 32" in printed.err
-    assert from_json(Degradation, json.loads(record.read_text())) == climbed[1]
+    assert from_json(Degradation, json.loads(record.read_text())) == ladder[1]
     assert chart.stat().st_size > 10_000
     assert cli.run(["degradation", "--data", "digits", *options, *more]) == 2
 
@@ -140,9 +149,9 @@ def test_equal_time_gives_deeper_networks_fewer_epochs_and_keeps_them(tmp_path: 
     assert found.equal == "time"
     assert found.finding.startswith("in equal time, residual: ")
     assert shallow.epochs > 1.5 * deep.epochs
-    speeds = (tmp_path / "ladder" / SPEEDS).read_bytes()
+    steps = (tmp_path / "ladder" / "steps.part0").read_bytes()
     assert degradation(config, tmp_path / "ladder", console=QUIET) == found
-    assert (tmp_path / "ladder" / SPEEDS).read_bytes() == speeds
+    assert (tmp_path / "ladder" / "steps.part0").read_bytes() == steps
     with pytest.raises(UserError, match=r"runs of 0\.5 s each, and this command gives each 1 s"):
         degradation(replace(config, train_budget="2s"), tmp_path / "ladder", console=QUIET)
 
@@ -163,7 +172,7 @@ def test_training_that_leaves_the_finite_numbers_is_recorded_and_the_others_go_o
 
 
 def test_an_interrupt_leaves_what_the_same_call_goes_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, whole = [], ladder_runs.rung_of
+    calls, whole = [], ladder_runs.trained
 
     def interrupted(*arguments: object) -> object:
         calls.append(arguments)
@@ -171,11 +180,11 @@ def test_an_interrupt_leaves_what_the_same_call_goes_on_from(tmp_path: Path, mon
             raise KeyboardInterrupt
         return whole(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "rung_of", interrupted)
+    monkeypatch.setattr(module, "trained", interrupted)
     with pytest.raises(Stopped, match="the same command goes on") as stop:
         degradation(SMALL, tmp_path, console=QUIET)
     assert stop.value.status == 130
-    assert (tmp_path / "cifar_resnet8-seed0" / ladder_runs.RUNG).is_file()
+    assert '"step": "cifar_resnet8-seed0"' in (tmp_path / "steps.part0").read_text()
     assert len(degradation(SMALL, tmp_path, console=QUIET).rungs) == 2
 
 

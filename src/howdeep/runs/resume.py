@@ -273,7 +273,7 @@ def _read(path: Path | None, key: dict) -> dict[str, Any]:
             except ValueError:
                 continue
             if other := difference(line["key"], key):
-                raise UserError(f"{file} holds unfinished work of another {other}; remove it, or write elsewhere")
+                raise UserError(f"{file} holds work of another {other}; remove it, or write elsewhere")
             steps[line["step"]] = line["result"]
     return steps
 

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import torch
 from rich.console import Console
 
 from howdeep.data import Dataset, augmentation_told
@@ -22,12 +21,12 @@ from howdeep.networks import spec_of
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs import folder as runs
 from howdeep.runs.checkpoints import write_whole
-from howdeep.runs.resume import require_same_surroundings
+from howdeep.runs.resume import Journal, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
 from howdeep.search.diagnosis import Diagnosis, Point, diagnose, point_of
 from howdeep.search.ladder import FAMILIES, LARGE_SIDE, LadderConfig, network_name
-from howdeep.search.ladder_runs import Job, LadderProgress, Rung, rung_of, with_equal_time
+from howdeep.search.ladder_runs import LadderProgress, LadderRun, PlannedRun, trained, with_equal_time
 from howdeep.training.log import print_line
 from howdeep.training.session import open_training_data
 from howdeep.util.files import folder_locked
@@ -66,7 +65,7 @@ class Degradation:
     """Seeds of the runs of every network."""
     families: tuple[FamilyResult, ...]
     """What was found, in the order asked for."""
-    rungs: tuple[Rung, ...]
+    rungs: tuple[LadderRun, ...]
     """Every run."""
 
     @property
@@ -98,16 +97,15 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
     data = lru_cache(maxsize=1)(lambda seed: _data(config, out, seed))
     with folder_locked(out):
         with stopped("the same command goes on"):
+            journal = Journal.open(out / "steps", surroundings(devices.pick(config.device)))
             first = data(config.seed)
             jobs = _jobs(config, out, first)
-            for note in _notes(jobs, devices.pick(config.device)):
-                print_line(console, note)
             print_line(console, augmentation_told(first, config.flip))
             if config.budget_seconds is not None:
-                jobs = with_equal_time(jobs, config.budget_seconds, first, out)
+                jobs = with_equal_time(jobs, config.budget_seconds, first, journal)
             equal_time = config.budget_seconds is not None
-            rungs = _climbed(jobs, data, console, equal_time=equal_time)
-        found = _result(config, first.name, rungs)
+            trained_runs = _trained(jobs, data, journal, console, equal_time=equal_time)
+        found = _result(config, first.name, trained_runs)
         write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
         return found
 
@@ -124,67 +122,61 @@ def _data(config: LadderConfig, out: Path, seed: int) -> Dataset:
     return trainable(open_training_data(config.run_config("", "", seed), known, place), config.limit, seed)
 
 
-def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[Job]:
+def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[PlannedRun]:
     """Return every run, all depths of one seed before the next seed; refuse before anything is trained."""
     large = max(dataset.height, dataset.width) > LARGE_SIDE
-    climbed = [(name, depth) for name in config.family_names for depth in config.depths_of(name, large=large)]
-    networks = {(family, depth): network_name(family, depth, large=large) for family, depth in climbed}
+    asked = [(name, depth) for name in config.family_names for depth in config.depths_of(name, large=large)]
+    networks = {(family, depth): network_name(family, depth, large=large) for family, depth in asked}
     for network in networks.values():
         refuse_too_small(spec_of(network), dataset.height, dataset.width)
     return [
-        Job(family, depth, config.run_config(family, network, seed), out / f"{network}-seed{seed}")
+        PlannedRun(family, depth, config.run_config(family, network, seed), out / f"{network}-seed{seed}")
         for seed in _seeds(config)
         for (family, depth), network in networks.items()
     ]
-
-
-def _notes(jobs: Sequence[Job], device: torch.device) -> list[str]:
-    """Refuse finished runs of another device or other versions; say once where they are too old to tell."""
-    found = [require_same_surroundings(job.out, job.record(), device) for job in jobs if job.done]
-    return [note for note in found if note is not None][:1]
 
 
 def _seeds(config: LadderConfig) -> tuple[int, ...]:
     return tuple(range(config.seed, config.seed + config.seeds))
 
 
-def _climbed(
-    jobs: Sequence[Job], data: Callable[[int], Dataset], console: Console, *, equal_time: bool
-) -> list[Rung]:  # fmt: skip
-    rungs = []
+def _trained(
+    jobs: Sequence[PlannedRun], data: Callable[[int], Dataset], journal: Journal, console: Console, *, equal_time: bool
+) -> list[LadderRun]:
+    trained_runs = []
     with LadderProgress(console, [1 if equal_time else OVERHEAD + job.depth for job in jobs]) as progress:
         for job in jobs:
-            known = job.done
+            known = job.done(journal)
             progress.begin(f"{job.config.network} seed {job.config.seed}")
-            rungs.append(rung_of(job, data(job.config.seed)))
-            progress.finished(_line(rungs[-1]), now=not known)
-    return rungs
+            trained_runs.append(trained(job, data(job.config.seed), journal))
+            progress.finished(_line(trained_runs[-1]), now=not known)
+    return trained_runs
 
 
-def _line(rung: Rung) -> str:
+def _line(run: LadderRun) -> str:
     """Return one finished run as a line that fits 80 columns."""
-    name = f"{rung.family} {rung.depth:,}".ljust(16) + f" seed {rung.seed}"
-    if rung.errors is None:
-        return f"{name}  not finite  {rung.seconds:.0f} s"
-    errors = f"{rung.errors.training_percent:4.1f} % train {rung.errors.validation_percent:4.1f} % val"
-    return f"{name} {errors} {rung.seconds:5.0f} s"
+    name = f"{run.family} {run.depth:,}".ljust(16) + f" seed {run.seed}"
+    if run.errors is None:
+        return f"{name}  not finite  {run.seconds:.0f} s"
+    errors = f"{run.errors.training_percent:4.1f} % train {run.errors.validation_percent:4.1f} % val"
+    return f"{name} {errors} {run.seconds:5.0f} s"
 
 
-def _result(config: LadderConfig, name: str, rungs: Sequence[Rung]) -> Degradation:
+def _result(config: LadderConfig, name: str, trained_runs: Sequence[LadderRun]) -> Degradation:
     equal: Equal = "epochs" if config.budget_seconds is None else "time"
-    families = [(family, [rung for rung in rungs if rung.family == family]) for family in config.family_names]
+    families = [(family, [run for run in trained_runs if run.family == family]) for family in config.family_names]
     found = tuple(_family(family, own, equal) for family, own in families)
-    return Degradation(name, equal, _seeds(config), found, tuple(rungs))
+    return Degradation(name, equal, _seeds(config), found, tuple(trained_runs))
 
 
-def _family(family: str, rungs: Sequence[Rung], equal: Equal) -> FamilyResult:
+def _family(family: str, trained_runs: Sequence[LadderRun], equal: Equal) -> FamilyResult:
     points = []
-    for depth in sorted({rung.depth for rung in rungs}):
-        found = [rung.errors for rung in rungs if rung.depth == depth]
+    for depth in sorted({run.depth for run in trained_runs}):
+        found = [run.errors for run in trained_runs if run.depth == depth]
         errors = [one for one in found if one is not None]
         points.append(point_of(depth, errors, failed=len(found) - len(errors)))
     diagnosis = diagnose(points)
     if equal == "time" and diagnosis.kind == "optimisation fails":
-        fewer = f"; in equal time the deepest made {rungs[-1].epochs:.3g} epochs, the shallowest"
-        diagnosis = replace(diagnosis, evidence=f"{diagnosis.evidence}{fewer} {rungs[0].epochs:.3g}")
+        fewer = f"; in equal time the deepest made {trained_runs[-1].epochs:.3g} epochs, the shallowest"
+        diagnosis = replace(diagnosis, evidence=f"{diagnosis.evidence}{fewer} {trained_runs[0].epochs:.3g}")
     return FamilyResult(family, FAMILIES[family].label, tuple(points), diagnosis)

@@ -21,7 +21,7 @@ from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.sampling import trainable
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
-from howdeep.runs.resume import require_same_surroundings, surroundings
+from howdeep.runs.resume import Journal, require_same_surroundings, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
 from howdeep.runtime.timing import Timing, forward_times
@@ -107,7 +107,7 @@ class Fit:
         return runs.load(self.run)
 
 
-CLOCK, OWNER, STUDY, RUNS, ANSWER = "clock.json", "owner.json", "study.db", "runs", "answer.json"
+STEPS, STUDY, RUNS, ANSWER = "steps", "study.db", "runs", "answer.json"
 PLAN, PLANNER = "plan", "planner"
 SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 4.0, 60.0
 """Share of the training budget, and seconds, after which a process that gives no sign of life counts as dead."""
@@ -137,9 +137,11 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
         return known
     budget = options.budgets.train_seconds
     with (
-        stopped("the same command goes on"), folder_locked(options.out), Clock(options.out / CLOCK) as clock,
+        stopped("the same command goes on"),
+        folder_locked(options.out),
+        Clock(Journal.open(options.out / STEPS, {})) as clock,
         console.status(Left(clock, budget)),
-    ):  # fmt: skip
+    ):
         return _found(options, clock, say)
 
 
@@ -189,7 +191,7 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> Fit | None:
     study, made = open_study(storage, options.study)
     say(augmentation_told(dataset, options.flip))
     silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
-    share = _Share(study, _owner(options.out), silence, clock, say)
+    share = _Share(study, _owner(options.out, clock.journal), silence, clock, say)
     with Pulse(storage, options.study, share.owner, silence):
         if made:
             study.set_user_attr(PLANNER, share.owner)
@@ -209,13 +211,9 @@ class _Share:
     say: Say
 
 
-def _owner(out: Path) -> str:
+def _owner(out: Path, journal: Journal) -> str:
     """Return what this process calls itself in a study: the same after a stop, and nobody else's on any machine."""
-    place = out / OWNER
-    if not place.exists():
-        name = f"{out.resolve()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
-        checkpoints.write_whole(place, json.dumps({"owner": name}).encode())
-    return json.loads(place.read_bytes())["owner"]
+    return journal.result("owner", lambda: f"{out.resolve()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})")
 
 
 def _searched(

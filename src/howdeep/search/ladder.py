@@ -66,7 +66,7 @@ def network_name(family: str, depth: int, *, large: bool) -> str:
 
 
 def usual_depths(family: str, *, large: bool) -> tuple[int, ...]:
-    """Return the depths of a family that a ladder climbs where nobody says which, shallow first.
+    """Return the depths of a family that a ladder has where nobody says which, shallow first.
 
     Raises:
         UserError: There is no such family, or not for such images.

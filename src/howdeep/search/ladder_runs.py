@@ -1,6 +1,5 @@
-"""One run of a ladder: a run folder, and in it what its final network gets wrong."""
+"""One run of a ladder: a run folder, and what its final network gets wrong."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -15,9 +14,8 @@ from rich.console import Console
 from howdeep.analysis.evaluation import NotFiniteScoresError, Sums, add_up
 from howdeep.data import Dataset, Split, evaluation_batches, steps_per_epoch
 from howdeep.networks import build, spec_of
-from howdeep.runs.checkpoints import write_whole
 from howdeep.runs.folder import Run, is_run, open_run
-from howdeep.runs.resume import surroundings
+from howdeep.runs.resume import Journal
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, best_of
 from howdeep.runtime.timing import threads_of
@@ -33,13 +31,12 @@ from howdeep.util.records import from_json, to_json
 from howdeep.util.seeds import generator
 from howdeep.util.text import seconds_text
 
-RUNG = "rung.json"
 TRAINING_IMAGES = 2_000
 """Training error is taken on so many training images at most, drawn by the run's seed."""
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedRun:
     """One network to train."""
 
     family: str
@@ -51,26 +48,13 @@ class Job:
     out: Path
     """The run folder."""
 
-    @property
-    def done(self) -> bool:
+    def done(self, journal: Journal) -> bool:
         """Whether it was trained and evaluated."""
-        return is_run(self.out) and (self.out / RUNG).is_file()
-
-    def record(self) -> dict:
-        """Return what was written when it was.
-
-        Raises:
-            UserError: It is damaged.
-        """
-        place = self.out / RUNG
-        try:
-            return dict(json.loads(place.read_bytes()))
-        except (ValueError, TypeError) as error:
-            raise _damaged(place, error) from None
+        return self.out.name in journal.steps and is_run(self.out)
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderRun:
     """One trained network."""
 
     family: str
@@ -91,47 +75,39 @@ class Rung:
     """What happened then."""
 
 
-def rung_of(job: Job, dataset: Dataset) -> Rung:
-    """Train and evaluate a network, or go on with it, or read back what was found.
+def trained(job: PlannedRun, dataset: Dataset, journal: Journal) -> LadderRun:
+    """Train and evaluate a network, or resume that, or read back what was measured.
 
     Args:
         job: What to train.
         dataset: Its data, with the training images that are used.
+        journal: Keeps what was measured.
 
     Raises:
         UserError: The run folder is something else, or was made with other options.
         SaveError: Something could not be written.
         Stopped: SIGINT or SIGTERM arrived; training was saved.
     """
-    if job.done:
-        return _read(job, dataset)
+    if job.done(journal):
+        run = open_run(job.out)
+        if changed := difference(run.record["config"], job.config, images_known=run.images() is not None):
+            raise UserError(f"{job.out} is a run with other options: {changed}; use those, or name another --out")
+        require_same_images(job.out, run.images(), dataset)
+        return from_json(LadderRun, journal.steps[job.out.name])
+    errors = failure = None
     try:
         train(job.config, job.out, console=Console(quiet=True), dataset=dataset)
-        rung = _finished(job, dataset)
+        epochs, seconds, errors = _finished(job, dataset)
     except (NotFiniteError, NotFiniteScoresError) as error:
         seconds = max((record.get("seconds", 0.0) for record in open_run(job.out).metrics()), default=0.0)
-        rung = _rung(job, job.config.resolved_recipe().epochs or 0.0, seconds, None, str(error))
-    record = {**to_json(rung), "surroundings": surroundings(devices.pick(job.config.device))}
-    write_whole(job.out / RUNG, json.dumps(record, indent=1).encode())
-    return rung
+        epochs, failure = job.config.resolved_recipe().epochs or 0.0, str(error)
+    found = LadderRun(job.family, job.depth, job.config.network, job.config.seed, epochs, seconds, errors, failure)
+    journal.note(job.out.name, to_json(found))
+    return found
 
 
-def _read(job: Job, dataset: Dataset) -> Rung:
-    run = open_run(job.out)
-    if changed := difference(run.record["config"], job.config, images_known=run.images() is not None):
-        raise UserError(f"{job.out} is a run with other options: {changed}; use those, or name another --out")
-    require_same_images(job.out, run.images(), dataset)
-    try:
-        return from_json(Rung, job.record())
-    except TypeError as error:
-        raise _damaged(job.out / RUNG, error) from None
-
-
-def _damaged(place: Path, error: Exception) -> UserError:
-    return UserError(f"{place} is damaged: {error}; remove it and it is measured again")
-
-
-def _finished(job: Job, dataset: Dataset) -> Rung:
+def _finished(job: PlannedRun, dataset: Dataset) -> tuple[float, float, Errors]:
+    """Return how long a run was trained, in epochs and seconds, and the errors of its network."""
     run, train_split = open_run(job.out), dataset.split("train")
     result = run.result()
     assert result is not None, "training ended"
@@ -140,7 +116,7 @@ def _finished(job: Job, dataset: Dataset) -> Rung:
     training, validation = _sums(run, [seen, dataset.split("validation")], job.config)
     errors = Errors(training.error_percent, training.images, validation.error_percent, validation.images)
     per_epoch = steps_per_epoch(len(train_split), job.config.resolved_recipe().batch_size)
-    return _rung(job, result["steps"] / per_epoch, result["seconds"], errors, None)
+    return result["steps"] / per_epoch, result["seconds"], errors
 
 
 def _sums(run: Run, splits: list[Split], config: TrainConfig) -> list[Sums]:
@@ -161,13 +137,6 @@ def _sums(run: Run, splits: list[Split], config: TrainConfig) -> list[Sums]:
         return [sums(split) for split in splits]
 
 
-def _rung(job: Job, epochs: float, seconds: float, errors: Errors | None, failure: str | None) -> Rung:
-    return Rung(job.family, job.depth, job.config.network, job.config.seed, epochs, seconds, errors, failure)
-
-
-SPEEDS = "speeds.json"
-
-
 @dataclass(frozen=True)
 class Speed:
     """How fast a network trains here."""
@@ -182,53 +151,36 @@ class Speed:
     """Likewise."""
 
 
-@dataclass(frozen=True)
-class Speeds:
-    """What the runs of a ladder were given."""
-
-    share_seconds: float
-    """Training time of each run."""
-    networks: tuple[Speed, ...]
-    """One per network."""
+SHARE = "seconds of each run"
 
 
-def with_equal_time(jobs: Sequence[Job], seconds: float, dataset: Dataset, out: Path) -> list[Job]:
+def with_equal_time(jobs: Sequence[PlannedRun], seconds: float, dataset: Dataset, journal: Journal) -> list[PlannedRun]:
     """Return the jobs with the epochs that an equal share of the time allows.
-
-    The speeds are measured once and kept in ``out``, so that a ladder that goes on has the epochs it began with.
 
     Args:
         jobs: All runs.
         seconds: Training time for all of them together.
         dataset: Their data.
-        out: Folder of the runs.
+        journal: Keeps the speeds, so that a ladder that resumes has the epochs that it began with.
 
     Raises:
-        UserError: A share is shorter than one step, or the runs in ``out`` were given another share.
+        UserError: A share is shorter than one step, or the runs of the journal were given another share.
     """
-    share, place = seconds / len(jobs), out / SPEEDS
-    known = _kept(place, share) if place.is_file() else Speeds(share, ())
-    speeds = {speed.network: speed for speed in known.networks}
-    for job in jobs:
-        name = job.config.network
-        speeds[name] = speeds.get(name) or _speed(job.config, dataset)
-    longer = [_longer(job, share, speeds[job.config.network], dataset) for job in jobs]
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(place, json.dumps(to_json(Speeds(share, tuple(speeds.values()))), indent=1).encode())
-    return longer
-
-
-def _kept(place: Path, share: float) -> Speeds:
-    try:
-        known = from_json(Speeds, json.loads(place.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{place} is damaged: {error}; remove it and speeds are measured again") from None
-    if not math.isclose(known.share_seconds, share, rel_tol=1e-9):
+    share = seconds / len(jobs)
+    before = journal.steps.get(SHARE, share)
+    if not math.isclose(before, share, rel_tol=1e-9):
         raise UserError(
-            f"{place.parent} holds runs of {known.share_seconds:.3g} s each, and this command gives each {share:.3g} s;"
+            f"{jobs[0].out.parent} holds runs of {before:.3g} s each, and this command gives each {share:.3g} s;"
             " name another --out"
         )
-    return known
+
+    def longer(job: PlannedRun) -> PlannedRun:
+        speed = journal.result(f"speed of {job.config.network}", lambda: to_json(_speed(job.config, dataset)))
+        return _longer(job, share, from_json(Speed, speed), dataset)
+
+    jobs = [longer(job) for job in jobs]
+    journal.result(SHARE, lambda: share)
+    return jobs
 
 
 def _speed(config: TrainConfig, dataset: Dataset) -> Speed:
@@ -239,7 +191,7 @@ def _speed(config: TrainConfig, dataset: Dataset) -> Speed:
     return Speed(config.network, best.seconds_per_step, best.precision, best.memory_format)
 
 
-def _longer(job: Job, share: float, speed: Speed, dataset: Dataset) -> Job:
+def _longer(job: PlannedRun, share: float, speed: Speed, dataset: Dataset) -> PlannedRun:
     steps = int(share / speed.seconds_per_step)
     if steps < 1:
         raise UserError(
@@ -254,7 +206,7 @@ def _longer(job: Job, share: float, speed: Speed, dataset: Dataset) -> Job:
 
 
 class LadderProgress:
-    """What a ladder says while it is climbed.
+    """What a ladder says while it is trained.
 
     Args:
         console: Where to.

@@ -1,6 +1,5 @@
 """The time that a search has used, over all its starts: neither a stop nor a process that died takes any."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from howdeep.data import Dataset, steps_per_epoch
-from howdeep.runs.checkpoints import write_whole
+from howdeep.runs.resume import Journal
 from howdeep.runtime.precision import Arithmetic
 from howdeep.search.candidates import CandidateCosts
 from howdeep.search.study import RoundResult
@@ -25,12 +24,12 @@ class Clock:
     """Seconds since the first start, without the pauses between a stop and the next start.
 
     Args:
-        path: File in which they are kept; written by :meth:`save`, and at the end of the context, errors included.
+        journal: Keeps them; written by :meth:`save`, and at the end of the context, errors included.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._before = float(json.loads(path.read_bytes())["seconds"]) if path.exists() else 0.0
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._before = float(journal.steps.get("seconds", 0.0))
         self._started = time.perf_counter()
 
     @property
@@ -48,7 +47,7 @@ class Clock:
         Raises:
             SaveError: They could not be written.
         """
-        write_whole(self.path, json.dumps({"seconds": self.spent}).encode())
+        self.journal.note("seconds", self.spent)
 
     def __enter__(self) -> "Clock":
         return self
@@ -64,7 +63,6 @@ FIRST_PHASE = 0.6
 then has shown: machines are shared, and the whole is to end on time."""
 FORWARD_SHARE = 0.4
 """Time of a forward pass without gradients, as a share of a training step's; for what the test split will take."""
-TARGETS = "targets.json"
 
 
 class Left:
@@ -87,7 +85,7 @@ class Trainer:
         arithmetic: Precision and memory format.
         folder: Where the run folders are.
         dataset: The images.
-        clock: The time that was used.
+        clock: The time that was used; its journal keeps the length of each phase.
         budget: The time that there is.
         say: Receives one line per phase.
     """
@@ -150,13 +148,11 @@ class Trainer:
 
     def _config(self, candidate: CandidateCosts, done: Sequence[RoundResult], seconds: float) -> TrainConfig:
         """Return the options of a phase of so many seconds; what was decided once stays, whatever the clock says."""
-        place, key = self.folder / TARGETS, f"{candidate.network} {len(done)}"
-        known = json.loads(place.read_bytes()) if place.exists() else {}
-        if key not in known:
-            known[key] = (done[-1].steps if done else 0) + max(1, round(seconds / _pace(candidate, done)))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(place, json.dumps(known, indent=1).encode())
-        return self._config_of(candidate, known[key])
+        steps = self.clock.journal.result(
+            f"steps of {candidate.network} after {len(done)} phases",
+            lambda: (done[-1].steps if done else 0) + max(1, round(seconds / _pace(candidate, done))),
+        )
+        return self._config_of(candidate, steps)
 
     def _config_of(self, candidate: CandidateCosts, steps: int) -> TrainConfig:
         """Return the options of a run of so many steps."""

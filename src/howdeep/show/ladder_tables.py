@@ -9,7 +9,7 @@ from rich.text import Text
 
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Estimate, Point
-from howdeep.search.ladder_runs import Rung
+from howdeep.search.ladder_runs import LadderRun
 
 
 def degradation_table(found: Degradation) -> RenderableType:
@@ -32,7 +32,7 @@ def _conditions(found: Degradation) -> str:
     return f"{found.data}, equal {found.equal}: {means}{_images(found.rungs)}"
 
 
-def _images(rungs: Sequence[Rung]) -> str:
+def _images(rungs: Sequence[LadderRun]) -> str:
     errors = next((rung.errors for rung in rungs if rung.errors is not None), None)
     if errors is None:
         return ""
