@@ -12,6 +12,7 @@ from howdeep.analysis.signals import flow
 from howdeep.data import open_data
 from howdeep.search.ladder import LadderConfig
 from howdeep.search.options import FitOptions
+from howdeep.util.records import from_json, to_json
 
 BATCHES = [Batch(images(4), torch.arange(4), 4)]
 
@@ -60,3 +61,13 @@ def test_signals_are_those_of_evaluation_where_nothing_else_is_asked() -> None:
     chain = small_network("resnet A")
     fp32 = torch.autocast("cpu", enabled=False)
     assert howdeep.flow(chain, BATCHES) == flow(chain, BATCHES, statistics="running", draws=(None,), autocast=fp32)
+
+
+def test_a_cut_brings_its_network_which_no_file_holds() -> None:
+    chain = small_network("resnet A")
+    found = howdeep.cut(chain, BATCHES, remove=[2])
+    assert found.chain is not None
+    assert len(found.chain) == len(chain) - 1
+    assert torch.equal(found.chain.head.linear.weight, chain.head.linear.weight)  # type: ignore[union-attr, arg-type]
+    assert "chain" not in to_json(found)
+    assert from_json(howdeep.Cut, to_json(found)) == found

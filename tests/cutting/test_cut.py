@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,10 +89,17 @@ def rounds(frontier: Frontier) -> list[str]:
 
 def test_units_that_stay_are_as_many_as_asked_for() -> None:
     chain, images = small_network("resnet A", seed=2), batches()
-    smaller, found = cut(chain, images, budget=CutBudget(units=2))
+    smaller, found = cut_out(chain, images, budget=CutBudget(units=2))
     assert (len(smaller), found.chosen, found.points[-1].size.units) == (2, 4, 2)
     assert found.choice is found.points[-1]
     assert found.points[-1].best.error_percent == pytest.approx(error(smaller, images))
+
+
+def cut_out(chain: Chain, images: Images | list[Batch], **options: Any) -> tuple[Chain, Cut]:
+    """Return what was cut, and how it was found."""
+    found = cut(chain, images, **options)
+    assert found.chain is not None
+    return found.chain, found
 
 
 def error(chain: nn.Module, images: list[Batch]) -> float:
@@ -102,10 +110,10 @@ def error(chain: nn.Module, images: list[Batch]) -> float:
 
 def test_macs_hold_and_with_one_unit_more_they_would_not() -> None:
     chain, images = small_network("resnet A", seed=2), batches()
-    _, found = cut(chain, images, budget=CutBudget(macs_share=0.5))
+    found = cut(chain, images, budget=CutBudget(macs_share=0.5))
     sizes = [found.original.macs, *(point.size.macs for point in found.points)]
     assert sizes[-1] <= 0.5 * sizes[0] < sizes[-2]
-    absolute = cut(chain, images, budget=CutBudget(macs=0.5 * sizes[0]))[1]
+    absolute = cut(chain, images, budget=CutBudget(macs=0.5 * sizes[0]))
     assert absolute.chosen == found.chosen
 
 
@@ -126,18 +134,18 @@ def test_a_latency_that_is_promised_is_the_one_that_was_measured(monkeypatch: py
     chain, images = small_network("resnet A", seed=2), batches()
     for factors, stay in (((1.0,), 3), ((1.2, 1.0), 3), ((1.2, 1.2), 2)):
         monkeypatch.setattr(cutting, "forward_times", clocked(*factors))
-        smaller, found = cut(chain, images, budget=CutBudget(latency_ms=3.5))
+        smaller, found = cut_out(chain, images, budget=CutBudget(latency_ms=3.5))
         assert found.choice is not None
         assert (len(smaller), found.choice.size.latency.median_ms) == (stay, pytest.approx(factors[-1] * stay))
 
 
 def test_an_error_lets_as_many_units_go_as_hold_it() -> None:
     chain, images = small_network("resnet A", seed=2), batches()
-    every = cut(chain, images)[1]
+    every = cut(chain, images)
     for limit in (0.5, 100.0):
         holding = [point.out for point in every.points if point.best.change <= limit]
         if holding:
-            assert cut(chain, images, budget=CutBudget(error_increase=limit))[1].chosen == max(holding)
+            assert cut(chain, images, budget=CutBudget(error_increase=limit)).chosen == max(holding)
 
 
 def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_images_better() -> None:
@@ -149,7 +157,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
             reestimate(best, pixels)
         with torch.no_grad():
             images = [Batch(few, best(few).argmax(1), len(few)) for few in pixels]
-        smaller, found = cut(chain, Images(images[:2], images, pixels), remove=[out])
+        smaller, found = cut_out(chain, Images(images[:2], images, pixels), remove=[out])
         assert found.choice is not None
         assert found.best is not None
         assert (found.kept, found.best) == (kept, getattr(found.choice, kept))
@@ -161,7 +169,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
 
 def test_the_whole_frontier_chooses_nothing() -> None:
     chain, images = small_network("resnet A", seed=2), batches()
-    same, found = cut(chain, images)
+    same, found = cut_out(chain, images)
     assert same is chain
     assert (found.chosen, [point.out for point in found.points]) == (None, [1, 2, 3, 4, 5, 6])
     assert from_json(Cut, to_json(found)) == found
@@ -192,7 +200,7 @@ def test_units_that_cannot_go_set_the_smallest_number_that_can_stay() -> None:
 def test_named_units_go_and_none_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Frontier, "_losses", untimed)
     chain, images = small_network("resnet A", seed=2), batches()
-    smaller, found = cut(chain, images, remove=[5, 2])
+    smaller, found = cut_out(chain, images, remove=[5, 2])
     assert [(one.index, one.name, one.loss) for one in found.order] == [(2, "unit 2", None), (5, "unit 5", None)]
     assert (len(chain), len(smaller), found.chosen, found.calibration_images) == (6, 4, 2, 60)
     assert found.choice is not None
@@ -207,14 +215,14 @@ def test_named_units_go_and_none_is_chosen(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_a_named_unit_costs_on_paper() -> None:
     """Scores (x·∏(1 + w), 1), label 0: of 1.1·x > 1 remains 0.55·x > 1 without the first unit."""
     chain, batch = classifier([1.0, -0.5, 0.1]), numbers([3.0, 1.5, 1.0, 0.5], [0, 0, 0, 0])
-    found = cut(chain, [batch], remove=[1])[1]
+    found = cut(chain, [batch], remove=[1])
     assert found.choice is not None
     assert (found.baseline.error_percent, found.choice.best.change, found.choice.kept) == (25.0, 50.0, "cut")
 
 
 def test_all_units_can_be_named() -> None:
     chain, images = small_network("densenet_bc"), batches()
-    smaller, found = cut(chain, images, remove=range(1, len(chain) + 1))
+    smaller, found = cut_out(chain, images, remove=range(1, len(chain) + 1))
     assert (len(smaller), found.chosen, found.points[0].size.units) == (0, len(chain), 0)
 
 
@@ -249,7 +257,7 @@ def test_budgets_are_above_zero(name: str, value: float) -> None:
 @pytest.fixture(scope="module")
 def whole() -> tuple[Chain, Cut]:
     """What a cut to two units gives in one go."""
-    return cut(small_network("resnet A", seed=2), batches(), budget=CutBudget(units=2))
+    return cut_out(small_network("resnet A", seed=2), batches(), budget=CutBudget(units=2))
 
 
 @pytest.mark.parametrize("stop", [1, 4, 8])
@@ -272,7 +280,7 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
             cut(chain, images, budget=budget, journal=Journal.open(place, {"seed": 1}))
     journal = Journal.open(place, {"seed": 1})
     assert len(journal.steps) == stop
-    again, found = cut(chain, images, budget=budget, journal=journal)
+    again, found = cut_out(chain, images, budget=budget, journal=journal)
     assert (found.order, [point.repaired for point in found.points], [point.cut for point in found.points]) == (
         once.order, [point.repaired for point in once.points], [point.cut for point in once.points]
     )  # fmt: skip
@@ -286,7 +294,7 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
 
 def test_what_was_kept_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain, images, place = small_network("resnet A", seed=2), batches(), tmp_path / "kept.json"
-    first = cut(chain, images, budget=CutBudget(units=3), journal=Journal.open(place, {}))[1]
+    first = cut(chain, images, budget=CutBudget(units=3), journal=Journal.open(place, {}))
     monkeypatch.setattr(cutting, "forward_times", untimed)
     monkeypatch.setattr(Frontier, "_losses", untimed)
-    assert cut(chain, images, budget=CutBudget(units=3), journal=Journal.open(place, {}))[1] == first
+    assert cut(chain, images, budget=CutBudget(units=3), journal=Journal.open(place, {})) == first

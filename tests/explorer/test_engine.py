@@ -104,7 +104,7 @@ def test_what_is_left_adds_up_to_what_a_cut_network_costs(engine: Engine) -> Non
 
 
 def test_the_greedy_cut_is_that_of_the_command(engine: Engine) -> None:
-    _, expected = cut(engine.chain, engine.sample.batches, budget=CutBudget(units=3))
+    expected = cut(engine.chain, engine.sample.batches, budget=CutBudget(units=3))
     told: list[float] = []
     found = engine.greedy(3, lambda done, more=None: told.append(done))
     assert [index + 1 for index in found] == [removal.index for removal in expected.order]

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -82,7 +82,7 @@ def cut(
     journal: Journal | None = None,
     console: Console | None = None,
     doing: Tell = lambda _: None,
-) -> tuple[Chain, Cut]:
+) -> Cut:
     """Take units out of a trained network, by number or until it holds a budget, and repair it where that helps.
 
     The repair re-estimates norm statistics. It is kept where it is better on the calibration images, for each cut
@@ -100,7 +100,7 @@ def cut(
         doing: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
 
     Returns:
-        The cut network (of a whole frontier, the network as it is), and how it was found.
+        What was found, with the cut network as its ``chain``; of a whole frontier, the network as it is.
 
     Raises:
         UserError: No unit can go, or not one of those to remove; the network holds the budget as it is, or no cut
@@ -126,10 +126,10 @@ def cut(
         tell("measuring the network")
         found = _Search(frontier, budget, named, frontier.answers(), threads, tell).record()
         if not found.chosen:
-            return chain, found
+            return replace(found, chain=chain)
         assert found.choice is not None
         tell("making the cut network")
-        return frontier.network(found.order[: found.chosen], found.choice.kept), found
+        return replace(found, chain=frontier.network(found.order[: found.chosen], found.choice.kept))
 
 
 def _work(chain: Chain, images: Images, budget: CutBudget) -> float:

@@ -1,11 +1,13 @@
 """What was cut out of a network, and what that saved and cost: frozen records."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from howdeep.analysis.effects import Baseline, Effect
+from howdeep.chain import Chain
 from howdeep.runtime.timing import Timing
 from howdeep.util.errors import UserError
+from howdeep.util.records import IN_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,8 @@ class Cut:
     """Whether the network is that one: whether fine-tuning helped on the calibration images."""
     test: Test | None = None
     """The network that is kept, on the test split."""
+    chain: Chain | None = field(default=None, repr=False, compare=False, metadata=IN_MEMORY)
+    """The network that is kept; of a whole frontier, the network as it is. None in a record that was read."""
 
     @property
     def choice(self) -> Point | None:

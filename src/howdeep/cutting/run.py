@@ -37,15 +37,16 @@ from howdeep.util.records import from_json, tagged, to_json
 
 
 def written(
-    target: Target, options: CutOptions, dataset: Dataset, found: Cut, smaller: Chain, frontier: Frontier,
-    console: Console,
-) -> tuple[Chain, Cut]:  # fmt: skip
+    target: Target, options: CutOptions, dataset: Dataset, found: Cut, frontier: Frontier, console: Console,
+) -> Cut:  # fmt: skip
     """Write the cut network into its run folder and fine-tune it there.
 
     Returns:
-        The network that the folder stands for, and what was found, with what fine-tuning made of it.
+        What was found, with the network that the folder stands for, and what fine-tuning made of it.
     """
     assert options.out is not None
+    smaller = found.chain
+    assert smaller is not None
     config = _config(target, options)
     if runs.is_run(options.out):
         run = runs.open_run(options.out)
@@ -62,7 +63,7 @@ def written(
         return place(chain, Arithmetic("fp32", "channels_last"), frontier.device)
 
     if config is None:
-        return standing(), found
+        return replace(found, chain=standing())
 
     def better() -> Chain:
         if not _tuning(run, smaller, standing, frontier)["tuned_kept"]:
@@ -72,7 +73,7 @@ def written(
     train(config, options.out, console=console, dataset=dataset, chosen=better)
     chain, tuning = better(), _tuning(run, smaller, standing, frontier)
     tuned = from_json(Effect, tuning["tuned"])
-    return chain, replace(found, **{**tuning, "tuned": tuned, "epochs": options.epochs})
+    return replace(found, **{**tuning, "tuned": tuned, "epochs": options.epochs, "chain": chain})
 
 
 def _tuning(run: runs.Run, smaller: Chain, trained: Callable[[], Chain], frontier: Frontier) -> dict:
@@ -201,7 +202,7 @@ def _cut(
     first = images.calibration[0].images
     threads = journal.result("threads", lambda: fastest_threads(chain, lambda: first, options.threads, where))
     with threads_of(threads):
-        smaller, found = cut(
+        found = cut(
             chain, images, budget=options.budget, remove=options.remove, threads=options.timed_threads,
             precision=options.precision, journal=journal, console=console, doing=doing,
         )  # fmt: skip
@@ -213,14 +214,15 @@ def _cut(
         return found
     if options.out is not None:
         doing("writing the run folder")
-        smaller, found = written(target, options, dataset, found, smaller, Frontier(chain, images, journal), console)
+        found = written(target, options, dataset, found, Frontier(chain, images, journal), console)
     test = test_images(target, options, dataset, where)
     if test is None:
         return found
     doing("measuring the cut network")
+    assert found.chain is not None
     few = images.calibration[0].images[:32]
     with threads_of(threads):
-        before, after = (prepared(one, few, precision="fp32", device=few.device).chain for one in (chain, smaller))
+        before, after = (prepared(one, few, precision="fp32", device=few.device).chain for one in (chain, found.chain))
         answers = answers_of(before, test)
         effect = effect_between(scores_of(after, test), answers)
     return replace(found, test=Test(original=baseline(answers), cut=effect))

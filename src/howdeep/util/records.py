@@ -1,11 +1,13 @@
 """Frozen records ↔ JSON: what an analysis found, with where it comes from."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+IN_MEMORY = {"in_memory": True}
+"""Metadata of a field that no file holds, such as a network; its default is None."""
 KIND = "record"
 """Entry of a written record that says what it is."""
 KINDS = ("lesion", "paths", "flow", "evaluation", "cost", "degradation", "fit", "cut", "export")
@@ -19,8 +21,10 @@ def tagged(kind: str, data: Mapping[str, Any]) -> dict:
 
 
 def to_json(record: Any) -> dict:
-    """Return a frozen record as plain data."""
-    return asdict(record)
+    """Return a frozen record as plain data, without its fields :data:`IN_MEMORY`."""
+    held = [field.name for field in fields(record) if field.metadata.get("in_memory")]
+    written = asdict(replace(record, **dict.fromkeys(held)) if held else record)
+    return {name: value for name, value in written.items() if name not in held}
 
 
 def from_json(kind: type[T], data: Mapping[str, Any]) -> T:
