@@ -18,7 +18,8 @@ from common import Row, howdeep, report, row
 from howdeep.analysis.study import SplitBatches
 from howdeep.cutting.cut import cut
 from howdeep.cutting.frontier import Images
-from howdeep.cutting.records import Cut, CutBudget
+from howdeep.cutting.options import CutBudget
+from howdeep.cutting.records import Cut
 from howdeep.data import open_data
 from howdeep.runs.folder import open_run
 from howdeep.training.config import TrainConfig

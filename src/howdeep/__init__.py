@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from howdeep.costs.cost import cost as cost
     from howdeep.costs.options import CostOptions as CostOptions
     from howdeep.cutting.cut import cut as cut
+    from howdeep.cutting.options import CutBudget as CutBudget
     from howdeep.cutting.records import Cut as Cut
-    from howdeep.cutting.records import CutBudget as CutBudget
     from howdeep.data import Batch as Batch
     from howdeep.data import open_data as open_data
     from howdeep.networks import build as build
@@ -70,7 +70,7 @@ _HOMES = {
     "degradation": "search.degradation",
     "LadderConfig": "search.ladder",
     "Cut": "cutting.records",
-    "CutBudget": "cutting.records",
+    "CutBudget": "cutting.options",
     "cut": "cutting.cut",
     "Budgets": "search.options",
     "Fit": "search.fit",

@@ -13,7 +13,6 @@ from howdeep.analysis.options import StudyOptions
 from howdeep.analysis.paths import Paths, paths
 from howdeep.analysis.study import Study, open_study
 from howdeep.cutting.options import CutOptions
-from howdeep.cutting.records import CutBudget
 from howdeep.cutting.run import cut_target
 from howdeep.runs.checkpoints import write_whole
 from howdeep.runs.folder import as_json
@@ -136,8 +135,8 @@ def _cut(out: Path, console: Console) -> None:
     """Cut the trained residual network to two thirds of its units and say what that saved."""
     console.print(f"\nSo units can go. The trained {DISSECTED}-layer residual network with {KEPT} of its 27:")
     target = open_target(str(out / f"cifar_resnet{DISSECTED}"), weights=None, mean=None, std=None, warn=lambda _: None)
-    options = CutOptions(data="digits", budget=CutBudget(units=KEPT), out=out / f"cut_to_{KEPT}_units", device="cpu")
-    found, _, journal = cut_target(target, options, say=lambda _: None, console=Console(stderr=True))
+    options = CutOptions(data="digits", units=KEPT, out=out / f"cut_to_{KEPT}_units", device="cpu")
+    found, _, journal = cut_target(target, options, report=lambda _: None, console=Console(stderr=True))
     journal.remove()
     point, test = found.choice, found.test
     assert point is not None

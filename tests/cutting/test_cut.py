@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from howdeep import Batch, Chain, UserError
 from howdeep.cutting import cut as cutting
 from howdeep.cutting.cut import cut
-from howdeep.cutting.frontier import AT_A_TIME, Frontier, Images
-from howdeep.cutting.records import Cut, CutBudget
+from howdeep.cutting.frontier import AT_A_TIME, Frontier
+from howdeep.cutting.images import Images
+from howdeep.cutting.options import CutBudget
+from howdeep.cutting.records import Cut
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import Timing
 from howdeep.show.cut_tables import cut_finding

@@ -137,9 +137,9 @@ def test_a_cut_that_is_told_to_stop_wherever_it_is_goes_on(run: Path, tmp_path: 
     target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
     told: list[str] = []
 
-    def save(name: str, doing: Callable[[str], None]) -> Path:
+    def save(name: str, progress: Callable[[str], None]) -> Path:
         options = CutOptions(data="digits", remove=(2, 5), out=tmp_path / name, precision="fp32")
-        cut_target(target, options, say=print, console=Console(stderr=True), doing=doing)[2].remove()
+        cut_target(target, options, report=print, console=Console(stderr=True), progress=progress)[2].remove()
         return tmp_path / name
 
     whole = save("whole", told.append)

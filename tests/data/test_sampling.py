@@ -10,7 +10,8 @@ from PIL import Image
 from howdeep.analysis.inference import evaluate_target
 from howdeep.analysis.options import EvaluationOptions, StudyOptions
 from howdeep.analysis.study import open_study
-from howdeep.cutting.options import CutOptions, cut_images, cut_samples
+from howdeep.cutting.images import cut_images, cut_samples
+from howdeep.cutting.options import CutOptions
 from howdeep.data import Split, open_data
 from howdeep.data.sampling import mixed, sample, sample_positions, sampled
 from howdeep.explorer.images import draw_sample

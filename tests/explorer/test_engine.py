@@ -11,7 +11,7 @@ from howdeep import lesion, without
 from howdeep.analysis.evaluation import add_up
 from howdeep.chain import Chain
 from howdeep.cutting.cut import cut
-from howdeep.cutting.records import CutBudget
+from howdeep.cutting.options import CutBudget
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.jobs import Cancelled
 from howdeep.explorer.records import Answer, State, check_state, own_state

@@ -19,7 +19,7 @@ from howdeep.analysis.signals import flow
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.cutting.cut import cut
-from howdeep.cutting.records import CutBudget
+from howdeep.cutting.options import CutBudget
 from howdeep.data import NORMALIZATIONS, Augmentation, Batch, open_data, training_batches
 from howdeep.networks import build
 from howdeep.runs.folder import open_run

@@ -12,7 +12,8 @@ from howdeep.commands.analysing import Dissection, Flow, Lesion, Paths
 from howdeep.commands.options import TargetOptions
 from howdeep.costs.options import CostOptions
 from howdeep.cutting.options import CutOptions
-from howdeep.cutting.records import CutBudget
+from howdeep.cutting.run import BUDGETS
+from howdeep.cutting.run import asked as asked_of_cut
 from howdeep.data import Normalization, open_data
 from howdeep.networks import build, spec_of
 from howdeep.runs.resume import UNCHANGING, difference, options_key, work_key
@@ -35,15 +36,17 @@ def other(options: Any, field: Field) -> Any:
 
 
 @pytest.mark.parametrize(
-    "options", [StudyOptions(data="d"), CutOptions(data="d", remove=(2,), out=Path("cut")), CostOptions()]
+    "options", [StudyOptions(data="d"), CutOptions(data="d", remove=(2,), out=Path("cut"), epochs=1.0), CostOptions()]
 )
 def test_every_option_is_in_the_key_or_named_as_one_that_changes_no_number(options: Any) -> None:
-    key = work_key(options_key(options), HOST)
+    def key(options: Any) -> dict:
+        return work_key(asked_of_cut(options) if isinstance(options, CutOptions) else options_key(options), HOST)
+
     for field in fields(options):
-        if field.name in UNCHANGING or field.name == "budget":
+        if field.name in UNCHANGING or (field.name in BUDGETS and field.name != "remove"):
             continue  # a budget excludes units by number: it has a test of its own
-        changed = work_key(options_key(replace(options, **{field.name: other(options, field)})), HOST)
-        assert (difference(key, changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
+        changed = key(replace(options, **{field.name: other(options, field)}))
+        assert (difference(key(options), changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
 
 
 TOLD_OTHERWISE = {field.name for field in fields(TargetOptions)} | {"figure", "output"}
@@ -71,7 +74,7 @@ def test_what_an_older_key_lacks_is_no_difference() -> None:
 
 
 def test_a_budget_of_a_cut_is_in_its_key() -> None:
-    keys = [work_key(options_key(CutOptions(data="d", budget=CutBudget(units=units))), HOST) for units in (1, 2)]
+    keys = [work_key(asked_of_cut(CutOptions(data="d", units=units)), HOST) for units in (1, 2)]
     assert (difference(*keys) or "").startswith("--budget (")
 
 

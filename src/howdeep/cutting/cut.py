@@ -1,10 +1,11 @@
-"""Units that are taken out because they were named, whatever that costs."""
+"""Units are taken out of a trained network: by number, until it holds a budget, or until none is left that can go."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -12,63 +13,23 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from howdeep.analysis.effects import Effect, Intact
 from howdeep.chain import Chain, Concatenate
-from howdeep.cutting.frontier import Frontier, Images, baseline, tried
-from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size
+from howdeep.cutting.frontier import Frontier, baseline, networks_tried
+from howdeep.cutting.images import Images
+from howdeep.cutting.options import CutBudget, listed, refuse_both
+from howdeep.cutting.records import Cut, Point, Removal, Size
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import THREADS, forward_times
 from howdeep.transform.recalibration import batch_norms, fixed_norms
 from howdeep.transform.removal import narrows
-from howdeep.util.errors import SHOWN, UserError
+from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
-
-
-def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:
-    """Return the units of these numbers, from 1, by rising number.
-
-    Raises:
-        UserError: A number is there twice, there is no such unit, or it changes the shape and has no shortcut.
-    """
-    repeated = [number for number, times in Counter(remove).items() if times > 1]
-    if repeated:
-        raise UserError(f"remove {_listed(remove)} is not allowed: unit {repeated[0]} is named twice")
-    for number in remove:
-        _check(chain, number)
-    return [Removal(index=number, name=chain.names[number - 1], loss=None) for number in sorted(remove)]
-
-
-def refuse_both(budget: CutBudget, remove: Sequence[int]) -> None:
-    """Refuse units that are named next to a budget, which chooses them.
-
-    Raises:
-        UserError: Both are given.
-    """
-    if remove and budget.given:
-        limits = ", ".join(name.removesuffix("_ms").removesuffix("_share").replace("_", "-") for name in budget.given)
-        raise UserError(f"remove {_listed(remove)} and a budget ({limits}) contradict each other: give one")
-
-
-def _check(chain: Chain, number: int) -> None:
-    able = [index for index, unit in enumerate(chain.units, 1) if unit.merge.removable]
-    if not 1 <= number <= len(chain):
-        raise UserError(f"remove {number} is not allowed: the network has {len(chain)} units, numbered from 1")
-    if number not in able:
-        raise UserError(
-            f"remove {number} is not allowed: {chain.names[number - 1]} changes the shape and has no shortcut;"
-            f" units that can go: {_listed(able) or 'none'}"
-        )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-    return " ".join(map(str, numbers[:SHOWN])) + more
-
 
 PATIENCE = 3
 """Cuts in a row that cost too much before no more are tried."""
 ALL_SHOWN, FEW_SHOWN = 20, 4
-"""Points that are measured at most: of a whole frontier, and on the way to a budget."""
-Tell = Callable[[str], None]
+"""Cut networks that are measured at most: of a whole frontier, and on the way to a budget."""
+Report = Callable[[str], None]
 
 
 def cut(
@@ -81,12 +42,12 @@ def cut(
     precision: str = "fp32",
     journal: Journal | None = None,
     console: Console | None = None,
-    doing: Tell = lambda _: None,
+    progress: Report = lambda _: None,
 ) -> Cut:
-    """Take units out of a trained network, by number or until it holds a budget, and repair it where that helps.
+    """Take units out of a trained network, by number or until it holds a budget.
 
-    The repair re-estimates norm statistics. It is kept where it is better on the calibration images, for each cut
-    network anew (see :func:`howdeep.cutting.frontier.is_better`).
+    Its batch norm is recalibrated, and that is kept where it is better on the calibration images, for each cut network
+    anew (see :func:`howdeep.cutting.frontier.is_better`).
 
     Args:
         chain: The network, in evaluation mode, own or unravelled, on the device of the images; it stays as it is.
@@ -97,7 +58,7 @@ def cut(
         precision: In which units are chosen: ``fp32``, ``bf16`` or ``auto``.
         journal: Where finished steps are kept.
         console: Where progress is shown if it is a terminal; None is standard error.
-        doing: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
+        progress: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
 
     Returns:
         What was found, with the cut network as its ``chain``; of a whole frontier, the network as it is.
@@ -113,39 +74,59 @@ def cut(
     named = named_units(chain, remove)
     if not any(unit.merge.removable for unit in chain.units):
         raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
-    with _progress(console) as progress:
-        task = progress.add_task("", total=None if named else _work(chain, images, budget))
+    with _bar(console) as bar:
+        task = bar.add_task("", total=None if named else _work(chain, images, budget))
 
-        def tell(line: str, done: float = 0) -> None:
-            progress.update(task, description=line, advance=done)
-            doing(line)
+        def report(line: str, done: float = 0) -> None:
+            bar.update(task, description=line, advance=done)
+            progress(line)
 
-        frontier = Frontier(
-            chain, images, journal or Journal(), precision=precision, advance=lambda done: tell("choosing units", done)
-        )  # fmt: skip
-        tell("measuring the network")
-        found = _Search(frontier, budget, named, frontier.answers(), threads, tell).record()
-        if not found.chosen:
-            return replace(found, chain=chain)
-        assert found.choice is not None
-        tell("making the cut network")
-        return replace(found, chain=frontier.network(found.order[: found.chosen], found.choice.kept))
+        chosen = partial(report, "choosing units")
+        frontier = Frontier(chain, images, journal or Journal(), precision=precision, advance=chosen)
+        report("measuring the network")
+        result = _Search(frontier, budget, named, frontier.answers(), threads, report).result()
+        if not result.chosen:
+            return replace(result, chain=chain)
+        assert result.choice is not None
+        report("making the cut network")
+        return replace(result, chain=frontier.network(result.order[: result.chosen], result.choice.kept))
 
 
 def _work(chain: Chain, images: Images, budget: CutBudget) -> float:
     """Return what choosing takes at most, as :class:`Frontier` counts it."""
     left = sum(unit.merge.removable for unit in chain.units)
     out = left if budget.units is None else min(left, len(chain) - int(budget.units))
-    return tried(left, out) * len(images.calibration)
+    return networks_tried(left, out) * len(images.calibration)
 
 
 @contextmanager
-def _progress(console: Console | None) -> Iterator[Progress]:
+def _bar(console: Console | None) -> Iterator[Progress]:
     console = console or Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn(), TextColumn("left"))
     left = TimeRemainingColumn(elapsed_when_finished=True)
-    with Progress(*columns, left, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield progress
+    with Progress(*columns, left, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:
+    """Return the units of these numbers, from 1, by rising number.
+
+    Raises:
+        UserError: A number is there twice, there is no such unit, or it changes the shape and has no shortcut.
+    """
+    repeated = [number for number, times in Counter(remove).items() if times > 1]
+    if repeated:
+        raise UserError(f"remove {listed(remove)} is not allowed: unit {repeated[0]} is named twice")
+    removable = [index for index, unit in enumerate(chain.units, 1) if unit.merge.removable]
+    for number in remove:
+        if not 1 <= number <= len(chain):
+            raise UserError(f"remove {number} is not allowed: the network has {len(chain)} units, numbered from 1")
+        if number not in removable:
+            raise UserError(
+                f"remove {number} is not allowed: {chain.names[number - 1]} changes the shape and has no shortcut;"
+                f" units that can go: {listed(removable) or 'none'}"
+            )
+    return [Removal(index=number, name=chain.names[number - 1], loss=None) for number in sorted(remove)]
 
 
 @dataclass(frozen=True)
@@ -157,24 +138,30 @@ class _Search:
     named: Sequence[Removal]
     before: list[Intact]
     threads: int
-    tell: Tell
+    report: Report
 
-    def record(self) -> Cut:
+    def result(self) -> Cut:
         """Return the order, what was chosen, and the points on the way."""
         frontier, images = self.frontier, self.frontier.images
         choice = frontier.journal.result("choice", self._choice)
         removals = self._removals()
         order = [next(removals) for _ in range(choice["looked"])]
         sizes = [from_json(Size, size) for size in choice["sizes"]]
-        points = [self._point(order, out, size) for out, size in zip(choice["shown"], sizes[1:], strict=True)]
+        shown = zip(choice["shown"], sizes[1:], strict=True)
+        points = [Point(out=out, size=size, **self._effects(order, out)) for out, size in shown]
         self._refuse_costly(points, choice["out"])
         return Cut(
-            budget=self.budget, original=sizes[0], baseline=baseline(self.before), order=tuple(order),
-            points=tuple(points), chosen=choice["out"], threads=self.threads,
+            budget=self.budget,
+            original=sizes[0],
+            baseline=baseline(self.before),
+            order=tuple(order),
+            points=tuple(points),
+            chosen=choice["out"],
+            threads=self.threads,
             notes=(*_notes(frontier.chain), *frontier.notes),
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
             statistics_images=sum(len(batch) for batch in images.statistics),
-        )  # fmt: skip
+        )
 
     def _removals(self) -> Iterator[Removal]:
         return iter(self.named) if self.named else self.frontier.removals()
@@ -194,28 +181,29 @@ class _Search:
 
     def _within_size(self, order: list[Removal], removals: Iterator[Removal]) -> dict[str, Any]:
         """Take out unit after unit until the budget holds, and holds again when the shown cuts are timed by turns."""
-        original, smallest = self._extremes()
-        if excess := self._over(smallest, original):
+        chain = self.frontier.chain
+        indices = [index for index, unit in enumerate(chain.units, 1) if unit.merge.removable]
+        removable = [Removal(index=index, name="", loss=None) for index in indices]
+        original, smallest = self._sizes(removable, [len(removable)])
+        if excess := self.budget.excess(smallest, original):
             raise UserError(f"no cut of this network holds {excess} is the smallest possible value")
-        if self._over(original, original) is None:
+        if self.budget.excess(original, original) is None:
             raise UserError("the network holds this budget as it is: there is nothing to take out")
         for removal in removals:
             order.append(removal)
-            if len(self.frontier.chain) - len(order) > (self.budget.units or math.inf):
+            if len(chain) - len(order) > (self.budget.units or math.inf):
                 continue
-            if self._over(self._sizes(order, [len(order)])[1], original) is None:
+            if self.budget.excess(self._sizes(order, [len(order)])[1], original) is None:
                 shown = _spread(len(order), FEW_SHOWN)
                 sizes = self._sizes(order, shown)
                 # Timed anew, a larger one may hold it too.
-                holding = [out for out, size in zip(shown, sizes[1:], strict=True) if not self._over(size, sizes[0])]
+                holding = [
+                    out for out, size in zip(shown, sizes[1:], strict=True) if not self.budget.excess(size, sizes[0])
+                ]
                 if holding:
                     return _choice(holding[0], len(order), shown, sizes)
         fastest = f"{smallest.latency.median_ms:.3g} ms"
         raise UserError(f"no cut held the budget both times that it was timed; the smallest takes {fastest}")
-
-    def _over(self, size: Size, original: Size) -> str | None:
-        """Return which limit a network does not hold, and what it has instead."""
-        return self.budget.excess(size, original)
 
     def _within_error(self, order: list[Removal], removals: Iterator[Removal]) -> int:
         """Take out unit after unit until several cuts in a row cost too much; return the most that may go."""
@@ -236,40 +224,26 @@ class _Search:
             )
         return best
 
-    def _extremes(self) -> tuple[Size, Size]:
-        """Return what the network costs, and the one without all units that can go."""
-        chain = self.frontier.chain
-        everything = [
-            Removal(index=index, name="", loss=None)
-            for index, unit in enumerate(chain.units, 1)
-            if unit.merge.removable
-        ]
-        original, smallest = self._sizes(everything, [len(everything)])
-        return original, smallest
-
     def _sizes(self, order: Sequence[Removal], shown: Sequence[int]) -> list[Size]:
         """Return what the network and the cuts that are shown cost, timed by turns."""
         chains = [self.frontier.chain, *(self.frontier.cut(order[:out]) for out in shown)]
         folded = [self.frontier.folded(chain) for chain in chains]
         one = self.frontier.images.calibration[0].images[:1]
-        self.tell(f"timing {len(chains)} networks by turns")
+        self.report(f"timing {len(chains)} networks by turns")
         times = forward_times(folded, one, threads=self.threads)
         return [self.frontier.size(chain, timing) for chain, timing in zip(chains, times, strict=True)]
 
-    def _point(self, order: Sequence[Removal], out: int, size: Size) -> Point:
-        return Point(out=out, size=size, **self._effects(order, out))
-
     def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:
-        """Return what a cut gets wrong, as it is and repaired, and which of the two is kept."""
+        """Return what a cut gets wrong, as it is and with batch norm recalibrated, and which of the two is kept."""
         frontier, order = self.frontier, order[:out]
 
         def measured() -> dict[str, Any]:
-            self.tell(f"measuring the network with {out} of {len(frontier.chain)} units out")
-            cut, repaired, better = frontier.effects(frontier.cut(order), frontier.repaired(order), self.before)
-            return {"cut": to_json(cut), "repaired": to_json(repaired), "kept": "repaired" if better else "cut"}
+            self.report(f"measuring the network with {out} of {len(frontier.chain)} units out")
+            cut, changed, better = frontier.effects(frontier.cut(order), frontier.recalibrated(order), self.before)
+            return {"cut": to_json(cut), "repaired": to_json(changed), "kept": "repaired" if better else "cut"}
 
-        found = frontier.journal.result(f"errors with {out} out", measured)
-        return {**found, **{name: from_json(Effect, found[name]) for name in ("cut", "repaired")}}
+        effects = frontier.journal.result(f"errors with {out} out", measured)
+        return {**effects, **{name: from_json(Effect, effects[name]) for name in ("cut", "repaired")}}
 
     def _refuse_costly(self, points: Sequence[Point], out: int | None) -> None:
         """Raise a UserError where what a size asks for costs more error than is allowed."""
@@ -297,7 +271,9 @@ def _notes(chain: Chain) -> tuple[str, ...]:
     notes = []
     dense = any(isinstance(unit.merge, Concatenate) for unit in chain.units)
     if dense and not narrows(chain):
-        notes.append("the maps of dense units are zeros here, not left out: their parts are not of known layers")
+        notes.append(
+            "the feature maps of dense units are zeros here, not left out: their parts are not of known layers"
+        )
     if fixed := fixed_norms(chain):
         notes.append(f"{fixed} norms keep their old statistics: they cannot take others")
     if always := batch_norms(chain):

@@ -1,4 +1,4 @@
-"""Which of two networks is kept: both answer the same images, and the better one stays."""
+"""Networks that are a trained one without more and more units: which go first, and what a network costs."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +13,7 @@ from howdeep.analysis.changes import without as around
 from howdeep.analysis.effects import Baseline, Effect, Intact, baseline_of, counts, effect_of, intact_of, per_class
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
+from howdeep.cutting.images import Images
 from howdeep.cutting.records import Removal, Size
 from howdeep.data import Batch
 from howdeep.networks.counting import describe_chain
@@ -29,9 +30,9 @@ class Answers:
     """What a network answers on some images."""
 
     wrong: Tensor
-    """Which images it gets wrong, bool of shape (images,); scores that are not finite count as wrong."""
+    """Which images it gets wrong, bool of shape (images,); logits that are not finite count as wrong."""
     loss: float
-    """Mean cross-entropy in nats; infinite where a score is not finite."""
+    """Mean cross-entropy in nats; infinite where a logit is not finite."""
 
     @property
     def error_percent(self) -> float:
@@ -39,11 +40,11 @@ class Answers:
         return 100 * float(self.wrong.double().mean())
 
 
-def answers_from(scores: Sequence[Tensor], batches: Sequence[Batch]) -> Answers:
-    """Return the answers that the scores of all batches are, each of shape (batch, classes)."""
-    found, labels = torch.cat([one.float() for one in scores]), torch.cat([batch.labels for batch in batches])
-    wrong = (found.argmax(1) != labels) | ~found.isfinite().all(1)
-    loss = float(F.cross_entropy(found, labels))
+def answers_from(logits: Sequence[Tensor], batches: Sequence[Batch]) -> Answers:
+    """Return the answers that the logits of all batches are, each of shape (batch, classes)."""
+    whole, labels = torch.cat([one.float() for one in logits]), torch.cat([batch.labels for batch in batches])
+    wrong = (whole.argmax(1) != labels) | ~whole.isfinite().all(1)
+    loss = float(F.cross_entropy(whole, labels))
     return Answers(wrong.cpu(), loss if math.isfinite(loss) else math.inf)
 
 
@@ -62,18 +63,6 @@ def is_better(new: Answers, old: Answers) -> bool:
 AT_A_TIME = 20
 """One in so many of the units that are left goes in each round."""
 Advance = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Images:
-    """What a cut is measured on; all on the device of the network."""
-
-    calibration: Sequence[Batch]
-    """Which units go is decided on these, and which of two networks is kept."""
-    evaluation: Sequence[Batch]
-    """Errors are measured on these."""
-    statistics: Sequence[Tensor]
-    """Norm statistics are estimated on these."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +88,8 @@ class Frontier:
         """Yield the units that can go, in the order in which they do; those of one round by rising loss."""
         left = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
         closed: list[int] = []
-        found = prepared(self.chain, self._few, precision=self.precision, device=self.device)
-        folded, precision = found.chain, self.journal.result("precision", lambda: found.precision)
+        fast = prepared(self.chain, self._few, precision=self.precision, device=self.device)
+        folded, precision = fast.chain, self.journal.result("precision", lambda: fast.precision)
         autocast = Arithmetic(precision, "channels_last").autocast(self.device)
         while left:
             name = f"without {len(closed)} and one more of {len(left)}"
@@ -117,10 +106,10 @@ class Frontier:
 
     def network(self, order: Sequence[Removal], kept: str) -> Chain:
         """Return the network without these units as a :class:`Point` says that it is kept."""
-        return self.repaired(order) if kept == "repaired" else self.cut(order)
+        return self.recalibrated(order) if kept == "repaired" else self.cut(order)
 
-    def repaired(self, order: Sequence[Removal]) -> Chain:
-        """Return the network without these units, its norm statistics estimated anew."""
+    def recalibrated(self, order: Sequence[Removal]) -> Chain:
+        """Return the network without these units, its batch norm recalibrated."""
         chain = self.cut(order)
         reestimate(chain, self.images.statistics)
         return chain
@@ -137,8 +126,8 @@ class Frontier:
     def size(self, chain: Chain, latency: Timing) -> Size:
         """Return what a network costs."""
         _, *shape = self._few.shape
-        found = describe_chain(chain, tuple(shape), name="", family="")
-        return Size(units=found.units, parameters=found.parameters, macs=found.macs, latency=latency)
+        counted = describe_chain(chain, tuple(shape), name="", family="")
+        return Size(units=counted.units, parameters=counted.parameters, macs=counted.macs, latency=latency)
 
     def answers(self) -> list[Intact]:
         """Return what the whole network answers on the images of the evaluation."""
@@ -156,9 +145,9 @@ class Frontier:
         """Return what a network gets wrong on the images of the evaluation, and its answers on the calibration's."""
         calibration, evaluation = self.images.calibration, self.images.evaluation
         folded = self.folded(chain)
-        scores = scores_of(folded, evaluation)
-        calibrating = scores if calibration is evaluation else scores_of(folded, calibration)
-        return effect_between(scores, before), answers_from(calibrating, calibration)
+        logits = logits_of(folded, evaluation)
+        calibrating = logits if calibration is evaluation else logits_of(folded, calibration)
+        return effect_between(logits, before), answers_from(calibrating, calibration)
 
     @property
     def _few(self) -> Tensor:
@@ -173,14 +162,14 @@ class Frontier:
         sums = [0.0] * len(routes)
         for batch in self.images.calibration:
             with torch.inference_mode(), autocast:
-                for number, scores in follow(chain, batch.images, routes):
-                    sums[number] += F.cross_entropy(scores.float(), batch.labels, reduction="sum").item()
+                for number, logits in follow(chain, batch.images, routes):
+                    sums[number] += F.cross_entropy(logits.float(), batch.labels, reduction="sum").item()
             self.advance(len(left))
         total = sum(len(batch.labels) for batch in self.images.calibration)
         return [loss / total if math.isfinite(loss) else None for loss in sums]
 
 
-def tried(left: int, out: int) -> int:
+def networks_tried(left: int, out: int) -> int:
     """Return how many networks are tried until so many of the units that are left are out."""
     networks, gone = 0, 0
     while gone < out:
@@ -189,8 +178,8 @@ def tried(left: int, out: int) -> int:
     return networks
 
 
-def scores_of(chain: Chain, batches: Sequence[Batch]) -> list[Tensor]:
-    """Return the scores of a network, batch by batch."""
+def logits_of(chain: Chain, batches: Sequence[Batch]) -> list[Tensor]:
+    """Return the logits of a network, batch by batch."""
     with torch.inference_mode():
         return [chain(batch.images) for batch in batches]
 
@@ -199,10 +188,9 @@ def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[Intact]:
     """Return what a network answers, batch by batch.
 
     Raises:
-        UserError: A score is not finite.
+        UserError: A logit is not finite.
     """
-    scores = scores_of(chain, batches)
-    return [intact_of(one, batch.labels) for one, batch in zip(scores, batches, strict=True)]
+    return [intact_of(logits, batch.labels) for logits, batch in zip(logits_of(chain, batches), batches, strict=True)]
 
 
 def baseline(before: Sequence[Intact]) -> Baseline:
@@ -215,10 +203,10 @@ def baseline(before: Sequence[Intact]) -> Baseline:
     )
 
 
-def effect_between(scores: Sequence[Tensor], before: Sequence[Intact]) -> Effect:
-    """Return what a network gets wrong whose scores these are, compared with another's answers image by image."""
+def effect_between(logits: Sequence[Tensor], before: Sequence[Intact]) -> Effect:
+    """Return what a network gets wrong whose logits these are, compared with another's answers image by image."""
     classes = before[0].scores.shape[1]
-    rows = [counts(one, new, classes) for one, new in zip(before, scores, strict=True)]
+    rows = [counts(one, new, classes) for one, new in zip(before, logits, strict=True)]
     n = sum(len(one.labels) for one in before)
     return effect_of([math.fsum(column) for column in zip(*rows, strict=True)], n)
 

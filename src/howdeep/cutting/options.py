@@ -1,151 +1,164 @@
-"""How a trained network is cut, and the images that this is measured on."""
+"""How a trained network is cut: to budgets, or by units that are named."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Tensor
+import tyro.conf
 
-from howdeep.analysis.inference import required_normalization
-from howdeep.analysis.study import SplitBatches
-from howdeep.cutting.cut import refuse_both
-from howdeep.cutting.frontier import Images
-from howdeep.cutting.records import CutBudget
-from howdeep.data import Dataset, Split, held
-from howdeep.data.augmentation import Flip
-from howdeep.data.sampling import Sampled, sample, sampled
-from howdeep.runs.target import Target
 from howdeep.runtime.threads import Threads, check_threads
-from howdeep.runtime.timing import THREADS
-from howdeep.util.errors import UserError
+from howdeep.util import units
+from howdeep.util.errors import SHOWN, UserError
+from howdeep.util.options import Data, OptionalInt, OptionalInts, refuse_without_use, require_at_least
 
-STATISTICS_BATCH = 500
-"""Images whose statistics are taken at a time."""
+if TYPE_CHECKING:
+    from howdeep.cutting.records import Size
+
+Amount = Annotated[str | None, tyro.conf.arg(metavar="AMOUNT", help_behavior_hint="")]
+ErrorPoints = Annotated[float | None, tyro.conf.arg(metavar="POINTS", help_behavior_hint="")]
+RunFolder = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutBudget:
+    """What a cut network may cost; all that is given must hold, and nothing given asks for the whole frontier."""
+
+    units: int | None = None
+    """At most so many units stay."""
+    macs: float | None = None
+    """Multiply-adds per image."""
+    macs_share: float | None = None
+    """The same as a share of the network's, in (0, 1]."""
+    latency_ms: float | None = None
+    """Median of the time for one image, in milliseconds."""
+    error_increase: float | None = None
+    """Points of error above the network's, batch norm recalibrated where that helps. Alone: as many units out as it
+    allows."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name.replace('_', '-')} {value:g} is not allowed: it must be above 0 and finite")
+        if self.macs is not None and self.macs_share is not None:
+            raise UserError(f"macs {self.macs:g} and a share of {self.macs_share:g} contradict each other: give one")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """What is limited, and to what."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def sized(self) -> bool:
+        """Whether it limits what a network costs, not only what it gets wrong."""
+        return bool(self.given.keys() - {"error_increase"})
+
+    def excess(self, size: "Size", original: "Size") -> str | None:
+        """Return the first limit that a network does not hold, and what it has instead; None where all hold."""
+        macs = None if self.macs_share is None else self.macs_share * original.macs
+        limits = (
+            ("units", self.units, size.units, "{:.0f} units"),
+            ("macs", self.macs or macs, size.macs, "{:,.0f} MACs"),
+            ("latency", self.latency_ms, size.latency.median_ms, "{:.3g} ms"),
+        )
+        for name, limit, value, text in limits:
+            if limit is not None and value > limit:
+                return f"{name} of {text.format(limit)}: {text.format(value)}"
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutOptions:
     """How a trained network is cut."""
 
-    data: str
-    """What DATA is on the command line."""
-    budget: CutBudget = field(default_factory=CutBudget)
-    """What the cut network may cost."""
-    remove: tuple[int, ...] = ()
-    """Numbers, from 1, of the units to take out, whatever that costs; not with a budget."""
-    out: Path | None = None
+    data: Data
+    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    latency_budget: Amount = None
+    """Time for one image, such as 2ms: it is measured on the cut network."""
+    units: OptionalInt = None
+    """So many units stay."""
+    macs: Amount = None
+    """Multiply-adds per image, such as 50% of the network's or 20M."""
+    error_increase: ErrorPoints = None
+    """Points of error above the network's; alone, as many units go as that allows."""
+    remove: OptionalInts = None
+    """Exactly these units go, numbered from 1; not with a budget."""
+    out: RunFolder = None
     """Run folder of the cut network."""
     epochs: float = 0.0
-    """Passes of fine-tuning."""
+    """Fine-tune for so many passes over the training images, and keep the best epoch where it helps; needs --out."""
     lr: float = 0.02
-    """Its highest learning rate."""
-    flip: Flip = "auto"
-    """Whether half of its training images are mirrored."""
+    """Highest learning rate of the fine-tuning."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Fine-tuning mirrors half of its images; auto does unless all classes are single letters or digits."""
     split: str = "val"
-    """On which errors are measured and units are chosen."""
-    limit: int | None = None
-    """Errors are measured on so many images of the split."""
+    """train, val or test: errors are measured and units are chosen on it."""
+    limit: OptionalInt = None
+    """Errors on N images alone, a stratified sample."""
     calibration_images: int = 1000
-    """Units are chosen on so many images of the split."""
+    """Units are chosen, and what is kept, on N images of the split, a stratified sample."""
     statistics_images: int = 2000
-    """Norm statistics are estimated on so many training images."""
+    """Norm statistics are estimated on N training images, a stratified sample; kept where that helps."""
     seed: int = 0
-    """By which those images are drawn, stratified by class."""
+    """Seed of these samples."""
     threads: Threads = "auto"
-    """Threads of the host; ``auto`` computes in the number that is fastest and times passes in one."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """In which units are chosen and weights fine-tuned: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
+    """Threads of the host; auto computes in the number that is fastest here and times passes in one."""
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    """Arithmetic in which units are chosen and weights fine-tuned; auto takes the fastest correct one."""
     batch_size: int = 100
     """Images at a time."""
-    device: str = "auto"
-    """Where."""
     skip_broken: bool = False
-    """Leave broken images out."""
-    place: Path | None = None
-    """File beside which finished steps are kept where there is no run folder."""
+    """Leave broken images out instead of stopping."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
-        for name in ("limit", "calibration_images", "batch_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 1")
-        if self.statistics_images < 2:
-            raise UserError(f"statistics-images {self.statistics_images} is not allowed: it must be at least 2")
-        if not self.epochs >= 0:
-            raise UserError(f"epochs {self.epochs} is not allowed: it must be at least 0")
+        require_at_least(1, self, "limit", "calibration_images", "batch_size")
+        require_at_least(2, self, "statistics_images")
+        require_at_least(0, self, "epochs")
+        if self.remove == ():
+            raise UserError("--remove is empty: name at least one unit, numbered from 1")
         if self.epochs and self.out is None:
             raise UserError(f"--epochs {self.epochs:g} needs --out RUN, a folder for the fine-tuned network")
-        refuse_both(self.budget, self.remove)
+        if not self.epochs:
+            refuse_without_use(self, ("lr", "flip"), "without --epochs: nothing is fine-tuned")
+        refuse_both(self.budget, self.remove or ())
         if self.out is not None and not (self.budget.given or self.remove):
             raise UserError(f"--out {self.out} needs a budget or --remove: it says which of the cut networks is meant")
 
     @property
+    def budget(self) -> CutBudget:
+        """The budgets as numbers."""
+        share, macs = (None, None) if self.macs is None else units.share_or_count("macs", self.macs)
+        seconds = None if self.latency_budget is None else units.seconds("latency-budget", self.latency_budget)
+        return CutBudget(
+            units=self.units,
+            macs=macs,
+            macs_share=share,
+            latency_ms=None if seconds is None else 1000 * seconds,
+            error_increase=self.error_increase,
+        )
+
+    @property
     def timed_threads(self) -> int:
         """Threads of the timed passes."""
-        return THREADS if self.threads == "auto" else self.threads
+        return 1 if self.threads == "auto" else self.threads
 
 
-def cut_images(target: Target, options: CutOptions, dataset: Dataset, where: torch.device) -> Images:
-    """Return what a cut is measured on, on the device.
+def refuse_both(budget: CutBudget, remove: Sequence[int]) -> None:
+    """Refuse units that are named next to a budget, which chooses them.
 
     Raises:
-        UserError: The data has no such split, or it is not known how pixels are normalised.
+        UserError: Both are given.
     """
-    found = {purpose: sampled(dataset, *which, options.seed)[0] for purpose, which in _wanted(options, dataset).items()}
-    calibration = split_batches(target, options, found["calibration"], where)
-    # The same images are one object, so that they are held, and answered, once.
-    same = len(found["calibration"]) == len(found["evaluation"])
-    size = min(STATISTICS_BATCH, count := len(found["statistics"]))
-    equal = held(sample(found["statistics"], count - count % size, options.seed))
-    return Images(
-        calibration=calibration,
-        evaluation=calibration if same else split_batches(target, options, found["evaluation"], where),
-        statistics=_Pixels(SplitBatches(equal, required_normalization(target), size, where)),
-    )
+    if remove and budget.given:
+        limits = ", ".join(name.removesuffix("_ms").removesuffix("_share").replace("_", "-") for name in budget.given)
+        raise UserError(f"remove {listed(remove)} and a budget ({limits}) contradict each other: give one")
 
 
-def cut_samples(options: CutOptions, dataset: Dataset) -> dict[str, Sampled]:
-    """Return which images a cut is measured on, by purpose, where they are not all of a split."""
-    found = {purpose: sampled(dataset, *which, options.seed)[1] for purpose, which in _wanted(options, dataset).items()}
-    return {purpose: which for purpose, which in found.items() if which is not None}
-
-
-def _wanted(options: CutOptions, dataset: Dataset) -> dict[str, tuple[str, int | None]]:
-    """Return split and number of images for each purpose."""
-    return {
-        "calibration": (options.split, options.calibration_images),
-        "evaluation": (options.split, options.limit),
-        "statistics": (options.split if dataset.train is None else "train", options.statistics_images),
-    }
-
-
-def split_batches(target: Target, options: CutOptions, split: Split, where: torch.device) -> SplitBatches:
-    """Return the images of a split."""
-    return SplitBatches(held(split), required_normalization(target), options.batch_size, where)
-
-
-@dataclass(frozen=True)
-class _Pixels(Sequence[Tensor]):
-    """Batches without their labels, read when they are asked for."""
-
-    batches: SplitBatches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
-        found = self.batches[index]
-        return [batch.images for batch in found] if isinstance(found, list) else found.images
-
-
-def test_images(target: Target, options: CutOptions, dataset: Dataset, where: torch.device) -> SplitBatches | None:
-    """Return the images of the test split, or None where there is none, or it was chosen on already."""
-    if dataset.test is None or options.split == "test":
-        return None
-    return split_batches(target, options, dataset.test, where)
+def listed(numbers: Sequence[int]) -> str:
+    """Return numbers as a text, the first few of many."""
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    return " ".join(map(str, numbers[:SHOWN])) + more

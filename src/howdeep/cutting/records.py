@@ -1,12 +1,11 @@
 """What was cut out of a network, and what that saved and cost: frozen records."""
 
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from howdeep.analysis.effects import Baseline, Effect
 from howdeep.chain import Chain
+from howdeep.cutting.options import CutBudget
 from howdeep.runtime.timing import Timing
-from howdeep.util.errors import UserError
 from howdeep.util.records import IN_MEMORY
 
 
@@ -48,7 +47,7 @@ class Point:
     cut: Effect
     """What it gets wrong as it was cut."""
     repaired: Effect
-    """What it gets wrong with norm statistics that were estimated anew."""
+    """What it gets wrong with its batch norm recalibrated."""
     kept: str = "repaired"
     """Which of the two it is, the better one on the calibration images: ``cut`` or ``repaired``."""
 
@@ -56,52 +55,6 @@ class Point:
     def best(self) -> Effect:
         """What it gets wrong."""
         return self.repaired if self.kept == "repaired" else self.cut
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutBudget:
-    """What a cut network may cost; all that is given must hold, and nothing given asks for the whole frontier."""
-
-    units: int | None = None
-    """At most so many units stay."""
-    macs: float | None = None
-    """Multiply-adds per image."""
-    macs_share: float | None = None
-    """The same as a share of the network's, in (0, 1]."""
-    latency_ms: float | None = None
-    """Median of the time for one image, in milliseconds."""
-    error_increase: float | None = None
-    """Points of error above the network's, repaired where that helps. Alone: as many units out as it allows."""
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name.replace('_', '-')} {value:g} is not allowed: it must be above 0 and finite")
-        if self.macs is not None and self.macs_share is not None:
-            raise UserError(f"macs {self.macs:g} and a share of {self.macs_share:g} contradict each other: give one")
-
-    @property
-    def given(self) -> dict[str, float]:
-        """What is limited, and to what."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    @property
-    def sized(self) -> bool:
-        """Whether it limits what a network costs, not only what it gets wrong."""
-        return bool(self.given.keys() - {"error_increase"})
-
-    def excess(self, size: Size, original: Size) -> str | None:
-        """Return the first limit that a network does not hold, and what it has instead; None where all hold."""
-        macs = None if self.macs_share is None else self.macs_share * original.macs
-        limits = (
-            ("units", self.units, size.units, "{:.0f} units"),
-            ("macs", self.macs or macs, size.macs, "{:,.0f} MACs"),
-            ("latency", self.latency_ms, size.latency.median_ms, "{:.3g} ms"),
-        )
-        for name, limit, value, text in limits:
-            if limit is not None and value > limit:
-                return f"{name} of {text.format(limit)}: {text.format(value)}"
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
-"""The run folder of a cut network: how it is built again, its weights, and how it is trained on."""
+"""A trained network is cut, written into a run folder of its own if that was asked for, and fine-tuned there."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -12,16 +13,17 @@ from howdeep.analysis.effects import Effect
 from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
-from howdeep.cutting.cut import Tell, cut, named_units
-from howdeep.cutting.frontier import Frontier, answers_of, baseline, effect_between, scores_of
-from howdeep.cutting.options import CutOptions, cut_images, cut_samples, test_images
+from howdeep.cutting.cut import Report, cut, named_units
+from howdeep.cutting.frontier import Frontier, answers_of, baseline, effect_between, logits_of
+from howdeep.cutting.images import Images, cut_images, cut_samples, test_batches
+from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import Cut, Test
 from howdeep.data import Dataset, augmentation_record
 from howdeep.data.recorded import recorded
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import provenance
-from howdeep.runs.resume import Journal, files_of, options_key, require_same, work_key
+from howdeep.runs.resume import UNCHANGING, Journal, files_of, options_key, require_same, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
@@ -35,128 +37,37 @@ from howdeep.training.state import Position
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, tagged, to_json
 
-
-def written(
-    target: Target, options: CutOptions, dataset: Dataset, found: Cut, frontier: Frontier, console: Console,
-) -> Cut:  # fmt: skip
-    """Write the cut network into its run folder and fine-tune it there.
-
-    Returns:
-        What was found, with the network that the folder stands for, and what fine-tuning made of it.
-    """
-    assert options.out is not None
-    smaller = found.chain
-    assert smaller is not None
-    config = _config(target, options)
-    if runs.is_run(options.out):
-        run = runs.open_run(options.out)
-    else:
-        earlier = target.run.images() if target.run else None
-        record = _record(target, options, dataset, found, smaller, config, frontier.device)
-        run = runs.create(options.out, record, recorded(dataset).after(earlier))
-    if not checkpoints.list_checkpoints(run.checkpoints):
-        tensors = {"weights": smaller.state_dict(), "momentum": {}}
-        checkpoints.save(run.checkpoints, 0, tensors=tensors, state=Position().to_json())
-
-    def standing() -> Chain:
-        chain = run.chain(lambda line: console.print(line))
-        return place(chain, Arithmetic("fp32", "channels_last"), frontier.device)
-
-    if config is None:
-        return replace(found, chain=standing())
-
-    def better() -> Chain:
-        if not _tuning(run, smaller, standing, frontier)["tuned_kept"]:
-            checkpoints.save_only(run.best, 0, tensors={"weights": smaller.state_dict()}, state={"epoch": 0.0})
-        return standing()
-
-    train(config, options.out, console=console, dataset=dataset, chosen=better)
-    chain, tuning = better(), _tuning(run, smaller, standing, frontier)
-    tuned = from_json(Effect, tuning["tuned"])
-    return replace(found, **{**tuning, "tuned": tuned, "epochs": options.epochs, "chain": chain})
-
-
-def _tuning(run: runs.Run, smaller: Chain, trained: Callable[[], Chain], frontier: Frontier) -> dict:
-    """Return what the best epoch made of a cut network, and whether it is kept: whether it helped."""
-
-    def measured() -> dict:
-        best = checkpoints.newest(run.best, lambda _: None)
-        _, tuned, kept = frontier.effects(smaller, trained(), frontier.answers())
-        return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": kept}
-
-    return frontier.journal.result("fine-tuning", measured)
-
-
-def _record(
-    target: Target, options: CutOptions, dataset: Dataset, found: Cut, smaller: Chain, config: TrainConfig | None,
-    where: torch.device,
-) -> dict:  # fmt: skip
-    """Return what the run folder says: how the network is built again, and how it is trained on."""
-    if target.network is None:
-        raise UserError(f"--out is not allowed for {target.name}: nothing says how to build it again")
-    data = {"source": options.data, "resize": target.resize, "name": dataset.name, "classes": dataset.classes}
-    data |= {"channels": dataset.channels, "height": dataset.height, "width": dataset.width, "notes": dataset.notes}
-    data["bits"] = dataset.bits
-    more = {"cut_from": target.name, "removed": removed_of(target, found), "seed": target.seed}
-    if config is not None:
-        more |= {"config": config.to_json(), "recipe": asdict(config.resolved_recipe())}
-        more["augmentation"] = augmentation_record(dataset, config.flip)
-        more["choices"] = _choices(smaller, config, dataset, where)
-    return runs.record_of(
-        spec=target.network, survival=Survival(), data=data, normalization=required_normalization(target),
-        where=where, more=more,
-    )  # fmt: skip
-
-
-def removed_of(target: Target, found: Cut) -> list[int]:
-    """Return all units that are out of the network that a run folder builds, counted from 0; earlier cuts included."""
-    out = {removal.index - 1 for removal in found.order[: found.chosen]}
-    there = len(target.chain) + len(target.removed)
-    left = [index for index in range(there) if index not in target.removed]
-    return sorted([*target.removed, *(index for number, index in enumerate(left) if number in out)])
-
-
-def _choices(chain: Chain, config: TrainConfig, dataset: Dataset, where: torch.device) -> dict:
-    """Return the arithmetic of the fine-tuning: the one that was asked for, or the fastest correct one here."""
-    recipe = config.resolved_recipe()
-    trials = trials_of(config, TrainingSteps(chain, batch_shape(recipe, dataset), recipe, where))
-    return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
-
-
-def _config(target: Target, options: CutOptions) -> TrainConfig | None:
-    """Return the options of the fine-tuning; None where there is none."""
-    if not options.epochs:
-        return None
-    network = target.network or {}
-    size = target.size[0] if target.size and target.size[0] == target.size[1] else None
-    assert target.resize in ("crop", "pad", "squash")
-    return TrainConfig(
-        network=network.get("library", network.get("name", target.name)), data=options.data, epochs=options.epochs,
-        lr=options.lr, size=size, resize=target.resize, flip=options.flip, skip_broken=options.skip_broken,
-        seed=target.seed, device=options.device, precision=options.precision, threads=options.threads,
-    )  # fmt: skip
-
-
+RECORD = "cut.json"
+"""What was cut, in the folder of the cut network."""
 PURPOSES = {
     "calibration": "units are chosen on",
     "evaluation": "errors are measured on",
     "statistics": "norm statistics are those of",
 }
-RECORD = "cut.json"
-"""What was cut, in the folder of the cut network."""
+FINE_TUNED_WITH = ("data", "epochs", "lr", "flip", "skip_broken", "device", "precision", "threads")
+"""Options of a cut that are those of its fine-tuning."""
+BUDGETS = ("latency_budget", "units", "macs", "error_increase", "remove")
+"""Options that a key holds as the numbers that they are."""
 
 
 def cut_target(
-    target: Target, options: CutOptions, *, say: Tell, console: Console, doing: Tell = lambda _: None
+    target: Target,
+    options: CutOptions,
+    *,
+    beside: Path | None = None,
+    report: Report,
+    console: Console,
+    progress: Report = lambda _: None,
 ) -> tuple[Cut, dict, Journal]:
     """Cut a trained network, write it into a run folder if that was asked for, and fine-tune it there.
 
     Args:
         target: The network.
         options: How.
-        say: Receives remarks.
-        console: Where the lines of the fine-tuning go, and progress if it is a terminal.
-        doing: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
+        beside: File beside which finished steps are kept where there is no run folder; None keeps nothing.
+        report: Receives remarks.
+        console: Where the lines of the fine-tuning go, and a progress bar if it is a terminal.
+        progress: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
 
     Returns:
         What was done, the record of it with where it comes from, and the journal, to be removed once the record is
@@ -166,66 +77,49 @@ def cut_target(
         UserError: The options, the data or the folder are not usable, no cut holds the budget, or a unit cannot go.
         Stopped: An interrupt arrived; the same command goes on.
     """
-    where, path = devices.pick(options.device), _journal_path(options)
-    if options.out is None or not (options.out / RECORD).is_file():
+    device, out, beside = devices.pick(options.device), options.out, options.out or beside
+    if out is None or not (out / RECORD).is_file():
         # Before the data are read, which can take minutes.
-        _check_place(options)
-        named_units(target.chain, options.remove)
-    goes_on = "the same command goes on" if path else "with --out RUN or --json FILE the same command would go on"
-    with stopped(goes_on):
-        doing("reading the data")
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=say)
-        asked = replace(options, remove=tuple(sorted(options.remove)))  # in whatever order they are named
-        key = work_key(
-            options_key(asked), where, target=target, splits=[dataset.train, dataset.validation, dataset.test]
-        )
-        if options.out is not None and (done := _finished(options.out, key)) is not None:
-            say(f"{options.out} is finished; nothing to do")
-            return from_json(Cut, done), done, Journal(path)
-        journal = Journal.open(path, key)
-        found = _cut(target, options, dataset, journal, where, console, doing)
-    origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(where)}
-    samples = {purpose: to_json(which) for purpose, which in cut_samples(options, dataset).items()}
-    parts = {**to_json(found), "kept": found.kept, **origin, "data_notes": dataset.notes, "samples": samples}
-    record = tagged("cut", parts)
-    if options.out is not None:
-        checkpoints.write_whole(options.out / RECORD, runs.as_json(record))
-    return found, record, journal
+        _check_free(out)
+        named_units(target.chain, options.remove or ())
+    with stopped(
+        "the same command goes on" if beside else "with --out RUN or --json FILE the same command would go on"
+    ):
+        progress("reading the data")
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=report)
+        splits = [dataset.train, dataset.validation, dataset.test]
+        key = work_key(asked(options), device, target=target, splits=splits)
+        if out is not None and (record := _finished(out, key)) is not None:
+            report(f"{out} is finished; nothing to do")
+            return from_json(Cut, record), record, Journal(beside)
+        journal = Journal.open(beside, key)
+        result = _Cutting(target, options, dataset, device, journal, console, progress).result()
+    origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(device)}
+    samples = {purpose: to_json(sample) for purpose, sample in cut_samples(options, dataset).items()}
+    more = {"kept": result.kept, **origin, "data_notes": dataset.notes, "samples": samples}
+    record = tagged("cut", {**to_json(result), **more})
+    if out is not None:
+        checkpoints.write_whole(out / RECORD, runs.as_json(record))
+    return result, record, journal
 
 
-def _cut(
-    target: Target, options: CutOptions, dataset: Dataset, journal: Journal, where: torch.device, console: Console,
-    doing: Tell,
-) -> Cut:  # fmt: skip
-    chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
-    images = cut_images(target, options, dataset, where)
-    first = images.calibration[0].images
-    threads = journal.result("threads", lambda: fastest_threads(chain, lambda: first, options.threads, where))
-    with threads_of(threads):
-        found = cut(
-            chain, images, budget=options.budget, remove=options.remove, threads=options.timed_threads,
-            precision=options.precision, journal=journal, console=console, doing=doing,
-        )  # fmt: skip
-    told = tuple(f"{PURPOSES[purpose]} {which}" for purpose, which in cut_samples(options, dataset).items())
-    found = replace(found, notes=(*found.notes, *told))
-    if dataset.train is None:
-        found = replace(found, notes=(*found.notes, "no training images: statistics are those of the calibration"))
-    if found.chosen is None:
-        return found
-    if options.out is not None:
-        doing("writing the run folder")
-        found = written(target, options, dataset, found, Frontier(chain, images, journal), console)
-    test = test_images(target, options, dataset, where)
-    if test is None:
-        return found
-    doing("measuring the cut network")
-    assert found.chain is not None
-    few = images.calibration[0].images[:32]
-    with threads_of(threads):
-        before, after = (prepared(one, few, precision="fp32", device=few.device).chain for one in (chain, found.chain))
-        answers = answers_of(before, test)
-        effect = effect_between(scores_of(after, test), answers)
-    return replace(found, test=Test(original=baseline(answers), cut=effect))
+def asked(options: CutOptions) -> dict[str, Any]:
+    """Return the options that numbers depend on; units may be named in any order."""
+    rest = options_key(options, CutOptions, without=(*UNCHANGING, *BUDGETS))
+    return {"--budget": options.budget, "--remove": sorted(options.remove or ()), **rest}
+
+
+def _check_free(out: Path | None) -> None:
+    """Refuse a folder that is neither free nor the unfinished cut of this very command.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if out is None or (files_of(out) and runs.is_run(out)):
+        return
+    if runs.is_run(out):
+        raise UserError(f"--out {out} is a run already; nothing was changed, name another")
+    runs.check_free(out)
 
 
 def _finished(out: Path, key: dict) -> dict | None:
@@ -241,20 +135,164 @@ def _finished(out: Path, key: dict) -> dict | None:
     return record
 
 
-def _journal_path(options: CutOptions) -> Path | None:
-    """Return beside what finished steps are kept: the run folder, or the JSON."""
-    return options.out or options.place
+@dataclass(frozen=True)
+class _Cutting:
+    """One cut: the network, the images, and where finished steps are kept."""
+
+    target: Target
+    options: CutOptions
+    dataset: Dataset
+    device: torch.device
+    journal: Journal
+    console: Console
+    progress: Report
+
+    @cached_property
+    def original(self) -> Chain:
+        """The network before the cut."""
+        return self._placed(self.target.chain)
+
+    @cached_property
+    def images(self) -> Images:
+        """What the cut is measured on."""
+        return cut_images(self.target, self.options, self.dataset, self.device)
+
+    @cached_property
+    def frontier(self) -> Frontier:
+        """The network and those that are it without some of its units."""
+        return Frontier(self.original, self.images, self.journal)
+
+    def result(self) -> Cut:
+        """Cut, write and fine-tune, and read the test split once."""
+        options, first = self.options, self.images.calibration[0].images
+        fastest = partial(fastest_threads, self.original, lambda: first, options.threads, self.device)
+        threads = self.journal.result("threads", fastest)
+        with threads_of(threads):
+            result = cut(
+                self.original,
+                self.images,
+                budget=options.budget,
+                remove=options.remove or (),
+                threads=options.timed_threads,
+                precision=options.precision,
+                journal=self.journal,
+                console=self.console,
+                progress=self.progress,
+            )
+        notes = [f"{PURPOSES[purpose]} {sample}" for purpose, sample in cut_samples(options, self.dataset).items()]
+        if self.dataset.train is None:
+            notes.append("no training images: statistics are those of the calibration")
+        result = replace(result, notes=(*result.notes, *notes))
+        if result.chosen is None:
+            return result
+        smaller = result.chain
+        assert smaller is not None
+        if options.out is not None:
+            self.progress("writing the run folder")
+            run = self._run(options.out, smaller, result)
+            if self.config is not None:
+                result = replace(result, **self._fine_tune(self.config, run, smaller))
+            smaller = self._network_of(run)
+        with threads_of(threads):
+            return replace(result, chain=smaller, test=self._tested(smaller))
+
+    @cached_property
+    def config(self) -> TrainConfig | None:
+        """The options of the fine-tuning; None where there is none."""
+        target = self.target
+        if not self.options.epochs:
+            return None
+        network = target.network or {}
+        assert target.resize in ("crop", "pad", "squash")
+        return TrainConfig(
+            network=network.get("library", network.get("name", target.name)),
+            size=target.size[0] if target.size and target.size[0] == target.size[1] else None,
+            resize=target.resize,
+            seed=target.seed,
+            **{name: getattr(self.options, name) for name in FINE_TUNED_WITH},
+        )
+
+    def _run(self, out: Path, smaller: Chain, result: Cut) -> runs.Run:
+        """Return the run folder with the weights of the cut network; what is there already stays."""
+        if runs.is_run(out):
+            run = runs.open_run(out)
+        else:
+            earlier = self.target.run.images() if self.target.run else None
+            run = runs.create(out, self._record(smaller, result), recorded(self.dataset).after(earlier))
+        if not checkpoints.list_checkpoints(run.checkpoints):
+            tensors = {"weights": smaller.state_dict(), "momentum": {}}
+            checkpoints.save(run.checkpoints, 0, tensors=tensors, state=Position().to_json())
+        return run
+
+    def _record(self, smaller: Chain, result: Cut) -> dict:
+        """Return what the run folder says: how the network is built again, and how it is trained on."""
+        target, dataset, config = self.target, self.dataset, self.config
+        if target.network is None:
+            raise UserError(f"--out is not allowed for {target.name}: nothing says how to build it again")
+        names = ("name", "classes", "channels", "height", "width", "notes", "bits")
+        data = {"source": self.options.data, "resize": target.resize}
+        data |= {name: getattr(dataset, name) for name in names}
+        more = {"cut_from": target.name, "removed": removed_of(target, result), "seed": target.seed}
+        if config is not None:
+            more |= {"config": config.to_json(), "recipe": asdict(config.resolved_recipe())}
+            more["augmentation"] = augmentation_record(dataset, config.flip)
+            more["choices"] = self._choices(smaller, config)
+        return runs.record_of(
+            spec=target.network,
+            survival=Survival(),
+            data=data,
+            normalization=required_normalization(target),
+            where=self.device,
+            more=more,
+        )
+
+    def _choices(self, chain: Chain, config: TrainConfig) -> dict:
+        """Return the arithmetic of the fine-tuning: the one that was asked for, or the fastest correct one here."""
+        recipe = config.resolved_recipe()
+        trials = trials_of(config, TrainingSteps(chain, batch_shape(recipe, self.dataset), recipe, self.device))
+        return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
+
+    def _fine_tune(self, config: TrainConfig, run: runs.Run, smaller: Chain) -> dict[str, Any]:
+        """Train the cut network on and keep the best epoch where it helps; return what of :class:`Cut` that decides."""
+
+        def measured() -> dict:
+            best = checkpoints.newest(run.best, lambda _: None)
+            _, tuned, helps = self.frontier.effects(smaller, self._network_of(run), self.frontier.answers())
+            return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": helps}
+
+        def better() -> Chain:
+            if not self.journal.result("fine-tuning", measured)["tuned_kept"]:
+                checkpoints.save_only(run.best, 0, tensors={"weights": smaller.state_dict()}, state={"epoch": 0.0})
+            return self._network_of(run)
+
+        train(config, run.path, console=self.console, dataset=self.dataset, chosen=better)
+        better()  # again, as a training that had ended before does not ask
+        tuning = self.journal.result("fine-tuning", measured)
+        return {**tuning, "tuned": from_json(Effect, tuning["tuned"]), "epochs": self.options.epochs}
+
+    def _tested(self, smaller: Chain) -> Test | None:
+        """Return how the network before and the one after the cut do on the test split; None where there is none."""
+        batches = test_batches(self.target, self.options, self.dataset, self.device)
+        if batches is None:
+            return None
+        self.progress("measuring the cut network")
+        few = self.images.calibration[0].images[:32]
+        before, after = (
+            prepared(one, few, precision="fp32", device=self.device).chain for one in (self.original, smaller)
+        )
+        answers = answers_of(before, batches)
+        return Test(original=baseline(answers), cut=effect_between(logits_of(after, batches), answers))
+
+    def _network_of(self, run: runs.Run) -> Chain:
+        """Return the network that a run folder stands for."""
+        return self._placed(run.chain(self.console.print))
+
+    def _placed(self, chain: Chain) -> Chain:
+        return place(chain, Arithmetic("fp32", "channels_last"), self.device)
 
 
-def _check_place(options: CutOptions) -> None:
-    """Refuse a folder that is neither free nor the unfinished cut of this very command.
-
-    Raises:
-        UserError: It is something else.
-    """
-    out = options.out
-    if out is None or (files_of(out) and runs.is_run(out)):
-        return
-    if runs.is_run(out):
-        raise UserError(f"--out {out} is a run already; nothing was changed, name another")
-    runs.check_free(out)
+def removed_of(target: Target, result: Cut) -> list[int]:
+    """Return all units that are out of the network that a run folder builds, counted from 0; earlier cuts included."""
+    out = {removal.index - 1 for removal in result.order[: result.chosen]}
+    left = [index for index in range(len(target.chain) + len(target.removed)) if index not in target.removed]
+    return sorted([*target.removed, *(index for number, index in enumerate(left) if number in out)])

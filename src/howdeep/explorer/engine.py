@@ -13,7 +13,8 @@ from howdeep.analysis.effects import Effect, Intact, counts, effect_of, intact_o
 from howdeep.analysis.gradients import path_counts
 from howdeep.analysis.lesion import Lesion, kendall_tau, lesion
 from howdeep.chain import Chain
-from howdeep.cutting.frontier import Frontier, Images, tried
+from howdeep.cutting.frontier import Frontier, networks_tried
+from howdeep.cutting.images import Images
 from howdeep.data import Batch
 from howdeep.explorer.cache import Prefixes
 from howdeep.explorer.images import Sample, Upload
@@ -175,7 +176,7 @@ class Engine:
         out = len(self.chain) - units
         if not 0 <= out <= able:
             raise UserError(f"units {units} is not allowed: {len(self.chain) - able} to {len(self.chain)} can be left")
-        total, done = tried(able, out) * len(self.sample.batches), 0.0
+        total, done = networks_tried(able, out) * len(self.sample.batches), 0.0
 
         def advanced(passes: float) -> None:
             nonlocal done

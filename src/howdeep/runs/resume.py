@@ -27,7 +27,7 @@ from howdeep.runtime.interrupt import patience, stopped
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.files import append
 
-UNCHANGING = ("data", "device", "out", "place", "workers", "skip_broken")
+UNCHANGING = ("data", "device", "out", "workers", "skip_broken")
 """Options that change no number by themselves: the images and the device are in the key instead of what they are
 called; the others say where results lie and who decodes images."""
 

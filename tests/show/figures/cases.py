@@ -12,7 +12,8 @@ from howdeep.costs.cost import Ladder
 from howdeep.costs.cost import Rung as CostRung
 from howdeep.costs.counting import Counts
 from howdeep.costs.predicting import Costs
-from howdeep.cutting.records import Cut, CutBudget, Removal, Size
+from howdeep.cutting.options import CutBudget
+from howdeep.cutting.records import Cut, Removal, Size
 from howdeep.cutting.records import Point as CutPoint
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, Verdict

@@ -10,7 +10,8 @@ from howdeep.analysis.evaluation import ClassResult, Evaluation, standard_error_
 from howdeep.analysis.lesion import Lesion, Summary, Trial, UnitEffect
 from howdeep.analysis.paths import Effective, Paths, Sampled
 from howdeep.analysis.signals import Flow, UnitFlow
-from howdeep.cutting.records import Cut, CutBudget, Point, Removal, Size, Test
+from howdeep.cutting.options import CutBudget
+from howdeep.cutting.records import Cut, Point, Removal, Size, Test
 from howdeep.networks import spec_of, spec_to_json
 from howdeep.runtime.timing import Timing
 from howdeep.util.records import tagged, to_json
