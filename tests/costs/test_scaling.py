@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from howdeep import cli
 from howdeep.costs.scaling import (
     Cluster,
-    Job,
     Link,
+    TrainingJob,
     bytes_per_second,
     cluster_of,
     flops_per_second,
@@ -25,7 +25,7 @@ from howdeep.costs.scaling import (
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 FREE = Link(1e30, 0.0)
-JOB = Job(parameters=25_000_000, batch_size=100, images=1_000_000, epochs=10)
+JOB = TrainingJob(parameters=25_000_000, batch_size=100, images=1_000_000, epochs=10)
 
 
 def test_a_training_step_costs_three_forward_passes_of_two_flops_per_multiply_add() -> None:
@@ -127,7 +127,7 @@ def test_the_worked_example_is_what_the_command_prints(
 def test_every_number_of_the_pages_text_follows_from_the_formula() -> None:
     """In bold: what the text derives by hand from the example."""
     cluster = cluster_of("64x8", "300GB/s", "25GB/s")
-    job = Job(parameters=25_557_032, batch_size=64, images=1_281_167, epochs=90)
+    job = TrainingJob(parameters=25_557_032, batch_size=64, images=1_281_167, epochs=90)
     rows = on_paper("resnet50", job, cluster, 4_089_184_256, flops_per_second=60e12).rows
     slow = on_paper("resnet50", job, cluster_of("64x8", "300GB/s", "1.25GB/s"), 4_089_184_256,
                     flops_per_second=60e12).rows[-1]  # fmt: skip

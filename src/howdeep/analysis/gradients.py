@@ -202,11 +202,11 @@ Choice = tuple[bool, ...]
 """Whether a path goes through the branch, at each unit from some place on."""
 
 
-Scaled = tuple[float, int]
+ScaledFloat = tuple[float, int]
 """m and e of a number m·2ᵉ, which may be outside of the range of floats."""
 
 
-def path_norms(stream: Stream, paths: Sequence[Choice]) -> list[Scaled]:
+def path_norms(stream: Stream, paths: Sequence[Choice]) -> list[ScaledFloat]:
     """Return, for single paths, Σ over images of the norm of the image's gradient before the first unit.
 
     Paths that end alike share the work of their ends, which the backward pass meets first. A gradient that becomes

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from howdeep.analysis.gradients import (
     Choice,
-    Scaled,
+    ScaledFloat,
     draw_paths,
     exact_gradients,
     forward,
@@ -211,18 +211,18 @@ def _means(rows: Sequence[Sequence[float]], n: int) -> list[float]:
     return [math.fsum(column) / n for column in zip(*rows, strict=True)]
 
 
-def _mean(values: Sequence[Scaled], n: int) -> Scaled:
+def _mean(values: Sequence[ScaledFloat], n: int) -> ScaledFloat:
     numbers, exponent = _aligned(values)
     return math.fsum(numbers) / n, exponent
 
 
-def _aligned(values: Sequence[Scaled]) -> tuple[list[float], int]:
+def _aligned(values: Sequence[ScaledFloat]) -> tuple[list[float], int]:
     """Return numbers and the exponent that they share, the largest."""
     top = max((exponent for number, exponent in values if number), default=0)
     return [math.ldexp(number, exponent - top) if number else 0.0 for number, exponent in values], top
 
 
-def _sampled(length: int, values: Sequence[Scaled], count: int) -> Sampled:
+def _sampled(length: int, values: Sequence[ScaledFloat], count: int) -> Sampled:
     norms, exponent = _aligned(values)
     mean, draws = math.fsum(norms) / len(norms), len(norms)
     variance = math.fsum((norm - mean) ** 2 for norm in norms) / (draws - 1) if draws > 1 else None

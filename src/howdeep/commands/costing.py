@@ -14,7 +14,7 @@ from howdeep.util.units import whole_numbers
 
 if TYPE_CHECKING:
     from howdeep.costs.cost import Ladder
-    from howdeep.costs.scaling import Cluster, Job, Paper
+    from howdeep.costs.scaling import Cluster, Paper, TrainingJob
 
 Networks = Annotated[
     tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NETWORK [NETWORK ...]", help_behavior_hint="")
@@ -135,11 +135,11 @@ class Cost(CostOptions, _Networks):
         seconds, counts = costs.training_ms / 1000, deepest.counts
         return self.scaled(deepest.network, counts.parameters, counts.macs, seconds=seconds)
 
-    def cluster_and_job(self, parameters: int) -> "tuple[Cluster, Job]":
+    def cluster_and_job(self, parameters: int) -> "tuple[Cluster, TrainingJob]":
         """Return what is scaled to, and what is trained there."""
-        from howdeep.costs.scaling import Job, cluster_of
+        from howdeep.costs.scaling import TrainingJob, cluster_of
 
-        job = Job(parameters, self.batch_size, self.images, self.epochs)
+        job = TrainingJob(parameters, self.batch_size, self.images, self.epochs)
         return cluster_of(str(self.scale), self.inside, self.between), job
 
     def scaled(

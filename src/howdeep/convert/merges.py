@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from howdeep.chain import Add, Concatenate, Merge
-from howdeep.convert.trace import LIKE, Overwrites, Traced, aten, is_batch, overload, simplify
+from howdeep.convert.trace import LIKE, Overwrites, Traced, aten, is_batch, overload, schema_of, simplify
 
 
 def immediate_dominators(sources: Sequence[Sequence[int]]) -> list[int | None]:
@@ -45,7 +45,7 @@ def _meet(dominators: Sequence[int | None], one: int, other: int) -> int:
 
 
 @dataclass(frozen=True)
-class Flow:
+class Dataflow:
     """A graph whose values are written once."""
 
     graph: Graph
@@ -98,7 +98,7 @@ class Flow:
         return isinstance(value, Tensor) and value.dim() > 0 and is_batch(value.shape[0], self.images)
 
 
-def flow_of(traced: Traced) -> Flow:
+def dataflow_of(traced: Traced) -> Dataflow:
     """Return the simplified graph of a network.
 
     Raises:
@@ -107,7 +107,7 @@ def flow_of(traced: Traced) -> Flow:
     overwrites = simplify(traced)
     result = traced.output.args[0]
     assert isinstance(result, Node)
-    return Flow(traced.graph, traced.images, result, traced.weights, overwrites)
+    return Dataflow(traced.graph, traced.images, result, traced.weights, overwrites)
 
 
 def _data_sources(node: Node, images: Node) -> list[Node]:
@@ -142,14 +142,14 @@ class Found:
     merge: Merge
 
 
-def merges(flow: Flow) -> list[Found]:
+def merges(flow: Dataflow) -> list[Found]:
     """Return the residual and dense units of a network, in order."""
     steps = zip(flow.main_line, flow.main_line[1:], strict=False)
     units = (_unit(flow, source, merged) for source, merged in steps)
     return [unit for unit in units if unit is not None]
 
 
-def _unit(flow: Flow, source: Node, merged: Node) -> Found | None:
+def _unit(flow: Dataflow, source: Node, merged: Node) -> Found | None:
     if is_sum(flow, merged):
         return _residual(flow, source, merged)
     if merged.target is aten.cat.default:
@@ -157,12 +157,12 @@ def _unit(flow: Flow, source: Node, merged: Node) -> Found | None:
     return None
 
 
-def is_sum(flow: Flow, node: Node) -> bool:
+def is_sum(flow: Dataflow, node: Node) -> bool:
     """Whether a node adds two values that both depend on the images."""
     return node.target is aten.add.Tensor and len(flow.sources(node)) == 2 and not node.kwargs
 
 
-def _residual(flow: Flow, source: Node, merged: Node) -> Found | None:
+def _residual(flow: Dataflow, source: Node, merged: Node) -> Found | None:
     """Return the unit of a sum: one of its terms is a shortcut, and the sum of the others a branch."""
     found = _pair(flow, source, merged, flow.sources(merged))
     terms = _terms(flow, source, merged)
@@ -171,7 +171,7 @@ def _residual(flow: Flow, source: Node, merged: Node) -> Found | None:
     return found
 
 
-def _terms(flow: Flow, source: Node, merged: Node) -> list[Node]:
+def _terms(flow: Dataflow, source: Node, merged: Node) -> list[Node]:
     """Return what a sum of sums adds up, from left to right; a sum that others read too is a term of its own."""
     terms, todo = [], [merged]
     while todo:
@@ -181,7 +181,7 @@ def _terms(flow: Flow, source: Node, merged: Node) -> list[Node]:
     return terms
 
 
-def _pair(flow: Flow, source: Node, merged: Node, terms: Sequence[Node]) -> Found | None:
+def _pair(flow: Dataflow, source: Node, merged: Node, terms: Sequence[Node]) -> Found | None:
     """Return the unit whose shortcut is the cheapest term that can be one, or None."""
     candidates = [term for term in terms if _is_shortcut(flow, source, term, merged)]
     if not candidates:
@@ -193,20 +193,20 @@ def _pair(flow: Flow, source: Node, merged: Node, terms: Sequence[Node]) -> Foun
     return Found(source, shortcut, _sum(flow, merged, others), merged, Add())
 
 
-def _is_shortcut(flow: Flow, source: Node, term: Node, merged: Node) -> bool:
+def _is_shortcut(flow: Dataflow, source: Node, term: Node, merged: Node) -> bool:
     """Whether a term is the source itself, or a line of linear layers and pooling, in the shape of the sum."""
     if term.meta["val"].shape != merged.meta["val"].shape:
         return False
     while term is not source:
         operator, read = overload(term), flow.sources(term)
-        name = operator._schema.name.split("::")[1] if operator is not None else "getitem"
+        name = schema_of(operator).name.split("::")[1] if operator is not None else "getitem"
         if len(read) != 1 or name not in LINEAR:
             return False
         term = read[0]
     return True
 
 
-def _is_branch(flow: Flow, source: Node, shortcut: Node, terms: Sequence[Node]) -> bool:
+def _is_branch(flow: Dataflow, source: Node, shortcut: Node, terms: Sequence[Node]) -> bool:
     """Whether terms compute more than the shortcut, and nothing that the shortcut computes too."""
     passed = {node for node in flow.between(source, shortcut) if node in flow.dominators}
     sides = [flow.between(source, term) for term in terms]
@@ -214,16 +214,16 @@ def _is_branch(flow: Flow, source: Node, shortcut: Node, terms: Sequence[Node]) 
     return apart and sum(_numbers(flow, side) for side in sides) > _cost(flow, source, shortcut)
 
 
-def _cost(flow: Flow, source: Node, result: Node) -> int:
+def _cost(flow: Dataflow, source: Node, result: Node) -> int:
     return _numbers(flow, flow.between(source, result))
 
 
-def _numbers(flow: Flow, nodes: Sequence[Node]) -> int:
+def _numbers(flow: Dataflow, nodes: Sequence[Node]) -> int:
     """Return how many numbers of weights a stretch reads: none for an identity, few for a 1×1 projection."""
     return sum(flow.weights[node][1].numel() for node in nodes if node in flow.weights)
 
 
-def _sum(flow: Flow, merged: Node, terms: Sequence[Node]) -> Node:
+def _sum(flow: Dataflow, merged: Node, terms: Sequence[Node]) -> Node:
     """Return the node that adds terms up, new in the graph where there are several."""
     total = terms[0]
     for term in terms[1:]:
@@ -233,7 +233,7 @@ def _sum(flow: Flow, merged: Node, terms: Sequence[Node]) -> Node:
     return total
 
 
-def _dense(flow: Flow, source: Node, merged: Node) -> Found | None:
+def _dense(flow: Dataflow, source: Node, merged: Node) -> Found | None:
     """Return the unit of a concatenation that appends what a branch makes of the source to the source's maps."""
     joined, *axis = merged.args
     assert isinstance(joined, Sequence)

@@ -10,12 +10,12 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from howdeep.chain import Chain, Replace, Unit
-from howdeep.convert.merges import Flow, Found, flow_of, merges
+from howdeep.convert.merges import Dataflow, Found, dataflow_of, merges
 from howdeep.convert.trace import CONSTANTS, SharedWrite, aten, evaluating, is_view, trace, unwrapped
 from howdeep.util.errors import UserError
 
 
-def names(flow: Flow, units: Sequence[Found]) -> list[str]:
+def names(flow: Dataflow, units: Sequence[Found]) -> list[str]:
     """Return one name per unit, no two alike: the deepest module that contains the branch and the merge.
 
     A module that contains several units (a transformer block) is followed by the child with most weights of the
@@ -31,7 +31,7 @@ def names(flow: Flow, units: Sequence[Found]) -> list[str]:
     return _numbered(told)
 
 
-def _finer(flow: Flow, told: Sequence[str], stretches: Sequence[Sequence[Node]]) -> list[str]:
+def _finer(flow: Dataflow, told: Sequence[str], stretches: Sequence[Sequence[Node]]) -> list[str]:
     """Return the same names, one module deeper where several are alike."""
     alike = Counter(told)
     pairs = zip(told, stretches, strict=True)
@@ -64,7 +64,7 @@ def _stack(node: Node) -> list[str]:
     return [name for name, _ in stack.values()]
 
 
-def _child(flow: Flow, owner: str, nodes: Sequence[Node]) -> str:
+def _child(flow: Dataflow, owner: str, nodes: Sequence[Node]) -> str:
     """Return the child of a module that owns most of the weights of a stretch; the module itself if none does."""
     inside, weights = f"{owner}." if owner else "", defaultdict[str, int](int)
     for name, tensor in (flow.weights[node] for node in nodes if node in flow.weights):
@@ -74,7 +74,7 @@ def _child(flow: Flow, owner: str, nodes: Sequence[Node]) -> str:
     return max(weights, key=weights.__getitem__, default=owner)
 
 
-def part(flow: Flow, source: Node, result: Node) -> nn.Module:
+def part(flow: Dataflow, source: Node, result: Node) -> nn.Module:
     """Return the module that computes a result from a source; it shares the network's weights.
 
     What depends on weights alone (a position bias) is computed in every part that reads it.
@@ -92,7 +92,7 @@ def part(flow: Flow, source: Node, result: Node) -> nn.Module:
     return GraphModule(weights, graph, class_name="Part")
 
 
-def _copy(flow: Flow, node: Node, graph: Graph, copies: dict[Node, Node]) -> Node:
+def _copy(flow: Dataflow, node: Node, graph: Graph, copies: dict[Node, Node]) -> Node:
     """Return a node's copy in the graph of a part; its sources are copied already."""
     if node in flow.weights:
         return graph.get_attr(flow.weights[node][0])
@@ -113,7 +113,7 @@ def _copy(flow: Flow, node: Node, graph: Graph, copies: dict[Node, Node]) -> Nod
     return graph.create_node(node.op, target, args, kwargs)  # type: ignore[arg-type]
 
 
-def _may_overwrite(flow: Flow, node: Node, copies: dict[Node, Node]) -> bool:
+def _may_overwrite(flow: Dataflow, node: Node, copies: dict[Node, Node]) -> bool:
     """Whether a value may be written over its first argument: one that is made in this part, and read by nobody else.
 
     The network did so; where it still may, a part needs a buffer less.
@@ -132,7 +132,7 @@ WEIGHTED = {
 """Operators that begin a layer."""
 
 
-def layers(flow: Flow) -> list[Found]:
+def layers(flow: Dataflow) -> list[Found]:
     """Return the layers of a plain network that work on maps, in order, but for the first and the last: stem and head.
 
     A layer is a convolution (or several side by side, as in Inception) and what follows it without changing the
@@ -151,11 +151,11 @@ def layers(flow: Flow) -> list[Found]:
     return [unit for unit in found if unit is not None]
 
 
-def _weighted(flow: Flow, source: Node, result: Node) -> bool:
+def _weighted(flow: Dataflow, source: Node, result: Node) -> bool:
     return any(node.target in WEIGHTED and node in flow.dominators for node in flow.between(source, result))
 
 
-def _follows(flow: Flow, source: Node, result: Node) -> bool:
+def _follows(flow: Dataflow, source: Node, result: Node) -> bool:
     """Whether a step belongs to the layer before it: it keeps the shape and weighs nothing anew."""
     return _shape(source) == _shape(result) and not _weighted(flow, source, result)
 
@@ -210,20 +210,20 @@ def unravel(model: nn.Module, example: Tensor) -> Chain:
     return chain
 
 
-def _flow(model: nn.Module, example: Tensor) -> Flow:
+def _flow(model: nn.Module, example: Tensor) -> Dataflow:
     try:
-        return flow_of(trace(model, example))
+        return dataflow_of(trace(model, example))
     except SharedWrite:
-        return flow_of(trace(model, example, functional=True))
+        return dataflow_of(trace(model, example, functional=True))
 
 
-def _chain(flow: Flow, units: Sequence[Found]) -> Chain:
+def _chain(flow: Dataflow, units: Sequence[Found]) -> Chain:
     stem = part(flow, flow.images, units[0].source)
     head = part(flow, units[-1].merged, flow.result)
     return Chain(stem, _body(flow, units), head).eval()
 
 
-def _body(flow: Flow, units: Sequence[Found]) -> Iterator[nn.Module]:
+def _body(flow: Dataflow, units: Sequence[Found]) -> Iterator[nn.Module]:
     """Yield the units, and what lies between one and the next as a link."""
     last: Node = units[0].source
     for unit, name in zip(units, names(flow, units), strict=True):

@@ -70,16 +70,24 @@ def unwrapped(model: object) -> nn.Module:
     Raises:
         UserError: It is no module, or a program of TorchScript.
     """
-    from torch._dynamo import OptimizedModule  # a second, which nothing else needs
-
-    while isinstance(model, nn.DataParallel | DistributedDataParallel | OptimizedModule):
-        model = model._orig_mod if isinstance(model, OptimizedModule) else model.module
+    while True:
+        inner = model.module if isinstance(model, nn.DataParallel | DistributedDataParallel) else _uncompiled(model)
+        if inner is model:
+            break
+        model = inner
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(f"{_name(model)} is a program of TorchScript: pass the module that it was made from")
     if not isinstance(model, nn.Module):
         what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
         raise UserError(f"unravel takes a network that is a torch.nn.Module, not {what}: make a module of it")
     return model
+
+
+def _uncompiled(model: object) -> object:
+    """Return the module inside that of ``torch.compile``, whose class and attribute are private (torch 2.15)."""
+    from torch._dynamo import OptimizedModule  # a second, which nothing else needs
+
+    return model._orig_mod if isinstance(model, OptimizedModule) else model
 
 
 @contextmanager
@@ -236,12 +244,17 @@ def overload(node: Node) -> OpOverload | None:
     return node.target if isinstance(node.target, OpOverload) else None
 
 
+def schema_of(operator: OpOverload) -> torch.FunctionSchema:
+    """Return the signature of an operator: its name and arguments; the attribute is private (torch 2.15)."""
+    return operator._schema
+
+
 def is_view(node: Node) -> bool:
     """Whether a value may share the memory of its first argument."""
     operator = overload(node)
     if operator is None:
         return bool(node.all_input_nodes)  # an element of a tuple, such as that of unbind
-    return any(argument.alias_info is not None for argument in operator._schema.arguments)
+    return any(argument.alias_info is not None for argument in schema_of(operator).arguments)
 
 
 def is_batch(size: object, images: Node) -> bool:
@@ -320,7 +333,7 @@ def _write_once(traced: Traced) -> Overwrites:
 
 
 def _writes(operator: OpOverload) -> bool:
-    first = operator._schema.arguments[:1]
+    first = schema_of(operator).arguments[:1]
     return any(argument.alias_info is not None and argument.alias_info.is_write for argument in first)
 
 
@@ -333,8 +346,9 @@ def _require_unshared(node: Node, family: list[Node]) -> None:
 
 def _functional(operator: OpOverload) -> OpOverload:
     """Return the operator that returns what this one writes: relu for relu_."""
-    namespace, name = operator._schema.name.split("::")
-    return getattr(getattr(getattr(torch.ops, namespace), name.removesuffix("_")), operator._overloadname)
+    schema = schema_of(operator)
+    namespace, name = schema.name.split("::")
+    return getattr(getattr(getattr(torch.ops, namespace), name.removesuffix("_")), schema.overload_name or "default")
 
 
 def _nest_cats(traced: Traced) -> None:

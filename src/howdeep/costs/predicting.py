@@ -29,7 +29,7 @@ WEIGHT_BYTES, COPY_BYTES = 12, 2
 
 
 @dataclass(frozen=True)
-class Fit:
+class LinearFit:
     """A cost as a sum of features."""
 
     coefficients: tuple[float, ...]
@@ -42,7 +42,7 @@ class Fit:
         return math.fsum(factor * value for factor, value in zip(self.coefficients, features, strict=True))
 
 
-def fit(features: Sequence[Sequence[float]], costs: Sequence[float], known: Sequence[float] | None = None) -> Fit:
+def fit(features: Sequence[Sequence[float]], costs: Sequence[float], known: Sequence[float] | None = None) -> LinearFit:
     """Return the coefficients of least squared relative error.
 
     Args:
@@ -62,7 +62,7 @@ def fit(features: Sequence[Sequence[float]], costs: Sequence[float], known: Sequ
     solution, _ = nnls(relative / scale, wanted)
     coefficients = solution / scale
     errors = np.abs(relative @ coefficients - wanted)
-    return Fit(tuple(float(value) for value in coefficients), 100 * float(errors.max()))
+    return LinearFit(tuple(float(value) for value in coefficients), 100 * float(errors.max()))
 
 
 def time_features(network: Description) -> list[float]:
@@ -143,9 +143,9 @@ FEATURES: dict[str, Callable[[Description], list[float]]] = {
 class CostModel:
     """How each cost follows from what is counted."""
 
-    fits: dict[str, Fit]
+    fits: dict[str, LinearFit]
     """By name; costs that were not measured have none."""
-    measuring: Fit
+    measuring: LinearFit
     """Seconds that measuring takes."""
     precision: str
     """Of training."""

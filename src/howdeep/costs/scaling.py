@@ -65,7 +65,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """A training run, whatever it runs on."""
 
     parameters: int
@@ -84,7 +84,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ClusterCost:
     """A job on a cluster."""
 
     nodes: int
@@ -128,7 +128,7 @@ def ring_bytes(devices: int, gradient_bytes: float) -> float:
     return 2 * (devices - 1) / devices * gradient_bytes
 
 
-def scaled(job: Job, cluster: Cluster, image_seconds: float) -> Scaled:
+def scaled(job: TrainingJob, cluster: Cluster, image_seconds: float) -> ClusterCost:
     """Return what a job costs on a cluster, by the formula at the head of this module.
 
     Args:
@@ -147,7 +147,7 @@ def scaled(job: Job, cluster: Cluster, image_seconds: float) -> Scaled:
     hidden = compute * BACKWARD / (1 + BACKWARD)
     best, worst = compute + max(0.0, reduce - hidden), compute + reduce
     batch = job.batch_size * cluster.devices
-    return Scaled(
+    return ClusterCost(
         nodes=cluster.nodes,
         devices=cluster.devices,
         batch_size=batch,
@@ -181,7 +181,7 @@ class Paper:
 
     network: str
     """Name."""
-    job: Job
+    job: TrainingJob
     """The network and how it is trained."""
     cluster: Cluster
     """The largest."""
@@ -191,7 +191,7 @@ class Paper:
     """What the device sustains; None where the time was measured."""
     macs: int
     """Of a forward pass."""
-    rows: tuple[Scaled, ...]
+    rows: tuple[ClusterCost, ...]
     """1, 2, 4, … nodes."""
 
     @property
@@ -220,7 +220,7 @@ class Paper:
 
 
 def on_paper(
-    network: str, job: Job, cluster: Cluster, macs: int, *, flops_per_second: float | None = None,
+    network: str, job: TrainingJob, cluster: Cluster, macs: int, *, flops_per_second: float | None = None,
     image_seconds: float | None = None,
 ) -> Paper:  # fmt: skip
     """Return what a job costs on 1, 2, 4, … nodes up to those of a cluster.

@@ -136,10 +136,10 @@ class Search:
 
     def keep(self, network: str, rounds: Sequence[RoundResult]) -> None:
         """Write down how far a network of this process has come, while its trial is open."""
-        live = Trial(self.study, self.held(network).trial._trial_id)
-        live.report(rounds[-1].validation_error_percent, step=len(rounds) - 1)
+        trial = live(self.study, self.held(network).trial)
+        trial.report(rounds[-1].validation_error_percent, step=len(rounds) - 1)
         # Last: whoever reads it may go on, and close the trial.
-        live.set_user_attr(ROUNDS, [vars(one) for one in rounds])
+        trial.set_user_attr(ROUNDS, [vars(one) for one in rounds])
 
     def finish(self, network: str) -> None:
         """Close the trial of the chosen network, and those that were left open by processes that are gone."""
@@ -180,7 +180,7 @@ class Search:
         if (now := self.held(network)).owner != self.owner:
             self.say(f"  {network}: {now.owner} has taken it over meanwhile")
         elif found is None:
-            Trial(self.study, held.trial._trial_id).set_user_attr(FAILED, f"training blew up on round {number + 1}")
+            live(self.study, held.trial).set_user_attr(FAILED, f"training blew up on round {number + 1}")
         else:
             self.keep(network, [*held.rounds, found])
 
@@ -224,7 +224,7 @@ class Search:
         if self.held(network).owner == self.owner:
             self.say(f"  {network}: taken over, nothing is heard from {held.owner or 'its process'}")
             kept = [vars(one) for one in held.rounds[:since]]
-            Trial(self.study, held.trial._trial_id).set_user_attr(ROUNDS, kept)
+            live(self.study, held.trial).set_user_attr(ROUNDS, kept)
 
     def _heard_owner(self, network: str) -> str:
         """Return whose a network is, once that process is heard from; where it is silent, this one takes over."""
@@ -254,6 +254,11 @@ class Search:
 
     def _entry(self, network: str) -> Entry:
         return next(entry for entry in self.entries if entry.network == network)
+
+
+def live(study: optuna.Study, trial: FrozenTrial) -> Trial:
+    """Return a trial that can be written to, of any process: its number in the storage is private (optuna 5.0)."""
+    return Trial(study, trial._trial_id)
 
 
 def enlist(study: optuna.Study, entries: Sequence[Entry]) -> None:

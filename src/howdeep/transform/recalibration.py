@@ -102,7 +102,8 @@ def fixed_norms(chain: Chain) -> int:
 
 def batch_norms(chain: Chain) -> int:
     """Return how many norms have no statistics of their own: they divide by those of each batch, always."""
-    own = [layer for layer in chain.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
+    own = [layer for layer in chain.modules() if isinstance(layer, kinds)]
     traced = [node for node in _nodes(chain) if node.target is NORM]
     return sum(layer.running_var is None for layer in own) + sum(node.args[4] is None for node in traced)
 

@@ -73,7 +73,7 @@ class Closed(nn.Module):
         return self.merge.removed(self.shortcut(x))
 
 
-class Scaled(nn.Module):
+class ScaledBranch(nn.Module):
     """p · branch(x), where no weight at the end of the branch can take the factor.
 
     Args:
@@ -133,7 +133,7 @@ def _scaled(branch: nn.Module, gate: object) -> nn.Module:
     layers = list(branch) if isinstance(branch, nn.Sequential) else []
     last = next((layer for layer in reversed(layers) if not isinstance(layer, nn.ReLU | nn.Dropout)), None)
     if not isinstance(last, nn.Conv2d | nn.BatchNorm2d) or last.weight is None:
-        return Scaled(branch, gate)
+        return ScaledBranch(branch, gate)
     with torch.no_grad():
         for parameter in last.parameters():
             parameter.mul_(gate)
