@@ -15,8 +15,8 @@ from rich.console import Console
 
 from common import SHARED, Row, report, rounds_option, row
 from howdeep.data import Dataset
-from howdeep.runtime.distributed import Ranks
 from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
@@ -34,7 +34,7 @@ class Side:
     """``howdeep train`` with some threads, some steps at a time: its own choice, watched as a run watches it."""
 
     def __init__(self, config: TrainConfig, folder: Path, dataset: Dataset) -> None:
-        self.session = prepare(config, Place(folder, Ranks(0, 1), torch.device("cpu"), print), dataset)
+        self.session = prepare(config, Place(folder, Ranks(), torch.device("cpu"), print), dataset)
         self.journal = Journal(self.session.run, Console(), total=1, tensorboard=False, on=True)
         self.batches = _timed(_batches(self.session))
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from common import SHARED, product_rate, report, rounds_option, row
 from howdeep.networks import spec_of
 from howdeep.networks.counting import describe
-from howdeep.runtime.distributed import Ranks
 from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Journal
@@ -29,7 +29,7 @@ class Defaults:
 
     def __init__(self, folder: Path) -> None:
         config = TrainConfig(network="cifar_resnet20", data=str(SHARED / "data" / "cifar10"))
-        self.session = prepare(config, Place(folder / "run", Ranks(0, 1), torch.device("cpu"), print))
+        self.session = prepare(config, Place(folder / "run", Ranks(), torch.device("cpu"), print))
         self.journal = Journal(self.session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
         self.batches = _timed(_batches(self.session))
 

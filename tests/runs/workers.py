@@ -16,7 +16,7 @@ from howdeep.analysis.lesion import lesion
 from howdeep.analysis.paths import paths
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
-from howdeep.runtime.distributed import joined
+from howdeep.runtime.ranks import joined
 from howdeep.util.errors import UserError
 from howdeep.util.records import to_json
 

@@ -12,7 +12,7 @@ import torch
 from howdeep import cli
 from howdeep.commands import COMMANDS, SHARED
 from howdeep.runtime.device import pick
-from howdeep.runtime.ranks import Process, this_process
+from howdeep.runtime.ranks import Ranks, this_process
 from howdeep.util.errors import UserError
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
@@ -32,9 +32,9 @@ def environment(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("name", TORCHRUN)
 def test_a_process_is_one_of_several_only_where_the_environment_is_whole(name: str, environment) -> None:
     environment()
-    assert this_process() == Process(1, 2, 1)
+    assert this_process() == Ranks(1, 2, 1)
     environment(**{name: None})
-    assert this_process() == Process(0, 1, 0)
+    assert this_process() == Ranks()
 
 
 @pytest.mark.parametrize(("name", "value"), [("WORLD_SIZE", "1"), ("RANK", "none"), ("WORLD_SIZE", ""), ("RANK", "-1")])

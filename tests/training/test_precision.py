@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from howdeep.chain import Chain
 from howdeep.runtime import precision
 from howdeep.runtime import timing as stopwatch
-from howdeep.runtime.distributed import Ranks
 from howdeep.runtime.precision import Arithmetic, Trial, arithmetics, best_of, measure
+from howdeep.runtime.ranks import Ranks
 from howdeep.training import precision as choices
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import TrainingSteps
@@ -127,7 +127,7 @@ def test_a_candidate_without_enough_memory_is_dropped_and_a_line_says_so(error: 
     monkeypatch.setattr(precision, "ENOUGH_SECONDS", float("inf"))
     monkeypatch.setattr(choices, "arithmetics", lambda *given: [Arithmetic(name, "contiguous") for name in BOTH])
     config = TrainConfig(network="cifar_resnet8", data="digits", threads=1)
-    found = choices.choose(config, steps_of(small_network("resnet A")), 9, Ranks(0, 1), said.append)
+    found = choices.choose(config, steps_of(small_network("resnet A")), 9, Ranks(), said.append)
     assert found["chosen"] == {"precision": "bf16", "memory_format": "contiguous", "threads": 1}
     assert said[0] == "  fp32 contiguous    left out: not enough memory"
     assert said[1].startswith("  bf16 contiguous")

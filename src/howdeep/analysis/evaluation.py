@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Split
 from howdeep.runtime.device import synchronise
+from howdeep.runtime.modes import evaluating
 from howdeep.util.errors import UserError
 
 CALIBRATION_BINS = 15
@@ -120,17 +121,14 @@ class Evaluation:
 @torch.inference_mode()
 def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, gates: Gates | None = None) -> Sums:
     """Count the errors of a chain in evaluation mode; its mode is put back afterwards."""
-    images, wrong, loss, training = 0, 0, 0.0, chain.training
-    chain.eval()
-    try:
+    images, wrong, loss = 0, 0, 0.0
+    with evaluating(chain):
         for batch in batches:
             with autocast:
                 scores = chain(batch.images, gates).float()
             loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
             wrong += int((scores.argmax(1) != batch.labels).sum())
             images += len(batch.labels)
-    finally:
-        chain.train(training)
     return Sums(images, wrong, loss)
 
 

@@ -14,6 +14,7 @@ from howdeep.chain import Chain, Gates, Unit
 from howdeep.data import Batch
 from howdeep.runs.folder import Run
 from howdeep.runtime.device import summable
+from howdeep.runtime.modes import Norm, evaluating, frozen_statistics, norms_of
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.records import from_json
@@ -155,7 +156,6 @@ Statistics = Literal["running", "batch"]
 
 DRAWS = 8
 """Draws of gates that a random rule is averaged over: as many forward and backward passes per mini-batch."""
-Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 @dataclass(frozen=True)
@@ -258,26 +258,14 @@ def recorded_flow(run: Run) -> list[tuple[int, Flow]]:
 
 @contextmanager
 def _prepared(chain: Chain, statistics: str) -> Iterator[None]:
-    """Put every module into evaluation mode, norms that use batch statistics excepted; then put all of it back.
-
-    Flags are set one by one: a graph from torch.export refuses ``eval()``. A norm that does not track moves nothing.
-    """
+    """Put every module into evaluation mode, norms that use batch statistics excepted; then put all of it back."""
     if statistics not in get_args(Statistics):
         raise unknown("statistics", statistics, get_args(Statistics))
     norms = _norms(chain) if statistics == "batch" else []
-    modes = [(module, module.training) for module in chain.modules()]
-    tracking = [(norm, norm.track_running_stats) for norm in norms]
-    try:
-        for module, _ in modes:
-            module.training = False
+    with evaluating(chain), frozen_statistics(norms):
         for norm in norms:
-            norm.training, norm.track_running_stats = True, False
+            norm.training = True
         yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for norm, tracks in tracking:
-            norm.track_running_stats = tracks
 
 
 def _norms(chain: Chain) -> list[Norm]:
@@ -286,7 +274,7 @@ def _norms(chain: Chain) -> list[Norm]:
     Raises:
         UserError: There are others, which a trace fixed to their running ones.
     """
-    norms = [module for module in chain.modules() if isinstance(module, Norm)]
+    norms = norms_of(chain)
     known = {id(norm.running_mean) for norm in norms}
     for name, buffer in chain.named_buffers():
         if name.endswith("running_mean") and id(buffer) not in known:

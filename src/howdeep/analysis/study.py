@@ -22,8 +22,8 @@ from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.device import synchronise
-from howdeep.runtime.distributed import joined
 from howdeep.runtime.precision import TOLERANCE, Arithmetic, has_bf16, place, require_precision, true_fp32
+from howdeep.runtime.ranks import joined
 from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import fastest_threads, threads_of
 from howdeep.survival import Survival

@@ -17,6 +17,7 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 from torch.nn.parallel import DistributedDataParallel
 
+from howdeep.runtime.modes import modes_kept
 from howdeep.util.errors import UserError
 
 BATCH = 2
@@ -96,16 +97,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     Meanwhile the network returns its scores alone (see :func:`_scores`), and nothing is compiled to run it once.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    hook = model.register_forward_hook(lambda network, _, returned: _scores(network, returned))
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        hook.remove()
-        for module, mode in modes:
-            module.training = mode
+    with modes_kept(model):
+        model.eval()
+        hook = model.register_forward_hook(lambda network, _, returned: _scores(network, returned))
+        try:
+            with torch.compiler.set_stance("force_eager"):
+                yield
+        finally:
+            hook.remove()
 
 
 def _scores(model: nn.Module, returned: object) -> Tensor:

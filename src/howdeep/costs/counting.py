@@ -4,13 +4,9 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 from howdeep.costs.scaling import BACKWARD
 from howdeep.networks import Spec, skeleton
-from howdeep.networks.counting import Description, Shape, describe
+from howdeep.networks.counting import Description, describe, output_and_macs, sample_of
 from howdeep.survival import Survival
 
 PASSES = 1 + BACKWARD
@@ -102,10 +98,7 @@ def shortcut_macs(spec: Spec, network: Description) -> list[int]:
     chain = skeleton(spec).eval()
     units = [part for part in network.parts if part.index is not None]
     pairs = zip(chain.units, units, strict=True)
-    return [_macs(unit.shortcut, part.input) if part.shortcut == "projection" else 0 for unit, part in pairs]
-
-
-def _macs(module: nn.Module, shape: Shape) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.empty(1, *shape, device="meta"))
-    return counter.get_total_flops() // 2
+    return [
+        output_and_macs(unit.shortcut, sample_of(part.input))[1] if part.shortcut == "projection" else 0
+        for unit, part in pairs
+    ]

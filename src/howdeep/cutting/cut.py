@@ -3,13 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from howdeep.analysis.effects import Effect, Intact
 from howdeep.chain import Chain, Concatenate
@@ -23,6 +21,7 @@ from howdeep.runtime.timing import THREADS, forward_times
 from howdeep.transform.recalibration import batch_norms, fixed_norms
 from howdeep.transform.removal import narrows
 from howdeep.util.errors import UserError
+from howdeep.util.progress import ProgressBar
 from howdeep.util.records import from_json, to_json
 
 PATIENCE = 3
@@ -74,11 +73,11 @@ def cut(
     named = named_units(chain, remove)
     if not any(unit.merge.removable for unit in chain.units):
         raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
-    with _bar(console) as bar:
-        task = bar.add_task("", total=None if named else _work(chain, images, budget))
+    total = None if named else _work(chain, images, budget)
+    with ProgressBar(console or Console(stderr=True), total=total, counted=False) as bar:
 
         def report(line: str, done: float = 0) -> None:
-            bar.update(task, description=line, advance=done)
+            bar.show(line, more=done)
             progress(line)
 
         chosen = partial(report, "choosing units")
@@ -97,15 +96,6 @@ def _work(chain: Chain, images: Images, budget: CutBudget) -> float:
     left = sum(unit.merge.removable for unit in chain.units)
     out = left if budget.units is None else min(left, len(chain) - int(budget.units))
     return networks_tried(left, out) * len(images.calibration)
-
-
-@contextmanager
-def _bar(console: Console | None) -> Iterator[Progress]:
-    console = console or Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn(), TextColumn("left"))
-    left = TimeRemainingColumn(elapsed_when_finished=True)
-    with Progress(*columns, left, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
 
 
 def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:

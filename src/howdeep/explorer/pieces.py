@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from howdeep.chain import Chain, Gate, Unit, run
+from howdeep.networks.counting import output_and_macs
 from howdeep.runtime.timing import THREADS, by_turns, threads_of
 
 RUNS, SECONDS = 9, 6.0
@@ -75,7 +75,7 @@ def costs_of(chain: Chain, folded: Chain, image: Tensor) -> Costs:
         _piece(unit, *inputs[at], saved=max(0.0, medians[at] - without[at]))
         for unit, at in zip(chain.units, of_units, strict=True)
     ]
-    whole = _macs(folded, image)
+    _, whole = output_and_macs(folded, image)
     parameters = sum(weight.numel() for weight in chain.parameters())
     return Costs(
         macs=whole, parameters=parameters, units=tuple(pieces), ms=sum(medians[: len(opened)]) + sum(medians[-2:])
@@ -115,14 +115,7 @@ def _piece(unit: Unit, step: Step, x: Tensor, *, saved: float) -> Piece:
     assert isinstance(module, Unit)
     return Piece(
         output=tuple(run([step], x).shape[1:]),
-        macs=_macs(module.branch, x),
+        macs=output_and_macs(module.branch, x)[1],
         parameters=sum(weight.numel() for weight in unit.branch.parameters()),
         ms=saved,
     )
-
-
-@torch.inference_mode()
-def _macs(module: nn.Module, x: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
-        module(x)
-    return counter.get_total_flops() // 2

@@ -159,7 +159,8 @@ def _parts(chain: Chain, image: Shape) -> tuple[Part, ...]:
         weights = tuple(weight.shape for weight in module.parameters())
         key = (id(module) if _traced(module) else repr(module), weights, shape)
         if key not in measured:
-            measured[key] = _measure(module, shape)
+            output, macs = output_and_macs(module, sample_of(shape))
+            measured[key] = tuple(output.shape[1:]), macs
         output, macs = measured[key]
         name = "stem" if module is chain.stem else "head" if module is chain.head else "link"
         name = next(names) if isinstance(module, Unit) else name
@@ -197,11 +198,16 @@ def _part(name: str, module: nn.Module, index: int, shape: Shape, output: Shape,
     )
 
 
-def _measure(module: nn.Module, shape: Shape) -> tuple[Shape, int]:
-    """Return the shape of the output and the multiply-adds for one sample of a shape."""
+def output_and_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
+    """Return what a module returns, without gradients, and the multiply-adds that it takes for that."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        output: Tensor = module(torch.empty(1, *shape, device="meta"))
-    return tuple(output.shape[1:]), counter.get_total_flops() // 2
+        output = module(x)
+    return output, counter.get_total_flops() // 2
+
+
+def sample_of(shape: Shape) -> Tensor:
+    """Return one sample without numbers, for counting."""
+    return torch.empty(1, *shape, device="meta")
 
 
 def networks_table(networks: Iterable[Summary]) -> Table:

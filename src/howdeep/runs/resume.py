@@ -7,8 +7,7 @@ writes, which dies with its process (see :func:`howdeep.util.files.folder_locked
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -16,16 +15,16 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from howdeep.data import Split
 from howdeep.runs.target import Target
 from howdeep.runtime import device as devices
-from howdeep.runtime.distributed import Ranks
 from howdeep.runtime.interrupt import patience, stopped
+from howdeep.runtime.ranks import Ranks
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.files import append
+from howdeep.util.progress import ProgressBar
 
 UNCHANGING = ("data", "device", "out", "workers", "skip_broken")
 """Options that change no number by themselves: the images and the device are in the key instead of what they are
@@ -164,7 +163,7 @@ class Journal:
     """The files are called so, each with ``.part`` and the number of its process; None keeps nothing."""
     key: dict = field(default_factory=dict)
     """Everything that the steps depend on."""
-    ranks: Ranks = field(default_factory=lambda: Ranks(0, 1))
+    ranks: Ranks = field(default_factory=Ranks)
     """Which process this is; of several, each takes every world-th of the blocks that are left."""
     console: Console = field(default_factory=lambda: Console(stderr=True))
     """Where the progress bar goes, if it is a terminal."""
@@ -178,7 +177,7 @@ class Journal:
         Raises:
             UserError: They are those of other work; the first difference is named.
         """
-        ranks = ranks or Ranks(0, 1)
+        ranks = ranks or Ranks()
         key = json.loads(json.dumps(key))  # as it is written down: tuples are lists
         steps, error = ranks.from_first(_tried(lambda: _read(path, key)) if ranks.first else None)  # type: ignore[misc]
         _raise(error)
@@ -220,11 +219,12 @@ class Journal:
 
         def own() -> dict[str, Any]:
             mine = left[self.ranks.rank :: self.ranks.world]
-            with self._bar(what, total, total - len(left)) as advance, stopped(self._resumes):
+            bar = ProgressBar(self.console, what, total, done=total - len(left), on=self.ranks.first)
+            with bar, stopped(self._resumes):
                 for block in mine:
                     with patience():
                         self.note(names[block], compute(block))
-                    advance()
+                    bar.show(more=self.ranks.world)
             return {names[block]: self.steps[names[block]] for block in mine}
 
         parts = self.ranks.gathered(_tried(own))
@@ -243,15 +243,6 @@ class Journal:
         """Remove the files: what the work leads to is written."""
         for path in files_of(self.path) if self.ranks.first else ():
             path.unlink()
-
-    @contextmanager
-    def _bar(self, what: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-        columns = (TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn())
-        quiet = not self.ranks.first or not self.console.is_terminal
-        columns = (*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
-        with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
-            task = bar.add_task(what, total=total, completed=done)
-            yield lambda: bar.advance(task, self.ranks.world)
 
 
 def files_of(path: Path | None) -> list[Path]:

@@ -1,8 +1,7 @@
 """Activations computed twice instead of kept, in segments of the chain (Chen et al. 2016, arXiv 1604.06174)."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.random import fork_rng
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from howdeep.chain import Chain, Gate, Gates, Unit, run
+from howdeep.runtime.modes import Norm, frozen_statistics, norms_of
 
 Steps = Sequence[tuple[nn.Module, Gate]]
 
@@ -57,7 +57,7 @@ class Checkpointed(nn.Module):
 class _Part:
     """What a segment must know of one module of the body."""
 
-    norms: list[nn.BatchNorm2d]
+    norms: list[Norm]
     open: list[nn.Parameter]
     """Parameters that take part where its gate is open."""
     closed: list[nn.Parameter]
@@ -65,9 +65,8 @@ class _Part:
 
     @classmethod
     def of(cls, module: nn.Module) -> "_Part":
-        norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
         beside = module.shortcut if isinstance(module, Unit) else module
-        return cls(norms, list(module.parameters()), list(beside.parameters()))
+        return cls(norms_of(module), list(module.parameters()), list(beside.parameters()))
 
     def taking_part(self, gate: Gate) -> list[Tensor]:
         if isinstance(gate, Tensor) and gate.is_floating_point():
@@ -97,7 +96,7 @@ class _Segment(torch.autograd.Function):
         x, *parameters = ctx.saved_tensors
         x = x.detach().requires_grad_(ctx.needs_input_grad[2])
         host, (devices, states) = ctx.random
-        with torch.enable_grad(), torch.autocast(*ctx.autocast), fork_rng(devices), still(ctx.norms):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast), fork_rng(devices), frozen_statistics(ctx.norms):
             torch.set_rng_state(host)
             set_device_states(devices, states)
             # The value is known to whoever reads it; only where it came from is needed.
@@ -105,21 +104,3 @@ class _Segment(torch.autograd.Function):
         wanted = [tensor for tensor in (x, *parameters) if tensor.requires_grad]
         found = iter(torch.autograd.grad(end, wanted, gradient, allow_unused=True))
         return None, None, *(next(found) if tensor.requires_grad else None for tensor in (x, *parameters))
-
-
-def still_statistics(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """Let all norms of modules use the statistics of their batch without moving the running ones."""
-    return still(norm for module in modules for norm in _Part.of(module).norms)
-
-
-@contextmanager
-def still(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
-    """Let norms use the statistics of their batch without moving the running ones."""
-    tracking = [norm for norm in norms if norm.track_running_stats]
-    for norm in tracking:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in tracking:
-            norm.track_running_stats = True

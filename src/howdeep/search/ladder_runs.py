@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-from rich import progress
 from rich.console import Console
 
 from howdeep.analysis.evaluation import NotFiniteScoresError, Sums, add_up
@@ -27,6 +26,7 @@ from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.saving import NotFiniteError
 from howdeep.training.session import require_same_images
 from howdeep.util.errors import UserError
+from howdeep.util.progress import ProgressBar
 from howdeep.util.records import from_json, to_json
 from howdeep.util.seeds import generator
 from howdeep.util.text import seconds_text
@@ -216,12 +216,7 @@ class LadderProgress:
     def __init__(self, console: Console, costs: Sequence[float]) -> None:
         self.console, self.costs = console, costs
         self.done, self.spent, self.worked, self.at = 0, 0.0, 0.0, time.perf_counter()
-        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None))
-        more = (progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), progress.TextColumn("{task.fields[left]}"))
-        self.bar = progress.Progress(
-            *columns, *more, console=console, transient=True, disable=not console.is_terminal
-        )  # fmt: skip
-        self.task = self.bar.add_task("", total=len(costs), left="")
+        self.bar = ProgressBar(console, total=len(costs), estimate=False)
 
     def __enter__(self) -> "LadderProgress":
         self.bar.start()
@@ -235,7 +230,7 @@ class LadderProgress:
     def begin(self, what: str) -> None:
         """Show which run is under way."""
         self.at = time.perf_counter()
-        self.bar.update(self.task, description=what)
+        self.bar.show(what, left=self._left())
 
     def finished(self, line: str, *, now: bool) -> None:
         """Print a finished run.
@@ -249,7 +244,7 @@ class LadderProgress:
             self.worked += self.costs[self.done]
         self.done += 1
         left = self._left()
-        self.bar.update(self.task, completed=self.done, left=left)
+        self.bar.show(done=self.done, left=left)
         print_line(self.console, f"{self.done:>{len(str(len(self.costs)))}}/{len(self.costs)}  {line}  {left}".rstrip())
 
     def _left(self) -> str:

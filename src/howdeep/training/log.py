@@ -7,18 +7,11 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.runs.folder import Run
 from howdeep.util.errors import UserError
+from howdeep.util.progress import ProgressBar
 from howdeep.util.records import from_json
 
 
@@ -38,18 +31,7 @@ class Journal:
 
     def __init__(self, run: Run, console: Console, *, total: int, tensorboard: bool, on: bool) -> None:
         self.run, self.console, self.on = run, console, on
-        self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not on or not console.is_terminal,
-        )
-        self.task = self.bar.add_task("training", total=total)
+        self.bar = ProgressBar(console, "training", total, on=on)
         self.writer = _tensorboard(run) if tensorboard and on else None
 
     def __enter__(self) -> "Journal":
@@ -72,7 +54,7 @@ class Journal:
 
     def advance(self, step: int) -> None:
         """Show how many steps are done."""
-        self.bar.update(self.task, completed=step)
+        self.bar.show(done=step)
 
     def event(self, record: dict, line: str) -> None:
         """Write one record and print one line."""

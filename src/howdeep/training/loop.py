@@ -25,8 +25,8 @@ from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_bat
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
 from howdeep.runtime import device as devices
-from howdeep.runtime.distributed import Ranks, joined
 from howdeep.runtime.interrupt import StopRequest, patience, stopped
+from howdeep.runtime.ranks import Ranks, joined
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Journal, epoch_line, print_line
@@ -378,7 +378,7 @@ def _finish(session: Session, chain: Chain) -> TrainResult:
     """Read the test split, once, and write the result; in fp32, so that ``howdeep evaluate`` says the same."""
     seconds, test = session.position.seconds, None
     if session.dataset.test is not None:
-        batches = _evaluation_batches(session, session.dataset.test, Ranks(0, 1))
+        batches = _evaluation_batches(session, session.dataset.test, Ranks())
         fp32 = replace(session.arithmetic, precision="fp32").autocast(session.place.device)
         images = fingerprint(session.dataset.test)
         evaluation = evaluate(chain, batches, session.dataset.classes, autocast=fp32, images=images)

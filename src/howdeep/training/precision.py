@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.data import Batch, Dataset
-from howdeep.runtime.distributed import Ranks
 from howdeep.runtime.precision import FP32, Arithmetic, Trial, arithmetics, best_of, measure, place
+from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import FEW, thread_counts
 from howdeep.training.config import TrainConfig
 from howdeep.training.recipes import Recipe

@@ -32,9 +32,9 @@ from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
 from howdeep.runtime import precision
-from howdeep.runtime.checkpointing import still_statistics
-from howdeep.runtime.distributed import Ranks
+from howdeep.runtime.modes import frozen_statistics, norms_of
 from howdeep.runtime.precision import Arithmetic
+from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training import step
 from howdeep.training.config import TrainConfig, difference
@@ -290,7 +290,7 @@ def _refuse_lone_image(chain: Chain, spec: Spec, dataset: Dataset, batch_size: i
         return
     probe = torch.zeros(1, dataset.channels, dataset.height, dataset.width)
     try:
-        with torch.no_grad(), still_statistics([chain]):
+        with torch.no_grad(), frozen_statistics(norms_of(chain)):
             chain(probe, [1.0] * len(chain))
     except ValueError:
         raise UserError(

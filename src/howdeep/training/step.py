@@ -7,7 +7,8 @@ from torch.optim import SGD
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
-from howdeep.runtime.checkpointing import Checkpointed, still_statistics
+from howdeep.runtime.checkpointing import Checkpointed
+from howdeep.runtime.modes import frozen_statistics, norms_of
 from howdeep.runtime.precision import Arithmetic
 from howdeep.training.recipes import Recipe
 
@@ -91,7 +92,7 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = lr
     count = len(batch.labels)
-    with arithmetic.autocast(batch.images.device), still_statistics([] if count else [engine]):
+    with arithmetic.autocast(batch.images.device), frozen_statistics([] if count else norms_of(engine)):
         scores = engine(batch.images, gates)
     sums = F.cross_entropy(scores.float(), batch.labels, label_smoothing=smoothing, reduction="sum")
     loss = sums / max(1, count)
