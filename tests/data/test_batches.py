@@ -1,3 +1,4 @@
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,12 +226,15 @@ def test_random_crops_leave_the_random_state_of_the_caller_alone(photo_folder: P
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_image_that_breaks_while_training_is_named_in_one_line(photo_folder: Path, workers: int) -> None:
+    """And the processes that decode are gone, although someone holds the error: the program could not end before."""
+    others = set(multiprocessing.active_children())
     dataset = open_data(str(photo_folder), size=96)
     for path in photo_folder.glob("*/*.jpg"):
         path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match=r"(temple|flower)/\d\d\.jpg cannot be used: broken") as caught:
         batches(dataset.train, 0, 1, batch_size=4, workers=workers)
     assert "\n" not in str(caught.value)
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_default_augmentation_fits_size_and_classes(digits: Dataset, cifar: Dataset) -> None:

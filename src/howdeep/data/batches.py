@@ -1,7 +1,8 @@
 """Splits that are read many times: what they decode once is held in memory, as far as it fits."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -230,7 +231,7 @@ def fetch(split: Split, request: Request) -> Tensor:
 
 @dataclass(frozen=True)
 class _Answers(TorchDataset):
-    """Answers requests, here or in a worker; returns errors, which a worker would wrap in a traceback."""
+    """Answers requests in a worker; returns errors, which a worker would wrap in a traceback."""
 
     split: Split
 
@@ -251,11 +252,14 @@ def _decoded(split: Split, requests: Iterator[Request], workers: int, device: to
         )  # fmt: skip
         answers = _alive(_started(loader), workers)
     else:
-        answers = map(_Answers(split).__getitem__, requests)
-    for pixels in answers:
-        if isinstance(pixels, UserError):
-            raise pixels
-        yield sent(pixels, device)
+        answers = (fetch(split, request) for request in requests)
+    # Closed while its queues work: workers that the garbage collector finds in a cycle with an error are not told to
+    # end, and since they ignore signals the end of the program would wait for them for ever.
+    with closing(answers):
+        for pixels in answers:
+            if isinstance(pixels, UserError):
+                raise UserError(str(pixels))  # itself, it would hold the frame that holds it
+            yield sent(pixels, device)
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -277,7 +281,7 @@ def _started(loader: DataLoader) -> Iterator:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _alive(answers: Iterator, workers: int) -> Iterator:
+def _alive(answers: Iterator, workers: int) -> Generator:
     """Pass answers on.
 
     Raises:

@@ -10,8 +10,8 @@ seed and the step, so a resumed run does what the uninterrupted one would have d
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -175,11 +175,12 @@ def _to_the_end(session: Session, console: Console, *, best: bool = False) -> No
 def _run(session: Session, journal: Journal, best: bool) -> None:
     """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for."""
     position, saved_at, saving = session.position, session.position.seconds, 0.0
-    with patience() as request:
+    # Closed at once where an error or a signal ends the loop, and with them the processes that decode images.
+    with patience() as request, closing(_timed(_batches(session))) as batches:
         record_start(session, journal)
         if session.pace.threads != session.pace.before:
             note_threads(session, journal, session.pace.before, ASKED)
-        for batch, waited in _timed(_batches(session)):
+        for batch, waited in batches:
             after = _one_step(session, batch, waited, journal, request)
             journal.advance(position.step)
             epoch_ended = position.step % session.steps_per_epoch == 0 or position.step == session.total
@@ -313,7 +314,7 @@ def _batches(session: Session) -> Iterator[Batch]:
     )
 
 
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+def _timed(batches: Iterator[Batch]) -> Generator[tuple[Batch, float], None, None]:
     """Yield every batch with the seconds that it had to be waited for."""
     started = time.perf_counter()
     for batch in batches:
