@@ -7,6 +7,8 @@ from pathlib import Path
 import howdeep
 
 SOURCE = Path(howdeep.__file__).parent
+LATE = {"util/records.py": {"show"}}
+"""What imports from a later room when it is called: whoever holds a record need not know who draws it."""
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
 
 
@@ -38,7 +40,11 @@ def test_a_file_imports_only_from_rooms_above_it() -> None:
     for path in SOURCE.rglob("*.py"):
         room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
         if room in order:
-            above = set(order[: order.index(room) + 1]) | {"__version__"}
+            above = (
+                set(order[: order.index(room) + 1])
+                | {"__version__"}
+                | LATE.get(path.relative_to(SOURCE).as_posix(), set())
+            )
             upwards += [f"{path.relative_to(SOURCE)} imports {other}" for other in sorted(imported(path) - above)]
     assert not upwards
 

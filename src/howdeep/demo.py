@@ -19,10 +19,9 @@ from howdeep.runs.folder import as_json
 from howdeep.runs.target import open_target
 from howdeep.runtime.interrupt import stopped
 from howdeep.show import figures
-from howdeep.show.cut_tables import cut_saving
 from howdeep.show.figures.depth import DepthPoint
 from howdeep.show.report.page import write_report
-from howdeep.show.sentences import measured, paths_finding
+from howdeep.show.sentences import cut_saving, measured, paths_finding
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import TrainResult, train
 from howdeep.util.files import folder_locked

@@ -26,7 +26,7 @@ from howdeep.costs.predicting import Costs
 from howdeep.networks import build, spec_of
 from howdeep.networks.counting import describe
 from howdeep.runtime.timing import Timing
-from howdeep.show.cost_tables import cost_finding, cost_table
+from howdeep.show.sentences import cost_finding
 from howdeep.survival import Survival
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json, to_json
@@ -187,7 +187,7 @@ def test_tables_fit_80_columns(exact: list[str], survival: str) -> None:
     options = replace(FAST, survival=survival)
     (ladder,) = cost("cifar_densenet_bc_k12", (10, 22, 58, 100, 1000), None, options)
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(cost_table(ladder))
+    console.print(ladder.table())
     text = console.export_text()
     assert "…" not in text.replace("–", "")
     assert "1,000" in text

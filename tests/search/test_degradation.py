@@ -15,7 +15,6 @@ from howdeep.search import ladder_runs
 from howdeep.search.degradation import Degradation, degradation
 from howdeep.search.ladder import LadderConfig
 from howdeep.show import figures
-from howdeep.show.ladder_tables import degradation_table
 from howdeep.training import loop
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json
@@ -110,7 +109,7 @@ def test_the_record_survives_json(ladder: tuple[Path, Degradation]) -> None:
 def test_the_table_fits_80_columns_and_says_what_was_found(ladder: tuple[Path, Degradation]) -> None:
     console = Console(width=80, record=True, quiet=False, file=None, force_terminal=False)
     with console.capture() as shown:
-        console.print(degradation_table(ladder[1]))
+        console.print(ladder[1].table())
     text = shown.get()
     assert "plain: optimisation fails beyond 8 layers" in text
     assert "…" not in text
@@ -167,7 +166,7 @@ def test_training_that_leaves_the_finite_numbers_is_recorded_and_the_others_go_o
     assert family.diagnosis.evidence == "the run of 8 layers ended in numbers that are not finite"
     monkeypatch.setattr(ladder_runs, "train", lambda *args, **more: pytest.fail("trained again"))
     assert degradation(config, tmp_path, console=QUIET) == found
-    Console(quiet=True).print(degradation_table(found))
+    Console(quiet=True).print(found.table())
     figures.save(figures.degradation(found), tmp_path / "chart.svg")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from howdeep.analysis.evaluation import ClassResult, Evaluation
 from howdeep.runs.folder import Run
-from howdeep.training.log import Curves, Epoch, curves_finding, curves_of
+from howdeep.training.log import Curves, Epoch, curves_of
 
 TEST = Evaluation(
     n=4, error_percent=25.0, standard_error=21.7, loss=0.5, calibration_error_percent=3.0,
@@ -66,7 +66,7 @@ def test_imported_weights_have_no_curves(tmp_path: Path) -> None:
     run = Run(tmp_path, {"network": {"library": "timm:resnet18", "classes": 2, "size": 32}, "data": {"classes": None}})
     found = curves_of(run)
     assert found == Curves(network="timm:resnet18", data="", units=0, epochs=(), test=None)
-    assert curves_finding(found) == "no epoch of timm:resnet18 is measured"
+    assert found.finding == "no epoch of timm:resnet18 is measured"
 
 
 @pytest.mark.parametrize(("opened", "varies"), [(3.0, False), (2.5, True)])
@@ -87,5 +87,5 @@ def test_open_units_vary_where_branches_were_closed(opened: float, varies: bool,
     ],
 )
 def test_the_sentence_says_where_a_run_ends_and_when_it_was_best(found: Curves, says: str) -> None:
-    assert curves_finding(found).startswith(f"after {len(found.epochs)} epoch")
-    assert curves_finding(found).endswith(says)
+    assert found.finding.startswith(f"after {len(found.epochs)} epoch")
+    assert found.finding.endswith(says)

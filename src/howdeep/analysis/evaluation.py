@@ -16,6 +16,7 @@ from howdeep.data import Batch, Split
 from howdeep.runtime.device import synchronise
 from howdeep.runtime.modes import evaluating
 from howdeep.util.errors import UserError
+from howdeep.util.records import Shown
 
 CALIBRATION_BINS = 15
 
@@ -85,7 +86,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Shown):
     """How a network does on a split."""
 
     n: int

@@ -19,6 +19,7 @@ from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.util.errors import UserError, unknown
+from howdeep.util.records import Shown
 from howdeep.util.text import bytes_text
 
 
@@ -73,7 +74,7 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesion:
+class Lesion(Shown):
     """A lesion study."""
 
     kind: str

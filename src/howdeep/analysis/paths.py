@@ -27,6 +27,7 @@ from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.runtime.device import wide
 from howdeep.util.errors import UserError
+from howdeep.util.records import Shown
 
 SHARE = 0.95
 """Share of the gradient's magnitude that the effective lengths carry."""
@@ -70,7 +71,7 @@ class Effective:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paths:
+class Paths(Shown):
     """The paths of a chain, by length."""
 
     units: int

@@ -17,7 +17,7 @@ from howdeep.runtime.device import summable
 from howdeep.runtime.modes import Norm, evaluating, frozen_statistics, norms_of
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError, unknown
-from howdeep.util.records import from_json
+from howdeep.util.records import Shown, from_json
 from howdeep.util.seeds import derive
 
 MEASURED = ("input", "shortcut's output", "branch's output")
@@ -184,7 +184,7 @@ class UnitFlow:
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(Shown):
     """Signal and gradient through the depth of a chain."""
 
     units: tuple[UnitFlow, ...]

@@ -91,8 +91,6 @@ class Lesion(Dissection):
     def run(self) -> int:
         """Measure and print."""
         from howdeep.analysis.lesion import lesion
-        from howdeep.show import figures
-        from howdeep.show.analysis_tables import lesion_table
 
         self.check()
         refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
@@ -101,7 +99,7 @@ class Lesion(Dissection):
                 study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
                 seed=self.seed, autocast=study.autocast, journal=study.journal, say=study.say,
             )  # fmt: skip
-            self.report(study, found, lesion_table(found), lambda: figures.lesion(found))
+            self.report(study, found, found.table(), found.figure)
         return 0
 
 
@@ -121,8 +119,6 @@ class Paths(Dissection):
     def run(self) -> int:
         """Measure and print."""
         from howdeep.analysis.paths import paths
-        from howdeep.show import figures
-        from howdeep.show.analysis_tables import paths_table
 
         self.check()
         if self.draws == 0:
@@ -132,7 +128,7 @@ class Paths(Dissection):
                 study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
                 seed=self.seed, journal=study.journal,
             )  # fmt: skip
-            self.report(study, found, paths_table(found), lambda: figures.study_of_paths(found))
+            self.report(study, found, found.table(), found.figure)
         return 0
 
 
@@ -150,8 +146,6 @@ class Flow(Dissection):
     def run(self) -> int:
         """Measure and print."""
         from howdeep.analysis.signals import draws_of, flow
-        from howdeep.show import figures
-        from howdeep.show.analysis_tables import flow_table
 
         self.check()
         statistics = self.statistics or ("batch" if self.fresh else "running")
@@ -162,7 +156,7 @@ class Flow(Dissection):
             # In file order a mini-batch would show few classes, and its statistics with it.
             batches = study.batches.mixed(self.seed) if statistics == "batch" else study.batches
             found = flow(study.chain, batches, statistics=statistics, draws=draws, autocast=study.autocast)
-            self.report(study, found, flow_table(found), lambda: figures.flow(found))
+            self.report(study, found, found.table(), found.figure)
         return 0
 
     def open(self) -> "Target":

@@ -97,14 +97,13 @@ class Cost(CostOptions, _Networks):
         from howdeep.runs.folder import provenance
         from howdeep.runtime.device import pick
         from howdeep.show import figures
-        from howdeep.show.cost_tables import cost_table, scaling_table
         from howdeep.util.records import tagged
 
         scaled = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in found]
         ladders, papers = [asdict(ladder) for ladder in found], [paper.to_json() for paper in scaled]
         self.output.finish(
             tagged("cost", {"ladders": ladders, "scaled": papers, **provenance(pick(self.device))}),
-            *(cost_table(ladder) for ladder in found), *(scaling_table(paper) for paper in scaled), figure=self.figure,
+            *(ladder.table() for ladder in found), *(paper.table() for paper in scaled), figure=self.figure,
             draw=lambda place: figures.save(figures.costs(found), place),
             written=lambda: forget_kept(self.output.place),
         )  # fmt: skip
@@ -114,7 +113,6 @@ class Cost(CostOptions, _Networks):
         from howdeep.costs.cost import plans_of
         from howdeep.costs.scaling import flops_per_second
         from howdeep.networks.counting import describe
-        from howdeep.show.cost_tables import scaling_table
         from howdeep.util.records import tagged
 
         rate = flops_per_second("rate", str(self.rate))
@@ -123,7 +121,7 @@ class Cost(CostOptions, _Networks):
         networks = [describe(spec, size=self.size) for plan in plans for spec in plan.asked]
         papers = [self.scaled(one.name, one.parameters, one.macs, rate=rate) for one in networks]
         record = {"ladders": [], "scaled": [paper.to_json() for paper in papers], "rate": rate}
-        self.output.finish(tagged("cost", record), *(scaling_table(paper) for paper in papers))
+        self.output.finish(tagged("cost", record), *(paper.table() for paper in papers))
         return 0
 
     def scaled_ladder(self, ladder: "Ladder") -> "Paper":

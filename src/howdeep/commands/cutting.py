@@ -22,7 +22,6 @@ class Cut(CutOptions, TargetOptions):
 
         from howdeep.cutting.run import cut_target
         from howdeep.show import figures
-        from howdeep.show.cut_tables import cut_table
         from howdeep.util.files import file_locked, folder_locked
 
         check_files(self.output, self.figure)
@@ -32,9 +31,9 @@ class Cut(CutOptions, TargetOptions):
             result, record, journal = cut_target(self.open(), self, beside=beside, report=remark, console=console)
             self.output.finish(
                 record,
-                cut_table(result),
+                result.table(),
                 figure=self.figure,
-                draw=lambda place: figures.save(figures.frontier(result), place),
+                draw=lambda place: figures.save(result.figure(), place),
                 written=journal.remove,
             )
             if self.out is not None:

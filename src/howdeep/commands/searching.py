@@ -26,13 +26,12 @@ class Degradation:
         """Train, print a table and the diagnoses, draw a chart."""
         from howdeep.search.degradation import degradation
         from howdeep.show import figures
-        from howdeep.show.ladder_tables import degradation_table
 
         check_files(self.output, self.figure)
         found = degradation(self.config, self.out)
         self.output.finish(
-            found.to_json(self.config), degradation_table(found), figure=self.figure,
-            draw=lambda place: figures.save(figures.degradation(found), place),
+            found.to_json(self.config), found.table(), figure=self.figure,
+            draw=lambda place: figures.save(found.figure(), place),
         )  # fmt: skip
         return 0
 
@@ -49,7 +48,6 @@ class Fit(FitOptions):
         """Search, train and print the answer."""
         from howdeep.search.fit import ANSWER, fit
         from howdeep.show import figures
-        from howdeep.show.fit_tables import fit_table
 
         check_files(self.output, self.figure)
         answer = fit(self)
@@ -57,8 +55,8 @@ class Fit(FitOptions):
             return 0
         self.output.finish(
             json.loads((self.out / ANSWER).read_bytes()),
-            fit_table(answer),
+            answer.table(),
             figure=self.figure,
-            draw=lambda place: figures.save(figures.fit(answer), place),
+            draw=lambda place: figures.save(answer.figure(), place),
         )
         return 0

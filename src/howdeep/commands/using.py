@@ -26,14 +26,12 @@ class Evaluate(EvaluationOptions, TargetOptions):
         """Measure and print."""
         from howdeep.analysis.inference import evaluate_target
         from howdeep.show import figures
-        from howdeep.show.tables import evaluation_table
+        from howdeep.show.analysis_tables import evaluation_table
 
         check_files(self.output, self.figure)
         found, record = evaluate_target(self.open(), self, report=remark)
-        table = evaluation_table(found, self.target, self.data, self.split)
-        self.output.finish(
-            record, table, figure=self.figure, draw=lambda place: figures.save(figures.evaluation(found), place)
-        )
+        table = evaluation_table(found, of=f"{self.target} on {self.data}, {self.split}")
+        self.output.finish(record, table, figure=self.figure, draw=lambda place: figures.save(found.figure(), place))
         return 0
 
 
@@ -53,7 +51,7 @@ class Predict(TargetOptions):
     def run(self) -> int:
         """Predict and print; the status is 1 where a file could not be used."""
         from howdeep.analysis.inference import predict
-        from howdeep.show.tables import predictions_table
+        from howdeep.show.analysis_tables import predictions_table
 
         self.output.check()
         found = predict(self.open(), self.images, top=self.top, device=self.device)
@@ -96,7 +94,6 @@ class Export(TargetOptions):
     def run(self) -> int:
         """Export, compare, time and print."""
         from howdeep.exporting.export import ExportOptions, export_target
-        from howdeep.show.tables import export_table
 
         self.output.check(self.out)
         options = ExportOptions(
@@ -105,7 +102,7 @@ class Export(TargetOptions):
             skip_broken=self.skip_broken,
         )  # fmt: skip
         found, record = export_target(self.open(), options, say=remark)
-        self.output.finish(record, export_table(found))
+        self.output.finish(record, found.table())
         return 0
 
 

@@ -13,12 +13,13 @@ from howdeep.costs.counting import Counts, counts_of, described
 from howdeep.costs.measuring import Setting, Times, arithmetic_of, over_rounds, peak_of_training, times_of
 from howdeep.costs.options import CostOptions
 from howdeep.costs.predicting import CostModel, Costs, difference_of, errors_of, model_of
+from howdeep.costs.scaling import Paper
 from howdeep.networks import Spec, spec_of
 from howdeep.networks.counting import LARGE, SMALL
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runtime import device as devices
 from howdeep.util.errors import UserError
-from howdeep.util.records import from_json, to_json
+from howdeep.util.records import Shown, from_json, to_json
 
 NAME = re.compile(r"(?P<family>.*?[a-z])(?P<depth>\d*)(?P<width>_k?\d+)?")
 """A family, its depth, and the width of wide and dense networks: cifar_densenet_bc, 100, _k12."""
@@ -167,7 +168,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Ladder(Shown):
     """What the depths of one family cost; or one network alone."""
 
     title: str
@@ -196,6 +197,16 @@ class Ladder:
     """What one more unit in each stage of the deepest network adds."""
     one_more_costs: Costs | None
     """Predicted likewise; of saved memory there is none, which moves in steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRecord(Shown):
+    """What ``howdeep cost`` writes."""
+
+    ladders: tuple[Ladder, ...] = ()
+    """Measured and predicted, one per family and kind of unit."""
+    scaled: tuple[Paper, ...] = ()
+    """Training on many devices, on paper."""
 
 
 def cost(

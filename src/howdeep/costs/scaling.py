@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 
 from howdeep.util import units as budgets
 from howdeep.util.errors import UserError
+from howdeep.util.records import Shown
 
 BACKWARD = 2
 """A backward pass in forward passes: gradients of the maps and of the weights."""
@@ -176,7 +177,7 @@ FLOPS = {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(Shown):
     """A network on growing clusters."""
 
     network: str

@@ -6,7 +6,7 @@ from howdeep.analysis.effects import Baseline, Effect
 from howdeep.chain import Chain
 from howdeep.cutting.options import CutBudget
 from howdeep.runtime.timing import Timing
-from howdeep.util.records import IN_MEMORY
+from howdeep.util.records import IN_MEMORY, Shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Test:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class Cut(Shown):
     """A network cut to a budget or without named units, or its whole frontier."""
 
     budget: CutBudget

@@ -17,7 +17,6 @@ from howdeep.explorer.jobs import Line
 from howdeep.explorer.records import State
 from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
-from howdeep.show.cut_tables import cut_finding
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json
 
@@ -123,7 +122,7 @@ def _saved(arguments: Sequence[str], out: Path) -> Line:
     return {"saved": {
         "run": run,
         "command": shlex.join(["howdeep", *arguments]),
-        "sentence": cut_finding(from_json(Cut, record)),
+        "sentence": from_json(Cut, record).finding,
         "next": [shlex.join(["howdeep", verb, run, *options]) for verb, *options in following],
     }}  # fmt: skip
 

@@ -29,7 +29,7 @@ from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime.timing import THREADS, threads_of
 from howdeep.util.errors import UserError, unknown
-from howdeep.util.records import tagged, to_json
+from howdeep.util.records import Shown, tagged, to_json
 
 FEWEST = 256
 """Images that must be compared, where the split has as many."""
@@ -42,7 +42,7 @@ class ExportError(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Shown):
     """An exported file, compared with the original and timed beside it."""
 
     file: str

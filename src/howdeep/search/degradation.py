@@ -30,7 +30,7 @@ from howdeep.search.ladder_runs import LadderProgress, LadderRun, PlannedRun, tr
 from howdeep.training.log import print_line
 from howdeep.training.session import open_training_data
 from howdeep.util.files import folder_locked
-from howdeep.util.records import tagged
+from howdeep.util.records import Shown, tagged
 
 Equal = Literal["epochs", "time"]
 RECORD = "degradation.json"
@@ -54,7 +54,7 @@ class FamilyResult:
 
 
 @dataclass(frozen=True)
-class Degradation:
+class Degradation(Shown):
     """Error against depth, by family."""
 
     data: str
@@ -67,12 +67,6 @@ class Degradation:
     """What was found, in the order asked for."""
     rungs: tuple[LadderRun, ...]
     """Every run."""
-
-    @property
-    def finding(self) -> str:
-        """What the ladder shows, in one sentence."""
-        said = "; ".join(f"{family.label}: {family.diagnosis.headline}" for family in self.families)
-        return said if self.equal == "epochs" else f"in equal time, {said}"
 
     def to_json(self, config: LadderConfig) -> dict:
         """Return the record as plain data, with what it takes to repeat it."""

@@ -47,7 +47,7 @@ from howdeep.training.log import print_line
 from howdeep.training.session import open_training_data
 from howdeep.util.errors import UserError
 from howdeep.util.files import folder_locked
-from howdeep.util.records import from_json, tagged, to_json
+from howdeep.util.records import Shown, from_json, tagged, to_json
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FinalError:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Shown):
     """The answer to how deep, with its evidence."""
 
     network: str

@@ -1,108 +1,220 @@
-"""Dissections as tables on a terminal of 80 columns, the finding first."""
+"""Tables of what was measured on a trained network: its errors, lesions, paths, signal, training and exported file."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from howdeep.show.sentences import confusions, curves_finding, flow_finding, lesion_finding, measured, paths_finding
+from howdeep.show.tables import Table
+from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, whole
 
-from howdeep.analysis.lesion import Lesion, UnitEffect
-from howdeep.analysis.paths import Paths
-from howdeep.analysis.signals import Flow
-from howdeep.show.sentences import flow_finding, lesion_finding, measured, paths_finding, share_text
-from howdeep.util.text import change_text, percent_text
+if TYPE_CHECKING:
+    from howdeep.analysis.effects import Effect
+    from howdeep.analysis.evaluation import Evaluation
+    from howdeep.analysis.inference import Prediction
+    from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
+    from howdeep.analysis.paths import Paths
+    from howdeep.analysis.signals import Flow
+    from howdeep.exporting.export import Export
+    from howdeep.training.log import Curves
 
-SHOWN = 40
-"""Rows that a table shows at most."""
+T = TypeVar("T")
+SHOWN, MOST = 40, 1_000
+"""Rows on a terminal, and on a page, at most."""
+SHOWN_CLASSES = 20
 BAR = 24
+"""Characters of the longest bar."""
 
 
-def lesion_table(found: Lesion) -> RenderableType:
-    """Return the finding, the intact network, and one row per unit, per k, or for the worst pairs."""
-    base = found.baseline
-    intact = f"intact: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
-    if found.units:
-        return Group(Text(lesion_finding(found), style="bold"), Text(intact), *_units(found))
-    table = _by_k(found) if found.by_k else _pairs(found)
-    return Group(Text(lesion_finding(found), style="bold"), Text(intact), table)
+def summary_of(there: int, shown: int, what: str) -> str:
+    """Return what the fold of a long table says."""
+    if there == 1:
+        return f"The one of the {what}"
+    return f"All {there:,} {what}" if there == shown else f"The {shown:,} worst of {there:,} {what}"
 
 
-def _units(found: Lesion) -> list[RenderableType]:
-    units = list(found.units)
-    if len(units) > SHOWN:
-        units = sorted(measured(found), key=lambda unit: -(unit.change or 0.0))[:SHOWN]
-    top = max((unit.change or 0.0 for unit in units), default=0.0)
-    table = _table("unit", "name", "error %", "change", "95 % interval", "")
-    for unit in units:
-        table.add_row(str(unit.index), unit.name, *_numbers(unit, top))
-    hidden = len(found.units) - len(units)
-    return [table, *([Text(f"… and {hidden} units that cost less")] if hidden else [])]
+def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = "") -> Table:
+    """Return the error and one row per class, the worst first; wide, also which classes are taken for which.
+
+    Args:
+        evaluation: The record.
+        wide: All classes.
+        of: Which network on which images, as the user called them.
+    """
+    classes = evaluation.classes
+    order = sorted(range(len(classes)), key=lambda place: -(classes[place].error_percent or 0.0))
+    rows = [
+        (
+            classes[place].name,
+            whole(classes[place].n),
+            fixed(classes[place].error_percent, 1),
+            _taken(evaluation, place),
+        )
+        for place in (order if wide else order[:SHOWN_CLASSES])
+    ]
+    hidden = len(order) - len(rows)
+    speed = f"n = {evaluation.n:,}, {evaluation.images_per_second:,.0f} images/s"
+    return Table(
+        title=f"error {percent_text(evaluation.error_percent, evaluation.n)}   loss {evaluation.loss:.4f}   "
+        f"calibration error {evaluation.calibration_error_percent:.2f} %",
+        lines=[f"{of} ({speed})" if of else speed],
+        heads=["class", "images", "error %", "most often taken for"],
+        text=(0, 3),
+        rows=rows,
+        below=[_pairs(evaluation)] if wide else [f"… and {hidden} classes with fewer errors"] * (hidden > 0),
+        summary=f"All {len(order):,} classes, the worst first",
+    )
 
 
-def _numbers(unit: UnitEffect, top: float) -> tuple[str, str, str, str]:
-    if unit.error_percent is None or unit.change is None:
-        return "–", "–", "", "changes the shape, and has no shortcut"
+def _taken(evaluation: Evaluation, place: int) -> str:
+    """Return the class that the images of a class are most often taken for, and how many are; empty without any."""
+    others = [(count, other) for other, count in enumerate(evaluation.confusion[place]) if other != place and count]
+    if not others:
+        return ""
+    count, other = max(others)
+    return f"{evaluation.classes[other].name} ({count:,})"
+
+
+def _pairs(evaluation: Evaluation) -> Table:
+    names, pairs = [one.name for one in evaluation.classes], confusions(evaluation.confusion)
+    rows = [(names[true], names[given], whole(count)) for count, true, given in pairs[:MOST]]
+    summary = summary_of(len(pairs), len(rows), "confusions")
+    return Table(heads=["class", "taken for", "images"], text=(0, 1), rows=rows, summary=summary)
+
+
+def predictions_table(predictions: Sequence[Prediction]) -> Table:
+    """Return one line per image."""
+    rows = []
+    for one in predictions:
+        pairs = zip(one.classes, one.probabilities, strict=True)
+        classes = "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs)
+        rows.append((one.image, f"cannot be used: {one.unusable}" if one.unusable else classes))
+    return Table(heads=["image", "class and probability"], text=(0, 1), rows=rows)
+
+
+def export_table(export: Export, *, wide: bool = False) -> Table:
+    """Return how far a file agrees with the network, what it is, and how fast both are."""
+    agreement, opset = export.agreement, f", opset {export.opset}" if export.opset else ""
+    rows = []
+    for row in export.latency:
+        before, after = (
+            f"{low:.2f}–{high:.2f}" for low, high in (row.original_quartiles_ms, row.exported_quartiles_ms)
+        )
+        rows.append((str(row.batch), fixed(row.original_ms), before, fixed(row.exported_ms), after, str(row.runs)))
+    left = f"; {export.norms_left} norms could not be folded" if export.norms_left else ""
+    return Table(
+        title=f"the same class on all {agreement.images:,} images, logits within {agreement.difference:.1e} of the"
+        f" largest (allowed {agreement.tolerance:.0e})",
+        lines=[f"{export.file} ({export.format}{opset}, {export.bytes:,} bytes, run by {export.runtime})"],
+        heads=["batch", "original ms", "quartiles", "exported ms", "quartiles", "runs"],
+        rows=rows,
+        below=[f"medians, by turns, threads: {export.threads}{left}", *export.notes],
+        summary="Time of the network and of the file",
+    )
+
+
+def lesion_table(lesion: Lesion, *, wide: bool = False) -> Table:
+    """Return one row per unit, per k, or for the worst pairs; wide, one row per draw."""
+    build = _units if lesion.units else _by_k if lesion.by_k and not wide else _trials
+    return build(lesion, wide)
+
+
+def _of_lesion(lesion: Lesion, heads: Sequence[str], rows: Sequence[Sequence[str]], **more) -> Table:
+    base = lesion.baseline
+    baseline = f"baseline: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
+    return Table(title=lesion_finding(lesion), lines=[baseline], heads=heads, rows=rows, **more)
+
+
+def _units(lesion: Lesion, wide: bool) -> Table:
+    units = list(lesion.units)
+    if len(units) > SHOWN and not wide:
+        units = sorted(measured(lesion), key=lambda unit: -(unit.change or 0.0))[:SHOWN]
+    top = 0.0 if wide else max((unit.change or 0.0 for unit in units), default=0.0)
+    rows = [(str(unit.index), unit.name, *_effect(unit), _remark(unit, top)) for unit in units]
+    hidden = len(lesion.units) - len(units)
+    return _of_lesion(
+        lesion,
+        ["unit", "name", "error %", "change", "95 % interval", ""],
+        rows,
+        text=(1,),
+        below=[f"… and {hidden} units that cost less"] * bool(hidden),
+        summary=f"All {len(rows):,} units",
+    )
+
+
+def _effect(effect: Effect | UnitEffect) -> tuple[str, str, str]:
+    if effect.error_percent is None or effect.change is None:
+        return NONE, NONE, ""
+    low, high = effect.change_low, effect.change_high
+    return fixed(effect.error_percent), f"{effect.change:+.2f}", change_text(low or 0.0, high or 0.0)
+
+
+def _remark(unit: UnitEffect, top: float) -> str:
+    """Return a bar of what a unit costs, and what is special about it."""
+    if unit.change is None:
+        return "changes the shape, and has no shortcut"
     bar = "▇" * round(BAR * unit.change / top) if top > 0 else ""
-    note = f" {unit.not_finite} scores not finite" if unit.not_finite else ""
-    interval = change_text(unit.change_low or 0.0, unit.change_high or 0.0)
-    return f"{unit.error_percent:.2f}", f"{unit.change:+.2f}", interval, bar + note
+    return bar + (f" {unit.not_finite} logits not finite" if unit.not_finite else "")
 
 
-def _by_k(found: Lesion) -> Table:
-    table = _table("k", "draws", "error %", "± over draws", "")
-    top = max(row.error_percent for row in found.by_k)
-    for row in found.by_k:
-        error = "" if row.standard_error is None else f"{row.standard_error:.2f}"
+def _by_k(lesion: Lesion, wide: bool) -> Table:
+    top = max(row.error_percent for row in lesion.by_k)
+    rows = []
+    for row in lesion.by_k:
         bar = "▇" * round(BAR * row.error_percent / top) if top else ""
-        table.add_row(str(row.k), str(row.draws), f"{row.error_percent:.2f}", error, bar)
-    return table
+        spread = "" if row.standard_error is None else fixed(row.standard_error)
+        rows.append((str(row.k), str(row.draws), fixed(row.error_percent), spread, bar))
+    return _of_lesion(lesion, ["k", "draws", "error %", "± over draws", ""], rows)
 
 
-def _pairs(found: Lesion) -> Table:
-    worst = sorted(found.trials, key=lambda trial: -trial.effect.error_percent)[: SHOWN // 2]
-    table = _table("units", "error %", "change", "95 % interval")
-    for trial in worst:
-        effect, names = trial.effect, " and ".join(str(unit) for unit in trial.units)
-        interval = change_text(effect.change_low, effect.change_high)
-        table.add_row(names, f"{effect.error_percent:.2f}", f"{effect.change:+.2f}", interval)
-    return table
+def _trials(lesion: Lesion, wide: bool) -> Table:
+    """Return one row per draw, pairs with the worst first; on a terminal only some pairs."""
+    trials = lesion.trials
+    if lesion.kind == "pairs":
+        trials = sorted(trials, key=lambda trial: -trial.effect.error_percent)
+    shown = trials[: MOST if wide else SHOWN // 2]
+    heads = ["k", "draw", "Kendall's τ" if lesion.kind == "permute" else "units", "error %", "change", "95 % interval"]
+    rows = [(str(trial.k), str(trial.draw), _what(lesion, trial), *_effect(trial.effect)) for trial in shown]
+    first = 0 if wide else 2
+    return _of_lesion(
+        lesion,
+        heads[first:],
+        [row[first:] for row in rows],
+        text=() if lesion.kind == "permute" else (2 - first,),
+        summary=summary_of(len(trials), len(rows), "pairs" if lesion.kind == "pairs" else "draws"),
+    )
 
 
-def paths_table(found: Paths) -> RenderableType:
-    """Return the finding, and one row per length: paths, exact gradient, mean gradient of a sampled path."""
-    sampled = {one.length: one for one in found.sampled}
-    exact = dict(zip(found.lengths, found.gradient_norm or (), strict=False))
-    total, whole = sum(int(count) for count in found.path_count), sum(exact.values())
-    inside = set(found.effective.lengths if found.effective else ())
-    table = _table("length", "paths", "of all", "gradient", "of it", "per path", "")
-    for length, count in _shown(list(zip(found.lengths, found.path_count, strict=True)), sampled if not exact else {}):
+def _what(lesion: Lesion, trial: Trial) -> str:
+    return fixed(trial.kendall_tau, 3) if lesion.kind == "permute" else listed([str(unit) for unit in trial.units])
+
+
+def paths_table(paths: Paths, *, wide: bool = False) -> Table:
+    """Return one row per length: paths, exact gradient, mean gradient of a sampled path."""
+    sampled = {one.length: one for one in paths.sampled}
+    exact = dict(zip(paths.lengths, paths.gradient_norm or (), strict=False))
+    total, gradient = sum(int(count) for count in paths.path_count), sum(exact.values())
+    inside = set(paths.effective.lengths if paths.effective else ())
+    mean_digits, error_digits = (3, 3) if wide else (2, 1)
+    rows = []
+    for length, count in zip(paths.lengths, paths.path_count, strict=True):
         one, norm = sampled.get(length), exact.get(length)
-        table.add_row(
-            str(length), count_text(count), share_text(int(count) / total),
-            "" if norm is None else f"{norm:.3g}", "" if norm is None or not whole else share_text(norm / whole),
-            "" if one is None else _with_error(one.mean, one.standard_error),
-            "│" if length in inside else "",
-        )  # fmt: skip
-    check = found.sum_check_relative_error
+        share = "" if norm is None or not gradient else share_text(norm / gradient, mean_digits)
+        mean = "" if one is None else number(one.mean, mean_digits)
+        spread = "" if one is None or one.standard_error is None else f" ± {number(one.standard_error, error_digits)}"
+        cells = (str(length), count_text(count), share_text(int(count) / total), "" if norm is None else number(norm))
+        if wide or exact or one is not None:  # the others would say nothing but how many there are
+            rows.append((*cells, share, mean + spread, "│" if length in inside else ""))
+    check = paths.sum_check_relative_error
     notes = "" if check is None else f"; lengths add up to autograd's gradient within {check:.1e}"
-    return Group(Text(paths_finding(found), style="bold"), Text(f"n = {found.n:,} images{notes}"), table)
-
-
-def _shown(rows: list[tuple[int, str]], only: dict) -> list[tuple[int, str]]:
-    """Return all rows, or those that were sampled, or as many as a terminal holds, evenly spaced."""
-    chosen = [row for row in rows if row[0] in only] if only else rows
-    return _thinned(chosen)
-
-
-def _thinned(rows: Sequence) -> list:
-    if len(rows) <= SHOWN:
-        return list(rows)
-    places = sorted({round(position * (len(rows) - 1) / (SHOWN - 1)) for position in range(SHOWN)})
-    return [rows[place] for place in places]
-
-
-def _with_error(mean: float, error: float | None) -> str:
-    return f"{mean:.2g}" + ("" if error is None else f" ± {error:.1g}")
+    return Table(
+        title=paths_finding(paths),
+        lines=[f"n = {paths.n:,} images{notes}"],
+        heads=["length", "paths", "of all", "gradient", "of it", "per path", ""],
+        rows=rows if wide else _thinned(rows),
+        summary=f"All {len(rows):,} lengths",
+    )
 
 
 def count_text(digits: str) -> str:
@@ -110,20 +222,39 @@ def count_text(digits: str) -> str:
     return f"{int(digits):,}" if len(digits) <= 9 else f"{digits[0]}.{digits[1:3]}e{len(digits) - 1}"
 
 
-def flow_table(found: Flow) -> RenderableType:
-    """Return the finding, and one row per unit: what goes in, what its branch adds, what gradient arrives."""
-    table = _table("unit", "name", "stream σ", "branch σ", "ratio", "gradient", "weights'")
-    for unit in _thinned(found.units):
+def _thinned(rows: Sequence[T]) -> list[T]:
+    """Return as many rows as a terminal holds, evenly spaced."""
+    if len(rows) <= SHOWN:
+        return list(rows)
+    return [rows[place] for place in sorted({round(i * (len(rows) - 1) / (SHOWN - 1)) for i in range(SHOWN)})]
+
+
+def flow_table(flow: Flow, *, wide: bool = False) -> Table:
+    """Return one row per unit: what goes in, what its branch adds, what gradient arrives."""
+    rows = []
+    for unit in flow.units if wide else _thinned(flow.units):
         numbers = (unit.stream_std, unit.branch_std, unit.ratio, unit.input_gradient, unit.weight_gradient)
-        table.add_row(str(unit.index), unit.name, *("–" if one is None else f"{one:.3g}" for one in numbers))
-    what = "of each mini-batch" if found.statistics == "batch" else "the running ones"
-    head = f"n = {found.n:,} images, loss {found.loss:.4f}, statistics of norms: {what}"
-    return Group(Text(flow_finding(found), style="bold"), Text(head), table)
+        rows.append((str(unit.index), unit.name, *map(number, numbers)))
+    statistics = "of each mini-batch" if flow.statistics == "batch" else "the running ones"
+    return Table(
+        title=flow_finding(flow),
+        lines=[f"n = {flow.n:,} images, loss {flow.loss:.4f}, statistics of norms: {statistics}"],
+        heads=["unit", "name", "stream σ", "branch σ", "ratio", "gradient", "weights'"],
+        text=(1,),
+        rows=rows,
+        summary=f"All {len(flow.units):,} units",
+    )
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in columns:
-        left = name in ("name", "", "units")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != "name", overflow="fold")
-    return table
+def curves_table(curves: Curves, *, wide: bool = False) -> Table:
+    """Return one row per epoch."""
+    rows = []
+    for one in curves.epochs if wide else _thinned(curves.epochs):
+        errors = fixed(one.train_error_percent), fixed(one.validation_error_percent)
+        rows.append((number(one.epoch, 4), *errors, number(one.lr), number(one.open_units)))
+    return Table(
+        title=curves_finding(curves),
+        heads=["epoch", "training error %", "validation error %", "learning rate", "open units"],
+        rows=rows,
+        summary=f"All {len(curves.epochs):,} epochs",
+    )

@@ -1,66 +1,255 @@
-"""What a record says, in one sentence that is computed from it: for titles, terminals and reports."""
+"""What a record says, in one sentence that is computed from it: for titles of charts, terminals and reports."""
 
+from __future__ import annotations
+
+import math
 import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
 
-from howdeep.analysis.lesion import Lesion, UnitEffect
-from howdeep.analysis.paths import Paths
-from howdeep.analysis.signals import Flow
+from howdeep.util.intervals import of_share
+from howdeep.util.text import listed, minus, number, share_text
+
+if TYPE_CHECKING:
+    from howdeep.analysis.evaluation import Evaluation
+    from howdeep.analysis.lesion import Lesion, UnitEffect
+    from howdeep.analysis.paths import Paths
+    from howdeep.analysis.signals import Flow
+    from howdeep.costs.cost import CostRecord, Ladder
+    from howdeep.costs.scaling import Paper
+    from howdeep.cutting.records import Cut, Point, Size
+    from howdeep.exporting.export import Export
+    from howdeep.search.degradation import Degradation
+    from howdeep.search.fit import Fit
+    from howdeep.training.log import Curves
 
 
-def measured(found: Lesion) -> list[UnitEffect]:
-    """Return the units for which there is a number."""
-    return [unit for unit in found.units if unit.error_percent is not None]
+def finding_of(record: Any) -> str:
+    """Return the sentence of a record."""
+    return FINDINGS[type(record).__name__](record)
 
 
-def lesion_finding(found: Lesion) -> str:
+def lesion_finding(lesion: Lesion) -> str:
     """Return the sentence of a lesion study."""
-    if found.units:
-        done = "deleting" if found.kind == "delete" else "running twice"
-        changes = {unit.index: unit.change or 0.0 for unit in measured(found)}
-        middle, worst = statistics.median(changes.values()), sorted(changes, key=changes.__getitem__)[-1]
+    if lesion.units:
+        done = "deleting" if lesion.kind == "delete" else "running twice"
+        changes = {unit.index: unit.change or 0.0 for unit in measured(lesion)}
+        worst = sorted(changes, key=changes.__getitem__)[-1]
         return (
-            f"{done} one of {len(found.units)} units costs {_points(middle)} points of error in the median,"
-            f" {_points(changes[worst])} at worst (unit {worst})"
+            f"{done} one of {len(lesion.units)} units costs {_points(statistics.median(changes.values()))} points of"
+            f" error in the median, {_points(changes[worst])} at worst (unit {worst})"
         )
-    if found.by_k:
-        what = "units out" if found.kind == "random" else "exchanges"
-        last = found.by_k[-1]
-        return f"error grows from {found.baseline.error_percent:.1f} to {last.error_percent:.1f} % with {last.k} {what}"
-    errors = [trial.effect.error_percent for trial in found.trials]
+    if lesion.by_k:
+        what = "units out" if lesion.kind == "random" else "swaps"
+        last = lesion.by_k[-1]
+        baseline = lesion.baseline.error_percent
+        return f"error grows from {baseline:.1f} to {last.error_percent:.1f} % with {last.k} {what}"
+    errors = [trial.effect.error_percent for trial in lesion.trials]
     middle = statistics.median(errors)
     return f"two units out: {middle:.1f} % error in the median of {len(errors)} pairs, {max(errors):.1f} % at worst"
 
 
+def measured(lesion: Lesion) -> list[UnitEffect]:
+    """Return the units for which there is a number."""
+    return [unit for unit in lesion.units if unit.error_percent is not None]
+
+
 def _points(change: float) -> str:
-    """Return a change in points with a minus sign that is one, and no minus before zero."""
-    return f"{change:z.1f}".replace("-", "−")
+    """Return a change in points, with no minus before zero."""
+    return minus(f"{change:z.1f}")
 
 
-def paths_finding(found: Paths) -> str:
+def paths_finding(paths: Paths) -> str:
     """Return the sentence of a path study."""
-    by = found.effective or found.effective_by_sample
+    by = paths.effective or paths.effective_by_sample
     if by is None:
-        return f"{len(found.sampled)} lengths of paths were sampled"
+        return f"{len(paths.sampled)} lengths of paths were sampled"
     lengths = f"{min(by.lengths)} to {max(by.lengths)}" if len(by.lengths) > 1 else str(min(by.lengths))
     return (
-        f"95 % of the gradient takes paths through {lengths} of {found.units} branches:"
+        f"95 % of the gradient takes paths through {lengths} of {paths.units} branches:"
         f" {share_text(by.path_fraction)} of all paths"
     )
 
 
-def flow_finding(found: Flow) -> str:
+def flow_finding(flow: Flow) -> str:
     """Return the sentence of signal and gradient."""
-    first, last = found.units[0].input_gradient, found.units[-1].input_gradient
-    ratios = [unit.ratio for unit in found.units if unit.ratio is not None]
+    first, last = flow.units[0].input_gradient, flow.units[-1].input_gradient
+    ratios = [unit.ratio for unit in flow.units if unit.ratio is not None]
     middle = f"; a branch adds {100 * statistics.median(ratios):.0f} % of its shortcut in the median" if ratios else ""
     if not last or not first:
-        return f"no gradient arrives at unit {len(found.units) if not last else 1}{middle}"
-    grows = first / last
-    told = f"grows {grows:.3g}-fold" if grows >= 1 else f"shrinks to {share_text(grows)}"
-    return f"from the last unit to the first the gradient {told}{middle}"
+        return f"no gradient arrives at unit {len(flow.units) if not last else 1}{middle}"
+    factor = first / last
+    change = f"grows {factor:.3g}-fold" if factor >= 1 else f"shrinks to {share_text(factor)}"
+    return f"from the last unit to the first the gradient {change}{middle}"
 
 
-def share_text(share: float) -> str:
-    """Return a share in percent with two significant digits, however small."""
-    percent = 100 * share
-    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
+def error_text(percent: float, n: int | None, split: str = "") -> str:
+    """Return an error with its interval and the images behind it: 2.8 % error (95 % interval 1.2–6.4, n = 179).
+
+    Args:
+        percent: The error.
+        n: Images; without them there is no interval.
+        split: ``test`` or ``validation``; empty where another word says it.
+    """
+    error = " ".join(word for word in (f"{percent:.1f} %", split, "error") if word)
+    if n is None:
+        return error
+    low, high = of_share(percent, n)
+    return f"{error} (95 % interval {low:.1f}–{high:.1f}, n = {n:,})"
+
+
+def evaluation_finding(evaluation: Evaluation) -> str:
+    """Return the sentence of an evaluation: the error, and the class that has most of it."""
+    classes = [(one.error_percent, one.name) for one in evaluation.classes if one.error_percent]
+    worst = f"; the worst class is {max(classes)[1]} with {max(classes)[0]:.1f} %" if classes else ""
+    return error_text(evaluation.error_percent, evaluation.n) + worst
+
+
+def confusion_finding(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Return the sentence of a confusion matrix; row = true class, column = given class."""
+    pairs = confusions(counts)
+    if not pairs:
+        return "no image is taken for another class"
+    count, true, given = pairs[0]
+    of = f"{count:,} of {sum(counts[true]):,} images"
+    return f"the most frequent mistake: {classes[true]} taken for {classes[given]}, {of}"
+
+
+def confusions(counts: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+    """Return count, true and given class of all confusions, the most frequent first."""
+    pairs = [
+        (count, true, given)
+        for true, row in enumerate(counts)
+        for given, count in enumerate(row)
+        if true != given and count
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))
+
+
+def reliability_finding(evaluation: Evaluation) -> str:
+    """Return the sentence of a reliability diagram."""
+    confidence = math.fsum(one.n * (one.confidence_percent or 0.0) for one in evaluation.bins) / evaluation.n
+    low, high = of_share(evaluation.error_percent, evaluation.n)
+    doubt = 100 - confidence
+    word = "over-confident" if doubt < low else "under-confident" if doubt > high else "calibrated within chance"
+    return (
+        f"{word}: {confidence:.1f} % sure and {100 - evaluation.error_percent:.1f} % right in the mean;"
+        f" calibration error {evaluation.calibration_error_percent:.1f} %"
+    )
+
+
+def curves_finding(curves: Curves) -> str:
+    """Return the sentence of a training run: where it ends, the gap, when it was best."""
+    if not curves.epochs:
+        return f"no epoch of {curves.network} is measured"
+    last = curves.epochs[-1]
+    validation, training = last.validation_error_percent, last.train_error_percent
+    epochs = f"{last.epoch:.4g} epoch{'' if last.epoch == 1 else 's'}"
+    after = f"after {epochs} {curves.network} is at {training:.1f} % training"
+    if validation is None:
+        return f"{after} error"
+    ends = f"{after} and {validation:.1f} % validation error (gap {minus(f'{validation - training:+.1f}')} points)"
+    errors = [(one.validation_error_percent, one.epoch) for one in curves.epochs]
+    best, epoch = min(((error, epoch) for error, epoch in errors if error is not None), key=lambda pair: pair[0])
+    return f"{ends}, its best" if best == validation else f"{ends}; its best was {best:.1f} % after epoch {epoch:.4g}"
+
+
+def cost_finding(ladder: Ladder) -> str:
+    """Return the sentence of a ladder: how far its predictions are right, or what its deepest network costs."""
+    checked = [rung for rung in ladder.rungs if rung.error_percent and not rung.fitted]
+    if checked:
+        errors = [astuple(rung.error_percent) for rung in checked if rung.error_percent]
+        times, peaks = ([abs(one) for row in errors for one in row[part] if one is not None] for part in _COSTS)
+        medians = [(what, statistics.median(these)) for what, these in (("time", times), ("memory", peaks)) if these]
+        within = " and ".join(f"{what} within {median:.1f} %" for what, median in medians if median)
+        depths = listed([str(rung.depth) for rung in checked])
+        return f"{ladder.title}: predicted {within} of what {depths} layers took (median)"
+    deepest = ladder.rungs[-1]
+    costs = deepest.measured or deepest.predicted
+    word = "costs" if deepest.measured else "is predicted to cost"
+    return f"{deepest.network} {word} {number(costs and costs.training_ms, zeros=True)} ms of training per image"
+
+
+_COSTS = (slice(0, 3), slice(3, 5))
+"""Times and peaks among the numbers of Costs."""
+
+
+def scaling_finding(paper: Paper) -> str:
+    """Return how long training takes on the most devices, on paper."""
+    last = paper.rows[-1]
+    return f"{paper.network} on {last.devices:,} devices: {number(last.seconds[0] / 3600)} hours at best, on paper"
+
+
+def costs_finding(record: CostRecord) -> str:
+    """Return the sentences of all ladders, and of training on many devices."""
+    return "; ".join([*map(cost_finding, record.ladders), *map(scaling_finding, record.scaled)])
+
+
+def degradation_finding(ladder: Degradation) -> str:
+    """Return the diagnoses of all families."""
+    diagnoses = "; ".join(f"{family.label}: {family.diagnosis.headline}" for family in ladder.families)
+    return diagnoses if ladder.equal == "epochs" else f"in equal time, {diagnoses}"
+
+
+def fit_finding(fit: Fit) -> str:
+    """Return the sentence of a fit."""
+    low, high = fit.verdict.depths
+    between = f" ({low} to {high} cannot be told apart)" if low != high else ""
+    error = fit.validation_error_percent if fit.test is None else fit.test.error_percent
+    return f"{fit.depth} layers{between}: {error:.1f} % error, {fit.latency.median_ms:.2g} ms per image"
+
+
+def cut_finding(cut: Cut) -> str:
+    """Return what a cut saved and what it cost, or how far the frontier goes."""
+    if cut.choice is not None:
+        assert cut.best is not None
+        return f"{_out(cut, cut.choice)}: {cut_saving(cut)}, {cut.best.change:+.1f} points of error"
+    free = [point for point in cut.points if point.best.change_low <= 0]
+    point = free[-1] if free else cut.points[0]
+    faster = _faster(cut.original, point.size)
+    cost = f"{_out(cut, point)}: {faster}, {point.best.change:+.1f} points of error"
+    return f"{cost}, no more than noise" if free else f"every cut costs error: {cost}"
+
+
+def cut_saving(cut: Cut) -> str:
+    """Return what the chosen cut saves."""
+    assert cut.choice is not None
+    before, after = cut.original, cut.choice.size
+    return f"{_faster(before, after)}, {100 * (1 - after.macs / before.macs):.0f} % fewer MACs"
+
+
+def _out(cut: Cut, point: Point) -> str:
+    return f"{point.out} of {cut.original.units} units out"
+
+
+def _faster(original: Size, size: Size) -> str:
+    """Return how much less time a network takes."""
+    share = 100 * (1 - size.latency.median_ms / original.latency.median_ms)
+    return f"{share:.0f} % less time" if share >= 0 else f"{-share:.0f} % more time"
+
+
+def export_finding(export: Export) -> str:
+    """Return the sentence of an export: that it agrees, and how much faster it is for one image."""
+    agreed = f"the file gives the same class on all {export.agreement.images:,} images"
+    alone = next((row for row in export.latency if row.batch == 1), None)
+    if alone is None:
+        return agreed
+    return f"{agreed}; one image takes {number(alone.exported_ms)} ms instead of {number(alone.original_ms)}"
+
+
+FINDINGS: Mapping[str, Callable[[Any], str]] = {
+    "Lesion": lesion_finding,
+    "Paths": paths_finding,
+    "Flow": flow_finding,
+    "Evaluation": evaluation_finding,
+    "Curves": curves_finding,
+    "Ladder": cost_finding,
+    "Paper": scaling_finding,
+    "CostRecord": costs_finding,
+    "Degradation": degradation_finding,
+    "Fit": fit_finding,
+    "Cut": cut_finding,
+    "Export": export_finding,
+}
+"""Class of a record → its sentence. By name: the sentence of one kind shall not cost the imports of all."""

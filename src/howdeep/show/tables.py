@@ -1,80 +1,121 @@
-"""Records as tables on a terminal."""
+"""A record as a table: one neutral layout, shown on a terminal of 80 columns or as HTML."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+import html
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from howdeep.analysis.evaluation import Evaluation
-from howdeep.analysis.inference import Prediction
-from howdeep.exporting.export import Export
-from howdeep.util.text import percent_text
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
-SHOWN_CLASSES = 20
-
-
-def evaluation_table(found: Evaluation, target: str, data: str, split: str) -> RenderableType:
-    """Return the headline of an evaluation, and its classes with the worst first."""
-    headline = Text(f"{target} on {data} ({split}, n = {found.n:,}, {found.images_per_second:,.0f} images/s)")
-    numbers = Text(
-        f"error {percent_text(found.error_percent, found.n)}   loss {found.loss:.4f}   "
-        f"calibration error {found.calibration_error_percent:.2f} %",
-        style="bold",
-    )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    table.add_column("n", justify="right")
-    table.add_column("error %", justify="right")
-    table.add_column("most often taken for")
-    worst = sorted(range(len(found.classes)), key=lambda index: -(found.classes[index].error_percent or 0))
-    for index in worst[:SHOWN_CLASSES]:
-        result = found.classes[index]
-        error = "–" if result.error_percent is None else f"{result.error_percent:.1f}"
-        table.add_row(result.name, f"{result.n:,}", error, taken_for(found, index))
-    hidden = len(worst) - SHOWN_CLASSES
-    return Group(headline, numbers, table, *([Text(f"… and {hidden} classes with fewer errors")] if hidden > 0 else []))
+CHOSEN = "→"
+"""A line or a row that begins with it is the answer: bold on a terminal."""
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
-def predictions_table(found: Sequence[Prediction]) -> Table:
-    """Return one line per image."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("image", overflow="fold")
-    table.add_column("class and probability")
-    for prediction in found:
-        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        answer = "  ".join(f"{name} {100 * share:.1f} %" for name, share in pairs)
-        table.add_row(prediction.image, f"cannot be used: {prediction.unusable}" if prediction.unusable else answer)
-    return table
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A finding, lines that explain it, a grid, and notes: a terminal shows all of it, a report folds the grid."""
+
+    heads: Sequence[str]
+    """Of the columns; one without a head holds remarks."""
+    rows: Sequence[Sequence[str]]
+    """Cells as they are written."""
+    text: Collection[int] = ()
+    """Columns of text, counted from 0: aligned left and broken where they are long. The others hold numbers."""
+    title: str = ""
+    """The finding."""
+    lines: Sequence[str] = ()
+    """Above the grid."""
+    below: Sequence[str | Table] = ()
+    """Notes and further tables."""
+    summary: str = ""
+    """What the fold of a report says."""
+
+    def folds(self) -> Iterator[Table]:
+        """Yield this table and those below it."""
+        yield self
+        for table in self.below:
+            if isinstance(table, Table):
+                yield from table.folds()
+
+    def aligned_left(self, column: int) -> bool:
+        """Return whether a column holds text."""
+        return column in self.text or not self.heads[column]
+
+    def __rich__(self) -> RenderableType:
+        """Return what a terminal shows."""
+        from rich.console import Group
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        grid = Grid(box=None, pad_edge=False)
+        for column, head in enumerate(self.heads):
+            justify = "left" if self.aligned_left(column) else "right"
+            grid.add_column(Text(head), justify=justify, no_wrap=column not in self.text, overflow="fold")
+        for row in self.rows:
+            # Names of classes and files are no markup.
+            grid.add_row(*map(Text, row), style="bold" if row[0].startswith(CHOSEN) else "")
+        below = [one if isinstance(one, Table) else _line(one) for one in self.below]
+        title = [Text(self.title, style="bold")] if self.title else []
+        return Group(*title, *map(_line, self.lines), grid, *below)
+
+    def html(self) -> str:
+        """Return the grid as an HTML table, every text escaped."""
+        left = [self.aligned_left(column) for column in range(len(self.heads))]
+        classes = [' class="t"' if text else "" for text in left]
+        heads = "".join(f'<th scope="col"{c}>{html.escape(h)}</th>' for c, h in zip(classes, self.heads, strict=True))
+        body = ""
+        for row in self.rows:
+            # The minus of a number is as wide as its plus.
+            cells = (cell if text else _MINUS.sub("−", cell) for text, cell in zip(left, row, strict=True))
+            cells = (f"<td{c}>{html.escape(cell)}</td>" for c, cell in zip(classes, cells, strict=True))
+            body += f"<tr>{''.join(cells)}</tr>\n"
+        return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        title = f"<p><b>{html.escape(self.title)}</b></p>" if self.title else ""
+        below = (one._repr_html_() if isinstance(one, Table) else _paragraph(one) for one in self.below)
+        return "".join([title, *map(_paragraph, self.lines), self.html(), *below])
 
 
-def export_table(found: Export) -> RenderableType:
-    """Return what was written, how far it agrees with the original, and how fast both are."""
-    agreement, opset = found.agreement, f", opset {found.opset}" if found.opset else ""
-    headline = Text(f"{found.file} ({found.format}{opset}, {found.bytes:,} bytes, run by {found.runtime})")
-    agreed = Text(
-        f"the same class on all {agreement.images:,} images, scores within {agreement.difference:.1e} of the largest "
-        f"(allowed {agreement.tolerance:.0e})",
-        style="bold",
-    )
-    table = Table(box=None, pad_edge=False)
-    for column in ("batch", "original ms", "quartiles", "exported ms", "quartiles", "runs"):
-        table.add_column(column, justify="right")
-    for row in found.latency:
-        pairs = (row.original_quartiles_ms, row.exported_quartiles_ms)
-        before, after = (f"{low:.2f}–{high:.2f}" for low, high in pairs)
-        table.add_row(
-            str(row.batch), f"{row.original_ms:.2f}", before, f"{row.exported_ms:.2f}", after, str(row.runs)
-        )  # fmt: skip
-    left = f"; {found.norms_left} norms could not be folded" if found.norms_left else ""
-    threads = Text(f"medians, by turns, threads: {found.threads}{left}")
-    return Group(headline, agreed, table, threads, *(Text(note) for note in found.notes))
+def _line(text: str) -> RenderableType:
+    """Return a line of a terminal."""
+    from rich.text import Text
+
+    return Text(text, style="bold" if text.startswith(CHOSEN) else "")
 
 
-def taken_for(found: Evaluation, index: int) -> str:
-    """Return the class that the images of a class are most often taken for, and how many are; empty without any."""
-    others = [(count, other) for other, count in enumerate(found.confusion[index]) if other != index and count]
-    if not others:
-        return ""
-    count, other = max(others)
-    return f"{found.classes[other].name} ({count:,})"
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def table_of(record: Any, *, wide: bool = False) -> Table:
+    """Return a record as a table.
+
+    Args:
+        record: What an analysis returned.
+        wide: Every row and column, for a page that scrolls; else what a terminal of 80 columns holds.
+    """
+    from howdeep.show import analysis_tables as analysis
+    from howdeep.show import search_tables as search
+
+    builders = {
+        "Lesion": analysis.lesion_table,
+        "Paths": analysis.paths_table,
+        "Flow": analysis.flow_table,
+        "Evaluation": analysis.evaluation_table,
+        "Curves": analysis.curves_table,
+        "Export": analysis.export_table,
+        "Ladder": search.cost_table,
+        "Paper": search.scaling_table,
+        "CostRecord": search.costs_table,
+        "Degradation": search.degradation_table,
+        "Fit": search.fit_table,
+        "Cut": search.cut_table,
+    }
+    return builders[type(record).__name__](record, wide=wide)

@@ -1,6 +1,5 @@
 """What a run says while it trains: a bar on a terminal, one line per epoch, ``metrics.jsonl``, TensorBoard files."""
 
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,7 +11,7 @@ from howdeep.analysis.evaluation import Evaluation
 from howdeep.runs.folder import Run
 from howdeep.util.errors import UserError
 from howdeep.util.progress import ProgressBar
-from howdeep.util.records import from_json
+from howdeep.util.records import Shown, from_json
 
 
 class Journal:
@@ -113,7 +112,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curves:
+class Curves(Shown):
     """What a training run measured per epoch."""
 
     network: str
@@ -144,28 +143,6 @@ def curves_of(run: Run) -> Curves:
         epochs=tuple(_epoch(line) for line in lines),
         test=None if test is None else from_json(Evaluation, test),
     )
-
-
-def curves_finding(found: Curves) -> str:
-    """Return the sentence of a training run: where it ends, the gap, when it was best."""
-    if not found.epochs:
-        return f"no epoch of {found.network} is measured"
-    last = found.epochs[-1]
-    validation, training = last.validation_error_percent, last.train_error_percent
-    epochs = f"{last.epoch:.4g} epoch{'' if last.epoch == 1 else 's'}"
-    after = f"after {epochs} {found.network} is at {training:.1f} % training"
-    if validation is None:
-        return f"{after} error"
-    gap = f"{validation - training:+.1f}".replace("-", "−")
-    ends = f"{after} and {validation:.1f} % validation error (gap {gap} points)"
-    best = min(found.epochs, key=_validation)
-    if _validation(best) == validation:
-        return f"{ends}, its best"
-    return f"{ends}; its best was {_validation(best):.1f} % after epoch {best.epoch:.4g}"
-
-
-def _validation(one: Epoch) -> float:
-    return math.inf if one.validation_error_percent is None else one.validation_error_percent
 
 
 def _epoch(line: dict[str, Any]) -> Epoch:

@@ -1,9 +1,13 @@
-"""Frozen records ↔ JSON: what an analysis found, with where it comes from."""
+"""Frozen records: what an analysis found, as JSON with where it comes from, and as sentence, table and chart."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from howdeep.show.figures.base import Chart
+    from howdeep.show.tables import Table
 
 T = TypeVar("T")
 IN_MEMORY = {"in_memory": True}
@@ -12,6 +16,40 @@ KIND = "record"
 """Entry of a written record that says what it is."""
 KINDS = ("lesion", "paths", "flow", "evaluation", "cost", "degradation", "fit", "cut", "export")
 """What it may be."""
+
+
+class Shown:
+    """A record that can be looked at: what draws it is imported when it is asked for, and not before.
+
+    These are the only imports from a later room: whoever holds a record should not have to know who draws it.
+    """
+
+    @property
+    def finding(self) -> str:
+        """What the record says, in one sentence."""
+        from howdeep.show.sentences import finding_of
+
+        return finding_of(self)
+
+    def table(self, *, wide: bool = False) -> "Table":
+        """Return the record as a table: of 80 columns or, wide, with every row and column."""
+        from howdeep.show.tables import table_of
+
+        return table_of(self, wide=wide)
+
+    def figure(self) -> "Chart":
+        """Return the record as a chart.
+
+        Raises:
+            UserError: There is no chart of this kind of record.
+        """
+        from howdeep.show.figures import figure_of
+
+        return figure_of(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the finding and the table."""
+        return self.table()._repr_html_()
 
 
 def tagged(kind: str, data: Mapping[str, Any]) -> dict:

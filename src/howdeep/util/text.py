@@ -52,10 +52,10 @@ def percent(value: float | None, places: int = 1) -> str:
     return NONE if value is None else f"{value:.{places}f} %"
 
 
-def share_text(share: float) -> str:
-    """Return a share in percent with two significant digits, however small."""
+def share_text(share: float, digits: int = 2) -> str:
+    """Return a share in percent with significant digits, however small."""
     value = 100 * share
-    return f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"
+    return f"{value:.0f} %" if value >= 10 ** (digits - 1) - 0.05 else f"{value:.{digits}g} %"
 
 
 def percent_text(percent: float, n: int) -> str:

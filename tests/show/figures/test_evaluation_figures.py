@@ -8,7 +8,8 @@ from tests.show.figures.test_strip import cells, marks
 
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.show import figures
-from howdeep.show.figures.evaluation import SHOWN, confusion_finding, reliability_finding
+from howdeep.show.figures.evaluation import SHOWN
+from howdeep.show.sentences import confusion_finding, reliability_finding
 from howdeep.util.errors import UserError
 
 

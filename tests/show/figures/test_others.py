@@ -10,12 +10,8 @@ from tests.show.figures.test_strip import marks
 
 from howdeep.analysis.lesion import Lesion, Trial
 from howdeep.show import figures
-from howdeep.show.cost_tables import cost_finding
-from howdeep.show.cut_tables import cut_finding
 from howdeep.show.figures.base import with_style
-from howdeep.show.figures.depth import fit_finding
-from howdeep.show.sentences import flow_finding, lesion_finding
-from howdeep.training.log import curves_finding
+from howdeep.show.sentences import cost_finding, curves_finding, cut_finding, fit_finding, flow_finding, lesion_finding
 from howdeep.util.errors import UserError
 
 FINDINGS = {

@@ -115,10 +115,11 @@ def test_the_chart_has_exact_intervals_where_depths_differ_and_is_none_where_not
 def test_rows_are_by_family_and_depth_and_columns_that_nobody_knows_are_left_out() -> None:
     found = compared([facts("c", 5.0, depth=56), facts("b", None), facts("a", 7.0, family="plain", depth=110)])
     assert found is not None
-    heads, rows = comparison_table(found)
+    table = comparison_table(found)
+    rows = table.rows
     assert [row[0] for row in rows] == ["a", "b", "c"]
-    assert heads == ("network", "layers", "MACs", "error", "95 % interval", "above the best, 95 %")
-    assert rows[1] == ("b", "20", "10", "–", "–", "–")
+    assert table.heads == ["network", "layers", "MACs", "error", "95 % interval", "above the best, 95 %"]
+    assert rows[1] == ["b", "20", "10", "–", "–", "–"]
     assert [row[-1] for row in rows] == ["+2.0 (−0.2 to +4.2)", "–", "–"]
 
 

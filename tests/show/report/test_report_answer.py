@@ -18,7 +18,7 @@ from howdeep.show.report.answer import Answer, lesion_verdict
 from howdeep.show.report.facts import data_text, facts_of
 from howdeep.show.report.page import Page, page_of
 from howdeep.show.report.reading import collect
-from howdeep.show.report.words import sentence
+from howdeep.util.text import sentence
 from howdeep.util.units import seconds
 
 

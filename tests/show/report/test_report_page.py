@@ -16,7 +16,7 @@ from howdeep.show.report.answer import Answer
 from howdeep.show.report.page import Page, Part, html_of, page_of, write_report
 from howdeep.show.report.reading import collect
 from howdeep.show.report.sections import Section
-from howdeep.show.report.tables import Table
+from howdeep.show.tables import Table
 
 NASTY = "<script>alert('1')</script>"
 
@@ -42,7 +42,7 @@ class Outline(HTMLParser):
 
 def page_saying(text: str) -> Page:
     """Return a page in which everything that may come from data is one text."""
-    table = Table(summary=text, heads=(text,), rows=((text,),), text=1)
+    table = Table(summary=text, heads=(text,), rows=((text,),), text=(0,))
     section = Section(
         heading=text, finding=text, tables=(table,), notes=(text,), command=text, small_print=text, anchor="s1-1"
     )

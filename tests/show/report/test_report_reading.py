@@ -9,17 +9,19 @@ from tests.show.figures import cases as drawn
 from tests.show.report import cases
 
 from howdeep.analysis.study import NOT_FOLDED
+from howdeep.costs.cost import CostRecord
 from howdeep.costs.measuring import Times
-from howdeep.show.report.findings import FINDINGS
-from howdeep.show.report.reading import LESIONS, ORDER, TYPES, Cost, Origin, Record, collect, read_record
-from howdeep.show.report.sections import SECTIONS, section_of
+from howdeep.show.report.reading import LESIONS, ORDER, TYPES, Origin, Record, collect, read_record
+from howdeep.show.report.sections import HEADINGS, section_of
+from howdeep.show.sentences import FINDINGS
 from howdeep.util.errors import UserError
 from howdeep.util.records import KINDS, tagged, to_json
 
 
 def test_every_kind_is_read_ordered_and_told() -> None:
-    for known in (TYPES, FINDINGS, SECTIONS, ORDER):
+    for known in (TYPES, HEADINGS, ORDER):
         assert sorted(known) == sorted(KINDS)
+    assert {kind.__name__ for kind in TYPES.values()} <= set(FINDINGS)
 
 
 def test_no_other_kind_can_be_written() -> None:
@@ -137,7 +139,7 @@ def test_a_latency_that_is_not_that_of_folded_norms_says_so() -> None:
     ladder = drawn.costs()
     rungs = (replace(ladder.rungs[0], times=Times(timing, timing, timing, 1.0, (said,))), *ladder.rungs[1:])
     records = {
-        "cost": (Cost(ladders=(replace(ladder, rungs=rungs),)), f"cifar_resnet8: {said}."),
+        "cost": (CostRecord(ladders=(replace(ladder, rungs=rungs),)), f"cifar_resnet8: {said}."),
         "fit": (replace(drawn.fit(), notes=("a note on data", said)), f"{said[:1].upper()}{said[1:]}."),
         "cut": (replace(cases.cut(9, 3), notes=(said,)), f"{said[:1].upper()}{said[1:]}."),
     }

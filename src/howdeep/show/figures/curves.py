@@ -18,7 +18,8 @@ from howdeep.show.figures.base import (
     heading,
     told,
 )
-from howdeep.training.log import Curves, curves_finding
+from howdeep.show.sentences import curves_finding
+from howdeep.training.log import Curves
 
 TRAINING, VALIDATION, TEST = "training (augmented)", "validation", "test"
 COLOURS = {VALIDATION: RESIDUAL, TRAINING: PLAIN, TEST: STOCHASTIC}

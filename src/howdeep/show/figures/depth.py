@@ -12,8 +12,8 @@ from howdeep.search.answer import Candidate
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.fit import Fit
 from howdeep.search.study import RoundResult
-from howdeep.show.cost_tables import cost_finding
 from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, error_row, heading, told
+from howdeep.show.sentences import cost_finding, fit_finding
 from howdeep.util.text import seconds_text
 
 PANEL_WIDTH, PANEL_HEIGHT = 215, 230
@@ -215,14 +215,6 @@ def fit(found: Fit) -> Chart:
     if found.test is not None:
         layers.append(_test(found, chosen))
     return alt.layer(*layers).properties(title=heading(fit_finding(found)), width=WIDTH, height=320)
-
-
-def fit_finding(found: Fit) -> str:
-    """Return the sentence of a fit."""
-    low, high = found.verdict.depths
-    between = f" ({low} to {high} cannot be told apart)" if low != high else ""
-    error = found.validation_error_percent if found.test is None else found.test.error_percent
-    return f"{found.depth} layers{between}: {error:.1f} % error, {found.latency.median_ms:.2g} ms per image"
 
 
 def _line(one: Candidate, colour: str, width: float) -> alt.LayerChart:

@@ -1,12 +1,12 @@
 """Charts of an evaluation: which classes are taken for which, and whether its confidence can be believed."""
 
-import math
 from collections.abc import Sequence
 
 import altair as alt
 
 from howdeep.analysis.evaluation import Bin, Evaluation
 from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, heading, told
+from howdeep.show.sentences import confusion_finding, confusions, reliability_finding
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
@@ -40,16 +40,6 @@ def confusion(found: Evaluation) -> Chart:
     return confusion_matrix(names, found.confusion, confusion_finding(names, found.confusion))
 
 
-def confusion_finding(classes: Sequence[str], counts: Counts) -> str:
-    """Return the sentence of a confusion matrix."""
-    pairs = confusions(counts)
-    if not pairs:
-        return "no image is taken for another class"
-    count, true, given = pairs[0]
-    of = f"{count:,} of {sum(counts[true]):,} images"
-    return f"the most frequent mistake: {classes[true]} taken for {classes[given]}, {of}"
-
-
 def confusion_matrix(classes: Sequence[str], counts: Counts, title: str, side: int = SIDE) -> Chart:
     """Return a confusion matrix; where cells would be too small for the names beside them, the largest confusions.
 
@@ -61,17 +51,6 @@ def confusion_matrix(classes: Sequence[str], counts: Counts, title: str, side: i
     """
     drawn = _matrix if len(classes) * CELL <= side else _bars
     return drawn(classes, counts, side).properties(title=heading(title, width=max(side, 240), size=14))
-
-
-def confusions(counts: Counts) -> list[tuple[int, int, int]]:
-    """Return count, true and given class of all confusions, the most frequent first."""
-    found = [
-        (count, true, given)
-        for true, row in enumerate(counts)
-        for given, count in enumerate(row)
-        if true != given and count
-    ]
-    return sorted(found, key=lambda pair: (-pair[0], pair[1:]))
 
 
 def _matrix(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
@@ -143,19 +122,6 @@ def reliability(found: Evaluation) -> Chart:
     rows = [_bin_row(one) for one in found.bins if one.n]
     panels = alt.vconcat(_diagram(rows), _images(rows), spacing=8)
     return panels.properties(title=heading(reliability_finding(found), width=SIDE, size=14))
-
-
-def reliability_finding(found: Evaluation) -> str:
-    """Return the sentence of a reliability diagram."""
-    confidence = math.fsum(one.n * (one.confidence_percent or 0.0) for one in found.bins) / found.n
-    accuracy = 100 - found.error_percent
-    low, high = of_share(found.error_percent, found.n)
-    doubt = 100 - confidence
-    word = "over-confident" if doubt < low else "under-confident" if doubt > high else "calibrated within chance"
-    return (
-        f"{word}: {confidence:.1f} % sure and {accuracy:.1f} % right in the mean;"
-        f" calibration error {found.calibration_error_percent:.1f} %"
-    )
 
 
 def _bin_row(one: Bin) -> dict:

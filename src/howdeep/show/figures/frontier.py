@@ -3,8 +3,8 @@
 import altair as alt
 
 from howdeep.cutting.records import Cut, Point, Size
-from howdeep.show.cut_tables import cut_finding
 from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
+from howdeep.show.sentences import cut_finding
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
 

@@ -24,7 +24,8 @@ from howdeep.show.figures.base import (
     ticks,
     told,
 )
-from howdeep.show.sentences import flow_finding, paths_finding, share_text
+from howdeep.show.sentences import flow_finding, paths_finding
+from howdeep.util.text import share_text
 
 
 def gradient_shares(found: Paths) -> dict[int, float]:

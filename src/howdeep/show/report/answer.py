@@ -7,15 +7,12 @@ from howdeep.analysis.lesion import Lesion
 from howdeep.cutting.records import Cut
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
-from howdeep.show.cut_tables import cut_finding
 from howdeep.show.report.comparison import Comparison
 from howdeep.show.report.facts import Error, Facts
-from howdeep.show.report.findings import finding_of
 from howdeep.show.report.reading import Collected, Record, Subject
-from howdeep.show.report.words import NONE, error_text, milliseconds, minus, number, rough, sentence
 from howdeep.show.sentences import measured
-from howdeep.training.log import Curves, curves_finding
-from howdeep.util.text import seconds_text
+from howdeep.training.log import Curves
+from howdeep.util.text import NONE, milliseconds, minus, number, seconds_text, sentence, short
 
 CHEAP = 1.0
 """Points of error below which a unit counts as spare."""
@@ -60,7 +57,7 @@ def answer_of(collected: Collected, facts: Sequence[Facts], comparison: Comparis
         return Answer(sentence=comparison.headline, facts=comparison.facts, verdict=verdict, strip=strip)
     if facts:
         return _of_run(collected.runs[0], facts[0], records, strip)
-    said = [sentence(finding_of(record)) for record in records]
+    said = [sentence(record.value.finding) for record in records]
     return Answer(sentence=said[0], verdict=_spare(strip), strip=strip)
 
 
@@ -80,8 +77,8 @@ def facts_row(found: Facts) -> tuple[tuple[str, str], ...]:
     rows = (
         ("layers", NONE if found.depth is None else f"{found.depth:,}"),
         ("units", NONE if found.units is None else f"{found.units:,}"),
-        ("parameters", rough(found.parameters)),
-        ("MACs per image", rough(found.macs)),
+        ("parameters", short(found.parameters)),
+        ("MACs per image", short(found.macs)),
         ("latency", milliseconds(found.latency_ms)),
         ("training time", NONE if found.seconds is None else seconds_text(found.seconds)),
         ("data", found.data),
@@ -106,7 +103,7 @@ def curves_verdict(found: Curves) -> str:
     last = found.epochs[-1]
     train, validation = last.train_error_percent, last.validation_error_percent
     if validation is None:
-        return sentence(curves_finding(found))
+        return sentence(found.finding)
     errors = f"training error {train:.1f} %, validation error {validation:.1f} %"
     if validation > 0 and train < KNOWN * validation:
         return f"It knows its training images ({errors}): more or more varied images help before more layers do."
@@ -115,7 +112,7 @@ def curves_verdict(found: Curves) -> str:
 
 def _of_run(subject: Subject, facts: Facts, records: Sequence[Record], strip: Record | None) -> Answer:
     """Return the first screen of one run."""
-    said = f"{facts.name}: {error_text(facts.error)}" if facts.error else f"{facts.name}: no error was measured yet"
+    said = f"{facts.name}: {facts.error.text}" if facts.error else f"{facts.name}: no error was measured yet"
     cut = first(records, Cut, lambda found: found.choice is not None)
     verdict = _cut_verdict(cut) if cut else _spare(strip)
     if not verdict and subject.curves is not None:
@@ -125,7 +122,7 @@ def _of_run(subject: Subject, facts: Facts, records: Sequence[Record], strip: Re
 
 def _cut_verdict(found: Cut) -> str:
     """Return what a cut saved; on the test split where that was read."""
-    said = sentence(cut_finding(found))
+    said = sentence(found.finding)
     if found.test is None:
         return said
     before, after = found.test.original.error_percent, found.test.cut
@@ -150,7 +147,7 @@ def _of_fit(found: Fit, facts: Sequence[Facts], strip: Record | None) -> Answer:
     alike = (("depths alike", f"{low:,} to {high:,} layers"),) if low != high else ()
     spent = (("time spent", seconds_text(found.spent_seconds)),)
     return Answer(
-        sentence=f"Take {found.network}, {found.depth:,} layers: {error_text(error)}",
+        sentence=f"Take {found.network}, {found.depth:,} layers: {error.text}",
         facts=(*facts_row(row), *alike, ("epochs", number(found.epochs)), *spent),
         verdict=f"{sentence(found.verdict.finding)} {sentence(found.verdict.advice)}", strip=strip,
     )  # fmt: skip

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from howdeep.analysis.evaluation import exchanged
 from howdeep.show.figures.depth import DepthPoint
 from howdeep.show.report.facts import Error, Facts
-from howdeep.show.report.words import NONE, error_text, milliseconds, minus, rough
+from howdeep.show.tables import Table
 from howdeep.util.intervals import Interval, of_change, of_difference
-from howdeep.util.text import seconds_text
+from howdeep.util.text import NONE, milliseconds, minus, seconds_text, short
 
 NAMED = 4
 """Networks that a sentence names at most."""
@@ -62,7 +62,7 @@ def compared(facts: Sequence[Facts]) -> Comparison | None:
         said = f"they were tested on {len(data)} sets of data, so their errors are not compared"
         return Comparison(rows=rows, headline=f"{len(rows)} runs on different data", finding=said)
     best = min(tested, key=lambda row: (_error(row).percent, row.macs or 0))
-    headline = f"Best of {len(rows)} runs: {best.name}, {error_text(_error(best))}"
+    headline = f"Best of {len(rows)} runs: {best.name}, {_error(best).text}"
     said = _finding(best, [row for row in tested if row is not best])
     return Comparison(rows=rows, headline=headline, finding=said, best=best)
 
@@ -78,17 +78,18 @@ def difference(one: Error, other: Error) -> Interval | None:
     return of_difference(one.percent, one.n, other.percent, other.n) if changed is None else of_change(*changed, one.n)
 
 
-def comparison_table(found: Comparison) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return the heads and the rows of the table of runs."""
-    heads = (
+def comparison_table(comparison: Comparison) -> Table:
+    """Return the table of runs without the columns of which nothing is known."""
+    heads = [
         "network", "layers", "units", "parameters", "MACs", "error", "95 % interval", "above the best, 95 %", "latency",
         "training time",
-    )  # fmt: skip
-    rows = tuple(
-        (row.name, *_size(row), *_interval(row.error), _above(row, found.best), *_times(row)) for row in found.rows
+    ]  # fmt: skip
+    best = comparison.best
+    rows = [(row.name, *_size(row), *_interval(row.error), _above(row, best), *_times(row)) for row in comparison.rows]
+    known = [place for place in range(len(heads)) if place == 0 or any(row[place] != NONE for row in rows)]
+    return Table(
+        heads=[heads[place] for place in known], rows=[[row[place] for place in known] for row in rows], text=(0,)
     )
-    kept = [place for place in range(len(heads)) if place == 0 or any(row[place] != NONE for row in rows)]
-    return tuple(heads[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows)
 
 
 def told_apart(facts: Sequence[Facts], places: Sequence[str]) -> list[Facts]:
@@ -154,7 +155,7 @@ def _point(row: Facts) -> DepthPoint:
 
 def _size(row: Facts) -> tuple[str, ...]:
     counts = (NONE if count is None else f"{count:,}" for count in (row.depth, row.units))
-    return (*counts, rough(row.parameters), rough(row.macs))
+    return (*counts, short(row.parameters), short(row.macs))
 
 
 def _interval(error: Error | None) -> tuple[str, str]:

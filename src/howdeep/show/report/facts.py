@@ -9,6 +9,7 @@ from howdeep.networks.counting import describe_chain
 from howdeep.networks.dense import DenseSpec
 from howdeep.runs.folder import Run
 from howdeep.show.report.reading import MALFORMED, Record, Subject
+from howdeep.show.sentences import error_text
 from howdeep.transform.removal import without
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import Interval, of_share
@@ -35,6 +36,11 @@ class Error:
     def interval(self) -> Interval | None:
         """The 95 % interval in percent; None without a number of images."""
         return None if self.n is None else of_share(self.percent, self.n)
+
+    @property
+    def text(self) -> str:
+        """The error with its interval, as a sentence says it."""
+        return error_text(self.percent, self.n, self.split)
 
 
 @dataclass(frozen=True, kw_only=True)

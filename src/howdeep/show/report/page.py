@@ -15,11 +15,10 @@ from howdeep.show import figures
 from howdeep.show.report.answer import Answer, answer_of, facts_row
 from howdeep.show.report.comparison import compared, told_apart
 from howdeep.show.report.facts import Facts, facts_of
-from howdeep.show.report.findings import finding_of
 from howdeep.show.report.reading import MALFORMED, Collected, Record, Subject, collect, origin_of
 from howdeep.show.report.sections import Section, comparison_section, picture, section_of, training_section
-from howdeep.show.report.words import error_text, sentence, unbroken
 from howdeep.util.errors import UserError
+from howdeep.util.text import sentence
 
 FURTHER = {
     "evaluation": ("evaluate", "error per class, and calibration"),
@@ -123,9 +122,14 @@ def html_of(page: Page) -> str:
     return template.render(
         page=page, style=Markup((folder / "page.css").read_text(encoding="utf-8")),
         strip=None if strip is None else picture(figures.strip(strip.value)),
-        strip_says="" if strip is None else sentence(finding_of(strip)),
+        strip_says="" if strip is None else sentence(strip.value.finding),
         versions=provenance_text(),
     )  # fmt: skip
+
+
+def unbroken(text: str) -> str:
+    """Return a text in which no line ends between a number and its sign of percent, or around an equals sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
 def provenance_text() -> str:
@@ -200,7 +204,7 @@ def _part(subject: Subject, sections: Sequence[Section], facts: Facts | None, *,
     heading = "" if alone else subject.place if facts is None else facts.name
     row = () if alone or facts is None else facts_row(facts)
     if row and facts is not None and facts.error is not None:
-        row = (("error", error_text(facts.error)), *row)
+        row = (("error", facts.error.text), *row)
     return Part(heading=heading, facts=row, sections=tuple(sections))
 
 

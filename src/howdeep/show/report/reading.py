@@ -11,8 +11,7 @@ from howdeep.analysis.evaluation import Evaluation
 from howdeep.analysis.lesion import Lesion
 from howdeep.analysis.paths import Paths
 from howdeep.analysis.signals import Flow
-from howdeep.costs.cost import Ladder
-from howdeep.costs.scaling import Paper
+from howdeep.costs.cost import CostRecord
 from howdeep.cutting.records import Cut
 from howdeep.exporting.export import Export
 from howdeep.runs.folder import METRICS, RECORD, RESULT, Run, is_run, open_run
@@ -27,22 +26,12 @@ MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError
 """What reading or drawing raises where a record does not hold what its kind should."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What ``howdeep cost`` writes."""
-
-    ladders: tuple[Ladder, ...] = ()
-    """Measured and predicted, one per family and kind of unit."""
-    scaled: tuple[Paper, ...] = ()
-    """Training on many devices, on paper."""
-
-
 TYPES: Mapping[str, type] = {
     "lesion": Lesion,
     "paths": Paths,
     "flow": Flow,
     "evaluation": Evaluation,
-    "cost": Cost,
+    "cost": CostRecord,
     "degradation": Degradation,
     "fit": Fit,
     "cut": Cut,

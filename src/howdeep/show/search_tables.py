@@ -1,0 +1,357 @@
+"""Tables of what depth costs, of searches over it, and of cuts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import astuple, replace
+from typing import TYPE_CHECKING
+
+from howdeep.show.analysis_tables import summary_of
+from howdeep.show.sentences import cost_finding, cut_finding
+from howdeep.show.tables import CHOSEN, Table
+from howdeep.util.text import (
+    NONE,
+    change_text,
+    fixed,
+    listed,
+    number,
+    percent_text,
+    seconds_text,
+    sentence,
+    short,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from howdeep.analysis.effects import Effect
+    from howdeep.costs.cost import CostRecord, Ladder, Rung
+    from howdeep.costs.predicting import Costs
+    from howdeep.costs.scaling import Paper
+    from howdeep.cutting.records import Cut, Point, Size
+    from howdeep.search.answer import Candidate
+    from howdeep.search.degradation import Degradation, FamilyResult
+    from howdeep.search.diagnosis import Point as LadderPoint
+    from howdeep.search.fit import Fit
+
+NAMED = 10
+"""Units that are named at most."""
+
+
+def costs_table(record: CostRecord, *, wide: bool = False) -> Table:
+    """Return all ladders, and training on many devices."""
+    ladders = [cost_table(ladder, wide=wide) for ladder in record.ladders]
+    first, *others = [*ladders, *(scaling_table(paper, wide=wide) for paper in record.scaled)]
+    return replace(first, below=[*first.below, *others])
+
+
+def cost_table(ladder: Ladder, *, wide: bool = False) -> Table:
+    """Return what is counted, and what is measured and predicted; wide, both in one grid."""
+    if wide:
+        return replace(_measured(ladder, wide), title=cost_finding(ladder), summary=f"{ladder.title}: all depths")
+    return replace(_counted(ladder), title=cost_finding(ladder), below=["", _measured(ladder, wide)])
+
+
+def _counted(ladder: Ladder) -> Table:
+    """Return what needs no measurement, to the last digit where that fits."""
+    expects = ladder.survival != "constant"
+    rows = []
+    for name, plus, counts in [*((whole(rung.depth), "", rung.counts) for rung in ladder.rungs),
+                               ("one more*", "+", ladder.one_more)]:  # fmt: skip
+        exact = (whole(count) for count in (counts.units, counts.parameters, counts.macs))
+        rounded = map(short, (counts.flops, counts.training_macs, counts.expected_training_macs)[: 2 + expects])
+        rows.append((name, *(plus + count for count in (*exact, *rounded))))
+    heads = ["layers", "units", "parameters", "MACs", "FLOPs", "training\nMACs", "expected\nMACs"]
+    return Table(heads=heads[: 6 + expects], rows=rows)
+
+
+def _measured(ladder: Ladder, wide: bool) -> Table:
+    expects = ladder.survival != "constant"
+    rows = [row for rung in ladder.rungs for row in _rung_rows(rung, wide, expects)]
+    if ladder.one_more_costs:
+        more = (cell if cell == NONE else f"+{cell}" for cell in _costs(ladder.one_more_costs))
+        rows.append(("one more*", "predicted", *[""] * (3 * wide), *more, *[""] * expects))
+    counts = ["units", "parameters", "MACs"] if wide else []
+    costs = ["latency\nms", "inference\nms/image", "training\nms/image", "memory\nMB", "memory\nckpt MB"]
+    expected = ["expected\nms/image"] if expects else []
+    heads = ["layers", "", *counts, *costs, *expected]
+    return Table(heads=heads, text=(0,), rows=rows, below=_notes(ladder))
+
+
+def _rung_rows(rung: Rung, wide: bool, expects: bool) -> list[tuple[str, ...]]:
+    """Return what was measured, what was predicted and the error of that; a terminal says the depth once."""
+    numbers: list[tuple[str, Sequence[str]]] = []
+    if rung.measured:
+        numbers.append(("measured", _costs(rung.measured)))
+    if rung.predicted:
+        numbers.append(("fitted" if rung.fitted else "predicted", _costs(rung.predicted)))
+    if rung.error_percent:
+        # Adding 0.0 makes a rounded −0.0 a 0.0.
+        errors = [NONE if one is None else f"{round(one, 1) + 0.0:+.1f} %" for one in astuple(rung.error_percent)]
+        numbers.append(("error", errors))
+    counts = (whole(rung.counts.units), short(rung.counts.parameters), short(rung.counts.macs)) if wide else ()
+    depth, expected, rows = whole(rung.depth), number(rung.expected_training_ms, zeros=True), []
+    for word, cells in numbers:
+        rows.append((depth, word, *counts, *cells, *[expected] * expects))
+        depth, expected = depth if wide else "", ""
+    return rows
+
+
+def _costs(costs: Costs) -> list[str]:
+    *times, memory, checkpointed = astuple(costs)
+    peaks = (NONE if peak is None else f"{peak / 1e6:,.0f}" for peak in (memory, checkpointed))
+    return [*(number(time, zeros=True) for time in times), *peaks]
+
+
+def _notes(ladder: Ladder) -> list[str]:
+    notes = [
+        "* a unit in each stage of the deepest; FLOPs = 2 · MACs; training = 3 forward passes",
+        f"latency: one image, threads: {ladder.threads}, fp32; inference: batch of {ladder.batch_size}, fp32;"
+        f" {ladder.size}×{ladder.size} pixels",
+        f"training: batch of {ladder.batch_size}, {ladder.precision}, {ladder.memory_format}; medians of the quietest"
+        f" of {ladder.rounds} rounds",
+        "memory: peak of training: weights, gradients, momentum, activations, not torch;",
+        "ckpt: the same with --checkpointing",
+    ]
+    if ladder.fitted_on:
+        notes.append(f"fitted on {listed(ladder.fitted_on)}")
+    if ladder.survival != "constant":
+        notes.append(f"expected: of training under survival {ladder.survival}; time in proportion to MACs")
+    return notes
+
+
+def scaling_table(paper: Paper, *, wide: bool = False) -> Table:
+    """Return the formula with its numbers, and one row per number of nodes."""
+    minutes = paper.rows[0].seconds[0] < 36_000 and not wide
+    length, unit = (60.0, "minutes") if minutes else (3600.0, "hours")
+    rows = []
+    for row in paper.rows:
+        step, duration = _range(row.step_seconds, 1000.0), _range(row.seconds, 1 / length)
+        nodes, sent = f"{row.nodes:,}×{row.devices // row.nodes}", f"{row.traffic_bytes / 1e6:.0f}"
+        reduced = number(1000 * row.reduce_seconds, zeros=True)
+        rows.append((nodes, whole(row.batch_size), sent, reduced, step, _efficiency(row.efficiency), duration))
+    last, job = paper.rows[-1], paper.job
+    total = f"{_range(last.seconds, 1 / length)} {unit} on {last.devices:,} devices"
+    return Table(
+        title=f"{paper.network}, {job.images:,} images, {job.epochs:g} epochs: {total},"
+        f" efficiency {_efficiency(last.efficiency)} % (on paper)",
+        lines=[paper.formula, ""],
+        heads=["nodes", "batch", "sent MB", "reduce ms", "step ms", "efficiency %", unit],
+        rows=rows,
+        summary=f"{paper.network} on up to {paper.cluster.devices:,} devices",
+    )
+
+
+def _range(ends: tuple[float, float], factor: float) -> str:
+    first, last = (number(factor * end, zeros=True) for end in ends)
+    return first if first == last else f"{first}–{last}"
+
+
+def _efficiency(ends: tuple[float, float]) -> str:
+    high, low = (f"{100 * end:.0f}" for end in ends)
+    return high if high == low else f"{low}–{high}"
+
+
+def degradation_table(ladder: Degradation, *, wide: bool = False) -> Table:
+    """Return one row per family and depth, and the diagnoses with their evidence; wide, one row per run."""
+    return _runs(ladder) if wide else _depths(ladder)
+
+
+def _depths(ladder: Degradation) -> Table:
+    rows = [_depth(ladder, family, point) for family in ladder.families for point in family.points]
+    heads = ["family", "layers", "training %", "validation %", "gap", "epochs", "seconds", ""]
+    count, means = len(ladder.seeds), "errors of one seed ± binomial standard errors"
+    if count > 1:
+        means = f"errors over {count} seeds ± standard errors"
+    conditions = [f"{ladder.data}, equal {ladder.equal}: {means}"]
+    if errors := next((rung.errors for rung in ladder.rungs if rung.errors is not None), None):
+        images = (
+            f"{errors.training_images:,} training images, not augmented; {errors.validation_images:,} of validation"
+        )
+        conditions.append(f"(final networks, {images})")
+    verdicts = [
+        line for one in ladder.families
+        for line in (f"{one.family}: {one.diagnosis.headline}", f"  {one.diagnosis.evidence}")
+    ]  # fmt: skip
+    return Table(lines=conditions, heads=heads, text=(0,), rows=rows, below=["", *verdicts])
+
+
+def _depth(ladder: Degradation, family: FamilyResult, point: LadderPoint) -> tuple[str, ...]:
+    own = [rung for rung in ladder.rungs if (rung.family, rung.depth) == (family.family, point.depth)]
+    epochs, seconds = (statistics.fmean(getattr(rung, name) for rung in own) for name in ("epochs", "seconds"))
+    name = family.family if point is family.points[0] else ""
+    mark = "enough" if point.depth == family.diagnosis.enough else ""
+    if point.failed:
+        mark = f"{point.failed} diverged"
+    errors = (NONE if one is None else str(one) for one in (point.training, point.validation, point.gap))
+    took = fixed(seconds, 1) if seconds < 100 else f"{seconds:,.0f}"
+    return name, whole(point.depth), *errors, f"{epochs:.4g}", took, mark
+
+
+def _runs(ladder: Degradation) -> Table:
+    rows = []
+    for rung in ladder.rungs:
+        training, validation = (
+            rung.errors and rung.errors.training_percent,
+            rung.errors and rung.errors.validation_percent,
+        )
+        which = rung.family, rung.network, whole(rung.depth), str(rung.seed)
+        rows.append((*which, fixed(training), fixed(validation), number(rung.epochs), f"{rung.seconds:,.1f}"))
+    heads = ["family", "network", "layers", "seed", "training %", "validation %", "epochs", "seconds"]
+    return Table(heads=heads, text=(0, 1), rows=rows, summary=f"All {len(rows):,} runs")
+
+
+def fit_table(fit: Fit, *, wide: bool = False) -> Table:
+    """Return how deep, why, and what deeper and shallower networks cost and brought; wide, round by round."""
+    if wide:
+        return _rounds(fit)
+    told = [one for one in fit.dropped if one.needed is not None]
+    hidden = len(fit.dropped) - len(told)
+    return Table(
+        title=f"take {fit.network}: {fit.depth} layers",
+        lines=[*_answer(fit), "", sentence(fit.verdict.finding), f"{CHOSEN} {fit.verdict.advice}", ""],
+        heads=["network", "error %", "time", "epochs", "latency ms", "parameters", ""],
+        text=(0,),
+        rows=[_candidate(one, chosen=one.costs.network == fit.network) for one in fit.candidates],
+        below=[
+            "error: validation, at the end of its last round; time: training until then",
+            *(f"left out: {one.network}, {one.budget} budget: {one.reason}" for one in told),
+            *([f"… and {hidden} deeper ones"] if hidden else []),
+        ],
+    )
+
+
+def _answer(fit: Fit) -> list[str]:
+    low, high = fit.verdict.depths
+    between = f"{low} to {high} layers cannot be told apart" if low != high else "no other depth does as well"
+    first, third = fit.latency.quartiles_ms
+    spent = f"{seconds_text(fit.spent_seconds)} of {seconds_text(fit.budgets.train_seconds)} spent"
+    lines = [
+        f"  validation error {percent_text(fit.validation_error_percent, fit.validation_images)}, n ="
+        f" {fit.validation_images:,}; the best of {len(fit.candidates)}, so a little too good",
+        f"  latency {fit.latency.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image, one thread",
+        f"  {between}; {fit.epochs:.3g} epochs; {spent}",
+        f"  run folder: {fit.run}",
+    ]
+    if fit.test is None:
+        return lines
+    return [f"  test error {percent_text(fit.test.error_percent, fit.test.n)}, n = {fit.test.n:,}", *lines]
+
+
+def _candidate(one: Candidate, *, chosen: bool) -> tuple[str, ...]:
+    costs = fixed(one.costs.latency.median_ms), whole(one.costs.parameters)
+    mark = "← selected" if chosen else "diverged" if one.failed else ""
+    if not one.rounds:
+        return one.costs.network, NONE, NONE, NONE, *costs, mark
+    last = one.rounds[-1]
+    training = seconds_text(last.seconds), f"{last.epochs:.1f}"
+    return one.costs.network, fixed(last.validation_error_percent), *training, *costs, mark
+
+
+def _rounds(fit: Fit) -> Table:
+    rows = []
+    for one in fit.candidates:
+        costs = whole(one.costs.depth), short(one.costs.parameters), number(one.costs.latency.median_ms)
+        rounds = [(NONE,) * 4]
+        if one.rounds:
+            rounds = [
+                (f"{each.seconds:,.1f}", number(each.epochs), fixed(each.train_error_percent),
+                 fixed(each.validation_error_percent))
+                for each in one.rounds
+            ]  # fmt: skip
+        rows += [(one.costs.network, *costs, *cells) for cells in rounds]
+    total = len(fit.candidates)
+    dropped = Table(
+        heads=["network", "budget", "reason"],
+        text=(0, 1, 2),
+        rows=[(one.network, one.budget, one.reason) for one in fit.dropped],
+        summary=f"What was left out ({len(fit.dropped):,})",
+    )
+    return Table(
+        heads=["network", "layers", "parameters", "latency ms", "seconds", "epochs", "training %", "validation %"],
+        text=(0,),
+        rows=rows,
+        below=[dropped] if fit.dropped else [],
+        summary=f"{summary_of(total, total, 'networks')}, round by round",
+    )
+
+
+def cut_table(cut: Cut, *, wide: bool = False) -> Table:
+    """Return the network before, one row per cut, and what was done; wide, also the order in which units go."""
+    base, total = cut.baseline, len(cut.points)
+    error = fixed(base.error_percent)
+    uncut = ("0" if wide else "", *_size(cut.original), error, *([error, "", ""] if wide else ["", ""]))
+    heads = ["out" if wide else "", "units", "MACs", "ms", "quartiles", "error: cut", "recalibrated", "change, 95 %"]
+    if wide:
+        heads.insert(7, "change")
+    return Table(
+        title=cut_finding(cut),
+        lines=[f"uncut: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"],
+        heads=heads,
+        rows=[
+            ("0" if wide else "", *_size(cut.original), *uncut),
+            *(_cut_row(cut, point, wide) for point in cut.points),
+        ],
+        below=[_order(cut)] if wide else [*_decisions(cut), *_reading(cut), *cut.notes],
+        summary=f"The network, and {summary_of(total, total, 'cuts').lower()}",
+    )
+
+
+def _cut_row(cut: Cut, point: Point, wide: bool) -> tuple[str, ...]:
+    best, other = (" (kept)", "") if wide else ("*", " ")
+    mark = CHOSEN if point.out == cut.chosen else ""
+    errors = (fixed(one.error_percent) + (best if one is point.best else other) for one in (point.cut, point.repaired))
+    interval = change_text(point.best.change_low, point.best.change_high)
+    change = [f"{point.best.change:+.2f}"] * wide
+    return str(point.out) if wide else mark, *_size(point.size), *errors, *change, interval
+
+
+def _size(size: Size) -> tuple[str, str, str, str]:
+    first, third = size.latency.quartiles_ms
+    return whole(size.units), short(size.macs), f"{size.latency.median_ms:.3g}", f"{first:.3g}–{third:.3g}"
+
+
+def _decisions(cut: Cut) -> list[str]:
+    """Return whether recalibration and fine-tuning are kept, the test split, and which units went."""
+    lines = []
+    if (point := cut.choice) is not None:
+        kept = _kept(point.kept == "repaired", point.repaired, point.cut)
+        lines.append(f"batch norm recalibrated: {kept}")
+        if cut.tuned is not None:
+            # Steps are whole: the last one may lie behind the epochs that were asked for.
+            all_of_them = max(cut.epochs, cut.tuned_epoch or 0)
+            epoch = f", epoch {cut.tuned_epoch:.4g} of {all_of_them:.4g}" if cut.tuned_epoch else ""
+            lines.append(f"fine-tuned{epoch}: {_kept(cut.tuned_kept, cut.tuned, point.best)}")
+            lines.append(f"after fine-tuning: {_change(cut.tuned, cut.baseline.n)}")
+    if cut.test is not None:
+        original = cut.test.original
+        before = f"{percent_text(original.error_percent, original.n)}, n = {original.n:,}"
+        lines += [f"test split, uncut: {before}", f"test split, cut: {_change(cut.test.cut, original.n)}"]
+    out = [removal.name for removal in cut.order[: cut.chosen]]
+    more = f" and {len(out) - NAMED} more" if len(out) > NAMED else ""
+    return [*lines, f"{'out' if cut.chosen else 'first out'}: {', '.join(out[:NAMED])}{more}"]
+
+
+def _kept(kept: bool, new: Effect, old: Effect) -> str:
+    return f"{'kept' if kept else 'discarded'} ({new.error_percent:.2f} % against {old.error_percent:.2f} %)"
+
+
+def _change(effect: Effect, n: int) -> str:
+    interval = change_text(effect.change_low, effect.change_high)
+    return f"{percent_text(effect.error_percent, n)}, {effect.change:+.2f} points (95 %: {interval})"
+
+
+def _reading(cut: Cut) -> list[str]:
+    named = cut.chosen is not None and not cut.budget.given
+    chosen = "units as named" if named else f"units chosen on {cut.calibration_images:,} images"
+    return [
+        "error in %, as cut and with batch norm recalibrated; change in points",
+        f"* counts, the better on {cut.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
+        f"{chosen}, statistics from {cut.statistics_images:,}; ms of one image, threads: {cut.threads}",
+    ]
+
+
+def _order(cut: Cut) -> Table:
+    rows = [(one.name, str(place), str(one.index), number(one.loss)) for place, one in enumerate(cut.order, 1)]
+    heads = ["name", "place", "unit", "loss without it, nats"]
+    return Table(heads=heads, text=(0,), rows=rows, summary=f"The order of {len(rows):,} units")
