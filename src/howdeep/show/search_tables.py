@@ -288,10 +288,7 @@ def cut_table(cut: Cut, *, wide: bool = False) -> Table:
         title=cut_finding(cut),
         lines=[f"uncut: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"],
         heads=heads,
-        rows=[
-            ("0" if wide else "", *_size(cut.original), *uncut),
-            *(_cut_row(cut, point, wide) for point in cut.points),
-        ],
+        rows=[uncut, *(_cut_row(cut, point, wide) for point in cut.points)],
         below=[_order(cut)] if wide else [*_decisions(cut), *_reading(cut), *cut.notes],
         summary=f"The network, and {summary_of(total, total, 'cuts').lower()}",
     )
