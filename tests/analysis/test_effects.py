@@ -86,7 +86,7 @@ def test_images_whose_scores_are_not_finite_are_wrong_and_never_averaged(broken:
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_an_intact_network_that_is_not_finite_is_refused(broken: float) -> None:
-    with pytest.raises(UserError, match="scores that are not finite: weights or data are broken"):
+    with pytest.raises(UserError, match="logits that are not finite: weights or data are broken"):
         intact_of(torch.tensor([[0.0, broken]]), torch.tensor([0]))
 
 

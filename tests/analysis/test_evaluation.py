@@ -128,12 +128,12 @@ def test_a_class_without_images_has_no_error() -> None:
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_are_refused(broken: float) -> None:
     scores = torch.tensor([[0.0, 1.0, 2.0], [0.0, broken, 0.0]])
-    with pytest.raises(UserError, match="scores that are not finite"):
+    with pytest.raises(UserError, match="logits that are not finite"):
         evaluate(identity(), batches(scores, torch.tensor([0, 1]), 2), CLASSES, autocast=FP32)
 
 
 def test_a_network_of_other_classes_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^the network returns 4 scores for 3 classes$"):
+    with pytest.raises(UserError, match=r"^the network returns 4 logits for 3 classes$"):
         evaluate(identity(), batches(torch.eye(4), torch.tensor([0, 1, 2, 0]), 2), CLASSES, autocast=FP32)
 
 

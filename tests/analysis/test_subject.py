@@ -15,6 +15,7 @@ from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, evaluation_batches
 from howdeep.data.splits import MemorySplit
 from howdeep.runs.resume import fingerprint
+from howdeep.runtime import precision
 from howdeep.runtime.timing import threads_of
 from howdeep.util.errors import UserError
 
@@ -121,7 +122,7 @@ def test_the_norms_of_a_prepared_network_are_folded_where_that_is_rounding(monke
     with torch.no_grad():
         assert difference(found.chain(x), chain(x)) < 1e-5
     (note,) = found.notes
-    assert note.startswith("norms are not folded: scores would change by ")
+    assert note.startswith("norms are not folded: logits would change by ")
 
 
 def test_a_network_is_prepared_with_the_threads_that_are_asked_for_and_they_are_put_back() -> None:
@@ -133,17 +134,13 @@ def test_a_network_is_prepared_with_the_threads_that_are_asked_for_and_they_are_
     assert found == {None: 1, 2: 2, "auto": 1}
 
 
-@torch.no_grad()
-def test_auto_takes_bf16_only_where_its_scores_are_right(monkeypatch) -> None:
+def test_auto_takes_bf16_only_where_its_logits_are_right(monkeypatch) -> None:
     chain, x = network("resnet A"), batch_for("resnet A").images
-    seconds = iter([1.0] * 3 + [0.5] * 3)
-    monkeypatch.setattr(subject, "_timed", lambda *_: next(seconds))
-    assert prepared(chain, x, precision="auto", device=CPU).precision == "bf16"
-    seconds = iter([1.0] * 3 + [2.0] * 3)
-    assert prepared(chain, x, precision="auto", device=CPU).precision == "fp32"
-    seconds = iter([1.0] * 3 + [0.5] * 3)
-    monkeypatch.setattr(subject, "TOLERANCE", 0.0)
-    assert prepared(chain, x, precision="auto", device=CPU).precision == "fp32"
+    for seconds, tolerance, chosen in (([0.5, 1.0], 0.1, "bf16"), ([2.0, 1.0], 0.1, "fp32"), ([0.5, 1.0], 0.0, "fp32")):
+        times = iter(seconds)
+        monkeypatch.setattr(precision, "_time", lambda *_, times=times: [next(times)])
+        monkeypatch.setattr(precision, "TOLERANCE", tolerance)
+        assert prepared(chain, x, precision="auto", device=CPU).precision == chosen
 
 
 def test_auto_times_both() -> None:

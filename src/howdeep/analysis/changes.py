@@ -39,7 +39,7 @@ def without(route: Route, closed: Sequence[int]) -> Route:
 
 
 def follow(chain: Chain, images: Tensor, routes: Sequence[Route]) -> Iterator[tuple[int, Tensor]]:
-    """Yield the number of every route with its scores, in no particular order.
+    """Yield the number of every route with its logits, in no particular order.
 
     Where routes part, the smaller groups go first and the largest goes on, so that maps are kept at no more than
     log₂(routes) + 1 places at a time.

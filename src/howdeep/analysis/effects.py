@@ -47,39 +47,39 @@ class Effect:
     score_change: float | None
     """Mean over images and classes of |score − intact score|; None where a score is not finite."""
     not_finite: int
-    """Images with a score that is not finite; they count as wrong."""
+    """Images with a logit that is not finite; they count as wrong."""
 
 
 @dataclass(frozen=True)
 class Intact:
     """What every change is compared with, on one batch."""
 
-    scores: Tensor
+    logits: Tensor
     labels: Tensor
     wrong: Tensor
 
 
-def intact_of(scores: Tensor, labels: Tensor) -> Intact:
+def intact_of(logits: Tensor, labels: Tensor) -> Intact:
     """Return the answers of the intact network.
 
     Raises:
         UserError: A score is not finite.
     """
-    if not bool(scores.isfinite().all()):
-        raise UserError("the network returns scores that are not finite: weights or data are broken")
-    return Intact(scores, labels, scores.argmax(1) != labels)
+    if not bool(logits.isfinite().all()):
+        raise UserError("the network returns logits that are not finite: weights or data are broken")
+    return Intact(logits, labels, logits.argmax(1) != labels)
 
 
-def counts(intact: Intact, scores: Tensor, classes: int) -> list[float]:
+def counts(intact: Intact, logits: Tensor, classes: int) -> list[float]:
     """Return what one change does on one batch, as numbers that add up.
 
     Returns:
-        Newly wrong, newly right, images with a score that is not finite, Σ|change of the scores|, and the wrong
+        Newly wrong, newly right, images with a logit that is not finite, Σ|change of the logits|, and the wrong
         answers per class.
     """
-    finite = scores.isfinite().all(1)
-    wrong = (scores.argmax(1) != intact.labels) | ~finite
-    moved = wide((scores - intact.scores).abs().mean(1)[finite]).sum()
+    finite = logits.isfinite().all(1)
+    wrong = (logits.argmax(1) != intact.labels) | ~finite
+    moved = wide((logits - intact.logits).abs().mean(1)[finite]).sum()
     newly = (wrong & ~intact.wrong).sum(), (~wrong & intact.wrong).sum(), (~finite).sum()
     return [*(float(count) for count in newly), float(moved), *per_class(intact.labels[wrong], classes)]
 

@@ -21,8 +21,8 @@ from howdeep.util.records import Shown
 CALIBRATION_BINS = 15
 
 
-class NotFiniteScoresError(UserError):
-    """A network returns scores that are not numbers: training diverged, or its weights are broken."""
+class NotFiniteLogitsError(UserError):
+    """A network returns logits that are not numbers: training diverged, or its weights are broken."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, 
     with evaluating(chain):
         for batch in batches:
             with autocast:
-                scores = chain(batch.images, gates).float()
-            loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
-            wrong += int((scores.argmax(1) != batch.labels).sum())
+                logits = chain(batch.images, gates).float()
+            loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
+            wrong += int((logits.argmax(1) != batch.labels).sum())
             images += len(batch.labels)
     return Sums(images, wrong, loss)
 
@@ -154,8 +154,8 @@ def evaluate(
         images: The :func:`fingerprint` of the images of the batches, for the record of who was answered wrong.
 
     Raises:
-        UserError: There are no images, or there are more or fewer scores than classes.
-        NotFiniteScoresError: A score is not finite.
+        UserError: There are no images, or there are more or fewer logits than classes.
+        NotFiniteLogitsError: A score is not finite.
     """
     autocast = autocast or torch.autocast("cpu", enabled=False)
     confusion = torch.zeros((), dtype=torch.int64)
@@ -165,19 +165,19 @@ def evaluate(
     chain.eval()
     for batch in batches:
         with autocast:
-            scores = chain(batch.images).float()
-        classes = [str(number) for number in range(scores.shape[1])] if classes is None else classes
-        if scores.shape[1] != len(classes):
-            raise UserError(f"the network returns {scores.shape[1]} scores for {len(classes)} classes")
-        if not bool(scores.isfinite().all()):
-            raise NotFiniteScoresError("the network returns scores that are not finite: its weights are broken")
-        loss += F.cross_entropy(scores, batch.labels, reduction="sum").item()
+            logits = chain(batch.images).float()
+        classes = [str(number) for number in range(logits.shape[1])] if classes is None else classes
+        if logits.shape[1] != len(classes):
+            raise UserError(f"the network returns {logits.shape[1]} logits for {len(classes)} classes")
+        if not bool(logits.isfinite().all()):
+            raise NotFiniteLogitsError("the network returns logits that are not finite: its weights are broken")
+        loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
         n += len(batch.labels)
-        given, labels = scores.argmax(1).cpu(), batch.labels.cpu()
+        given, labels = logits.argmax(1).cpu(), batch.labels.cpu()
         confusion = confusion + _counts(given, labels, len(classes))
         wrong.append(given != labels)
-        calibration += _calibration_sums(scores.softmax(1).cpu(), labels)
-        synchronise(scores.device)
+        calibration += _calibration_sums(logits.softmax(1).cpu(), labels)
+        synchronise(logits.device)
     seconds = time.perf_counter() - started
     if classes is None or not n:
         raise UserError("there are no images to evaluate on")

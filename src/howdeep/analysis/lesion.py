@@ -121,7 +121,7 @@ def lesion(
         say: Receives one line about the size of the work.
 
     Raises:
-        UserError: Nothing can be changed, k is larger than the units, or the intact network's scores are not finite.
+        UserError: Nothing can be changed, k is larger than the units, or the network's logits are not finite.
     """
     if not len(batches):
         raise UserError("there are no images to measure on")
@@ -179,13 +179,13 @@ def changes_of(
 
 def _counts(chain: Chain, batch: Batch, routes: list) -> dict:
     """Return the raw counts of one batch: of the intact network, and of every change."""
-    scores = {number: one.float() for number, one in follow(chain, batch.images, routes)}
-    before = intact_of(scores[0], batch.labels)
-    classes = scores[0].shape[1]
+    logits = {number: one.float() for number, one in follow(chain, batch.images, routes)}
+    before = intact_of(logits[0], batch.labels)
+    classes = logits[0].shape[1]
     return {
         "wrong": per_class(batch.labels[before.wrong], classes),
         "totals": per_class(batch.labels, classes),
-        "effects": [counts(before, scores[number], classes) for number in range(1, len(routes))],
+        "effects": [counts(before, logits[number], classes) for number in range(1, len(routes))],
     }
 
 

@@ -65,9 +65,9 @@ def measure(chain: Chain, batch: Batch, gates: Gates | None, autocast: torch.aut
         UserError: Something is not finite; the unit is named.
     """
     with autocast:
-        scores, inputs, moments = _forward(chain, batch.images, _cut(gates, len(batch.labels)))
+        logits, inputs, moments = _forward(chain, batch.images, _cut(gates, len(batch.labels)))
     _refuse_not_finite(chain.names, moments)
-    loss = F.cross_entropy(scores.float(), batch.labels, reduction="sum")
+    loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
     if not bool(loss.isfinite()):
         raise UserError("the loss is not finite, though the maps of all units are: look at the head's weights")
     gradients, weights = _backward(chain, loss, inputs, len(batch.labels))
@@ -81,7 +81,7 @@ def _cut(gates: Gates | None, count: int) -> Gates | None:
 
 
 def _forward(chain: Chain, images: Tensor, gates: Gates | None) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Return the scores, the input of every unit, and the moments of what is MEASURED, on the host."""
+    """Return the logits, the input of every unit, and the moments of what is MEASURED, on the host."""
     x, inputs, moments = _tracked(chain.stem(images)), [], []
     for module, gate in chain.steps(gates):
         if isinstance(module, Unit):

@@ -1,11 +1,10 @@
 """What a dissection works on: a trained network on a device, and the images of a split, batch by batch."""
 
 import copy
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,8 +20,16 @@ from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
-from howdeep.runtime.device import synchronise
-from howdeep.runtime.precision import TOLERANCE, Arithmetic, has_bf16, place, require_precision, true_fp32
+from howdeep.runtime.precision import (
+    FP32,
+    Arithmetic,
+    arithmetics,
+    best_of,
+    measure,
+    place,
+    require_precision,
+    true_fp32,
+)
 from howdeep.runtime.ranks import joined
 from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import fastest_threads, threads_of
@@ -33,10 +40,9 @@ from howdeep.util.files import file_locked
 from howdeep.util.records import tagged, to_json
 
 FOLD_TOLERANCE = 1e-4
-"""Largest ‖folded scores − scores‖ / ‖scores‖ that counts as rounding."""
+"""Largest ‖folded logits − logits‖ / ‖logits‖ that counts as rounding."""
 NOT_FOLDED = "norms are not folded"
 """How a note begins that says so."""
-TIMED_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,9 @@ def prepared(
     Args:
         chain: The network.
         images: A few, on the device.
-        precision: ``fp32``, ``fp64``, ``bf16``, or ``auto``: the fastest of fp32 and bf16 whose scores are correct.
+        precision: ``fp32``, ``fp64``, ``bf16``, or ``auto``: the fastest of fp32 and bf16 whose logits are correct.
         device: Where.
-        fold: Fold norms into the convolutions before them where the scores stay the same to rounding.
+        fold: Fold norms into the convolutions before them where the logits stay the same to rounding.
         threads: A number, ``auto`` for the one in which passes are fastest, None for torch's present one.
     """
     whole = place(copy.deepcopy(chain).eval(), Arithmetic("fp32", "channels_last"), device)
@@ -125,9 +131,11 @@ def prepared(
     with torch.no_grad(), true_fp32(), threads_of(count):
         expected = whole(images)
         folded, notes = _folded(whole, images, expected) if fold else (whole, ())
-    with torch.no_grad(), threads_of(count):
-        if precision == "auto":
-            precision = _fastest(folded, images, expected, device)
+    if precision == "auto":
+        with torch.no_grad():
+            candidates = arithmetics("auto", "channels_last", device)
+            trials = measure(_Passes(folded, images), candidates, threads=[count], all_of_them=True)
+        precision = best_of(trials).precision
     return Prepared(folded, precision, count, notes)
 
 
@@ -137,30 +145,36 @@ def _folded(whole: Chain, images: Tensor, expected: Tensor) -> tuple[Chain, tupl
     difference = _difference(folded(images), expected)
     if difference <= FOLD_TOLERANCE:
         return folded, ()
-    return whole, (f"{NOT_FOLDED}: scores would change by {difference:.1e} of their size",)
+    return whole, (f"{NOT_FOLDED}: logits would change by {difference:.1e} of their size",)
 
 
-def _fastest(chain: Chain, images: Tensor, expected: Tensor, device: torch.device) -> str:
-    seconds: dict[str, float] = {}
-    for precision in ("fp32", "bf16"):
-        with Arithmetic(precision, "channels_last").autocast(device):
-            if precision == "fp32" or (has_bf16(device) and _difference(chain(images).float(), expected) <= TOLERANCE):
-                seconds[precision] = statistics.median(_timed(chain, images, device) for _ in range(TIMED_PASSES))
-    return min(seconds, key=seconds.__getitem__)
+@dataclass(frozen=True)
+class _Passes:
+    """Passes of a network in evaluation mode, to be timed in every precision."""
+
+    chain: Chain
+    images: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def logits(self, arithmetic: Arithmetic) -> Tensor:
+        with arithmetic.autocast(self.device):
+            return self.chain(self.images).float()
+
+    def step(self, arithmetic: Arithmetic) -> Callable[[], object]:
+        return partial(self.logits, arithmetic)
+
+    def short_step(self) -> Callable[[], object]:
+        return self.step(FP32)
 
 
-def _timed(chain: Chain, images: Tensor, device: torch.device) -> float:
-    started = time.perf_counter()
-    chain(images)
-    synchronise(device)
-    return time.perf_counter() - started
-
-
-def _difference(scores: Tensor, expected: Tensor) -> float:
-    """Return ‖scores − expected‖ / ‖expected‖."""
+def _difference(logits: Tensor, expected: Tensor) -> float:
+    """Return ‖logits − expected‖ / ‖expected‖."""
     if not bool(expected.isfinite().all()):
-        raise UserError("the network returns scores that are not finite: weights or data are broken")
-    return float((scores - expected).norm() / expected.norm().clamp_min(1e-30))
+        raise UserError("the network returns logits that are not finite: weights or data are broken")
+    return float((logits - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 TYPES = {"fp64": torch.float64}
@@ -202,7 +216,7 @@ def open_study(
         options: On which images.
         asked: What is measured, which the numbers depend on as well.
         precision: ``fp32``, ``fp64``, ``bf16`` or ``auto``.
-        fold: Fold norms into the convolutions before them where the scores stay the same to rounding.
+        fold: Fold norms into the convolutions before them where the logits stay the same to rounding.
         place: File beside which finished batches are kept.
         say: Receives remarks, on the first process.
 

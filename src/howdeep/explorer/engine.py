@@ -118,7 +118,7 @@ class Engine:
 
     @cached_property
     def _scores_before(self) -> Tensor:
-        return torch.cat([one.scores for one in self.before]).cpu()
+        return torch.cat([one.logits for one in self.before]).cpu()
 
     def _watched(self, image: int, scores: Tensor) -> Watched:
         label = self.classes[int(self.sample.labels[image])]

@@ -64,7 +64,7 @@ def compared(original: Runner, exported: Runner, batches: Iterable[Batch]) -> Ag
     for batch in batches:
         expected = original(batch.images)
         if not bool(expected.isfinite().all()):
-            raise UserError("the network returns scores that are not finite: weights or data are broken")
+            raise UserError("the network returns logits that are not finite: weights or data are broken")
         sizes[len(expected)] = None
         found = torch.stack([_scores(exported, batch.images, size) for size in (1, len(expected))])
         other += int((found.argmax(2) != expected.argmax(1)).any(0).sum())

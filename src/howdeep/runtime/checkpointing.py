@@ -38,7 +38,7 @@ class Checkpointed(nn.Module):
         self.parts = [_Part.of(module) for module in chain.body]
 
     def forward(self, images: Tensor, gates: Gates | None = None) -> Tensor:
-        """Return the scores of images, as :meth:`Chain.forward` does."""
+        """Return the logits of images, as :meth:`Chain.forward` does."""
         x, steps = self.chain.stem(images), self.chain.steps(gates)
         size = math.ceil(len(steps) / self.segments)
         # The backward pass begins with the last segment, which is therefore kept and not computed again.

@@ -4,6 +4,7 @@ A choice is measured on this device, this network and this batch: a few steps of
 counts only if its logits are those of fp32 but for rounding. What a step is, a :class:`Workload` says.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -185,6 +186,7 @@ def measure(
     candidates: Sequence[Arithmetic],
     *,
     threads: Sequence[int],
+    all_of_them: bool = False,
     report: Report = lambda line: None,
 ) -> list[Trial]:
     """Time a few steps of every candidate.
@@ -196,6 +198,7 @@ def measure(
         workload: What is timed.
         candidates: What to try.
         threads: Numbers of threads to choose from (see :func:`howdeep.runtime.timing.thread_counts`).
+        all_of_them: Try every candidate, however long that takes.
         report: Receives one line for a candidate that there is too little memory for.
 
     Raises:
@@ -205,7 +208,7 @@ def measure(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         count, *others = _promising(workload, threads)
         with threads_of(count):
-            trials = _trials(workload, candidates, report)
+            trials = _trials(workload, candidates, math.inf if all_of_them else ENOUGH_SECONDS, report)
         return _with_threads(workload, trials, [count, *others]) if others else trials
 
 
@@ -219,13 +222,13 @@ def _promising(workload: Workload, threads: Sequence[int]) -> list[int]:
     return sorted((count for count in threads if seconds[count] <= HOPELESS * best), key=seconds.__getitem__)
 
 
-def _trials(workload: Workload, candidates: Sequence[Arithmetic], report: Report) -> list[Trial]:
+def _trials(workload: Workload, candidates: Sequence[Arithmetic], enough: float, report: Report) -> list[Trial]:
     """Return the trials of all candidates that there is time and memory for."""
     expected, started = workload.logits(FP32), time.perf_counter()
     trials: list[Trial] = []
     shortage = ""
     for arithmetic in candidates:
-        if any(trial.correct for trial in trials) and time.perf_counter() - started > ENOUGH_SECONDS:
+        if any(trial.correct for trial in trials) and time.perf_counter() - started > enough:
             break
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
         try:

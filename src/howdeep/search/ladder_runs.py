@@ -10,7 +10,7 @@ from types import TracebackType
 import torch
 from rich.console import Console
 
-from howdeep.analysis.evaluation import NotFiniteScoresError, Sums, add_up
+from howdeep.analysis.evaluation import NotFiniteLogitsError, Sums, add_up
 from howdeep.data import Dataset, Split, evaluation_batches, steps_per_epoch
 from howdeep.networks import build, spec_of
 from howdeep.runs.folder import Run, is_run, open_run
@@ -98,7 +98,7 @@ def trained(job: PlannedRun, dataset: Dataset, journal: Journal) -> LadderRun:
     try:
         train(job.config, job.out, console=Console(quiet=True), dataset=dataset)
         epochs, seconds, errors = _finished(job, dataset)
-    except (NotFiniteError, NotFiniteScoresError) as error:
+    except (NotFiniteError, NotFiniteLogitsError) as error:
         seconds = max((record.get("seconds", 0.0) for record in open_run(job.out).metrics()), default=0.0)
         epochs, failure = job.config.resolved_recipe().epochs or 0.0, str(error)
     found = LadderRun(job.family, job.depth, job.config.network, job.config.seed, epochs, seconds, errors, failure)

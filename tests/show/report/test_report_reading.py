@@ -135,7 +135,7 @@ def test_no_run_at_all_is_refused() -> None:
 
 
 def test_a_latency_that_is_not_that_of_folded_norms_says_so() -> None:
-    said, timing = f"{NOT_FOLDED}: scores would change by 3.0e-02 of their size", drawn.timing(1.0)
+    said, timing = f"{NOT_FOLDED}: logits would change by 3.0e-02 of their size", drawn.timing(1.0)
     ladder = drawn.costs()
     rungs = (replace(ladder.rungs[0], times=Times(timing, timing, timing, 1.0, (said,))), *ladder.rungs[1:])
     records = {
