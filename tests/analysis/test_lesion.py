@@ -375,7 +375,7 @@ MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.
 
 def lesion_of_56_layers(weights: Path, cifar10: Path, images: int) -> Lesion:
     """Take each of the 27 units out, on the first test images."""
-    _, chain, _ = read_network("cifar_resnet56", weights / "resnet56-4bfd9763.th", tell=print)
+    _, chain, _ = read_network("cifar_resnet56", weights / "resnet56-4bfd9763.th", report=print)
     table = parquet.read_table(cifar10 / "test.parquet").slice(0, images)
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in table["img"].to_pylist()])
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - MEAN) / STD

@@ -71,7 +71,7 @@ def test_wrapped_weights_are_unwrapped(tmp_path, key):
 def test_of_two_the_trained_ones_are_taken_and_both_are_named(tmp_path, key, average):
     path = save({average: {"module": OTHER}, key: SMALL, "optimizer": OPTIMIZER}, tmp_path / "a.pth")
     told: list[str] = []
-    assert_same(read_weights(path, tell=told.append), SMALL)
+    assert_same(read_weights(path, report=told.append), SMALL)
     there = f"{average}.module"
     assert told == [f"{path}: {key!r} was taken, {there!r} left; --key {there} takes that"]
     for asked in (average, there):
@@ -81,7 +81,7 @@ def test_of_two_the_trained_ones_are_taken_and_both_are_named(tmp_path, key, ave
 
 def test_an_average_that_is_alone_is_taken_and_said(tmp_path):
     told: list[str] = []
-    read_weights(save({"ema": SMALL, "epoch": 1}, tmp_path / "a.pth"), tell=told.append)
+    read_weights(save({"ema": SMALL, "epoch": 1}, tmp_path / "a.pth"), report=told.append)
     assert [line.split(": ")[1] for line in told] == [
         "'ema' was taken, an average over training; there is nothing else"
     ]
@@ -89,7 +89,7 @@ def test_an_average_that_is_alone_is_taken_and_said(tmp_path):
 
 def test_one_set_of_weights_needs_no_remark(tmp_path):
     content = {"state_dict": SMALL, "optimizer": OPTIMIZER, "scaler": {"scale": torch.ones(())}}
-    read_weights(save(content, tmp_path / "a.pth"), tell=pytest.fail)
+    read_weights(save(content, tmp_path / "a.pth"), report=pytest.fail)
 
 
 def test_a_key_may_be_the_first_part_of_names(tmp_path):
@@ -101,7 +101,7 @@ def test_a_key_may_be_the_first_part_of_names(tmp_path):
 def test_the_state_of_an_optimizer_is_never_taken_for_weights(tmp_path):
     by_name = {"state": {name: {"exp_avg": value} for name, value in SMALL.items()}, "param_groups": []}
     path = save({"optimizer": by_name, "momentum": by_name, "model": SMALL}, tmp_path / "a.pth")
-    assert_same(read_weights(path, tell=print), SMALL)
+    assert_same(read_weights(path, report=print), SMALL)
     assert "holds no weights" in refusal(save({"optimizer": by_name}, tmp_path / "b.pth"))
 
 

@@ -33,7 +33,7 @@ def loaded(file: Path, weights: dict[str, Tensor], **options) -> tuple[dict[str,
     torch.save({"state_dict": weights}, file)
     said: list[str] = []
     found = library_network(
-        LIBRARY, weights=file, pretrained=False, size=None, fresh=False, tell=said.append, **options
+        LIBRARY, weights=file, report=said.append, **options
     )  # fmt: skip
     return dict(found.model.state_dict()), said, found.classes
 
@@ -120,9 +120,7 @@ def test_what_does_not_fit_names_both_sides(tmp_path):
 def test_classes_are_told_by_the_classifier_and_by_no_other_matrix(tmp_path, network):
     weights = dict(reversed(timm.create_model(network, num_classes=7).state_dict().items()))
     torch.save(weights | {"queue.weight": torch.ones(5, 5)}, tmp_path / "a.pth")
-    found = library_network(
-        f"timm:{network}", weights=tmp_path / "a.pth", pretrained=False, size=None, fresh=False, tell=print
-    )
+    found = library_network(f"timm:{network}", weights=tmp_path / "a.pth", report=print)
     assert found.classes == 7
 
 
@@ -140,6 +138,6 @@ def test_classes_of_a_network_that_cannot_be_made_without_values_are_told(tmp_pa
 def test_classes_and_channels_of_a_chain_are_told_by_its_own_layers(tmp_path, name):
     state = dict(reversed(build(spec_of(name, classes=7, channels=2)).state_dict().items()))
     torch.save(behind("model.", state) | {"queue.weight": torch.ones(5, 5)}, tmp_path / "a.pth")
-    spec, chain, _ = read_network(name, tmp_path / "a.pth", tell=print)
+    spec, chain, _ = read_network(name, tmp_path / "a.pth", report=print)
     assert (spec.classes, spec.channels) == (7, 2)
     assert chain.eval()(torch.zeros(1, 2, 32, 32)).shape == (1, 7)

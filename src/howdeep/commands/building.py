@@ -101,7 +101,7 @@ class Import:
         notes: list[str] = []
         found = import_weights(
             self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size, key=self.key,
-            block=self.block, shortcut=self.shortcut, tell=notes.append,
+            block=self.block, shortcut=self.shortcut, report=notes.append,
         )  # fmt: skip
         for note in notes:
             remark(note)

@@ -5,8 +5,8 @@ and which of it is a unit), ``split`` (the chain of graph modules). Weights: ``r
 without running code), ``matching`` (every tensor in its place), ``libraries`` (torchvision and timm by name).
 """
 
-from howdeep.convert.matching import Match, by_our_names, match, size_told, tell_of_others
+from howdeep.convert.matching import Match, by_our_names, differing_size, match, report_copies
 from howdeep.convert.reading import read_weights
 from howdeep.convert.split import unravel
 
-__all__ = ["Match", "by_our_names", "match", "read_weights", "size_told", "tell_of_others", "unravel"]
+__all__ = ["Match", "by_our_names", "differing_size", "match", "read_weights", "report_copies", "unravel"]

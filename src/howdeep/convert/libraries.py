@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from howdeep.convert.matching import examples, own_names, shape_of, size_told, tell_of_others
+from howdeep.convert.matching import differing_size, examples, own_names, report_copies, shape_of
 from howdeep.convert.reading import read_weights
 from howdeep.util.errors import UserError, unknown
 
@@ -21,7 +21,7 @@ class LibraryNetwork:
     model: nn.Module
     """In evaluation mode."""
     classes: int
-    """Number of scores."""
+    """Number of logits."""
     size: int
     """Side of the images in pixels."""
     mean: tuple[float, ...] | None
@@ -36,20 +36,27 @@ def is_library_name(name: str) -> bool:
 
 
 def library_network(
-    name: str, *, weights: Path | None, pretrained: bool, size: int | None, fresh: bool, classes: int | None = None,
-    key: str | None = None, tell: Callable[[str], None] = lambda line: None,
-) -> LibraryNetwork:  # fmt: skip
+    name: str,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    fresh: bool = False,
+    size: int | None = None,
+    classes: int | None = None,
+    key: str | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> LibraryNetwork:
     """Return a network of torchvision or timm.
 
     Args:
         name: Library and name, such as ``timm:resnet50``.
         weights: A file of weights; it says how many classes there are.
         pretrained: Take the published weights, which the library downloads.
+        fresh: Take initial weights.
         size: Side of the images; None is what the published weights were trained on, or 224.
-        fresh: Initial weights do.
         classes: Number of classes of an initial network; None is that of the published weights.
         key: Which of several weights in the file.
-        tell: Receives a line for whatever of the file was left.
+        report: Receives a line for whatever of the file was left.
 
     Raises:
         UserError: There is no such network or library, the weights are not its own, or there are none.
@@ -57,26 +64,25 @@ def library_network(
     library, _, network = name.partition(":")
     if pretrained + (weights is not None) + fresh != 1:
         raise UserError(f"{name} needs weights: give --weights FILE or --pretrained, one of them")
-    tensors = None if weights is None else read_weights(weights, key, tell)
+    tensors = None if weights is None else read_weights(weights, key, report)
     try:
-        found = LIBRARIES[library](network, size)
-        told = None if tensors is None else _classes_told(found, tensors)
-        classes = classes or told or found.classes
-        model = found.make(classes, pretrained)
+        published = LIBRARIES[library](network, size)
+        in_file = None if tensors is None else _classes_of(published, tensors)
+        classes = classes or in_file or published.classes
+        model = published.make(classes, pretrained)
     except ImportError:
         raise UserError(f"{name} needs {library}: pip install {library}") from None
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{name} cannot be had: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from None
     if tensors is not None:
-        assert weights is not None
-        _load(name, model, tensors, weights, tell)
-    mean, std = (found.mean, found.std) if pretrained else (None, None)
-    return LibraryNetwork(model.eval(), classes, found.size, mean, std)
+        _load(name, model, tensors, str(weights), report)
+    mean, std = (published.mean, published.std) if pretrained else (None, None)
+    return LibraryNetwork(model.eval(), classes, published.size, mean, std)
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What a library knows of one of its networks."""
+class _Published:
+    """A network of a library, and how its published weights were trained."""
 
     make: Callable[[int, bool], nn.Module]
     """The network for so many classes, with its published weights or initial ones."""
@@ -86,7 +92,7 @@ class _Known:
     std: tuple[float, ...] | None
 
 
-def _torchvision(network: str, size: int | None) -> _Known:
+def _torchvision(network: str, size: int | None) -> _Published:
     from torchvision import models
 
     if network not in models.list_models(module=models):
@@ -98,10 +104,10 @@ def _torchvision(network: str, size: int | None) -> _Known:
         return models.get_model(network, weights=published if pretrained else None, num_classes=classes)
 
     classes = len(published.meta["categories"])
-    return _Known(make, classes, size or example.crop_size[0], tuple(example.mean), tuple(example.std))
+    return _Published(make, classes, size or example.crop_size[0], tuple(example.mean), tuple(example.std))
 
 
-def _timm(network: str, size: int | None) -> _Known:
+def _timm(network: str, size: int | None) -> _Published:
     import timm
 
     if not timm.is_model(network):
@@ -114,17 +120,17 @@ def _timm(network: str, size: int | None) -> _Known:
     def make(classes: int, pretrained: bool) -> nn.Module:
         return timm.create_model(network, pretrained=pretrained, num_classes=classes, **sized)  # type: ignore[arg-type]
 
-    return _Known(make, published.get("num_classes") or 1000, side, published.get("mean"), published.get("std"))
+    return _Published(make, published.get("num_classes") or 1000, side, published.get("mean"), published.get("std"))
 
 
 LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
-def _classes_told(known: _Known, tensors: Mapping[str, Tensor]) -> int | None:
+def _classes_of(published: _Published, tensors: Mapping[str, Tensor]) -> int | None:
     """Return how many classes weights are for; None where they lack the tensors that say so."""
-    one, other = (_shapes(known.make, classes) for classes in (known.classes, known.classes + 1))
+    one, other = (_shapes(published.make, classes) for classes in (published.classes, published.classes + 1))
     inside = own_names(tensors, lambda name: name if name in one else None).names
-    return size_told({short: tensors[name] for name, short in inside.items()}, one, other)
+    return differing_size({short: tensors[name] for name, short in inside.items()}, one, other)
 
 
 def _shapes(make: Callable[[int, bool], nn.Module], classes: int) -> Mapping[str, Tensor]:
@@ -136,17 +142,15 @@ def _shapes(make: Callable[[int, bool], nn.Module], classes: int) -> Mapping[str
         return make(classes, False).state_dict()
 
 
-def _load(
-    name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: Path, tell: Callable[[str], None]
-) -> None:  # fmt: skip
-    """Fill a network; what belongs to none of its modules is left, and said.
+def _load(name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str, report: Callable[[str], None]) -> None:
+    """Fill a network; what belongs to none of its modules is left out, and reported.
 
     Raises:
         UserError: A weight is missing, left over in one of its modules, or of another shape.
     """
     own, modules = model.state_dict(), {child for child, _ in model.named_children()}
-    found = own_names(tensors, lambda short: short if short in own else None)
-    inside = {short: tensors[whole] for whole, short in found.names.items()}
+    theirs = own_names(tensors, lambda short: short if short in own else None)
+    inside = {short: tensors[whole] for whole, short in theirs.names.items()}
     # Old files do not count batches.
     missing = [key for key in own if key not in inside and not key.endswith("num_batches_tracked")]
     strangers = [key for key in inside if key not in own and key.partition(".")[0] in modules]
@@ -161,8 +165,8 @@ def _load(
             raise UserError(f"{file} does not hold {name}: {len(names)} tensors {what}, {examples(names)}{has}")
     if shapes:
         raise UserError(f"{file} does not hold {name}: {len(shapes)} of {len(own)} shapes do not fit: {shapes[0]}")
-    left = [whole for whole, short in found.names.items() if short not in own] + list(found.outside)
+    left = [whole for whole, short in theirs.names.items() if short not in own] + list(theirs.outside)
     if left:
-        tell(f"{file}: left, as no part of {name}: {examples(left)}")
-    tell_of_others(file, found.again, tell)
+        report(f"{file}: left, as no part of {name}: {examples(left)}")
+    report_copies(file, theirs.again, report)
     model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)

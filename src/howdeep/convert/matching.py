@@ -1,4 +1,4 @@
-"""What stands before the names of a network's weights: the modules of others that it was a part of."""
+"""Foreign weights in their places in a chain: by their names, behind whatever prefix, and never against a shape."""
 
 import re
 from collections import defaultdict
@@ -12,92 +12,6 @@ from torch import Tensor, nn
 from howdeep.chain import Chain, Unit
 from howdeep.convert.reading import is_average
 from howdeep.util.errors import UserError
-
-
-@dataclass(frozen=True)
-class Own:
-    """Which names of a file are those of a network."""
-
-    names: dict[str, str]
-    """Theirs without what stands before it, by their whole name."""
-    outside: dict[str, str]
-    """The other names of the file, and why they are not the network's."""
-    again: tuple[str, ...]
-    """Prefixes under which the file holds the whole network once more."""
-
-
-def own_names(names: Iterable[str], place: Callable[[str], str | None]) -> Own:
-    """Return the names that belong to a network: those behind the prefix that gives most of its weights their places.
-
-    A classifier, or another part, may stand outside that prefix where nothing inside takes its place
-    (``backbone.conv1.weight`` beside ``fc.weight``).
-
-    Args:
-        names: The names of a file, dotted.
-        place: Which of the network's weights a name without its prefix is; None for none.
-    """
-    names = list(names)
-    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for name in names:
-        for prefix in _prefixes(name):
-            ours = place(name.removeprefix(prefix))
-            if ours is not None:
-                found[prefix].setdefault(ours, name)
-    # Where two prefixes give as many weights, those that were trained count, then those that come first.
-    main = max(found, key=lambda prefix: (len(found[prefix]), not is_average(prefix)), default="")
-    apart = _apart(found, main)
-    inside = {name: name.removeprefix(main) for name in names if name.startswith(main)} | apart
-    why = f"outside {main.removesuffix('.')!r}"
-    again = [prefix for prefix in found if prefix != main and len(found[prefix]) == len(found[main])]
-    return Own(inside, {name: why for name in names if name not in inside}, tuple(again))
-
-
-def tell_of_others(file: Path, again: tuple[str, ...], tell: Callable[[str], None]) -> None:
-    """Say that a file holds the network more than once, and how the other is taken."""
-    if again:
-        places = " and ".join(repr(prefix.removesuffix(".")) for prefix in again)
-        tell(f"{file}: the network is there again under {places}, left; --key {again[0].removesuffix('.')} takes that")
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """Yield what may stand before a name: nothing, or any number of its first parts with their dots."""
-    parts = name.split(".")
-    for count in range(len(parts)):
-        yield "".join(f"{part}." for part in parts[:count])
-
-
-def _apart(found: dict[str, dict[str, str]], main: str) -> dict[str, str]:
-    """Return the names of the part that stands outside the main prefix, without theirs.
-
-    Such a prefix gives no weight that the main one gives: a teacher's or an average's are not mixed in.
-    """
-    best: dict[str, str] = {}
-    for prefix, places in found.items():
-        outside = {ours: theirs for ours, theirs in places.items() if not theirs.startswith(main)}
-        if len(outside) > len(best) and outside.keys().isdisjoint(found[main]):
-            best = {theirs: theirs.removeprefix(prefix) for theirs in outside.values()}
-    return best
-
-
-def size_told(weights: Mapping[str, Tensor], one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> int | None:
-    """Return the number that weights have where two networks differ, such as of 10 and of 11 classes.
-
-    No tensor is known by its name or its place: a network may have many matrices, and any of them last.
-
-    Args:
-        weights: Tensors by the network's own names.
-        one: The state of the first network; one on the meta device is enough.
-        other: That of the second.
-
-    Returns:
-        The number; None where the weights have no such tensor.
-    """
-    for name, tensor in one.items():
-        axes = [axis for axis, (a, b) in enumerate(zip(tensor.shape, other[name].shape, strict=True)) if a != b]
-        if axes and name in weights and weights[name].dim() > axes[0]:
-            return weights[name].shape[axes[0]]
-    return None
-
 
 UNITS = (
     (re.compile(r"layer(\d{1,4})\.(\d{1,4})\.(.+)"), 1, 0),
@@ -240,23 +154,109 @@ def _placed(weights: Tensors, own: Collection[str], stages: Stages) -> _Placed:
     )
 
 
+@dataclass(frozen=True)
+class Own:
+    """Which names of a file are those of a network."""
+
+    names: dict[str, str]
+    """Theirs without what stands before it, by their whole name."""
+    outside: dict[str, str]
+    """The other names of the file, and why they are not the network's."""
+    again: tuple[str, ...]
+    """Prefixes under which the file holds the whole network once more."""
+
+
+def own_names(names: Iterable[str], place: Callable[[str], str | None]) -> Own:
+    """Return the names that belong to a network: those behind the prefix that gives most of its weights their places.
+
+    A classifier, or another part, may stand outside that prefix where nothing inside takes its place
+    (``backbone.conv1.weight`` beside ``fc.weight``).
+
+    Args:
+        names: The names of a file, dotted.
+        place: Which of the network's weights a name without its prefix is; None for none.
+    """
+    names = list(names)
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        for prefix in _prefixes(name):
+            ours = place(name.removeprefix(prefix))
+            if ours is not None:
+                found[prefix].setdefault(ours, name)
+    # Where two prefixes give as many weights, those that were trained count, then those that come first.
+    main = max(found, key=lambda prefix: (len(found[prefix]), not is_average(prefix)), default="")
+    apart = _apart(found, main)
+    inside = {name: name.removeprefix(main) for name in names if name.startswith(main)} | apart
+    why = f"outside {main.removesuffix('.')!r}"
+    again = [prefix for prefix in found if prefix != main and len(found[prefix]) == len(found[main])]
+    return Own(inside, {name: why for name in names if name not in inside}, tuple(again))
+
+
+def report_copies(file: str | Path, again: tuple[str, ...], report: Callable[[str], None]) -> None:
+    """Report that a file holds the network more than once, and how to take the other."""
+    if again:
+        names = [prefix.removesuffix(".") for prefix in again]
+        places = " and ".join(map(repr, names))
+        report(f"{file}: the network is there again under {places}, left; --key {names[0]} takes that")
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """Yield what may stand before a name: nothing, or any number of its first parts with their dots."""
+    parts = name.split(".")
+    for count in range(len(parts)):
+        yield "".join(f"{part}." for part in parts[:count])
+
+
+def _apart(found: dict[str, dict[str, str]], main: str) -> dict[str, str]:
+    """Return the names of the part that stands outside the main prefix, without theirs.
+
+    Such a prefix gives no weight that the main one gives: a teacher's or an average's are not mixed in.
+    """
+    best: dict[str, str] = {}
+    for prefix, places in found.items():
+        outside = {ours: theirs for ours, theirs in places.items() if not theirs.startswith(main)}
+        if len(outside) > len(best) and outside.keys().isdisjoint(found[main]):
+            best = {theirs: theirs.removeprefix(prefix) for theirs in outside.values()}
+    return best
+
+
+def differing_size(weights: Mapping[str, Tensor], one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> int | None:
+    """Return the number that weights have where two networks differ, such as of 10 and of 11 classes.
+
+    No tensor is known by its name or its place: a network may have many matrices, and any of them last.
+
+    Args:
+        weights: Tensors by the network's own names.
+        one: The state of the first network; one on the meta device is enough.
+        other: That of the second.
+
+    Returns:
+        The number; None where the weights have no such tensor.
+    """
+    for name, tensor in one.items():
+        axes = [axis for axis, (a, b) in enumerate(zip(tensor.shape, other[name].shape, strict=True)) if a != b]
+        if axes and name in weights and weights[name].dim() > axes[0]:
+            return weights[name].shape[axes[0]]
+    return None
+
+
 def _stages(chain: Chain) -> Stages:
     """Return the units by stage.
 
-    A stage ends where the branches' number of maps changes, or at a link with a convolution (a transition).
+    A stage ends where the branches' number of channels changes, or at a link with a convolution (a transition).
     """
     stages: Stages = []
-    maps = None
+    channels = None
     for index, module in enumerate(chain.body):
         found = [layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)]
         if isinstance(module, Unit):
             found = [layer.out_channels for layer in module.branch.modules() if isinstance(layer, nn.Conv2d)]
-            if not stages or found[-1:] != maps:
+            if not stages or found[-1:] != channels:
                 stages.append([])
             stages[-1].append(index)
-            maps = found[-1:]
+            channels = found[-1:]
         elif found:
-            maps = None
+            channels = None
     return stages
 
 

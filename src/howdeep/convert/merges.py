@@ -1,4 +1,4 @@
-"""Immediate dominators: the nearest earlier node through which all data must pass."""
+"""Which values all data of a network must pass, and which of these merge a shortcut and a branch: its units."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ LINEAR = {
 
 
 @dataclass(frozen=True)
-class Found:
+class UnitNodes:
     """One unit: where its parts begin and end."""
 
     source: Node
@@ -142,14 +142,14 @@ class Found:
     merge: Merge
 
 
-def merges(flow: Dataflow) -> list[Found]:
+def merges(flow: Dataflow) -> list[UnitNodes]:
     """Return the residual and dense units of a network, in order."""
     steps = zip(flow.main_line, flow.main_line[1:], strict=False)
     units = (_unit(flow, source, merged) for source, merged in steps)
     return [unit for unit in units if unit is not None]
 
 
-def _unit(flow: Dataflow, source: Node, merged: Node) -> Found | None:
+def _unit(flow: Dataflow, source: Node, merged: Node) -> UnitNodes | None:
     if is_sum(flow, merged):
         return _residual(flow, source, merged)
     if merged.target is aten.cat.default:
@@ -162,7 +162,7 @@ def is_sum(flow: Dataflow, node: Node) -> bool:
     return node.target is aten.add.Tensor and len(flow.sources(node)) == 2 and not node.kwargs
 
 
-def _residual(flow: Dataflow, source: Node, merged: Node) -> Found | None:
+def _residual(flow: Dataflow, source: Node, merged: Node) -> UnitNodes | None:
     """Return the unit of a sum: one of its terms is a shortcut, and the sum of the others a branch."""
     found = _pair(flow, source, merged, flow.sources(merged))
     terms = _terms(flow, source, merged)
@@ -181,7 +181,7 @@ def _terms(flow: Dataflow, source: Node, merged: Node) -> list[Node]:
     return terms
 
 
-def _pair(flow: Dataflow, source: Node, merged: Node, terms: Sequence[Node]) -> Found | None:
+def _pair(flow: Dataflow, source: Node, merged: Node, terms: Sequence[Node]) -> UnitNodes | None:
     """Return the unit whose shortcut is the cheapest term that can be one, or None."""
     candidates = [term for term in terms if _is_shortcut(flow, source, term, merged)]
     if not candidates:
@@ -190,7 +190,7 @@ def _pair(flow: Dataflow, source: Node, merged: Node, terms: Sequence[Node]) -> 
     others = [term for term in terms if term is not shortcut]
     if not _is_branch(flow, source, shortcut, others):
         return None
-    return Found(source, shortcut, _sum(flow, merged, others), merged, Add())
+    return UnitNodes(source, shortcut, _sum(flow, merged, others), merged, Add())
 
 
 def _is_shortcut(flow: Dataflow, source: Node, term: Node, merged: Node) -> bool:
@@ -233,8 +233,8 @@ def _sum(flow: Dataflow, merged: Node, terms: Sequence[Node]) -> Node:
     return total
 
 
-def _dense(flow: Dataflow, source: Node, merged: Node) -> Found | None:
-    """Return the unit of a concatenation that appends what a branch makes of the source to the source's maps."""
+def _dense(flow: Dataflow, source: Node, merged: Node) -> UnitNodes | None:
+    """Return the unit of a concatenation that appends what a branch makes of the source to the source."""
     joined, *axis = merged.args
     assert isinstance(joined, Sequence)
     value = merged.meta["val"]
@@ -244,4 +244,4 @@ def _dense(flow: Dataflow, source: Node, merged: Node) -> Found | None:
     assert isinstance(branch, Node)
     if branch not in flow.dominators or _cost(flow, source, branch) == 0:
         return None
-    return Found(source, source, branch, merged, Concatenate(branch.meta["val"].shape[1]))
+    return UnitNodes(source, source, branch, merged, Concatenate(branch.meta["val"].shape[1]))

@@ -1,4 +1,4 @@
-"""What a file is, by its content: names of files lie, and a download that failed is a page of HTML."""
+"""A file of weights as tensors by name. Its content says what it is: names lie, and a failed download is HTML."""
 
 import pickle
 import pickletools
@@ -20,7 +20,7 @@ from howdeep.convert import unpickling as inert
 from howdeep.util.errors import UserError, unknown
 
 HEAD = 512
-"""Bytes at the start of a file that tell what it is."""
+"""Bytes at the start of a file that report what it is."""
 UNPACK = "unpack it first"
 KINDS = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the weights themselves: fetch them with git lfs pull"),
@@ -146,7 +146,7 @@ Content = Mapping[Any, object]
 """A dictionary of a checkpoint, whatever its keys are."""
 
 
-def read_weights(path: Path, key: str | None = None, tell: Callable[[str], None] = lambda line: None) -> Tensors:
+def read_weights(path: Path, key: str | None = None, report: Callable[[str], None] = lambda line: None) -> Tensors:
     """Return the tensors of a checkpoint by name, on the host, without running code from it.
 
     Wrapping dictionaries are opened, and ``module.`` and ``_orig_mod.`` are taken out of names.
@@ -155,7 +155,7 @@ def read_weights(path: Path, key: str | None = None, tell: Callable[[str], None]
         path: A PyTorch checkpoint of any age, or safetensors; its content says which, not its name.
         key: Which of several weights, such as ``state_dict_ema`` or ``ema.model``, or the first part of their names;
             None takes those that were trained, and averages of them only where there are no others.
-        tell: Receives a line that says what was taken and what was left, where there are several.
+        report: Receives a line that says what was taken and what was left, where there are several.
 
     Raises:
         UserError: There is no such file, it is no checkpoint, is damaged, would run code, has no such key, or holds
@@ -166,7 +166,7 @@ def read_weights(path: Path, key: str | None = None, tell: Callable[[str], None]
         content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror or 'not a readable file'}") from None
-    weights = _by_name(path, _chosen(path, content, key, tell))
+    weights = _by_name(path, _chosen(path, content, key, report))
     for name, tensor in weights.items():
         _require_plain(path, name, tensor)
     return weights
@@ -229,7 +229,7 @@ def _calls_functions(path: Path) -> bool:
         return False
 
 
-def _chosen(path: Path, content: object, key: str | None, tell: Callable[[str], None]) -> Content:
+def _chosen(path: Path, content: object, key: str | None, report: Callable[[str], None]) -> Content:
     """Return the dictionary of a checkpoint that holds the weights."""
     found = _searched(content)
     if not found:
@@ -243,9 +243,9 @@ def _chosen(path: Path, content: object, key: str | None, tell: Callable[[str], 
     if _rank(taken)[0] == _UNKNOWN:
         return _joined(found)
     if others:
-        tell(f"{path}: {taken or 'the outermost'!r} was taken, {_listed(others)} left; --key {others[0]} takes that")
+        report(f"{path}: {taken or 'the outermost'!r} was taken, {_listed(others)} left; --key {others[0]} takes that")
     elif is_average(taken):
-        tell(f"{path}: {taken!r} was taken, an average over training; there is nothing else")
+        report(f"{path}: {taken!r} was taken, an average over training; there is nothing else")
     return found[taken]
 
 

@@ -1,4 +1,4 @@
-"""What a unit is called: the qualified name of the module that it came from."""
+"""A network as a chain: cut at its units, or else at its layers, into modules that share its weights."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,68 +10,67 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from howdeep.chain import Chain, Replace, Unit
-from howdeep.convert.merges import Dataflow, Found, dataflow_of, merges
+from howdeep.convert.merges import Dataflow, UnitNodes, dataflow_of, merges
 from howdeep.convert.trace import CONSTANTS, SharedWrite, aten, evaluating, is_view, trace, unwrapped
 from howdeep.util.errors import UserError
 
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Allowed difference between a network and its chain, as a share of the largest logit; 0.05 for shorter types.
 
-def names(flow: Dataflow, units: Sequence[Found]) -> list[str]:
-    """Return one name per unit, no two alike: the deepest module that contains the branch and the merge.
+Almost all are equal to the bit; sums of more than two terms are added up in another order."""
 
-    A module that contains several units (a transformer block) is followed by the child with most weights of the
-    branch, and by a number where that does not tell them apart either.
+
+def unravel(model: nn.Module, example: Tensor) -> Chain:
+    """Return a network as a chain: stem → units and the links between them → head, in evaluation mode.
+
+    A unit is a sum of a shortcut and a branch, or a concatenation that appends a branch's feature maps to what it
+    read. A network without any is cut into its layers, which have no shortcut. The parts share the network's
+    parameters and buffers, so that what changes there changes here; the network itself stays as it is.
+
+    Args:
+        model: The network; it reads one tensor and returns the logits: a tensor, or something that has them as
+            ``logits``. What runs it in parallel or compiled is taken off.
+        example: Images on the network's device, shape (batch, channels, height, width). The chain takes batches of
+            any size, and images of this height and width.
+
+    Raises:
+        UserError: It is no module, cannot be traced, returns something else than logits, or has nothing to cut at.
     """
-    stretches = [flow.between(unit.source, unit.branch) for unit in units]
-    told = [
-        _owner([node for node in (*nodes, unit.merged) if node in flow.dominators])
-        for unit, nodes in zip(units, stretches, strict=True)
-    ]
-    while (finer := _finer(flow, told, stretches)) != told:
-        told = finer
-    return _numbered(told)
+    model = unwrapped(model)
+    try:
+        flow = dataflow_of(trace(model, example))
+    except SharedWrite:
+        flow = dataflow_of(trace(model, example, functional=True))
+    units = merges(flow) or layers(flow)
+    if not units:
+        sought = "sums and concatenations of a shortcut and a branch, or convolution layers, that all data pass through"
+        cure = "pass the part of the network that has them"
+        raise UserError(f"no units found in {type(model).__name__}: looked for {sought}; {cure}")
+    stem, head = part(flow, flow.images, units[0].source), part(flow, units[-1].merged, flow.result)
+    chain = Chain(stem, _body(flow, units), head).eval()
+    _require_same(model, chain, example[:1])
+    return chain
 
 
-def _finer(flow: Dataflow, told: Sequence[str], stretches: Sequence[Sequence[Node]]) -> list[str]:
-    """Return the same names, one module deeper where several are alike."""
-    alike = Counter(told)
-    pairs = zip(told, stretches, strict=True)
-    return [_child(flow, name, nodes) if alike[name] > 1 else name for name, nodes in pairs]
+def _body(flow: Dataflow, units: Sequence[UnitNodes]) -> Iterator[nn.Module]:
+    """Yield the units, and what lies between one and the next as a link."""
+    last: Node = units[0].source
+    for unit, name in zip(units, names(flow, units), strict=True):
+        if last is not unit.source:
+            yield part(flow, last, unit.source)
+        branch, shortcut = (part(flow, unit.source, result) for result in (unit.branch, unit.shortcut))
+        yield Unit(branch, shortcut, unit.merge, name)
+        last = unit.merged
 
 
-def _numbered(told: Sequence[str]) -> list[str]:
-    """Return the same names, those that are alike (or empty) counted from 1."""
-    alike, seen, unique = Counter(told), Counter(), []
-    for name in told:
-        seen[name] += 1
-        unique.append(f"{name}:{seen[name]}" if alike[name] > 1 or not name else name)
-    return unique
-
-
-def _owner(nodes: Sequence[Node]) -> str:
-    """Return the deepest module in whose forward pass all nodes were made; empty for the network itself."""
-    stacks = [stack for node in nodes if (stack := _stack(node))]
-    common = ""
-    for level in zip(*stacks, strict=False):
-        if len(set(level)) > 1:
-            break
-        common = level[0]
-    return common
-
-
-def _stack(node: Node) -> list[str]:
-    """Return the qualified names of the modules in whose forward pass a node was made, from the outermost."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return [name for name, _ in stack.values()]
-
-
-def _child(flow: Dataflow, owner: str, nodes: Sequence[Node]) -> str:
-    """Return the child of a module that owns most of the weights of a stretch; the module itself if none does."""
-    inside, weights = f"{owner}." if owner else "", defaultdict[str, int](int)
-    for name, tensor in (flow.weights[node] for node in nodes if node in flow.weights):
-        child, _, weight = name.removeprefix(inside).partition(".")
-        if name.startswith(inside) and weight and child != CONSTANTS:
-            weights[inside + child] += tensor.numel()
-    return max(weights, key=weights.__getitem__, default=owner)
+def _require_same(model: nn.Module, chain: Chain, images: Tensor) -> None:
+    """Refuse a chain whose logits are not the network's: one that draws random numbers, or decides by values."""
+    with evaluating(model), torch.no_grad():
+        expected, actual = model(images), chain(images)
+    difference, scale = (actual - expected).abs().max().item(), expected.abs().max().item()
+    if not difference <= TOLERANCE.get(expected.dtype, 0.05) * scale:
+        what = f"the chain's logits differ from the network's by {difference:.1e} of {scale:.1e}"
+        raise UserError(f"{type(model).__name__} cannot be unravelled, it does not repeat itself: {what}")
 
 
 def part(flow: Dataflow, source: Node, result: Node) -> nn.Module:
@@ -132,8 +131,8 @@ WEIGHTED = {
 """Operators that begin a layer."""
 
 
-def layers(flow: Dataflow) -> list[Found]:
-    """Return the layers of a plain network that work on maps, in order, but for the first and the last: stem and head.
+def layers(flow: Dataflow) -> list[UnitNodes]:
+    """Return the layers of a plain network that work on feature maps, but for the first and the last: stem and head.
 
     A layer is a convolution (or several side by side, as in Inception) and what follows it without changing the
     shape: norm and activation. Layers whose output on a closed unit cannot be foretold stay links (see
@@ -147,8 +146,8 @@ def layers(flow: Dataflow) -> list[Found]:
                 end += 1
             units.append((line[start - 1], line[end - 1]))
         start = end
-    found = [_replacing(source, result) for source, result in units[1:-1]]
-    return [unit for unit in found if unit is not None]
+    replacing = [_replacing(source, result) for source, result in units[1:-1]]
+    return [unit for unit in replacing if unit is not None]
 
 
 def _weighted(flow: Dataflow, source: Node, result: Node) -> bool:
@@ -165,80 +164,71 @@ def _shape(node: Node) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape[1:])
 
 
-def _replacing(source: Node, result: Node) -> Found | None:
-    """Return the unit of a layer that reads and returns maps; its stride must be a whole number that rounds up."""
+def _replacing(source: Node, result: Node) -> UnitNodes | None:
+    """Return the unit of a layer from feature maps to feature maps, whose stride is a whole number that rounds up."""
     before, after = _shape(source), _shape(result)
     if len(before) != 3 or len(after) != 3:
         return None
     stride = round(before[1] / after[1])
     if stride < 1 or any(-(-old // stride) != new for old, new in zip(before[1:], after[1:], strict=True)):
         return None
-    return Found(source, source, result, result, Replace(after[0], stride=stride, removable=before == after))
+    return UnitNodes(source, source, result, result, Replace(after[0], stride=stride, removable=before == after))
 
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-"""Allowed difference between a network and its chain, as a share of the largest score; 0.05 for shorter types.
+def names(flow: Dataflow, units: Sequence[UnitNodes]) -> list[str]:
+    """Return one name per unit, no two alike: the deepest module that contains the branch and the merge.
 
-Almost all are equal to the bit; sums of more than two terms are added up in another order."""
-
-
-def unravel(model: nn.Module, example: Tensor) -> Chain:
-    """Return a network as a chain: stem → units and the links between them → head, in evaluation mode.
-
-    A unit is a sum of a shortcut and a branch, or a concatenation that appends a branch's maps to what it read. A
-    network without any is cut into its layers, which have no shortcut. The parts share the network's parameters and
-    buffers, so that what changes there changes here; the network itself stays as it is.
-
-    Args:
-        model: The network; it reads one tensor and returns the scores: a tensor, or something that has them as
-            ``logits``. What runs it in parallel or compiled is taken off.
-        example: Images on the network's device, shape (batch, channels, height, width). The chain takes batches of
-            any size, and images of this height and width.
-
-    Raises:
-        UserError: It is no module, cannot be traced, returns something else than scores, or has nothing to cut at.
+    A module that contains several units (a transformer block) is followed by the child with most weights of the
+    branch, and by a number where that does not report them apart either.
     """
-    model = unwrapped(model)
-    flow = _flow(model, example)
-    units = merges(flow) or layers(flow)
-    if not units:
-        sought = "sums and concatenations of a shortcut and a branch, or convolution layers, that all data pass through"
-        cure = "pass the part of the network that has them"
-        raise UserError(f"no units found in {type(model).__name__}: looked for {sought}; {cure}")
-    chain = _chain(flow, units)
-    _require_same(model, chain, example[:1])
-    return chain
+    stretches = [flow.between(unit.source, unit.branch) for unit in units]
+    owners = [
+        _owner([node for node in (*nodes, unit.merged) if node in flow.dominators])
+        for unit, nodes in zip(units, stretches, strict=True)
+    ]
+    while (finer := _finer(flow, owners, stretches)) != owners:
+        owners = finer
+    return _numbered(owners)
 
 
-def _flow(model: nn.Module, example: Tensor) -> Dataflow:
-    try:
-        return dataflow_of(trace(model, example))
-    except SharedWrite:
-        return dataflow_of(trace(model, example, functional=True))
+def _finer(flow: Dataflow, owners: Sequence[str], stretches: Sequence[Sequence[Node]]) -> list[str]:
+    """Return the same names, one module deeper where several are alike."""
+    alike = Counter(owners)
+    pairs = zip(owners, stretches, strict=True)
+    return [_child(flow, name, nodes) if alike[name] > 1 else name for name, nodes in pairs]
 
 
-def _chain(flow: Dataflow, units: Sequence[Found]) -> Chain:
-    stem = part(flow, flow.images, units[0].source)
-    head = part(flow, units[-1].merged, flow.result)
-    return Chain(stem, _body(flow, units), head).eval()
+def _numbered(owners: Sequence[str]) -> list[str]:
+    """Return the same names, those that are alike (or empty) counted from 1."""
+    alike, seen, unique = Counter(owners), Counter(), []
+    for name in owners:
+        seen[name] += 1
+        unique.append(f"{name}:{seen[name]}" if alike[name] > 1 or not name else name)
+    return unique
 
 
-def _body(flow: Dataflow, units: Sequence[Found]) -> Iterator[nn.Module]:
-    """Yield the units, and what lies between one and the next as a link."""
-    last: Node = units[0].source
-    for unit, name in zip(units, names(flow, units), strict=True):
-        if last is not unit.source:
-            yield part(flow, last, unit.source)
-        branch, shortcut = (part(flow, unit.source, result) for result in (unit.branch, unit.shortcut))
-        yield Unit(branch, shortcut, unit.merge, name)
-        last = unit.merged
+def _owner(nodes: Sequence[Node]) -> str:
+    """Return the deepest module in whose forward pass all nodes were made; empty for the network itself."""
+    stacks = [stack for node in nodes if (stack := _stack(node))]
+    common = ""
+    for level in zip(*stacks, strict=False):
+        if len(set(level)) > 1:
+            break
+        common = level[0]
+    return common
 
 
-def _require_same(model: nn.Module, chain: Chain, images: Tensor) -> None:
-    """Refuse a chain whose scores are not the network's: one that draws random numbers, or decides by values."""
-    with evaluating(model), torch.no_grad():
-        expected, actual = model(images), chain(images)
-    difference, scale = (actual - expected).abs().max().item(), expected.abs().max().item()
-    if not difference <= TOLERANCE.get(expected.dtype, 0.05) * scale:
-        what = f"the chain's scores differ from the network's by {difference:.1e} of {scale:.1e}"
-        raise UserError(f"{type(model).__name__} cannot be unravelled, it does not repeat itself: {what}")
+def _stack(node: Node) -> list[str]:
+    """Return the qualified names of the modules in whose forward pass a node was made, from the outermost."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return [name for name, _ in stack.values()]
+
+
+def _child(flow: Dataflow, owner: str, nodes: Sequence[Node]) -> str:
+    """Return the child of a module that owns most of the weights of a stretch; the module itself if none does."""
+    inside, weights = f"{owner}." if owner else "", defaultdict[str, int](int)
+    for name, tensor in (flow.weights[node] for node in nodes if node in flow.weights):
+        child, _, weight = name.removeprefix(inside).partition(".")
+        if name.startswith(inside) and weight and child != CONSTANTS:
+            weights[inside + child] += tensor.numel()
+    return max(weights, key=weights.__getitem__, default=owner)

@@ -1,4 +1,4 @@
-"""A network as a flat graph of ATen operators, its batch of any size."""
+"""A network as a flat graph of ATen operators, for batches of any size, in which every value is written once."""
 
 import io
 import logging
@@ -95,11 +95,11 @@ def _uncompiled(model: object) -> object:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode, and back into its own mode at the end.
 
-    Meanwhile the network returns its scores alone (see :func:`_scores`), and nothing is compiled to run it once.
+    Meanwhile the network returns its logits alone (see :func:`_logits`), and nothing is compiled to run it once.
     """
     with modes_kept(model):
         model.eval()
-        hook = model.register_forward_hook(lambda network, _, returned: _scores(network, returned))
+        hook = model.register_forward_hook(lambda network, _, returned: _logits(network, returned))
         try:
             with torch.compiler.set_stance("force_eager"):
                 yield
@@ -107,8 +107,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _scores(model: nn.Module, returned: object) -> Tensor:
-    """Return the scores that a network returns: a tensor, alone in a tuple, or what is called ``logits``.
+def _logits(model: nn.Module, returned: object) -> Tensor:
+    """Return the logits that a network returns: a tensor, alone in a tuple, or what is called ``logits``.
 
     Raises:
         UserError: It is none of them.
@@ -123,7 +123,7 @@ def _scores(model: nn.Module, returned: object) -> Tensor:
         what += f" with {', '.join(map(repr, returned)) or 'nothing'}"
     elif isinstance(returned, tuple | list):
         what += f" of {len(returned)}"
-    cure = "wrap it in a module that returns the scores alone"
+    cure = "wrap it in a module that returns the logits alone"
     raise UserError(f"{_name(model)} does not return one tensor or logits, but {what}: {cure}")
 
 

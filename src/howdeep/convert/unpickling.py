@@ -121,6 +121,6 @@ def reaches_system(name: str) -> bool:
 
 
 def _named(name: str, kind: type[Inert]) -> type[Inert]:
-    """Return a stand-in of its own for a name, which errors then tell."""
+    """Return a stand-in of its own for a name, which errors then report."""
     module, _, own = name.rpartition(".")
     return type(own, (kind,), {"__slots__": (), "__module__": module, "__qualname__": own})

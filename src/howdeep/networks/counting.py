@@ -137,12 +137,12 @@ def refuse_too_small(spec: Spec, height: int, width: int) -> None:
 def smallest(spec: Spec) -> int:
     """Return the fewest pixels of a side that a network takes.
 
-    The mean pooling between the blocks of a dense network halves maps and rounds down; all else rounds up.
+    The mean pooling between the blocks of a dense network halves feature maps and rounds down; all else rounds up.
     """
     if not isinstance(spec, DenseSpec):
         return 1
-    maps = 2 ** (len(spec.units) - 1)
-    return 4 * (maps - 1) + 1 if spec.large else maps
+    side = 2 ** (len(spec.units) - 1)
+    return 4 * (side - 1) + 1 if spec.large else side
 
 
 def catalogue() -> list[Summary]:

@@ -1,4 +1,4 @@
-"""Dense networks: unit l reads the K·(l−1) + K₀ maps of everything before it (Huang et al. 2016, DenseNet).
+"""Dense networks: unit l reads the K·(l−1) + K₀ feature maps of everything before it (Huang et al. 2016, DenseNet).
 
 Known numbers (parameters; 10 classes for CIFAR, 1,000 for ImageNet):
 
@@ -17,7 +17,7 @@ from howdeep.networks.parts import conv, dropout, named, norm, pooled_classifier
 from howdeep.util.errors import UserError
 
 BOTTLENECK = 4
-"""Maps of the 1×1 convolution before the 3×3, in growth rates (the B of DenseNet-BC)."""
+"""Channels of the 1×1 convolution before the 3×3, in growth rates (the B of DenseNet-BC)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ class DenseSpec:
     units: tuple[int, ...]
     """Units per block."""
     growth: int
-    """Growth rate K: maps that each unit adds."""
+    """Growth rate K: feature maps that each unit adds."""
     stem: int
-    """K₀, maps of the stem."""
+    """K₀, channels of the stem."""
     bottleneck: bool
-    """A 1×1 convolution to 4K maps before the 3×3."""
+    """A 1×1 convolution to 4K channels before the 3×3."""
     compression: float
-    """Share of the maps that a transition keeps, θ."""
+    """Share of the channels that a transition keeps, θ."""
     large: bool
     """The stem for large images (7×7 stride 2, norm, ReLU, max pooling) instead of one 3×3 convolution."""
     classes: int = 10
@@ -60,7 +60,7 @@ class DenseSpec:
             raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
 
     def zero_initialised(self) -> "DenseSpec":
-        """Return the spec as it is: later units read the new maps themselves, not a sum that they could leave alone."""
+        """Return the spec as it is: later units read what a branch adds, not a sum that it could leave alone."""
         return self
 
 
@@ -81,7 +81,7 @@ def _stem(spec: DenseSpec) -> nn.Sequential:
 
 
 def _widths(spec: DenseSpec) -> list[int]:
-    """Return the maps at the start of every block."""
+    """Return the channels at the start of every block."""
     widths = [spec.stem]
     for count in spec.units[:-1]:
         widths.append(int(spec.compression * (widths[-1] + count * spec.growth)))
@@ -104,7 +104,7 @@ def _head(spec: DenseSpec) -> nn.Sequential:
 
 
 def _branch(spec: DenseSpec, channels: int) -> nn.Sequential:
-    """Return norm-ReLU-conv3×3 to K maps, with norm-ReLU-conv1×1 to 4K maps before it in DenseNet-B."""
+    """Return norm-ReLU-conv3×3 to K channels, with norm-ReLU-conv1×1 to 4K before it in DenseNet-B."""
     layers, inner, biased = [], BOTTLENECK * spec.growth, not spec.normed
     if spec.bottleneck:
         layers += [

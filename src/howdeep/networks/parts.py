@@ -55,7 +55,7 @@ def dropout(probability: float) -> nn.Dropout | None:
 
 
 class Pad(nn.Module):
-    """Shortcut A: every second pixel, and zero maps where the channels grow (He et al. 2015, section 3.3).
+    """Shortcut A: every second pixel, and zero channels where there are more (He et al. 2015, section 3.3).
 
     The paper does not say where the zeros go; here half of them lie on either side, as in the public CIFAR weights,
     so that these can be read. All placements have the same number of parameters (none).
@@ -83,7 +83,7 @@ def projection(in_channels: int, out_channels: int, stride: int, *, normed: bool
 
 
 def pooled_classifier(channels: int, classes: int, *, activate: bool, normed: bool = True) -> nn.Sequential:
-    """Return the head: (norm, ReLU where the last maps still lack them,) mean over the map, linear scores."""
+    """Return the head: norm and ReLU where the last unit lacks them, mean over height and width, linear layer."""
     return named(
         ("norm", norm(channels, on=activate and normed)),
         ("relu", relu(fresh=normed) if activate else None),

@@ -64,7 +64,7 @@ class ResidualSpec:
     large: bool
     """The stem for large images (7×7 stride 2, max pooling) instead of one 3×3 convolution."""
     stem: int | None = None
-    """Maps of the stem; None is the literature's: 64 for large images, else 16."""
+    """Channels of the stem; None is the literature's: 64 for large images, else 16."""
     classes: int = 10
     """Number of classes."""
     channels: int = 3

@@ -318,7 +318,7 @@ def record_of(
 
 def _of_library(library: str, classes: int, size: int) -> Chain:
     """Return a network of a library as a chain."""
-    found = library_network(library, weights=None, pretrained=False, size=size, fresh=True, classes=classes)
+    found = library_network(library, fresh=True, size=size, classes=classes)
     return unravel(found.model, torch.zeros(2, 3, size, size))
 
 

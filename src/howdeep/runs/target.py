@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.convert import Match, by_our_names, match, read_weights, size_told, tell_of_others, unravel
+from howdeep.convert import Match, by_our_names, differing_size, match, read_weights, report_copies, unravel
 from howdeep.convert.libraries import is_library_name, library_network
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, View, decode, quiet_pillow, read_header, render
@@ -247,7 +247,7 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
 def _file_target(
     name: str, weights: Path, key: str | None, given: Normalization | None, warn: Callable[[str], None]
 ) -> Target:
-    spec, chain, _ = read_network(name, weights, key=key, tell=warn)
+    spec, chain, _ = read_network(name, weights, key=key, report=warn)
     return Target(
         name, chain.eval(), None, spec.classes, None, spec.channels, usual_size(spec), "crop", given,
         network=spec_to_json(spec),
@@ -259,7 +259,7 @@ def _library_target(
     classes: int | None = None, key: str | None = None, warn: Callable[[str], None] = lambda line: None,
 ) -> Target:  # fmt: skip
     found = library_network(
-        name, weights=weights, pretrained=pretrained, size=size, fresh=fresh, classes=classes, key=key, tell=warn
+        name, weights=weights, pretrained=pretrained, size=size, fresh=fresh, classes=classes, key=key, report=warn
     )
     chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
     own = normalization_of(found.mean, found.std)
@@ -271,7 +271,7 @@ def _library_target(
 
 def read_network(
     name: str, weights: Path, *, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> tuple[Spec, Chain, Match]:  # fmt: skip
     """Return a network of the catalogue with the weights of a file, which says how many classes and channels it has.
 
@@ -281,25 +281,25 @@ def read_network(
         key: Which of several weights in it.
         block: Basic or bottleneck; None is the literature's.
         shortcut: A, B or C; None is the literature's.
-        tell: Receives a line for whatever was taken where something else could have been.
+        report: Receives a line for whatever was taken where something else could have been.
 
     Raises:
         UserError: The file is not usable or not of this network.
     """
     usual = spec_of(name, block=block, shortcut=shortcut)
-    tensors = read_weights(weights, key, tell)
+    tensors = read_weights(weights, key, report)
     own = skeleton(usual)
     placed = by_our_names(tensors, own)
 
     def told(size: str) -> int:
         number = getattr(usual, size)
         other = skeleton(replace(usual, **{size: number + 1}))
-        return size_told(placed, own.state_dict(), other.state_dict()) or number
+        return differing_size(placed, own.state_dict(), other.state_dict()) or number
 
     spec = replace(usual, classes=told("classes"), channels=told("channels"))
     chain = build(spec)
     found = match(tensors, chain)
-    tell_of_others(weights, found.again, tell)
+    report_copies(weights, found.again, report)
     chain.load_state_dict(found.state)
     return spec, chain, found
 
@@ -310,7 +310,7 @@ def describe_library(name: str, *, size: int | None, classes: int | None = None)
     Raises:
         UserError: There is no such network, or nothing to cut at was found in it.
     """
-    found = library_network(name, weights=None, pretrained=False, size=size, fresh=True, classes=classes)
+    found = library_network(name, fresh=True, size=size, classes=classes)
     chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
     return describe_chain(chain, (3, found.size, found.size), name=name, family=name.partition(":")[0])
 
@@ -323,7 +323,7 @@ def usual_size(spec: Spec) -> tuple[int, int]:
 def import_weights(
     file: Path, network: str, out: Path, *, mean: Sequence[float] | None, std: Sequence[float] | None,
     size: int | None, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Match:  # fmt: skip
     """Read foreign weights into a new run folder.
 
@@ -337,7 +337,7 @@ def import_weights(
         key: Which of several weights in the file.
         block: Basic or bottleneck; None is the literature's.
         shortcut: A, B or C; None is the literature's.
-        tell: Receives a line for whatever was taken where something else could have been.
+        report: Receives a line for whatever was taken where something else could have been.
 
     Returns:
         What was kept, renamed, left and missing.
@@ -346,7 +346,7 @@ def import_weights(
         UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
     """
     normalization = normalization_of(mean, std)
-    spec, chain, found = read_network(network, file, key=key, block=block, shortcut=shortcut, tell=tell)
+    spec, chain, found = read_network(network, file, key=key, block=block, shortcut=shortcut, report=report)
     if normalization is not None and len(normalization.mean) not in (1, spec.channels):
         raise UserError(f"--mean {mean} is not allowed: {network} reads images of {spec.channels} channels")
     height, width = (size, size) if size else usual_size(spec)
