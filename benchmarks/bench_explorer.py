@@ -17,7 +17,8 @@ from common import alternate, ratio, report, rounds_option, row, spread
 from howdeep.data import open_data
 from howdeep.explorer.cache import Prefixes
 from howdeep.explorer.engine import Engine
-from howdeep.explorer.serve import ExploreOptions, open_engine
+from howdeep.explorer.options import ExploreOptions
+from howdeep.explorer.serve import open_engine
 from subjects import CIFAR10, MEAN, STD, public, weights
 
 NETWORK, IMAGES, BAR_MS = "cifar_resnet56", 256, 300
@@ -88,7 +89,7 @@ def main() -> None:
     numbers = [statistics.median(one for one, _ in unit) for unit in times]
     charts = [statistics.median(other for _, other in unit) for unit in times]
     slowest = max(range(len(numbers)), key=numbers.__getitem__)
-    engine = open_engine(public(NETWORK), open_data(str(CIFAR10)), ExploreOptions(data="", arguments=(), images=IMAGES))
+    engine = open_engine(public(NETWORK), open_data(str(CIFAR10)), ExploreOptions(images=IMAGES))
     sides = {"maps kept": engine, "all anew": anew(engine)}
     seconds = alternate({name: lambda side=side: every_unit(side) for name, side in sides.items()}, rounds=rounds)
     rows = [

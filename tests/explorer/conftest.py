@@ -6,7 +6,8 @@ import pytest
 
 from howdeep import cli
 from howdeep.explorer.engine import Engine
-from howdeep.explorer.serve import ExploreOptions, open_page
+from howdeep.explorer.options import ExploreOptions
+from howdeep.explorer.serve import open_page
 from howdeep.explorer.server import Page
 from howdeep.runs.target import open_target
 
@@ -24,7 +25,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(run: Path) -> Page:
     """What a server answers from."""
     target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
-    return open_page(target, ExploreOptions(data="digits", arguments=(str(run),), precision="fp32", device="cpu"))
+    options = ExploreOptions(data="digits", precision="fp32", device="cpu")
+    return open_page(target, options, arguments=(str(run),))
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from howdeep.data import Batch, Normalization
 from howdeep.exporting import agreement as agreement_of
 from howdeep.exporting import export, formats
 from howdeep.exporting.agreement import Latency, compared
-from howdeep.exporting.export import Export, ExportError, ExportOptions, export_target
+from howdeep.exporting.export import Export, ExportError, export_target
+from howdeep.exporting.options import LIBRARIES, ExportOptions
 from howdeep.networks import build
 from howdeep.runs.target import Target, normalization_of
 from howdeep.runtime.timing import FEWEST_RUNS
@@ -220,7 +221,7 @@ def test_a_file_that_disagrees_is_refused_and_what_was_there_stays(
 ) -> None:
     monkeypatch.setattr(export, "write_flushed", corrupt)
     (tmp_path / "net.onnx").write_text("precious")
-    with pytest.raises(ExportError, match=r"another class on \d+ of 50 images, scores differ by up to .* allowed"):
+    with pytest.raises(ExportError, match=r"another class on \d+ of 50 images, logits differ by up to .* allowed"):
         written("plain")
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("net.onnx", "precious")]
 
@@ -275,7 +276,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("library", formats.LIBRARIES)
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UserError, match=rf"needs {library}: pip install 'howdeep\[export\]'"):

@@ -55,3 +55,11 @@ class TargetOptions:
             self.target, weights=self.weights, mean=self.mean, std=self.std, pretrained=self.pretrained,
             size=self.size, key=self.key, warn=remark,
         )  # fmt: skip
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return what says which network this is, as it is typed."""
+        words = [self.target]
+        for name in ("weights", "key", "size", "mean", "std"):
+            if (value := getattr(self, name)) is not None:
+                words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+        return (*words, *["--pretrained"] * self.pretrained, "--device", self.device)

@@ -1,9 +1,8 @@
 """Open a trained network for the page, and serve it until an interrupt."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -15,6 +14,7 @@ from howdeep.explorer.cache import Prefixes
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.images import MAX_BYTES, Uploads, draw_sample
 from howdeep.explorer.jobs import Jobs
+from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.pieces import costs_of
 from howdeep.explorer.saving import Saving
 from howdeep.explorer.server import Guard, Page, create_app
@@ -22,7 +22,6 @@ from howdeep.explorer.summary import Facts, like_of
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, true_fp32
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.runtime.timing import threads_of
 from howdeep.util.errors import UserError
 
@@ -31,84 +30,74 @@ LAST_WORDS = 2
 """Seconds that requests under way have when the server ends."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExploreOptions:
-    """How a network is explored."""
-
-    data: str
-    """What DATA is on the command line."""
-    arguments: tuple[str, ...]
-    """Options that say which network it is, as on the command line."""
-    split: str = "val"
-    """Of which the sample is drawn."""
-    images: int = 256
-    """Images of the sample."""
-    seed: int = 0
-    """By which it is drawn."""
-    precision: str = "auto"
-    """Of the maps: ``fp32``, ``bf16`` or ``auto``, the fastest correct one."""
-    threads: Threads = "auto"
-    """Threads of the host; ``auto`` takes the number in which passes are fastest."""
-    device: str = "auto"
-    """Where."""
-    skip_broken: bool = False
-    """Leave broken images out."""
-
-    def __post_init__(self) -> None:
-        check_threads(self.threads)
-        if self.images < 1:
-            raise UserError(f"images {self.images} is not allowed: it must be at least 1")
-
-
-def open_page(target: Target, options: ExploreOptions, *, say: Callable[[str], None] = lambda line: None) -> Page:
+def open_page(
+    target: Target,
+    options: ExploreOptions,
+    *,
+    arguments: Sequence[str],
+    report: Callable[[str], None] = lambda line: None,
+) -> Page:
     """Return everything that the server answers from.
 
     Args:
         target: The network.
-        options: How.
-        say: Receives one line for everything in which the images differ from those of the network's run.
+        options: How; without data those that the network's run was trained on.
+        arguments: Options that say which network it is, as on the command line.
+        report: Receives one line for everything in which the images differ from those of the network's run.
 
     Raises:
         UserError: The data does not fit the network, has no such split, or it is not known how pixels are normalised.
     """
-    where = devices.pick(options.device)
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
+    device, data = devices.pick(options.device), options.data or _own_data(target)
+    dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[options.split], say=report)
     engine = open_engine(target, dataset, options)
     with threads_of(engine.threads):
         assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps
-    saving = Saving(target=target, data=options.data, arguments=options.arguments)
+    flags = ("--skip-broken",) if options.skip_broken else ()
+    saving = Saving(target=target, data=data, arguments=(*arguments, *flags))
     facts = Facts(
         engine=engine, data=dataset.name, split=options.split, like=like_of(engine), unsaved=saving.impossible
     )
-    uploads = Uploads(target, dataset.height, dataset.width, where)
+    uploads = Uploads(target, dataset.height, dataset.width, device)
     return Page(engine, facts, uploads, saving, Jobs(threads=engine.threads))
+
+
+def _own_data(target: Target) -> str:
+    """Return the data that a run was trained on."""
+    if target.run is None or "imported" in target.run.record:
+        raise UserError(f"{target.name} does not say what it was trained on: give --data")
+    return target.run.record["data"]["source"]
 
 
 def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> Engine:
     """Return a network with its sample, folded and timed."""
-    where = devices.pick(options.device)
-    sample = draw_sample(
-        target, dataset, split=options.split, images=options.images, seed=options.seed, device=where
-    )  # fmt: skip
-    chain = place(target.chain, Arithmetic("fp32", "channels_last"), where)
+    device = devices.pick(options.device)
+    sample = draw_sample(target, dataset, split=options.split, images=options.images, seed=options.seed, device=device)
+    chain = place(target.chain, Arithmetic("fp32", "channels_last"), device)
     first = sample.batches[0].images
-    found = prepared(chain, first, precision=options.precision, device=where, threads=options.threads)
-    autocast = Arithmetic(found.precision, "channels_last").autocast(where)
-    prefixes = Prefixes(found.chain, [batch.images for batch in sample.batches], autocast=autocast)
+    fast = prepared(chain, first, precision=options.precision, device=device, threads=options.threads)
+    autocast = Arithmetic(fast.precision, "channels_last").autocast(device)
+    prefixes = Prefixes(fast.chain, [batch.images for batch in sample.batches], autocast=autocast)
     return Engine(
-        target=target, chain=chain, prefixes=prefixes, sample=sample, classes=dataset.classes,
-        precision=found.precision, threads=found.threads, costs=costs_of(chain, found.chain, first[:1]),
-    )  # fmt: skip
+        target=target,
+        chain=chain,
+        prefixes=prefixes,
+        sample=sample,
+        classes=dataset.classes,
+        precision=fast.precision,
+        threads=fast.threads,
+        costs=costs_of(chain, fast.chain, first[:1]),
+    )
 
 
-def serve(page: Page, *, host: str, port: int, say: Callable[[str], None]) -> None:
+def serve(page: Page, *, host: str, port: int, report: Callable[[str], None]) -> None:
     """Answer requests until an interrupt.
 
     Args:
         page: What is served.
         host: Address to listen on.
         port: The same; 0 takes a free one.
-        say: Receives the address of the page once it is there.
+        report: Receives the address of the page once it is there.
 
     Raises:
         UserError: Nothing can listen there.
@@ -116,10 +105,10 @@ def serve(page: Page, *, host: str, port: int, say: Callable[[str], None]) -> No
     listener = _listener(host, port)
     guard = Guard(hosts=frozenset({*LOOPBACK, host.lower()}), upload_bytes=MAX_BYTES)
     address = f"http://{host}:{listener.getsockname()[1]}/"
-    app = create_app(page, guard, started=lambda: say(f"{address}  (Ctrl-C ends it)"))
+    app = create_app(page, guard, started=lambda: report(f"{address}  (Ctrl-C ends it)"))
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=LAST_WORDS, server_header=False
-    )  # fmt: skip
+    )
     # Uvicorn ends in good order on an interrupt and then passes it on: it is how a server is meant to end.
     with quiet_pillow(), true_fp32(), suppress(KeyboardInterrupt):
         _Server(config, page.jobs).run(sockets=[listener])

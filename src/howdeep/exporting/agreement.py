@@ -1,4 +1,4 @@
-"""Two ways to compute the same scores: how far they differ on real images, and how long each takes."""
+"""Two ways to compute the same logits: how far they differ on real images, and how long each takes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from howdeep.runtime.timing import SECONDS, by_turns
 from howdeep.util.errors import UserError
 
 TOLERANCE = 1e-4
-"""Largest |exported score − score| that counts as rounding, as a share of the largest |score|.
+"""Largest |exported logit − logit| that counts as rounding, as a share of the largest |logit|.
 
 float32 has 6e-8; sums in another order, and folded norms, make up to 2e-6 of it in the networks of the tests.
 """
 TIMED_BATCHES = (1, 32)
 Runner = Callable[[Tensor], Tensor]
-"""Images to scores."""
+"""Images to logits."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far exported scores are from the original's."""
+    """How far exported logits are from the original's."""
 
     images: int
     """Images that were compared."""
@@ -49,16 +49,16 @@ class Agreement:
     other_class: int
     """Images that get another class at any batch size."""
     difference: float
-    """Largest |exported score − score|, as a share of the largest |score|."""
+    """Largest |exported logit − logit|, as a share of the largest |logit|."""
     tolerance: float
     """What of that is allowed."""
 
 
 def compared(original: Runner, exported: Runner, batches: Iterable[Batch]) -> Agreement:
-    """Return how far exported scores are from the original's, one image at a time and batch by batch.
+    """Return how far exported logits are from the original's, one image at a time and batch by batch.
 
     Raises:
-        UserError: The original's scores are not finite.
+        UserError: The original's logits are not finite.
     """
     images, other, difference, scale, sizes = 0, 0, 0.0, 0.0, {1: None}
     for batch in batches:
@@ -66,10 +66,10 @@ def compared(original: Runner, exported: Runner, batches: Iterable[Batch]) -> Ag
         if not bool(expected.isfinite().all()):
             raise UserError("the network returns logits that are not finite: weights or data are broken")
         sizes[len(expected)] = None
-        found = torch.stack([_scores(exported, batch.images, size) for size in (1, len(expected))])
-        other += int((found.argmax(2) != expected.argmax(1)).any(0).sum())
+        logits = torch.stack([_logits(exported, batch.images, size) for size in (1, len(expected))])
+        other += int((logits.argmax(2) != expected.argmax(1)).any(0).sum())
         # The largest of a number and NaN is NaN here, whichever comes first.
-        difference = torch.tensor([difference, (found - expected).abs().max().item()]).max().item()
+        difference = torch.tensor([difference, (logits - expected).abs().max().item()]).max().item()
         scale = max(scale, expected.abs().max().item())
         images += len(expected)
     return Agreement(images, tuple(sizes), other, difference / scale if scale else difference, TOLERANCE)
@@ -79,10 +79,9 @@ def timed(original: Runner, exported: Runner, images: Tensor) -> Latency:
     """Return how long a batch takes, original and exported by turns, so that other work disturbs both alike."""
     before, after = images.contiguous(memory_format=torch.channels_last), images.contiguous()
     mine, theirs = by_turns([lambda: original(before), lambda: exported(after)], seconds=SECONDS)
-    return Latency(
-        len(images), mine.runs, mine.median_ms, mine.quartiles_ms, theirs.median_ms, theirs.quartiles_ms
-    )  # fmt: skip
+    times = (mine.median_ms, mine.quartiles_ms, theirs.median_ms, theirs.quartiles_ms)
+    return Latency(len(images), mine.runs, *times)
 
 
-def _scores(runner: Runner, images: Tensor, size: int) -> Tensor:
+def _logits(runner: Runner, images: Tensor, size: int) -> Tensor:
     return torch.cat([runner(part.contiguous()) for part in images.split(size)])

@@ -1,14 +1,13 @@
 """A trained network as one file for other programs, written only where it agrees with the original on real images.
 
 The file is ONNX or a program of torch.export (.pt2). It reads a batch of any size of prepared images, float32 of shape
-(batch, channels, height, width), and returns scores, float32 of shape (batch, classes). Gates are those of evaluation
+(batch, channels, height, width), and returns logits, float32 of shape (batch, classes). Gates are those of evaluation
 (p_l), norms are folded into the convolutions before them, and how pixels are prepared stands in the file's metadata.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,18 @@ from torch.fx import GraphModule
 from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
-from howdeep.data import Dataset, Split
+from howdeep.data import Dataset
 from howdeep.data.sampling import sampled
 from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
-from howdeep.exporting.formats import FORMATS, LIBRARIES, OPSETS, Format, reason
+from howdeep.exporting.formats import FORMATS, Format, reason
+from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.checkpoints import SaveError, partial_of, write_flushed
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime.timing import THREADS, threads_of
-from howdeep.util.errors import UserError, unknown
+from howdeep.util.errors import UserError
 from howdeep.util.records import Shown, tagged, to_json
 
-FEWEST = 256
-"""Images that must be compared, where the split has as many."""
 BATCH = 48
 """Images at a time in the comparison, beside one at a time."""
 
@@ -69,65 +67,15 @@ class Export(Shown):
     """Decisions worth printing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What is exported into which file, and on which images it is compared."""
-
-    out: Path
-    """The file; what is there is replaced once the new one was found to agree."""
-    data: str
-    """What DATA is on the command line."""
-    format: str | None = None
-    """``onnx`` or ``torch``; None is what the ending of the file says."""
-    opset: int | None = None
-    """Version of ONNX's operators; None is torch's choice."""
-    split: str = "test"
-    """``train``, ``val`` or ``test``."""
-    limit: int = FEWEST
-    """Images that are compared: a stratified sample."""
-    seed: int = 0
-    """By which it is drawn."""
-    skip_broken: bool = False
-    """Leave broken images out."""
-
-    def __post_init__(self) -> None:
-        chosen = self.chosen
-        if self.limit < FEWEST:
-            raise UserError(f"limit {self.limit} is not allowed: at least {FEWEST} images are compared")
-        if self.opset is not None and chosen != "onnx":
-            raise UserError(f"opset {self.opset} is not allowed for {self.out}: only ONNX has it")
-        if self.opset is not None and self.opset not in OPSETS:
-            raise UserError(f"opset {self.opset} is not allowed: it must be {OPSETS[0]} to {OPSETS[-1]}")
-        missing = [name for name in LIBRARIES if find_spec(name) is None] if chosen == "onnx" else []
-        if missing:
-            raise UserError(f"export to ONNX needs {missing[0]}: pip install 'howdeep[export]'; or export to .pt2")
-
-    @property
-    def chosen(self) -> str:
-        """The format, which is that of the file's ending.
-
-        Raises:
-            UserError: It is not known, or the ending is another one's.
-        """
-        endings = {form.ending: name for name, form in FORMATS.items()}
-        if self.format is not None and self.format not in FORMATS:
-            raise unknown("format", self.format, FORMATS)
-        told = endings.get(self.out.suffix)
-        if told is None or self.format not in (None, told):
-            allowed = FORMATS[self.format].ending if self.format else " or ".join(endings)
-            raise UserError(f"{self.out} is not allowed: the file's name must end in {allowed}")
-        return told
-
-
 def export_target(
-    target: Target, options: ExportOptions, *, say: Callable[[str], None] = lambda line: None
+    target: Target, options: ExportOptions, *, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Export, dict]:
     """Write a trained network into a file that other programs run, checked and timed on the host.
 
     Args:
         target: The network.
         options: How.
-        say: Receives one line for everything in which the images differ from those of the network's run.
+        report: Receives one line for everything in which the images differ from those of the network's run.
 
     Returns:
         What was written, and the record of it: the same with where it comes from.
@@ -138,9 +86,11 @@ def export_target(
         SaveError: The disk is full, or the folder cannot be written.
     """
     host = torch.device("cpu")
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
-    chosen, which = sampled(dataset, options.split, options.limit, options.seed)
-    images = _batches(target, chosen)
+    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=report)
+    split, sample = sampled(dataset, options.split, options.limit, options.seed)
+    # The last batch is smaller than the others, so that sizes differ in the comparison.
+    size = next(size for size in range(BATCH, 0, -1) if len(split) % size or len(split) < BATCH)
+    images = SplitBatches(split, required_normalization(target), size, host)
     first = images[0].images
     folded = prepared(target.chain, first, precision="fp32", device=host)
     original = prepared(target.chain, first, precision="fp32", device=host, fold=False, threads="auto")
@@ -148,18 +98,19 @@ def export_target(
     program = program_of(folded.chain, first.shape[1:])
     # The host has no TF32; and torch.onnx reads its switch in a way that raises where `true_fp32` has set it.
     with torch.no_grad(), threads_of(original.threads):
-        found = _written(program, original.chain, images, metadata, options)
+        file = _write(program, original.chain, images, metadata, options)
+    notes = [*dataset.notes, *([f"compared on {sample}"] if sample else []), *folded.notes]
+    if len(split) < FEWEST:
+        notes.append(f"compared on all {len(split)} images of {options.split}, fewer than {FEWEST}")
+    export = Export(**file, metadata=metadata, notes=tuple(notes))
     origin = {
         "target": target.name,
         "data": options.data,
         "split": options.split,
         "precision": "fp32",
-        "sample": which and to_json(which),
+        "sample": sample and to_json(sample),
     }
-    sample = [f"compared on {which}"] if which else []
-    notes = [*dataset.notes, *sample, *folded.notes, *_few(images, options)]
-    found = Export(**found, metadata=metadata, notes=tuple(notes))
-    return found, tagged("export", {**to_json(found), **origin, **provenance(host)})
+    return export, tagged("export", {**to_json(export), **origin, **provenance(host)})
 
 
 def metadata_of(target: Target, dataset: Dataset) -> dict:
@@ -208,19 +159,7 @@ def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
     return program
 
 
-def _batches(target: Target, split: Split) -> SplitBatches:
-    """Return the images of the comparison; the last batch is smaller than the others."""
-    count = len(split)
-    size = next(size for size in range(BATCH, 0, -1) if count % size or count < BATCH)
-    return SplitBatches(split, required_normalization(target), size, torch.device("cpu"))
-
-
-def _few(images: SplitBatches, options: ExportOptions) -> list[str]:
-    there = images.images
-    return [f"compared on all {there} images of {options.split}, fewer than {FEWEST}"] if there < FEWEST else []
-
-
-def _written(
+def _write(
     program: ExportedProgram, original: Runner, images: SplitBatches, metadata: dict, options: ExportOptions
 ) -> dict[str, Any]:
     """Write the file beside its place, compare and time it, and only then give it its name."""
@@ -237,10 +176,16 @@ def _written(
     finally:
         partial.unlink(missing_ok=True)
     return {
-        "file": str(out), "format": options.chosen, "opset": content.opset, "bytes": len(content.data),
-        "norms_left": content.norms_left, "agreement": agreement, "latency": latency, "threads": THREADS,
+        "file": str(out),
+        "format": options.chosen,
+        "opset": content.opset,
+        "bytes": len(content.data),
+        "norms_left": content.norms_left,
+        "agreement": agreement,
+        "latency": latency,
+        "threads": THREADS,
         "runtime": f"{form.runtime} {version(form.runtime)}",
-    }  # fmt: skip
+    }
 
 
 def _save(partial: Path, content: bytes, out: Path) -> None:
@@ -257,13 +202,13 @@ def _loaded(form: Format, partial: Path, out: Path, threads: int) -> Runner:
         raise ExportError(f"{out} was not written: {form.runtime} cannot run it: {reason(error)}") from error
 
 
-def _require(found: Agreement, out: Path) -> None:
-    """Refuse a file that disagrees; scores that are not numbers disagree."""
-    if found.other_class or not found.difference <= found.tolerance:
+def _require(agreement: Agreement, out: Path) -> None:
+    """Refuse a file that disagrees; logits that are not numbers disagree."""
+    if agreement.other_class or not agreement.difference <= agreement.tolerance:
         raise ExportError(
-            f"{out} was not written, it disagrees with the network: another class on {found.other_class} of "
-            f"{found.images} images, scores differ by up to {found.difference:.1e} of the largest, allowed are "
-            f"{found.tolerance:.0e}"
+            f"{out} was not written, it disagrees with the network: another class on {agreement.other_class} of "
+            f"{agreement.images} images, logits differ by up to {agreement.difference:.1e} of the largest, allowed are "
+            f"{agreement.tolerance:.0e}"
         )
 
 

@@ -13,13 +13,10 @@ from torch.export import ExportedProgram
 from howdeep.exporting.agreement import Runner
 from howdeep.util.errors import UserError
 
-OPSETS = range(18, 24)
-"""Versions of ONNX's operators that torch.onnx writes."""
 LARGEST_ONNX = 2**31 - 2**24
 """Bytes of weights that fit into one ONNX file, which is at most 2 GiB."""
 METADATA = "howdeep.json"
 """Name of the metadata among the extra files of a .pt2."""
-LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 REASON = 250
 """Characters of a library's reason that an error repeats."""
 
@@ -28,48 +25,6 @@ def reason(error: Exception) -> str:
     """Return the first line of a library's complaint, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return textwrap.shorten(lines[0], REASON, placeholder=" …")
-
-
-def _onnx_bytes(program: ExportedProgram, metadata: dict, opset: int | None) -> "Content":
-    import onnx
-
-    weights = sum(tensor.nbytes for tensor in program.state_dict.values())
-    if weights > LARGEST_ONNX:
-        raise UserError(f"{weights:,} bytes of weights do not fit into one ONNX file, at most 2 GiB: export to .pt2")
-    try:
-        found = torch.onnx.export(
-            program, dynamo=True, verbose=False, opset_version=opset, external_data=False,
-            input_names=["images"], output_names=["scores"], dynamic_shapes=({0: "batch"},),
-        )  # fmt: skip
-    except Exception as error:  # torch.onnx raises its own, and those of onnxscript
-        raise UserError(f"the network cannot be written as ONNX: {reason(error)}") from error
-    assert found is not None, "with dynamo=True there is a program"
-    model = found.model_proto
-    for node in model.graph.node:
-        del node.metadata_props[:]  # notes of the exporter, more bytes than a small network has weights
-    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
-    left = sum(node.op_type == "BatchNormalization" for node in model.graph.node)
-    return Content(model.SerializeToString(), model.opset_import[0].version, left)
-
-
-def _onnx_runner(path: Path, threads: int) -> Runner:
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["scores"], {"images": images.numpy()})[0])
-
-
-def _torch_bytes(program: ExportedProgram, metadata: dict, opset: int | None) -> "Content":
-    written = io.BytesIO()
-    torch.export.save(program, written, extra_files={METADATA: json.dumps(metadata)})
-    left = sum(node.target is torch.ops.aten.batch_norm.default for node in program.graph.nodes)
-    return Content(written.getvalue(), None, left)
-
-
-def _torch_runner(path: Path, threads: int) -> Runner:
-    return torch.export.load(path).module()
 
 
 @dataclass(frozen=True)
@@ -85,8 +40,6 @@ class Content:
 class Format:
     """A kind of file."""
 
-    ending: str
-    """Of its name."""
     runtime: str
     """The package that runs it."""
     serialise: Callable[[ExportedProgram, dict, int | None], Content]
@@ -95,7 +48,55 @@ class Format:
     """File, and the threads that it may use where it does not use torch's, to what it computes."""
 
 
+def _onnx_bytes(program: ExportedProgram, metadata: dict, opset: int | None) -> Content:
+    import onnx
+
+    weights = sum(tensor.nbytes for tensor in program.state_dict.values())
+    if weights > LARGEST_ONNX:
+        raise UserError(f"{weights:,} bytes of weights do not fit into one ONNX file, at most 2 GiB: export to .pt2")
+    try:
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            external_data=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: "batch"},),
+        )
+    except Exception as error:  # torch.onnx raises its own, and those of onnxscript
+        raise UserError(f"the network cannot be written as ONNX: {reason(error)}") from error
+    assert exported is not None, "with dynamo=True there is a program"
+    model = exported.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # notes of the exporter, more bytes than a small network has weights
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+    left = sum(node.op_type == "BatchNormalization" for node in model.graph.node)
+    return Content(model.SerializeToString(), model.opset_import[0].version, left)
+
+
+def _onnx_runner(path: Path, threads: int) -> Runner:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def _torch_bytes(program: ExportedProgram, metadata: dict, opset: int | None) -> Content:
+    written = io.BytesIO()
+    torch.export.save(program, written, extra_files={METADATA: json.dumps(metadata)})
+    left = sum(node.target is torch.ops.aten.batch_norm.default for node in program.graph.nodes)
+    return Content(written.getvalue(), None, left)
+
+
+def _torch_runner(path: Path, threads: int) -> Runner:
+    return torch.export.load(path).module()
+
+
 FORMATS = {
-    "onnx": Format(".onnx", "onnxruntime", _onnx_bytes, _onnx_runner),
-    "torch": Format(".pt2", "torch", _torch_bytes, _torch_runner),
+    "onnx": Format("onnxruntime", _onnx_bytes, _onnx_runner),
+    "torch": Format("torch", _torch_bytes, _torch_runner),
 }
