@@ -195,7 +195,7 @@ def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[Intact]:
 
 def baseline(before: Sequence[Intact]) -> Baseline:
     """Return how good a network is by itself."""
-    classes = before[0].scores.shape[1]
+    classes = before[0].logits.shape[1]
     wrong = [per_class(one.labels[one.wrong], classes) for one in before]
     totals = [per_class(one.labels, classes) for one in before]
     return baseline_of(
@@ -205,7 +205,7 @@ def baseline(before: Sequence[Intact]) -> Baseline:
 
 def effect_between(logits: Sequence[Tensor], before: Sequence[Intact]) -> Effect:
     """Return what a network gets wrong whose logits these are, compared with another's answers image by image."""
-    classes = before[0].scores.shape[1]
+    classes = before[0].logits.shape[1]
     rows = [counts(one, new, classes) for one, new in zip(before, logits, strict=True)]
     n = sum(len(one.labels) for one in before)
     return effect_of([math.fsum(column) for column in zip(*rows, strict=True)], n)
