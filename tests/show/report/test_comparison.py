@@ -9,15 +9,15 @@ from tests.show.report import cases
 
 from howdeep.analysis.evaluation import Answers
 from howdeep.show.report.comparison import compared, comparison_table, told_apart
-from howdeep.show.report.facts import Error, Facts
 from howdeep.show.report.page import page_of
 from howdeep.show.report.reading import collect
+from howdeep.show.report.summary import Error, RunSummary
 
 
 def facts(name: str, percent: float | None, *, depth: int = 20, n: int = 1000, family: str = "residual", macs: int = 10,
-          data: str = "digits", split: str = "test", answers: Answers | None = None) -> Facts:  # fmt: skip
+          data: str = "digits", split: str = "test", answers: Answers | None = None) -> RunSummary:  # fmt: skip
     error = None if percent is None else Error(percent, n if split == "test" else None, split, answers)
-    return Facts(name=name, family=family, depth=depth, macs=macs, error=error, data=data)
+    return RunSummary(name=name, family=family, depth=depth, macs=macs, error=error, data=data)
 
 
 def test_one_run_is_no_comparison() -> None:

@@ -15,9 +15,9 @@ from howdeep.search.fit import FinalError, Fit
 from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 from howdeep.show.report.answer import Answer, lesion_verdict
-from howdeep.show.report.facts import data_text, facts_of
 from howdeep.show.report.page import Page, page_of
 from howdeep.show.report.reading import collect
+from howdeep.show.report.summary import data_text, summary_of
 from howdeep.util.text import sentence
 from howdeep.util.units import seconds
 
@@ -59,7 +59,7 @@ def test_the_facts_are_counted_and_read_and_what_is_not_known_is_left_out(tmp_pa
 
 def test_parameters_are_those_of_the_network_that_is_built(tmp_path: Path) -> None:
     (subject,) = collect([cases.run_folder(tmp_path / "run", "cifar_resnet8")]).runs
-    facts = facts_of(subject)
+    facts = summary_of(subject)
     assert subject.run is not None
     chain = subject.run.untrained()
     assert (facts.parameters, facts.units) == (sum(weights.numel() for weights in chain.parameters()), len(chain))

@@ -26,35 +26,35 @@ PANELS = {
 FITTED, CHECK = "measured, fitted on", "measured, not fitted on"
 
 
-def costs(found: list[Ladder]) -> Chart:
+def costs(record: list[Ladder]) -> Chart:
     """Return cost against depth: latency, training time and peak memory, one row of panels per ladder."""
-    rows = [_ladder(ladder) for ladder in found]
+    rows = [_ladder(ladder) for ladder in record]
     return alt.vconcat(*rows, spacing=30)
 
 
-def _ladder(found: Ladder) -> alt.HConcatChart:
-    names = [name for name in PANELS if any(getattr(rung.measured, name, None) for rung in found.rungs)]
-    title = alt.Title(cost_finding(found), subtitle=_subtitle(found), fontSize=16, anchor="start", offset=14,
+def _ladder(record: Ladder) -> alt.HConcatChart:
+    names = [name for name in PANELS if any(getattr(rung.measured, name, None) for rung in record.rungs)]
+    title = alt.Title(cost_finding(record), subtitle=_subtitle(record), fontSize=16, anchor="start", offset=14,
                       subtitleFontSize=13)  # fmt: skip
-    return alt.hconcat(*(_panel(found, name) for name in names), spacing=22).properties(title=title)
+    return alt.hconcat(*(_panel(record, name) for name in names), spacing=22).properties(title=title)
 
 
-def _subtitle(found: Ladder) -> str:
+def _subtitle(record: Ladder) -> str:
     points = f"line: predicted; blue: {FITTED}; orange: {CHECK}"
-    setting = f"{found.size}×{found.size} pixels, batch {found.batch_size}, training in {found.precision}"
-    return f"{points} ({setting})" if any(rung.predicted for rung in found.rungs) else setting
+    setting = f"{record.size}×{record.size} pixels, batch {record.batch_size}, training in {record.precision}"
+    return f"{points} ({setting})" if any(rung.predicted for rung in record.rungs) else setting
 
 
-def _panel(found: Ladder, name: str) -> Chart:
+def _panel(record: Ladder, name: str) -> Chart:
     title, factor = PANELS[name]
-    line = [_row(rung.depth, rung.predicted, name, factor, "predicted") for rung in found.rungs if rung.predicted]
+    line = [_row(rung.depth, rung.predicted, name, factor, "predicted") for rung in record.rungs if rung.predicted]
     points = [
         _row(rung.depth, rung.measured, name, factor, CHECK if rung.predicted and not rung.fitted else FITTED)
-        for rung in found.rungs
+        for rung in record.rungs
         if rung.measured
     ]
     x = alt.X("depth:Q", title="layers", scale=alt.Scale(type="log", nice=False, padding=12),
-              axis=alt.Axis(values=_shown([rung.depth for rung in found.rungs]), grid=False))  # fmt: skip
+              axis=alt.Axis(values=_shown([rung.depth for rung in record.rungs]), grid=False))  # fmt: skip
     y = alt.Y(
         "value:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=_decades([*line, *points])
     )
@@ -120,11 +120,11 @@ class DepthPoint:
     """Point of the dashed line; None draws none."""
 
 
-def degradation(found: Degradation) -> Chart:
+def degradation(record: Degradation) -> Chart:
     """Return validation error with 95 % intervals, and training error dashed, against depth."""
-    points = [point for family in found.families for point in _points(family)]
-    whiskers = f"95 % interval over {len(found.seeds)} seeds" if len(found.seeds) > 1 else "95 % interval"
-    return by_depth(points, found.finding, f"solid: validation error, {whiskers}; dashed: training error")
+    points = [point for family in record.families for point in _points(family)]
+    whiskers = f"95 % interval over {len(record.seeds)} seeds" if len(record.seeds) > 1 else "95 % interval"
+    return by_depth(points, record.finding, f"solid: validation error, {whiskers}; dashed: training error")
 
 
 def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: str = "error (%)") -> Chart:
@@ -206,15 +206,15 @@ TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200,
 """Seconds at which people expect a mark."""
 
 
-def fit(found: Fit) -> Chart:
+def fit(record: Fit) -> Chart:
     """Return validation error against training time, one line per network, the chosen one on top, budgets told."""
-    chosen = next(one for one in found.candidates if one.costs.network == found.network)
-    others = [one for one in found.candidates if one is not chosen and one.rounds]
+    chosen = next(one for one in record.candidates if one.costs.network == record.network)
+    others = [one for one in record.candidates if one is not chosen and one.rounds]
     layers: list = [_line(one, GREY, 1.5) for one in others]
     layers += [_line(chosen, RESIDUAL, 3.5), _candidate_names(others, GREY), _candidate_names([chosen], RESIDUAL)]
-    if found.test is not None:
-        layers.append(_test(found, chosen))
-    return alt.layer(*layers).properties(title=heading(fit_finding(found)), width=WIDTH, height=320)
+    if record.test is not None:
+        layers.append(_test(record, chosen))
+    return alt.layer(*layers).properties(title=heading(fit_finding(record)), width=WIDTH, height=320)
 
 
 def _line(one: Candidate, colour: str, width: float) -> alt.LayerChart:
@@ -245,10 +245,10 @@ def _candidate_names(candidates: list[Candidate], colour: str) -> alt.Chart:
     return text.encode(x="seconds:Q", y="error:Q", text="depth:N")
 
 
-def _test(found: Fit, chosen: Candidate) -> alt.LayerChart:
+def _test(record: Fit, chosen: Candidate) -> alt.LayerChart:
     """Return the test error with its 95 % interval, at the end of the chosen network's line."""
-    assert found.test is not None
-    test, seconds = found.test, chosen.rounds[-1].seconds
+    assert record.test is not None
+    test, seconds = record.test, chosen.rounds[-1].seconds
     text = f"test {test.error_percent:.1f} %"
     row = {"seconds": seconds, "text": text, **error_row(test.error_percent, test.n)}
     base = alt.Chart(data([row])).encode(x="seconds:Q")

@@ -27,17 +27,17 @@ Counts = Sequence[Sequence[int]]
 """Row = true class, column = given class."""
 
 
-def evaluation(found: Evaluation) -> Chart:
+def evaluation(record: Evaluation) -> Chart:
     """Return the confusion matrix beside the reliability diagram, where the record has one."""
-    title = heading(f"error {percent_text(found.error_percent, found.n)} on {found.n:,} images")
-    panels = [confusion(found), *([reliability(found)] if found.bins else [])]
+    title = heading(f"error {percent_text(record.error_percent, record.n)} on {record.n:,} images")
+    panels = [confusion(record), *([reliability(record)] if record.bins else [])]
     return alt.hconcat(*panels, spacing=36).resolve_scale(color="independent").properties(title=title)
 
 
-def confusion(found: Evaluation) -> Chart:
+def confusion(record: Evaluation) -> Chart:
     """Return which classes are taken for which, with the worst pair as the title."""
-    names = [one.name for one in found.classes]
-    return confusion_matrix(names, found.confusion, confusion_finding(names, found.confusion))
+    names = [one.name for one in record.classes]
+    return confusion_matrix(names, record.confusion, confusion_finding(names, record.confusion))
 
 
 def confusion_matrix(classes: Sequence[str], counts: Counts, title: str, side: int = SIDE) -> Chart:
@@ -111,17 +111,17 @@ def _bars(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
     return alt.LayerChart(layer=layers).properties(width=side, height=max(1, len(rows)) * BAR)
 
 
-def reliability(found: Evaluation) -> Chart:
+def reliability(record: Evaluation) -> Chart:
     """Return accuracy against confidence with 95 % intervals, and how many images have which confidence.
 
     Raises:
         UserError: The record is of a version that kept no bins.
     """
-    if not found.bins:
+    if not record.bins:
         raise UserError("there is no reliability diagram: the evaluation was measured without calibration bins")
-    rows = [_bin_row(one) for one in found.bins if one.n]
+    rows = [_bin_row(one) for one in record.bins if one.n]
     panels = alt.vconcat(_diagram(rows), _images(rows), spacing=8)
-    return panels.properties(title=heading(reliability_finding(found), width=SIDE, size=14))
+    return panels.properties(title=heading(reliability_finding(record), width=SIDE, size=14))
 
 
 def _bin_row(one: Bin) -> dict:

@@ -1,4 +1,4 @@
-"""The chart of a cut: error against latency, before and after repair, with the budget as a line."""
+"""The chart of a cut: error against latency, before and after recalibration, with the budget as a line."""
 
 import altair as alt
 
@@ -8,32 +8,32 @@ from howdeep.show.sentences import cut_finding
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
 
-CUT, REPAIRED, TUNED = "as cut", "norm statistics re-estimated", "fine-tuned"
-COLOURS = {CUT: PLAIN, REPAIRED: RESIDUAL, TUNED: STOCHASTIC}
+CUT, RECALIBRATED, TUNED = "as cut", "batch norm recalibrated", "fine-tuned"
+COLOURS = {CUT: PLAIN, RECALIBRATED: RESIDUAL, TUNED: STOCHASTIC}
 HEIGHT, LABELS = 340, 10
 """Pixels, and points that say how many units they have, about as many at most."""
 NOT_KEPT = 0.3
 """Opacity of a network that another with the same units is better than."""
 
 
-def frontier(found: Cut) -> Chart:
+def frontier(record: Cut) -> Chart:
     """Return error against latency of the network and of all its cuts."""
-    rows = [row for point in found.points for row in _rows(found, point)]
+    rows = [row for point in record.points for row in _rows(record, point)]
     kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in rows)]
     colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[COLOURS[kind] for kind in kinds]),
                        legend=alt.Legend(orient="top", labelFontSize=13, labelLimit=300))  # fmt: skip
     # The uncut network begins every line.
-    lines = [{**_original(found), "kind": kind} for kind in kinds if kind != TUNED] + rows
-    x, y = _x(found, lines), _y(found, lines)
+    lines = [{**_original(record), "kind": kind} for kind in kinds if kind != TUNED] + rows
+    x, y = _x(record, lines), _y(record, lines)
     base = alt.Chart(data(lines)).encode(x=x, y=y, color=colour, order="out:Q")
     kept = alt.condition("datum.kept", alt.value(1.0), alt.value(NOT_KEPT))
     intervals = alt.Chart(data(rows)).mark_rule(strokeWidth=1.5, clip=True)
     layers = [
-        *_budget(found, x, y), base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
+        *_budget(record, x, y), base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
         told(intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour)),
-        told(base.mark_point(filled=True, size=60).encode(opacity=kept)), _labels(found, lines, x),
+        told(base.mark_point(filled=True, size=60).encode(opacity=kept)), _labels(record, lines, x),
     ]  # fmt: skip
-    return alt.layer(*layers).properties(title=heading(cut_finding(found)), width=WIDTH, height=HEIGHT)
+    return alt.layer(*layers).properties(title=heading(cut_finding(record)), width=WIDTH, height=HEIGHT)
 
 
 def _named(axis: alt.Y, name: str) -> alt.Y:
@@ -43,27 +43,27 @@ def _named(axis: alt.Y, name: str) -> alt.Y:
     return copied
 
 
-def _rows(found: Cut, point: Point) -> list[dict]:
-    effects = [(CUT, point.cut), (REPAIRED, point.repaired)]
-    if found.tuned is not None and point.out == found.chosen:
-        effects.append((TUNED, found.tuned))
-    ends = [of_share(effect.error_percent, found.baseline.n) for _, effect in effects]
-    best = found.best if point.out == found.chosen else point.best
+def _rows(record: Cut, point: Point) -> list[dict]:
+    effects = [(CUT, point.cut), (RECALIBRATED, point.repaired)]
+    if record.tuned is not None and point.out == record.chosen:
+        effects.append((TUNED, record.tuned))
+    ends = [of_share(effect.error_percent, record.baseline.n) for _, effect in effects]
+    best = record.best if point.out == record.chosen else point.best
     return [
         {
             "kind": kind, "units": point.size.units, "out": point.out, "ms": point.size.latency.median_ms,
             "error": effect.error_percent, "low": low, "high": high,
-            "tell": _tell(kind, point.size, effect.error_percent, found.baseline.n),
+            "tell": _tell(kind, point.size, effect.error_percent, record.baseline.n),
             "kept": effect is best,
         }
         for (kind, effect), (low, high) in zip(effects, ends, strict=True)
     ]  # fmt: skip
 
 
-def _original(found: Cut) -> dict:
-    size = found.original
-    error = found.baseline.error_percent
-    tell = _tell("uncut", size, error, found.baseline.n)
+def _original(record: Cut) -> dict:
+    size = record.original
+    error = record.baseline.error_percent
+    tell = _tell("uncut", size, error, record.baseline.n)
     return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": error, "tell": tell, "kept": True}
 
 
@@ -71,18 +71,18 @@ def _tell(kind: str, size: Size, error: float, n: int) -> str:
     return f"{size.units} units, {kind}: error {percent_text(error, n)}, {size.latency.median_ms:.3g} ms per image"
 
 
-def _x(found: Cut, rows: list[dict]) -> alt.X:
-    times = [row["ms"] for row in rows] + ([found.budget.latency_ms] if found.budget.latency_ms is not None else [])
+def _x(record: Cut, rows: list[dict]) -> alt.X:
+    times = [row["ms"] for row in rows] + ([record.budget.latency_ms] if record.budget.latency_ms is not None else [])
     margin = 0.06 * (max(times) - min(times) or max(times))
     domain = [max(0.0, min(times) - margin), max(times) + margin]
     return alt.X("ms:Q", title="latency of one image (ms)", axis=alt.Axis(grid=False),
                  scale=alt.Scale(domain=domain, nice=False, zero=False))  # fmt: skip
 
 
-def _y(found: Cut, rows: list[dict]) -> alt.Y:
+def _y(record: Cut, rows: list[dict]) -> alt.Y:
     """Return the axis of the error: logarithmic where it spans more than a decade."""
-    title, limit = "error (%), 95 % intervals", found.budget.error_increase
-    errors = [row["error"] for row in rows] + ([found.baseline.error_percent + limit] if limit is not None else [])
+    title, limit = "error (%), 95 % intervals", record.budget.error_increase
+    errors = [row["error"] for row in rows] + ([record.baseline.error_percent + limit] if limit is not None else [])
     if min(errors) > 0 and max(errors) > 10 * min(errors):
         axis = alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g")
         domain = [0.7 * min(errors), min(100.0, 1.25 * max(errors))]
@@ -91,9 +91,9 @@ def _y(found: Cut, rows: list[dict]) -> alt.Y:
     return alt.Y("error:Q", title=title, scale=alt.Scale(zero=False, domain=[min(bounds), max(bounds)], nice=True))
 
 
-def _budget(found: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+def _budget(record: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """Return the lines of the budgets that the axes show, with what they are."""
-    layers, budget = [], found.budget
+    layers, budget = [], record.budget
     if budget.latency_ms is not None:
         text = f"budget {budget.latency_ms:g} ms"
         row = data([{"ms": budget.latency_ms, "text": text, "tell": text}])
@@ -101,7 +101,7 @@ def _budget(found: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         layers += [_limit(row).encode(x=x), words.encode(x=x, y=alt.value(12), text="text:N")]
     if budget.error_increase is not None:
         text = f"uncut + {budget.error_increase:g} points"
-        row = data([{"error": found.baseline.error_percent + budget.error_increase, "text": text, "tell": text}])
+        row = data([{"error": record.baseline.error_percent + budget.error_increase, "text": text, "tell": text}])
         words = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
         layers += [_limit(row).encode(y=y), words.encode(y=y, x=alt.value(0), text="text:N")]
     return layers
@@ -111,10 +111,10 @@ def _limit(row: alt.Data) -> alt.Chart:
     return told(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5))
 
 
-def _labels(found: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
+def _labels(record: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
     """Return how many units the network has, and the cuts, above them where there is room."""
-    repaired = [row for row in rows if row["kind"] == REPAIRED]
-    ends = [row for row in repaired if row["out"] in (0, found.chosen)]
+    repaired = [row for row in rows if row["kind"] == RECALIBRATED]
+    ends = [row for row in repaired if row["out"] in (0, record.chosen)]
     room = (max(row["ms"] for row in repaired) - min(row["ms"] for row in repaired)) / LABELS
     shown = list(ends)
     for row in repaired:

@@ -30,33 +30,33 @@ PALE = 7.0
 """Points of error below which letters on a cell are those of a pale one."""
 
 
-def strip(found: Lesion) -> Chart:
+def strip(record: Lesion) -> Chart:
     """Return one cell per unit, for studies of one unit at a time (``delete`` and ``duplicate``).
 
     Up to 30 units stand in one row, and up to 120 in a few, with the cost written in the cells; more in rows of 100.
     Units that could not be taken out are outlined.
     """
-    return cells(found).properties(title=strip_heading(found))
+    return cells(record).properties(title=strip_heading(record))
 
 
-def strip_heading(found: Lesion) -> alt.Title:
+def strip_heading(record: Lesion) -> alt.Title:
     """Return the finding, and what a dashed cell is where there is one."""
-    done = "deleted" if found.kind == "delete" else "run twice"
-    gaps = any(unit.change is None for unit in found.units)
-    return heading(lesion_finding(found), subtitle=f"dashed: cannot be {done}" if gaps else "")
+    done = "deleted" if record.kind == "delete" else "run twice"
+    gaps = any(unit.change is None for unit in record.units)
+    return heading(lesion_finding(record), subtitle=f"dashed: cannot be {done}" if gaps else "")
 
 
-def cells(found: Lesion) -> alt.LayerChart:
+def cells(record: Lesion) -> alt.LayerChart:
     """Return the strip without its title."""
-    length = _row_length(len(found.units))
-    rows = [_cell(found, unit, length) for unit in found.units]
+    length = _row_length(len(record.units))
+    rows = [_cell(record, unit, length) for unit in record.units]
     shown, gaps = [row for row in rows if row["change"] is not None], [row for row in rows if row["change"] is None]
     count, height = math.ceil(len(rows) / length), TALL if length <= WRITTEN else FLAT
     x = alt.X("place:O", sort=None, title=_x_title(len(rows), length), axis=_x_axis(len(rows), length), scale=alt.Scale(
         domain=list(range(1, length + 1)), paddingInner=0.06, paddingOuter=0))  # fmt: skip
     y_axis = alt.Axis(title=None, domain=False, ticks=False, labelFontSize=12) if count > 1 else None
     y = alt.Y("row:O", sort=None, axis=y_axis, scale=alt.Scale(paddingInner=0.12, paddingOuter=0))
-    filled = alt.Chart(data(shown)).mark_rect(stroke=None).encode(x=x, y=y, color=_colour(found))
+    filled = alt.Chart(data(shown)).mark_rect(stroke=None).encode(x=x, y=y, color=_colour(record))
     layers = [told(filled)]
     if gaps:
         outlined = alt.Chart(data(gaps)).mark_rect(fill="transparent", stroke=GREY, strokeDash=[3, 2])
@@ -88,19 +88,19 @@ def _x_axis(units: int, length: int) -> alt.Axis | None:
     return alt.Axis(labelAngle=0, domain=False, ticks=False, values=values, labelFontSize=12, labelOverlap=True)
 
 
-def _cell(found: Lesion, unit: UnitEffect, length: int) -> dict:
+def _cell(record: Lesion, unit: UnitEffect, length: int) -> dict:
     first = (unit.index - 1) // length * length + 1
-    last = min(first + length - 1, len(found.units))
+    last = min(first + length - 1, len(record.units))
     return {
         "unit": unit.index, "row": f"{first}–{last}" if last > first else str(first), "place": unit.index - first + 1,
         "change": unit.change, "text": "" if unit.change is None else _short(unit.change),
-        "pale": abs(unit.change or 0.0) < PALE, "tell": unit_text(found, unit),
+        "pale": abs(unit.change or 0.0) < PALE, "tell": unit_text(record, unit),
     }  # fmt: skip
 
 
-def unit_text(found: Lesion, unit: UnitEffect) -> str:
+def unit_text(record: Lesion, unit: UnitEffect) -> str:
     """Return what a mark of one unit tells."""
-    number, done = f"unit {unit.index}", "deleted" if found.kind == "delete" else "run twice"
+    number, done = f"unit {unit.index}", "deleted" if record.kind == "delete" else "run twice"
     name = number if unit.name == number else f"{number} ({unit.name})"
     if unit.change is None or unit.error_percent is None:
         return f"{name}: cannot be {done}"
@@ -115,8 +115,8 @@ def _short(change: float) -> str:
     return f"{change:.1f}".replace("-", "−") if abs(change) < 9.95 else f"{change:.0f}".replace("-", "−")
 
 
-def _colour(found: Lesion) -> alt.Color:
-    what = "deleting the unit" if found.kind == "delete" else "running the unit twice"
+def _colour(record: Lesion) -> alt.Color:
+    what = "deleting the unit" if record.kind == "delete" else "running the unit twice"
     legend = alt.Legend(
         title=f"points of error that {what} costs", orient="top", direction="horizontal", gradientLength=280,
         gradientThickness=12, values=list(MARKS), titleOrient="left", titleLimit=400, titlePadding=12,
@@ -139,68 +139,68 @@ WHISKERS = 100
 """Units up to which bars have their 95 % intervals."""
 
 
-def lesion(found: Lesion) -> Chart:
-    """Return the strip over error by unit; or error by k, by Kendall's τ, or by pair, with the intact network."""
-    if found.units:
-        return alt.vconcat(cells(found), _by_unit(found), spacing=16).properties(title=strip_heading(found))
+def lesion(record: Lesion) -> Chart:
+    """Return the strip over error by unit; or error by k, by Kendall's τ, or by pair, with the baseline."""
+    if record.units:
+        return alt.vconcat(cells(record), _by_unit(record), spacing=16).properties(title=strip_heading(record))
     kinds = {"random": _by_k, "permute": _by_tau, "pairs": _by_pair}
-    return kinds[found.kind](found).properties(title=heading(lesion_finding(found)))
+    return kinds[record.kind](record).properties(title=heading(lesion_finding(record)))
 
 
-def _intact(found: Lesion) -> list[alt.Chart]:
-    """Return the line of the intact network, with its name."""
-    error = found.baseline.error_percent
-    row = data([{"error": error, "text": "intact", "tell": f"intact network: {error:.2f} % error"}])
+def _baseline(record: Lesion) -> list[alt.Chart]:
+    """Return the line of the error of the whole network, with its name."""
+    error = record.baseline.error_percent
+    row = data([{"error": error, "text": "baseline", "tell": f"baseline: {error:.2f} % error"}])
     line = told(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5).encode(y="error:Q"))
     text = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
     return [line, text.encode(y="error:Q", x=alt.value(0), text="text:N")]
 
 
-def _by_unit(found: Lesion) -> alt.LayerChart:
-    last = len(found.units)
+def _by_unit(record: Lesion) -> alt.LayerChart:
+    last = len(record.units)
     x = alt.X("unit:Q", title="unit", axis=alt.Axis(values=ticks(last), grid=False), scale=alt.Scale(
         domain=[0.5, last + 0.5], nice=False))  # fmt: skip
-    without = "error without the unit (%)" if found.kind == "delete" else "error with the unit run twice (%)"
+    without = "error without the unit (%)" if record.kind == "delete" else "error with the unit run twice (%)"
     y = alt.Y("error:Q", title=without, scale=alt.Scale(domainMin=0))
-    base = alt.Chart(data([_bar(found, unit) for unit in measured(found)])).encode(x=x)
+    base = alt.Chart(data([_bar(record, unit) for unit in measured(record)])).encode(x=x)
     bars = base.mark_bar(size=max(1, min(18, 0.7 * WIDTH / last)), color=RESIDUAL).encode(y=y, y2="low:Q")
-    layers = [told(bars), *_intact(found)]
+    layers = [told(bars), *_baseline(record)]
     if last <= WHISKERS:
         layers.insert(1, told(base.mark_rule(color=INK).encode(y="bottom:Q", y2="top:Q")))
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=HEIGHT)
 
 
-def _bar(found: Lesion, unit: UnitEffect) -> dict:
-    error, intact = unit.error_percent or 0.0, found.baseline
-    bottom, top = of_share(error, intact.n)
+def _bar(record: Lesion, unit: UnitEffect) -> dict:
+    error, baseline = unit.error_percent or 0.0, record.baseline
+    bottom, top = of_share(error, baseline.n)
     return {
-        "unit": unit.index, "error": error, "low": intact.error_percent, "bottom": bottom, "top": top,
-        "tell": unit_text(found, unit),
+        "unit": unit.index, "error": error, "low": baseline.error_percent, "bottom": bottom, "top": top,
+        "tell": unit_text(record, unit),
     }  # fmt: skip
 
 
-def _by_k(found: Lesion) -> alt.LayerChart:
-    rows = [_trial(trial) for trial in found.trials]
-    intact = found.baseline.error_percent
-    means = [{"k": 0, "error": intact, "tell": f"intact network: {intact:.2f} % error"}]
+def _by_k(record: Lesion) -> alt.LayerChart:
+    rows = [_trial(trial) for trial in record.trials]
+    baseline = record.baseline.error_percent
+    means = [{"k": 0, "error": baseline, "tell": f"baseline: {baseline:.2f} % error"}]
     means += [
         {"k": row.k, "error": row.error_percent, "tell": f"{row.k} units out: {row.error_percent:.2f} % error,"
-         f" mean of {row.draws} draws"} for row in found.by_k
+         f" mean of {row.draws} draws"} for row in record.by_k
     ]  # fmt: skip
     x = alt.X("k:Q", title="units taken out at random", axis=alt.Axis(tickMinStep=1, grid=False))
-    return _trials_and_means(found, rows, means, x)
+    return _trials_and_means(record, rows, means, x)
 
 
-def _by_tau(found: Lesion) -> alt.LayerChart:
+def _by_tau(record: Lesion) -> alt.LayerChart:
     """Return the orders by their τ, and the mean error of orders of similar τ."""
-    rows = [_trial(trial) for trial in found.trials if trial.kendall_tau is not None]
+    rows = [_trial(trial) for trial in record.trials if trial.kendall_tau is not None]
     rows.sort(key=lambda row: -row["tau"])
     size = math.ceil(len(rows) / GROUPS)
     groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-    means = [{"tau": 1.0, "error": found.baseline.error_percent, "tell": "order as trained"}, *map(_mean, groups)]
+    means = [{"tau": 1.0, "error": record.baseline.error_percent, "tell": "order as trained"}, *map(_mean, groups)]
     x = alt.X("tau:Q", title="Kendall's τ of the order of the units (1: as trained)", axis=alt.Axis(grid=False),
               scale=alt.Scale(zero=False, reverse=True))  # fmt: skip
-    return _trials_and_means(found, rows, means, x)
+    return _trials_and_means(record, rows, means, x)
 
 
 def _mean(group: list[dict]) -> dict:
@@ -208,13 +208,13 @@ def _mean(group: list[dict]) -> dict:
     return {"tau": tau, "error": error, "tell": f"mean of {len(group)} orders: τ {tau:.3f}, {error:.2f} % error"}
 
 
-def _trials_and_means(found: Lesion, rows: list[dict], means: list[dict], x: alt.X) -> alt.LayerChart:
+def _trials_and_means(record: Lesion, rows: list[dict], means: list[dict], x: alt.X) -> alt.LayerChart:
     y = alt.Y("error:Q", title="error (%)", scale=alt.Scale(domainMin=0))
     points = alt.Chart(data(rows)).mark_point(color=RESIDUAL, opacity=0.4, filled=True, size=45).encode(x=x, y=y)
     base = alt.Chart(data(means)).encode(x=x, y=y)
     line = base.mark_line(color=RESIDUAL, strokeWidth=3)
     dots = base.mark_point(color=RESIDUAL, filled=True, size=55, opacity=1)
-    layers = [*_intact(found), told(points), line, told(dots)]
+    layers = [*_baseline(record), told(points), line, told(dots)]
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=HEIGHT)
 
 
@@ -222,12 +222,12 @@ def _trial(trial: Trial) -> dict:
     error = trial.effect.error_percent
     tell = f"{trial.k} units out ({', '.join(map(str, trial.units))}): {error:.2f} % error"
     if trial.kendall_tau is not None:
-        tell = f"{trial.k} exchanges, τ {trial.kendall_tau:.3f}: {error:.2f} % error"
+        tell = f"{trial.k} swaps, τ {trial.kendall_tau:.3f}: {error:.2f} % error"
     return {"k": trial.k, "tau": trial.kendall_tau, "error": error, "tell": tell}
 
 
-def _by_pair(found: Lesion) -> alt.LayerChart:
-    rows = [_pair(trial) for trial in found.trials]
+def _by_pair(record: Lesion) -> alt.LayerChart:
+    rows = [_pair(trial) for trial in record.trials]
     ordinal = alt.Axis(labelOverlap=True, labelAngle=0)
     legend = alt.Legend(title="points of error", values=list(MARKS), format="d", gradientLength=200)
     encoded = alt.Chart(data(rows)).mark_rect().encode(

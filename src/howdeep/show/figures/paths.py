@@ -28,12 +28,12 @@ from howdeep.show.sentences import flow_finding, paths_finding
 from howdeep.util.text import share_text
 
 
-def gradient_shares(found: Paths) -> dict[int, float]:
+def gradient_shares(record: Paths) -> dict[int, float]:
     """Return each length's share in percent: exact where it was computed, else paths × mean of the sampled ones."""
-    if found.gradient_norm is not None:
-        values = dict(zip(found.lengths, found.gradient_norm, strict=True))
+    if record.gradient_norm is not None:
+        values = dict(zip(record.lengths, record.gradient_norm, strict=True))
     else:
-        logs = {one.length: one.log10_product for one in found.sampled if one.log10_product is not None}
+        logs = {one.length: one.log10_product for one in record.sampled if one.log10_product is not None}
         top = max(logs.values(), default=0.0)
         values = {length: 10 ** (log - top) for length, log in logs.items()}
     whole = math.fsum(values.values()) or 1.0
@@ -52,25 +52,25 @@ SEEN = 1e-4
 """Share of the paths below which a length has no visible bar."""
 
 
-def can_unravel(found: Paths) -> bool:
+def can_unravel(record: Paths) -> bool:
     """Return whether a network has at most five units and all of its 2ⁿ paths."""
-    return 0 < found.units <= MOST_UNITS and sum(map(int, found.path_count)) == 2**found.units
+    return 0 < record.units <= MOST_UNITS and sum(map(int, record.path_count)) == 2**record.units
 
 
-def unravelled(found: Paths) -> Chart:
+def unravelled(record: Paths) -> Chart:
     """Return every path of a small network: a box where it goes through a branch, a bare line along a shortcut.
 
     Args:
-        found: Paths of up to five units, of which ``can_unravel`` is true.
+        record: Paths of up to five units, of which ``can_unravel`` is true.
     """
-    assert can_unravel(found), f"{found.units} units are too many paths to draw one by one"
-    rows = _rows(found)
+    assert can_unravel(record), f"{record.units} units are too many paths to draw one by one"
+    rows = _rows(record)
     height = max(row["y"] for row in rows) + LINE
-    lengths = list(range(found.units + 1))
+    lengths = list(range(record.units + 1))
     scale = alt.Scale(domain=lengths, range=list(LENGTHS[: len(lengths)]))
     colour = alt.Color("length:O", scale=scale, legend=None)
-    place = alt.Scale(domain=[0, found.units + 1], nice=False)
-    axis = alt.Axis(values=list(range(1, found.units + 1)), orient="top", grid=False, domain=False, ticks=False)
+    place = alt.Scale(domain=[0, record.units + 1], nice=False)
+    axis = alt.Axis(values=list(range(1, record.units + 1)), orient="top", grid=False, domain=False, ticks=False)
     x = alt.X("from:Q", title="unit (a box: through its branch; a line: along its shortcut)", scale=place, axis=axis)
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, height], reverse=True, nice=False))
     wires = alt.Chart(data(rows)).mark_rule(strokeWidth=1.6).encode(x=x, x2="to:Q", y=y, color=colour)
@@ -81,21 +81,21 @@ def unravelled(found: Paths) -> Chart:
         .mark_rect(cornerRadius=2)
         .encode(x=x, x2="to:Q", y=alt.Y("high:Q", axis=None), y2="low:Q", color=colour)
     )
-    text = alt.Chart(data(_sides(found, rows))).mark_text(align="left", fontSize=13, color=INK)
-    words = text.encode(x=alt.value((found.units + 1) * COLUMN + 8), y=y, text="text:N")
-    size = {"width": (found.units + 1) * COLUMN, "height": height}
-    title = heading(_title(found), width=size["width"] + SIDE)
+    text = alt.Chart(data(_sides(record, rows))).mark_text(align="left", fontSize=13, color=INK)
+    words = text.encode(x=alt.value((record.units + 1) * COLUMN + 8), y=y, text="text:N")
+    size = {"width": (record.units + 1) * COLUMN, "height": height}
+    title = heading(_title(record), width=size["width"] + SIDE)
     return alt.layer(told(wires), told(boxes), words).properties(title=title, **size)
 
 
-def _title(found: Paths) -> str:
-    units = f"{found.units} units are" if found.units > 1 else "one unit is"
-    return f"{units} {2**found.units} paths; {paths_finding(found)}"
+def _title(record: Paths) -> str:
+    units = f"{record.units} units are" if record.units > 1 else "one unit is"
+    return f"{units} {2**record.units} paths; {paths_finding(record)}"
 
 
-def _rows(found: Paths) -> list[dict]:
+def _rows(record: Paths) -> list[dict]:
     """Return the paths, the shortest first, with the place of each."""
-    choices = sorted(itertools.product((True, False), repeat=found.units), key=sum)
+    choices = sorted(itertools.product((True, False), repeat=record.units), key=sum)
     rows = []
     for number, choice in enumerate(choices):
         through = [unit for unit, taken in enumerate(choice, 1) if taken]
@@ -103,17 +103,17 @@ def _rows(found: Paths) -> list[dict]:
         tell = f"path through the branches of units: {names} (length {len(through)})"
         y = number * LINE + len(through) * GAP + LINE
         rows.append(
-            {"length": len(through), "through": through, "from": 0, "to": found.units + 1, "y": y, "tell": tell}
+            {"length": len(through), "through": through, "from": 0, "to": record.units + 1, "y": y, "tell": tell}
         )
     return rows
 
 
-def _sides(found: Paths, rows: list[dict]) -> list[dict]:
+def _sides(record: Paths, rows: list[dict]) -> list[dict]:
     """Return what is written beside the paths of each length."""
-    shares, sides = gradient_shares(found), []
-    for length in range(found.units + 1):
+    shares, sides = gradient_shares(record), []
+    for length in range(record.units + 1):
         places = [row["y"] for row in rows if row["length"] == length]
-        count = math.comb(found.units, length)
+        count = math.comb(record.units, length)
         told_share = f", {share_text(shares[length] / 100)} of the gradient" if length in shares else ""
         text = f"length {length}: {count} path{'s' if count > 1 else ''}{told_share}"
         sides.append({"length": length, "y": sum(places) / len(places), "text": text})
@@ -121,27 +121,25 @@ def _sides(found: Paths, rows: list[dict]) -> list[dict]:
 
 
 def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
-    """Return how the paths that are left spread over the lengths, and those of the intact network as a line.
+    """Return how the paths that are left spread over the lengths, and those of the baseline as a line.
 
     Args:
         now: Length → number of paths, exact integers of any size.
-        before: The same of the intact network.
+        before: The same of the baseline.
     """
     left, right = _shares(now), _shares(before)
     seen = [length for length in left.keys() | right.keys() if max(left.get(length, 0), right.get(length, 0)) > SEEN]
     lengths = range(min(seen, default=0), max(seen, default=1) + 1)
     rows = [_length_row(length, now, left) for length in lengths]
-    intact = [{"length": length, "share": 100 * right.get(length, 0.0)} for length in lengths]
+    baseline = [{"length": length, "share": 100 * right.get(length, 0.0)} for length in lengths]
     axis = alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=6)
     x = alt.X("length:Q", title="branches passed", axis=axis, scale=alt.Scale(
         domain=[lengths[0] - 0.6, lengths[-1] + 0.6], nice=False))  # fmt: skip
     y = alt.Y("share:Q", title="share of the paths (%)", axis=alt.Axis(tickCount=4), scale=alt.Scale(domainMin=0))
     width = SMALL - 60
     bars = alt.Chart(data(rows)).mark_bar(color=RESIDUAL, size=max(1.0, 0.75 * width / len(lengths)))
-    line = alt.Chart(data(intact)).mark_line(color=GREY, strokeWidth=1.5, interpolate="monotone")
-    title = heading(
-        _left(now, before), width=SMALL, size=14, subtitle="bars: paths that are left; line: intact network"
-    )
+    line = alt.Chart(data(baseline)).mark_line(color=GREY, strokeWidth=1.5, interpolate="monotone")
+    title = heading(_left(now, before), width=SMALL, size=14, subtitle="bars: paths that are left; line: baseline")
     return alt.layer(told(bars.encode(x=x, y=y)), line.encode(x=x, y=y)).properties(
         title=title, width=width, height=150
     )
@@ -188,43 +186,43 @@ AIR = 1.3
 NAMES = {"stream": RESIDUAL, "branch": PLAIN, "gradient": STOCHASTIC}
 
 
-def study_of_paths(found: Paths) -> Chart:
+def study_of_paths(record: Paths) -> Chart:
     """Return the three panels, and below them every path where there are few enough to be drawn one by one."""
-    if not can_unravel(found):
-        return paths(found)
-    return alt.vconcat(paths(found), unravelled(found), spacing=40).resolve_scale(color="independent")
+    if not can_unravel(record):
+        return paths(record)
+    return alt.vconcat(paths(record), unravelled(record), spacing=40).resolve_scale(color="independent")
 
 
-def paths(found: Paths) -> Chart:
+def paths(record: Paths) -> Chart:
     """Return the three panels of the literature: paths, gradient per path, and all of the gradient, by length.
 
     The range of lengths that carries 95 % of the gradient is shaded.
     """
-    inside = found.effective or found.effective_by_sample
-    panels = [_panel(_counts(found), "number of paths (log 10)", inside, RESIDUAL)]
-    if found.sampled:
-        panels.append(_panel(_single(found), "gradient of one path (log 10)", inside, PLAIN))
+    inside = record.effective or record.effective_by_sample
+    panels = [_panel(_counts(record), "number of paths (log 10)", inside, RESIDUAL)]
+    if record.sampled:
+        panels.append(_panel(_single(record), "gradient of one path (log 10)", inside, PLAIN))
     shares = [
         {"length": length, "value": share, "tell": f"length {length}: {share:.3g} % of the gradient"}
-        for length, share in gradient_shares(found).items()
+        for length, share in gradient_shares(record).items()
     ]
     panels.append(_panel(shares, "share of the gradient (%)", inside, STOCHASTIC))
-    return alt.hconcat(*panels, spacing=18).properties(title=heading(paths_finding(found)))
+    return alt.hconcat(*panels, spacing=18).properties(title=heading(paths_finding(record)))
 
 
-def _counts(found: Paths) -> list[dict]:
+def _counts(record: Paths) -> list[dict]:
     rows = []
-    for length, count in zip(found.lengths, map(int, found.path_count), strict=True):
+    for length, count in zip(record.lengths, map(int, record.path_count), strict=True):
         tell = f"length {length}: {count_text(count)} paths"
         rows.append({"length": length, "value": math.log10(count), "tell": tell})
     return rows
 
 
-def _single(found: Paths) -> list[dict]:
+def _single(record: Paths) -> list[dict]:
     """Return one path's gradient by length, from the product, which knows those below the range of floats too."""
-    counts = dict(zip(found.lengths, map(int, found.path_count), strict=True))
+    counts = dict(zip(record.lengths, map(int, record.path_count), strict=True))
     rows = []
-    for one in found.sampled:
+    for one in record.sampled:
         if one.log10_product is not None:
             log = one.log10_product - math.log10(counts[one.length])
             tell = f"length {one.length}: 10^{log:.2f}, the gradient of one path (mean of {one.draws})"
@@ -246,14 +244,14 @@ def _panel(rows: list[dict], title: str, inside: Effective | None, colour: str) 
     return alt.LayerChart(layer=layers).properties(width=170, height=230)
 
 
-def flow(found: Flow) -> Chart:
+def flow(record: Flow) -> Chart:
     """Return what each unit reads and adds, and the gradient that arrives at it, both on logarithmic axes."""
-    signal = [_place(unit.index, "stream", unit.stream_std) for unit in found.units]
-    signal += [_place(unit.index, "branch", unit.branch_std) for unit in found.units]
-    gradient = [_place(unit.index, "gradient", unit.input_gradient) for unit in found.units]
-    last = len(found.units)
+    signal = [_place(unit.index, "stream", unit.stream_std) for unit in record.units]
+    signal += [_place(unit.index, "branch", unit.branch_std) for unit in record.units]
+    gradient = [_place(unit.index, "gradient", unit.input_gradient) for unit in record.units]
+    last = len(record.units)
     panels = [_through(signal, "standard deviation", last), _through(gradient, "gradient norm", last)]
-    return alt.vconcat(*panels).resolve_scale(color="independent").properties(title=heading(flow_finding(found)))
+    return alt.vconcat(*panels).resolve_scale(color="independent").properties(title=heading(flow_finding(record)))
 
 
 def _place(unit: int, what: str, value: float | None) -> dict:

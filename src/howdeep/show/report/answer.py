@@ -8,8 +8,8 @@ from howdeep.cutting.records import Cut
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
 from howdeep.show.report.comparison import Comparison
-from howdeep.show.report.facts import Error, Facts
 from howdeep.show.report.reading import Collected, Record, Subject
+from howdeep.show.report.summary import Error, RunSummary
 from howdeep.show.sentences import measured
 from howdeep.training.log import Curves
 from howdeep.util.text import NONE, milliseconds, minus, number, seconds_text, sentence, short
@@ -34,7 +34,7 @@ class Answer:
     """The lesions of every unit, for the picture; None without them."""
 
 
-def answer_of(collected: Collected, facts: Sequence[Facts], comparison: Comparison | None) -> Answer:
+def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Comparison | None) -> Answer:
     """Return the first screen.
 
     A fit answers before everything else, then a ladder of depths, then a comparison of runs, then a single run; records
@@ -61,7 +61,7 @@ def answer_of(collected: Collected, facts: Sequence[Facts], comparison: Comparis
     return Answer(sentence=said[0], verdict=_spare(strip), strip=strip)
 
 
-def first(records: Iterable[Record], kind: type, holds=lambda found: True):
+def first(records: Iterable[Record], kind: type, holds=lambda value: True):
     """Return the first record of a type that holds a condition, or None."""
     return next((one.value for one in records if isinstance(one.value, kind) and holds(one.value)), None)
 
@@ -72,23 +72,23 @@ def strip_of(records: Iterable[Record]) -> Record | None:
     return min(lesions, key=lambda one: one.value.baseline.error_percent, default=None)
 
 
-def facts_row(found: Facts) -> tuple[tuple[str, str], ...]:
+def facts_row(run: RunSummary) -> tuple[tuple[str, str], ...]:
     """Return what a network consists of and costs, what is not known left out."""
     rows = (
-        ("layers", NONE if found.depth is None else f"{found.depth:,}"),
-        ("units", NONE if found.units is None else f"{found.units:,}"),
-        ("parameters", short(found.parameters)),
-        ("MACs per image", short(found.macs)),
-        ("latency", milliseconds(found.latency_ms)),
-        ("training time", NONE if found.seconds is None else seconds_text(found.seconds)),
-        ("data", found.data),
+        ("layers", NONE if run.depth is None else f"{run.depth:,}"),
+        ("units", NONE if run.units is None else f"{run.units:,}"),
+        ("parameters", short(run.parameters)),
+        ("MACs per image", short(run.macs)),
+        ("latency", milliseconds(run.latency_ms)),
+        ("training time", NONE if run.seconds is None else seconds_text(run.seconds)),
+        ("data", run.data),
     )
     return tuple((name, value) for name, value in rows if value not in (NONE, ""))
 
 
-def lesion_verdict(found: Lesion) -> str:
+def lesion_verdict(lesion: Lesion) -> str:
     """Return how many units can be missed, one at a time."""
-    changes = [unit.change or 0.0 for unit in measured(found)]
+    changes = [unit.change or 0.0 for unit in measured(lesion)]
     spare = sum(change < CHEAP for change in changes)
     if not spare:
         return f"Every one of {len(changes)} units costs {CHEAP:g} point of error or more when it is taken out."
@@ -98,66 +98,72 @@ def lesion_verdict(found: Lesion) -> str:
     return f"{each}: there is depth to spare, and howdeep cut finds how many can go together."
 
 
-def curves_verdict(found: Curves) -> str:
+def curves_verdict(curves: Curves) -> str:
     """Return what the gap between training and validation error says about more layers."""
-    last = found.epochs[-1]
+    last = curves.epochs[-1]
     train, validation = last.train_error_percent, last.validation_error_percent
     if validation is None:
-        return sentence(found.finding)
+        return sentence(curves.finding)
     errors = f"training error {train:.1f} %, validation error {validation:.1f} %"
     if validation > 0 and train < KNOWN * validation:
         return f"It knows its training images ({errors}): more or more varied images help before more layers do."
     return f"It does not know its training images yet ({errors}): longer training or more layers can still help."
 
 
-def _of_run(subject: Subject, facts: Facts, records: Sequence[Record], strip: Record | None) -> Answer:
+def _of_run(subject: Subject, facts: RunSummary, records: Sequence[Record], strip: Record | None) -> Answer:
     """Return the first screen of one run."""
     said = f"{facts.name}: {facts.error.text}" if facts.error else f"{facts.name}: no error was measured yet"
-    cut = first(records, Cut, lambda found: found.choice is not None)
+    cut = first(records, Cut, lambda one: one.choice is not None)
     verdict = _cut_verdict(cut) if cut else _spare(strip)
     if not verdict and subject.curves is not None:
         verdict = curves_verdict(subject.curves)
     return Answer(sentence=said, facts=facts_row(facts), verdict=verdict, strip=strip)
 
 
-def _cut_verdict(found: Cut) -> str:
+def _cut_verdict(cut: Cut) -> str:
     """Return what a cut saved; on the test split where that was read."""
-    said = sentence(found.finding)
-    if found.test is None:
+    said = sentence(cut.finding)
+    if cut.test is None:
         return said
-    before, after = found.test.original.error_percent, found.test.cut
+    before, after = cut.test.original.error_percent, cut.test.cut
     points = minus(f"{after.change_low:+.1f} to {after.change_high:+.1f} points")
     return (
         f"{said} On the test split: {before:.1f} % before, {after.error_percent:.1f} % after (95 % interval {points})."
     )
 
 
-def _of_fit(found: Fit, facts: Sequence[Facts], strip: Record | None) -> Answer:
+def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answer:
     """Return the first screen of a fit: the network to take."""
-    error = Error(found.validation_error_percent, found.validation_images, "validation")
-    if found.test is not None:
-        error = Error(found.test.error_percent, found.test.n, "test")
-    costs = next(one.costs for one in found.candidates if one.costs.network == found.network)
-    own = next((one for one in facts if one.name == found.network), None)
-    row = Facts(
-        name=found.network, depth=found.depth, units=own and own.units, parameters=costs.parameters, macs=costs.macs,
-        latency_ms=found.latency.median_ms, data=own.data if own else "",
-    )  # fmt: skip
-    low, high = found.verdict.depths
+    error = Error(fit.validation_error_percent, fit.validation_images, "validation")
+    if fit.test is not None:
+        error = Error(fit.test.error_percent, fit.test.n, "test")
+    costs = next(one.costs for one in fit.candidates if one.costs.network == fit.network)
+    own = next((one for one in facts if one.name == fit.network), None)
+    row = RunSummary(
+        name=fit.network,
+        depth=fit.depth,
+        units=own and own.units,
+        parameters=costs.parameters,
+        macs=costs.macs,
+        latency_ms=fit.latency.median_ms,
+        data=own.data if own else "",
+    )
+    low, high = fit.verdict.depths
     alike = (("depths alike", f"{low:,} to {high:,} layers"),) if low != high else ()
-    spent = (("time spent", seconds_text(found.spent_seconds)),)
+    spent = (("time spent", seconds_text(fit.spent_seconds)),)
     return Answer(
-        sentence=f"Take {found.network}, {found.depth:,} layers: {error.text}",
-        facts=(*facts_row(row), *alike, ("epochs", number(found.epochs)), *spent),
-        verdict=f"{sentence(found.verdict.finding)} {sentence(found.verdict.advice)}", strip=strip,
-    )  # fmt: skip
+        sentence=f"Take {fit.network}, {fit.depth:,} layers: {error.text}",
+        facts=(*facts_row(row), *alike, ("epochs", number(fit.epochs)), *spent),
+        verdict=f"{sentence(fit.verdict.finding)} {sentence(fit.verdict.advice)}",
+        strip=strip,
+    )
 
 
-def _ladder_verdict(found: Degradation) -> str:
-    return " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in found.families)
+def _ladder_verdict(ladder: Degradation) -> str:
+    return " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in ladder.families)
 
 
-def _owner(record: Record, collected: Collected, facts: Sequence[Facts]) -> str:
+def _owner(record: Record, collected: Collected, facts: Sequence[RunSummary]) -> str:
     """Return the name of the run that a record belongs to, or what the record says of itself."""
     pairs = zip(collected.runs, facts, strict=True)
     named = next((one.name for subject, one in pairs if record in subject.records), None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from howdeep.analysis.evaluation import exchanged
 from howdeep.show.figures.depth import DepthPoint
-from howdeep.show.report.facts import Error, Facts
+from howdeep.show.report.summary import Error, RunSummary
 from howdeep.show.tables import Table
 from howdeep.util.intervals import Interval, of_change, of_difference
 from howdeep.util.text import NONE, milliseconds, minus, seconds_text, short
@@ -18,13 +18,13 @@ NAMED = 4
 class Comparison:
     """Runs that were tested on the same data, as far as they were."""
 
-    rows: tuple[Facts, ...]
+    rows: tuple[RunSummary, ...]
     """All runs, by family and depth."""
     headline: str
     """The best one and its error."""
     finding: str
     """Which others are as good, and which are not."""
-    best: Facts | None = None
+    best: RunSummary | None = None
     """The one of lowest test error; None where errors are not compared."""
 
     @property
@@ -35,10 +35,11 @@ class Comparison:
         seconds = sum(row.seconds or 0.0 for row in self.rows)
         data = list(dict.fromkeys(row.data for row in self.rows if row.data))
         return (
-            ("runs", f"{len(self.rows):,}"), *(layers if depths else []),
+            ("runs", f"{len(self.rows):,}"),
+            *(layers if depths else []),
             *([("training time, all", seconds_text(seconds))] if seconds else []),
             ("data", "; ".join(data[:2]) + (" …" if len(data) > 2 else "")),
-        )  # fmt: skip
+        )
 
     @property
     def points(self) -> tuple[DepthPoint, ...]:
@@ -50,7 +51,7 @@ class Comparison:
         return tuple(_point(row) for row in known if by_place[row.family, row.depth] is row)
 
 
-def compared(facts: Sequence[Facts]) -> Comparison | None:
+def compared(facts: Sequence[RunSummary]) -> Comparison | None:
     """Return the comparison of runs; None where there are fewer than two."""
     if len(facts) < 2:
         return None
@@ -81,9 +82,17 @@ def difference(one: Error, other: Error) -> Interval | None:
 def comparison_table(comparison: Comparison) -> Table:
     """Return the table of runs without the columns of which nothing is known."""
     heads = [
-        "network", "layers", "units", "parameters", "MACs", "error", "95 % interval", "above the best, 95 %", "latency",
+        "network",
+        "layers",
+        "units",
+        "parameters",
+        "MACs",
+        "error",
+        "95 % interval",
+        "above the best, 95 %",
+        "latency",
         "training time",
-    ]  # fmt: skip
+    ]
     best = comparison.best
     rows = [(row.name, *_size(row), *_interval(row.error), _above(row, best), *_times(row)) for row in comparison.rows]
     known = [place for place in range(len(heads)) if place == 0 or any(row[place] != NONE for row in rows)]
@@ -92,7 +101,7 @@ def comparison_table(comparison: Comparison) -> Table:
     )
 
 
-def told_apart(facts: Sequence[Facts], places: Sequence[str]) -> list[Facts]:
+def told_apart(facts: Sequence[RunSummary], places: Sequence[str]) -> list[RunSummary]:
     """Return facts whose names are all different: those that share one carry their folder."""
     names = [one.name for one in facts]
     return [
@@ -101,8 +110,8 @@ def told_apart(facts: Sequence[Facts], places: Sequence[str]) -> list[Facts]:
     ]
 
 
-def _finding(best: Facts, others: Sequence[Facts]) -> str:
-    worse = [row for row in others if (found := difference(_error(row), _error(best))) and found.beyond_chance]
+def _finding(best: RunSummary, others: Sequence[RunSummary]) -> str:
+    worse = [row for row in others if (change := difference(_error(row), _error(best))) and change.beyond_chance]
     alike = [row for row in others if row not in worse]
     if not others:
         return "no other run was tested"
@@ -116,7 +125,7 @@ def _finding(best: Facts, others: Sequence[Facts]) -> str:
     return f"{chance}{hint}{rest}; compared {_how(best, others)}"
 
 
-def _how(best: Facts, others: Sequence[Facts]) -> str:
+def _how(best: RunSummary, others: Sequence[RunSummary]) -> str:
     """Return whether runs were compared by their answers to the same images."""
     paired = [exchanged(_error(row).answers, _error(best).answers) is not None for row in others]
     if all(paired):
@@ -124,18 +133,18 @@ def _how(best: Facts, others: Sequence[Facts]) -> str:
     return "image by image where both records say which were wrong" if any(paired) else "as if on different images"
 
 
-def _all(rows: Sequence[Facts]) -> str:
+def _all(rows: Sequence[RunSummary]) -> str:
     return f"all {len(rows)} others" if len(rows) > 1 else rows[0].name
 
 
-def _listed(rows: Sequence[Facts]) -> str:
+def _listed(rows: Sequence[RunSummary]) -> str:
     names = [row.name for row in rows]
     if len(names) > NAMED:
         return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _untested(rows: Sequence[Facts]) -> str:
+def _untested(rows: Sequence[RunSummary]) -> str:
     known = [row for row in rows if row.error is not None]
     if not known:
         return "no error is known of any of them"
@@ -143,17 +152,17 @@ def _untested(rows: Sequence[Facts]) -> str:
     return f"the lowest validation error is that of {best.name}, {_error(best).percent:.1f} %"
 
 
-def _error(row: Facts) -> Error:
+def _error(row: RunSummary) -> Error:
     assert row.error is not None, "only runs with an error are compared"
     return row.error
 
 
-def _point(row: Facts) -> DepthPoint:
+def _point(row: RunSummary) -> DepthPoint:
     low, high = _error(row).interval or (0.0, 100.0)
     return DepthPoint(row.family, row.depth or 0, _error(row).percent, low, high)
 
 
-def _size(row: Facts) -> tuple[str, ...]:
+def _size(row: RunSummary) -> tuple[str, ...]:
     counts = (NONE if count is None else f"{count:,}" for count in (row.depth, row.units))
     return (*counts, short(row.parameters), short(row.macs))
 
@@ -165,14 +174,14 @@ def _interval(error: Error | None) -> tuple[str, str]:
     return told, NONE if error.interval is None else "{:.1f}–{:.1f}".format(*error.interval)
 
 
-def _above(row: Facts, best: Facts | None) -> str:
+def _above(row: RunSummary, best: RunSummary | None) -> str:
     """Return how many points a run is above the best one, with the interval."""
     if best is None or row is best or row.error is None or row.error.split != "test":
         return NONE
-    found = difference(row.error, _error(best))
+    change = difference(row.error, _error(best))
     points = f"{row.error.percent - _error(best).percent:+.1f}"
-    return NONE if found is None else minus(f"{points} ({found.low:+.1f} to {found.high:+.1f})")
+    return NONE if change is None else minus(f"{points} ({change.low:+.1f} to {change.high:+.1f})")
 
 
-def _times(row: Facts) -> tuple[str, str]:
+def _times(row: RunSummary) -> tuple[str, str]:
     return milliseconds(row.latency_ms), NONE if row.seconds is None else seconds_text(row.seconds)

@@ -1,10 +1,11 @@
 """The page: sections in their order, and the whole as one HTML file without anything outside of it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -14,12 +15,13 @@ from howdeep.runs.folder import METRICS, provenance
 from howdeep.show import figures
 from howdeep.show.report.answer import Answer, answer_of, facts_row
 from howdeep.show.report.comparison import compared, told_apart
-from howdeep.show.report.facts import Facts, facts_of
 from howdeep.show.report.reading import MALFORMED, Collected, Record, Subject, collect, origin_of
 from howdeep.show.report.sections import Section, comparison_section, picture, section_of, training_section
+from howdeep.show.report.summary import RunSummary, summary_of
 from howdeep.util.errors import UserError
 from howdeep.util.text import sentence
 
+T = TypeVar("T")
 FURTHER = {
     "evaluation": ("evaluate", "error per class, and calibration"),
     "lesion": ("lesion", "what every unit is worth"),
@@ -106,37 +108,39 @@ def page_of(collected: Collected, command: str) -> Page:
     told = [one for one in zip(subjects, sections, named, strict=True) if one[1]]
     parts = [_part(*one, alone=len(told) == 1 and comparison is None) for one in told]
     compares = None if comparison is None else comparison_section(comparison)
-    return _anchored(Page(
-        answer=answer, comparison=compares, parts=tuple(parts), further=_further(subjects),
-        left_out=tuple(left_out), command=command,
-    ))  # fmt: skip
+    return _anchored(
+        Page(
+            answer=answer,
+            comparison=compares,
+            parts=tuple(parts),
+            further=_further(subjects),
+            left_out=tuple(left_out),
+            command=command,
+        )
+    )
 
 
 def html_of(page: Page) -> str:
     """Return a page as HTML: every text is escaped, charts are SVG elements, there is no script."""
+    from howdeep import __version__
+
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"drawn": Markup, "unbroken": unbroken}
     folder = files("howdeep.show.report")
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     strip = page.answer.strip
     return template.render(
-        page=page, style=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        page=page,
+        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
         strip=None if strip is None else picture(figures.strip(strip.value)),
         strip_says="" if strip is None else sentence(strip.value.finding),
-        versions=provenance_text(),
-    )  # fmt: skip
+        versions=f"howdeep {__version__}",
+    )
 
 
 def unbroken(text: str) -> str:
     """Return a text in which no line ends between a number and its sign of percent, or around an equals sign."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
-
-
-def provenance_text() -> str:
-    """Return what made the page."""
-    from howdeep import __version__
-
-    return f"howdeep {__version__}"
 
 
 def _command() -> str:
@@ -149,29 +153,36 @@ def _sections(subject: Subject, left_out: list[str]) -> tuple[Subject, list[Sect
     """Return the sections of a subject, and the subject without the records that cannot be told."""
     told = [(record, _told(record, left_out)) for record in subject.records]
     kept = replace(subject, records=tuple(record for record, section in told if section is not None))
-    made = [section for _, section in told if section is not None]
+    sections = [section for _, section in told if section is not None]
     if not subject.full:
-        return kept, made
+        return kept, sections
     test = None if _superseded(subject) or subject.test is None else _told(subject.test, left_out)
-    training = _training(subject, left_out)
-    return kept, [section for section in (training, test, *made) if section is not None]
+    return kept, [section for section in (_training(subject, left_out), test, *sections) if section is not None]
 
 
 def _told(record: Record, left_out: list[str]) -> Section | None:
-    try:
-        return section_of(record)
-    except MALFORMED as error:  # a number is missing, or is a word: only telling it finds that out
-        left_out.append(f"{record.origin.file} was left out: it cannot be told ({type(error).__name__}: {error})")
-        return None
+    return _made(record.origin.file, lambda: section_of(record), left_out)
 
 
 def _training(subject: Subject, left_out: list[str]) -> Section | None:
-    if subject.curves is None or subject.run is None:
+    curves, run = subject.curves, subject.run
+    if curves is None or run is None:
         return None
-    place = subject.run.path / METRICS
-    origin = origin_of(subject.run.record, place)
+    place = run.path / METRICS
+    origin = origin_of(run.record, place)
+    return _made(place, lambda: training_section(curves, origin.command, origin.small_print), left_out)
+
+
+def _facts(subject: Subject, collected: Collected, left_out: list[str]) -> RunSummary | None:
+    beside = [record for one in collected.subjects if one.run is None for record in one.records]
+    fits = [record for record in beside if record.kind == "fit"]
+    return _made(subject.place, lambda: summary_of(subject, fits), left_out)
+
+
+def _made(place: Path | str, make: Callable[[], T], left_out: list[str]) -> T | None:
+    """Return a part of the page, or None and a line where a number is missing or is a word: only this finds it out."""
     try:
-        return training_section(subject.curves, origin.command, origin.small_print)
+        return make()
     except MALFORMED as error:
         left_out.append(f"{place} was left out: it cannot be told ({type(error).__name__}: {error})")
         return None
@@ -184,23 +195,14 @@ def _superseded(subject: Subject) -> bool:
     return any(record.origin.split == "test" and record.value.n >= n for record in evaluations)
 
 
-def _facts(subject: Subject, collected: Collected, left_out: list[str]) -> Facts | None:
-    beside = [record for one in collected.subjects if one.run is None for record in one.records]
-    try:
-        return facts_of(subject, [record for record in beside if record.kind == "fit"])
-    except MALFORMED as error:
-        left_out.append(f"{subject.place} was left out: {type(error).__name__}: {error}")
-        return None
-
-
-def _named(subjects: Sequence[Subject], facts: Sequence[Facts | None]) -> list[Facts | None]:
+def _named(subjects: Sequence[Subject], facts: Sequence[RunSummary | None]) -> list[RunSummary | None]:
     """Return the facts with names that are all different."""
     pairs = [(one, subject.place) for one, subject in zip(facts, subjects, strict=True) if one is not None]
     names = iter(told_apart([one for one, _ in pairs], [place for _, place in pairs]))
     return [None if one is None else next(names) for one in facts]
 
 
-def _part(subject: Subject, sections: Sequence[Section], facts: Facts | None, *, alone: bool) -> Part:
+def _part(subject: Subject, sections: Sequence[Section], facts: RunSummary | None, *, alone: bool) -> Part:
     heading = "" if alone else subject.place if facts is None else facts.name
     row = () if alone or facts is None else facts_row(facts)
     if row and facts is not None and facts.error is not None:

@@ -211,9 +211,14 @@ def _of_run(path: Path, left_out: list[str], *, full: bool = True) -> Subject:
     curves = None if result is None else _part(path / METRICS, lambda: curves_of(run), left_out)
     seconds = result.get("seconds") if isinstance(result, dict) else None
     return Subject(
-        place=str(path), run=run, curves=curves if curves and curves.epochs else None, test=test, records=records,
-        seconds=seconds if isinstance(seconds, int | float) else None, full=full,
-    )  # fmt: skip
+        place=str(path),
+        run=run,
+        curves=curves if curves and curves.epochs else None,
+        test=test,
+        records=records,
+        seconds=seconds if isinstance(seconds, int | float) else None,
+        full=full,
+    )
 
 
 def _checked(run: Run) -> Run:

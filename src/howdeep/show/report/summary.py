@@ -1,4 +1,4 @@
-"""What is known of one run in numbers: its network, its error, what it costs. Counted or read, never measured."""
+"""One run in numbers: its network, its error, what it costs. Counted or read, never measured."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Error:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class RunSummary:
     """One run in numbers; None for what is not known."""
 
     name: str
@@ -61,8 +61,6 @@ class Facts:
     """Multiply-adds per image."""
     error: Error | None = None
     """On the test split; else of validation, at the end of training."""
-    train_error_percent: float | None = None
-    """Of the last epoch, while it was trained and augmented."""
     latency_ms: float | None = None
     """Median of one image, where a record measured it."""
     seconds: float | None = None
@@ -71,7 +69,7 @@ class Facts:
     """What the data is called, and its shape."""
 
 
-def facts_of(subject: Subject, beside: Sequence[Record] = ()) -> Facts:
+def summary_of(subject: Subject, beside: Sequence[Record] = ()) -> RunSummary:
     """Return what is known of a run.
 
     Args:
@@ -81,13 +79,18 @@ def facts_of(subject: Subject, beside: Sequence[Record] = ()) -> Facts:
     run = subject.run
     assert run is not None, "records without a run have findings and no facts"
     depth, units, parameters, macs = _size(run)
-    last = subject.curves.epochs[-1] if subject.curves else None
-    return Facts(
-        name=_name(run, units), family=_family(run), depth=depth, parameters=parameters, macs=macs,
-        units=units or (subject.curves.units if subject.curves else None), error=error_of(subject),
-        train_error_percent=last and last.train_error_percent, seconds=subject.seconds, data=data_text(run),
+    return RunSummary(
+        name=_name(run, units),
+        family=_family(run),
+        depth=depth,
+        parameters=parameters,
+        macs=macs,
+        units=units or (subject.curves.units if subject.curves else None),
+        error=error_of(subject),
+        seconds=subject.seconds,
+        data=data_text(run),
         latency_ms=next(_latencies(run, [*subject.records, *beside]), None),
-    )  # fmt: skip
+    )
 
 
 def error_of(subject: Subject) -> Error | None:
@@ -97,8 +100,8 @@ def error_of(subject: Subject) -> Error | None:
     if not tests and (cut := _of_cut(subject)) is not None:
         return cut
     if tests:
-        found = max(tests, key=lambda record: record.value.n).value
-        return Error(found.error_percent, found.n, "test", found.answers)
+        largest = max(tests, key=lambda record: record.value.n).value
+        return Error(largest.error_percent, largest.n, "test", largest.answers)
     last = subject.curves.epochs[-1].validation_error_percent if subject.curves else None
     return None if last is None else Error(last, None, "validation")
 
@@ -139,10 +142,11 @@ def _size(run: Run) -> tuple[int | None, int | None, int | None, int | None]:
         spec = run.spec
         image = (int(data["channels"]), int(data["height"]), int(data["width"]))
         chain = skeleton(spec).eval()
-        found = describe_chain(without(chain, removed) if removed else chain, image, name=spec.name, family=spec.family)
+        chain = without(chain, removed) if removed else chain
+        counts = describe_chain(chain, image, name=spec.name, family=spec.family)
     except (UserError, RuntimeError, *MALFORMED):
         return None, None, None, None
-    return _depth(spec, len(removed)), found.units, found.parameters, found.macs
+    return _depth(spec, len(removed)), counts.units, counts.parameters, counts.macs
 
 
 def _depth(spec: Spec, removed: int) -> int | None:
@@ -156,17 +160,17 @@ def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
     """Yield every latency of this network that a record measured."""
     name, height = run.network_name, run.record["data"].get("height")
     for record in records:
-        found = record.value
+        value = record.value
         if record.kind == "cut":
-            size = found.choice.size if run.record.get("removed") and found.choice else found.original
+            size = value.choice.size if run.record.get("removed") and value.choice else value.original
             yield size.latency.median_ms
         elif record.kind == "fit":
-            latencies = {one.costs.network: one.costs.latency.median_ms for one in found.candidates}
-            latencies[found.network] = found.latency.median_ms
+            latencies = {one.costs.network: one.costs.latency.median_ms for one in value.candidates}
+            latencies[value.network] = value.latency.median_ms
             yield from [latencies[name]] if name in latencies else []
         elif record.kind == "export":
-            yield from (row.original_ms for row in found.latency if row.batch == 1)
+            yield from (row.original_ms for row in value.latency if row.batch == 1)
         elif record.kind == "cost":
-            ladders = [ladder for ladder in found.ladders if ladder.size == height]
+            ladders = [ladder for ladder in value.ladders if ladder.size == height]
             rungs = [rung for ladder in ladders for rung in ladder.rungs if rung.network == name and rung.measured]
             yield from (rung.measured.latency_ms for rung in rungs if rung.measured.latency_ms is not None)
