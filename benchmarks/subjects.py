@@ -17,7 +17,7 @@ CIFAR10 = SHARED / "data" / "cifar10"
 
 def public(name: str) -> Target:
     """Return a public trained network."""
-    return open_target(name, weights=weights(name), mean=MEAN, std=STD, warn=print)
+    return open_target(name, weights=weights(name), mean=MEAN, std=STD, report=print)
 
 
 def weights(name: str) -> Path:

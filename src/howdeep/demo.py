@@ -14,7 +14,6 @@ from howdeep.analysis.paths import Paths, paths
 from howdeep.analysis.study import Study, open_study
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import cut_target
-from howdeep.runs.checkpoints import write_whole
 from howdeep.runs.folder import as_json
 from howdeep.runs.target import open_target
 from howdeep.runtime.interrupt import stopped
@@ -24,7 +23,7 @@ from howdeep.show.report.page import write_report
 from howdeep.show.sentences import cut_saving, measured, paths_finding
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import TrainResult, train
-from howdeep.util.files import folder_locked
+from howdeep.util.files import folder_locked, write_whole
 from howdeep.util.intervals import of_share
 
 DEPTHS = (20, 56, 110)
@@ -118,7 +117,7 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
 
 def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextManager[Study]:
     """Return a finished run and the test digits, made ready for a dissection."""
-    target = open_target(str(run), weights=None, mean=None, std=None, warn=lambda line: None)
+    target = open_target(str(run), weights=None, mean=None, std=None, report=lambda line: None)
     options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
     return open_study(target, options, asked={}, place=run / record, say=lambda line: None)
 
@@ -133,7 +132,9 @@ def _keep(study: Study, found: Lesion | Paths) -> None:
 def _cut(out: Path, console: Console) -> None:
     """Cut the trained residual network to two thirds of its units and say what that saved."""
     console.print(f"\nSo units can go. The trained {DISSECTED}-layer residual network with {KEPT} of its 27:")
-    target = open_target(str(out / f"cifar_resnet{DISSECTED}"), weights=None, mean=None, std=None, warn=lambda _: None)
+    target = open_target(
+        str(out / f"cifar_resnet{DISSECTED}"), weights=None, mean=None, std=None, report=lambda _: None
+    )
     options = CutOptions(data="digits", units=KEPT, out=out / f"cut_to_{KEPT}_units", device="cpu")
     found, _, journal = cut_target(target, options, report=lambda _: None, console=Console(stderr=True))
     journal.remove()

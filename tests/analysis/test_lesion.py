@@ -25,7 +25,7 @@ from howdeep.analysis.lesion import Lesion, UnitEffect, kendall_tau, lesion
 from howdeep.analysis.study import prepared
 from howdeep.chain import Add, Chain, Gates, Replace, Unit
 from howdeep.data import Batch
-from howdeep.runs.target import read_network
+from howdeep.runs.foreign import read_network
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_change

@@ -45,7 +45,7 @@ class Network:
 
 
 def open_network(run: Path) -> Network:
-    target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
+    target = open_target(str(run), weights=None, mean=None, std=None, report=print)
     split = open_data_for(target, "digits", skip_broken=False).split("val")
     batches = evaluation_batches(
         split, normalization=required_normalization(target), batch_size=500, device=torch.device("cpu"),

@@ -12,7 +12,7 @@ from howdeep.convert import match
 from howdeep.convert.libraries import library_network
 from howdeep.convert.matching import own_names
 from howdeep.networks import build, spec_of
-from howdeep.runs.target import read_network
+from howdeep.runs.foreign import read_network
 from howdeep.util.errors import UserError
 
 PREFIXES = ["", "module.", "model.", "net.", "backbone.", "_orig_mod.", "encoder.backbone.", "model.module.student."]

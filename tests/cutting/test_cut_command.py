@@ -53,7 +53,7 @@ def test_a_cut_network_is_a_run_folder_like_any_other(run: Path, tmp_path: Path,
     assert len(open_run(out).chain(print)) == 4
     assert figure.read_text().startswith("<svg")
     assert not list(tmp_path.glob("*unfinished*"))
-    assert open_target(str(out), weights=None, mean=None, std=None, warn=print).seed == 3
+    assert open_target(str(out), weights=None, mean=None, std=None, report=print).seed == 3
     exported = ["export", str(out), "--data", "digits", "--split", "train", "--out", str(tmp_path / "cut.pt2")]
     assert cli.run(exported) == 0
 
@@ -134,7 +134,7 @@ def test_named_units_are_those_of_the_network_as_it_is(
 
 
 def test_a_cut_that_is_told_to_stop_wherever_it_is_goes_on(run: Path, tmp_path: Path) -> None:
-    target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
+    target = open_target(str(run), weights=None, mean=None, std=None, report=print)
     told: list[str] = []
 
     def save(name: str, progress: Callable[[str], None]) -> Path:

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(run: Path) -> Page:
     """What a server answers from."""
-    target = open_target(str(run), weights=None, mean=None, std=None, warn=print)
+    target = open_target(str(run), weights=None, mean=None, std=None, report=print)
     options = ExploreOptions(data="digits", precision="fp32", device="cpu")
     return open_page(target, options, arguments=(str(run),))
 

@@ -26,7 +26,8 @@ from howdeep.exporting.agreement import Latency, compared
 from howdeep.exporting.export import Export, ExportError, export_target
 from howdeep.exporting.options import LIBRARIES, ExportOptions
 from howdeep.networks import build
-from howdeep.runs.target import Target, normalization_of
+from howdeep.runs.foreign import normalization_of
+from howdeep.runs.target import Target
 from howdeep.runtime.timing import FEWEST_RUNS
 from howdeep.survival import Survival
 from howdeep.transform.folding import NORM

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.oracles import untimed
 
 from howdeep.runs import checkpoints
-from howdeep.runs.checkpoints import DamagedError, SaveError, list_checkpoints, load, newest, save, write_whole
+from howdeep.runs.checkpoints import DamagedError, list_checkpoints, load, newest, save
 from howdeep.util.errors import UserError
+from howdeep.util.files import SaveError, write_whole
 
 TENSORS = {
     "weights": {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(7)},

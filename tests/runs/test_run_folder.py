@@ -11,10 +11,10 @@ from howdeep.data import Normalization
 from howdeep.networks import build, spec_of
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
-from howdeep.runs.checkpoints import SaveError
 from howdeep.runs.folder import Run
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
+from howdeep.util.files import SaveError
 
 SPEC = spec_of("cifar_resnet8", channels=1)
 RULE = Survival("linear", 0.5, "sample")

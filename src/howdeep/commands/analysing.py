@@ -161,7 +161,8 @@ class Flow(Dissection):
 
     def open(self) -> "Target":
         """Return the trained network, or one with initial weights."""
-        from howdeep.runs.target import fresh_target, normalization_of
+        from howdeep.runs.foreign import normalization_of
+        from howdeep.runs.target import fresh_target
 
         if not self.fresh:
             return super().open()

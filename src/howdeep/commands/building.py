@@ -31,7 +31,7 @@ class Networks:
         from howdeep.convert.libraries import is_library_name
         from howdeep.networks import spec_of
         from howdeep.networks.counting import catalogue, describe, networks_table, units_table
-        from howdeep.runs.target import describe_library
+        from howdeep.runs.foreign import describe_library
 
         self.output.check()
         if self.name is None:
@@ -95,7 +95,7 @@ class Import:
 
     def run(self) -> int:
         """Read, write and list."""
-        from howdeep.runs.target import import_weights
+        from howdeep.runs.foreign import import_weights
 
         self.output.check()
         notes: list[str] = []

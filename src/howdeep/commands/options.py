@@ -53,7 +53,7 @@ class TargetOptions:
 
         return open_target(
             self.target, weights=self.weights, mean=self.mean, std=self.std, pretrained=self.pretrained,
-            size=self.size, key=self.key, warn=remark,
+            size=self.size, key=self.key, report=remark,
         )  # fmt: skip
 
     def arguments(self) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from howdeep.chain import Chain
 from howdeep.convert.matching import differing_size, examples, own_names, report_copies, shape_of
 from howdeep.convert.reading import read_weights
+from howdeep.convert.split import unravel
 from howdeep.util.errors import UserError, unknown
 
 USUAL_SIZE = 224
@@ -28,6 +30,10 @@ class LibraryNetwork:
     """Subtracted from pixels in [0, 1]; None where only the owner of the weights knows."""
     std: tuple[float, ...] | None
     """What they were divided by."""
+
+    def chain(self) -> Chain:
+        """Return it as a chain."""
+        return unravel(self.model, torch.zeros(2, 3, self.size, self.size))
 
 
 def is_library_name(name: str) -> bool:

@@ -35,6 +35,7 @@ from howdeep.training.loop import train
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.state import Position
 from howdeep.util.errors import UserError
+from howdeep.util.files import write_whole
 from howdeep.util.records import from_json, tagged, to_json
 
 RECORD = "cut.json"
@@ -99,7 +100,7 @@ def cut_target(
     more = {"kept": result.kept, **origin, "data_notes": dataset.notes, "samples": samples}
     record = tagged("cut", {**to_json(result), **more})
     if out is not None:
-        checkpoints.write_whole(out / RECORD, runs.as_json(record))
+        write_whole(out / RECORD, runs.as_json(record))
     return result, record, journal
 
 

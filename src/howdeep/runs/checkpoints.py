@@ -18,8 +18,6 @@ from torch import Tensor
 
 from howdeep.util.errors import UserError
 from howdeep.util.files import PARTIAL, SaveError, flush_folder, write_flushed
-from howdeep.util.files import partial_of as partial_of
-from howdeep.util.files import write_whole as write_whole
 
 KEEP = 2
 """Checkpoints that stay: the newest, and the one before it in case the newest is damaged."""
@@ -58,25 +56,28 @@ def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]]
     Raises:
         SaveError: The disk is full, or the folder cannot be written; the older checkpoints are untouched.
     """
-    place, partial = folder / _name(step), folder / f"{PARTIAL}{step:08d}"
+    path, partial = folder / _name(step), folder / f"{PARTIAL}{step:08d}"
     try:
-        _clean(folder)
+        for left_over in folder.glob(f"{PARTIAL}*"):
+            shutil.rmtree(left_over)
         partial.mkdir(parents=True)
-        files = {f"{name}.safetensors": _serialise(group) for name, group in tensors.items()}
-        files[STATE] = _json(state)
+        files = {f"{name}.safetensors": _serialised(group) for name, group in tensors.items()}
+        files[STATE] = json.dumps(state, indent=1).encode()
         manifest = {"step": step, "files": {name: _fingerprint(data) for name, data in files.items()}}
-        for name, data in {**files, MANIFEST: _json(manifest)}.items():
+        files[MANIFEST] = json.dumps(manifest, indent=1).encode()
+        for name, data in files.items():
             write_flushed(partial / name, data)
-        if place.exists():
-            shutil.rmtree(place)
-        partial.rename(place)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
         flush_folder(folder)
         for old in list_checkpoints(folder)[:-KEEP]:
             shutil.rmtree(old)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise SaveError(_not_saved(folder, step, error)) from error
-    return place
+        why = f"{error.strerror or error} ({folder})"
+        raise SaveError(f"step {step} was not saved: {why}; {last_good(folder)}") from error
+    return path
 
 
 def save_only(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> None:
@@ -85,35 +86,36 @@ def save_only(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Ten
     Raises:
         SaveError: As there.
     """
-    place = save(folder, step, tensors=tensors, state=state)
+    path = save(folder, step, tensors=tensors, state=state)
     for other in list_checkpoints(folder):
-        if other != place:
+        if other != path:
             shutil.rmtree(other)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the folders of the checkpoints, oldest first; those that a crash cut short are not among them."""
-    found = (path for path in folder.glob("step-*") if path.is_dir())
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    return sorted(
+        (path for path in folder.glob("step-*") if path.is_dir()), key=lambda path: (len(path.name), path.name)
+    )
 
 
-def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+def newest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, or None where there is none at all.
 
     Args:
         folder: Where the run's checkpoints are.
-        warn: Receives one line per damaged checkpoint that is passed over.
+        report: Receives one line per damaged checkpoint that is passed over.
 
     Raises:
         UserError: There are checkpoints, and every one is damaged.
     """
-    found = list_checkpoints(folder)
-    for path in reversed(found):
+    paths = list_checkpoints(folder)
+    for path in reversed(paths):
         try:
             return load(path)
         except DamagedError as error:
-            warn(f"damaged checkpoint {path}: {error}; the one before it is used")
-    if found:
+            report(f"damaged checkpoint {path}: {error}; the one before it is used")
+    if paths:
         raise UserError(f"every checkpoint in {folder} is damaged; train again into another folder")
     return None
 
@@ -127,21 +129,21 @@ def load(path: Path) -> Checkpoint:
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         for name, expected in manifest["files"].items():
-            found = _fingerprint((path / name).read_bytes())
-            if found != expected:
-                raise DamagedError(f"{name} has {found['bytes']} bytes and is not the file that was written")
+            actual = _fingerprint((path / name).read_bytes())
+            if actual != expected:
+                raise DamagedError(f"{name} has {actual['bytes']} bytes and is not the file that was written")
         if path.name != _name(step := manifest["step"]):
             raise DamagedError(f"{MANIFEST} says that it is step {step}")
         state = json.loads((path / STATE).read_bytes())
+    except DamagedError:
+        raise
     except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
-        if isinstance(error, DamagedError):
-            raise
         raise DamagedError(f"{type(error).__name__}: {error}") from None
     return Checkpoint(path, step, state)
 
 
 def last_good(folder: Path) -> str:
-    """Return which checkpoint there is to go back to, told for the user."""
+    """Return which checkpoint there is to go back to, as the user reads it."""
     good = list_checkpoints(folder)
     return f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
 
@@ -150,22 +152,9 @@ def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _serialise(tensors: Mapping[str, Tensor]) -> bytes:
+def _serialised(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-
-
-def _json(record: dict) -> bytes:
-    return json.dumps(record, indent=1).encode()
 
 
 def _fingerprint(data: bytes) -> dict[str, int | str]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _clean(folder: Path) -> None:
-    for partial in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(partial)
-
-
-def _not_saved(folder: Path, step: int, error: OSError) -> str:
-    return f"step {step} was not saved: {error.strerror or error} ({folder}); {last_good(folder)}"

@@ -24,19 +24,17 @@ from pathlib import Path
 import torch
 
 from howdeep.chain import Chain
-from howdeep.convert import unravel
 from howdeep.convert.libraries import library_network
 from howdeep.data import Normalization
 from howdeep.data.recorded import Recorded
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
 from howdeep.runs import checkpoints
-from howdeep.runs.checkpoints import SaveError
 from howdeep.runtime import device
 from howdeep.survival import Survival
 from howdeep.transform.removal import without
-from howdeep.util import files as locks
 from howdeep.util.errors import UserError
-from howdeep.util.files import append
+from howdeep.util.files import NAME as LOCK
+from howdeep.util.files import SaveError, append, partial_of, write_whole
 from howdeep.util.text import masked
 
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
@@ -121,7 +119,12 @@ class Run:
             UserError: It is a network of a library that is not installed.
         """
         network, removed = self.record["network"], self.record.get("removed", ())
-        chain = _of_library(**network) if "library" in network else build(self.spec, self.survival)
+        if name := network.get("library"):
+            size, classes = network["size"], network["classes"]
+            library = library_network(name, fresh=True, size=size, classes=classes)
+            chain = library.chain()
+        else:
+            chain = build(self.spec, self.survival)
         return without(chain, removed) if removed else chain
 
     def images(self) -> Recorded | None:
@@ -138,7 +141,7 @@ class Run:
         Raises:
             SaveError: It could not be written.
         """
-        checkpoints.write_whole(self.path / IMAGES, images.to_bytes())
+        write_whole(self.path / IMAGES, images.to_bytes())
 
     def result(self) -> dict | None:
         """Return what the finished run measured, or None."""
@@ -147,7 +150,7 @@ class Run:
 
     def write_result(self, result: dict) -> None:
         """Write what the finished run measured."""
-        checkpoints.write_whole(self.path / RESULT, as_json(result))
+        write_whole(self.path / RESULT, as_json(result))
 
     def log(self, record: dict) -> None:
         """Append one line to the metrics.
@@ -168,8 +171,8 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Remove the metrics of later steps, which a resumed run is about to measure again."""
-        kept = [json.dumps(record) for record in self.metrics() if record["step"] <= step]
-        checkpoints.write_whole(self.path / METRICS, "".join(line + "\n" for line in kept).encode())
+        lines = [json.dumps(record) + "\n" for record in self.metrics() if record["step"] <= step]
+        write_whole(self.path / METRICS, "".join(lines).encode())
 
 
 def create(path: Path, record: dict, images: Recorded | None = None) -> Run:
@@ -186,7 +189,7 @@ def create(path: Path, record: dict, images: Recorded | None = None) -> Run:
     check_free(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        checkpoints.write_whole(path / RECORD, as_json(record))
+        write_whole(path / RECORD, as_json(record))
     except OSError as error:
         raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from None
     run = Run(path, record)
@@ -196,14 +199,14 @@ def create(path: Path, record: dict, images: Recorded | None = None) -> Run:
 
 
 def extended(run: Run, changes: dict) -> Run:
-    """Change the record of a run that goes on with other options; a result that it had is that of a shorter run.
+    """Change the record of a run that resumes with other options; a result that it had is that of a shorter run.
 
     Raises:
         SaveError: It could not be written.
     """
     (run.path / RESULT).unlink(missing_ok=True)
     record = {**run.record, **changes}
-    checkpoints.write_whole(run.path / RECORD, as_json(record))
+    write_whole(run.path / RECORD, as_json(record))
     return Run(run.path, record)
 
 
@@ -220,7 +223,7 @@ def check_free(path: Path) -> None:
     Raises:
         UserError: It is a file, or a folder that is not empty.
     """
-    ours = (checkpoints.partial_of(path / RECORD), path / locks.NAME)
+    ours = partial_of(path / RECORD), path / LOCK
     if path.exists() and (not path.is_dir() or any(entry not in ours for entry in path.iterdir())):
         raise UserError(f"--out {path} is not empty and is not a run of howdeep; nothing was changed, name another")
 
@@ -261,11 +264,11 @@ def read_images_of(folder: Path) -> Recorded | None:
     Raises:
         UserError: It is damaged.
     """
-    place = folder / IMAGES
+    path = folder / IMAGES
     try:
-        return Recorded.from_bytes(place.read_bytes()) if place.is_file() else None
+        return Recorded.from_bytes(path.read_bytes()) if path.is_file() else None
     except ValueError as error:
-        raise UserError(f"{place} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def provenance(where: torch.device) -> dict:
@@ -279,11 +282,11 @@ def provenance(where: torch.device) -> dict:
 
 def versions() -> dict[str, str]:
     """Return library → version of what results depend on; a library that is not installed is left out."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
 def record_of(
@@ -314,12 +317,6 @@ def record_of(
         "normalization": constants,
         **more,
     }
-
-
-def _of_library(library: str, classes: int, size: int) -> Chain:
-    """Return a network of a library as a chain."""
-    found = library_network(library, fresh=True, size=size, classes=classes)
-    return unravel(found.model, torch.zeros(2, 3, size, size))
 
 
 def as_json(record: dict) -> bytes:

@@ -8,20 +8,16 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.convert import Match, by_our_names, differing_size, match, read_weights, report_copies, unravel
-from howdeep.convert.libraries import is_library_name, library_network
+from howdeep.convert.libraries import LibraryNetwork, is_library_name, library_network
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, View, decode, quiet_pillow, read_header, render
 from howdeep.data.images import open_regular
 from howdeep.data.recorded import class_changes, renumbered
-from howdeep.networks import Spec, build, skeleton, spec_of, spec_to_json
-from howdeep.networks.counting import Description, describe_chain
-from howdeep.networks.residual import Block, Shortcut
-from howdeep.runs import checkpoints
+from howdeep.networks import build, spec_of, spec_to_json
 from howdeep.runs import folder as runs
+from howdeep.runs.foreign import normalization_of, read_network, usual_size
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
-from howdeep.util.files import folder_locked
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,16 @@ class Target:
 
 
 def open_target(
-    name: str, *, weights: Path | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    pretrained: bool = False, size: int | None = None, key: str | None = None, warn: Callable[[str], None],
-) -> Target:  # fmt: skip
+    name: str,
+    *,
+    weights: Path | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    pretrained: bool = False,
+    size: int | None = None,
+    key: str | None = None,
+    report: Callable[[str], None],
+) -> Target:
     """Return a trained network.
 
     Args:
@@ -72,7 +75,7 @@ def open_target(
         pretrained: Take the published weights of a library's network, which the library downloads.
         size: Side of the images of a library's network; None is the published one.
         key: Which of several weights in the file.
-        warn: Receives one line per damaged checkpoint that is passed over, and for whatever of a file was left.
+        report: Receives one line per damaged checkpoint that is passed over, and for whatever of a file was left.
 
     Raises:
         UserError: There is no such target, or it lacks something.
@@ -81,16 +84,17 @@ def open_target(
     if key is not None and weights is None:
         raise UserError(f"--key {key} is not allowed without --weights: it says which weights of that file are meant")
     if is_library_name(name):
-        return _library_target(
-            name, weights, pretrained=pretrained, size=size, given=given, fresh=False, key=key, warn=warn
+        library = library_network(
+            name, weights=weights, pretrained=pretrained, size=size, fresh=False, key=key, report=report
         )
+        return _library_target(name, library, given)
     if pretrained or size is not None:
         option = "--pretrained" if pretrained else f"--size {size}"
         raise UserError(f"{option} is not allowed for {name}: it is meant for torchvision:NAME and timm:NAME")
     if runs.is_run(Path(name)):
         if weights is not None:
             raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
-        target = _run_target(runs.open_run(Path(name)), warn)
+        target = _run_target(runs.open_run(Path(name)), report)
         return replace(target, normalization=given or target.normalization)
     if Path(name).exists():
         raise UserError(f"{name} is not a run folder: there is no {runs.RECORD} in it")
@@ -99,7 +103,19 @@ def open_target(
     spec_of(name)
     if weights is None:
         raise UserError(f"{name} needs weights: --weights FILE; or name a run folder")
-    return _file_target(name, weights, key, given, warn)
+    spec, chain, _ = read_network(name, weights, key=key, report=report)
+    return Target(
+        name=name,
+        chain=chain.eval(),
+        rule=None,
+        outputs=spec.classes,
+        classes=None,
+        channels=spec.channels,
+        size=usual_size(spec),
+        resize="crop",
+        normalization=given,
+        network=spec_to_json(spec),
+    )
 
 
 def fresh_target(
@@ -121,7 +137,8 @@ def fresh_target(
     if is_library_name(name):
         torch.manual_seed(seed)
         classes = len(open_data(data, skip_broken=skip_broken).classes)
-        target = _library_target(name, None, pretrained=False, size=size, given=None, fresh=True, classes=classes)
+        library = library_network(name, fresh=True, size=size, classes=classes)
+        target = _library_target(name, library, None)
         dataset = open_data_for(target, data, skip_broken=skip_broken)
     else:
         dataset = open_data(data, size=size, skip_broken=skip_broken)
@@ -132,21 +149,6 @@ def fresh_target(
         )
     split = next(split for split in (dataset.train, dataset.test, dataset.validation) if split is not None)
     return replace(target, bits=dataset.bits, normalization=given or NORMALIZATIONS["per_channel"](split))
-
-
-def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
-    """Return the normalization of the two options, or None where neither is given.
-
-    Raises:
-        UserError: Only one is given, their lengths differ, or a standard deviation is not above 0.
-    """
-    if mean is None and std is None:
-        return None
-    if mean is None or std is None or len(mean) != len(std):
-        raise UserError(f"--mean {mean} and --std {std} do not fit: give both, one number per channel")
-    if min(std) <= 0:
-        raise UserError(f"--std {std} is not allowed: it must be above 0")
-    return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
 
 
 def open_data_for(
@@ -169,10 +171,8 @@ def open_data_for(
     """
     size = target.size[0] if target.size and target.size[0] == target.size[1] else None
     known = target.run.images() if target.run else None
-    dataset = open_data(
-        data, size=size, resize=target.resize, channels=target.channels, seed=target.seed, skip_broken=skip_broken,
-        known=known, bits=target.bits, splits=splits,
-    )  # fmt: skip
+    like_training = {"resize": target.resize, "channels": target.channels, "bits": target.bits, "seed": target.seed}
+    dataset = open_data(data, size=size, **like_training, skip_broken=skip_broken, known=known, splits=splits)
     if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
         here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))
         raise UserError(f"the images of {data} are of {here} pixels and those of {target.name} were of {there}")
@@ -224,11 +224,11 @@ def _read(path: Path, view: View) -> Tensor | str:
         return str(error)
 
 
-def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
+def _run_target(run: runs.Run, report: Callable[[str], None]) -> Target:
     data = run.record["data"]
     return Target(
         name=str(run.path),
-        chain=run.chain(warn),
+        chain=run.chain(report),
         rule=run.survival,
         outputs=run.record["network"]["classes"],
         classes=run.classes,
@@ -244,119 +244,16 @@ def _run_target(run: runs.Run, warn: Callable[[str], None]) -> Target:
     )
 
 
-def _file_target(
-    name: str, weights: Path, key: str | None, given: Normalization | None, warn: Callable[[str], None]
-) -> Target:
-    spec, chain, _ = read_network(name, weights, key=key, report=warn)
+def _library_target(name: str, network: LibraryNetwork, given: Normalization | None) -> Target:
     return Target(
-        name, chain.eval(), None, spec.classes, None, spec.channels, usual_size(spec), "crop", given,
-        network=spec_to_json(spec),
-    )  # fmt: skip
-
-
-def _library_target(
-    name: str, weights: Path | None, *, pretrained: bool, size: int | None, given: Normalization | None, fresh: bool,
-    classes: int | None = None, key: str | None = None, warn: Callable[[str], None] = lambda line: None,
-) -> Target:  # fmt: skip
-    found = library_network(
-        name, weights=weights, pretrained=pretrained, size=size, fresh=fresh, classes=classes, key=key, report=warn
+        name=name,
+        chain=network.chain(),
+        rule=None,
+        outputs=network.classes,
+        classes=None,
+        channels=3,
+        size=(network.size, network.size),
+        resize="crop",
+        normalization=given or normalization_of(network.mean, network.std),
+        network={"library": name, "classes": network.classes, "size": network.size},
     )
-    chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
-    own = normalization_of(found.mean, found.std)
-    return Target(
-        name, chain, None, found.classes, None, 3, (found.size, found.size), "crop", given or own,
-        network={"library": name, "classes": found.classes, "size": found.size},
-    )  # fmt: skip
-
-
-def read_network(
-    name: str, weights: Path, *, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
-    report: Callable[[str], None],
-) -> tuple[Spec, Chain, Match]:  # fmt: skip
-    """Return a network of the catalogue with the weights of a file, which says how many classes and channels it has.
-
-    Args:
-        name: Name in the catalogue.
-        weights: The file.
-        key: Which of several weights in it.
-        block: Basic or bottleneck; None is the literature's.
-        shortcut: A, B or C; None is the literature's.
-        report: Receives a line for whatever was taken where something else could have been.
-
-    Raises:
-        UserError: The file is not usable or not of this network.
-    """
-    usual = spec_of(name, block=block, shortcut=shortcut)
-    tensors = read_weights(weights, key, report)
-    own = skeleton(usual)
-    placed = by_our_names(tensors, own)
-
-    def told(size: str) -> int:
-        number = getattr(usual, size)
-        other = skeleton(replace(usual, **{size: number + 1}))
-        return differing_size(placed, own.state_dict(), other.state_dict()) or number
-
-    spec = replace(usual, classes=told("classes"), channels=told("channels"))
-    chain = build(spec)
-    found = match(tensors, chain)
-    report_copies(weights, found.again, report)
-    chain.load_state_dict(found.state)
-    return spec, chain, found
-
-
-def describe_library(name: str, *, size: int | None, classes: int | None = None) -> Description:
-    """Return what a network of torchvision or timm consists of, as the chain that it is.
-
-    Raises:
-        UserError: There is no such network, or nothing to cut at was found in it.
-    """
-    found = library_network(name, fresh=True, size=size, classes=classes)
-    chain = unravel(found.model, torch.zeros(2, 3, found.size, found.size))
-    return describe_chain(chain, (3, found.size, found.size), name=name, family=name.partition(":")[0])
-
-
-def usual_size(spec: Spec) -> tuple[int, int]:
-    """Return the height and width of the images that the literature shows a network."""
-    return (224, 224) if spec.large else (32, 32)
-
-
-def import_weights(
-    file: Path, network: str, out: Path, *, mean: Sequence[float] | None, std: Sequence[float] | None,
-    size: int | None, key: str | None = None, block: Block | None = None, shortcut: Shortcut | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> Match:  # fmt: skip
-    """Read foreign weights into a new run folder.
-
-    Args:
-        file: The weights.
-        network: Name in the catalogue.
-        out: The run folder.
-        mean: Mean per channel that was subtracted in training; None leaves it open.
-        std: Standard deviation per channel.
-        size: Side of the images in pixels; None is the literature's.
-        key: Which of several weights in the file.
-        block: Basic or bottleneck; None is the literature's.
-        shortcut: A, B or C; None is the literature's.
-        report: Receives a line for whatever was taken where something else could have been.
-
-    Returns:
-        What was kept, renamed, left and missing.
-
-    Raises:
-        UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
-    """
-    normalization = normalization_of(mean, std)
-    spec, chain, found = read_network(network, file, key=key, block=block, shortcut=shortcut, report=report)
-    if normalization is not None and len(normalization.mean) not in (1, spec.channels):
-        raise UserError(f"--mean {mean} is not allowed: {network} reads images of {spec.channels} channels")
-    height, width = (size, size) if size else usual_size(spec)
-    data = {"source": str(file), "name": file.name, "classes": None, "channels": spec.channels}
-    data |= {"height": height, "width": width, "resize": "crop", "notes": []}
-    record = runs.record_of(
-        spec=spec, survival=Survival(), data=data, normalization=normalization,
-        where=torch.device("cpu"), more={"imported": str(file)} | ({"key": key} if key else {}),
-    )  # fmt: skip
-    with folder_locked(out):
-        run = runs.create(out, record)
-        checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
-    return found

@@ -20,7 +20,6 @@ from howdeep.data.sampling import trainable
 from howdeep.networks import spec_of
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs import folder as runs
-from howdeep.runs.checkpoints import write_whole
 from howdeep.runs.resume import Journal, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
@@ -29,7 +28,7 @@ from howdeep.search.ladder import FAMILIES, LARGE_SIDE, LadderConfig, network_na
 from howdeep.search.ladder_runs import LadderProgress, LadderRun, PlannedRun, trained, with_equal_time
 from howdeep.training.log import print_line
 from howdeep.training.session import open_training_data
-from howdeep.util.files import folder_locked
+from howdeep.util.files import folder_locked, write_whole
 from howdeep.util.records import Shown, tagged
 
 Equal = Literal["epochs", "time"]

@@ -19,7 +19,6 @@ from howdeep.chain import Chain
 from howdeep.data import Dataset, augmentation_record, augmentation_told
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.sampling import trainable
-from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.resume import Journal, require_same_surroundings, surroundings
 from howdeep.runtime import device as devices
@@ -46,7 +45,7 @@ from howdeep.training.config import TrainConfig
 from howdeep.training.log import print_line
 from howdeep.training.session import open_training_data
 from howdeep.util.errors import UserError
-from howdeep.util.files import folder_locked
+from howdeep.util.files import folder_locked, write_whole
 from howdeep.util.records import Shown, from_json, tagged, to_json
 
 
@@ -185,7 +184,7 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> Fit | None:
     dataset = _opened(options)
     dataset.split("val")
     images = recorded(dataset)
-    checkpoints.write_whole(options.out / runs.IMAGES, images.to_bytes())
+    write_whole(options.out / runs.IMAGES, images.to_bytes())
     config = options.training(len(dataset.split("train")))
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
     study, made = open_study(storage, options.study)
@@ -311,7 +310,7 @@ def _answer(
     origin["surroundings"] = surroundings(where)
     origin["augmentation"] = augmentation_record(dataset, options.flip)
     record = tagged("fit", {**to_json(found), **origin})
-    checkpoints.write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
+    write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
     return found
 
 

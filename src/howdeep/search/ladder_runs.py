@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -174,13 +175,15 @@ def with_equal_time(jobs: Sequence[PlannedRun], seconds: float, dataset: Dataset
             " name another --out"
         )
 
-    def longer(job: PlannedRun) -> PlannedRun:
-        speed = journal.result(f"speed of {job.config.network}", lambda: to_json(_speed(job.config, dataset)))
-        return _longer(job, share, from_json(Speed, speed), dataset)
-
-    jobs = [longer(job) for job in jobs]
-    journal.result(SHARE, lambda: share)
-    return jobs
+    speeds: dict[str, Any] = {}
+    for job in jobs:
+        step = f"speed of {job.config.network}"
+        if step not in speeds:
+            speeds[step] = journal.steps.get(step) or to_json(_speed(job.config, dataset))
+    longer = [_longer(job, share, Speed(**speeds[f"speed of {job.config.network}"]), dataset) for job in jobs]
+    for step, value in {SHARE: share, **speeds}.items():  # written last: what was refused leaves nothing
+        journal.result(step, lambda: value)  # noqa: B023
+    return longer
 
 
 def _speed(config: TrainConfig, dataset: Dataset) -> Speed:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from howdeep.analysis.evaluation import Sums
 from howdeep.runs import checkpoints
-from howdeep.runs.checkpoints import SaveError
 from howdeep.training.session import Session
+from howdeep.util.files import SaveError
 
 
 class NotFiniteError(ArithmeticError):

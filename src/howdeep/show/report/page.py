@@ -10,7 +10,6 @@ from typing import TypeVar
 from jinja2 import Environment
 from markupsafe import Markup
 
-from howdeep.runs.checkpoints import write_whole
 from howdeep.runs.folder import METRICS, provenance
 from howdeep.show import figures
 from howdeep.show.report.answer import Answer, answer_of, facts_row
@@ -19,6 +18,7 @@ from howdeep.show.report.reading import MALFORMED, Collected, Record, Subject, c
 from howdeep.show.report.sections import Section, comparison_section, picture, section_of, training_section
 from howdeep.show.report.summary import RunSummary, summary_of
 from howdeep.util.errors import UserError
+from howdeep.util.files import write_whole
 from howdeep.util.text import sentence
 
 T = TypeVar("T")

@@ -1,0 +1,145 @@
+"""Networks of elsewhere: weights of a file, read into a network of the catalogue or into a run folder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from howdeep.chain import Chain
+from howdeep.convert import Match, by_our_names, differing_size, match, read_weights, report_copies
+from howdeep.convert.libraries import library_network
+from howdeep.data import Normalization
+from howdeep.networks import Spec, build, skeleton, spec_of
+from howdeep.networks.counting import Description, describe_chain
+from howdeep.networks.residual import Block, Shortcut
+from howdeep.runs import checkpoints
+from howdeep.runs import folder as runs
+from howdeep.survival import Survival
+from howdeep.util.errors import UserError
+from howdeep.util.files import folder_locked
+
+
+def read_network(
+    name: str,
+    weights: Path,
+    *,
+    key: str | None = None,
+    block: Block | None = None,
+    shortcut: Shortcut | None = None,
+    report: Callable[[str], None],
+) -> tuple[Spec, Chain, Match]:
+    """Return a network of the catalogue with the weights of a file, which says how many classes and channels it has.
+
+    Args:
+        name: Name in the catalogue.
+        weights: The file.
+        key: Which of several weights in it.
+        block: Basic or bottleneck; None is the literature's.
+        shortcut: A, B or C; None is the literature's.
+        report: Receives a line for whatever was taken where something else could have been.
+
+    Raises:
+        UserError: The file is not usable or not of this network.
+    """
+    usual = spec_of(name, block=block, shortcut=shortcut)
+    tensors = read_weights(weights, key, report)
+    own = skeleton(usual)
+    placed = by_our_names(tensors, own)
+
+    def told(size: str) -> int:
+        number = getattr(usual, size)
+        other = skeleton(replace(usual, **{size: number + 1}))
+        return differing_size(placed, own.state_dict(), other.state_dict()) or number
+
+    spec = replace(usual, classes=told("classes"), channels=told("channels"))
+    chain = build(spec)
+    matched = match(tensors, chain)
+    report_copies(weights, matched.again, report)
+    chain.load_state_dict(matched.state)
+    return spec, chain, matched
+
+
+def describe_library(name: str, *, size: int | None, classes: int | None = None) -> Description:
+    """Return what a network of torchvision or timm consists of, as the chain that it is.
+
+    Raises:
+        UserError: There is no such network, or nothing to cut at was found in it.
+    """
+    network = library_network(name, fresh=True, size=size, classes=classes)
+    shape = (3, network.size, network.size)
+    return describe_chain(network.chain(), shape, name=name, family=name.partition(":")[0])
+
+
+def usual_size(spec: Spec) -> tuple[int, int]:
+    """Return the height and width of the images that the literature shows a network."""
+    return (224, 224) if spec.large else (32, 32)
+
+
+def import_weights(
+    file: Path,
+    network: str,
+    out: Path,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    size: int | None,
+    key: str | None = None,
+    block: Block | None = None,
+    shortcut: Shortcut | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Match:
+    """Read foreign weights into a new run folder.
+
+    Args:
+        file: The weights.
+        network: Name in the catalogue.
+        out: The run folder.
+        mean: Mean per channel that was subtracted in training; None leaves it open.
+        std: Standard deviation per channel.
+        size: Side of the images in pixels; None is the literature's.
+        key: Which of several weights in the file.
+        block: Basic or bottleneck; None is the literature's.
+        shortcut: A, B or C; None is the literature's.
+        report: Receives a line for whatever was taken where something else could have been.
+
+    Returns:
+        What was kept, renamed, left and missing.
+
+    Raises:
+        UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
+    """
+    normalization = normalization_of(mean, std)
+    spec, chain, matched = read_network(network, file, key=key, block=block, shortcut=shortcut, report=report)
+    if normalization is not None and len(normalization.mean) not in (1, spec.channels):
+        raise UserError(f"--mean {mean} is not allowed: {network} reads images of {spec.channels} channels")
+    height, width = (size, size) if size else usual_size(spec)
+    data = {"source": str(file), "name": file.name, "classes": None, "channels": spec.channels}
+    data |= {"height": height, "width": width, "resize": "crop", "notes": []}
+    record = runs.record_of(
+        spec=spec,
+        survival=Survival(),
+        data=data,
+        normalization=normalization,
+        where=torch.device("cpu"),
+        more={"imported": str(file)} | ({"key": key} if key else {}),
+    )
+    with folder_locked(out):
+        run = runs.create(out, record)
+        checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
+    return matched
+
+
+def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
+    """Return the normalization of the two options, or None where neither is given.
+
+    Raises:
+        UserError: Only one is given, their lengths differ, or a standard deviation is not above 0.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std):
+        raise UserError(f"--mean {mean} and --std {std} do not fit: give both, one number per channel")
+    if min(std) <= 0:
+        raise UserError(f"--std {std} is not allowed: it must be above 0")
+    return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
