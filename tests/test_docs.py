@@ -15,7 +15,7 @@ from howdeep.costs import cost as costing
 from howdeep.costs import measuring
 from howdeep.costs import measuring as peak
 from howdeep.data import open_data
-from howdeep.data.splits import FILLERS, WORDS
+from howdeep.data.split_names import FILLERS, WORDS
 
 ROOT = Path(__file__).parents[1]
 

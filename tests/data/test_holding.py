@@ -10,7 +10,7 @@ from PIL import Image
 
 from howdeep.data import held, open_data
 from howdeep.data.decoding import View
-from howdeep.data.splits import EncodedSplit
+from howdeep.data.splits import Encoded, ImageSplit
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Opened:
         return self.stream(index).seek(0, io.SEEK_END)
 
 
-def split_of(images: Opened) -> EncodedSplit:
+def split_of(images: Opened) -> ImageSplit:
     names = [f"{index}.png" for index in range(len(images))]
-    return EncodedSplit(images, View(3, 4, 4, "crop"), torch.arange(len(images)), torch.arange(len(images)), names)
+    encoded, rows = Encoded(images, View(3, 4, 4, "crop"), names), torch.arange(len(images))
+    return ImageSplit(encoded, rows, rows, names)
 
 
 def test_every_image_is_opened_once_whoever_takes_it() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from howdeep.data import open_data
 from howdeep.data.recorded import SPLITS, Recorded, difference, known_splits, recorded
-from howdeep.data.splits import EncodedSplit, MemorySplit, three_splits
+from howdeep.data.splits import Decoded, ImageSplit, decodes, three_splits
 
 CLASSES = ("a", "b", "c")
 
@@ -45,7 +45,7 @@ def test_equal_images_are_on_one_side_of_splits_that_are_drawn(side: int, tmp_pa
     for number in range(20):
         copy(root / f"a/{number}.png", root / f"{'ab'[number % 2]}/copy{number}.png")
     dataset = open_data(str(root))
-    assert isinstance(dataset.train, MemorySplit if side == 8 else EncodedSplit)
+    assert decodes(dataset.split("train")) == (side != 8)
     train, validation, test = (contents(dataset.split(name)) for name in ("train", "val", "test"))
     assert len(validation) > 2
     assert not train & (validation | test)
@@ -140,7 +140,7 @@ def test_no_trained_image_is_held_out_by_any_change_of_names_contents_and_splits
         called = data.draw(st.lists(st.sampled_from([*known.names, *(f"new{n}" for n in range(20))]), min_size=size,
                                     max_size=size, unique=True))  # fmt: skip
         labels = torch.tensor([digest % 3 for digest in digests])
-        parts[part] = MemorySplit(torch.empty(0), torch.arange(size), labels, called, torch.tensor(digests))
+        parts[part] = ImageSplit(Decoded(torch.empty(0)), torch.arange(size), labels, called, torch.tensor(digests))
     keys = {part: split.digests for part, split in parts.items()}
     plan, _ = three_splits({part: split.labels for part, split in parts.items()}, keys, 0)
     planned, _ = known_splits(known, CLASSES, parts, plan, 0, keys)

@@ -6,7 +6,6 @@ from howdeep.data.augmentation import augmentation_told as augmentation_told
 from howdeep.data.augmentation import default_augmentation as default_augmentation
 from howdeep.data.batches import Batch as Batch
 from howdeep.data.batches import evaluation_batches as evaluation_batches
-from howdeep.data.batches import held as held
 from howdeep.data.batches import steps_per_epoch as steps_per_epoch
 from howdeep.data.batches import training_batches as training_batches
 from howdeep.data.normalization import NORMALIZATIONS as NORMALIZATIONS
@@ -14,3 +13,4 @@ from howdeep.data.normalization import Normalization as Normalization
 from howdeep.data.records import Dataset as Dataset
 from howdeep.data.records import Split as Split
 from howdeep.data.sources import open_data as open_data
+from howdeep.data.splits import held as held

@@ -1,9 +1,9 @@
-"""Splits that are read many times: what they decode once is held in memory, as far as it fits."""
+"""Splits on their way to the device: mini-batches of training and of evaluation, decoded here or by workers."""
 
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,75 +14,9 @@ from torch.utils.data import Dataset as TorchDataset
 from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, shift_and_flip
 from howdeep.data.normalization import Normalization
 from howdeep.data.records import Split
-from howdeep.data.splits import EncodedSplit
+from howdeep.data.splits import ImageSplit, decodes
 from howdeep.runtime.device import sent
 from howdeep.util.errors import UserError
-
-HELD_BYTES = 320_000_000
-"""Pixels that one split holds at most: 2,125 colour images of 224×224."""
-
-
-def held(split: Split, limit: int = HELD_BYTES) -> Split:
-    """Return a split whose images are decoded once; those that do not fit any more, whenever they are asked for.
-
-    Args:
-        split: The images; a split that holds them already stays as it is.
-        limit: Bytes of pixels that are held.
-    """
-    return HeldSplit(split, torch.arange(len(split)), limit) if isinstance(split, EncodedSplit) else split
-
-
-@dataclass(frozen=True)
-class HeldSplit:
-    """Images of a split that decodes on demand, some of them in memory."""
-
-    split: EncodedSplit
-    """Where the others are decoded."""
-    rows: Tensor
-    """The positions in `split` that belong to this one, int64 of shape (n,)."""
-    limit: int
-    """Bytes of pixels that are held."""
-    pixels_of: dict[int, Tensor] = field(default_factory=dict)
-    """Pixels by position in `split`, shared by the splits that were taken from this one."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Class indices, int64 of shape (n,)."""
-        return self.split.labels[self.rows]
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Where each image came from."""
-        return [str(self.split.names[row]) for row in self.rows.tolist()]
-
-    @property
-    def digests(self) -> Tensor | None:
-        """What each image is, int64 of shape (n,); None where its bytes were not read yet."""
-        return None if self.split.digests is None else self.split.digests[self.rows]
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.rows)
-
-    def pixels(self, indices: Tensor) -> Tensor:
-        """Return images by position; see `records.Split`."""
-        rows = self.rows[indices].tolist()
-        missing = list(dict.fromkeys(row for row in rows if row not in self.pixels_of))
-        fresh = dict(zip(missing, self.split.pixels(torch.tensor(missing, dtype=torch.int64)), strict=True))
-        for row, image in fresh.items():
-            if (len(self.pixels_of) + 1) * image.nbytes <= self.limit:
-                # A copy: what does not fit is not kept alive by what does.
-                self.pixels_of[row] = image.clone()
-        found = [self.pixels_of[row] if row in self.pixels_of else fresh[row] for row in rows]
-        return torch.stack(found) if found else self.split.pixels(torch.empty(0, dtype=torch.int64))
-
-    def digests_at(self, positions: Tensor) -> Tensor:
-        """Return the digests of images by position; bytes that were not read yet are read."""
-        return self.split.digests_at(self.rows[positions])
-
-    def take(self, positions: Tensor) -> "HeldSplit":
-        """Return the split of these positions; what is held is shared."""
-        return replace(self, rows=self.rows[positions])
 
 
 @dataclass(frozen=True)
@@ -224,7 +158,7 @@ def fetch(split: Split, request: Request) -> Tensor:
     positions, seeds = request
     if seeds is None:
         return split.pixels(positions)
-    if not isinstance(split, EncodedSplit):
+    if not isinstance(split, ImageSplit):
         raise UserError("random resized crops need images that are decoded on demand; these are held in memory")
     return split.random_crops(positions, seeds)
 
@@ -245,7 +179,7 @@ class _Answers(TorchDataset):
 def _decoded(split: Split, requests: Iterator[Request], workers: int, device: torch.device | str) -> Iterator[Tensor]:
     """Answer requests in order, with pixels on the device."""
     pinned = torch.device(device).type == "cuda"
-    if workers and isinstance(split, EncodedSplit):
+    if workers and decodes(split):
         loader = DataLoader(
             _Answers(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned,
             worker_init_fn=_ignore_signals,

@@ -1,4 +1,4 @@
-"""The contact sheet: what the network sees, one row per class."""
+"""What is in a data set, before anything is trained: a report on every image, and a sheet of what a network sees."""
 
 import hashlib
 import io

@@ -16,7 +16,15 @@ import torch
 from howdeep.data.arrow import agree
 from howdeep.data.images import FileImages
 from howdeep.data.records import Listing, Source
-from howdeep.data.splits import called_like_splits, chosen_note, is_junk, is_split_name, listed, split_of, splits_in
+from howdeep.data.split_names import (
+    called_like_splits,
+    chosen_note,
+    is_junk,
+    is_split_name,
+    listed,
+    split_of,
+    splits_in,
+)
 from howdeep.util.errors import UserError
 
 # fmt: off

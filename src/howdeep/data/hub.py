@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from howdeep.data.arrow import encode_labels, encoded_images, find_columns, with_labels
 from howdeep.data.records import Source
-from howdeep.data.splits import chosen_note, is_split_name, split_of
+from howdeep.data.split_names import chosen_note, is_split_name, split_of
 from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:

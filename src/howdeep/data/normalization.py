@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from howdeep.data.records import Split
-from howdeep.data.splits import EncodedSplit
+from howdeep.data.splits import decodes
 
 CHUNK_BYTES = 2**25
 SAMPLED_IMAGES = 10_000
@@ -67,7 +67,7 @@ def _chunks(split: Split) -> Iterator[Tensor]:
     These are all of them, except where every image would have to be decoded for it: then 10,000, evenly
     spaced. A mean over 10,000 images of more than 64×64 pixels is known to about 0.003 of full scale.
     """
-    count = min(len(split), SAMPLED_IMAGES) if isinstance(split, EncodedSplit) else len(split)
+    count = min(len(split), SAMPLED_IMAGES) if decodes(split) else len(split)
     positions = torch.arange(count) * len(split) // count
     size = max(1, CHUNK_BYTES // split.pixels(positions[:1]).numel())
     for chunk in positions.split(size):

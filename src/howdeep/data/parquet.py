@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from howdeep.data.arrow import Columns, encode_labels, encoded_images, find_columns, with_labels
 from howdeep.data.records import Source
-from howdeep.data.splits import chosen_note, is_junk, listed, split_of, split_words, splits_in
+from howdeep.data.split_names import chosen_note, is_junk, listed, split_of, split_words, splits_in
 from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from howdeep.data.records import Dataset
-from howdeep.data.splits import Cut, Plan, counted, stratified
+from howdeep.data.splits import ImageSplit, Plan, counted, stratified
 
 SPLITS = ("train", "validation", "test", "unused", "before")
 """Where an image was: in one of the splits, in none, or among what a network was trained on before this run."""
@@ -168,7 +168,7 @@ def recorded(dataset: Dataset) -> Recorded:
 
 
 def known_splits(
-    known: Recorded, classes: Sequence[str], parts: Mapping[str, Cut], plan: Plan, seed: int,
+    known: Recorded, classes: Sequence[str], parts: Mapping[str, ImageSplit], plan: Plan, seed: int,
     keys: Mapping[str, Tensor],
 ) -> tuple[Plan, tuple[str, ...]]:  # fmt: skip
     """Plan the splits of data for a network that was trained on recorded images (see the head of this file).
@@ -217,7 +217,7 @@ class _Found:
     """Where they were, −1 for new images."""
 
 
-def _found(known: Recorded, parts: Mapping[str, Cut]) -> dict[str, _Found]:
+def _found(known: Recorded, parts: Mapping[str, ImageSplit]) -> dict[str, _Found]:
     """Find the images of all parts whose bytes were read; all at once, since each recorded one is found once."""
     read = {name: part.digests for name, part in parts.items() if part.digests is not None}
     if not read:
@@ -259,7 +259,7 @@ def _in_order(positions: Tensor, found: _Found | None) -> Tensor:
 
 
 def _remarks(
-    known: Recorded, classes: Sequence[str], parts: Mapping[str, Cut], found: Mapping[str, _Found], plan: Plan,
+    known: Recorded, classes: Sequence[str], parts: Mapping[str, ImageSplit], found: Mapping[str, _Found], plan: Plan,
     drawn: Sequence[str],
 ) -> list[str]:  # fmt: skip
     """Say what is new, a copy, changed, of another class, or gone; nothing where all is new: those are other data."""

@@ -1,8 +1,4 @@
-"""The embedded default: 1,797 handwritten digits of 8×8 pixels, real scans, no download.
-
-Source: scikit-learn's `load_digits`, the test part of the UCI set "Optical Recognition of Handwritten
-Digits".
-"""
+"""From a name to labelled images in up to three splits: what lies there, decoded as far as it fits in memory."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -34,12 +30,16 @@ from howdeep.data.images import BytesImages, content_keys, digest_of
 from howdeep.data.parquet import find_parquet, read_parquet
 from howdeep.data.recorded import Recorded, known_splits
 from howdeep.data.records import SPLIT_NAMES, Dataset, Listing, Problem, Source
-from howdeep.data.splits import Cut, EncodedSplit, MemorySplit, identified, three_splits
+from howdeep.data.splits import Decoded, Encoded, ImageSplit, three_splits
 from howdeep.util.errors import UserError
 
 
 def read_digits() -> Source:
-    """Return the digits as 8×8 grayscale images; the values 0 … 16 are scaled to 0 … 255."""
+    """Return the embedded default: 1,797 handwritten digits, 8×8 and gray; the values 0 … 16 are scaled to 0 … 255.
+
+    They are real scans, of the test part of the UCI set "Optical Recognition of Handwritten Digits", and come with
+    scikit-learn (`load_digits`), so nothing is downloaded.
+    """
     from sklearn.datasets import load_digits  # costs a second, and only this source needs it
 
     values, targets = load_digits(return_X_y=True)
@@ -174,15 +174,16 @@ def _parts_of(source: Source, splits: Collection[str]) -> set[str]:
     return {split if split in source.parts else "train" for split in wanted} & set(source.parts) or set(source.parts)
 
 
-def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Cut], list[Problem]]:
+def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, ImageSplit], list[Problem]]:
     """Make a split of every part, in memory where all of them fit; return with them every image found unusable."""
     count = sum(len(found.headers) for found in surveys.values())
     fits = max(view.height, view.width) <= MEMORY_SIDE
     fits = fits and count * view.channels * view.height * view.width <= MEMORY_BYTES
-    cuts: dict[str, Cut] = {}
+    cuts: dict[str, ImageSplit] = {}
     problems: list[Problem] = []
     for part, listing in source.parts.items():
-        whole = EncodedSplit(listing.images, view, torch.arange(len(listing.names)), listing.labels, listing.names)
+        images, names = Encoded(listing.images, view, listing.names), listing.names
+        whole = ImageSplit(images, torch.arange(len(names)), listing.labels, names)
         if part not in surveys:
             cuts[part] = whole
             continue
@@ -195,7 +196,7 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
     return cuts, problems
 
 
-def _identified(cuts: Mapping[str, Cut], known: Recorded | None, everything: bool) -> dict[str, Cut]:
+def _identified(cuts: Mapping[str, ImageSplit], known: Recorded | None, everything: bool) -> dict[str, ImageSplit]:
     """Return parts whose digests are known as far as they are needed.
 
     To be compared with recorded images, a train split needs them only where others are drawn from it.
@@ -203,12 +204,12 @@ def _identified(cuts: Mapping[str, Cut], known: Recorded | None, everything: boo
     needed = set(cuts) if everything or len(cuts) < 3 else {"validation", "test"}
     if known is None and not everything:
         return dict(cuts)
-    return {part: identified(cut) if part in needed else cut for part, cut in cuts.items()}
+    return {part: cut.identified() if part in needed else cut for part, cut in cuts.items()}
 
 
 def _decode_part(
     listing: Listing, headers: Mapping[int, Header], view: View, part: str
-) -> tuple[MemorySplit, list[Problem]]:
+) -> tuple[ImageSplit, list[Problem]]:
     """Decode the surveyed rows of a listing into one tensor; return with it what turned out to be damaged."""
     rows = list(headers)
     pixels = np.zeros((len(listing.names), view.channels, view.height, view.width), np.uint8)
@@ -230,7 +231,7 @@ def _decode_part(
             if error is not None:
                 problems[row] = Problem(listing.names[row], part, error.kind, error.reason)
     rows_of, read = torch.arange(len(pixels)), torch.from_numpy(digests)
-    whole = MemorySplit(torch.from_numpy(pixels), rows_of, listing.labels, listing.names, read)
+    whole = ImageSplit(Decoded(torch.from_numpy(pixels)), rows_of, listing.labels, listing.names, read)
     good = torch.tensor([row for row in rows if row not in problems], dtype=torch.int64)
     return whole.take(good), list(problems.values())
 
@@ -238,7 +239,7 @@ def _decode_part(
 def _dataset(
     source: Source,
     view: View,
-    cuts: Mapping[str, Cut],
+    cuts: Mapping[str, ImageSplit],
     problems: Sequence[Problem],
     notes: Sequence[str],
     seed: int,
@@ -277,7 +278,7 @@ def _dataset(
     )
 
 
-def _absent(classes: Sequence[str], name: str, split: Cut) -> str:
+def _absent(classes: Sequence[str], name: str, split: ImageSplit) -> str:
     """Say which classes have no image in a split, or nothing."""
     present = set(split.labels.unique().tolist())
     missing = [repr(label) for index, label in enumerate(classes) if index not in present]

@@ -1,13 +1,11 @@
-"""Which split a name means: of a folder, of a file, of a split on the hub. One rule for all of them.
+"""The splits of a data set: images with labels, and which of them are held out.
 
-A name is cut into words at everything that is no letter, and at capitals inside (`xTrain`, `MNISTTest`). A split is
-meant where one of its words is among them, alone or joined to one of `FILLERS` (`x_train-00000-of-00002`, `testset`).
+There is one type of split. What differs is how its images are kept: decoded in one tensor, encoded and decoded
+whenever they are asked for, or encoded with those in memory that were asked for before.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,105 +14,30 @@ from torch import Tensor
 
 from howdeep.data.decoding import BadImage, View, channels_first, decode, render
 from howdeep.data.images import BytesImages, digests_of
-from howdeep.data.records import Images
+from howdeep.data.records import Images, Split
 from howdeep.util.errors import UserError
 from howdeep.util.seeds import generator
 
-WORDS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-"""What people call the splits; the words of the hub's own loader."""
-USUAL = ("train", "val", "valid", "validation", "test")
-"""Names that nobody needs to be told about."""
-JUNK = frozenset(("__MACOSX", "@eaDir", "lost+found"))
-"""Folders that archives, network drives and disks leave behind."""
-FILLERS = ("set", "data", "images", "files", "split", "folder")
-
-_SPLITS = {word: split for split, words in WORDS.items() for word in words}
-_FILLED = re.compile(rf"({'|'.join(_SPLITS)})(?:{'|'.join(FILLERS)})?")
-_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_LETTERS = re.compile(r"[^\W\d_]+")
-
-
-def _words(name: str) -> list[str]:
-    return [word.lower() for part in _CAPITAL.split(name) for word in _LETTERS.findall(part)]
-
-
-def is_junk(name: str) -> bool:
-    """Return whether a file or folder is hidden, or none of the user's."""
-    return name.startswith(".") or name in JUNK
-
-
-def split_words(name: str) -> list[str]:
-    """Return the words for splits in a name, in order, each as the key that it is of `WORDS`' tuples."""
-    return list(dict.fromkeys(match[1] for word in _words(name) if (match := _FILLED.fullmatch(word))))
-
-
-def splits_in(name: str) -> list[str]:
-    """Return the splits that a name means: none, one, or several where it is ambiguous."""
-    return list(dict.fromkeys(_SPLITS[word] for word in split_words(name)))
-
-
-def split_of(place: str, name: str) -> str | None:
-    """Return the split that a name means, or None.
-
-    Raises:
-        UserError: It means several.
-    """
-    found = splits_in(name)
-    if len(found) > 1:
-        raise UserError(f"{place}: the name {name} could mean {' or '.join(found)}; rename it, or move it away")
-    return found[0] if found else None
-
-
-def is_split_name(name: str) -> bool:
-    """Return whether a name says nothing but one split: `Training_Set` does, `test tube` does not."""
-    words = _words(name)
-    return len(splits_in(name)) == 1 and all(word in FILLERS or _FILLED.fullmatch(word) for word in words)
-
-
-def called_like_splits(names: list[str]) -> list[str]:
-    """Return which folders beside each other cannot be classes, since they are called like splits.
-
-    A folder `train` alone among others can: it holds trains.
-    """
-    if names and all(map(splits_in, names)):
-        return names
-    found = [name for name in names if is_split_name(name)]
-    return found if any(splits_in(name) != ["train"] for name in found) else []
-
-
-def chosen_note(split: str, names: list[str]) -> tuple[str, ...]:
-    """Say what a split was read from, or nothing where its name is the usual one."""
-    unusual = [name for name in names if [word for word in _words(name) if word != "of"] not in [[w] for w in USUAL]]
-    return (f"{split}: read from {listed(names)}",) if unusual else ()
-
-
-def listed(names: list[str], most: int = 3) -> str:
-    """Return names in one line; many are cut and say by how much."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
-
-
 HELD_OUT = 0.1
+"""Share of the train split for each split that the data lacks."""
+HELD_BYTES = 320_000_000
+"""Pixels that one split holds at most: 2,125 colour images of 224×224."""
 
 
 @dataclass(frozen=True)
-class MemorySplit:
-    """A split whose images were decoded once and lie in one tensor."""
+class ImageSplit:
+    """Some rows of a listing of images, with their labels: see `records.Split`."""
 
-    images: Tensor
-    """uint8 of shape (all rows, channels, height, width), shared by the splits that were cut from it."""
+    images: "Decoded | Encoded | Held"
+    """All images of the listing, shared by the splits that are cut from it."""
     rows: Tensor
-    """The rows of `images` that belong to this split, ascending, int64 of shape (n,)."""
+    """The rows of `images` that belong to this split, int64 of shape (n,)."""
     labels: Tensor
     """Class indices, int64 of shape (n,)."""
     names: Sequence[str]
     """Where each image came from."""
     digests: Tensor | None = None
-    """What each image is, int64 of shape (n,): of the bytes that it was decoded from; None where they are not known."""
+    """What each image is, int64 of shape (n,): of the bytes that it is decoded from; None where they were not read."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -122,48 +45,7 @@ class MemorySplit:
 
     def pixels(self, indices: Tensor) -> Tensor:
         """Return images by position; see `records.Split`."""
-        return self.images[self.rows[indices]]
-
-    def take(self, positions: Tensor) -> "MemorySplit":
-        """Return the split of these positions; pixels are shared, not copied."""
-        return _taken(self, positions)
-
-    def lengths(self) -> Tensor:
-        """Return the number of bytes of every image; pixels here, as the encoded bytes are gone."""
-        return torch.full((len(self),), self.images[0].numel(), dtype=torch.int64)
-
-    def digests_at(self, positions: Tensor) -> Tensor:
-        """Return the digests of images by position: of their pixels, where those of their bytes are not known."""
-        if self.digests is not None:
-            return self.digests[positions]
-        blobs = [image.numpy().tobytes() for image in self.pixels(positions)]
-        return digests_of(BytesImages(blobs), range(len(blobs)))
-
-
-@dataclass(frozen=True)
-class EncodedSplit:
-    """A split that is too large to hold decoded: every access opens and decodes the file."""
-
-    images: Images
-    """All encoded images of the listing."""
-    view: View
-    """The shape every image is brought to."""
-    rows: Tensor
-    """The rows of `images` that belong to this split, ascending, int64 of shape (n,)."""
-    labels: Tensor
-    """Class indices, int64 of shape (n,)."""
-    names: Sequence[str]
-    """Where each image came from."""
-    digests: Tensor | None = None
-    """What each image is, int64 of shape (n,); None where its bytes were not read yet."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.rows)
-
-    def pixels(self, indices: Tensor) -> Tensor:
-        """Return images by position; see `records.Split`."""
-        return self._stack([self._decode(i, None) for i in indices.tolist()])
+        return self.images.pixels(self.rows[indices])
 
     def random_crops(self, indices: Tensor, seeds: Tensor) -> Tensor:
         """Return a random area of each image, resized: `RandomResizedCrop` (Szegedy et al. 2015).
@@ -174,63 +56,155 @@ class EncodedSplit:
 
         Returns:
             uint8 of shape (k, channels, height, width).
-        """
-        return self._stack([self._decode(i, s) for i, s in zip(indices.tolist(), seeds.tolist(), strict=True)])
 
-    def take(self, positions: Tensor) -> "EncodedSplit":
-        """Return the split of these positions."""
-        return _taken(self, positions)
+        Raises:
+            UserError: An image is broken, or images are in memory at their final size.
+        """
+        if not isinstance(self.images, Encoded):
+            raise UserError("random resized crops need images that are decoded on demand; these are held in memory")
+        return self.images.random_crops(self.rows[indices], seeds)
+
+    def take(self, positions: Tensor) -> "ImageSplit":
+        """Return the split of these positions; pixels are shared, not copied."""
+        names = [self.names[i] for i in positions.tolist()]
+        digests = None if self.digests is None else self.digests[positions]
+        return replace(self, rows=self.rows[positions], labels=self.labels[positions], names=names, digests=digests)
 
     def lengths(self) -> Tensor:
-        """Return the number of bytes of every image, int64 of shape (n,); below 0, no two equal, of unreadable ones."""
-        return torch.tensor([self._length(row) for row in self.rows.tolist()], dtype=torch.int64)
-
-    def _length(self, row: int) -> int:
-        try:
-            return self.images.length(row)
-        except BadImage:
-            return -1 - row
+        """Return the number of bytes of every image, int64 of shape (n,), without reading them."""
+        return self.images.lengths(self.rows)
 
     def digests_at(self, positions: Tensor) -> Tensor:
         """Return the digests of images by position; their bytes are read, unless they were before."""
-        if self.digests is not None:
-            return self.digests[positions]
+        return self.images.digests(self.rows[positions]) if self.digests is None else self.digests[positions]
+
+    def identified(self) -> "ImageSplit":
+        """Return the split with its digests; bytes that were not read before are read now."""
+        return replace(self, digests=self.digests_at(torch.arange(len(self))))
+
+
+def decodes(split: Split) -> bool:
+    """Return whether every access to the images of a split decodes them."""
+    return isinstance(split, ImageSplit) and isinstance(split.images, Encoded)
+
+
+def held(split: Split, limit: int = HELD_BYTES) -> Split:
+    """Return a split whose images are decoded once; those that do not fit any more, whenever they are asked for.
+
+    Args:
+        split: The images; a split that holds them already stays as it is.
+        limit: Bytes of pixels that are held.
+    """
+    if isinstance(split, ImageSplit) and isinstance(split.images, Encoded):
+        return replace(split, images=Held(split.images, limit))
+    return split
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images that were decoded once and lie in one tensor."""
+
+    tensor: Tensor
+    """uint8 of shape (all rows, channels, height, width)."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return images by row."""
+        return self.tensor[rows]
+
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Return the number of pixels of every image, as the encoded bytes are gone."""
+        return torch.full((len(rows),), self.tensor[0].numel(), dtype=torch.int64)
+
+    def digests(self, rows: Tensor) -> Tensor:
+        """Return the digests of the pixels, as the encoded bytes are gone."""
+        blobs = [image.numpy().tobytes() for image in self.pixels(rows)]
+        return digests_of(BytesImages(blobs), range(len(blobs)))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images that are too large to hold decoded: every access opens and decodes the file."""
+
+    images: Images
+    """All encoded images of the listing."""
+    view: View
+    """The shape every image is brought to."""
+    names: Sequence[str]
+    """Where each image came from."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return images by row, resized by the policy."""
+        return self._stack([self._decode(row, None) for row in rows.tolist()])
+
+    def random_crops(self, rows: Tensor, seeds: Tensor) -> Tensor:
+        """Return a random area of each image, resized; see `ImageSplit.random_crops`."""
+        return self._stack([self._decode(row, s) for row, s in zip(rows.tolist(), seeds.tolist(), strict=True)])
+
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Return the number of bytes of every image, int64 of shape (n,); below 0, no two equal, of unreadable ones."""
+
+        def length(row: int) -> int:
+            try:
+                return self.images.length(row)
+            except BadImage:
+                return -1 - row
+
+        return torch.tensor([length(row) for row in rows.tolist()], dtype=torch.int64)
+
+    def digests(self, rows: Tensor) -> Tensor:
+        """Return the digests of the bytes, which are read now."""
         try:
-            return digests_of(self.images, self.rows[positions].tolist())
+            return digests_of(self.images, rows.tolist())
         except BadImage as error:
             raise UserError(f"an image cannot be read any longer: {error}") from error
 
-    def _decode(self, index: int, seed: int | None) -> np.ndarray:
+    def _decode(self, row: int, seed: int | None) -> np.ndarray:
         try:
-            with self.images.stream(int(self.rows[index])) as stream:
+            with self.images.stream(row) as stream:
                 image = decode(stream, self.view.channels, self.view.bits)
             if seed is None:
                 return render(image, self.view)
         except BadImage as error:
-            raise UserError(f"{self.names[index]} cannot be used: {error}") from error
+            raise UserError(f"{self.names[row]} cannot be used: {error}") from error
         return random_resized_crop(image, self.view, seed)
 
     def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
-        shape = (len(arrays), self.view.channels, self.view.height, self.view.width)
-        stacked = np.empty(shape, np.uint8)
+        stacked = np.empty((len(arrays), self.view.channels, self.view.height, self.view.width), np.uint8)
         for slot, array in zip(stacked, arrays, strict=True):
             slot[...] = array
         return torch.from_numpy(stacked)
 
 
-Cut = MemorySplit | EncodedSplit
-AnyCut = TypeVar("AnyCut", bound=Cut)
+@dataclass(frozen=True)
+class Held:
+    """Encoded images, of which those that were decoded stay in memory as far as they fit."""
 
+    encoded: Encoded
+    """Where the others are decoded."""
+    limit: int
+    """Bytes of pixels that are held."""
+    pixels_of: dict[int, Tensor] = field(default_factory=dict)
+    """Pixels by row."""
 
-def _taken(split: AnyCut, positions: Tensor) -> AnyCut:
-    digests = None if split.digests is None else split.digests[positions]
-    names = [split.names[i] for i in positions.tolist()]
-    return replace(split, rows=split.rows[positions], labels=split.labels[positions], names=names, digests=digests)
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return images by row."""
+        wanted = rows.tolist()
+        missing = list(dict.fromkeys(row for row in wanted if row not in self.pixels_of))
+        fresh = dict(zip(missing, self.encoded.pixels(torch.tensor(missing, dtype=torch.int64)), strict=True))
+        for row, image in fresh.items():
+            if (len(self.pixels_of) + 1) * image.nbytes <= self.limit:
+                # A copy: what does not fit is not kept alive by what does.
+                self.pixels_of[row] = image.clone()
+        images = [self.pixels_of[row] if row in self.pixels_of else fresh[row] for row in wanted]
+        return torch.stack(images) if images else self.encoded.pixels(rows)
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Return the number of bytes of every image."""
+        return self.encoded.lengths(rows)
 
-def identified(split: AnyCut) -> AnyCut:
-    """Return a split whose digests are known; bytes that were not read before are read now."""
-    return replace(split, digests=split.digests_at(torch.arange(len(split))))
+    def digests(self, rows: Tensor) -> Tensor:
+        """Return the digests of the bytes, which are read now."""
+        return self.encoded.digests(rows)
 
 
 def random_resized_crop(image: Image.Image, view: View, seed: int) -> np.ndarray:
@@ -255,7 +229,7 @@ def stratified(labels: Tensor, parts: int, seed: int, keys: Tensor | None = None
         labels: Class indices, int64 of shape (n,).
         parts: How many held-out sets.
         seed: Which images go where.
-        keys: Numbers that are equal where images are (see `identity.content_keys`); None where all differ.
+        keys: Numbers that are equal where images are (see `images.content_keys`); None where all differ.
 
     Returns:
         The rest first, then the held-out sets; ascending positions, disjoint, together all of them.
@@ -295,7 +269,7 @@ def three_splits(
 
     Args:
         labels: Class indices of the splits that exist, by name.
-        keys: Numbers that are equal where images are, by the same names (see `identity.content_keys`).
+        keys: Numbers that are equal where images are, by the same names (see `images.content_keys`).
         seed: Which images are held out.
 
     Returns:
