@@ -1,5 +1,7 @@
 """The public names as a notebook uses them: with strings for paths, and without arguments that have a usual value."""
 
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from howdeep.analysis.signals import flow
 from howdeep.data import open_data
 from howdeep.search.ladder import LadderConfig
 from howdeep.search.options import FitOptions
-from howdeep.util.records import from_json, to_json
+from howdeep.show.figures import FIGURES
+from howdeep.util.records import Shown, from_json, to_json
 
 BATCHES = [Batch(images(4), torch.arange(4), 4)]
 
@@ -71,3 +74,19 @@ def test_a_cut_brings_its_network_which_no_file_holds() -> None:
     assert torch.equal(found.chain.head.linear.weight, chain.head.linear.weight)  # type: ignore[union-attr, arg-type]
     assert "chain" not in to_json(found)
     assert from_json(howdeep.Cut, to_json(found)) == found
+
+
+@pytest.mark.parametrize("analysis", [howdeep.lesion, howdeep.flow, howdeep.evaluate, howdeep.paths])
+def test_a_notebook_shows_finding_chart_and_table_of_a_record(analysis: Callable[..., Shown]) -> None:
+    record = analysis(small_network("resnet A"), BATCHES)
+    page = record._repr_html_()
+    assert page.startswith(f"<p><b>{escape(record.finding)}</b></p>")
+    assert (page.count("<svg"), page.count("<script")) == (1, 0)
+    assert record.table().html() in page
+
+
+def test_a_record_without_a_chart_is_shown_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = howdeep.lesion(small_network("resnet A"), BATCHES)
+    monkeypatch.delitem(FIGURES, "Lesion")  # type: ignore[arg-type]
+    assert "<svg" not in record._repr_html_()
+    assert record.table().html() in record._repr_html_()

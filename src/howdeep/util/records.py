@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
+from html import escape
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:
     from howdeep.show.figures.base import Chart
@@ -48,8 +51,15 @@ class Shown:
         return figure_of(self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the finding and the table."""
-        return self.table()._repr_html_()
+        """Return what a notebook shows: the finding, the chart where there is one, and the table."""
+        from howdeep.show.figures import svg
+
+        try:
+            chart = svg(self.figure())
+        except UserError:
+            chart = ""
+        table = replace(self.table(), title="")
+        return f"<p><b>{escape(self.finding)}</b></p>{chart}{table._repr_html_()}"
 
 
 def tagged(kind: str, data: Mapping[str, Any]) -> dict:
