@@ -153,7 +153,7 @@ def _effect(effect: Effect | UnitEffect) -> tuple[str, str, str]:
 def _remark(unit: UnitEffect, top: float) -> str:
     """Return a bar of what a unit costs, and what is special about it."""
     if unit.change is None:
-        return "changes the shape, and has no shortcut"
+        return "not removable"
     bar = "▇" * round(BAR * unit.change / top) if top > 0 else ""
     return bar + (f" {unit.not_finite} logits not finite" if unit.not_finite else "")
 

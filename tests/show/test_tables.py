@@ -1,0 +1,79 @@
+"""A record knows its sentence, its table and its chart; one layout is shown on a terminal and as HTML."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from tests.show.figures import cases as drawn
+from tests.show.report import cases
+
+from howdeep.costs.cost import CostRecord
+from howdeep.exporting.agreement import Agreement
+from howdeep.exporting.export import Export
+from howdeep.show.figures import FIGURES
+from howdeep.show.sentences import FINDINGS
+from howdeep.show.tables import Table
+from howdeep.util.errors import UserError
+from howdeep.util.records import Shown
+
+AGREEMENT = Agreement(images=256, batch_sizes=(1,), other_class=0, difference=1e-6, tolerance=1e-4)
+EXPORT = Export("a.onnx", "onnx", 18, 9, 0, AGREEMENT, (), 1, "onnxruntime", {}, ())
+RECORDS: dict[str, Shown] = {
+    "lesion": drawn.NINE,
+    "lesion of 600": cases.lesion((1.0,) * 600),
+    "random": cases.trials("random", 9, 100),
+    "pairs": cases.trials("pairs", 50, 3_000),
+    "paths": cases.paths(600),
+    "flow": cases.flow(600),
+    "evaluation": cases.evaluation(5, 100),
+    "curves": drawn.curves(),
+    "ladder": drawn.costs(),
+    "cost": CostRecord(ladders=(drawn.costs(),)),
+    "fit": drawn.fit(),
+    "cut": cases.cut(600, 200),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_says_its_finding_first_and_fits_80_columns(name: str) -> None:
+    console = Console(width=80, file=io.StringIO())
+    table = RECORDS[name].table()
+    console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) < 80
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith(table.title[:60])
+    for head in table.heads:
+        assert all(word in console.file.getvalue() for word in head.split("\n"))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_page_has_every_row_and_a_notebook_the_finding(name: str) -> None:
+    record = RECORDS[name]
+    for table in record.table(wide=True).folds():
+        assert table.summary
+        assert table.html().count("<tr>") == len(table.rows) + 1
+    assert record.finding == FINDINGS[type(record).__name__](record)
+    assert len(record.table(wide=True).rows) >= len(record.table().rows)
+
+
+def test_every_kind_has_a_chart_but_a_scaling_on_paper_and_an_export() -> None:
+    assert set(FINDINGS) - set(FIGURES) == {"Paper", "Export"}
+    with pytest.raises(UserError, match="no chart of a record of kind Export"):
+        EXPORT.figure()
+    assert "same class on all 256 images" in EXPORT.table().title
+
+
+def test_numbers_are_right_names_are_left_and_every_text_is_escaped() -> None:
+    table = Table(heads=["name", "change", ""], rows=[("<b>-1", "-0.40 to +1.2e-05", "a-1")], text=(0,), title="<i>")
+    assert '<td class="t">&lt;b&gt;-1</td><td>−0.40 to +1.2e-05</td><td class="t">a-1</td>' in table.html()
+    assert "&lt;i&gt;" in table._repr_html_()
+    assert not re.findall(r"<[bi]>-", table._repr_html_())
+
+
+def test_what_begins_with_an_arrow_is_bold() -> None:
+    console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(Table(heads=["", "n"], rows=[("→", "one"), ("", "two")], lines=["→ this", "that"]))
+    bold = "".join(line for line in console.file.getvalue().splitlines() if "\x1b[1m" in line)
+    assert [word in bold for word in ("this", "one", "that", "two")] == [True, True, False, False]
