@@ -48,7 +48,7 @@ def main() -> None:
     rows, details = [], {}
     for case, (network, fitted, others, options) in CASES.items():
         chosen = CostOptions(**{**vars(options), "rounds": rounds})
-        (ladder,) = cost(network, (*fitted, *others), fitted, chosen, say=print)
+        (ladder,) = cost(network, (*fitted, *others), fitted, chosen, report=print)
         rows += compare(case, ladder)
         record = to_json(ladder)
         for rung in record["rungs"]:

@@ -119,7 +119,7 @@ def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextM
     """Return a finished run and the test digits, made ready for a dissection."""
     target = open_target(str(run), weights=None, mean=None, std=None, report=lambda line: None)
     options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
-    return open_study(target, options, asked={}, place=run / record, say=lambda line: None)
+    return open_study(target, options, asked={}, place=run / record, report=lambda line: None)
 
 
 def _keep(study: Study, found: Lesion | Paths) -> None:

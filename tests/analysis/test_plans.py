@@ -98,8 +98,8 @@ def test_a_sample_of_pairs_is_a_part_of_them_drawn_from_the_seed() -> None:
     assert [change.units for change in delete_pairs(mixed(), sample=None, seed=0)] == [(1, 3), (1, 5), (3, 5)]
 
 
-def exchanges(order: tuple[int, ...]) -> int:
-    """Return the fewest exchanges that lead to an order: units minus cycles."""
+def swaps(order: tuple[int, ...]) -> int:
+    """Return the fewest swaps that lead to an order: units minus cycles."""
     cycles, seen = 0, set()
     for start in range(len(order)):
         cycles += start not in seen
@@ -115,10 +115,10 @@ def test_only_units_of_one_stage_and_equal_shape_change_places() -> None:
     for change in changes:
         assert sorted(change.units) == list(range(1, 10))
         assert all({change.units[number - 1] for number in alike} == alike for alike in ALIKE)
-        fewest = exchanges(change.units)
+        fewest = swaps(change.units)
         assert fewest <= change.k
         assert (change.k - fewest) % 2 == 0
-    assert {exchanges(change.units) for change in changes if change.k == 1} == {1}
+    assert {swaps(change.units) for change in changes if change.k == 1} == {1}
     assert len({change.units for change in changes}) > 10
     assert changes == permute(twenty(), images(2), max_k=6, draws=10, seed=0)
     assert changes != permute(twenty(), images(2), max_k=6, draws=10, seed=1)

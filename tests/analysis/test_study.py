@@ -32,7 +32,7 @@ def one_block(study: Study) -> list[dict]:
 
 
 def test_a_study_computes_in_the_threads_that_are_asked_for_and_says_so(target: Target) -> None:
-    with threads_of(2), open_study(target, options(threads=1), asked=ASKED, say=_no_threads) as study:
+    with threads_of(2), open_study(target, options(threads=1), asked=ASKED, report=_no_threads) as study:
         assert one_block(study) == [{"threads": 1}]
         assert study.origin["device"]["threads"] == 1
         assert study.journal.steps["threads"] == 1
@@ -41,10 +41,10 @@ def test_a_study_computes_in_the_threads_that_are_asked_for_and_says_so(target: 
 def test_a_study_that_goes_on_computes_in_the_threads_that_it_began_with(target: Target, tmp_path: Path) -> None:
     """Whatever is faster now: the blocks of one record have the bits of one number of threads."""
     place, said = tmp_path / "record.json", []
-    with threads_of(1), open_study(target, options(), asked=ASKED, place=place, say=_no_threads) as study:
+    with threads_of(1), open_study(target, options(), asked=ASKED, place=place, report=_no_threads) as study:
         one_block(study)
     with threads_of(2):
-        with open_study(target, options(), asked=ASKED, place=place, say=said.append) as study:
+        with open_study(target, options(), asked=ASKED, place=place, report=said.append) as study:
             assert torch.get_num_threads() == 1
             assert one_block(study) == [{"threads": 1}]
         assert torch.get_num_threads() == 2
@@ -53,7 +53,7 @@ def test_a_study_that_goes_on_computes_in_the_threads_that_it_began_with(target:
 
 def test_convolutions_of_a_study_are_true_float32(target: Target) -> None:
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    with open_study(target, options(), asked=ASKED, say=_no_threads):
+    with open_study(target, options(), asked=ASKED, report=_no_threads):
         assert convolutions.fp32_precision == "ieee"
     assert convolutions.fp32_precision == "tf32"
 

@@ -88,9 +88,9 @@ class Change:
     route: Route
     """The way of the images."""
     units: tuple[int, ...]
-    """The units that are out, or run twice, counted from 1; for an exchange, the new order of all units."""
+    """The units that are out, or run twice, counted from 1; for swaps, the new order of all units."""
     k: int
-    """How many units are out, or how many exchanges were made."""
+    """How many units are out, or how many swaps were made."""
     draw: int
     """Number of the draw, from 0."""
 
@@ -127,20 +127,16 @@ def delete_pairs(chain: Chain, *, sample: int | None, seed: int) -> list[Change]
 
 
 def permute(chain: Chain, images: Tensor, *, max_k: int, draws: int, seed: int) -> list[Change]:
-    """Exchange two units of equal shape at random, k times over, for k = 1 … max_k, several times each.
+    """Swap two units of equal shape at random, k times over, for k = 1 … max_k, several times each.
 
     Raises:
         UserError: No two units have equal shapes.
     """
-    pairs = [
-        (first, second)
-        for group in alike(chain, images)
-        for first, second in combinations(group, 2)
-    ]  # fmt: skip
+    pairs = [pair for group in alike(chain, images) for pair in combinations(group, 2)]
     if not pairs:
         raise UserError("no two units of this network have equal shapes, so that none can change places")
     asked = [(k, draw) for k in range(1, max_k + 1) for draw in range(draws)]
-    return [_exchanged(chain, pairs, k, draw, seed) for k, draw in asked]
+    return [_swapped(chain, pairs, k, draw, seed) for k, draw in asked]
 
 
 def duplicate(chain: Chain, images: Tensor) -> list[Change]:
@@ -156,7 +152,7 @@ def _out(chain: Chain, units: Sequence[int], draw: int) -> Change:
     return Change(route, tuple(unit + 1 for unit in units), len(units), draw)
 
 
-def _exchanged(chain: Chain, pairs: Sequence[tuple[int, int]], k: int, draw: int, seed: int) -> Change:
+def _swapped(chain: Chain, pairs: Sequence[tuple[int, int]], k: int, draw: int, seed: int) -> Change:
     order, stream = list(range(len(chain))), _stream(seed, "permute", k, draw)
     for first, second in stream.choices(pairs, k=k):
         order[first], order[second] = order[second], order[first]
@@ -171,17 +167,14 @@ def _exchanged(chain: Chain, pairs: Sequence[tuple[int, int]], k: int, draw: int
 def alike(chain: Chain, images: Tensor) -> list[list[int]]:
     """Return the units whose output has the shape of their input, those of one shape together."""
     x, groups, index = chain.stem(images[:1]), {}, 0
-    for step, is_unit in zip(chain.steps(), _is_unit(chain), strict=True):
-        y = run([step], x)
-        if is_unit and y.shape == x.shape:
-            groups.setdefault(tuple(x.shape), []).append(index)
-        x, index = y, index + is_unit
+    for module, gate in chain.steps():
+        y = run([(module, gate)], x)
+        if isinstance(module, Unit):
+            if y.shape == x.shape:
+                groups.setdefault(tuple(x.shape), []).append(index)
+            index += 1
+        x = y
     return list(groups.values())
-
-
-def _is_unit(chain: Chain) -> list[bool]:
-    at = set(places(chain))
-    return [place in at for place in range(len(chain.body))]
 
 
 def _stream(seed: int, *parts: int | str) -> random.Random:

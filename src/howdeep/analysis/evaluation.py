@@ -174,14 +174,17 @@ def evaluate(
         loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
         n += len(batch.labels)
         given, labels = logits.argmax(1).cpu(), batch.labels.cpu()
-        confusion = confusion + _counts(given, labels, len(classes))
+        # Row: the true class; column: the given one.
+        pairs = torch.bincount(labels * len(classes) + given, minlength=len(classes) ** 2)
+        confusion = confusion + pairs.view(len(classes), len(classes))
         wrong.append(given != labels)
         calibration += _calibration_sums(logits.softmax(1).cpu(), labels)
         synchronise(logits.device)
     seconds = time.perf_counter() - started
     if classes is None or not n:
         raise UserError("there are no images to evaluate on")
-    answers = None if images is None else Answers(images, _packed(torch.cat(wrong)))
+    bits = np.packbits(torch.cat(wrong).numpy()).tobytes()
+    answers = None if images is None else Answers(images, base64.b64encode(bits).decode())
     return _record(confusion, loss, _bins(calibration), classes, seconds, answers)
 
 
@@ -222,32 +225,23 @@ def _bits(answers: Answers) -> np.ndarray:
     return np.frombuffer(base64.b64decode(answers.wrong), np.uint8)
 
 
-def _packed(wrong: torch.Tensor) -> str:
-    return base64.b64encode(np.packbits(wrong.numpy()).tobytes()).decode()
-
-
-def _counts(given: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return the images of every class (row) that were given every class (column), int64 of shape (classes,)²."""
-    return torch.bincount(labels * classes + given, minlength=classes**2).view(classes, classes)
-
-
 def _calibration_sums(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return images, Σ confidence and right answers per bin, float64 of shape (3, bins)."""
     confidence, given = probabilities.max(1)
     # The edges are those of torchmetrics in float32, so that a confidence on an edge falls into the same bin.
     edges = torch.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
-    place = torch.bucketize(confidence, edges, right=True)
+    number = torch.bucketize(confidence, edges, right=True)
     values = torch.stack([torch.ones_like(confidence), confidence, (given == labels).float()]).double()
-    return torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64).index_add_(1, place, values)
+    return torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64).index_add_(1, number, values)
 
 
 def _bins(sums: torch.Tensor) -> tuple[Bin, ...]:
-    found = []
+    bins = []
     for number, (images, confidence, right) in enumerate(sums.T.tolist()):
         means = (100 * confidence / images, 100 * right / images) if images else (None, None)
         low, high = number / CALIBRATION_BINS, (number + 1) / CALIBRATION_BINS
-        found.append(Bin(low=low, high=high, n=int(images), confidence_percent=means[0], accuracy_percent=means[1]))
-    return tuple(found)
+        bins.append(Bin(low=low, high=high, n=int(images), confidence_percent=means[0], accuracy_percent=means[1]))
+    return tuple(bins)
 
 
 def _record(

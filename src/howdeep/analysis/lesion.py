@@ -1,11 +1,11 @@
-"""Lesion studies: what happens to a trained network's answers when units are taken out, exchanged or run twice.
+"""Lesion studies: what happens to a trained network's answers when units are taken out, swapped or run twice.
 
 Veit, Wilber and Belongie 2016 (arXiv 1605.06431), section 4; the original's verbs: delete, permute, duplicate.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -20,7 +20,7 @@ from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.records import Shown
-from howdeep.util.text import bytes_text
+from howdeep.util.text import Report, bytes_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ class Trial:
     """One set of units taken out, or one new order."""
 
     k: int
-    """Units taken out, or exchanges made."""
+    """Units taken out, or swaps made."""
     draw: int
     """Number of the draw, from 0."""
     units: tuple[int, ...]
     """The units that are out, from 1; or all units in their new order."""
     kendall_tau: float | None
-    """Kendall's τ of a new order, 1 for the old one; None where nothing was exchanged."""
+    """Kendall's τ of a new order, 1 for the old one; None where nothing was swapped."""
     effect: Effect
     """What it did."""
 
@@ -64,7 +64,7 @@ class Summary:
     """All draws of one k."""
 
     k: int
-    """Units taken out, or exchanges made."""
+    """Units taken out, or swaps made."""
     draws: int
     """How many."""
     error_percent: float
@@ -102,7 +102,7 @@ def lesion(
     seed: int = 0,
     autocast: torch.autocast | None = None,
     journal: Journal | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    report: Report = lambda line: None,
 ) -> Lesion:
     """Change a network in many ways and count what it then gets wrong.
 
@@ -112,13 +112,13 @@ def lesion(
         chain: The network, in evaluation mode.
         batches: Images and labels.
         kind: What is changed.
-        max_k: For ``random`` and ``permute``: the most units taken out, or exchanges.
+        max_k: For ``random`` and ``permute``: the most units taken out, or swaps.
         draws: For the same: draws of every k.
         sample: For ``pairs``: how many; None is all of them.
         seed: Seed of the draws.
         autocast: The precision; None is that of the weights.
         journal: Where progress is shown and kept.
-        say: Receives one line about the size of the work.
+        report: Receives one line about the size of the work.
 
     Raises:
         UserError: Nothing can be changed, k is larger than the units, or the network's logits are not finite.
@@ -128,7 +128,7 @@ def lesion(
     first = batches[0]
     changes = changes_of(chain, first.images, kind=kind, max_k=max_k, draws=draws, sample=sample, seed=seed)
     routes = [intact(chain), *(change.route for change in changes)]
-    say(_size(chain, first.images, len(routes)))
+    report(_size(chain, first.images, len(routes)))
     autocast = autocast or torch.autocast("cpu", enabled=False)
 
     def block(number: int) -> dict:
@@ -136,19 +136,24 @@ def lesion(
             return _counts(chain, batches[number] if number else first, routes)
 
     results = (journal or Journal()).blocks("lesions", len(batches), block)
-    found = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
+    baseline = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
     sums = [_sum(list(of_change)) for of_change in zip(*(one["effects"] for one in results), strict=True)]
-    effects = [effect_of(one, found.n) for one in sums]
-    return _record(chain, kind, found, list(zip(changes, effects, strict=True)), seed)
+    effects = [effect_of(one, baseline.n) for one in sums]
+    if kind in ("delete", "duplicate"):
+        by_unit = {change.units[0]: effect for change, effect in zip(changes, effects, strict=True)}
+        return Lesion(kind=kind, baseline=baseline, units=_units(chain, by_unit), seed=seed)
+    trials = tuple(_trial(kind, change, effect) for change, effect in zip(changes, effects, strict=True))
+    by_k = () if kind == "pairs" else _by_k(trials)
+    return Lesion(kind=kind, baseline=baseline, trials=trials, by_k=by_k, seed=seed)
 
 
 def _size(chain: Chain, images: Tensor, routes: int) -> str:
     """Return how much there is to do, and what the shared maps take at most (see :func:`routes.follow`)."""
     with torch.inference_mode():
         maps = chain.stem(images)
-    places = math.ceil(math.log2(routes)) + 1
-    size = bytes_text(places * maps.numel() * maps.element_size())
-    return f"{routes - 1:,} changes of {len(chain)} units; shared maps take at most {places} × the stem's: {size}"
+    held = math.ceil(math.log2(routes)) + 1
+    size = bytes_text(held * maps.numel() * maps.element_size())
+    return f"{routes - 1:,} changes of {len(chain)} units; shared maps take at most {held} × the stem's: {size}"
 
 
 def changes_of(
@@ -162,16 +167,16 @@ def changes_of(
     for name, value in (("max-k", max_k), ("draws", draws), ("sample", sample)):
         if value is not None and value < 1:
             raise UserError(f"{name} {value} is not allowed: it must be at least 1")
-    made = {
+    kinds = {
         "delete": lambda: plans.delete(chain),
         "random": lambda: plans.delete_random(chain, max_k=max_k, draws=draws, seed=seed),
         "pairs": lambda: plans.delete_pairs(chain, sample=sample, seed=seed),
         "permute": lambda: plans.permute(chain, images, max_k=max_k, draws=draws, seed=seed),
         "duplicate": lambda: plans.duplicate(chain, images),
     }
-    if kind not in made:
+    if kind not in kinds:
         raise unknown("kind", kind, get_args(Kind))
-    changes = made[kind]()
+    changes = kinds[kind]()
     if not changes:
         raise UserError(f"no unit of this network can be changed in this way ({kind}): it has {len(chain)} units")
     return changes
@@ -194,21 +199,16 @@ def _sum(rows: list[list]) -> list:
     return [math.fsum(column) if isinstance(column[0], float) else sum(column) for column in zip(*rows, strict=True)]
 
 
-def _record(chain: Chain, kind: str, found: Baseline, pairs: list[tuple[Change, Effect]], seed: int) -> Lesion:
-    if kind in ("delete", "duplicate"):
-        units = _units(chain, {change.units[0]: effect for change, effect in pairs})
-        return Lesion(kind=kind, baseline=found, units=units, seed=seed)
-    trials = tuple(_trial(kind, change, effect) for change, effect in pairs)
-    by_k = () if kind == "pairs" else _by_k(trials)
-    return Lesion(kind=kind, baseline=found, trials=trials, by_k=by_k, seed=seed)
-
-
 def _units(chain: Chain, effects: dict[int, Effect]) -> tuple[UnitEffect, ...]:
-    found = []
-    for index, name in enumerate(chain.names, 1):
-        known = asdict(effects[index]) if index in effects else {}
-        found.append(UnitEffect(index=index, name=name, removable=index in effects, **known))
-    return tuple(found)
+    return tuple(
+        UnitEffect(
+            index=index,
+            name=name,
+            removable=index in effects,
+            **(asdict(effects[index]) if index in effects else {}),
+        )
+        for index, name in enumerate(chain.names, 1)
+    )
 
 
 def _trial(kind: str, change: Change, effect: Effect) -> Trial:
@@ -225,9 +225,10 @@ def kendall_tau(order: Sequence[int]) -> float:
 
 
 def _by_k(trials: Sequence[Trial]) -> tuple[Summary, ...]:
-    found = []
+    summaries = []
     for k in sorted({trial.k for trial in trials}):
         errors = [trial.effect.error_percent for trial in trials if trial.k == k]
         deviation = statistics.stdev(errors) / math.sqrt(len(errors)) if len(errors) > 1 else None
-        found.append(Summary(k=k, draws=len(errors), error_percent=statistics.fmean(errors), standard_error=deviation))
-    return tuple(found)
+        mean = statistics.fmean(errors)
+        summaries.append(Summary(k=k, draws=len(errors), error_percent=mean, standard_error=deviation))
+    return tuple(summaries)

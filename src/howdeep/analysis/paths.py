@@ -152,17 +152,17 @@ def _measured(chain: Chain, batch: Batch, drawn: Sequence[Choice], lengths: Sequ
     """Return the sums of one batch."""
     stream = forward(chain, batch)
     whole = ordinary(stream)
-    found: dict = {"images": len(batch.labels), "ordinary": float(image_norms(whole).sum())}
+    sums: dict = {"images": len(batch.labels), "ordinary": float(image_norms(whole).sum())}
     if lengths is not None:
         gradients = exact_gradients(stream)
-        found["check"] = checked(gradients, whole)
+        sums["check"] = checked(gradients, whole)
         zero = torch.zeros_like(whole)
-        found["exact"] = [float(image_norms(gradients.get(length, zero)).sum()) for length in lengths]
+        sums["exact"] = [float(image_norms(gradients.get(length, zero)).sum()) for length in lengths]
     largest = max(x.numel() * x.element_size() for x in stream.inputs)
     chunk = max(1, GRADIENT_BYTES // largest)
     parts = [drawn[start : start + chunk] for start in range(0, len(drawn), chunk)]
-    found["sampled"] = [norm for part in parts for norm in path_norms(stream, part)]
-    return found
+    sums["sampled"] = [norm for part in parts for norm in path_norms(stream, part)]
+    return sums
 
 
 def checked(gradients: Mapping[int, Tensor], whole: Tensor) -> float:
@@ -186,7 +186,9 @@ def _record(
     chain: Chain, counts: dict[int, int], lengths: Sequence[int], draws: int, results: Sequence[dict], seed: int
 ) -> Paths:
     n = sum(one["images"] for one in results)
-    exact = tuple(_means([one["exact"] for one in results], n)) if "exact" in results[0] else None
+    exact = None
+    if "exact" in results[0]:
+        exact = tuple(math.fsum(column) / n for column in zip(*(one["exact"] for one in results), strict=True))
     per_path = [_mean(column, n) for column in zip(*(one["sampled"] for one in results), strict=True)]
     groups = [per_path[start : start + draws] for start in range(0, len(per_path), max(1, draws))]
     sampled = tuple(_sampled(length, group, counts[length]) for length, group in zip(lengths, groups, strict=False))
@@ -206,10 +208,6 @@ def _record(
         sum_check_relative_error=max(one["check"] for one in results) if exact else None,
         seed=seed,
     )
-
-
-def _means(rows: Sequence[Sequence[float]], n: int) -> list[float]:
-    return [math.fsum(column) / n for column in zip(*rows, strict=True)]
 
 
 def _mean(values: Sequence[ScaledFloat], n: int) -> ScaledFloat:

@@ -38,6 +38,7 @@ from howdeep.transform.folding import fold_norms
 from howdeep.util.errors import UserError
 from howdeep.util.files import file_locked
 from howdeep.util.records import tagged, to_json
+from howdeep.util.text import Report
 
 FOLD_TOLERANCE = 1e-4
 """Largest ‖folded logits − logits‖ / ‖logits‖ that counts as rounding."""
@@ -111,9 +112,14 @@ class Prepared:
 
 
 def prepared(
-    chain: Chain, images: Tensor, *, precision: str, device: torch.device, fold: bool = True,
+    chain: Chain,
+    images: Tensor,
+    *,
+    precision: str,
+    device: torch.device,
+    fold: bool = True,
     threads: Threads | None = None,
-) -> Prepared:  # fmt: skip
+) -> Prepared:
     """Return a copy of a network for many passes, and how it is run.
 
     Args:
@@ -177,9 +183,6 @@ def _difference(logits: Tensor, expected: Tensor) -> float:
     return float((logits - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
-TYPES = {"fp64": torch.float64}
-
-
 @dataclass(frozen=True)
 class Study:
     """Everything that an analysis needs."""
@@ -194,8 +197,8 @@ class Study:
     """The precision."""
     journal: Journal
     """Where progress is shown and kept."""
-    say: Callable[[str], None]
-    """Receives remarks: on the first process, they are printed."""
+    report: Report
+    """Receives lines for the user: on the first process, they are printed."""
     origin: dict
     """What the record carries beside its numbers."""
 
@@ -206,9 +209,15 @@ class Study:
 
 @contextmanager
 def open_study(
-    target: Target, options: StudyOptions, *, asked: dict, precision: str = "fp32", fold: bool = True,
-    place: Path | None = None, say: Callable[[str], None],
-) -> Iterator[Study]:  # fmt: skip
+    target: Target,
+    options: StudyOptions,
+    *,
+    asked: dict,
+    precision: str = "fp32",
+    fold: bool = True,
+    place: Path | None = None,
+    report: Report,
+) -> Iterator[Study]:
     """Yield a study, alone or as one of several processes.
 
     Args:
@@ -218,43 +227,46 @@ def open_study(
         precision: ``fp32``, ``fp64``, ``bf16`` or ``auto``.
         fold: Fold norms into the convolutions before them where the logits stay the same to rounding.
         place: File beside which finished batches are kept.
-        say: Receives remarks, on the first process.
+        report: Receives lines for the user, on the first process.
 
     Raises:
         UserError: The data does not fit the network, it is not known how pixels are normalised, or another process
             measures into the same file.
     """
-    where = devices.pick(options.device)
-    with joined(where) as ranks, ranks.held_by_first(lambda: file_locked(place)):
-        say = say if ranks.first else lambda line: None
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=say)
-        split, which = sampled(dataset, options.split, options.limit, options.seed)
-        batches = SplitBatches(
-            split, required_normalization(target), options.batch_size, where,
-            TYPES.get(precision, torch.float32),
-        )  # fmt: skip
-        require_precision(precision, where)
+    device = devices.pick(options.device)
+    with joined(device) as ranks, ranks.held_by_first(lambda: file_locked(place)):
+        report = report if ranks.first else lambda line: None
+        dataset = open_data_for(
+            target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=report
+        )
+        split, sample = sampled(dataset, options.split, options.limit, options.seed)
+        dtype = torch.float64 if precision == "fp64" else torch.float32
+        batches = SplitBatches(split, required_normalization(target), options.batch_size, device, dtype)
+        require_precision(precision, device)
         how = {"--precision": precision, "--fold": fold}
-        key = work_key({**options_key(options, StudyOptions), **how, **asked}, where, target=target, splits=[split])
+        key = work_key({**options_key(options, StudyOptions), **how, **asked}, device, target=target, splits=[split])
         journal = Journal.open(place, key, ranks)
-        found = prepared(
-            target.chain, batches[0].images, precision=precision, fold=fold, device=where,
-            threads=journal.steps.get("threads", options.threads),
-        )  # fmt: skip
-        chosen = journal.result("precision", lambda: found.precision)
-        threads = journal.result("threads", lambda: found.threads)
-        if which is not None:
-            say(str(which))
+        threads = journal.steps.get("threads", options.threads)
+        images = batches[0].images
+        ready = prepared(target.chain, images, precision=precision, fold=fold, device=device, threads=threads)
+        chosen = journal.result("precision", lambda: ready.precision)
+        threads = journal.result("threads", lambda: ready.threads)
+        if sample is not None:
+            report(str(sample))
         if precision == "auto":
-            say(f"precision: {chosen}, the fastest that is correct here")
+            report(f"precision: {chosen}, the fastest that is correct here")
         if options.threads == "auto" and threads != torch.get_num_threads():
-            say(f"threads: {threads}, the fastest here; bits repeat per number of threads")
-        for note in found.notes:
-            say(note)
-        autocast = Arithmetic(chosen, "channels_last").autocast(where)
+            report(f"threads: {threads}, the fastest here; bits repeat per number of threads")
+        for note in ready.notes:
+            report(note)
+        autocast = Arithmetic(chosen, "channels_last").autocast(device)
         origin = {
-            "target": target.name, "data": options.data, "split": options.split, "precision": chosen,
-            "notes": (*dataset.notes, *found.notes), "sample": which and to_json(which),
-        }  # fmt: skip
+            "target": target.name,
+            "data": options.data,
+            "split": options.split,
+            "precision": chosen,
+            "notes": (*dataset.notes, *ready.notes),
+            "sample": sample and to_json(sample),
+        }
         with threads_of(threads), true_fp32():
-            yield Study(found.chain, target.rule, batches, autocast, journal, say, {**origin, **provenance(where)})
+            yield Study(ready.chain, target.rule, batches, autocast, journal, report, {**origin, **provenance(device)})

@@ -58,7 +58,7 @@ class Dissection(StudyOptions, TargetOptions):
         from howdeep.analysis.study import open_study
 
         how = {"precision": precision, "fold": fold, "place": self.output.place}
-        with open_study(self.open(), self, asked=self.asked(), say=remark, **how) as study:
+        with open_study(self.open(), self, asked=self.asked(), report=remark, **how) as study:
             yield study
 
     def report(self, study: "Study", found: Any, table: "RenderableType", chart: "Callable[[], Any]") -> None:
@@ -75,12 +75,12 @@ class Dissection(StudyOptions, TargetOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Lesion(Dissection):
-    """Take units out of a trained network, exchange them or run them twice, and count what it then gets wrong."""
+    """Take units out of a trained network, swap them or run them twice, and count what it then gets wrong."""
 
     kind: Literal["delete", "random", "pairs", "permute", "duplicate"] = "delete"
-    """Each unit alone; k at random; pairs; k exchanges of units of equal shape; each unit twice."""
+    """Each unit alone; k at random; pairs; k swaps of units of equal shape; each unit twice."""
     max_k: int = 10
-    """random, permute: the most units out, or exchanges."""
+    """random, permute: the most units out, or swaps."""
     draws: int = 10
     """random, permute: draws of every k."""
     sample: OptionalInt = None
@@ -97,7 +97,7 @@ class Lesion(Dissection):
         with self.study(self.precision) as study:
             found = lesion(
                 study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
-                seed=self.seed, autocast=study.autocast, journal=study.journal, say=study.say,
+                seed=self.seed, autocast=study.autocast, journal=study.journal, report=study.report,
             )  # fmt: skip
             self.report(study, found, found.table(), found.figure)
         return 0

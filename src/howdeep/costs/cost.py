@@ -1,8 +1,8 @@
-"""Which networks a table of costs is about: names and depths become specs, and a few of them are to be measured."""
+"""What networks cost on this device, as a table over depths: which are measured, which predicted, and the record."""
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runtime import device as devices
 from howdeep.util.errors import UserError
 from howdeep.util.records import Shown, from_json, to_json
+from howdeep.util.text import Report
 
 NAME = re.compile(r"(?P<family>.*?[a-z])(?P<depth>\d*)(?P<width>_k?\d+)?")
 """A family, its depth, and the width of wide and dense networks: cifar_densenet_bc, 100, _k12."""
@@ -210,10 +211,14 @@ class CostRecord(Shown):
 
 
 def cost(
-    network: str, depths: Sequence[int] | None = None, measured: Sequence[int] | None = None,
-    options: CostOptions | None = None, *, place: str | Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> list[Ladder]:  # fmt: skip
+    network: str,
+    depths: Sequence[int] | None = None,
+    measured: Sequence[int] | None = None,
+    options: CostOptions | None = None,
+    *,
+    place: str | Path | None = None,
+    report: Report = lambda line: None,
+) -> list[Ladder]:
     """Return what networks cost on this device; one ladder for each kind of unit that the depths have.
 
     Args:
@@ -223,7 +228,7 @@ def cost(
             many units, small networks of the same kind.
         options: How costs are measured.
         place: File beside which finished measurements are kept until the record is written.
-        say: Receives remarks.
+        report: Receives lines for the user.
 
     Raises:
         UserError: There is no such network or depth, it does not fit the images, the rule or the memory.
@@ -234,7 +239,7 @@ def cost(
     for plan in plans:
         for spec in plan.asked:
             options.rule.check(described(spec, options.size).units)
-    return [_ladder(plan, options, place, say) for plan in plans]
+    return [_ladder(plan, options, place, report) for plan in plans]
 
 
 def forget_kept(place: Path | None) -> None:
@@ -244,7 +249,7 @@ def forget_kept(place: Path | None) -> None:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Measurement:
     """Measurements of one network."""
 
     times: Times
@@ -256,9 +261,9 @@ class _Found:
         return Costs(times.latency.median_ms, times.inference.median_ms, times.training.median_ms, *self.peaks)
 
 
-def _ladder(plan: Plan, options: CostOptions, place: Path | None, say: Callable[[str], None]) -> Ladder:
+def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report) -> Ladder:
     setting, journal = _opened(plan, options, place)
-    say(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
+    report(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
     fitted = plan.fitted if plan.predicts else plan.asked
     found = dict(zip(fitted, _measured(fitted, setting, options, journal, "measure"), strict=True))
     model = _model(plan, found, options, setting.precision) if plan.predicts else None
@@ -266,7 +271,7 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, say: Callable[
     found |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
     for spec, one in found.items():
         for note in one.times.notes:
-            say(f"{spec.name}: {note}")
+            report(f"{spec.name}: {note}")
     rungs = tuple(_rung(spec, found.get(spec), model, plan, options) for spec in plan.asked)
     return Ladder(
         title=plan.title, size=setting.size, batch_size=options.batch_size, threads=options.threads,
@@ -277,7 +282,7 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, say: Callable[
     )  # fmt: skip
 
 
-def _model(plan: Plan, found: dict[Spec, _Found], options: CostOptions, precision: str) -> CostModel:
+def _model(plan: Plan, found: dict[Spec, _Measurement], options: CostOptions, precision: str) -> CostModel:
     networks, measured = [described(spec, options.size) for spec in plan.fitted], [found[spec] for spec in plan.fitted]
     return model_of(networks, [one.costs for one in measured], [one.times.seconds for one in measured], precision)
 
@@ -297,7 +302,7 @@ def _opened(plan: Plan, options: CostOptions, place: Path | None) -> tuple[Setti
 
 def _measured(
     specs: Sequence[Spec], setting: Setting, options: CostOptions, journal: Journal, what: str
-) -> list[_Found]:
+) -> list[_Measurement]:
     """Return the measurements of networks: peaks first, which tell whether there is memory enough, then times."""
     count = len(specs)
 
@@ -313,11 +318,11 @@ def _measured(
     return [_together([results[start + place] for start in range(0, len(results), count)]) for place in range(count)]
 
 
-def _together(results: Sequence[dict]) -> _Found:
+def _together(results: Sequence[dict]) -> _Measurement:
     """Return what one network's results say, which are peak, peak, times of each round."""
     plain, checkpointed = (sorted(result["peak"] or 0 for result in results[kind::3]) for kind in (0, 1))
     times = over_rounds([from_json(Times, result) for result in results[2::3]])
-    return _Found(times, (plain[len(plain) // 2] or None, checkpointed[len(checkpointed) // 2] or None))
+    return _Measurement(times, (plain[len(plain) // 2] or None, checkpointed[len(checkpointed) // 2] or None))
 
 
 def _affordable(plan: Plan, model: CostModel, options: CostOptions, device: torch.device) -> list[Spec]:
@@ -342,7 +347,7 @@ def _free_bytes(device: torch.device) -> float:
     return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if known else float("inf")
 
 
-def _rung(spec: Spec, found: _Found | None, model: CostModel | None, plan: Plan, options: CostOptions) -> Rung:
+def _rung(spec: Spec, found: _Measurement | None, model: CostModel | None, plan: Plan, options: CostOptions) -> Rung:
     network = described(spec, options.size)
     counts = counts_of(spec, network, options.rule)
     predicted, measured = model and model.costs(network), found and found.costs

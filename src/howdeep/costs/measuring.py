@@ -1,4 +1,6 @@
-"""Peak memory of training steps, measured in a process of its own: a used one keeps what it freed before.
+"""What one network costs, measured: peak memory of training steps, and times.
+
+Peaks are measured in a process of their own: a used one keeps what it freed before.
 
 What counts is what training adds to an idle process that has torch loaded and its libraries warm: weights, gradients,
 momentum, running statistics, the maps of one step, scratch space. On CUDA it is the peak of torch's allocator.
@@ -9,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 
 import torch
 
@@ -62,7 +65,10 @@ class Stepper:
         chain: Chain = place(build(spec.zero_initialised()).train(), self.arithmetic, self.device)
         self.engine, self.optimizer = engine_of(chain, checkpointing), make_optimizer(chain, recipe_of("fast"))
         self.gates = [1.0] * len(chain)
-        self.batch = _batch(spec, setting, self.arithmetic, self.device)
+        stream, shape = generator(0, "cost"), (setting.batch_size, spec.channels, setting.size, setting.size)
+        images = self.arithmetic.laid_out(torch.randn(shape, generator=stream).to(self.device))
+        labels = torch.randint(spec.classes, (setting.batch_size,), generator=stream).to(self.device)
+        self.batch = Batch(images, labels, setting.batch_size)
 
     def __call__(self) -> None:
         train_step(
@@ -104,7 +110,8 @@ def main() -> None:
 
 def _peak(spec: Spec, setting: Setting, checkpointing: bool) -> int | None:
     device = torch.device(setting.device)
-    _warm_up(setting)
+    # Train a tiny network on tiny images first, so that what libraries load once is not counted.
+    Stepper(spec_of("cifar_resnet8"), replace(setting, size=8, batch_size=2))()
     before = used_bytes(device)
     step = Stepper(spec, setting, checkpointing)
     reset_peak(device)
@@ -112,23 +119,6 @@ def _peak(spec: Spec, setting: Setting, checkpointing: bool) -> int | None:
         step()
     peak = peak_bytes(device)
     return None if peak is None or before is None else peak - before
-
-
-def _warm_up(setting: Setting) -> None:
-    """Train a tiny network on tiny images, so that what libraries load once is not counted."""
-    few = Setting(8, 2, setting.precision, setting.memory_format, setting.device)
-    Stepper(spec_of("cifar_resnet8"), few)()
-
-
-def _batch(spec: Spec, setting: Setting, arithmetic: Arithmetic, device: torch.device) -> Batch:
-    stream, shape = generator(0, "cost"), (setting.batch_size, spec.channels, setting.size, setting.size)
-    images = arithmetic.laid_out(torch.randn(shape, generator=stream).to(device))
-    labels = torch.randint(spec.classes, (setting.batch_size,), generator=stream).to(device)
-    return Batch(images, labels, setting.batch_size)
-
-
-if __name__ == "__main__":
-    main()
 
 
 SECONDS = 1.0
@@ -178,12 +168,11 @@ def times_of(spec: Spec, setting: Setting, *, threads: int) -> Times:
     shape = (setting.batch_size, spec.channels, setting.size, setting.size)
     images = torch.randn(shape, generator=generator(0, "cost")).to(device).contiguous(memory_format=torch.channels_last)
     # A fresh network of hundreds of units overflows in evaluation mode, unless its branches start at zero.
-    found = prepared(build(spec.zero_initialised()), images[:1], precision="fp32", device=device)
-    chain = found.chain
-    latency = forward_times([chain], images[:1], threads=threads, seconds=SECONDS)[0]
-    batch = forward_times([chain], images, threads=torch.get_num_threads(), seconds=SECONDS)[0]
+    ready = prepared(build(spec.zero_initialised()), images[:1], precision="fp32", device=device)
+    latency = forward_times([ready.chain], images[:1], threads=threads, seconds=SECONDS)[0]
+    batch = forward_times([ready.chain], images, threads=torch.get_num_threads(), seconds=SECONDS)[0]
     seconds = time.perf_counter() - started
-    return Times(latency, _per_image(batch, setting.batch_size), training, seconds, found.notes)
+    return Times(latency, _per_image(batch, setting.batch_size), training, seconds, ready.notes)
 
 
 def over_rounds(rounds: Sequence[Times]) -> Times:
@@ -192,19 +181,20 @@ def over_rounds(rounds: Sequence[Times]) -> Times:
     A time is the median of a round's runs. Other work on the machine only ever slows a round down: where it holds one
     of two cores, threads that wait for each other take three times as long, in every run of that round.
     """
+    median = attrgetter("median_ms")
     return Times(
-        latency=_quietest([times.latency for times in rounds]),
-        inference=_quietest([times.inference for times in rounds]),
-        training=_quietest([times.training for times in rounds]),
+        latency=min((times.latency for times in rounds), key=median),
+        inference=min((times.inference for times in rounds), key=median),
+        training=min((times.training for times in rounds), key=median),
         seconds=sum(times.seconds for times in rounds),
         notes=rounds[0].notes,
     )
 
 
-def _quietest(timings: Sequence[Timing]) -> Timing:
-    return min(timings, key=lambda timing: timing.median_ms)
-
-
 def _per_image(timing: Timing, images: int) -> Timing:
     first, third = timing.quartiles_ms
     return Timing(timing.median_ms / images, (first / images, third / images), timing.runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -72,7 +72,7 @@ def time_features(network: Description) -> list[float]:
 
 def memory_features(network: Description) -> list[float]:
     """Return what the peak memory of a training step is a sum of."""
-    return [1.0, *_units_per_stage(network), float(sum(_numbers(unit.input) for unit in _units(network)))]
+    return [1.0, *_units_per_stage(network), float(sum(math.prod(unit.input) for unit in _units(network)))]
 
 
 def checkpointing_features(network: Description) -> list[float]:
@@ -85,8 +85,8 @@ def checkpointing_features(network: Description) -> list[float]:
     segments = [body[start : start + size] for start in range(0, len(body), size)]
     borders, peaks = 0, []
     for segment in segments:
-        borders += _numbers(segment[0].input)
-        peaks.append(borders + KEPT_BY_UNIT * sum(_numbers(part.input) for part in segment))
+        borders += math.prod(segment[0].input)
+        peaks.append(borders + KEPT_BY_UNIT * sum(math.prod(part.input) for part in segment))
     return [1.0, float(max(peaks))]
 
 
@@ -109,10 +109,6 @@ def _units_per_stage(network: Description) -> list[float]:
     for unit in _units(network):
         counts[unit.output[1:]] = counts.get(unit.output[1:], 0) + 1
     return [float(count) for count in counts.values()]
-
-
-def _numbers(shape: Shape) -> int:
-    return math.prod(shape)
 
 
 @dataclass(frozen=True)

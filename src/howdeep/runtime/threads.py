@@ -1,4 +1,7 @@
-"""Threads of the host: what may be asked for. Which number is fastest, :mod:`howdeep.runtime.timing` measures."""
+"""Threads of the host that may be chosen, and the memory that its allocator keeps.
+
+Which number of threads is fastest, :mod:`howdeep.runtime.timing` measures.
+"""
 
 import ctypes
 import os
@@ -14,7 +17,7 @@ Threads = Annotated[Literal["auto"] | int, tyro.conf.arg(metavar="auto|N")]
 
 
 def check_threads(asked: Threads) -> None:
-    """Refuse what cannot be had.
+    """Refuse numbers of threads that this machine does not have.
 
     Raises:
         UserError: It is not ``auto``, and not 1 to the number of the machine's processors.

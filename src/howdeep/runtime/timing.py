@@ -46,9 +46,12 @@ class Timing:
 
 
 def by_turns(
-    sides: Sequence[Callable[[], object]], *, runs: int = RUNS, seconds: float = SECONDS,
+    sides: Sequence[Callable[[], object]],
+    *,
+    runs: int = RUNS,
+    seconds: float = SECONDS,
     device: torch.device | None = None,
-) -> list[Timing]:  # fmt: skip
+) -> list[Timing]:
     """Time several things by turns, so that other work on the machine disturbs all alike; each runs once unmeasured.
 
     Args:
@@ -57,12 +60,12 @@ def by_turns(
         seconds: Fewer runs, but at least five, where all together would take longer.
         device: Where they run; None is the host.
     """
-    where = device or torch.device("cpu")
+    device = device or torch.device("cpu")
     for side in sides:
         side()
-    once = sum(_milliseconds(side, where) for side in sides)
+    once = sum(_milliseconds(side, device) for side in sides)
     count = max(FEWEST_RUNS, min(runs, int(1000 * seconds / max(once, 1e-6))))
-    rounds = [[_milliseconds(side, where) for side in sides] for _ in range(count)]
+    rounds = [[_milliseconds(side, device) for side in sides] for _ in range(count)]
     return [_timing(list(column)) for column in zip(*rounds, strict=True)]
 
 
@@ -107,14 +110,14 @@ def race(
         rounds: Timed runs of each that stays.
         device: Where they run; None is the host.
     """
-    where = device or torch.device("cpu")
+    device = device or torch.device("cpu")
     for side in sides.values():
         side()
     seconds: dict[Side, list[float]] = {name: [] for name in sides}
     left = list(sides)
     for _ in range(rounds):
         for name in left:
-            seconds[name].append(_milliseconds(sides[name], where) / 1000)
+            seconds[name].append(_milliseconds(sides[name], device) / 1000)
         medians = {name: statistics.median(seconds[name]) for name in left}
         best = min(medians, key=medians.__getitem__)
         left = [name for name in left if name == best or seconds[name][-1] <= SLOWER * medians[best]]
@@ -132,14 +135,12 @@ def thread_counts(asked: Threads, device: torch.device) -> list[int]:
     return sorted({own, (own + 1) // 2, 1}, reverse=True) if device.type == "cpu" else [own]
 
 
-def race_of_threads(
-    work: Callable[[], object], counts: Sequence[int], device: torch.device
-) -> dict[int, list[float]]:  # fmt: skip
-    """Return the seconds of some work by the number of threads (see :func:`race`)."""
+def race_of_threads(step: Callable[[], object], counts: Sequence[int], device: torch.device) -> dict[int, list[float]]:
+    """Return the seconds of a step by the number of threads (see :func:`race`)."""
 
     def with_threads(count: int) -> None:
         with threads_of(count):
-            work()
+            step()
 
     return race({count: partial(with_threads, count) for count in counts}, device=device)
 
