@@ -136,10 +136,13 @@ def _preparation(target: Target) -> dict[str, Any]:
     """Return how the images of a network are prepared."""
     constants = target.normalization
     return {
-        "mean": constants and constants.mean.flatten().tolist(), "std": constants and constants.std.flatten().tolist(),
-        "channels": target.channels, "size": target.size, "resize": target.resize,
+        "mean": constants and constants.mean.flatten().tolist(),
+        "std": constants and constants.std.flatten().tolist(),
+        "channels": target.channels,
+        "size": target.size,
+        "resize": target.resize,
         "bits": target.bits,
-    }  # fmt: skip
+    }
 
 
 def _bytes(tensor: Tensor) -> memoryview:

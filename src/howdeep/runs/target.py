@@ -120,7 +120,7 @@ def open_target(
 
 def fresh_target(
     name: str, data: str, *, size: int | None, seed: int, skip_broken: bool, given: Normalization | None = None
-) -> Target:  # fmt: skip
+) -> Target:
     """Return a network with its initial weights, for looking at what depth does before training.
 
     Args:
@@ -152,9 +152,13 @@ def fresh_target(
 
 
 def open_data_for(
-    target: Target, data: str, *, skip_broken: bool, splits: Collection[str] | None = None,
+    target: Target,
+    data: str,
+    *,
+    skip_broken: bool,
+    splits: Collection[str] | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """Return data in the shape that a network was trained on, its classes numbered as the network numbers them.
 
     No image that the network was trained on is in the validation or test split, whatever data these are.

@@ -42,9 +42,13 @@ class Verdict:
 
 
 def verdict(
-    chosen: Candidate, candidates: Sequence[Candidate], dropped: Sequence[Dropped], budgets: Budgets, images: int,
+    chosen: Candidate,
+    candidates: Sequence[Candidate],
+    dropped: Sequence[Dropped],
+    budgets: Budgets,
+    images: int,
     side: int,
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """Return what the rounds say.
 
     In this order: where the deepest network that took part did best, what kept deeper ones out is the limit; else time
@@ -59,128 +63,123 @@ def verdict(
         images: Validation images, from which the intervals come.
         side: Of the images, in pixels.
     """
-    family = sorted(
-        (one for one in candidates if one.costs.family == chosen.costs.family and one.rounds),
-        key=lambda one: one.costs.depth,
-    )
-    depths = _alike(chosen, family, images)
-    limit, finding = _limit(chosen, family, dropped, images)
-    advice = _advice(limit, chosen, family, depths, dropped, budgets)
-    smaller = f"; smaller images (--size {LARGE_SIDE}) train faster" if limit == "train" and side > LARGE_SIDE else ""
-    return Verdict(depths, limit, finding, advice + smaller)
-
-
-def _limit(
-    chosen: Candidate, family: Sequence[Candidate], dropped: Sequence[Dropped], images: int
-) -> tuple[str, str]:  # fmt: skip
-    """Return what the limit is, and the evidence."""
-    barrier = _barrier(chosen, dropped)
-    if chosen is family[-1] and (len(family) == 1 or _gains(family, images)):
-        if barrier is None:
-            return "ladder", f"the deepest network that was tried, {chosen.costs.network}, did best"
-        return barrier.budget, f"{chosen.costs.network} is the deepest that the budgets allow"
-    if time := _still_falls(chosen, images) or _deeper_is_better(chosen, family, images):
-        return "train", time
-    last = chosen.rounds[-1]
-    if _apart(last.train_error_percent, last.validation_error_percent, images) and (
-        last.train_error_percent < last.validation_error_percent / 2
-    ):
-        return "data", (
-            f"{chosen.costs.network} gets {last.train_error_percent:.1f} % of its training images wrong and"
-            f" {last.validation_error_percent:.1f} % of others"
-        )
-    return "nothing", f"more time and more depth than {chosen.costs.network} has did not help"
-
-
-def _advice(
-    limit: str, chosen: Candidate, family: Sequence[Candidate], depths: tuple[int, int], dropped: Sequence[Dropped],
-    budgets: Budgets,
-) -> str:  # fmt: skip
-    """Return one sentence of advice."""
-    name, barrier = chosen.costs.network, _barrier(chosen, dropped)
-    if limit == "train":
-        others = "" if budgets.latency_seconds is None else f", not latency ({chosen.costs.latency.median_ms:.2g} ms)"
-        next_one = f"; {barrier.network} needs {barrier.reason}" if barrier and barrier.budget == "train" else ""
-        return f"training time limits you{others}: train {name} for longer, or on a faster machine{next_one}"
-    if limit == "data":
-        return "the data limits you, not depth: more images, or stronger augmentation, before more layers"
-    if limit == "ladder":
-        return f"go deeper: give --depths beyond {chosen.costs.depth}"
-    if limit == "nothing":
-        return _shallowest(name, family, depths)
-    assert barrier is not None, "a budget is the limit where a network misses it"
-    return f"{limit} limits you, not training time: {barrier.network} would be next, with {barrier.reason}"
-
-
-def _shallowest(name: str, family: Sequence[Candidate], depths: tuple[int, int]) -> str:
-    least = next(one for one in family if one.costs.depth == depths[0])
-    if least.costs.network == name:
-        return f"take {name}: deeper networks cost more and bring nothing that shows"
-    return (
-        f"take {name}, or {least.costs.network} where it must be cheap: {least.costs.latency.median_ms:.2g} ms,"
-        " and the evidence cannot tell them apart"
-    )
-
-
-def _barrier(chosen: Candidate, dropped: Sequence[Dropped]) -> Dropped | None:
-    """Return the next deeper network of the family that was left out."""
+    family = [one for one in candidates if one.costs.family == chosen.costs.family and one.rounds]
     deeper = [one for one in dropped if one.family == chosen.costs.family and one.depth > chosen.costs.depth]
-    return min(deeper, key=lambda one: one.depth, default=None)
-
-
-def _alike(chosen: Candidate, family: Sequence[Candidate], images: int) -> tuple[int, int]:
-    """Return the ends of the run of depths around the chosen one that cannot be told from it."""
-    at = family.index(chosen)
-    low = high = at
-    while low > 0 and not _worse(family[low - 1], chosen, images):
-        low -= 1
-    while high + 1 < len(family) and not _worse(family[high + 1], chosen, images):
-        high += 1
-    return family[low].costs.depth, family[high].costs.depth
-
-
-def _worse(one: Candidate, chosen: Candidate, images: int) -> bool:
-    """Return whether a network did worse than the chosen one, on the last round that both passed."""
-    if one.failed:
-        return True
-    last = min(len(one.rounds), len(chosen.rounds)) - 1
-    mine, best = (each.rounds[last].validation_error_percent for each in (one, chosen))
-    return mine > best and _apart(mine, best, images)
-
-
-def _gains(family: Sequence[Candidate], images: int) -> bool:
-    """Return whether the deepest network did better than the one before, on the last round that both passed."""
-    before, last = family[-2], family[-1]
-    return before.failed or _worse(before, last, images)
-
-
-def _still_falls(chosen: Candidate, images: int) -> str:
-    """Return how the error fell with the last stretch of training, or nothing where it did not."""
-    if len(chosen.rounds) < 2:
-        return ""
-    before, after = chosen.rounds[-2:]
-    falls = after.validation_error_percent < before.validation_error_percent
-    if not falls or not _apart(before.validation_error_percent, after.validation_error_percent, images):
-        return ""
-    return (
-        f"from {seconds_text(before.seconds)} to {seconds_text(after.seconds)} of training the validation error of"
-        f" {chosen.costs.network} fell from {before.validation_error_percent:.1f}"
-        f" to {after.validation_error_percent:.1f} %"
+    evidence = _Evidence(
+        chosen,
+        sorted(family, key=lambda one: one.costs.depth),
+        min(deeper, key=lambda one: one.depth, default=None),
+        budgets,
+        images,
     )
+    limit, finding = evidence.limit()
+    smaller = f"; smaller images (--size {LARGE_SIDE}) train faster" if limit == "train" and side > LARGE_SIDE else ""
+    return Verdict(evidence.depths(), limit, finding, evidence.advice(limit) + smaller)
 
 
-def _deeper_is_better(chosen: Candidate, family: Sequence[Candidate], images: int) -> str:
-    """Return by how much a deeper network was ahead after equally many epochs, or nothing where none was."""
-    for one in family:
-        last, deeper = one.rounds[-1], one.costs.depth > chosen.costs.depth and not one.failed
-        own = _error_at(last.epochs, chosen.rounds) if deeper else None
-        ahead = own is not None and last.validation_error_percent < own
-        if own is not None and ahead and _apart(last.validation_error_percent, own, images):
-            return (
-                f"after {last.epochs:.1f} epochs {one.costs.network} is at {last.validation_error_percent:.1f} %"
-                f" and {chosen.costs.network} at about {own:.1f} %: more layers help where there is time for them"
+@dataclass(frozen=True)
+class _Evidence:
+    """The chosen network among its family, shallow first, and the next deeper one that was left out."""
+
+    chosen: Candidate
+    family: Sequence[Candidate]
+    barrier: Dropped | None
+    budgets: Budgets
+    images: int
+
+    def limit(self) -> tuple[str, str]:
+        """Return what the limit is, and the evidence."""
+        name, last = self.chosen.costs.network, self.chosen.rounds[-1]
+        if self.chosen is self.family[-1] and self._gains():
+            if self.barrier is None:
+                return "ladder", f"the deepest network that was tried, {name}, did best"
+            return self.barrier.budget, f"{name} is the deepest that the budgets allow"
+        if time := self._still_falls() or self._deeper_is_better():
+            return "train", time
+        training, validation = last.train_error_percent, last.validation_error_percent
+        if training < validation / 2 and self._apart(training, validation):
+            return "data", (
+                f"{name} gets {training:.1f} % of its training images wrong and {validation:.1f} % of others"
             )
-    return ""
+        return "nothing", f"more time and more depth than {name} has did not help"
+
+    def advice(self, limit: str) -> str:
+        """Return one sentence of advice."""
+        name, barrier = self.chosen.costs.network, self.barrier
+        if limit == "train":
+            latency = f", not latency ({self.chosen.costs.latency.median_ms:.2g} ms)"
+            others = "" if self.budgets.latency_seconds is None else latency
+            deeper = f"; {barrier.network} needs {barrier.reason}" if barrier and barrier.budget == "train" else ""
+            return f"training time limits you{others}: train {name} for longer, or on a faster machine{deeper}"
+        if limit == "data":
+            return "the data limits you, not depth: more images, or stronger augmentation, before more layers"
+        if limit == "ladder":
+            return f"go deeper: give --depths beyond {self.chosen.costs.depth}"
+        if limit == "nothing":
+            least = next(one.costs for one in self.family if one.costs.depth == self.depths()[0])
+            if least.network == name:
+                return f"take {name}: deeper networks cost more and bring nothing that shows"
+            cheap = f"{least.network} where it must be cheap: {least.latency.median_ms:.2g} ms"
+            return f"take {name}, or {cheap}, and the evidence cannot tell them apart"
+        assert barrier is not None, "a budget is the limit where a network misses it"
+        return f"{limit} limits you, not training time: {barrier.network} would be next, with {barrier.reason}"
+
+    def depths(self) -> tuple[int, int]:
+        """Return the ends of the run of depths around the chosen one that cannot be told from it."""
+        low = high = self.family.index(self.chosen)
+        while low > 0 and not self._worse(self.family[low - 1], self.chosen):
+            low -= 1
+        while high + 1 < len(self.family) and not self._worse(self.family[high + 1], self.chosen):
+            high += 1
+        return self.family[low].costs.depth, self.family[high].costs.depth
+
+    def _worse(self, one: Candidate, other: Candidate) -> bool:
+        """Return whether a network did worse than another, on the last round that both passed."""
+        if one.failed:
+            return True
+        last = min(len(one.rounds), len(other.rounds)) - 1
+        mine, best = (each.rounds[last].validation_error_percent for each in (one, other))
+        return mine > best and self._apart(mine, best)
+
+    def _gains(self) -> bool:
+        """Return whether the deepest network did better than the one before; alone, it did best."""
+        return len(self.family) == 1 or self._worse(self.family[-2], self.family[-1])
+
+    def _still_falls(self) -> str:
+        """Return how the error fell with the last stretch of training, or nothing where it did not."""
+        if len(self.chosen.rounds) < 2:
+            return ""
+        before, after = self.chosen.rounds[-2:]
+        errors = before.validation_error_percent, after.validation_error_percent
+        if errors[1] >= errors[0] or not self._apart(*errors):
+            return ""
+        return (
+            f"from {seconds_text(before.seconds)} to {seconds_text(after.seconds)} of training the validation error of"
+            f" {self.chosen.costs.network} fell from {errors[0]:.1f} to {errors[1]:.1f} %"
+        )
+
+    def _deeper_is_better(self) -> str:
+        """Return by how much a deeper network was ahead after equally many epochs, or nothing where none was."""
+        for one in self.family:
+            if one.costs.depth <= self.chosen.costs.depth or one.failed:
+                continue
+            epochs, error = one.rounds[-1].epochs, one.rounds[-1].validation_error_percent
+            own = _error_at(epochs, self.chosen.rounds)
+            if own is not None and error < own and self._apart(error, own):
+                return (
+                    f"after {epochs:.1f} epochs {one.costs.network} is at {error:.1f} %"
+                    f" and {self.chosen.costs.network} at about {own:.1f} %: more layers help where there is time for"
+                    " them"
+                )
+        return ""
+
+    def _apart(self, one: float, other: float) -> bool:
+        """Return whether two errors in percent differ by more than chance.
+
+        As if they were counted on images of their own: of a round the counts are kept and not the answers. On the same
+        images that is the more careful way.
+        """
+        return of_difference(one, self.images, other, self.images).beyond_chance
 
 
 def _error_at(epochs: float, rounds: Sequence[RoundResult]) -> float | None:
@@ -192,12 +191,3 @@ def _error_at(epochs: float, rounds: Sequence[RoundResult]) -> float | None:
                 after.validation_error_percent - before.validation_error_percent
             )
     return None
-
-
-def _apart(one: float, other: float, images: int) -> bool:
-    """Return whether two errors in percent differ by more than chance.
-
-    As if they were counted on images of their own: of a round the counts are kept and not the answers. On the same
-    images that is the more careful way.
-    """
-    return of_difference(one, images, other, images).beyond_chance

@@ -152,9 +152,13 @@ class Candidates:
 
 
 def measure_candidates(
-    config: TrainConfig, depths: Mapping[str, Sequence[int]], budgets: Budgets, dataset: Dataset, device: torch.device,
+    config: TrainConfig,
+    depths: Mapping[str, Sequence[int]],
+    budgets: Budgets,
+    dataset: Dataset,
+    device: torch.device,
     say: Callable[[str], None],
-) -> Candidates:  # fmt: skip
+) -> Candidates:
     """Measure networks, shallow first, and return those that meet the budgets.
 
     In a family costs rise with depth, so that nothing deeper is measured once a budget is missed.
@@ -171,21 +175,22 @@ def measure_candidates(
         UserError: No network meets them; the smallest possible budget is named.
     """
     large = min(dataset.height, dataset.width) > LARGE_SIDE
-    probes = {
-        family: [_Probe(replace(config, network=network_name(family, depth, large=large)), family, depth, dataset,
-                        device) for depth in ladder]
-        for family, ladder in depths.items()
-    }  # fmt: skip
-    arithmetic = next(iter(probes.values()))[0].arithmetic()
-    found = [one for ladder in probes.values() for one in _measured(ladder, budgets, arithmetic, say)]
-    measured = [one for one in found if isinstance(one, CandidateCosts)]
-    dropped = [one for one in found if isinstance(one, Dropped)]
+
+    def probe(family: str, depth: int) -> _Probe:
+        named = replace(config, network=network_name(family, depth, large=large))
+        return _Probe(named, family, depth, dataset, device)
+
+    probes = [[probe(family, depth) for depth in ladder] for family, ladder in depths.items()]
+    arithmetic = probes[0][0].arithmetic()
+    probed = [one for ladder in probes for one in _measured(ladder, budgets, arithmetic, say)]
+    measured = [one for one in probed if isinstance(one, CandidateCosts)]
+    dropped = [one for one in probed if isinstance(one, Dropped)]
     return _affordable(measured, dropped, arithmetic, budgets, dataset, config)
 
 
 def _measured(
     ladder: Sequence["_Probe"], budgets: Budgets, arithmetic: Arithmetic, say: Callable[[str], None]
-) -> Iterator[CandidateCosts | Dropped]:  # fmt: skip
+) -> Iterator[CandidateCosts | Dropped]:
     """Yield what each depth of a family costs, until one misses a budget; the deeper ones miss it too."""
     misses: Dropped | None = None
     for probe in ladder:
@@ -200,9 +205,13 @@ def _measured(
 
 
 def _affordable(
-    measured: list[CandidateCosts], dropped: list[Dropped], arithmetic: Arithmetic, budgets: Budgets, dataset: Dataset,
+    measured: list[CandidateCosts],
+    dropped: list[Dropped],
+    arithmetic: Arithmetic,
+    budgets: Budgets,
+    dataset: Dataset,
     config: TrainConfig,
-) -> Candidates:  # fmt: skip
+) -> Candidates:
     """Drop who would end half-trained; the fewer remain, the more time each of them has."""
     per_epoch = _steps(config, dataset)
     kept = sorted(measured, key=lambda one: one.seconds_per_step)
@@ -263,9 +272,16 @@ class _Probe:
             needed = FEWEST_EPOCHS * per_step * _steps(self.config, self.dataset)
             return self._misses("train", f"{seconds_text(needed)} for {FEWEST_EPOCHS} epochs", needed)
         return CandidateCosts(
-            self.family, self.depth, self.config.network, counted.parameters, counted.macs, latency, per_step, epochs,
+            self.family,
+            self.depth,
+            self.config.network,
+            counted.parameters,
+            counted.macs,
+            latency,
+            per_step,
+            epochs,
             checkpointing,
-        )  # fmt: skip
+        )
 
     def _latency(self, chain: Chain) -> Timing:
         image = torch.zeros(1, self.dataset.channels, self.dataset.height, self.dataset.width)

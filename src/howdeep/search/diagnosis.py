@@ -135,7 +135,7 @@ def higher(one: Estimate, other: Estimate) -> bool:
     """Return whether one mean is higher than another by more than chance, and by enough to matter."""
     return one.mean - other.mean > max(
         LEAST_POINTS, LEAST_ERRORS * math.hypot(one.standard_error, other.standard_error)
-    )  # fmt: skip
+    )
 
 
 def trains_worse(one: Estimate, other: Estimate) -> bool:

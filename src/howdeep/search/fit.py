@@ -250,7 +250,7 @@ def _searched(
 
 def _planned(
     share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset, images: Recorded
-) -> tuple[Candidates, tuple[float, ...]]:  # fmt: skip
+) -> tuple[Candidates, tuple[float, ...]]:
     """Return who takes part and how long the rounds are: measured by one process for all, first the study's maker."""
     study, watch = share.study, Watch(share.study, share.silence)
     while (plan := first_entered(trials := trials_in_order(study), PLAN)) is None:
@@ -276,9 +276,15 @@ def _planned(
 
 
 def _answer(
-    options: FitOptions, dataset: Dataset, study: optuna.Study, candidates: Candidates, chosen: Entry, run: Path,
-    test: dict | None, clock: Clock,
-) -> Fit:  # fmt: skip
+    options: FitOptions,
+    dataset: Dataset,
+    study: optuna.Study,
+    candidates: Candidates,
+    chosen: Entry,
+    run: Path,
+    test: dict | None,
+    clock: Clock,
+) -> Fit:
     held = held_networks(study)
     compared = tuple(
         Candidate(one, tuple(held[one.network].rounds), held[one.network].out) for one in candidates.networks

@@ -161,11 +161,22 @@ class LadderConfig:
     def run_config(self, family: str, network: str, seed: int) -> TrainConfig:
         """Return the options of one run."""
         return TrainConfig(
-            network=network, data=self.data, recipe=self.recipe, epochs=self.epochs, batch_size=self.batch_size,
-            lr=self.lr, survival="constant" if family == "plain" else self.survival, limit=self.limit, size=self.size,
-            flip=self.flip, skip_broken=self.skip_broken, seed=seed, device=self.device, precision=self.precision,
+            network=network,
+            data=self.data,
+            recipe=self.recipe,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            survival="constant" if family == "plain" else self.survival,
+            limit=self.limit,
+            size=self.size,
+            flip=self.flip,
+            skip_broken=self.skip_broken,
+            seed=seed,
+            device=self.device,
+            precision=self.precision,
             threads=self.threads,
-        )  # fmt: skip
+        )
 
     def _given_depths(self) -> tuple[int, ...]:
         if self.depths is None:

@@ -157,10 +157,13 @@ class Trainer:
     def _config_of(self, candidate: CandidateCosts, steps: int) -> TrainConfig:
         """Return the options of a run of so many steps."""
         return replace(
-            self.config, network=candidate.network, epochs=steps / self._per_epoch,
+            self.config,
+            network=candidate.network,
+            epochs=steps / self._per_epoch,
             checkpointing=candidate.checkpointing,
-            precision=self.arithmetic.precision, memory_format=self.arithmetic.memory_format,
-        )  # fmt: skip
+            precision=self.arithmetic.precision,
+            memory_format=self.arithmetic.memory_format,
+        )
 
     @property
     def _per_epoch(self) -> int:
