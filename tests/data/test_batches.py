@@ -12,7 +12,7 @@ from howdeep.data import (
     Augmentation,
     Dataset,
     Normalization,
-    augmentation_told,
+    augmentation_line,
     default_augmentation,
     evaluation_batches,
     open_data,
@@ -255,10 +255,10 @@ def test_flips_can_be_had_for_characters_and_refused_for_others(digits: Dataset,
 def test_what_is_drawn_is_told_in_one_line(digits: Dataset, cifar: Dataset) -> None:
     large = replace(cifar, height=224, width=224)
     why = "classes are single letters or digits; --flip yes mirrors them"
-    assert augmentation_told(digits, "auto") == f"augmentation: shifts by up to 1 pixel, no flips ({why})"
-    assert augmentation_told(digits, "yes") == "augmentation: shifts by up to 1 pixel, flips"
-    assert augmentation_told(cifar, "auto") == "augmentation: shifts by up to 4 pixels, flips"
-    assert augmentation_told(large, "no") == "augmentation: random resized crops, no flips (--flip no)"
+    assert augmentation_line(digits, "auto") == f"augmentation: shifts by up to 1 pixel, no flips ({why})"
+    assert augmentation_line(digits, "yes") == "augmentation: shifts by up to 1 pixel, flips"
+    assert augmentation_line(cifar, "auto") == "augmentation: shifts by up to 4 pixels, flips"
+    assert augmentation_line(large, "no") == "augmentation: random resized crops, no flips (--flip no)"
 
 
 def test_resized_crops_of_images_in_memory_are_refused(digits: Dataset) -> None:

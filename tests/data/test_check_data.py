@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from howdeep.data import open_data
-from howdeep.data.check import check, contact_sheet, draw_sheet, lines
+from howdeep.data.check import check, lines
+from howdeep.data.sheet import contact_sheet, draw_sheet
 from howdeep.util.errors import UserError
 from howdeep.util.files import SaveError
 

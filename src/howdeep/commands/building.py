@@ -132,8 +132,9 @@ class Check:
     def run(self) -> int:
         """Look at every image; the status is 1 where some are broken."""
         from howdeep.data import open_data
-        from howdeep.data.check import check, contact_sheet
+        from howdeep.data.check import check
         from howdeep.data.check import lines as report_lines
+        from howdeep.data.sheet import contact_sheet
 
         self.output.check(self.sheet)
         report = check(self.data, size=self.size, resize=self.resize, seed=self.seed)

@@ -1,8 +1,8 @@
 """Labelled images: where they come from, how they are cut into splits, and how they reach the device."""
 
 from howdeep.data.augmentation import Augmentation as Augmentation
+from howdeep.data.augmentation import augmentation_line as augmentation_line
 from howdeep.data.augmentation import augmentation_record as augmentation_record
-from howdeep.data.augmentation import augmentation_told as augmentation_told
 from howdeep.data.augmentation import default_augmentation as default_augmentation
 from howdeep.data.batches import Batch as Batch
 from howdeep.data.batches import evaluation_batches as evaluation_batches

@@ -108,7 +108,7 @@ def augmentation_record(dataset: Dataset, flip: Flip) -> dict:
     return {**asdict(default_augmentation(dataset, flip)), "asked": flip}
 
 
-def augmentation_told(dataset: Dataset, flip: Flip) -> str:
+def augmentation_line(dataset: Dataset, flip: Flip) -> str:
     """Return in one line what :func:`default_augmentation` gives, and why images are not flipped."""
     found = default_augmentation(dataset, flip)
     pixels = f"{found.padding} pixel{'s' if found.padding > 1 else ''}"

@@ -15,7 +15,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from howdeep.data import Dataset, augmentation_told
+from howdeep.data import Dataset, augmentation_line
 from howdeep.data.sampling import trainable
 from howdeep.networks import spec_of
 from howdeep.networks.counting import refuse_too_small
@@ -93,7 +93,7 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
             journal = Journal.open(out / "steps", surroundings(devices.pick(config.device)))
             first = data(config.seed)
             jobs = _jobs(config, out, first)
-            print_line(console, augmentation_told(first, config.flip))
+            print_line(console, augmentation_line(first, config.flip))
             if config.budget_seconds is not None:
                 jobs = with_equal_time(jobs, config.budget_seconds, first, journal)
             equal_time = config.budget_seconds is not None

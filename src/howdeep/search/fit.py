@@ -16,7 +16,7 @@ from rich.console import Console
 from howdeep.analysis.evaluation import standard_error_percent
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
-from howdeep.data import Dataset, augmentation_record, augmentation_told
+from howdeep.data import Dataset, augmentation_line, augmentation_record
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.sampling import trainable
 from howdeep.runs import folder as runs
@@ -188,7 +188,7 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> Fit | None:
     config = options.training(len(dataset.split("train")))
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
     study, made = open_study(storage, options.study)
-    say(augmentation_told(dataset, options.flip))
+    say(augmentation_line(dataset, options.flip))
     silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
     share = _Share(study, _owner(options.out, clock.journal), silence, clock, say)
     with Pulse(storage, options.study, share.owner, silence):

@@ -127,7 +127,7 @@ class LadderConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the maps; auto times a few steps and takes the fastest correct one."""
+    """Arithmetic of the activations; auto times a few steps and takes the fastest correct one."""
 
     threads: Threads = "auto"
     """Threads of the host; auto times a few steps and times again where the machine gets busy."""

@@ -72,9 +72,9 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the maps; auto times a few steps and takes the fastest correct one."""
+    """Arithmetic of the activations; auto times a few steps and takes the fastest correct one."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Layout of the maps; auto times a few steps."""
+    """Layout of the activations; auto times a few steps."""
     threads: Threads = "auto"
     """Threads of the host; auto times a few steps and times again where the machine gets busy."""
     checkpointing: bool = False
@@ -123,14 +123,14 @@ class TrainConfig:
 
 
 RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device", "threads")
-"""Options that change nothing but roundings, so that a run may go on with others: on another machine, say.
+"""Options that change nothing but roundings, so that a run may resume with others: on another machine, say.
 
-``record`` is not one of them: a run that goes on with another would have holes in its record.
+``record`` is not one of them: a run that resumes with another would have holes in its record.
 """
 
 
 def difference(old: dict, new: TrainConfig, *, images_known: bool = False) -> str | None:
-    """Return the first option in which a run and a new command differ, told for the user, or None.
+    """Return the first option in which a run and a new command differ, as a line for the user, or None.
 
     A run whose schedule can be extended may be given other epochs.
 

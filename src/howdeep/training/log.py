@@ -46,7 +46,7 @@ class Journal:
                 stack.callback(self.writer.close)
 
     def rewind(self, step: int) -> None:
-        """Forget the metrics after the step from which the run goes on."""
+        """Forget the metrics after the step from which the run resumes."""
         self.advance(step)
         if self.on:
             self.run.forget_after(step)

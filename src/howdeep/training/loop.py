@@ -83,7 +83,7 @@ def train(
     config: TrainConfig, out: str | Path, *, console: Console | None = None, dataset: Dataset | None = None,
     chosen: Callable[[], Chain] | None = None,
 ) -> TrainResult:  # fmt: skip
-    """Train a network into a run folder, or go on with the run that is there.
+    """Train a network into a run folder, or resume the run that is there.
 
     Args:
         config: What to do.
@@ -224,7 +224,7 @@ def _due(session: Session, epoch_ended: bool, unsaved: float, saving: float) -> 
 
 @dataclass(frozen=True)
 class After:
-    """What is known after a step, on every process the same."""
+    """What every process knows after a step."""
 
     signum: int
     """The signal that any process has received, or 0."""

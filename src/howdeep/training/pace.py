@@ -1,7 +1,7 @@
 """How many threads a run computes with: chosen at its start, watched while it trains.
 
 Threads wait for each other after every operator. Where another program takes one of two cores, two of them were seen
-to take 50 times as long as one, so a run that meets a busy machine goes on with fewer, and with more when it is quiet.
+to take 50 times as long as one, so a run on a busy machine continues with fewer, and with more when it is quiet.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def pace_of(run: Run, asked: Threads, device: torch.device, step: int) -> Pace:
         run: With the choices and the events until then.
         asked: Threads, or ``auto``.
         device: On an accelerator nothing is watched.
-        step: From which it goes on.
+        step: From which it resumes.
     """
     own, choices = thread_counts(asked, device), run.record["choices"]
     # A run that is older than this choice had torch's own number.

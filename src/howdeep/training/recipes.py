@@ -156,7 +156,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="extendable",
-            source="as fast, but a finished run can be given more epochs and goes on (Wen et al. 2024)",
+            source="as fast, but a finished run can be given more epochs and resumes (Wen et al. 2024)",
             batch_size=128,
             epochs=20,
             schedule=WarmupStableDecay(peak=0.1, rise=0.05, fall=0.5),

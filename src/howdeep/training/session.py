@@ -17,8 +17,8 @@ from howdeep.data import (
     Augmentation,
     Dataset,
     Normalization,
+    augmentation_line,
     augmentation_record,
-    augmentation_told,
     default_augmentation,
     open_data,
 )
@@ -252,7 +252,7 @@ def _training(config: TrainConfig, place: Place, run: Run | None, dataset: Datas
     _refuse_lone_image(chain, spec, dataset, recipe.batch_size, place.ranks)
     parameters = sum(parameter.numel() for parameter in chain.parameters())
     network = f"{spec.name}: {len(chain)} units, {parameters:,} parameters"
-    for line in (*dataset.notes, network, augmentation_told(dataset, config.flip)):
+    for line in (*dataset.notes, network, augmentation_line(dataset, config.flip)):
         place.report(line)
     if run is None:
         record = _record(config, place, dataset, recipe, spec, chain)
@@ -264,7 +264,7 @@ def _training(config: TrainConfig, place: Place, run: Run | None, dataset: Datas
 
 def _fine_tuning(config: TrainConfig, place: Place, run: Run, dataset: Dataset) -> Session:
     """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
-    place.report(augmentation_told(dataset, config.flip))
+    place.report(augmentation_line(dataset, config.flip))
     return _with_state(config, place, run, dataset, config.resolved_recipe(), run.untrained())
 
 
@@ -295,7 +295,7 @@ def _refuse_lone_image(chain: Chain, spec: Spec, dataset: Dataset, batch_size: i
     except ValueError:
         raise UserError(
             f"{spec.name} cannot be trained on a mini-batch of 1 image of {dataset.height}×{dataset.width}, the last of"
-            " every epoch: its last maps are one pixel; choose another --batch-size or --size"
+            " every epoch: its last feature maps are one pixel; choose another --batch-size or --size"
         ) from None
 
 

@@ -16,7 +16,7 @@ class Tally:
     loss: float = 0.0
     """Sum of the losses of all images."""
     wrong: int = 0
-    """Images whose highest score was not their class's."""
+    """Images whose highest logit was not their class's."""
     steps: int = 0
     """Mini-batches."""
     open_units: float = 0.0

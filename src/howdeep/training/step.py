@@ -1,4 +1,4 @@
-"""One training step: scores, loss, gradients, update."""
+"""One training step: logits, loss, gradients, update."""
 
 import torch
 from torch import nn
@@ -93,10 +93,10 @@ def train_step(
         group["lr"] = lr
     count = len(batch.labels)
     with arithmetic.autocast(batch.images.device), frozen_statistics([] if count else norms_of(engine)):
-        scores = engine(batch.images, gates)
-    sums = F.cross_entropy(scores.float(), batch.labels, label_smoothing=smoothing, reduction="sum")
+        logits = engine(batch.images, gates)
+    sums = F.cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing, reduction="sum")
     loss = sums / max(1, count)
-    wrong = (scores.detach().argmax(1) != batch.labels).sum()
+    wrong = (logits.detach().argmax(1) != batch.labels).sum()
     # Waits for the forward pass on an accelerator, once; the backward pass, twice as long, overlaps with the next
     # batch. float32 counts exactly up to 16 million.
     value, errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
