@@ -10,8 +10,8 @@ from howdeep.analysis.signals import Flow
 from howdeep.search.degradation import Degradation
 from howdeep.show import figures
 from howdeep.show.report.reading import read_record
-from howdeep.show.sentences import flow_finding, lesion_finding, measured, paths_finding, share_text
-from howdeep.util.text import percent_text
+from howdeep.show.sentences import flow_finding, lesion_finding, measured, paths_finding
+from howdeep.util.text import percent_text, share_text
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"

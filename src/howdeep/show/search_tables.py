@@ -55,9 +55,8 @@ def cost_table(ladder: Ladder, *, wide: bool = False) -> Table:
 def _counted(ladder: Ladder) -> Table:
     """Return what needs no measurement, to the last digit where that fits."""
     expects = ladder.survival != "constant"
-    rows = []
-    for name, plus, counts in [*((whole(rung.depth), "", rung.counts) for rung in ladder.rungs),
-                               ("one more*", "+", ladder.one_more)]:  # fmt: skip
+    rows, depths = [], [(whole(rung.depth), "", rung.counts) for rung in ladder.rungs]
+    for name, plus, counts in [*depths, ("one more*", "+", ladder.one_more)]:
         exact = (whole(count) for count in (counts.units, counts.parameters, counts.macs))
         rounded = map(short, (counts.flops, counts.training_macs, counts.expected_training_macs)[: 2 + expects])
         rows.append((name, *(plus + count for count in (*exact, *rounded))))
@@ -169,10 +168,7 @@ def _depths(ladder: Degradation) -> Table:
             f"{errors.training_images:,} training images, not augmented; {errors.validation_images:,} of validation"
         )
         conditions.append(f"(final networks, {images})")
-    verdicts = [
-        line for one in ladder.families
-        for line in (f"{one.family}: {one.diagnosis.headline}", f"  {one.diagnosis.evidence}")
-    ]  # fmt: skip
+    verdicts = [f"{one.family}: {one.diagnosis.headline}\n  {one.diagnosis.evidence}" for one in ladder.families]
     return Table(lines=conditions, heads=heads, text=(0,), rows=rows, below=["", *verdicts])
 
 
@@ -252,14 +248,11 @@ def _rounds(fit: Fit) -> Table:
     rows = []
     for one in fit.candidates:
         costs = whole(one.costs.depth), short(one.costs.parameters), number(one.costs.latency.median_ms)
-        rounds = [(NONE,) * 4]
-        if one.rounds:
-            rounds = [
-                (f"{each.seconds:,.1f}", number(each.epochs), fixed(each.train_error_percent),
-                 fixed(each.validation_error_percent))
-                for each in one.rounds
-            ]  # fmt: skip
-        rows += [(one.costs.network, *costs, *cells) for cells in rounds]
+        if not one.rounds:
+            rows.append((one.costs.network, *costs, *[NONE] * 4))
+        for each in one.rounds:
+            errors = fixed(each.train_error_percent), fixed(each.validation_error_percent)
+            rows.append((one.costs.network, *costs, f"{each.seconds:,.1f}", number(each.epochs), *errors))
     total = len(fit.candidates)
     dropped = Table(
         heads=["network", "budget", "reason"],

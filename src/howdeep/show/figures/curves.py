@@ -45,9 +45,11 @@ def _x(record: Curves, *, labels: bool) -> alt.X:
 
 
 def _errors(record: Curves) -> alt.LayerChart:
-    rows = [row for one in record.epochs for row in (
-        _row(one.epoch, TRAINING, one.train_error_percent), _row(one.epoch, VALIDATION, one.validation_error_percent)
-    ) if row["error"] is not None]  # fmt: skip
+    rows = []
+    for one in record.epochs:
+        rows.append(_row(one.epoch, TRAINING, one.train_error_percent))
+        if one.validation_error_percent is not None:
+            rows.append(_row(one.epoch, VALIDATION, one.validation_error_percent))
     names = [name for name in COLOURS if any(row["what"] == name for row in rows) or (name == TEST and record.test)]
     scale = alt.Scale(domain=names, range=[COLOURS[name] for name in names])
     colour = alt.Color("what:N", title=None, scale=scale, legend=alt.Legend(orient="top", labelFontSize=13))
@@ -61,9 +63,8 @@ def _errors(record: Curves) -> alt.LayerChart:
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=270)
 
 
-def _row(epoch: float, what: str, error: float | None) -> dict:
-    tell = "" if error is None else f"epoch {epoch:.4g}: {error:.2f} % {what} error"
-    return {"epoch": epoch, "what": what, "error": error, "tell": tell}
+def _row(epoch: float, what: str, error: float) -> dict:
+    return {"epoch": epoch, "what": what, "error": error, "tell": f"epoch {epoch:.4g}: {error:.2f} % {what} error"}
 
 
 def _test(record: Curves, colour: alt.Color) -> list[alt.Chart]:
