@@ -15,7 +15,7 @@ import torch
 
 from common import alternate, ratio, report, rounds_option, row, spread
 from howdeep.data import open_data
-from howdeep.explorer.cache import Prefixes
+from howdeep.explorer.cache import ActivationCache
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.serve import open_engine
@@ -76,8 +76,8 @@ def every_unit(engine: Engine) -> None:
 
 def anew(engine: Engine) -> Engine:
     """Return the same that keeps no maps."""
-    kept = engine.prefixes
-    found = replace(engine, prefixes=Prefixes(kept.chain, kept.chunks, autocast=kept.autocast, limit=0))
+    kept = engine.cache
+    found = replace(engine, cache=ActivationCache(kept.chain, kept.chunks, autocast=kept.autocast, limit=0))
     assert torch.isfinite(found.before[0].scores).all()
     return found
 

@@ -107,9 +107,14 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     deepest = out / f"cifar_resnet{VERY_DEEP}"
     with _study(deepest, "paths.json", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
         sampled = paths(
-            study.chain, study.batches, exact=False, draws=3, sampled_lengths=SAMPLED_LENGTHS, seed=seed,
+            study.chain,
+            study.batches,
+            exact=False,
+            draws=3,
+            sampled_lengths=SAMPLED_LENGTHS,
+            seed=seed,
             journal=study.journal,
-        )  # fmt: skip
+        )
         _keep(study, sampled)
     console.print(f"  {VERY_DEEP:,} layers: {_sampled_finding(sampled)}", soft_wrap=True)
     console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")

@@ -47,7 +47,7 @@ def test_the_network_as_it_is_has_the_expected_gates_and_changes_nothing(engine:
 
 @pytest.mark.parametrize("unit", range(6))
 def test_one_unit_out_is_the_lesion_of_that_unit(engine: Engine, unit: int) -> None:
-    expected = lesion(engine.prefixes.chain, engine.sample.batches).units[unit]
+    expected = lesion(engine.cache.chain, engine.sample.batches).units[unit]
     found = ask(engine, {unit: None})
     assert found.error_percent == pytest.approx(expected.error_percent)
     assert (found.change, found.change_low, found.change_high) == pytest.approx(
@@ -58,7 +58,7 @@ def test_one_unit_out_is_the_lesion_of_that_unit(engine: Engine, unit: int) -> N
 def test_the_deletions_of_the_page_are_those_of_a_lesion_study_and_tell_their_progress(engine: Engine) -> None:
     told: list[float] = []
     found = engine.deletions(lambda done, more=None: told.append(done))
-    assert found == lesion(engine.prefixes.chain, engine.sample.batches)
+    assert found == lesion(engine.cache.chain, engine.sample.batches)
     assert told == [1 / 3, 2 / 3, 1.0], "179 images in chunks of 64"
 
 
@@ -155,7 +155,7 @@ def test_a_network_that_no_longer_answers_in_numbers_is_wrong_and_not_a_crash(
     nothing = torch.full((64, 10), math.nan)
     rest = torch.full((179 - 128, 10), math.nan)
     assert engine.before, "the network as it is was asked before"
-    monkeypatch.setattr(type(engine.prefixes), "scores", lambda self, route, chunk: nothing if chunk < 2 else rest)
+    monkeypatch.setattr(type(engine.cache), "logits", lambda self, route, chunk: nothing if chunk < 2 else rest)
     found = engine.answer(engine.own, (3,), None, quiet)
     assert (found.not_finite, found.error_percent, len(found.wrong)) == (179, 100.0, 179)
     assert found.watched[0].top == ()

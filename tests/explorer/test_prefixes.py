@@ -9,7 +9,7 @@ from torch import Tensor
 
 from howdeep import build, spec_of
 from howdeep.chain import Chain
-from howdeep.explorer.cache import Prefixes
+from howdeep.explorer.cache import ActivationCache
 from howdeep.explorer.records import State, own_state
 
 EXACT = torch.autocast("cpu", enabled=False)
@@ -20,8 +20,8 @@ def ones(*shape: int) -> Tensor:
     return torch.ones(shape, dtype=torch.float64)
 
 
-def prefixes_of(chain: Chain, chunks: list[Tensor], limit: int = 1 << 20) -> Prefixes:
-    return Prefixes(chain.eval(), chunks, autocast=EXACT, limit=limit)
+def cache_of(chain: Chain, chunks: list[Tensor], limit: int = 1 << 20) -> ActivationCache:
+    return ActivationCache(chain.eval(), chunks, autocast=EXACT, limit=limit)
 
 
 def state(gates: list[float | None]) -> State:
@@ -34,12 +34,12 @@ def state(gates: list[float | None]) -> State:
 def test_whatever_was_asked_before_scores_are_those_of_an_ordinary_call(changes: list, limit: int) -> None:
     chain = linear_chain(SIX)
     gates: list[float | None] = [1.0] * 6
-    found = prefixes_of(chain, [ones(2, 1, 1, 1), 3 * ones(1, 1, 1, 1)], limit)
+    found = cache_of(chain, [ones(2, 1, 1, 1), 3 * ones(1, 1, 1, 1)], limit)
     for unit, gate in changes:
         gates[unit] = gate
         for chunk, images in enumerate(found.chunks):
             expected = chain(images, gates)
-            assert torch.equal(found.scores(state(gates).route(chain), chunk), expected.float())
+            assert torch.equal(found.logits(state(gates).route(chain), chunk), expected.float())
         assert found._bytes <= limit
 
 
@@ -48,53 +48,53 @@ def test_every_family_of_networks_is_answered_to_the_bit(family: str) -> None:
     name, options = SMALL[family]
     torch.manual_seed(0)
     chain, images = build(spec_of(name, **options)).eval(), torch.randn(2, 3, 32, 32)
-    found = prefixes_of(chain, [images], 1 << 26)
+    found = cache_of(chain, [images], 1 << 26)
     gates: list[float | None] = [1.0] * len(chain)
     for unit, gate in ((len(chain) - 1, 0.5), (0, 0.0), (len(chain) - 1, 1.0)):
         gates[unit] = gate
         with torch.inference_mode():
-            assert torch.equal(found.scores(state(gates).route(chain), 0), chain(images, gates))
+            assert torch.equal(found.logits(state(gates).route(chain), 0), chain(images, gates))
 
 
 @pytest.mark.parametrize("changed", range(6))
 def test_only_what_follows_a_change_is_computed(changed: int) -> None:
     chain = linear_chain(SIX)
-    found = prefixes_of(chain, [ones(2, 1, 1, 1)])
+    found = cache_of(chain, [ones(2, 1, 1, 1)])
     own = own_state(chain)
-    found.scores(own.route(chain), 0)
+    found.logits(own.route(chain), 0)
     assert found.steps == 6
     gates = [None if unit == changed else 1.0 for unit in range(6)]
-    found.scores(state(gates).route(chain), 0)
+    found.logits(state(gates).route(chain), 0)
     assert found.steps == 6 + (6 - changed)
-    found.scores(own.route(chain), 0)
+    found.logits(own.route(chain), 0)
     assert found.steps == 6 + (6 - changed), "going back costs nothing"
 
 
 def test_with_little_room_maps_are_kept_at_every_few_places() -> None:
     chain = linear_chain([0.5] * 12)
-    found = prefixes_of(chain, [ones(1, 1, 1, 1)], limit=8 * 13)  # one route's maps: half of what two would need
-    found.scores(own_state(chain).route(chain), 0)
+    found = cache_of(chain, [ones(1, 1, 1, 1)], limit=8 * 13)  # one route's maps: half of what two would need
+    found.logits(own_state(chain).route(chain), 0)
     gates: list[float | None] = [*[1.0] * 11, None]
-    found.scores(state(gates).route(chain), 0)
+    found.logits(state(gates).route(chain), 0)
     assert found._spacing == 2
     assert found.steps == 12 + 2, "from the tenth place on"
 
 
 def test_the_prefixes_of_one_chunk_are_not_those_of_another() -> None:
     chain = linear_chain(SIX)
-    found = prefixes_of(chain, [ones(1, 1, 1, 1), 2 * ones(1, 1, 1, 1)])
+    found = cache_of(chain, [ones(1, 1, 1, 1), 2 * ones(1, 1, 1, 1)])
     route = own_state(chain).route(chain)
-    one, two = (found.scores(route, chunk) for chunk in (0, 1))
+    one, two = (found.logits(route, chunk) for chunk in (0, 1))
     assert torch.equal(two, 2 * one)
 
 
 def test_numbers_of_prefixes_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("howdeep.explorer.cache.MOST_PREFIXES", 20)
     chain = linear_chain(SIX)
-    found = prefixes_of(chain, [ones(1, 1, 1, 1)])
+    found = cache_of(chain, [ones(1, 1, 1, 1)])
     for tenths in range(20):
         gates: list[float | None] = [tenths / 10] * 6
-        assert torch.equal(found.scores(state(gates).route(chain), 0), chain(ones(1, 1, 1, 1), gates).float())
+        assert torch.equal(found.logits(state(gates).route(chain), 0), chain(ones(1, 1, 1, 1), gates).float())
         assert len(found._numbers) <= 20 + 6
 
 
@@ -102,14 +102,14 @@ def test_a_closed_unit_is_not_computed() -> None:
     from tests.oracles import Untouchable
 
     chain = chain_of([Untouchable()])
-    assert float(prefixes_of(chain, [ones(1, 1, 1, 1)]).scores(state([None]).route(chain), 0)) == 1
+    assert float(cache_of(chain, [ones(1, 1, 1, 1)]).logits(state([None]).route(chain), 0)) == 1
 
 
 def test_from_change_to_change_the_maps_of_the_whole_network_stay() -> None:
     chain = linear_chain(SIX)
-    found = prefixes_of(chain, [ones(1, 1, 1, 1)], limit=8 * 14)  # two routes of seven maps
-    found.scores(own_state(chain).route(chain), 0)
+    found = cache_of(chain, [ones(1, 1, 1, 1)], limit=8 * 14)  # two routes of seven maps
+    found.logits(own_state(chain).route(chain), 0)
     for changed in (0, 1, 2, 3, 4, 5, 0):
         before = found.steps
-        found.scores(state([None if unit == changed else 1.0 for unit in range(6)]).route(chain), 0)
+        found.logits(state([None if unit == changed else 1.0 for unit in range(6)]).route(chain), 0)
         assert found.steps - before == 6 - changed

@@ -68,9 +68,12 @@ class Dissection(StudyOptions, TargetOptions):
         from howdeep.show import figures
 
         self.output.finish(
-            study.record(found), table, figure=self.figure, written=study.journal.remove,
+            study.record(found),
+            table,
+            figure=self.figure,
+            written=study.journal.remove,
             draw=lambda place: figures.save(chart(), place),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +99,17 @@ class Lesion(Dissection):
         refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
         with self.study(self.precision) as study:
             found = lesion(
-                study.chain, study.batches, kind=self.kind, max_k=self.max_k, draws=self.draws, sample=self.sample,
-                seed=self.seed, autocast=study.autocast, journal=study.journal, report=study.report,
-            )  # fmt: skip
+                study.chain,
+                study.batches,
+                kind=self.kind,
+                max_k=self.max_k,
+                draws=self.draws,
+                sample=self.sample,
+                seed=self.seed,
+                autocast=study.autocast,
+                journal=study.journal,
+                report=study.report,
+            )
             self.report(study, found, found.table(), found.figure)
         return 0
 
@@ -125,9 +136,14 @@ class Paths(Dissection):
             refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
         with self.study(self.precision) as study:
             found = paths(
-                study.chain, study.batches, exact=self.exact, draws=self.draws, sampled_lengths=self.lengths,
-                seed=self.seed, journal=study.journal,
-            )  # fmt: skip
+                study.chain,
+                study.batches,
+                exact=self.exact,
+                draws=self.draws,
+                sampled_lengths=self.lengths,
+                seed=self.seed,
+                journal=study.journal,
+            )
             self.report(study, found, found.table(), found.figure)
         return 0
 
@@ -168,6 +184,10 @@ class Flow(Dissection):
             return super().open()
         refuse_without_use(self, ("weights", "key", "pretrained"), "with --fresh: initial weights need none")
         return fresh_target(
-            self.target, self.data, size=self.size, seed=self.seed, skip_broken=self.skip_broken,
+            self.target,
+            self.data,
+            size=self.size,
+            seed=self.seed,
+            skip_broken=self.skip_broken,
             given=normalization_of(self.mean, self.std),
-        )  # fmt: skip
+        )

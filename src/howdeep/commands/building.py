@@ -100,9 +100,17 @@ class Import:
         self.output.check()
         notes: list[str] = []
         found = import_weights(
-            self.file, self.network, self.out, mean=self.mean, std=self.std, size=self.size, key=self.key,
-            block=self.block, shortcut=self.shortcut, report=notes.append,
-        )  # fmt: skip
+            self.file,
+            self.network,
+            self.out,
+            mean=self.mean,
+            std=self.std,
+            size=self.size,
+            key=self.key,
+            block=self.block,
+            shortcut=self.shortcut,
+            report=notes.append,
+        )
         for note in notes:
             remark(note)
         lists = {name: getattr(found, name) for name in ("kept", "renamed", "left", "missing")}

@@ -103,10 +103,12 @@ class Cost(CostOptions, _Networks):
         ladders, papers = [asdict(ladder) for ladder in found], [paper.to_json() for paper in scaled]
         self.output.finish(
             tagged("cost", {"ladders": ladders, "scaled": papers, **provenance(pick(self.device))}),
-            *(ladder.table() for ladder in found), *(paper.table() for paper in scaled), figure=self.figure,
+            *(ladder.table() for ladder in found),
+            *(paper.table() for paper in scaled),
+            figure=self.figure,
             draw=lambda place: figures.save(figures.costs(found), place),
             written=lambda: forget_kept(self.output.place),
-        )  # fmt: skip
+        )
 
     def on_paper(self) -> int:
         """Scale from a device description; nothing is measured."""

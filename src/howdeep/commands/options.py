@@ -52,9 +52,15 @@ class TargetOptions:
         from howdeep.runs.target import open_target
 
         return open_target(
-            self.target, weights=self.weights, mean=self.mean, std=self.std, pretrained=self.pretrained,
-            size=self.size, key=self.key, report=remark,
-        )  # fmt: skip
+            self.target,
+            weights=self.weights,
+            mean=self.mean,
+            std=self.std,
+            pretrained=self.pretrained,
+            size=self.size,
+            key=self.key,
+            report=remark,
+        )
 
     def arguments(self) -> tuple[str, ...]:
         """Return what says which network this is, as it is typed."""

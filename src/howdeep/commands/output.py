@@ -158,6 +158,9 @@ def unfailing(stream: io.TextIOWrapper | None) -> Stream:
     if stream is None:
         return Stream(open(os.devnull, "wb"), encoding="utf-8")
     return Stream(
-        stream.buffer, encoding=stream.encoding, errors="replace", line_buffering=stream.line_buffering,
+        stream.buffer,
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=stream.line_buffering,
         write_through=stream.write_through,
-    )  # fmt: skip
+    )

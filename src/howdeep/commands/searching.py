@@ -30,9 +30,11 @@ class Degradation:
         check_files(self.output, self.figure)
         found = degradation(self.config, self.out)
         self.output.finish(
-            found.to_json(self.config), found.table(), figure=self.figure,
+            found.to_json(self.config),
+            found.table(),
+            figure=self.figure,
             draw=lambda place: figures.save(found.figure(), place),
-        )  # fmt: skip
+        )
         return 0
 
 

@@ -1,7 +1,8 @@
-"""Maps at places on the way through a network, kept: after a change only what follows it is computed.
+"""Activations at places on the way through a network, kept: after a change only what follows it is computed.
 
-What a route has passed up to some place is a prefix; equal prefixes have equal maps, whichever route and whichever
-tab they belong to. Of a network whose maps are too large to keep all of, those at every second, third, … place are.
+What a route has passed up to some place is a prefix; equal prefixes have equal activations, whichever route and
+whichever tab they belong to. Of a network whose activations are too large to keep them all, those at every second,
+third, … place are kept.
 """
 
 import math
@@ -15,25 +16,23 @@ from howdeep.analysis.changes import Route, Step, intact
 from howdeep.chain import Chain, run
 
 LIMIT = 1 << 30
-"""Bytes of maps that are kept at most."""
+"""Bytes of activations that are kept at most."""
 MOST_PREFIXES = 1 << 18
 """Prefixes that have a number at a time."""
 
 
-class Prefixes:
-    """Scores of routes through one network, and the maps on their way.
+class ActivationCache:
+    """Logits of routes through one network, and the activations on their way.
 
     Args:
         chain: The network, in evaluation mode.
         chunks: The images, shape (chunk, channels, height, width) each.
         autocast: The precision.
-        limit: Bytes of maps that are kept at most. Those of the network as it is, to which most changes are made, go
-            last, before them those of the latest routes.
+        limit: Bytes of activations that are kept at most. Those of the network as it is, to which most changes are
+            made, go last, before them those of the latest routes.
     """
 
-    def __init__(
-        self, chain: Chain, chunks: list[Tensor], *, autocast: torch.autocast, limit: int = LIMIT
-    ) -> None:  # fmt: skip
+    def __init__(self, chain: Chain, chunks: list[Tensor], *, autocast: torch.autocast, limit: int = LIMIT) -> None:
         self.chain, self.chunks, self.autocast, self.limit = chain, chunks, autocast, limit
         self._own = intact(chain)
         self.steps = 0
@@ -41,8 +40,8 @@ class Prefixes:
         self._maps: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
         self._bytes, self._spacing = 0, 1
 
-    def scores(self, route: Route, chunk: int) -> Tensor:
-        """Return the scores of one chunk of images on a route, shape (chunk, classes), float32.
+    def logits(self, route: Route, chunk: int) -> Tensor:
+        """Return the logits of one chunk of images on a route, shape (chunk, classes), float32.
 
         ``steps`` counts the places of the body that had to be computed.
         """
@@ -75,12 +74,12 @@ class Prefixes:
             yield number
 
     def _plan(self, x: Tensor, places: int) -> None:
-        """Space the places at which maps are kept, so that two routes fit: maps never grow behind the stem by much."""
+        """Space the places at which activations are kept so that two routes fit: behind the stem they hardly grow."""
         whole = x.numel() * x.element_size() * (places + 1) * len(self.chunks)
         self._spacing = max(1, math.ceil(2 * whole / max(1, self.limit)))
 
     def _refresh(self, chunk: int, ways: list[int]) -> None:
-        """Make the maps of a route the most recently used ones."""
+        """Make the activations of a route the most recently used ones."""
         for way in ways:
             if (chunk, way) in self._maps:
                 self._maps.move_to_end((chunk, way))

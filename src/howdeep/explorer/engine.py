@@ -16,10 +16,10 @@ from howdeep.chain import Chain
 from howdeep.cutting.frontier import Frontier, networks_tried
 from howdeep.cutting.images import Images
 from howdeep.data import Batch
-from howdeep.explorer.cache import Prefixes
+from howdeep.explorer.cache import ActivationCache
+from howdeep.explorer.costs import Costs
 from howdeep.explorer.images import Sample, Upload
 from howdeep.explorer.jobs import Advance
-from howdeep.explorer.pieces import Costs
 from howdeep.explorer.records import Answer, Guess, PathsLeft, State, Watched, own_state
 from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
@@ -27,7 +27,7 @@ from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
 
 TOP = 3
-"""Classes that are told of an image."""
+"""Classes that are reported of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Engine:
     """The network, and how its images are prepared."""
     chain: Chain
     """The network as it is, on its device."""
-    prefixes: Prefixes
+    cache: ActivationCache
     """The same as it is run, with the maps of the sample."""
     sample: Sample
     """The images that errors are counted on."""
@@ -62,7 +62,7 @@ class Engine:
     def before(self) -> list[Intact]:
         """What it answers as it is, a chunk at a time."""
         route = self.own.route(self.chain)
-        return [intact_of(self.prefixes.scores(route, at), batch.labels) for at, batch in self._chunks]
+        return [intact_of(self.cache.logits(route, at), batch.labels) for at, batch in self._chunks]
 
     @property
     def _chunks(self) -> list[tuple[int, Batch]]:
@@ -77,64 +77,81 @@ class Engine:
             upload: An image that was dropped.
             advance: Called after every chunk of images.
         """
-        started, route, rows, found = time.perf_counter(), state.route(self.chain), [], []
+        started, route, rows, chunks = time.perf_counter(), state.route(self.chain), [], []
         for at, _ in self._chunks:
-            found.append(self.prefixes.scores(route, at))
-            rows.append(counts(self.before[at], found[-1], len(self.classes)))
+            chunks.append(self.cache.logits(route, at))
+            rows.append(counts(self.before[at], chunks[-1], len(self.classes)))
             advance((at + 1) / len(self._chunks))
         effect = effect_of([math.fsum(column) for column in zip(*rows, strict=True)], len(self.sample.pixels))
-        scores = torch.cat(found).cpu()
+        logits = torch.cat(chunks).cpu()
         return replace(
-            self._answer(state, effect, scores),
-            watched=tuple(self._watched(image, scores) for image in watched),
+            self._answer(state, effect, logits),
+            watched=tuple(self._watched(image, logits) for image in watched),
             upload=None if upload is None else self._upload(upload, state),
             seconds=time.perf_counter() - started,
         )
 
-    def _answer(self, state: State, effect: Effect, scores: Tensor) -> Answer:
-        low, high = of_share(effect.error_percent, len(scores))
-        wrong, was_wrong = self._wrong(scores), self._wrong(self._scores_before)
+    def _answer(self, state: State, effect: Effect, logits: Tensor) -> Answer:
+        low, high = of_share(effect.error_percent, len(logits))
+        wrong, was_wrong = self._wrong(logits), self._wrong(self._logits_before)
         macs, parameters, ms = self.costs.left(state.closed)
         return Answer(
-            n=len(scores), error_percent=effect.error_percent, low=low, high=high, change=effect.change,
-            change_low=effect.change_low, change_high=effect.change_high, not_finite=effect.not_finite,
-            closed=len(state.closed), units=len(state.gates),
-            kendall_tau=kendall_tau(state.order) if state.shuffled else None, paths=self.paths(state),
-            macs=macs, macs_all=self.costs.macs, ms=ms, ms_all=self.costs.ms,
-            parameters=parameters, parameters_all=self.costs.parameters, wrong=tuple(sorted(wrong)),
-            newly_wrong=tuple(sorted(wrong - was_wrong)), newly_right=tuple(sorted(was_wrong - wrong)),
-            confusion=self._confusion(scores), watched=(), upload=None, seconds=0.0,
-        )  # fmt: skip
+            n=len(logits),
+            error_percent=effect.error_percent,
+            low=low,
+            high=high,
+            change=effect.change,
+            change_low=effect.change_low,
+            change_high=effect.change_high,
+            not_finite=effect.not_finite,
+            closed=len(state.closed),
+            units=len(state.gates),
+            kendall_tau=kendall_tau(state.order) if state.shuffled else None,
+            paths=self.paths(state),
+            macs=macs,
+            macs_all=self.costs.macs,
+            ms=ms,
+            ms_all=self.costs.ms,
+            parameters=parameters,
+            parameters_all=self.costs.parameters,
+            wrong=tuple(sorted(wrong)),
+            newly_wrong=tuple(sorted(wrong - was_wrong)),
+            newly_right=tuple(sorted(was_wrong - wrong)),
+            confusion=self._confusion(logits),
+            watched=(),
+            upload=None,
+            seconds=0.0,
+        )
 
-    def _wrong(self, scores: Tensor) -> set[int]:
-        wrong = (scores.argmax(1) != self.sample.labels) | ~scores.isfinite().all(1)
+    def _wrong(self, logits: Tensor) -> set[int]:
+        wrong = (logits.argmax(1) != self.sample.labels) | ~logits.isfinite().all(1)
         return set(wrong.nonzero().squeeze(1).tolist())
 
-    def _confusion(self, scores: Tensor) -> tuple[tuple[int, ...], ...]:
-        """Return how often images of a class (row) were given a class (column), of those with finite scores."""
-        classes, finite = len(self.classes), scores.isfinite().all(1)
-        pairs = self.sample.labels[finite] * classes + scores.argmax(1)[finite]
+    def _confusion(self, logits: Tensor) -> tuple[tuple[int, ...], ...]:
+        """Return how often images of a class (row) were given a class (column), of those with finite logits."""
+        classes, finite = len(self.classes), logits.isfinite().all(1)
+        pairs = self.sample.labels[finite] * classes + logits.argmax(1)[finite]
         return tuple(map(tuple, pairs.bincount(minlength=classes**2).view(classes, classes).tolist()))
 
     @cached_property
-    def _scores_before(self) -> Tensor:
+    def _logits_before(self) -> Tensor:
         return torch.cat([one.logits for one in self.before]).cpu()
 
-    def _watched(self, image: int, scores: Tensor) -> Watched:
+    def _watched(self, image: int, logits: Tensor) -> Watched:
         label = self.classes[int(self.sample.labels[image])]
-        return Watched(image=image, label=label, top=self._top(scores[image], self._scores_before[image]))
+        return Watched(image=image, label=label, top=self._top(logits[image], self._logits_before[image]))
 
     def _upload(self, upload: Upload, state: State) -> tuple[Guess, ...]:
-        chain = self.prefixes.chain
-        alone = Prefixes(chain, [upload.image], autocast=self.prefixes.autocast, limit=0)
-        (now,), (before,) = (alone.scores(one.route(chain), 0) for one in (state, self.own))
+        chain = self.cache.chain
+        alone = ActivationCache(chain, [upload.image], autocast=self.cache.autocast, limit=0)
+        (now,), (before,) = (alone.logits(one.route(chain), 0) for one in (state, self.own))
         return self._top(now.cpu(), before.cpu())
 
-    def _top(self, scores: Tensor, before: Tensor) -> tuple[Guess, ...]:
-        """Return the likeliest classes; none where a score is not finite."""
-        if not bool(scores.isfinite().all()):
+    def _top(self, logits: Tensor, before: Tensor) -> tuple[Guess, ...]:
+        """Return the likeliest classes; none where a logit is not finite."""
+        if not bool(logits.isfinite().all()):
             return ()
-        now, was = scores.softmax(0), before.softmax(0)
+        now, was = logits.softmax(0), before.softmax(0)
         likeliest = now.topk(min(TOP, len(now))).indices.tolist()
         return tuple(
             Guess(name=self.classes[index], probability=float(now[index]), before=float(was[index]))
@@ -152,19 +169,23 @@ class Engine:
 
     def paths(self, state: State) -> PathsLeft:
         """Return the paths that are left in a state."""
-        found = self.lengths(state)
-        total = sum(found.values())
+        lengths = self.lengths(state)
+        total = sum(lengths.values())
         return PathsLeft(
-            total=f"{total:,}", log2=math.log2(total) if total else 0.0, of=f"{sum(self.own_lengths.values()):,}",
-            shortest=min(found, default=0), longest=max(found, default=0),
-            mean=sum(length * count for length, count in found.items()) / total if total else 0.0,
-        )  # fmt: skip
+            total=f"{total:,}",
+            log2=math.log2(total) if total else 0.0,
+            of=f"{sum(self.own_lengths.values()):,}",
+            shortest=min(lengths, default=0),
+            longest=max(lengths, default=0),
+            mean=sum(length * count for length, count in lengths.items()) / total if total else 0.0,
+        )
 
     def deletions(self, advance: Advance) -> Lesion:
         """Return what the deletion of each unit costs on the sample."""
-        told = Told(advance=advance)
-        chain, autocast = self.prefixes.chain, self.prefixes.autocast
-        return lesion(chain, self.sample.batches, kind="delete", autocast=autocast, journal=told)
+        chain, autocast = self.cache.chain, self.cache.autocast
+        return lesion(
+            chain, self.sample.batches, kind="delete", autocast=autocast, journal=ReportingJournal(advance=advance)
+        )
 
     def greedy(self, units: int, advance: Advance) -> list[int]:
         """Return which units go, counted from 0 and in their order, until so many are left (see :class:`Frontier`).
@@ -189,8 +210,8 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Told(Journal):
-    """A journal that tells after each block how far the work is."""
+class ReportingJournal(Journal):
+    """A journal that reports after each block how far the work is."""
 
     advance: Advance = lambda done, more=None: None
 

@@ -39,7 +39,7 @@ class Sample:
 
 def draw_sample(
     target: Target, dataset: Dataset, *, split: str, images: int, seed: int, device: torch.device
-) -> Sample:  # fmt: skip
+) -> Sample:
     """Return so many images of a split, a stratified sample by seed, or all where there are fewer.
 
     Raises:
@@ -61,7 +61,7 @@ def normalised(target: Target, pixels: Tensor, labels: Tensor, device: torch.dev
     return [
         Batch(constants(some.to(device)).contiguous(memory_format=torch.channels_last), truth.to(device), len(truth))
         for some, truth in chunks
-    ]  # fmt: skip
+    ]
 
 
 MAX_BYTES = 20_000_000

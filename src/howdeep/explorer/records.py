@@ -1,4 +1,4 @@
-"""What the page asks and what it is told: frozen records."""
+"""What the page asks and what it receives: frozen records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ class Answer:
     change_high: float
     """Upper end."""
     not_finite: int
-    """Images with a score that is not finite; they count as wrong."""
+    """Images with a logit that is not finite; they count as wrong."""
     closed: int
     """Units that are out."""
     units: int
@@ -150,7 +150,7 @@ class Answer:
     newly_right: tuple[int, ...]
     """The reverse."""
     confusion: tuple[tuple[int, ...], ...]
-    """Images of a class (row) that were given a class (column); those with finite scores."""
+    """Images of a class (row) that were given a class (column); those with finite logits."""
     watched: tuple[Watched, ...]
     """The images that were asked for."""
     upload: tuple[Guess, ...] | None

@@ -20,7 +20,7 @@ from howdeep.runs.target import Target
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json
 
-TOLD_EVERY = 0.5
+REPORT_EVERY = 0.5
 """Seconds between two lines of progress."""
 
 
@@ -74,13 +74,18 @@ class Saving:
         numbers = [str(number) for number in removed]
         arguments = ["cut", *self.arguments, "--data", self.data, "--out", str(out), "--remove", *numbers]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "howdeep", *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "howdeep",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
         said = asyncio.create_task(process.communicate())
         try:
             started = time.monotonic()
-            while not (await asyncio.wait([said], timeout=TOLD_EVERY))[0]:
+            while not (await asyncio.wait([said], timeout=REPORT_EVERY))[0]:
                 yield _under_way(time.monotonic() - started)
             yield _saved(arguments, out) if process.returncode == 0 else {"error": _last_line((await said)[1])}
         finally:
@@ -119,14 +124,16 @@ def _under_way(seconds: float) -> Line:
 def _saved(arguments: Sequence[str], out: Path) -> Line:
     record = json.loads((out / RECORD).read_bytes())
     run, following = str(out), (["explore"], ["evaluate", "--data", record["data"]], ["report"])
-    return {"saved": {
-        "run": run,
-        "command": shlex.join(["howdeep", *arguments]),
-        "sentence": from_json(Cut, record).finding,
-        "next": [shlex.join(["howdeep", verb, run, *options]) for verb, *options in following],
-    }}  # fmt: skip
+    return {
+        "saved": {
+            "run": run,
+            "command": shlex.join(["howdeep", *arguments]),
+            "sentence": from_json(Cut, record).finding,
+            "next": [shlex.join(["howdeep", verb, run, *options]) for verb, *options in following],
+        }
+    }
 
 
 def _last_line(said: bytes) -> str:
     lines = said.decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("howdeep: ") if lines else "the cut failed without a word"
+    return lines[-1].removeprefix("howdeep: ") if lines else "the cut failed without output"

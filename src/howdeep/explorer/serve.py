@@ -10,15 +10,15 @@ import uvicorn
 from howdeep.analysis.study import prepared
 from howdeep.data import Dataset
 from howdeep.data.decoding import quiet_pillow
-from howdeep.explorer.cache import Prefixes
+from howdeep.explorer.cache import ActivationCache
+from howdeep.explorer.costs import costs_of
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.images import MAX_BYTES, Uploads, draw_sample
 from howdeep.explorer.jobs import Jobs
 from howdeep.explorer.options import ExploreOptions
-from howdeep.explorer.pieces import costs_of
 from howdeep.explorer.saving import Saving
 from howdeep.explorer.server import Guard, Page, create_app
-from howdeep.explorer.summary import Facts, like_of
+from howdeep.explorer.summary import Summary, like_of
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, true_fp32
@@ -55,11 +55,11 @@ def open_page(
         assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps
     flags = ("--skip-broken",) if options.skip_broken else ()
     saving = Saving(target=target, data=data, arguments=(*arguments, *flags))
-    facts = Facts(
+    summary = Summary(
         engine=engine, data=dataset.name, split=options.split, like=like_of(engine), unsaved=saving.impossible
     )
     uploads = Uploads(target, dataset.height, dataset.width, device)
-    return Page(engine, facts, uploads, saving, Jobs(threads=engine.threads))
+    return Page(engine, summary, uploads, saving, Jobs(threads=engine.threads))
 
 
 def _own_data(target: Target) -> str:
@@ -77,11 +77,11 @@ def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> En
     first = sample.batches[0].images
     fast = prepared(chain, first, precision=options.precision, device=device, threads=options.threads)
     autocast = Arithmetic(fast.precision, "channels_last").autocast(device)
-    prefixes = Prefixes(fast.chain, [batch.images for batch in sample.batches], autocast=autocast)
+    cache = ActivationCache(fast.chain, [batch.images for batch in sample.batches], autocast=autocast)
     return Engine(
         target=target,
         chain=chain,
-        prefixes=prefixes,
+        cache=cache,
         sample=sample,
         classes=dataset.classes,
         precision=fast.precision,

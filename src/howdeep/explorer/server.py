@@ -19,7 +19,7 @@ from howdeep.explorer.images import Uploads, png
 from howdeep.explorer.jobs import Advance, Jobs, Line
 from howdeep.explorer.records import Answer, State, check_state
 from howdeep.explorer.saving import Saving
-from howdeep.explorer.summary import Facts
+from howdeep.explorer.summary import Summary
 from howdeep.show import figures
 from howdeep.util.errors import UserError
 
@@ -183,7 +183,7 @@ class Page:
     """What the server answers from."""
 
     engine: Engine
-    facts: Facts
+    summary: Summary
     uploads: Uploads
     saving: Saving
     jobs: Jobs
@@ -230,7 +230,7 @@ def _add_files(app: FastAPI, page: Page) -> None:
 
     @app.get("/api/network")
     async def _network() -> JSONResponse:
-        return JSONResponse(page.facts.to_json())
+        return JSONResponse(page.summary.to_json())
 
     @app.get("/api/images/{index}.png")
     async def _image(index: int) -> Response:
@@ -264,7 +264,7 @@ def _add_answers(app: FastAPI, page: Page) -> None:
             advance(1.0, found)
             return {**found, "figures": _charts(engine, state, answer, dark=asked.dark)}
 
-        return _told(page.jobs.run(asked.tab, work))
+        return _streamed(page.jobs.run(asked.tab, work))
 
     @app.post("/api/cancel")
     async def _cancel(asked: Tab) -> JSONResponse:
@@ -279,9 +279,9 @@ def _add_studies(app: FastAPI, page: Page) -> None:
     @app.post("/api/deletions")
     async def _deletions(asked: Tab) -> StreamingResponse:
         def work(advance: Advance) -> Line:
-            return {"deletions": page.facts.deletions_of(engine.deletions(advance))}
+            return {"deletions": page.summary.deletions_of(engine.deletions(advance))}
 
-        return _told(page.jobs.run(asked.tab, work))
+        return _streamed(page.jobs.run(asked.tab, work))
 
     @app.post("/api/greedy")
     async def _greedy(asked: Fewer) -> StreamingResponse:
@@ -290,23 +290,23 @@ def _add_studies(app: FastAPI, page: Page) -> None:
             gates = [None if index in out else gate for index, gate in enumerate(engine.own.gates)]
             return {"gates": gates, "order_out": [index + 1 for index in out]}
 
-        return _told(page.jobs.run(asked.tab, work))
+        return _streamed(page.jobs.run(asked.tab, work))
 
     @app.post("/api/save")
     async def _save(asked: Asked) -> StreamingResponse:
-        return _told(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
+        return _streamed(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
 
 
 def _checked(page: Page, asked: Asked) -> State:
-    check_state(page.engine.chain, asked.state, page.facts.like)
+    check_state(page.engine.chain, asked.state, page.summary.like)
     return asked.state
 
 
-def _told(found: AsyncIterator[Line]) -> StreamingResponse:
+def _streamed(lines_of: AsyncIterator[Line]) -> StreamingResponse:
     """Return an answer of one line after another, the last of which is the result."""
 
     async def lines() -> AsyncIterator[str]:
-        async for line in found:
+        async for line in lines_of:
             yield json.dumps(line) + "\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")

@@ -1,4 +1,4 @@
-"""What the page is told once: the network, its units, the sample, and what single deletions cost."""
+"""What the page receives once: the network, its units, the sample, and what single deletions cost."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RECORD = "lesion.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class Summary:
     """What does not change while the page is open."""
 
     engine: Engine
@@ -35,20 +35,27 @@ class Facts:
         """Return all of it as plain data."""
         engine, known = self.engine, self._known()
         return {
-            "name": _name(engine), "source": engine.target.name, "units": self._units(),
-            "classes": engine.classes, "data": self.data, "split": self.split, "n": len(engine.sample.pixels),
-            "precision": engine.precision, "images": [{"label": int(label)} for label in engine.sample.labels],
+            "name": _name(engine),
+            "source": engine.target.name,
+            "units": self._units(),
+            "classes": engine.classes,
+            "data": self.data,
+            "split": self.split,
+            "n": len(engine.sample.pixels),
+            "precision": engine.precision,
+            "images": [{"label": int(label)} for label in engine.sample.labels],
             "deletions": known and {"change": [unit.change for unit in known.units], "source": RECORD},
             "measures_itself": len(engine.chain) <= MEASURED_AT_ONCE,
             "save": {"possible": self.unsaved is None, "why": self.unsaved},
-            "max_upload_bytes": MAX_BYTES, "max_upload_pixels": MAX_PIXELS,
-        }  # fmt: skip
+            "max_upload_bytes": MAX_BYTES,
+            "max_upload_pixels": MAX_PIXELS,
+        }
 
-    def deletions_of(self, found: Lesion) -> dict[str, Any]:
+    def deletions_of(self, lesion: Lesion) -> dict[str, Any]:
         """Return what was measured here, as the page wants it."""
         return {
-            "change": [unit.change for unit in found.units],
-            "source": f"measured on these {found.baseline.n:,} images",
+            "change": [unit.change for unit in lesion.units],
+            "source": f"measured on these {lesion.baseline.n:,} images",
         }
 
     def _units(self) -> list[dict[str, Any]]:
@@ -56,11 +63,17 @@ class Facts:
         parts = zip(chain.names, chain.units, self.engine.own.gates, self.engine.costs.units, self.like, strict=True)
         return [
             {
-                "index": index, "name": name, "removable": unit.merge.removable, "own": gate, "macs": piece.macs,
-                "ms": piece.ms, "output": "×".join(str(length) for length in piece.output), "like": like,
+                "index": index,
+                "name": name,
+                "removable": unit.merge.removable,
+                "own": gate,
+                "macs": cost.macs,
+                "ms": cost.ms,
+                "output": "×".join(str(length) for length in cost.output),
+                "like": like,
             }
-            for index, (name, unit, gate, piece, like) in enumerate(parts, 1)
-        ]  # fmt: skip
+            for index, (name, unit, gate, cost, like) in enumerate(parts, 1)
+        ]
 
     def _known(self) -> Lesion | None:
         """Return the lesion study that lies in the run folder, if it is one of these units."""
@@ -74,7 +87,7 @@ class Facts:
 
 def like_of(engine: Engine) -> tuple[int | None, ...]:
     """Return which units may change places: those of equal shape have one number, None stays."""
-    groups = alike(engine.prefixes.chain, engine.sample.batches[0].images)
+    groups = alike(engine.cache.chain, engine.sample.batches[0].images)
     return tuple(
         next((number for number, group in enumerate(groups) if index in group), None)
         for index in range(len(engine.chain))

@@ -15,7 +15,7 @@ RUNS, SECONDS = 9, 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class UnitCosts:
     """One unit, and what it costs with its branch and without."""
 
     output: tuple[int, ...]
@@ -38,7 +38,7 @@ class Costs:
     """Trainable numbers of the whole network."""
     ms: float
     """Time of one image: the sum of the medians of all parts, one thread."""
-    units: tuple[Piece, ...]
+    units: tuple[UnitCosts, ...]
     """The branches, in the order of the chain."""
 
     def left(self, closed: Sequence[int]) -> tuple[int, int, float]:
@@ -48,9 +48,9 @@ class Costs:
         """
         out = [self.units[index] for index in closed]
         return (
-            self.macs - sum(piece.macs for piece in out),
-            self.parameters - sum(piece.parameters for piece in out),
-            max(0.0, self.ms - sum(piece.ms for piece in out)),
+            self.macs - sum(unit.macs for unit in out),
+            self.parameters - sum(unit.parameters for unit in out),
+            max(0.0, self.ms - sum(unit.ms for unit in out)),
         )
 
 
@@ -71,14 +71,14 @@ def costs_of(chain: Chain, folded: Chain, image: Tensor) -> Costs:
     medians = [timing.median_ms for timing in times]
     of_units = [index for index, ((module, _), _) in enumerate(inputs) if isinstance(module, Unit)]
     without = medians[len(opened) : len(opened) + len(closed)]
-    pieces = [
-        _piece(unit, *inputs[at], saved=max(0.0, medians[at] - without[at]))
+    units = [
+        _unit_costs(unit, *inputs[at], saved=max(0.0, medians[at] - without[at]))
         for unit, at in zip(chain.units, of_units, strict=True)
     ]
     _, whole = output_and_macs(folded, image)
     parameters = sum(weight.numel() for weight in chain.parameters())
     return Costs(
-        macs=whole, parameters=parameters, units=tuple(pieces), ms=sum(medians[: len(opened)]) + sum(medians[-2:])
+        macs=whole, parameters=parameters, units=tuple(units), ms=sum(medians[: len(opened)]) + sum(medians[-2:])
     )
 
 
@@ -110,10 +110,10 @@ def _closed(inputs: list[tuple[Step, Tensor]]) -> list[tuple[Step, Tensor]]:
 
 
 @torch.inference_mode()
-def _piece(unit: Unit, step: Step, x: Tensor, *, saved: float) -> Piece:
+def _unit_costs(unit: Unit, step: Step, x: Tensor, *, saved: float) -> UnitCosts:
     module, _ = step
     assert isinstance(module, Unit)
-    return Piece(
+    return UnitCosts(
         output=tuple(run([step], x).shape[1:]),
         macs=output_and_macs(module.branch, x)[1],
         parameters=sum(weight.numel() for weight in unit.branch.parameters()),
