@@ -2,24 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
 
 from howdeep.analysis.options import StudyOptions
-from howdeep.commands.options import TargetOptions, check_files
-from howdeep.commands.output import Output, remark
+from howdeep.commands.options import ResultOptions, TargetOptions
+from howdeep.commands.output import remark
 from howdeep.runtime.ranks import this_process
-from howdeep.util.options import Flat, OptionalFile, OptionalInt, refuse_without_use
+from howdeep.util.options import OptionalInt, refuse_without_use
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import RenderableType
-
     from howdeep.analysis.study import Study
     from howdeep.runs.target import Target
+    from howdeep.util.records import Shown
 
 Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
 
@@ -34,16 +31,8 @@ UNUSED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dissection(StudyOptions, TargetOptions):
+class Dissection(ResultOptions, StudyOptions, TargetOptions):
     """Options of every dissection."""
-
-    figure: OptionalFile = None
-    """Draw a chart into this file: .svg, .png or .html."""
-    output: Flat[Output] = field(default_factory=Output)
-
-    def check(self) -> None:
-        """Refuse before anything is measured what could not be written afterwards."""
-        check_files(self.output, self.figure)
 
     def asked(self) -> dict[str, Any]:
         """Return what is measured: the analysis, and every option that not all dissections have."""
@@ -61,19 +50,10 @@ class Dissection(StudyOptions, TargetOptions):
         with open_study(self.open(), self, asked=self.asked(), report=remark, **how) as study:
             yield study
 
-    def report(self, study: "Study", found: Any, table: "RenderableType", chart: "Callable[[], Any]") -> None:
+    def report(self, study: "Study", record: "Shown") -> None:
         """Write, draw and print, on the first process."""
-        if not this_process().first:
-            return
-        from howdeep.show import figures
-
-        self.output.finish(
-            study.record(found),
-            table,
-            figure=self.figure,
-            written=study.journal.remove,
-            draw=lambda place: figures.save(chart(), place),
-        )
+        if this_process().first:
+            self.finish(study.record(record), record, written=study.journal.remove)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +75,7 @@ class Lesion(Dissection):
         """Measure and print."""
         from howdeep.analysis.lesion import lesion
 
-        self.check()
+        self.check_files()
         refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
         with self.study(self.precision) as study:
             found = lesion(
@@ -110,7 +90,7 @@ class Lesion(Dissection):
                 journal=study.journal,
                 report=study.report,
             )
-            self.report(study, found, found.table(), found.figure)
+            self.report(study, found)
         return 0
 
 
@@ -131,7 +111,7 @@ class Paths(Dissection):
         """Measure and print."""
         from howdeep.analysis.paths import paths
 
-        self.check()
+        self.check_files()
         if self.draws == 0:
             refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
         with self.study(self.precision) as study:
@@ -144,7 +124,7 @@ class Paths(Dissection):
                 seed=self.seed,
                 journal=study.journal,
             )
-            self.report(study, found, found.table(), found.figure)
+            self.report(study, found)
         return 0
 
 
@@ -163,7 +143,7 @@ class Flow(Dissection):
         """Measure and print."""
         from howdeep.analysis.signals import draws_of, flow
 
-        self.check()
+        self.check_files()
         statistics = self.statistics or ("batch" if self.fresh else "running")
         with self.study(self.precision, fold=False) as study:
             study.journal.remove()  # its numbers are sums over all images: part of them is nothing
@@ -172,7 +152,7 @@ class Flow(Dissection):
             # In file order a mini-batch would show few classes, and its statistics with it.
             batches = study.batches.mixed(self.seed) if statistics == "batch" else study.batches
             found = flow(study.chain, batches, statistics=statistics, draws=draws, autocast=study.autocast)
-            self.report(study, found, found.table(), found.figure)
+            self.report(study, found)
         return 0
 
     def open(self) -> "Target":

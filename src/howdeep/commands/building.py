@@ -51,7 +51,7 @@ class Networks:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a network into a run folder; the same command again goes on where it stopped."""
+    """Train a network into a run folder; the same command again resumes where it stopped."""
 
     config: Flat[TrainConfig]
     out: Path
@@ -161,7 +161,7 @@ class Demo:
     """Tell the whole story on real handwritten digits: what depth does to plain and to residual networks."""
 
     out: Path = Path("howdeep-demo")
-    """Folder for the runs and the chart; the same command again goes on where it stopped."""
+    """Folder for the runs and the chart; the same command again resumes where it stopped."""
     seed: int = 0
     """Seed of everything."""
 

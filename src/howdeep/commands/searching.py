@@ -1,64 +1,49 @@
 """Ladders of depths: degradation and fit."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from howdeep.commands.options import check_files
-from howdeep.commands.output import Output
+from howdeep.commands.options import ResultOptions
 from howdeep.search.ladder import LadderConfig
 from howdeep.search.options import FitOptions
-from howdeep.util.options import Flat, OptionalFile
+from howdeep.util.options import Flat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Degradation:
-    """Train families of networks at several depths, and say what keeps the deeper ones from being better."""
+class _Ladder:
+    """A ladder of depths, and where its runs lie."""
 
     config: Flat[LadderConfig]
     out: Path
-    """Folder of the runs; the same command again goes on where it stopped."""
-    figure: OptionalFile = None
-    """Draw a chart into this file: .svg, .png or .html."""
-    output: Flat[Output] = field(default_factory=Output)
+    """Folder of the runs; the same command again resumes where it stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation(ResultOptions, _Ladder):
+    """Train families of networks at several depths, and say what keeps the deeper ones from being better."""
 
     def run(self) -> int:
         """Train, print a table and the diagnoses, draw a chart."""
         from howdeep.search.degradation import degradation
-        from howdeep.show import figures
 
-        check_files(self.output, self.figure)
-        found = degradation(self.config, self.out)
-        self.output.finish(
-            found.to_json(self.config),
-            found.table(),
-            figure=self.figure,
-            draw=lambda place: figures.save(found.figure(), place),
-        )
+        self.check_files()
+        record = degradation(self.config, self.out)
+        self.finish(record.to_json(self.config), record)
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(FitOptions):
-    """Say how deep a network should be for some data and budgets, and train it; the same command again goes on."""
-
-    figure: OptionalFile = None
-    """Draw a chart into this file: .svg, .png or .html."""
-    output: Flat[Output] = field(default_factory=Output)
+class Fit(ResultOptions, FitOptions):
+    """Say how deep a network should be for some data and budgets, and train it; the same command again resumes."""
 
     def run(self) -> int:
         """Search, train and print the answer."""
         from howdeep.search.fit import ANSWER, fit
-        from howdeep.show import figures
 
-        check_files(self.output, self.figure)
+        self.check_files()
         answer = fit(self)
         if answer is None:
             return 0
-        self.output.finish(
-            json.loads((self.out / ANSWER).read_bytes()),
-            answer.table(),
-            figure=self.figure,
-            draw=lambda place: figures.save(answer.figure(), place),
-        )
+        self.finish(json.loads((self.out / ANSWER).read_bytes()), answer)
         return 0

@@ -7,32 +7,27 @@ from typing import Annotated
 import tyro.conf
 
 from howdeep.analysis.options import EvaluationOptions
-from howdeep.commands.options import TargetOptions, check_files
+from howdeep.commands.options import ResultOptions, TargetOptions
 from howdeep.commands.output import Output, refuse_existing, remark
 from howdeep.explorer.options import ExploreOptions
 from howdeep.exporting.options import ExportOptions
 from howdeep.util.errors import UserError
-from howdeep.util.options import Flat, OptionalFile
+from howdeep.util.options import Flat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(EvaluationOptions, TargetOptions):
+class Evaluate(ResultOptions, EvaluationOptions, TargetOptions):
     """Measure error, error per class and calibration."""
-
-    figure: OptionalFile = None
-    """Draw a chart into this file: .svg, .png or .html."""
-    output: Flat[Output] = field(default_factory=Output)
 
     def run(self) -> int:
         """Measure and print."""
         from howdeep.analysis.inference import evaluate_target
-        from howdeep.show import figures
         from howdeep.show.analysis_tables import evaluation_table
 
-        check_files(self.output, self.figure)
-        found, record = evaluate_target(self.open(), self, report=remark)
-        table = evaluation_table(found, of=f"{self.target} on {self.data}, {self.split}")
-        self.output.finish(record, table, figure=self.figure, draw=lambda place: figures.save(found.figure(), place))
+        self.check_files()
+        evaluation, record = evaluate_target(self.open(), self, report=remark)
+        table = evaluation_table(evaluation, of=f"{self.target} on {self.data}, {self.split}")
+        self.finish(record, evaluation, table=table)
         return 0
 
 
