@@ -48,7 +48,7 @@ def main() -> None:
     rows, details = [], {}
     for case, (network, fitted, others, options) in CASES.items():
         chosen = CostOptions(**{**vars(options), "rounds": rounds})
-        (ladder,) = cost(network, (*fitted, *others), fitted, chosen, report=print)
+        (ladder,) = cost(network, (*fitted, *others), fitted, chosen, report=print).ladders
         rows += compare(case, ladder)
         record = to_json(ladder)
         for rung in record["rungs"]:

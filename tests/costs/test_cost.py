@@ -125,7 +125,7 @@ def test_near_depths_are_no_line_to_reach_far_with() -> None:
 
 
 def test_exact_costs_are_predicted_exactly_and_checked(exact: list[str]) -> None:
-    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110, 1202), None, replace(FAST, seconds=60.0))
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110, 1202), None, replace(FAST, seconds=60.0)).ladders
     assert exact == ["cifar_resnet8", "cifar_resnet20", "cifar_resnet56", "cifar_resnet110"]
     assert [rung.fitted for rung in ladder.rungs] == [True, True, True, False, False]
     check, deep = ladder.rungs[3:]
@@ -157,7 +157,7 @@ def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pyt
         return times if spec.depth < 100 else replace(times, training=_timing(2 * (3.0 + 54)))
 
     monkeypatch.setattr(costing, "times_of", slow)
-    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST).ladders
     error = ladder.rungs[-1].error_percent
     assert error is not None
     assert error.training_ms == pytest.approx(-50.0)
@@ -166,7 +166,7 @@ def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pyt
 
 
 def test_time_under_survival_follows_the_multiply_adds(exact: list[str]) -> None:
-    (ladder,) = cost("cifar_resnet", (8, 20, 56), None, replace(FAST, survival="linear:0.5"))
+    (ladder,) = cost("cifar_resnet", (8, 20, 56), None, replace(FAST, survival="linear:0.5")).ladders
     for rung in ladder.rungs:
         assert rung.measured is not None
         assert rung.measured.training_ms is not None
@@ -176,7 +176,7 @@ def test_time_under_survival_follows_the_multiply_adds(exact: list[str]) -> None
 
 
 def test_the_record_survives_json(exact: list[str]) -> None:
-    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST).ladders
     assert from_json(Ladder, json.loads(json.dumps(to_json(ladder)))) == ladder
 
 
@@ -185,7 +185,7 @@ def test_tables_fit_80_columns(exact: list[str], survival: str) -> None:
     from rich.console import Console
 
     options = replace(FAST, survival=survival)
-    (ladder,) = cost("cifar_densenet_bc_k12", (10, 22, 58, 100, 1000), None, options)
+    (ladder,) = cost("cifar_densenet_bc_k12", (10, 22, 58, 100, 1000), None, options).ladders
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(ladder.table())
     text = console.export_text()
@@ -218,7 +218,7 @@ def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, mo
     with pytest.raises(UserError, match="another networks"):
         cost("cifar_resnet", (8, 20, 56, 116), None, FAST, place=place)
     exact.clear()
-    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST, place=place)
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST, place=place).ladders
     assert exact == ["cifar_resnet110"]
     assert all(rung.measured for rung in ladder.rungs)
     costing.forget_kept(place)
@@ -229,7 +229,7 @@ def test_a_network_is_measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times and peaks of this process; those of a process of its own have their test below."""
     monkeypatch.setattr(costing, "peak_of_training", peak._peak)
     monkeypatch.setattr(measuring, "SECONDS", 0.05)
-    (ladder,) = cost("cifar_resnet8", None, None, FAST)
+    (ladder,) = cost("cifar_resnet8", None, None, FAST).ladders
     (rung,) = ladder.rungs
     assert rung.predicted is None
     assert rung.times is not None
@@ -368,7 +368,7 @@ def test_a_chart_needs_no_number_that_is_missing(exact: list[str], monkeypatch: 
     from howdeep.show import figures
 
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
-    ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST)
+    ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST).ladders
     assert ladders[0].rungs[0].measured == Costs(4.0, 5.0, 6.0, None, None)
     panels = figures.costs(ladders).to_dict()["vconcat"][0]["hconcat"]
     assert len(panels) == 2

@@ -68,7 +68,7 @@ class Cost(CostOptions, _Networks):
         depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
         place = self.output.place
         with file_locked(place):
-            ladders = [cost(name, depths, fitted, self, place=place, report=remark) for name in self.networks]
+            ladders = [cost(name, depths, fitted, self, place=place, report=remark).ladders for name in self.networks]
             self.report([ladder for several in ladders for ladder in several])
         return 0
 

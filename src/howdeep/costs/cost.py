@@ -202,7 +202,7 @@ class Ladder(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class CostRecord(Shown):
-    """What ``howdeep cost`` writes."""
+    """What networks cost: here, and on many devices."""
 
     ladders: tuple[Ladder, ...] = ()
     """Measured and predicted, one per family and kind of unit."""
@@ -218,7 +218,7 @@ def cost(
     *,
     place: str | Path | None = None,
     report: Report = lambda line: None,
-) -> list[Ladder]:
+) -> CostRecord:
     """Return what networks cost on this device; one ladder for each kind of unit that the depths have.
 
     Args:
@@ -239,7 +239,7 @@ def cost(
     for plan in plans:
         for spec in plan.asked:
             options.rule.check(described(spec, options.size).units)
-    return [_ladder(plan, options, place, report) for plan in plans]
+    return CostRecord(ladders=tuple(_ladder(plan, options, place, report) for plan in plans))
 
 
 def forget_kept(place: Path | None) -> None:

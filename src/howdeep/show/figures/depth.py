@@ -26,7 +26,7 @@ PANELS = {
 FITTED, CHECK = "measured, fitted on", "measured, not fitted on"
 
 
-def costs(record: list[Ladder]) -> Chart:
+def costs(record: Sequence[Ladder]) -> Chart:
     """Return cost against depth: latency, training time and peak memory, one row of panels per ladder."""
     rows = [_ladder(ladder) for ladder in record]
     return alt.vconcat(*rows, spacing=30)
