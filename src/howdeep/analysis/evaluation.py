@@ -245,9 +245,13 @@ def _bins(sums: torch.Tensor) -> tuple[Bin, ...]:
 
 
 def _record(
-    counts: torch.Tensor, loss: float, bins: tuple[Bin, ...], classes: Sequence[str], seconds: float,
+    counts: torch.Tensor,
+    loss: float,
+    bins: tuple[Bin, ...],
+    classes: Sequence[str],
+    seconds: float,
     answers: Answers | None,
-) -> Evaluation:  # fmt: skip
+) -> Evaluation:
     n, error = int(counts.sum()), 1 - float(counts.trace()) / float(counts.sum())
     totals = counts.sum(1)
     results = [

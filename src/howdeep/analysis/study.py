@@ -88,11 +88,15 @@ class SplitBatches(Sequence[Batch]):
         return self._held[index]
 
     def _fetched(self, index: int) -> Batch:
-        positions = torch.arange(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
+        first = index * self.batch_size
+        positions = torch.arange(first, min(first + self.batch_size, self.images))
         batches = evaluation_batches(
-            self.split.take(positions), normalization=self.normalization, batch_size=len(positions),
-            device=self.device, channels_last=True,
-        )  # fmt: skip
+            self.split.take(positions),
+            normalization=self.normalization,
+            batch_size=len(positions),
+            device=self.device,
+            channels_last=True,
+        )
         (batch,) = batches
         return Batch(batch.images.to(self.dtype), batch.labels, batch.total)
 

@@ -265,21 +265,28 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
     setting, journal = _opened(plan, options, place)
     report(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
     fitted = plan.fitted if plan.predicts else plan.asked
-    found = dict(zip(fitted, _measured(fitted, setting, options, journal, "measure"), strict=True))
-    model = _model(plan, found, options, setting.precision) if plan.predicts else None
+    measurements = dict(zip(fitted, _measured(fitted, setting, options, journal, "measure"), strict=True))
+    model = _model(plan, measurements, options, setting.precision) if plan.predicts else None
     checks = _affordable(plan, model, options, torch.device(setting.device)) if model else []
-    found |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
-    for spec, one in found.items():
+    measurements |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
+    for spec, one in measurements.items():
         for note in one.times.notes:
             report(f"{spec.name}: {note}")
-    rungs = tuple(_rung(spec, found.get(spec), model, plan, options) for spec in plan.asked)
+    rungs = tuple(_rung(spec, measurements.get(spec), model, plan, options) for spec in plan.asked)
     return Ladder(
-        title=plan.title, size=setting.size, batch_size=options.batch_size, threads=options.threads,
-        precision=setting.precision, memory_format=setting.memory_format, survival=str(options.rule),
-        rounds=options.rounds, rungs=rungs, fitted_on=tuple(spec.name for spec in plan.fitted) if model else (),
+        title=plan.title,
+        size=setting.size,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        precision=setting.precision,
+        memory_format=setting.memory_format,
+        survival=str(options.rule),
+        rounds=options.rounds,
+        rungs=rungs,
+        fitted_on=tuple(spec.name for spec in plan.fitted) if model else (),
         fit_error_percent=model and model.error_percent,
         **_one_more(plan.asked[-1], model, options),
-    )  # fmt: skip
+    )
 
 
 def _model(plan: Plan, found: dict[Spec, _Measurement], options: CostOptions, precision: str) -> CostModel:

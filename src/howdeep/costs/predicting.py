@@ -148,10 +148,12 @@ class CostModel:
 
     def costs(self, network: Description) -> Costs:
         """Return what is predicted for a network; None for costs that have no fit."""
-        return _costs({
-            name: _known(name, network, self.precision) + one(FEATURES[name](network))
-            for name, one in self.fits.items()
-        })  # fmt: skip
+        return _costs(
+            {
+                name: _known(name, network, self.precision) + one(FEATURES[name](network))
+                for name, one in self.fits.items()
+            }
+        )
 
     def seconds(self, network: Description) -> float:
         """Return how long measuring a network takes."""

@@ -204,7 +204,7 @@ class Paper(Shown):
         if self.flops_per_second:
             work = f"3 · 2 · {self.macs / 1e9:.3g} GMACs"
             compute = f"{batch} images · {work} / {self.flops_per_second / 1e12:g} TFLOP/s"
-        return "\n".join((
+        lines = (
             f"compute     T_c = {compute} = {1000 * last.compute_seconds:.1f} ms",
             f"gradient    G = 4 bytes · {self.job.parameters:,} = {4 * self.job.parameters / 1e6:.1f} MB",
             f"ring        R(n) = 2 (n − 1)/n · G / bandwidth + 2 (n − 1) · {1e6 * between.latency_seconds:.0f} µs",
@@ -213,7 +213,8 @@ class Paper(Shown):
             f" = {1000 * last.reduce_seconds:.1f} ms",
             f"step        T_c + max(0, T_r − ⅔ T_c) … T_c + T_r = {1000 * best:.1f} … {1000 * worst:.1f} ms",
             f"efficiency  T_c / step = {100 * high:.1f} … {100 * low:.1f} % (T_r hidden by the backward pass … not)",
-        ))  # fmt: skip
+        )
+        return "\n".join(lines)
 
     def to_json(self) -> dict:
         """Return it as plain data."""
@@ -221,9 +222,14 @@ class Paper(Shown):
 
 
 def on_paper(
-    network: str, job: TrainingJob, cluster: Cluster, macs: int, *, flops_per_second: float | None = None,
+    network: str,
+    job: TrainingJob,
+    cluster: Cluster,
+    macs: int,
+    *,
+    flops_per_second: float | None = None,
     image_seconds: float | None = None,
-) -> Paper:  # fmt: skip
+) -> Paper:
     """Return what a job costs on 1, 2, 4, … nodes up to those of a cluster.
 
     Args:

@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM ask a work to stop after the step that is under way.
+"""SIGINT and SIGTERM ask a computation to stop after the step that is under way.
 
-There is one handler in a process, that of the command; a work that is called from a program brings its own and takes
-it away again. Other threads than the main one can have none, and need none.
+There is one handler in a process, that of the command; a function that is called from a program installs its own and
+removes it again. Other threads than the main one can have none, and need none.
 """
 
 import signal
@@ -76,12 +76,12 @@ def patience() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def stopped(told: str) -> Iterator[None]:
+def stopped(message: str) -> Iterator[None]:
     """Turn what the signals raise into :class:`Stopped`, with one line for the user."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        raise Stopped(128 + getattr(interrupt, "signum", signal.SIGINT), f"stopped; {told}") from None
+        raise Stopped(128 + getattr(interrupt, "signum", signal.SIGINT), f"stopped; {message}") from None
 
 
 def install() -> StopRequest:
@@ -95,9 +95,9 @@ def install() -> StopRequest:
 @contextmanager
 def _handled() -> Iterator[StopRequest]:
     """Yield the request of this process; without one, handle the signals for a while."""
-    known = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
-    if isinstance(known, StopRequest):
-        yield known
+    installed = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    if isinstance(installed, StopRequest):
+        yield installed
     elif threading.current_thread() is not threading.main_thread():
         yield StopRequest()
     else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ADDRESS, NUMBERS = ("MASTER_ADDR", "MASTER_PORT"), ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 COMPLAINTS, SECONDS = "howdeep/complaints", 20
-"""How many processes had something to complain of, in the store that all of them reach; how long it is looked for."""
+"""Number of processes that failed, in the store that all of them reach; how long this store is looked for."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,9 @@ def joined(device: "torch.device") -> Iterator[Ranks]:
 
 
 def complains_first() -> bool:
-    """Return whether no other process had something to complain of before: what ends one ends all, and is said once.
+    """Return whether this process is the first that fails: what ends one ends all, and is reported once.
 
-    All count their complaints in the store through which they found each other.
+    All count their failures in the store through which they found each other.
     """
     process = this_process()
     if process.alone:

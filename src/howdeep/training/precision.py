@@ -104,10 +104,10 @@ def choose(config: TrainConfig, steps: TrainingSteps, total: int, ranks: Ranks, 
     best = best_of(trials)
     for trial in trials:
         threads = "thread " if trial.threads == 1 else "threads"
-        mark = "← taken" if trial is best else "" if trial.correct else "not correct"
+        verdict = "selected: " if trial is best else "" if trial.correct else "rejected: "
         report(
             f"  {trial.precision} {trial.memory_format:13} {trial.threads:2} {threads}"
-            f" {1000 * trial.seconds_per_step:8.1f} ms a step, {100 * trial.difference:.2g} % off fp32  {mark}"
+            f" {1000 * trial.seconds_per_step:8.1f} ms a step  {verdict}logits differ by {100 * trial.difference:.2g} %"
         )
     expected = {"seconds": best.seconds_per_step * total}
     report(f"expected: {seconds_text(expected['seconds'])} of training, peak memory {bytes_text(best.peak_bytes)}")
