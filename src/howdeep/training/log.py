@@ -1,4 +1,4 @@
-"""What a run says while it trains: a bar on a terminal, one line per epoch, ``metrics.jsonl``, TensorBoard files."""
+"""What a run reports as it trains: a bar, a line per epoch, ``metrics.jsonl``, TensorBoard; and the curves of it."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Norm statistics, estimated anew: those of a network that was cut are of maps that no longer come."""
+"""Norm statistics, estimated anew: those of a network that was cut are of feature maps that no longer come."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """A shallower network: a chain without some of its units, equal to the old one with their gates closed, to rounding.
 
 What is left of a unit is what its merge makes of the shortcut alone: nothing at all where that is the identity, the
-padding or projection where the shape changes. A dense unit leaves no zeros behind: its maps are not made, and whoever
-read them reads fewer. A norm made a constant of those zeros, c = ReLU(β − μγ/√(σ² + ε)), which the layer behind it
-receives instead: as a bias, or, where a convolution pads with zeros, as its convolution of a map of ones.
+padding or projection where the shape changes. A dense unit leaves no zeros behind: its feature maps are not made, and
+whoever read them reads fewer. A norm made a constant of those zeros, c = ReLU(β − μγ/√(σ² + ε)), which the layer behind
+it receives instead: as a bias, or, where a convolution pads with zeros, as its convolution of a map of ones.
 """
 
 import copy
@@ -24,7 +24,7 @@ PER_CHANNEL = (nn.BatchNorm2d, nn.ReLU, nn.Dropout, nn.AdaptiveAvgPool2d, nn.Fla
 def without(chain: Chain, removed: Collection[int]) -> Chain:
     """Return a copy of a chain without some of its units.
 
-    Its scores in evaluation mode are those of the chain with these gates at None, to rounding. The expectation p_l of
+    Its logits in evaluation mode are those of the chain with these gates at None, to rounding. The expectation p_l of
     a random rule is folded into the branches that stay, so that the copy needs no rule.
 
     Args:
@@ -46,7 +46,7 @@ def without(chain: Chain, removed: Collection[int]) -> Chain:
 
 
 def narrows(chain: Chain) -> bool:
-    """Return whether a cut takes the maps of a dense network away, instead of leaving zeros in their place.
+    """Return whether a cut takes the feature maps of a dense network away, instead of leaving zeros in their place.
 
     That needs readers whose layers are known: sequences that begin with norm, ReLU or pooling, and then mix channels
     by a convolution or a linear layer. The parts of a traced network are none.
@@ -94,10 +94,10 @@ class ScaledBranch(nn.Module):
 
 
 class Surrounded(nn.Module):
-    """A convolution that also reads constant maps, which are zero outside, without making them.
+    """A convolution that also reads constant feature maps, which are zero outside, without making them.
 
     Args:
-        convolution: Of the maps that are there.
+        convolution: Of the feature maps that are there.
         kernel: Σ_i c_i W_i over the constant maps, shape (channels out, 1, height, width) of the kernel.
     """
 
@@ -168,7 +168,7 @@ def _passes(unit: Unit) -> bool:
 
 
 def _fewer_maps(chain: Chain, gone: Collection[nn.Module]) -> Iterator[nn.Module]:
-    """Yield the body of a dense network whose units make and read fewer maps; its head is narrowed in place."""
+    """Yield the body of a dense network whose units make and read fewer feature maps; its head is narrowed in place."""
     kept = torch.ones(_width(chain.body[0] if len(chain.body) else chain.head), dtype=torch.bool)
     for module in chain.body:
         if module not in gone:
@@ -210,7 +210,7 @@ def _layers(reader: nn.Module) -> tuple[nn.Sequential, str, Mixer]:
 
 
 def _width(module: nn.Module) -> int:
-    """Return how many maps a part reads."""
+    """Return how many feature maps a part reads."""
     return _weight(_layers(module.branch if isinstance(module, Unit) else module)[2]).shape[1]
 
 
@@ -219,12 +219,12 @@ def _weight(mixer: Mixer) -> Tensor:
 
 
 def _made(link: nn.Module) -> int:
-    """Return how many maps a link makes."""
+    """Return how many feature maps a link makes."""
     return [layer for layer in link.modules() if isinstance(layer, nn.Conv2d | nn.Linear)][-1].weight.shape[0]
 
 
 def _narrow(reader: nn.Module, kept: Tensor) -> None:
-    """Let a part read only some of its maps, bool of shape (maps,); the others were zeros."""
+    """Let a part read only some of its feature maps, bool of shape (maps,); the others were zeros."""
     if bool(kept.all()):
         return
     before, name, mixer = _layers(reader)
@@ -236,7 +236,7 @@ def _narrow(reader: nn.Module, kept: Tensor) -> None:
 
 
 def _places(kept: Tensor, like: Tensor) -> Tensor:
-    """Return the numbers of the maps that are kept."""
+    """Return the numbers of the feature maps that are kept."""
     return kept.nonzero().squeeze(1).to(like.device)
 
 
