@@ -91,7 +91,7 @@ def data(rows: Sequence[dict]) -> alt.Data:
     return alt.Data(values=list(rows))
 
 
-def told(chart: alt.Chart) -> alt.Chart:
+def described(chart: alt.Chart) -> alt.Chart:
     """Let every mark tell, on hover and to a screen reader, what stands under ``tell`` in its row."""
     return chart.encode(description=alt.Description("tell:N"), tooltip=alt.Tooltip("tell:N"))
 

@@ -13,10 +13,10 @@ from howdeep.show.figures.base import (
     WIDTH,
     Chart,
     data,
+    described,
     dot_size,
     error_row,
     heading,
-    told,
 )
 from howdeep.show.sentences import curves_finding
 from howdeep.training.log import Curves
@@ -58,7 +58,7 @@ def _errors(record: Curves) -> alt.LayerChart:
     )
     layers = [base.mark_line(strokeWidth=2.5)]
     if len(record.epochs) <= DOTTED:
-        layers.append(told(base.mark_point(filled=True, size=dot_size(len(record.epochs), 45), opacity=1)))
+        layers.append(described(base.mark_point(filled=True, size=dot_size(len(record.epochs), 45), opacity=1)))
     layers += _test(record, colour)
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=270)
 
@@ -74,8 +74,8 @@ def _test(record: Curves, colour: alt.Color) -> list[alt.Chart]:
     row = {"epoch": record.epochs[-1].epoch, "what": TEST, **error_row(record.test.error_percent, record.test.n)}
     base = alt.Chart(data([row])).encode(x="epoch:Q", color=colour)
     return [
-        told(base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")),
-        told(base.mark_point(filled=True, size=110, shape="diamond", opacity=1).encode(y="error:Q")),
+        described(base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")),
+        described(base.mark_point(filled=True, size=110, shape="diamond", opacity=1).encode(y="error:Q")),
     ]
 
 
@@ -88,5 +88,5 @@ def _small(record: Curves, name: str, title: str, values: Sequence[float], y: al
     base = alt.Chart(data(rows)).encode(x=_x(record, labels=last), y=y)
     layers = [base.mark_line(color=GREY, strokeWidth=2)]
     if len(rows) <= DOTTED:
-        layers.append(told(base.mark_point(filled=True, size=dot_size(len(rows), 25), color=GREY, opacity=1)))
+        layers.append(described(base.mark_point(filled=True, size=dot_size(len(rows), 25), color=GREY, opacity=1)))
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=60)

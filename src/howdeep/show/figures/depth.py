@@ -12,7 +12,18 @@ from howdeep.search.answer import Candidate
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.fit import Fit
 from howdeep.search.study import RoundResult
-from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, error_row, heading, told
+from howdeep.show.figures.base import (
+    GREY,
+    PLAIN,
+    RESIDUAL,
+    STOCHASTIC,
+    WIDTH,
+    Chart,
+    data,
+    described,
+    error_row,
+    heading,
+)
 from howdeep.show.sentences import cost_finding, fit_finding
 from howdeep.util.text import seconds_text
 
@@ -62,7 +73,7 @@ def _panel(record: Ladder, name: str) -> Chart:
     drawn = alt.Chart(data(line)).mark_line(color=GREY, strokeWidth=2.5).encode(x=x, y=y)
     dots = alt.Chart(data(points)).mark_point(filled=True, size=75, opacity=1)
     dots = dots.encode(x=x, y=y, color=alt.Color("what:N", scale=colours, legend=None))
-    return alt.layer(*([drawn] if line else []), told(dots)).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
+    return alt.layer(*([drawn] if line else []), described(dots)).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
 
 
 def _row(depth: int, of: Costs | None, name: str, factor: float, what: str) -> dict:
@@ -151,8 +162,8 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
     y = alt.Y("error_percent:Q", title=y_title, scale=alt.Scale(domain=[0, top], nice=False))
     layers = [
         base.mark_line(strokeWidth=3).encode(y=y),
-        told(base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")),
-        told(base.mark_point(filled=True, size=80, opacity=1).encode(y=y)),
+        described(base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")),
+        described(base.mark_point(filled=True, size=80, opacity=1).encode(y=y)),
         _names(points, top, colour),
     ]
     if any(point.train_error_percent is not None for point in points):
@@ -227,7 +238,7 @@ def _line(one: Candidate, colour: str, width: float) -> alt.LayerChart:
         y=alt.Y("error:Q", title="validation error (%)", scale=alt.Scale(domainMin=0)),
     )  # fmt: skip
     points = base.mark_point(color=colour, filled=True, size=55, opacity=1)
-    return alt.LayerChart(layer=[base.mark_line(color=colour, strokeWidth=width), told(points)])
+    return alt.LayerChart(layer=[base.mark_line(color=colour, strokeWidth=width), described(points)])
 
 
 def _round_row(one: Candidate, result: RoundResult) -> dict:
@@ -253,7 +264,7 @@ def _test(record: Fit, chosen: Candidate) -> alt.LayerChart:
     row = {"seconds": seconds, "text": text, **error_row(test.error_percent, test.n)}
     base = alt.Chart(data([row])).encode(x="seconds:Q")
     return alt.LayerChart(layer=[
-        told(base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")),
-        told(base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q")),
+        described(base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")),
+        described(base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q")),
         base.mark_text(align="right", dx=4, dy=-10, fontSize=13, color=STOCHASTIC).encode(y="high:Q", text="text:N"),
     ])  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import altair as alt
 
 from howdeep.analysis.evaluation import Bin, Evaluation
-from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, heading, told
+from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, described, heading
 from howdeep.show.sentences import confusion_finding, confusions, reliability_finding
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
@@ -72,7 +72,7 @@ def _layers(rows: list[dict], x: alt.X, y: alt.Y, cell: float) -> alt.LayerChart
     wrong = alt.Chart(data([row for row in rows if row["true"] != row["given"] and row["count"]])).mark_rect()
     scale = alt.Scale(type="sqrt", domain=[0, 5, 100], range=list(WRONG))
     colour = alt.Color("share:Q", scale=scale, legend=None)
-    layers = [told(right.encode(x=x, y=y)), told(wrong.encode(x=x, y=y, color=colour))]
+    layers = [described(right.encode(x=x, y=y)), described(wrong.encode(x=x, y=y, color=colour))]
     longest = max((len(row["text"]) for row in rows), default=1)
     if cell >= LETTERS * longest + 4:
         letters = alt.Chart(data([row for row in rows if row["count"]])).mark_text(fontSize=11)
@@ -105,7 +105,7 @@ def _bars(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
     axis = alt.Axis(labelFontSize=12, labelLimit=200, ticks=False, domain=False)
     y = alt.Y("pair:N", sort=None, title=None, axis=axis)
     x = alt.X("count:Q", title="images", axis=alt.Axis(tickMinStep=1, tickCount=4, grid=False))
-    bars = told(alt.Chart(data(rows)).mark_bar(color=PLAIN, size=BAR * 0.7).encode(x=x, y=y))
+    bars = described(alt.Chart(data(rows)).mark_bar(color=PLAIN, size=BAR * 0.7).encode(x=x, y=y))
     text = alt.Chart(data(rows)).mark_text(align="left", dx=4, fontSize=12, color=GREY)
     layers = [bars, text.encode(x=x, y=y, text="text:N")]
     return alt.LayerChart(layer=layers).properties(width=side, height=max(1, len(rows)) * BAR)
@@ -142,9 +142,9 @@ def _diagram(rows: list[dict]) -> alt.LayerChart:
     base = alt.Chart(data(rows)).encode(x=x)
     layers = [
         ideal.mark_line(color=GREY, strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, y=y),
-        told(base.mark_rule(color=RESIDUAL, strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")),
+        described(base.mark_rule(color=RESIDUAL, strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")),
         base.mark_line(color=RESIDUAL, strokeWidth=2).encode(y=y),
-        told(base.mark_point(color=RESIDUAL, filled=True, size=60, opacity=1).encode(y=y)),
+        described(base.mark_point(color=RESIDUAL, filled=True, size=60, opacity=1).encode(y=y)),
     ]
     return alt.LayerChart(layer=layers).properties(width=SIDE - 60, height=SIDE - 90)
 
@@ -154,4 +154,4 @@ def _images(rows: list[dict]) -> alt.LayerChart:
     x = alt.X("from:Q", title="confidence (%)", scale=whole, axis=alt.Axis(grid=False, values=[0, 20, 40, 60, 80, 100]))
     y = alt.Y("n:Q", title="images", axis=alt.Axis(tickCount=2, format="~s"))
     bars = alt.Chart(data(rows)).mark_rect(color=GREY).encode(x=x, x2="to:Q", y=y, y2=alt.datum(0))
-    return alt.LayerChart(layer=[told(bars)]).properties(width=SIDE - 60, height=60)
+    return alt.LayerChart(layer=[described(bars)]).properties(width=SIDE - 60, height=60)

@@ -3,7 +3,7 @@
 import altair as alt
 
 from howdeep.cutting.records import Cut, Point, Size
-from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, heading, told
+from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, described, heading
 from howdeep.show.sentences import cut_finding
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
@@ -30,8 +30,8 @@ def frontier(record: Cut) -> Chart:
     intervals = alt.Chart(data(rows)).mark_rule(strokeWidth=1.5, clip=True)
     layers = [
         *_budget(record, x, y), base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
-        told(intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour)),
-        told(base.mark_point(filled=True, size=60).encode(opacity=kept)), _labels(record, lines, x),
+        described(intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour)),
+        described(base.mark_point(filled=True, size=60).encode(opacity=kept)), _labels(record, lines, x),
     ]  # fmt: skip
     return alt.layer(*layers).properties(title=heading(cut_finding(record)), width=WIDTH, height=HEIGHT)
 
@@ -108,7 +108,7 @@ def _budget(record: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 
 def _limit(row: alt.Data) -> alt.Chart:
-    return told(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5))
+    return described(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5))
 
 
 def _labels(record: Cut, rows: list[dict], x: alt.X) -> alt.Chart:

@@ -6,7 +6,19 @@ import statistics
 import altair as alt
 
 from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
-from howdeep.show.figures.base import GREY, INK, ON_DEEP, ON_PALE, RESIDUAL, WIDTH, Chart, data, heading, ticks, told
+from howdeep.show.figures.base import (
+    GREY,
+    INK,
+    ON_DEEP,
+    ON_PALE,
+    RESIDUAL,
+    WIDTH,
+    Chart,
+    data,
+    described,
+    heading,
+    ticks,
+)
 from howdeep.show.sentences import lesion_finding, measured
 from howdeep.util.intervals import of_share
 from howdeep.util.text import change_text
@@ -57,10 +69,10 @@ def cells(record: Lesion) -> alt.LayerChart:
     y_axis = alt.Axis(title=None, domain=False, ticks=False, labelFontSize=12) if count > 1 else None
     y = alt.Y("row:O", sort=None, axis=y_axis, scale=alt.Scale(paddingInner=0.12, paddingOuter=0))
     filled = alt.Chart(data(shown)).mark_rect(stroke=None).encode(x=x, y=y, color=_colour(record))
-    layers = [told(filled)]
+    layers = [described(filled)]
     if gaps:
         outlined = alt.Chart(data(gaps)).mark_rect(fill="transparent", stroke=GREY, strokeDash=[3, 2])
-        layers.append(told(outlined.encode(x=x, y=y)))
+        layers.append(described(outlined.encode(x=x, y=y)))
     if length <= WRITTEN:
         dark = alt.when("datum.pale").then(alt.value(ON_PALE)).otherwise(alt.value(ON_DEEP))
         letters = alt.Chart(data(shown)).mark_text(fontSize=11)
@@ -151,7 +163,7 @@ def _baseline(record: Lesion) -> list[alt.Chart]:
     """Return the line of the error of the whole network, with its name."""
     error = record.baseline.error_percent
     row = data([{"error": error, "text": "baseline", "tell": f"baseline: {error:.2f} % error"}])
-    line = told(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5).encode(y="error:Q"))
+    line = described(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5).encode(y="error:Q"))
     text = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
     return [line, text.encode(y="error:Q", x=alt.value(0), text="text:N")]
 
@@ -164,9 +176,9 @@ def _by_unit(record: Lesion) -> alt.LayerChart:
     y = alt.Y("error:Q", title=without, scale=alt.Scale(domainMin=0))
     base = alt.Chart(data([_bar(record, unit) for unit in measured(record)])).encode(x=x)
     bars = base.mark_bar(size=max(1, min(18, 0.7 * WIDTH / last)), color=RESIDUAL).encode(y=y, y2="low:Q")
-    layers = [told(bars), *_baseline(record)]
+    layers = [described(bars), *_baseline(record)]
     if last <= WHISKERS:
-        layers.insert(1, told(base.mark_rule(color=INK).encode(y="bottom:Q", y2="top:Q")))
+        layers.insert(1, described(base.mark_rule(color=INK).encode(y="bottom:Q", y2="top:Q")))
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=HEIGHT)
 
 
@@ -214,7 +226,7 @@ def _trials_and_means(record: Lesion, rows: list[dict], means: list[dict], x: al
     base = alt.Chart(data(means)).encode(x=x, y=y)
     line = base.mark_line(color=RESIDUAL, strokeWidth=3)
     dots = base.mark_point(color=RESIDUAL, filled=True, size=55, opacity=1)
-    layers = [*_baseline(record), told(points), line, told(dots)]
+    layers = [*_baseline(record), described(points), line, described(dots)]
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=HEIGHT)
 
 
@@ -234,7 +246,7 @@ def _by_pair(record: Lesion) -> alt.LayerChart:
         x=alt.X("first:O", title="unit", axis=ordinal), y=alt.Y("second:O", title="and unit", axis=ordinal),
         color=alt.Color("change:Q", scale=cost_scale(), legend=legend),
     )  # fmt: skip
-    return alt.LayerChart(layer=[told(encoded)]).properties(width=420, height=420)
+    return alt.LayerChart(layer=[described(encoded)]).properties(width=420, height=420)
 
 
 def _pair(trial: Trial) -> dict:

@@ -19,10 +19,10 @@ from howdeep.show.figures.base import (
     WIDTH,
     Chart,
     data,
+    described,
     dot_size,
     heading,
     ticks,
-    told,
 )
 from howdeep.show.sentences import flow_finding, paths_finding
 from howdeep.util.text import share_text
@@ -85,7 +85,7 @@ def unravelled(record: Paths) -> Chart:
     words = text.encode(x=alt.value((record.units + 1) * COLUMN + 8), y=y, text="text:N")
     size = {"width": (record.units + 1) * COLUMN, "height": height}
     title = heading(_title(record), width=size["width"] + SIDE)
-    return alt.layer(told(wires), told(boxes), words).properties(title=title, **size)
+    return alt.layer(described(wires), described(boxes), words).properties(title=title, **size)
 
 
 def _title(record: Paths) -> str:
@@ -140,7 +140,7 @@ def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
     bars = alt.Chart(data(rows)).mark_bar(color=RESIDUAL, size=max(1.0, 0.75 * width / len(lengths)))
     line = alt.Chart(data(baseline)).mark_line(color=GREY, strokeWidth=1.5, interpolate="monotone")
     title = heading(_left(now, before), width=SMALL, size=14, subtitle="bars: paths that are left; line: baseline")
-    return alt.layer(told(bars.encode(x=x, y=y)), line.encode(x=x, y=y)).properties(
+    return alt.layer(described(bars.encode(x=x, y=y)), line.encode(x=x, y=y)).properties(
         title=title, width=width, height=150
     )
 
@@ -235,12 +235,12 @@ def _panel(rows: list[dict], title: str, inside: Effective | None, colour: str) 
     base = alt.Chart(data(rows)).encode(x=x, y=alt.Y("value:Q", title=title))
     layers = [base.mark_line(color=colour, strokeWidth=2.5)]
     if len(rows) <= DOTTED:
-        layers.append(told(base.mark_point(color=colour, filled=True, size=dot_size(len(rows), 30), opacity=1)))
+        layers.append(described(base.mark_point(color=colour, filled=True, size=dot_size(len(rows), 30), opacity=1)))
     if inside is not None:
         first, last = inside.lengths[0], inside.lengths[-1]
         tell = f"lengths {first} to {last} carry {100 * inside.share:.1f} % of the gradient"
         band = alt.Chart(data([{"from": first - 0.5, "to": last + 0.5, "tell": tell}])).mark_rect(color=SHADE)
-        layers.insert(0, told(band.encode(x=alt.X("from:Q", title="branches passed"), x2="to:Q")))
+        layers.insert(0, described(band.encode(x=alt.X("from:Q", title="branches passed"), x2="to:Q")))
     return alt.LayerChart(layer=layers).properties(width=170, height=230)
 
 
@@ -285,5 +285,5 @@ def _through(rows: list[dict], title: str, last: int) -> alt.LayerChart:
     )
     layers = [base.mark_line(strokeWidth=2.5)]
     if last <= DOTTED:
-        layers.append(told(base.mark_point(filled=True, size=dot_size(last, 40), opacity=1)))
+        layers.append(described(base.mark_point(filled=True, size=dot_size(last, 40), opacity=1)))
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=180)
