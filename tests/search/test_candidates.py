@@ -48,9 +48,11 @@ def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def measured(dataset: Dataset, depths: tuple[int, ...] = DEPTHS, say: Callable = print, **limits: float) -> Candidates:
+def measured(
+    dataset: Dataset, depths: tuple[int, ...] = DEPTHS, report: Callable = print, **limits: float
+) -> Candidates:
     budgets = Budgets(**{"train_seconds": 1e6, **limits})
-    return measure_candidates(CONFIG, {"resnet": depths}, budgets, dataset, CPU, say)
+    return measure_candidates(CONFIG, {"resnet": depths}, budgets, dataset, CPU, report)
 
 
 def test_everyone_takes_part_where_nothing_is_limited(digits: Dataset) -> None:
@@ -118,7 +120,7 @@ def test_an_impossible_budget_is_answered_with_the_least_that_would_do(
 
 def test_what_is_measured_is_said_at_once(digits: Dataset) -> None:
     said: list[str] = []
-    measured(digits, (8, 14, 20), say=said.append, latency_seconds=0.0065)
+    measured(digits, (8, 14, 20), report=said.append, latency_seconds=0.0065)
     assert said[0].startswith("  cifar_resnet8: 3.00 ms, 75,002 parameters, up to ")
     assert said[2] == "  cifar_resnet20: left out, latency budget: 9.00 ms"
 

@@ -133,7 +133,7 @@ def test_networks_of_a_process_that_is_gone_are_trained_by_one_that_is_there(pas
     excused: list[float] = []
     log: list = []
     found = search(storage, "here", log=log)
-    found = replace(found, silence=0.7, say=said.append, excuse=excused.append)
+    found = replace(found, silence=0.7, report=said.append, excuse=excused.append)
     winner, owner = found.winner()
     assert (winner.depth, owner) == (32, "here")
     taken = {line.split(":")[0].strip() for line in said if "taken over, nothing is heard from gone" in line}
@@ -158,7 +158,7 @@ def test_whoever_was_only_slow_finds_that_its_network_is_taken(storage: str) -> 
         return result(entry, until)
 
     slow = search(storage, "slow", overtaken)
-    slow = replace(slow, say=said.append)
+    slow = replace(slow, report=said.append)
     slow._train(0, [entry.network for entry in ENTRIES])
     held = held_networks(slow.study)
     assert said[1:] == ["  net8: fast has taken it over meanwhile"]

@@ -32,7 +32,7 @@ called; the others say where results lie and who decodes images."""
 
 
 LATER = ("howdeep",)
-"""Entries that older keys lack: what was made without one is gone on with."""
+"""Entries that older keys lack: what was made without one is resumed."""
 
 
 def options_key(options: Any, declared: type | None = None, *, without: Collection[str] = UNCHANGING) -> dict[str, Any]:
@@ -71,11 +71,11 @@ def surroundings(device: torch.device) -> dict[str, str]:
     return {"device": devices.name_of(device), "torch": torch.__version__, "howdeep": version("howdeep")}
 
 
-def require_same_surroundings(place: Path, record: Mapping[str, Any], device: torch.device) -> str | None:
+def require_same_surroundings(path: Path, record: Mapping[str, Any], device: torch.device) -> str | None:
     """Refuse to repeat what was finished on another device or with other versions, as it would be other numbers here.
 
     Args:
-        place: Where it lies.
+        path: Where it lies.
         record: What was written beside it; :func:`surroundings` under ``surroundings``.
         device: Where it is asked for now.
 
@@ -87,9 +87,9 @@ def require_same_surroundings(place: Path, record: Mapping[str, Any], device: to
     """
     found = record.get("surroundings")
     if found is None:
-        return f"{place} does not say on which device and with which versions it was made"
+        return f"{path} does not say on which device and with which versions it was made"
     if other := difference(found, surroundings(device)):
-        raise UserError(f"{place} was finished with another {other}; use that, or name another --out")
+        raise UserError(f"{path} was finished with another {other}; use that, or name another --out")
     return None
 
 
@@ -102,14 +102,14 @@ def difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
     return None
 
 
-def require_same(place: Path, found: Mapping[str, Any], key: Mapping[str, Any]) -> None:
+def require_same(path: Path, found: Mapping[str, Any], key: Mapping[str, Any]) -> None:
     """Refuse what was made with other options.
 
     Raises:
         UserError: It was; the first difference is named.
     """
     if other := difference(found, key):
-        raise UserError(f"{place} belongs to another {other}; remove it, or name another --out")
+        raise UserError(f"{path} belongs to another {other}; remove it, or name another --out")
 
 
 def fingerprint(module: nn.Module) -> str:

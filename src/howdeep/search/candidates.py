@@ -157,7 +157,7 @@ def measure_candidates(
     budgets: Budgets,
     dataset: Dataset,
     device: torch.device,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Candidates:
     """Measure networks, shallow first, and return those that meet the budgets.
 
@@ -169,7 +169,7 @@ def measure_candidates(
         budgets: The limits.
         dataset: For the shape and number of images.
         device: Where.
-        say: Receives one line per network.
+        report: Receives one line per network.
 
     Raises:
         UserError: No network meets them; the smallest possible budget is named.
@@ -182,14 +182,14 @@ def measure_candidates(
 
     probes = [[probe(family, depth) for depth in ladder] for family, ladder in depths.items()]
     arithmetic = probes[0][0].arithmetic()
-    probed = [one for ladder in probes for one in _measured(ladder, budgets, arithmetic, say)]
+    probed = [one for ladder in probes for one in _measured(ladder, budgets, arithmetic, report)]
     measured = [one for one in probed if isinstance(one, CandidateCosts)]
     dropped = [one for one in probed if isinstance(one, Dropped)]
     return _affordable(measured, dropped, arithmetic, budgets, dataset, config)
 
 
 def _measured(
-    ladder: Sequence["_Probe"], budgets: Budgets, arithmetic: Arithmetic, say: Callable[[str], None]
+    ladder: Sequence["_Probe"], budgets: Budgets, arithmetic: Arithmetic, report: Callable[[str], None]
 ) -> Iterator[CandidateCosts | Dropped]:
     """Yield what each depth of a family costs, until one misses a budget; the deeper ones miss it too."""
     misses: Dropped | None = None
@@ -198,10 +198,10 @@ def _measured(
             beyond = f"deeper than {misses.network}, which misses it"
             yield Dropped(probe.family, probe.depth, probe.config.network, misses.budget, beyond, None)
             continue
-        found = probe.against(budgets, arithmetic)
-        say(_line(found))
-        misses = found if isinstance(found, Dropped) else None
-        yield found
+        costs = probe.against(budgets, arithmetic)
+        report(_line(costs))
+        misses = costs if isinstance(costs, Dropped) else None
+        yield costs
 
 
 def _affordable(

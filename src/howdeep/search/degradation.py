@@ -74,7 +74,7 @@ class Degradation(Shown):
 
 
 def degradation(config: LadderConfig, out: str | Path, *, console: Console | None = None) -> Degradation:
-    """Train a ladder into a folder of run folders, or go on with the one that is there, and say what it shows.
+    """Train a ladder into a folder of run folders, or resume the one that is there, and return what it shows.
 
     Args:
         config: What to do.
@@ -110,9 +110,9 @@ def _data(config: LadderConfig, out: Path, seed: int) -> Dataset:
         UserError: They are not usable, or others.
     """
     begun = next(iter(sorted(out.glob(f"*-seed{seed}/{runs.IMAGES}"))), None)
-    known = begun and runs.read_images_of(begun.parent)
-    place = begun and begun.parent
-    return trainable(open_training_data(config.run_config("", "", seed), known, place), config.limit, seed)
+    run = begun and begun.parent
+    known = run and runs.read_images_of(run)
+    return trainable(open_training_data(config.run_config("", "", seed), known, run), config.limit, seed)
 
 
 def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[PlannedRun]:

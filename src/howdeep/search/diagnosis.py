@@ -214,7 +214,7 @@ def _enough(steps: Sequence[_Step], best: _Step) -> _Step:
 def _before(steps: Sequence[_Step], best: _Step, rises: Sequence[bool]) -> int:
     """Return the deepest depth from the best on before the first that rises."""
     later = [(step.depth, rise) for step, rise in zip(steps, rises, strict=True) if step.depth >= best.depth]
-    first = next(place for place, (_, rise) in enumerate(later) if rise)
+    first = next(number for number, (_, rise) in enumerate(later) if rise)
     return later[first - 1][0]
 
 

@@ -110,7 +110,7 @@ STEPS, STUDY, RUNS, ANSWER = "steps", "study.db", "runs", "answer.json"
 PLAN, PLANNER = "plan", "planner"
 SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 4.0, 60.0
 """Share of the training budget, and seconds, after which a process that gives no sign of life counts as dead."""
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
@@ -130,9 +130,9 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
         Stopped: A signal arrived; the same options go on.
     """
     console = console or Console(stderr=True)
-    say: Say = partial(print_line, console)
-    if (known := _answered(options, say)) is not None:
-        say(f"{options.out} has its answer; nothing to do")
+    report: Report = partial(print_line, console)
+    if (known := _answered(options, report)) is not None:
+        report(f"{options.out} has its answer; nothing to do")
         return known
     budget = options.budgets.train_seconds
     with (
@@ -141,23 +141,23 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
         Clock(Journal.open(options.out / STEPS, {})) as clock,
         console.status(Left(clock, budget)),
     ):
-        return _found(options, clock, say)
+        return _found(options, clock, report)
 
 
-def _answered(options: FitOptions, say: Say) -> Fit | None:
+def _answered(options: FitOptions, report: Report) -> Fit | None:
     """Return the answer that is there already.
 
     Raises:
         UserError: It answers another question, or was found on another device or with other versions.
     """
-    place = options.out / ANSWER
-    if not place.exists():
+    path = options.out / ANSWER
+    if not path.exists():
         return None
-    record = json.loads(place.read_bytes())
+    record = json.loads(path.read_bytes())
     _same(record["asked"], options, str(options.out), images_known=runs.read_images_of(options.out) is not None)
     _opened(options)
     if note := require_same_surroundings(options.out, record, devices.pick(options.device)):
-        say(note)
+        report(note)
     return from_json(Fit, record)
 
 
@@ -180,7 +180,7 @@ def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) 
             raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 
 
-def _found(options: FitOptions, clock: Clock, say: Say) -> Fit | None:
+def _found(options: FitOptions, clock: Clock, report: Report) -> Fit | None:
     dataset = _opened(options)
     dataset.split("val")
     images = recorded(dataset)
@@ -188,14 +188,14 @@ def _found(options: FitOptions, clock: Clock, say: Say) -> Fit | None:
     config = options.training(len(dataset.split("train")))
     storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
     study, made = open_study(storage, options.study)
-    say(augmentation_line(dataset, options.flip))
+    report(augmentation_line(dataset, options.flip))
     silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
-    share = _Share(study, _owner(options.out, clock.journal), silence, clock, say)
+    share = _Share(study, _owner(options.out, clock.journal), silence, clock, report)
     with Pulse(storage, options.study, share.owner, silence):
         if made:
             study.set_user_attr(PLANNER, share.owner)
         candidates, rounds = _planned(share, options, config, dataset, images)
-        trainer = Trainer(config, candidates.arithmetic, options.out / RUNS, dataset, clock, budget, say)
+        trainer = Trainer(config, candidates.arithmetic, options.out / RUNS, dataset, clock, budget, report)
         return _searched(share, options, dataset, candidates, rounds, trainer)
 
 
@@ -207,7 +207,7 @@ class _Share:
     owner: str
     silence: float
     clock: Clock
-    say: Say
+    report: Report
 
 
 def _owner(out: Path, journal: Journal) -> str:
@@ -232,10 +232,10 @@ def _searched(
         return trainer.train_round(costs[entry.network], done, until)
 
     clock = share.clock
-    search = Search(share.study, entries, rounds, share.owner, train_round, share.silence, share.say, clock.excuse)
+    search = Search(share.study, entries, rounds, share.owner, train_round, share.silence, share.report, clock.excuse)
     chosen, owner = search.winner()
     if owner != search.owner:
-        share.say(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
+        share.report(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
         return None
     held = search.held(chosen.network)
     before, phases_done = held.rounds[: held.since], max(0, len(held.rounds) - len(rounds))
@@ -256,15 +256,15 @@ def _planned(
     while (plan := first_entered(trials := trials_in_order(study), PLAN)) is None:
         planner, _ = owner_now(trials, PLAN, study.user_attrs.get(PLANNER, ""))
         if planner == share.owner:
-            share.say("what each depth costs here:")
+            share.report("what each depth costs here:")
             ladders = options.ladders(dataset.height, dataset.width)
             device = devices.pick(options.device)
-            candidates = measure_candidates(config, ladders, options.budgets, dataset, device, share.say)
+            candidates = measure_candidates(config, ladders, options.budgets, dataset, device, share.report)
             rounds = round_ends(len(candidates.networks), options.budgets.train_seconds - share.clock.spent)
             asked = {"asked": options.asked(), "images": images.fingerprint}
             enter(study, {PLAN: {**asked, "candidates": to_json(candidates), "rounds": rounds}})
         elif waited := watch.silent([planner]).get(planner):
-            share.say(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
+            share.report(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
             share.clock.excuse(waited)
             take_over(study, PLAN, planner, share.owner, 0)
         else:

@@ -87,7 +87,7 @@ class Trainer:
         dataset: The images.
         clock: The time that was used; its journal keeps the length of each phase.
         budget: The time that there is.
-        say: Receives one line per phase.
+        report: Receives one line per phase.
     """
 
     config: TrainConfig
@@ -96,7 +96,7 @@ class Trainer:
     dataset: Dataset
     clock: Clock
     budget: float
-    say: Callable[[str], None]
+    report: Callable[[str], None]
 
     def run(self, network: str) -> Path:
         """Return the run folder of a network."""
@@ -109,7 +109,7 @@ class Trainer:
         try:
             return self._trained(candidate, done, config)
         except NotFiniteError as error:
-            self.say(f"  {candidate.network}: {error}")
+            self.report(f"  {candidate.network}: {error}")
             return None
 
     def to_the_end(
@@ -185,7 +185,7 @@ class Trainer:
             validation_loss=phase.validation_loss,
         )
         self.clock.save()
-        self.say(_line(candidate, found, self.budget - self.clock.spent))
+        self.report(_line(candidate, found, self.budget - self.clock.spent))
         return found
 
 

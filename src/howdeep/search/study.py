@@ -99,7 +99,7 @@ class Search:
         owner: What this process calls itself: the same after a stop.
         train_round: Trains.
         silence: Seconds without a sign of life after which another process counts as dead.
-        say: Receives one line per network and round.
+        report: Receives one line per network and round.
         excuse: Receives the seconds that were waited for a process that is gone.
     """
 
@@ -109,7 +109,7 @@ class Search:
     owner: str
     train_round: TrainRound
     silence: float
-    say: Callable[[str], None] = field(default=lambda _: None)
+    report: Callable[[str], None] = field(default=lambda _: None)
     excuse: Callable[[float], None] = field(default=lambda _: None)
 
     def winner(self) -> tuple[Entry, str]:
@@ -178,7 +178,7 @@ class Search:
             return
         found = self.train_round(self._entry(network), held.own_rounds, self.rounds[number])
         if (now := self.held(network)).owner != self.owner:
-            self.say(f"  {network}: {now.owner} has taken it over meanwhile")
+            self.report(f"  {network}: {now.owner} has taken it over meanwhile")
         elif found is None:
             live(self.study, held.trial).set_user_attr(FAILED, f"training blew up on round {number + 1}")
         else:
@@ -222,7 +222,7 @@ class Search:
         since = min(len(held.rounds), len(self.rounds))
         take_over(self.study, network, held.owner, self.owner, since)
         if self.held(network).owner == self.owner:
-            self.say(f"  {network}: taken over, nothing is heard from {held.owner or 'its process'}")
+            self.report(f"  {network}: taken over, nothing is heard from {held.owner or 'its process'}")
             kept = [vars(one) for one in held.rounds[:since]]
             live(self.study, held.trial).set_user_attr(ROUNDS, kept)
 
