@@ -243,7 +243,8 @@ def _chosen(path: Path, content: object, key: str | None, report: Callable[[str]
     if _rank(taken)[0] == _UNKNOWN:
         return _joined(found)
     if others:
-        report(f"{path}: {taken or 'the outermost'!r} was taken, {_listed(others)} left; --key {others[0]} takes that")
+        left = " and ".join(repr(other or "the outermost") for other in others)
+        report(f"{path}: {taken or 'the outermost'!r} was taken, {left} left; --key {others[0]} takes that")
     elif is_average(taken):
         report(f"{path}: {taken!r} was taken, an average over training; there is nothing else")
     return found[taken]
@@ -312,10 +313,6 @@ def _asked(path: Path, found: Mapping[str, Content], order: list[str], key: str)
     names = [WRAPPED.sub("", name) for name, _ in _entries(found[order[0]]) if isinstance(name, str)]
     starts = {name.partition(".")[0] for name in names if "." in name}
     raise unknown(f"key of {path}", key, {*filter(None, found), *starts})
-
-
-def _listed(places: list[str]) -> str:
-    return " and ".join(repr(place or "the outermost") for place in places)
 
 
 def _instead(content: object) -> str:

@@ -157,7 +157,8 @@ def _parts(chain: Chain, image: Shape) -> tuple[Part, ...]:
         # Equal layers print equally and cost the same, so that 600 equal units are measured once; a traced part
         # prints its name alone, and a module of one's own need not print the shapes of its weights.
         weights = tuple(weight.shape for weight in module.parameters())
-        key = (id(module) if _traced(module) else repr(module), weights, shape)
+        traced = any(isinstance(part, GraphModule) for part in module.modules())
+        key = (id(module) if traced else repr(module), weights, shape)
         if key not in measured:
             output, macs = output_and_macs(module, sample_of(shape))
             measured[key] = tuple(output.shape[1:]), macs
@@ -167,10 +168,6 @@ def _parts(chain: Chain, image: Shape) -> tuple[Part, ...]:
         parts.append(_part(name, module, index, shape, output, macs))
         shape = output
     return tuple(parts)
-
-
-def _traced(module: nn.Module) -> bool:
-    return any(isinstance(part, GraphModule) for part in module.modules())
 
 
 def _shortcut_name(shortcut: nn.Module) -> str:
@@ -222,7 +219,10 @@ def networks_table(networks: Iterable[Summary]) -> Table:
 def units_table(network: Description) -> Table:
     """Return one row per part, equal units in a row together, legible at 80 columns; the sums are below."""
     table = _table("Part", "Output", "Shortcut", "Merge", "Parameters", "MACs", text=4)
-    for _, group in groupby(network.parts, key=_alike):
+    # Units that are equal but for their names and numbers stand in one row.
+    for _, group in groupby(
+        network.parts, lambda one: replace(one, name="unit" if one.index else one.name, index=None)
+    ):
         parts = list(group)
         one = parts[0]
         shape = "×".join(str(length) for length in one.output)
@@ -231,11 +231,6 @@ def units_table(network: Description) -> Table:
     table.add_row("in all", "", "", "", *_cost(network.parameters, network.macs))
     table.caption = "units in one row are equal; parameters and MACs are those of each"
     return table
-
-
-def _alike(part: Part) -> Part:
-    """Return a part without its name and number: equal for units that are equal."""
-    return replace(part, name="unit" if part.index else part.name, index=None)
 
 
 def _table(*columns: str, text: int) -> Table:
