@@ -59,7 +59,7 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
 
     Raises:
         UserError: Another process writes there.
-        Stopped: A signal arrived; the same call goes on.
+        Stopped: A signal arrived; the same call resumes.
     """
     with folder_locked(out), stopped("the same command goes on"):
         return _told(out, seed, console or Console(highlight=False))

@@ -115,7 +115,7 @@ class Frontier:
         return chain
 
     def folded(self, chain: Chain) -> Chain:
-        """Return a network as it is run: its norms folded where that is possible, its maps laid out channels last."""
+        """Return a network as it is run: norms folded where that is possible, activations laid out channels last."""
         return prepared(chain, self._few, precision="fp32", device=self.device).chain
 
     @property
