@@ -106,7 +106,7 @@ def test_a_network_that_blows_up_is_left_behind(storage: str) -> None:
 
 
 def test_where_all_blow_up_there_is_no_answer(storage: str) -> None:
-    with pytest.raises(UserError, match="every network blew up"):
+    with pytest.raises(UserError, match="every network diverged"):
         search(storage, train_round=lambda entry, done, until: None).winner()
 
 

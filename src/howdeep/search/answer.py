@@ -22,7 +22,7 @@ class Candidate:
     rounds: tuple[RoundResult, ...]
     """How it did on the rounds that it passed."""
     failed: bool
-    """Whether its training blew up."""
+    """Whether its training diverged."""
 
 
 @dataclass(frozen=True)

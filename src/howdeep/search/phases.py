@@ -103,7 +103,7 @@ class Trainer:
         return self.folder / network
 
     def train_round(self, candidate: CandidateCosts, done: Sequence[RoundResult], until: float) -> RoundResult | None:
-        """Train a network until it has had so many seconds; return None if its training blew up."""
+        """Train a network until it has had so many seconds; return None if its training diverged."""
         so_far = done[-1].seconds if done else 0.0
         config = self._config(candidate, done, until - so_far)
         try:

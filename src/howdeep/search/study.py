@@ -58,7 +58,7 @@ class Entry:
 
 
 TrainRound = Callable[[Entry, Sequence[RoundResult], float], RoundResult | None]
-"""Train a network that has passed some rounds until it has had so many seconds; None if its training blew up."""
+"""Train a network that has passed some rounds until it has had so many seconds; None if its training diverged."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Held:
 
     @property
     def out(self) -> bool:
-        """Whether its training blew up."""
+        """Whether its training diverged."""
         return FAILED in self.trial.user_attrs
 
 
@@ -116,13 +116,15 @@ class Search:
         """Take part until one network is left; return it, and whose it is: a process that is there, or has ended it.
 
         Raises:
-            UserError: The training of every network blew up.
+            UserError: The training of every network diverged.
         """
         alive = [entry.network for entry in self.entries]
         for number in range(len(self.rounds)):
             standings = self._passed(number, alive)
             if not standings:
-                raise UserError("the training of every network blew up; look at the data, or give a lower --lr")
+                raise UserError(
+                    "the training of every network diverged (loss is NaN); look at the data, or give a lower --lr"
+                )
             kept = promoted(list(standings.values()), last=number + 1 == len(self.rounds))
             alive = [network for network, one in standings.items() if one in kept]
             self._prune(alive)
