@@ -73,7 +73,7 @@ def _pair(timing) -> str:
 def small(rule: str, seed: int, folder: Path) -> Cut:
     """Return the cut of a network trained on the digits, chosen on validation images and measured on test images."""
     config = TrainConfig(network=SMALL, data="digits", epochs=SMALL_EPOCHS, survival=rule, seed=seed)
-    run = open_run(train(config, folder / f"{rule}-{seed}", console=Console(quiet=True)).out)
+    run = open_run(train(config, folder / f"{rule}-{seed}", console=Console(quiet=True)).run)
     data, normalization, host = open_data("digits", seed=seed), run.normalization, torch.device("cpu")
     assert normalization is not None
     calibration, evaluation, training = (
@@ -82,7 +82,7 @@ def small(rule: str, seed: int, folder: Path) -> Cut:
     pixels = torch.cat([batch.images for batch in training])
     images = Images(calibration, evaluation, [pixels])
     units = len(chain := run.chain(print))
-    return cut(chain, images, budget=CutBudget(units=units - SMALL_OUT), console=Console(quiet=True))[1]
+    return cut(chain, images, budget=CutBudget(units=units - SMALL_OUT), console=Console(quiet=True))
 
 
 def _change(found: Cut) -> float:

@@ -78,7 +78,7 @@ def anew(engine: Engine) -> Engine:
     """Return the same that keeps no maps."""
     kept = engine.cache
     found = replace(engine, cache=ActivationCache(kept.chain, kept.chunks, autocast=kept.autocast, limit=0))
-    assert torch.isfinite(found.before[0].scores).all()
+    assert torch.isfinite(found.before[0].logits).all()
     return found
 
 
