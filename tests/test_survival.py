@@ -260,7 +260,7 @@ def test_draws_of_neighbouring_steps_and_units_are_independent(opened: Tensor) -
 @given(units=st.integers(1, 200), data=st.data(), seed=st.integers(0, 2**31), step=st.integers(0, 10**6))
 def test_exactly_as_many_units_are_open_in_every_step(units: int, data: st.DataObject, seed: int, step: int) -> None:
     count = data.draw(st.integers(1, units))
-    gates = Survival("exactly", open_units=count).draw(units, seed=seed, step=step)
+    gates = list(Survival("exactly", open_units=count).draw(units, seed=seed, step=step))
     assert (gates.count(1.0), gates.count(0.0)) == (count, units - count)
 
 

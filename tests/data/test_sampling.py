@@ -89,7 +89,7 @@ def test_every_command_that_takes_some_images_takes_a_sample_and_records_it(
     assert evaluate_target(target, EvaluationOptions(data=sorted_by_class))[1]["sample"] is None
     options = StudyOptions(data=sorted_by_class, limit=35, seed=2, device="cpu")
     said: list[str] = []
-    with open_study(target, options, asked={}, say=said.append) as study:
+    with open_study(target, options, asked={}, report=said.append) as study:
         assert counted(study.batches.split) == EXPECTED
         assert study.origin["sample"] == which
     assert "35 of 175 test images: a stratified sample by seed 2, of 3 of 3 classes" in said

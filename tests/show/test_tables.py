@@ -37,15 +37,16 @@ RECORDS: dict[str, Shown] = {
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_says_its_finding_first_and_fits_80_columns(name: str) -> None:
-    console = Console(width=80, file=io.StringIO())
+    shown = io.StringIO()
+    console = Console(width=80, file=shown)
     table = RECORDS[name].table()
     console.print(table)
-    lines = console.file.getvalue().splitlines()
+    lines = shown.getvalue().splitlines()
     assert len(lines) < 80
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith(table.title[:60])
     for head in table.heads:
-        assert all(word in console.file.getvalue() for word in head.split("\n"))
+        assert all(word in shown.getvalue() for word in head.split("\n"))
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -73,7 +74,8 @@ def test_numbers_are_right_names_are_left_and_every_text_is_escaped() -> None:
 
 
 def test_what_begins_with_an_arrow_is_bold() -> None:
-    console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system="standard")
+    shown = io.StringIO()
+    console = Console(width=40, file=shown, force_terminal=True, color_system="standard")
     console.print(Table(heads=["", "n"], rows=[("→", "one"), ("", "two")], lines=["→ this", "that"]))
-    bold = "".join(line for line in console.file.getvalue().splitlines() if "\x1b[1m" in line)
+    bold = "".join(line for line in shown.getvalue().splitlines() if "\x1b[1m" in line)
     assert [word in bold for word in ("this", "one", "that", "two")] == [True, True, False, False]
