@@ -67,7 +67,9 @@ def test_ranks_draw_the_same_gates_and_see_every_image_once(mode: str, tmp_path:
     assert images == Counter(label for step in alone[4:] for label in step["labels"])
 
 
-@pytest.mark.parametrize(("mode", "dropped"), [("batch", "frozen"), ("sample", "momentum")])
+@pytest.mark.parametrize(
+    ("mode", "dropped"), [pytest.param("batch", "frozen", marks=pytest.mark.slow), ("sample", "momentum")]
+)
 def test_without_norms_two_processes_agree_with_one_to_rounding(mode: str, dropped: str, tmp_path: Path) -> None:
     ways = ["--survival-mode", mode, "--dropped", dropped, "--no-norm", "--lr", "0.02", "--checkpointing"]
     assert [status for status, _ in together(command(tmp_path / "two", *ways), tmp_path)] == [0, 0]

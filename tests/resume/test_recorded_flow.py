@@ -35,7 +35,7 @@ def stop(arguments: list[str], step: int, monkeypatch: pytest.MonkeyPatch) -> No
         assert cli.run(arguments) == 143
 
 
-@pytest.mark.parametrize("step", [1, 8])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_a_resumed_run_has_the_bits_and_the_record_of_the_uninterrupted_one(
     step: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,9 @@ def test_torchrun_lesion_prints_and_writes_once(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "run"]
 
 
+@pytest.mark.slow
 def test_torchrun_train_into_a_place_that_is_taken_is_refused_once(tmp_path: Path) -> None:
+    """Adds a refusal to what `test_torchrun_lesion_prints_and_writes_once` tells of results."""
     (tmp_path / "something").touch()
     status, out, said = torchrun("train", "cifar_resnet8", *SMALL, "--out", str(tmp_path))
     assert (status, out) == (1, "")
