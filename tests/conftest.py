@@ -10,11 +10,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than there are cores: a third of the time a test waits for processes that it started."""
-    return min(4, len(os.sched_getaffinity(0)) + 1)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest test begin first: at the end the other workers would wait for it."""
     items.sort(key=lambda item: "guide_executes" not in item.name)

@@ -156,7 +156,7 @@ def _cut(out: Path, console: Console) -> None:
 def _lesion_line(found: Lesion) -> str:
     changes = [unit.change or 0.0 for unit in measured(found)]
     return (
-        f"{found.baseline.error_percent:5.1f} % intact, {statistics.median(changes):+5.1f} points in the median,"
+        f"{found.baseline.error_percent:5.1f} % at baseline, {statistics.median(changes):+5.1f} points in the median,"
         f" {max(changes):+5.1f} at worst"
     )
 

@@ -14,7 +14,7 @@ from howdeep.util.intervals import of_change
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """The intact network."""
+    """The baseline network."""
 
     n: int
     """Images."""
@@ -30,14 +30,14 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What one change does, on the same images as the intact network."""
+    """What one change does, on the same images as the baseline network."""
 
     error_percent: float
     """Share of wrong answers."""
     standard_error: float
     """Of the error, in percent."""
     change: float
-    """Error minus that of the intact network, in points."""
+    """Error minus that of the baseline network, in points."""
     change_low: float
     """Lower end of the change's 95 % interval: paired (see :mod:`howdeep.util.intervals`)."""
     change_high: float
@@ -45,7 +45,7 @@ class Effect:
     wrong: tuple[int, ...]
     """Wrong answers per class."""
     score_change: float | None
-    """Mean over images and classes of |score − intact score|; None where a score is not finite."""
+    """Mean over images and classes of |logit − baseline logit|; None where a logit is not finite."""
     not_finite: int
     """Images with a logit that is not finite; they count as wrong."""
 
@@ -60,7 +60,7 @@ class Intact:
 
 
 def intact_of(logits: Tensor, labels: Tensor) -> Intact:
-    """Return the answers of the intact network.
+    """Return the answers of the baseline network.
 
     Raises:
         UserError: A score is not finite.
@@ -90,7 +90,7 @@ def per_class(labels: Tensor, classes: int) -> list[int]:
 
 
 def baseline_of(wrong: Sequence[int], totals: Sequence[int]) -> Baseline:
-    """Return the record of the intact network."""
+    """Return the record of the baseline network."""
     n, error = sum(totals), sum(wrong) / sum(totals)
     return Baseline(
         n=n,

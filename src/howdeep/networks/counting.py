@@ -94,10 +94,13 @@ def describe(spec: Spec, *, size: int | None = None) -> Description:
     Raises:
         UserError: The images are too small for the network.
     """
-    pixels = (LARGE if spec.large else SMALL) if size is None else size
+    return _described(spec, (LARGE if spec.large else SMALL) if size is None else size, {})
+
+
+def _described(spec: Spec, pixels: int, measured: Measured) -> Description:
     refuse_too_small(spec, pixels, pixels)
-    image = (spec.channels, pixels, pixels)
-    return _description(skeleton(spec).eval(), image, name=spec.name, family=spec.family, depth=spec.depth)
+    parts = _parts(skeleton(spec).eval(), image := (spec.channels, pixels, pixels), measured)
+    return _description(parts, image, name=spec.name, family=spec.family, depth=spec.depth)
 
 
 def describe_chain(chain: Chain, image: Shape, *, name: str, family: str) -> Description:
@@ -109,16 +112,16 @@ def describe_chain(chain: Chain, image: Shape, *, name: str, family: str) -> Des
         name: What it is called.
         family: Where it comes from.
     """
-    return _description(copy.deepcopy(chain).to("meta"), image, name=name, family=family, depth=None)
+    parts = _parts(copy.deepcopy(chain).to("meta"), image, {})
+    return _description(parts, image, name=name, family=family, depth=None)
 
 
-def _description(chain: Chain, image: Shape, *, name: str, family: str, depth: int | None) -> Description:
-    parts = _parts(chain, image)
+def _description(parts: tuple[Part, ...], image: Shape, *, name: str, family: str, depth: int | None) -> Description:
     return Description(
         name=name,
         family=family,
         depth=depth,
-        units=len(chain),
+        units=sum(part.index is not None for part in parts),
         parameters=sum(part.parameters for part in parts),
         macs=sum(part.macs for part in parts),
         input=image,
@@ -147,11 +150,17 @@ def smallest(spec: Spec) -> int:
 
 def catalogue() -> list[Summary]:
     """Return every network of the literature in one line each, in the order of the catalogue."""
-    return [describe(spec_of(name)) for name in LITERATURE]
+    measured: Measured = {}  # networks of one family have equal units
+    specs = [spec_of(name) for name in LITERATURE]
+    return [_described(spec, LARGE if spec.large else SMALL, measured) for spec in specs]
 
 
-def _parts(chain: Chain, image: Shape) -> tuple[Part, ...]:
-    parts, shape, index, measured, names = [], image, 0, {}, iter(chain.names)
+Measured = dict[tuple, tuple[Shape, int]]
+"""Output shape and multiply-adds of layers, by what they print, the shapes of their weights and their input."""
+
+
+def _parts(chain: Chain, image: Shape, measured: Measured) -> tuple[Part, ...]:
+    parts, shape, index, names = [], image, 0, iter(chain.names)
     for module in (chain.stem, *chain.body, chain.head):
         index += isinstance(module, Unit)
         # Equal layers print equally and cost the same, so that 600 equal units are measured once; a traced part

@@ -182,7 +182,7 @@ class Search:
         if (now := self.held(network)).owner != self.owner:
             self.report(f"  {network}: {now.owner} has taken it over meanwhile")
         elif found is None:
-            live(self.study, held.trial).set_user_attr(FAILED, f"training blew up on round {number + 1}")
+            live(self.study, held.trial).set_user_attr(FAILED, f"training diverged in round {number + 1}")
         else:
             self.keep(network, [*held.rounds, found])
 
