@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Tests compare bits: sums are added in the same order on every machine and in every process. And two workers run side
 # by side, so that a second thread of one would wait for a core of the other. Processes that tests start inherit it.
@@ -14,6 +15,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest test begin first: at the end the other workers would wait for it."""
     items.sort(key=lambda item: "guide_executes" not in item.name)
 
+
+# HYPOTHESIS_PROFILE=default draws 100 examples per generated test, as hypothesis does by itself.
+settings.register_profile("gate", max_examples=40, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CIFAR10 = SHARED / "data" / "cifar10"

@@ -16,7 +16,7 @@ from tests.processes import Watch, bits, differences, finish, start_ranks
 
 from howdeep import cli
 
-MODES = pytest.mark.parametrize("mode", ["batch", "sample"])
+MODES = pytest.mark.parametrize("mode", ["batch", pytest.param("sample", marks=pytest.mark.slow)])
 
 
 def command(out: Path, *more: str) -> list[str]:
