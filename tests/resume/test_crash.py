@@ -263,5 +263,6 @@ def test_metrics_are_strict_json(whole: Path) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    for line in (whole / "metrics.jsonl").read_text().splitlines():
-        json.loads(line, parse_constant=refuse)
+    lines = (whole / "metrics.jsonl").read_text().splitlines()
+    assert lines
+    assert all(json.loads(line, parse_constant=refuse)["event"] for line in lines)
