@@ -28,9 +28,10 @@ class Case:
 
 VIT = {"image_size": 64, "patch_size": 16, "num_layers": 4, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 384}
 DENSE = {"block_config": (2, 3, 4, 2)}
-SWIN = {"patch_size": [4, 4], "embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 3, 6], "window_size": [7, 7]}
+SWIN = {"patch_size": [4, 4], "embed_dim": 24, "depths": [2, 2], "num_heads": [1, 2], "window_size": [7, 7]}
 PATCHES = {"img_size": 64, "depth": 4}
 MIXER = {"img_size": 64}
+CONVNEXT = {"depths": (2, 2, 2, 2), "dims": (16, 32, 64, 128)}
 
 CASES = [
     Case("torchvision:resnet18", 64, 8, "layer2.1", "layer2.1.bn2"),
@@ -45,7 +46,7 @@ CASES = [
     Case("torchvision:swin_t", 64, 24, "features.1.1.attn", "features.1.1.attn"),
     Case("torchvision:vit_b_16", 224, 24, "encoder.layers.encoder_layer_3.mlp", "encoder.layers.encoder_layer_3.mlp"),
     Case("torchvision:DenseNet", 64, 11, "features.denseblock2.denselayer3", "features.denseblock2.denselayer3", DENSE),
-    Case("torchvision:SwinTransformer", 64, 16, "features.1.1.attn", "features.1.1.attn", SWIN),
+    Case("torchvision:SwinTransformer", 64, 8, "features.1.1.attn", "features.1.1.attn", SWIN),
     Case(
         "torchvision:VisionTransformer",
         64,
@@ -56,10 +57,12 @@ CASES = [
     ),
     Case("timm:resnet50", 64, 16, "layer1.1", "layer1.1.bn3"),
     Case("timm:resnetv2_50", 64, 16, "stages.1.blocks.0", "stages.1.blocks.0.conv3"),
+    Case("timm:resnetv2_18", 64, 8, "stages.1.blocks.0", "stages.1.blocks.0.conv2"),
     Case("timm:seresnet18", 64, 8, "layer2.1", "layer2.1.se"),
     Case("timm:regnety_004", 64, 16, "s2.b2", "s2.b2.conv3"),
     Case("timm:efficientnet_b0", 64, 9, "blocks.2.1", "blocks.2.1.bn3"),
     Case("timm:convnext_tiny", 64, 18, "stages.0.blocks.1", "stages.0.blocks.1.mlp"),
+    Case("timm:convnext_tiny", 64, 8, "stages.0.blocks.1", "stages.0.blocks.1.mlp", CONVNEXT),
     Case("timm:vit_small_patch16_224", 224, 24, "blocks.3.attn", "blocks.3.attn"),
     Case("timm:mixer_s16_224", 224, 16, "blocks.3.mlp_tokens", "blocks.3.mlp_tokens"),
     Case("timm:vit_small_patch16_224", 64, 8, "blocks.3.attn", "blocks.3.attn", PATCHES),

@@ -4,7 +4,9 @@ import pytest
 import torch
 from tests.convert.networks import CASES, Case, foreign, zeroed
 from tests.oracles import images
-from tests.parity.conftest import assert_close
+from tests.parity.conftest import assert_close, randomise
+from torch import nn
+from torchvision import models
 
 from howdeep.convert import unravel
 
@@ -13,15 +15,15 @@ REORDERED = {"torchvision:vit_b_16": 1e-5, "torchvision:VisionTransformer": 1e-5
 
 
 ALIKE = {
-    *("torchvision:resnext50_32x4d", "torchvision:wide_resnet50_2", "torchvision:efficientnet_v2_s"),
-    *("torchvision:convnext_tiny", "timm:resnet50", "timm:densenet121", "timm:deit3_small_patch16_224"),
-    "timm:swin_tiny_patch4_window7_224",
+    *("torchvision:resnet50", "torchvision:resnext50_32x4d", "torchvision:wide_resnet50_2", "timm:resnet50"),
+    *("torchvision:efficientnet_v2_s", "torchvision:mobilenet_v2", "torchvision:convnext_tiny", "timm:densenet121"),
+    *("torchvision:regnet_x_400mf", "timm:deit3_small_patch16_224", "timm:swin_tiny_patch4_window7_224"),
 }
 """Networks with the merges of another of the list: they are tried by hand."""
 
 LARGE = {
     *("torchvision:densenet121", "torchvision:swin_t", "torchvision:vit_b_16"),
-    *("timm:vit_small_patch16_224", "timm:mixer_s16_224"),
+    *("timm:vit_small_patch16_224", "timm:mixer_s16_224", "timm:resnetv2_50", "timm:convnext_tiny"),
 }
 """Published networks of which the list has a smaller one of the same code: they are tried by hand."""
 
@@ -49,7 +51,11 @@ def test_chain_returns_the_networks_scores_and_takes_its_units_out(case):
 
 @torch.no_grad()
 def test_network_without_shortcuts_becomes_a_chain_of_its_layers():
-    model = foreign("torchvision:vgg11_bn", num_classes=10)
+    layers = models.vgg.make_layers(models.vgg.cfgs["A"], batch_norm=True)
+    model = nn.Sequential()
+    for name, part in (("features", layers), ("flat", nn.Flatten()), ("classifier", nn.Linear(2048, 10))):
+        model.add_module(name, part)
+    randomise(model.eval())
     chain = unravel(model, images(1, size=64))
     batch = images(3, size=64)
     assert torch.equal(chain(batch), model(batch))

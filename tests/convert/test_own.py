@@ -29,11 +29,16 @@ def inputs(chain, batch):
     return [x for module, x in zip(chain.body, maps, strict=False) if module in chain.units]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
+def pair(request):
+    """A chain and what is made of it as of a network of others."""
+    chain = small_network(request.param)
+    return chain, unravel(chain, images(1))
+
+
 @torch.no_grad()
-def test_traced_network_has_the_units_of_the_chain(family):
-    chain, batch = small_network(family), images()
-    traced = unravel(chain, batch[:1])
+def test_traced_network_has_the_units_of_the_chain(pair):
+    (chain, traced), batch = pair, images()
     assert len(traced) == len(chain)
     assert [isinstance(unit.merge, Concatenate) for unit in traced.units] == [
         isinstance(unit.merge, Concatenate) for unit in chain.units
@@ -42,11 +47,9 @@ def test_traced_network_has_the_units_of_the_chain(family):
         assert cost(one, x) == cost(other, y)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_traced_network_obeys_the_same_gates(family):
-    chain, batch = small_network(family), images()
-    traced = unravel(chain, batch[:1])
+def test_traced_network_obeys_the_same_gates(pair):
+    (chain, traced), batch = pair, images()
     assert torch.equal(traced(batch), chain(batch))
     for index in range(len(chain)):
         for gate in (0.0, None, 0.5, torch.tensor([True, False, True, False])):

@@ -19,7 +19,7 @@ from howdeep.util.errors import UserError
     ("theirs", "ours"),
     [
         ("resnet18", "resnet18"),
-        ("resnet50", "resnet50"),
+        pytest.param("resnet50", "resnet50", marks=pytest.mark.slow),
         ("resnetv2_18", "preresnet18"),
         ("resnetv2_50", "preresnet50"),
         ("densenet121", "densenet121"),
