@@ -6,29 +6,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.networks.conftest import counted
 from tests.oracles import SMALL, images, in_turn, untimed
-from torch import nn
 
-from howdeep.networks import LITERATURE, build, skeleton, spec_of
+from howdeep.networks import LITERATURE, build, spec_of
 from howdeep.util.errors import UserError
-
-
-def layers_on_the_main_line(name: str, **options: Any) -> int:
-    """Count convolutions and linear layers as the literature does: projections are not counted."""
-    chain = skeleton(spec_of(name, **options))
-    for unit in chain.units:
-        unit.shortcut = nn.Identity()
-    return sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in chain.modules())
 
 
 @pytest.mark.parametrize("name", LITERATURE)
 def test_every_network_of_the_literature_is_as_deep_as_its_name_says(name: str) -> None:
     spec = spec_of(name)
     assert spec.name == name
-    assert len(skeleton(spec)) == sum(spec.units)
+    assert counted(name).units == sum(spec.units)
     # 264 is what the authors of DenseNet call 265 layers; wide networks count three projections, and no classifier.
     correction = {"densenet264": 1}.get(name, -2 if "wide" in name else 0)
-    assert layers_on_the_main_line(name) == spec.depth + correction
+    assert counted(name).layers == spec.depth + correction
 
 
 @pytest.mark.parametrize(
@@ -56,7 +48,7 @@ def test_the_block_is_what_the_literature_means_by_the_name(name: str, block: st
 def test_a_block_that_is_given_wins(name: str, block: Any) -> None:
     spec = spec_of(name, block=block)
     assert spec.block == block  # type: ignore[union-attr]
-    assert layers_on_the_main_line(name, block=block) == spec.depth
+    assert counted(name, block=block).layers == spec.depth
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from torch import nn
+from tests.networks.conftest import counted
 
 from howdeep.networks import DenseSpec, Spec, skeleton, spec_of
-from howdeep.networks.counting import describe
+from howdeep.networks.counting import Summary, describe
 
 PARAMETERS = {
     "cifar_resnet20": 269_722,
@@ -109,22 +109,22 @@ EARLY_STRIDE = 2 * 64 * 32 * (32**2 - 16**2)
 """MACs that a CIFAR bottleneck network saves by striding in its first 1×1, as the authors' code does."""
 
 
+Catalogue = dict[str, Summary]
+
+
 def parameters(spec: Spec) -> int:
     return sum(weight.numel() for weight in skeleton(spec).parameters())
 
 
-def macs(name: str) -> int:
-    return describe(spec_of(name)).macs
-
-
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_are_the_known_integer(name: str) -> None:
-    assert parameters(spec_of(name)) == PARAMETERS[name]
+def test_parameters_are_the_known_integer(name: str, networks: Catalogue) -> None:
+    assert counted(name).parameters == PARAMETERS[name]
+    assert name not in networks or networks[name].parameters == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("depth", [20, 32, 44, 56, 110, 1202])
 def test_a_plain_network_has_exactly_the_parameters_of_the_residual_one(depth: int) -> None:
-    assert parameters(spec_of(f"cifar_plain{depth}")) == PARAMETERS[f"cifar_resnet{depth}"]
+    assert counted(f"cifar_plain{depth}").parameters == PARAMETERS[f"cifar_resnet{depth}"]
 
 
 @pytest.mark.parametrize("name", HUNDRED_CLASSES)
@@ -139,8 +139,7 @@ def test_parameters_with_another_shortcut_are_the_known_integer(name: str, short
 
 @pytest.mark.parametrize("name", WEIGHTS_ALONE)
 def test_weights_without_norms_and_biases_are_the_known_integer(name: str) -> None:
-    layers = [layer for layer in skeleton(spec_of(name)).modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    assert sum(layer.weight.numel() for layer in layers) == WEIGHTS_ALONE[name]
+    assert counted(name).weights == WEIGHTS_ALONE[name]
 
 
 @pytest.mark.parametrize(
@@ -179,17 +178,19 @@ def test_parameters_of_pre_activation_bottlenecks_grow_linearly_with_depth(n: in
 
 
 @pytest.mark.parametrize("name", MACS)
-def test_multiply_adds_are_the_known_integer(name: str) -> None:
-    assert macs(name) == MACS[name]
+def test_multiply_adds_are_the_known_integer(name: str, networks: Catalogue) -> None:
+    assert networks[name].macs == MACS[name]
 
 
 @pytest.mark.parametrize("name", ROUNDED_MACS)
-def test_multiply_adds_are_the_known_number(name: str) -> None:
-    assert f"{macs(name):.3e}" == ROUNDED_MACS[name]
+def test_multiply_adds_are_the_known_number(name: str, networks: Catalogue) -> None:
+    assert f"{networks[name].macs:.3e}" == ROUNDED_MACS[name]
 
 
 @pytest.mark.parametrize(("name", "known"), [("cifar_preresnet164", "2.445e+08"), ("cifar_preresnet1001", "1.488e+09")])
-def test_multiply_adds_of_pre_activation_bottlenecks_differ_by_the_place_of_the_stride(name: str, known: str) -> None:
+def test_multiply_adds_of_pre_activation_bottlenecks_differ_by_the_place_of_the_stride(
+    name: str, known: str, networks: Catalogue
+) -> None:
     """The published count strides in the first 1×1 of a bottleneck, these networks in the 3×3."""
-    assert f"{macs(name) - EARLY_STRIDE:.3e}" == known
-    assert f"{macs(name):.3e}" != known
+    assert f"{networks[name].macs - EARLY_STRIDE:.3e}" == known
+    assert f"{networks[name].macs:.3e}" != known

@@ -1,6 +1,5 @@
 """1,202 layers are ordinary: built, run, saved, copied and printed."""
 
-import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -19,14 +18,12 @@ def network() -> Chain:
     return build("cifar_resnet1202")
 
 
-def test_1202_layers_are_built_within_seconds() -> None:
-    start = time.perf_counter()
-    assert len(build("cifar_resnet1202")) == 600
-    assert time.perf_counter() - start < 10
-
-
-def test_1202_layers_run_forward_and_backward(network: Chain) -> None:
+def test_1202_layers_train_with_a_quarter_of_their_units_closed_and_with_all_open(network: Chain) -> None:
     trained = deepcopy(network).train()
+    gates = Survival("linear", 0.5).draw(len(trained), seed=0, step=0)
+    trained(images(2), gates).logsumexp(1).sum().backward()
+    with_gradient = [float(unit.branch.conv1.weight.grad is not None) for unit in trained.units]  # type: ignore[union-attr]
+    assert with_gradient == gates
     scores = trained(images(2))
     scores.logsumexp(1).sum().backward()
     assert scores.shape == (2, 10)
@@ -34,22 +31,14 @@ def test_1202_layers_run_forward_and_backward(network: Chain) -> None:
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in trained.parameters())
 
 
-def test_1202_layers_train_with_a_quarter_of_their_units_closed(network: Chain) -> None:
-    trained = deepcopy(network).train()
-    gates = Survival("linear", 0.5).draw(len(trained), seed=0, step=0)
-    trained(images(2), gates).logsumexp(1).sum().backward()
-    with_gradient = [float(unit.branch.conv1.weight.grad is not None) for unit in trained.units]  # type: ignore[union-attr]
-    assert with_gradient == gates
-
-
 def test_1202_layers_are_saved_and_loaded(network: Chain, tmp_path: Path) -> None:
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     loaded = skeleton(spec_of("cifar_resnet1202")).to_empty(device="cpu")
     loaded.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    state = network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
     with torch.no_grad():
-        scores, expected = loaded.train()(images(2)), deepcopy(network).train()(images(2))
-    assert scores.isfinite().all()
-    assert torch.equal(scores, expected)
+        assert loaded.train()(images(2)).isfinite().all()
 
 
 def test_1202_layers_are_copied(network: Chain) -> None:
@@ -65,4 +54,4 @@ def test_1202_layers_are_printed(network: Chain) -> None:
 
 def test_units_are_looked_up_in_order(network: Chain) -> None:
     assert network.units == list(network.body)
-    assert len(network.steps()) == 600
+    assert len(network) == len(network.steps()) == 600
