@@ -1,4 +1,8 @@
-"""The command line in processes of its own, forked from one that has imported everything and computed nothing."""
+"""Commands and functions in processes of their own, forked from one that has imported everything and computed nothing.
+
+A process of tests has one server of forks, whose imports are settled before the first start: all tests that want
+processes take them from here.
+"""
 
 import hashlib
 import json
@@ -21,6 +25,7 @@ PRELOADED = [
     "sklearn.datasets",
     "torch._dynamo",  # what an optimizer imports when it is made, in about three seconds
     "torch.distributed.tensor",
+    "tests.runs.workers",
 ]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(PRELOADED)
@@ -65,9 +70,7 @@ class Running:
 def start(arguments: Sequence[str], output: Path, *, watch: Watch | None = None, rank: dict | None = None) -> Running:
     """Start a command in a fresh process; what it prints goes to a file."""
     output.touch()  # a process that is killed at once has not made it
-    process = FORKS.Process(target=_main, args=(list(arguments), output, watch or Watch(), rank or {}))
-    process.start()
-    return Running(process, output)
+    return Running(fork(_main, list(arguments), output, watch or Watch(), rank=rank), output)
 
 
 def finish(arguments: Sequence[str], output: Path, *, watch: Watch | None = None) -> tuple[int, str]:
@@ -77,25 +80,38 @@ def finish(arguments: Sequence[str], output: Path, *, watch: Watch | None = None
 
 def start_ranks(arguments: Sequence[str], folder: Path, watches: Sequence[Watch]) -> list[Running]:
     """Start a command in as many processes as there are watches, with the environment that torchrun gives."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(len(watches)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
-        start(arguments, folder / f"rank{rank}.txt", watch=watch, rank=common | dict.fromkeys(_RANKS, str(rank)))
-        for rank, watch in enumerate(watches)
+        start(arguments, folder / f"rank{number}.txt", watch=watch, rank=rank)
+        for number, (watch, rank) in enumerate(zip(watches, ranks(len(watches)), strict=True))
     ]
 
 
-_RANKS = ("RANK", "LOCAL_RANK")
+def ranks(world: int) -> list[dict[str, str]]:
+    """Return the environment that torchrun gives to each of some processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [common | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(world)]
 
 
-def _main(arguments: list[str], output: Path, watch: Watch, environment: dict[str, str]) -> None:
+def fork(target: Callable, *arguments: object, rank: dict[str, str] | None = None) -> BaseProcess:
+    """Start a function of a module in a fresh process, alone or as a rank."""
+    process = FORKS.Process(target=_forked, args=(target, arguments, rank or {}))
+    process.start()
+    return process
+
+
+def _forked(target: Callable, arguments: tuple, rank: dict[str, str]) -> None:
+    os.environ.update(rank)
+    torch.set_num_threads(1)
+    target(*arguments)
+
+
+def _main(arguments: list[str], output: Path, watch: Watch) -> None:
     with output.open("w") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
-    os.environ.update(environment)
-    torch.set_num_threads(1)
     if watch.file_bytes is not None:
         import resource
 

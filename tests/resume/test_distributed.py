@@ -1,8 +1,8 @@
 """More than one process: the same run, shared out."""
 
 import json
+import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,9 +12,16 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from tests.processes import Watch, bits, differences, finish, start_ranks
+import torch.distributed as dist
+from tests.processes import Watch, bits, differences, finish, fork, ranks, start_ranks
+from tests.runs import workers
 
 from howdeep import cli
+from howdeep.analysis.evaluation import add_up, evaluate
+from howdeep.data import Batch, evaluation_batches, open_data
+from howdeep.networks import build
+from howdeep.runs.folder import open_run
+from howdeep.runtime.precision import Arithmetic
 
 MODES = pytest.mark.parametrize("mode", ["batch", pytest.param("sample", marks=pytest.mark.slow)])
 
@@ -107,11 +114,6 @@ def test_one_process_that_is_asked_to_stop_stops_both_and_they_go_on_to_the_same
 
 def test_validation_reads_the_running_statistics_that_are_saved(two: Path) -> None:
     """Each process has seen other images; all must validate the network that process 0 saves."""
-    from howdeep.analysis.evaluation import add_up
-    from howdeep.data import evaluation_batches, open_data
-    from howdeep.runs.folder import open_run
-    from howdeep.runtime.precision import Arithmetic
-
     run, split = open_run(two), open_data("digits").split("val")
     assert run.normalization is not None
     batches = evaluation_batches(split, normalization=run.normalization, batch_size=500, device="cpu")
@@ -133,30 +135,22 @@ def test_the_test_split_is_counted_once_however_many_processes_train(two: Path, 
         assert found[name] == pytest.approx(alone[name], rel=1e-5)
 
 
-EVALUATES_ALONE = """
-import sys, torch, howdeep, torch.distributed as dist
-store = dist.TCPStore("127.0.0.1", int(sys.argv[2]), 2, is_master=sys.argv[1] == "0")
-dist.init_process_group("gloo", store=store, rank=int(sys.argv[1]), world_size=2)
-if dist.get_rank() == 0:
-    chain, batches = howdeep.build("cifar_resnet8"), [howdeep.Batch(torch.zeros(8, 3, 8, 8), torch.arange(8), 8)]
-    print(howdeep.evaluate(chain, batches, tuple("0123456789"), autocast=torch.autocast("cpu", enabled=False)).n)
-    store.set("evaluated", "yes")
-store.wait(["evaluated"])  # the other process takes no part
-"""
+def _evaluates_alone(found: Path) -> None:
+    rank = int(os.environ["RANK"])
+    store = dist.TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), 2, is_master=rank == 0)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    if rank == 0:
+        chain, batches = build("cifar_resnet8"), [Batch(torch.zeros(8, 3, 8, 8), torch.arange(8), 8)]
+        n = evaluate(chain, batches, tuple("0123456789"), autocast=torch.autocast("cpu", enabled=False)).n
+        found.write_text(str(n))
+        store.set("evaluated", "yes")
+    store.wait(["evaluated"])  # the other process takes no part
 
 
-def test_one_process_of_a_group_evaluates_without_the_others() -> None:
-    asked = [sys.executable, "-c", EVALUATES_ALONE]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    ranks = [subprocess.Popen([*asked, rank, port], stdout=subprocess.PIPE, text=True) for rank in "01"]
-    try:
-        said = [rank.communicate(timeout=100)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert ([rank.returncode for rank in ranks], said) == ([0, 0], ["8\n", ""])
+def test_one_process_of_a_group_evaluates_without_the_others(tmp_path: Path) -> None:
+    both = [fork(_evaluates_alone, tmp_path / "found", rank=rank) for rank in ranks(2)]
+    assert workers.finish(*both) == [0, 0]
+    assert (tmp_path / "found").read_text() == "8"
 
 
 def test_a_disk_that_is_full_stops_both_processes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.processes import fork
 from tests.runs import workers
 from tests.runs.workers import KEY, squares
 
@@ -58,7 +59,7 @@ def test_an_interrupted_work_goes_on_with_what_is_left(place: Path) -> None:
 
 
 def test_a_killed_process_loses_no_finished_block(place: Path) -> None:
-    assert workers.finish(workers.start(workers.killed, place, 3)) == [-signal.SIGKILL]
+    assert workers.finish(fork(workers.killed, place, 3)) == [-signal.SIGKILL]
     seen: list[int] = []
     assert Journal.open(place, KEY).blocks("squares", 6, noted(seen)) == WHOLE
     assert seen == [3, 4, 5]
@@ -146,7 +147,7 @@ def test_a_bar_is_shown_on_terminals_only() -> None:
 
 
 def test_two_processes_have_the_numbers_of_one_to_the_bit(tmp_path: Path) -> None:
-    alone = workers.start(workers.studied, tmp_path)
+    alone = fork(workers.studied, tmp_path)
     both = workers.start_ranks(workers.studied, tmp_path)
     assert workers.finish(alone, *both) == [0, 0, 0]
     one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))

@@ -1,16 +1,15 @@
 """Blocks of work in processes of their own, alone or as ranks, some of which are killed."""
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 from tests.oracles import images, small_network
+from tests.processes import SECONDS, fork, ranks
 
 from howdeep.analysis.lesion import lesion
 from howdeep.analysis.paths import paths
@@ -20,9 +19,6 @@ from howdeep.runtime.ranks import joined
 from howdeep.util.errors import UserError
 from howdeep.util.records import to_json
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.runs.workers"])
-SECONDS = 60
 KEY = {"network": "a", "data": "b"}
 STUDIES: dict[str, Callable[[Journal], object]] = {
     "delete": lambda journal: lesion(*_subject(), journal=journal),
@@ -55,7 +51,6 @@ def killed(place: Path, at: int) -> None:
 
 def studied(out: Path) -> None:
     """Write the records of all studies, as one process or one of several."""
-    torch.set_num_threads(1)
     with joined(torch.device("cpu")) as ranks:
         records = {name: to_json(study(Journal(ranks=ranks))) for name, study in STUDIES.items()}
         (out / f"{ranks.world}-{ranks.rank}.json").write_text(json.dumps(records))
@@ -101,22 +96,9 @@ def broken_at_four(block: int) -> dict:
     return squares(block)
 
 
-def start(target: Callable, *arguments: object, rank: dict | None = None) -> BaseProcess:
-    process = FORKS.Process(target=_main, args=(target, arguments, rank or {}))
-    process.start()
-    return process
-
-
-def start_ranks(target: Callable, *arguments: object, world: int = 2) -> list[BaseProcess]:
-    """Start a function in processes with the environment that torchrun gives."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        start(target, *arguments, rank=common | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)))
-        for rank in range(world)
-    ]
+def start_ranks(target: Callable, *arguments: object) -> list[BaseProcess]:
+    """Start a function in two processes of one group."""
+    return [fork(target, *arguments, rank=rank) for rank in ranks(2)]
 
 
 def finish(*processes: BaseProcess) -> list[int | None]:
@@ -127,8 +109,3 @@ def finish(*processes: BaseProcess) -> list[int | None]:
             process.kill()
             process.join()
     return [process.exitcode for process in processes]
-
-
-def _main(target: Callable, arguments: tuple, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    target(*arguments)
