@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,11 @@ def test_per_channel_makes_mean_zero_and_variance_one(cifar: Dataset) -> None:
     assert constants.mean.shape == constants.std.shape == (3, 1, 1)
     torch.testing.assert_close(constants.mean.flatten().double(), pixels.mean((0, 2, 3)), rtol=0, atol=1e-7)
     torch.testing.assert_close(constants.std.flatten().double(), pixels.std((0, 2, 3), correction=0), rtol=0, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_the_mean_of_cifar_is_the_published_one(cifar10: Path) -> None:
+    constants = NORMALIZATIONS["per_channel"](open_data(cifar10).split("train"))
     published = torch.tensor([125.3, 123.0, 113.9]) / 255  # Zagoruyko's constants of the lossless set
     torch.testing.assert_close(constants.mean.flatten(), published, rtol=0, atol=1e-3)
 

@@ -30,17 +30,22 @@ def test_digits_are_all_images_once_with_their_own_pixels_and_labels(digits: Dat
         assert torch.equal(pixels.reshape(-1, 64).double(), torch.tensor(values[rows] * 255 / 16).round())
 
 
-def test_cifar_has_the_published_counts_and_names_its_rows(cifar: Dataset) -> None:
-    sizes = {name: len(cifar.split(name)) for name in ("train", "validation", "test")}
+def test_cifar_has_the_published_counts_and_names_its_rows(cifar10: Path) -> None:
+    """Asked for as large images and the test split alone, nothing is decoded and no header of train is read."""
+    whole = open_data(cifar10, size=224, channels=3, splits=["test"])
+    sizes = {name: len(whole.split(name)) for name in ("train", "validation", "test")}
     assert sizes == {"train": 45_000, "validation": 5_000, "test": 10_000}
-    assert (cifar.channels, cifar.height, cifar.width) == (3, 32, 32)
-    assert cifar.classes[0] == "airplane"
-    assert cifar.classes[9] == "truck"
-    assert cifar.notes == ("validation: stratified 10 % of train, seed 0",)
+    assert whole.classes[0] == "airplane"
+    assert whole.classes[9] == "truck"
     for name, count in (("train", 4500), ("validation", 500), ("test", 1000)):
-        assert cifar.split(name).labels.bincount().tolist() == [count] * 10
-    assert cifar.split("test").names[17] == "test.parquet#17"
-    assert len(set(everything(cifar))) == 60_000
+        assert whole.split(name).labels.bincount().tolist() == [count] * 10
+    assert whole.split("test").names[17] == "test.parquet#17"
+    assert len(set(everything(whole))) == 60_000
+
+
+def test_images_of_cifar_are_32_pixels_and_in_colour(cifar: Dataset) -> None:
+    assert (cifar.channels, cifar.height, cifar.width) == (3, 32, 32)
+    assert cifar.notes == ("validation: stratified 10 % of train, seed 0",)
 
 
 def test_train_and_validation_of_cifar_share_one_tensor(cifar: Dataset) -> None:
