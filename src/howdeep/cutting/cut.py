@@ -148,7 +148,7 @@ class _Search:
             points=tuple(points),
             chosen=choice["out"],
             threads=self.threads,
-            notes=(*_notes(frontier.chain), *frontier.notes),
+            notes=(*_notes(frontier.chain), *frontier.whole.notes),
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
             statistics_images=sum(len(batch) for batch in images.statistics),
         )
@@ -159,7 +159,7 @@ class _Search:
     def _choice(self) -> dict[str, Any]:
         """Return how many units go, how many were looked at, and which cuts are shown, with what they cost."""
         if count := len(self.named):
-            return _choice(count, count, [count], self._sizes(self.named, [count]))
+            return _choice(count, count, [count], self._sizes([], self.named))
         order: list[Removal] = []
         removals = self._removals()
         if self.budget.sized:
@@ -167,14 +167,14 @@ class _Search:
         out = self._within_error(order, removals) if self.budget.given else None
         order.extend(removals if out is None else ())
         shown = _spread(out or len(order), ALL_SHOWN)
-        return _choice(out, len(order), shown, self._sizes(order, shown))
+        return _choice(out, len(order), shown, self._sizes([], *(order[:out] for out in shown)))
 
     def _within_size(self, order: list[Removal], removals: Iterator[Removal]) -> dict[str, Any]:
         """Take out unit after unit until the budget holds, and holds again when the shown cuts are timed by turns."""
         chain = self.frontier.chain
         indices = [index for index, unit in enumerate(chain.units, 1) if unit.merge.removable]
         removable = [Removal(index=index, name="", loss=None) for index in indices]
-        original, smallest = self._sizes(removable, [len(removable)])
+        original, smallest = self._sizes([], removable)
         if excess := self.budget.excess(smallest, original):
             raise UserError(f"no cut of this network holds {excess} is the smallest possible value")
         if self.budget.excess(original, original) is None:
@@ -183,9 +183,9 @@ class _Search:
             order.append(removal)
             if len(chain) - len(order) > (self.budget.units or math.inf):
                 continue
-            if self.budget.excess(self._sizes(order, [len(order)])[1], original) is None:
+            if self.budget.excess(self._sizes(order)[0], original) is None:
                 shown = _spread(len(order), FEW_SHOWN)
-                sizes = self._sizes(order, shown)
+                sizes = self._sizes([], *(order[:out] for out in shown))
                 # Timed anew, a larger one may hold it too.
                 holding = [
                     out for out, size in zip(shown, sizes[1:], strict=True) if not self.budget.excess(size, sizes[0])
@@ -214,12 +214,12 @@ class _Search:
             )
         return best
 
-    def _sizes(self, order: Sequence[Removal], shown: Sequence[int]) -> list[Size]:
-        """Return what the network and the cuts that are shown cost, timed by turns."""
-        chains = [self.frontier.chain, *(self.frontier.cut(order[:out]) for out in shown)]
+    def _sizes(self, *cuts: Sequence[Removal]) -> list[Size]:
+        """Return what the network costs without these units, timed by turns; without none it is the network itself."""
+        chains = [self.frontier.cut(removals) if removals else self.frontier.chain for removals in cuts]
         folded = [self.frontier.folded(chain) for chain in chains]
         one = self.frontier.images.calibration[0].images[:1]
-        self.report(f"timing {len(chains)} networks by turns")
+        self.report(f"timing {len(chains)} networks by turns" if len(chains) > 1 else "timing the cut network")
         times = forward_times(folded, one, threads=self.threads)
         return [self.frontier.size(chain, timing) for chain, timing in zip(chains, times, strict=True)]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from howdeep.analysis.changes import follow, intact, places
 from howdeep.analysis.changes import without as around
 from howdeep.analysis.effects import Baseline, Effect, Intact, baseline_of, counts, effect_of, intact_of, per_class
-from howdeep.analysis.study import prepared
+from howdeep.analysis.study import Prepared, prepared
 from howdeep.chain import Chain
 from howdeep.cutting.images import Images
 from howdeep.cutting.records import Removal, Size
@@ -88,12 +89,11 @@ class Frontier:
         """Yield the units that can go, in the order in which they do; those of one round by rising loss."""
         left = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
         closed: list[int] = []
-        fast = prepared(self.chain, self._few, precision=self.precision, device=self.device)
-        folded, precision = fast.chain, self.journal.result("precision", lambda: fast.precision)
+        precision = self.journal.result("precision", lambda: self._prepared(self.chain, self.precision).precision)
         autocast = Arithmetic(precision, "channels_last").autocast(self.device)
         while left:
             name = f"without {len(closed)} and one more of {len(left)}"
-            losses = self.journal.result(name, lambda: self._losses(folded, closed, left, autocast))  # noqa: B023
+            losses = self.journal.result(name, lambda: self._losses(self.whole.chain, closed, left, autocast))  # noqa: B023
             order = sorted(left, key=lambda index: (_last(losses[left.index(index)]), index))
             for index in order[: max(1, len(left) // AT_A_TIME)]:
                 yield Removal(index=index + 1, name=self.chain.names[index], loss=losses[left.index(index)])
@@ -114,14 +114,17 @@ class Frontier:
         reestimate(chain, self.images.statistics)
         return chain
 
+    @cached_property
+    def whole(self) -> Prepared:
+        """The network as it is run, and what a reader should know of that."""
+        return self._prepared(self.chain, "fp32")
+
     def folded(self, chain: Chain) -> Chain:
         """Return a network as it is run: norms folded where that is possible, activations laid out channels last."""
-        return prepared(chain, self._few, precision="fp32", device=self.device).chain
+        return (self.whole if chain is self.chain else self._prepared(chain, "fp32")).chain
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader should know of how the network is run."""
-        return prepared(self.chain, self._few, precision="fp32", device=self.device).notes
+    def _prepared(self, chain: Chain, precision: str) -> Prepared:
+        return prepared(chain, self._few, precision=precision, device=self.device)
 
     def size(self, chain: Chain, latency: Timing) -> Size:
         """Return what a network costs."""

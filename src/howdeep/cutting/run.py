@@ -11,7 +11,6 @@ from rich.console import Console
 
 from howdeep.analysis.effects import Effect
 from howdeep.analysis.inference import required_normalization
-from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.cutting.cut import Report, cut, named_units
 from howdeep.cutting.frontier import Frontier, answers_of, baseline, effect_between, logits_of
@@ -191,9 +190,11 @@ class _Cutting:
         if options.out is not None:
             self.progress("writing the run folder")
             run = self._run(options.out, smaller, result)
-            if self.config is not None:
-                result = replace(result, **self._fine_tune(self.config, run, smaller))
-            smaller = self._network_of(run)
+            if self.config is None:
+                smaller = self._network_of(run)
+            else:
+                smaller, tuning = self._fine_tune(self.config, run, smaller)
+                result = replace(result, **tuning)
         with threads_of(threads):
             return replace(result, chain=smaller, test=self._tested(smaller))
 
@@ -253,23 +254,26 @@ class _Cutting:
         trials = trials_of(config, TrainingSteps(chain, batch_shape(recipe, self.dataset), recipe, self.device))
         return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
 
-    def _fine_tune(self, config: TrainConfig, run: runs.Run, smaller: Chain) -> dict[str, Any]:
-        """Train the cut network on and keep the best epoch where it helps; return what of :class:`Cut` that decides."""
-
-        def measured() -> dict:
-            best = checkpoints.newest(run.best, lambda _: None)
-            _, tuned, helps = self.frontier.effects(smaller, self._network_of(run), self.frontier.answers())
-            return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": helps}
+    def _fine_tune(self, config: TrainConfig, run: runs.Run, smaller: Chain) -> tuple[Chain, dict[str, Any]]:
+        """Train the cut network on and keep the best epoch where it helps; return it, and what of :class:`Cut` is so."""
 
         def better() -> Chain:
-            if not self.journal.result("fine-tuning", measured)["tuned_kept"]:
-                checkpoints.save_only(run.best, 0, tensors={"weights": smaller.state_dict()}, state={"epoch": 0.0})
+            trained = self._network_of(run)
+
+            def measured() -> dict:
+                best = checkpoints.newest(run.best, lambda _: None)
+                _, tuned, helps = self.frontier.effects(smaller, trained, self.frontier.answers())
+                return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": helps}
+
+            if self.journal.result("fine-tuning", measured)["tuned_kept"]:
+                return trained
+            checkpoints.save_only(run.best, 0, tensors={"weights": smaller.state_dict()}, state={"epoch": 0.0})
             return self._network_of(run)
 
         train(config, run.path, console=self.console, dataset=self.dataset, chosen=better)
-        better()  # again, as a training that had ended before does not ask
-        tuning = self.journal.result("fine-tuning", measured)
-        return {**tuning, "tuned": from_json(Effect, tuning["tuned"]), "epochs": self.options.epochs}
+        kept = better()  # again, as a training that had ended before does not ask
+        tuning = self.journal.steps["fine-tuning"]
+        return kept, {**tuning, "tuned": from_json(Effect, tuning["tuned"]), "epochs": self.options.epochs}
 
     def _tested(self, smaller: Chain) -> Test | None:
         """Return how the network before and the one after the cut do on the test split; None where there is none."""
@@ -277,12 +281,9 @@ class _Cutting:
         if batches is None:
             return None
         self.progress("measuring the cut network")
-        few = self.images.calibration[0].images[:32]
-        before, after = (
-            prepared(one, few, precision="fp32", device=self.device).chain for one in (self.original, smaller)
-        )
-        answers = answers_of(before, batches)
-        return Test(original=baseline(answers), cut=effect_between(logits_of(after, batches), answers))
+        before = answers_of(self.frontier.whole.chain, batches)
+        after = logits_of(self.frontier.folded(smaller), batches)
+        return Test(original=baseline(before), cut=effect_between(after, before))
 
     def _network_of(self, run: runs.Run) -> Chain:
         """Return the network that a run folder stands for."""
