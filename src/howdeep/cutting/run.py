@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -255,8 +255,9 @@ class _Cutting:
         return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
 
     def _fine_tune(self, config: TrainConfig, run: runs.Run, smaller: Chain) -> tuple[Chain, dict[str, Any]]:
-        """Train the cut network on and keep the best epoch where it helps; return it, and what of :class:`Cut` is so."""
+        """Train the cut network on and keep the best epoch where it helps; return it, and its part of the record."""
 
+        @cache
         def better() -> Chain:
             trained = self._network_of(run)
 
@@ -271,7 +272,7 @@ class _Cutting:
             return self._network_of(run)
 
         train(config, run.path, console=self.console, dataset=self.dataset, chosen=better)
-        kept = better()  # again, as a training that had ended before does not ask
+        kept = better()  # a training that had ended before did not ask
         tuning = self.journal.steps["fine-tuning"]
         return kept, {**tuning, "tuned": from_json(Effect, tuning["tuned"]), "epochs": self.options.epochs}
 
