@@ -32,7 +32,7 @@ def test_a_dense_network_costs_the_more_the_later_a_unit_comes() -> None:
     """Exactly 3 per unit and 1e-6 per multiply-add, which grow with the square of the depth."""
     few, (deep,) = (
         networks(*(f"cifar_densenet_bc{depth}_k12" for depth in (10, 22, 40))),
-        networks("cifar_densenet_bc250_k12"),
+        networks("cifar_densenet_bc100_k12"),
     )
 
     def true(one: Description) -> float:

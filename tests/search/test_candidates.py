@@ -10,8 +10,9 @@ from howdeep.data import Dataset, open_data
 from howdeep.runtime.precision import FP32, Trial
 from howdeep.runtime.timing import Timing
 from howdeep.search import candidates
-from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS, Candidates, final_share, measure_candidates
+from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS, Candidates, measure_candidates
 from howdeep.search.options import Budgets
+from howdeep.search.study import final_share
 from howdeep.training.config import TrainConfig
 from howdeep.util.errors import UserError
 

@@ -10,18 +10,23 @@ from rich.console import Console
 
 from howdeep import cli
 from howdeep.runs.folder import open_run
+from howdeep.runtime.precision import Trial
 from howdeep.search import degradation as module
 from howdeep.search import ladder_runs
 from howdeep.search.degradation import Degradation, degradation
 from howdeep.search.ladder import LadderConfig
 from howdeep.show import figures
 from howdeep.training import loop
+from howdeep.training.config import TrainConfig
+from howdeep.training.precision import TrainingSteps
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json
 
 QUIET = Console(quiet=True)
-DIGITS = LadderConfig(data="digits", depths="8,32", seeds=1, epochs=5, device="cpu", precision="fp32")
-SMALL = LadderConfig(data="digits", families="resnet", depths="8,14", seeds=1, epochs=1, limit=128, device="cpu")
+DIGITS = LadderConfig(
+    data="digits", depths="8,20", seeds=1, epochs=3, batch_size=32, limit=512, device="cpu", precision="fp32", threads=1
+)
+SMALL = replace(DIGITS, families="resnet", depths="8,14", epochs=1, limit=64)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +44,9 @@ def test_plain_networks_fail_and_residual_ones_do_not(ladder: tuple[Path, Degrad
 
 @pytest.mark.slow
 def test_plain_networks_fail_and_residual_ones_do_not_at_56_layers(tmp_path: Path) -> None:
-    """The depth of the literature, 24 layers more than above."""
-    found = degradation(replace(DIGITS, depths="8,56", epochs=8), tmp_path / "ladder", console=QUIET)
+    """The depth of the literature, 36 layers more than above, on all digits."""
+    config = replace(DIGITS, depths="8,56", epochs=8, batch_size=None, limit=None, threads="auto")
+    found = degradation(config, tmp_path / "ladder", console=QUIET)
     plain, residual = (family.diagnosis for family in found.families)
     assert plain.headline == "optimisation fails beyond 8 layers"
     assert residual.kind in ("saturates", "still gains")
@@ -53,7 +59,7 @@ def test_errors_are_those_of_the_final_network(ladder: tuple[Path, Degradation])
         last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
         assert rung.errors is not None
         assert rung.errors.validation_percent == pytest.approx(last["validation_error_percent"])
-        assert (rung.errors.training_images, rung.epochs) == (1439, 5)
+        assert (rung.errors.training_images, rung.epochs) == (512, 3)
 
 
 def test_a_finished_ladder_is_read_back(
@@ -102,7 +108,7 @@ def test_other_options_in_the_same_folder_are_refused(ladder: tuple[Path, Degrad
 def test_the_record_survives_json(ladder: tuple[Path, Degradation]) -> None:
     record = json.loads(json.dumps(ladder[1].to_json(DIGITS)))
     assert from_json(Degradation, record) == ladder[1]
-    assert record["options"]["epochs"] == 5
+    assert record["options"]["epochs"] == 3
     assert {"command", "versions", "device"} <= set(record)
 
 
@@ -130,29 +136,37 @@ def test_the_command_prints_writes_and_draws(
     ladder: tuple[Path, Degradation], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     record, chart = tmp_path / "found.json", tmp_path / "chart.png"
-    options = ["--depths", "8,32", "--seeds", "1", "--epochs", "5", "--device", "cpu", "--precision", "fp32"]
+    options = ["--depths", "8,20", "--seeds", "1", "--epochs", "3", "--batch-size", "32", "--limit", "512"]
+    options += ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
     more = ["--out", str(ladder[0]), "--json", str(record), "--figure", str(chart)]
     assert cli.run(["degradation", "--data", "digits", *options, *more]) == 0
     printed = capsys.readouterr()
     assert "plain: optimisation fails" in printed.out
-    assert "4/4  resnet 32" in printed.err
+    assert "4/4  resnet 20" in printed.err
     assert from_json(Degradation, json.loads(record.read_text())) == ladder[1]
     assert chart.stat().st_size > 10_000
     assert cli.run(["degradation", "--data", "digits", *options, *more]) == 2
 
 
-def test_equal_time_gives_deeper_networks_fewer_epochs_and_keeps_them(tmp_path: Path) -> None:
-    config = replace(SMALL, epochs=None, train_budget="1s", depths="8,32")
+def test_equal_time_gives_deeper_networks_fewer_epochs_and_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes 3 ms a unit, of which 8 layers have 3 and 14 have 6: 20 steps of 0.18 s, and 10."""
+
+    def trials(config: TrainConfig, steps: TrainingSteps) -> list[Trial]:
+        return [Trial("fp32", "contiguous", 0.003 * len(steps.chain), 3, None, 0.0, 1)]
+
+    monkeypatch.setattr(ladder_runs, "trials_of", trials)
+    config = replace(SMALL, epochs=None, train_budget="0.361s")
     found = degradation(config, tmp_path / "ladder", console=QUIET)
-    shallow, deep = found.rungs
     assert found.equal == "time"
     assert found.finding.startswith("in equal time, residual: ")
-    assert shallow.epochs > 1.5 * deep.epochs
+    assert [rung.epochs for rung in found.rungs] == [20 / 2, 10 / 2]  # 64 images are two steps
     steps = (tmp_path / "ladder" / "steps.part0").read_bytes()
     assert degradation(config, tmp_path / "ladder", console=QUIET) == found
     assert (tmp_path / "ladder" / "steps.part0").read_bytes() == steps
-    with pytest.raises(UserError, match=r"runs of 0\.5 s each, and this command gives each 1 s"):
-        degradation(replace(config, train_budget="2s"), tmp_path / "ladder", console=QUIET)
+    with pytest.raises(UserError, match=r"runs of 0\.18 s each, and this command gives each 0\.361 s"):
+        degradation(replace(config, train_budget="0.722s"), tmp_path / "ladder", console=QUIET)
 
 
 def test_training_that_leaves_the_finite_numbers_is_recorded_and_the_others_go_on(

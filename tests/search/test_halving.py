@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from howdeep.search.candidates import SEARCH_SHARE, Standing, final_share, promoted, round_ends
+from howdeep.search.study import SEARCH_SHARE, Standing, final_share, promoted, round_ends
 
 
 def spent(networks: int, rounds: tuple[float, ...]) -> float:

@@ -2,16 +2,18 @@
 
 import contextlib
 import multiprocessing
+import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
-from howdeep.search.storage import Pulse, open_study
+from howdeep.search import storage as storages
+from howdeep.search import study as studies
+from howdeep.search.storage import Pulse, open_study, storage_of
 from howdeep.search.study import (
     Entry,
     RoundResult,
@@ -38,47 +40,71 @@ def result(entry: Entry, until: float) -> RoundResult:
     return RoundResult(number + 1.0, number + 1, until, 1.0, ERRORS[entry.depth][number], 0.5)
 
 
-def search(storage: str, owner: str = "one", train_round=None, log: list | None = None) -> Search:
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(storages, "ATTEMPT_SECONDS", 0.01)
+
+
+def search(
+    storage: str, owner: str = "one", train_round=None, log: list | None = None, entries: Sequence[Entry] = ENTRIES
+) -> Search:
     study, _ = open_study(storage, "s")
-    enlist(study, ENTRIES)
+    enlist(study, entries)
 
     def train(entry: Entry, done: Sequence[RoundResult], until: float) -> RoundResult | None:
         if log is not None:
             log.append((entry.depth, until))
         return result(entry, until)
 
-    return Search(study, ENTRIES, ROUNDS, owner, train_round or train, 60.0)
+    return Search(study, entries, ROUNDS, owner, train_round or train, 60.0)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage without a study: making its tables takes most of the time of opening one."""
+    place = tmp_path_factory.mktemp("tables") / "study.db"
+    storage_of(f"sqlite:///{place}")
+    return place
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'study.db'}"
+def storage(tables: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(tables, tmp_path)}"
 
 
-def test_the_winner_is_the_best_of_those_who_were_promoted(storage: str) -> None:
+@pytest.fixture(scope="module")
+def ended(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Search, tuple[Entry, str], list]:
+    """A search that one process has brought to its end, what it found, and what it trained."""
     log: list = []
-    found = search(storage, log=log)
-    winner, owner = found.winner()
+    one = search(f"sqlite:///{shutil.copy(tables, tmp_path_factory.mktemp('ended'))}", log=log)
+    found = one.winner()
+    one.finish(found[0].network)
+    return one, found, log
+
+
+def test_the_winner_is_the_best_of_those_who_were_promoted(ended: tuple[Search, tuple[Entry, str], list]) -> None:
+    _, (winner, owner), log = ended
     assert (winner.depth, owner) == (32, "one")
     assert [depth for depth, until in log if until == 1.0] == list(DEPTHS)
     assert [depth for depth, until in log if until == 2.0] == [14, 20, 32]
     assert [depth for depth, until in log if until == 4.0] == [20, 32]
 
 
-def test_every_trial_ends_as_what_became_of_it(storage: str) -> None:
-    found = search(storage)
-    winner, _ = found.winner()
-    found.finish(winner.network)
-    trials = {name: held.trial for name, held in held_networks(found.study).items()}
+def test_every_trial_ends_as_what_became_of_it(ended: tuple[Search, tuple[Entry, str], list]) -> None:
+    one, (winner, _), _ = ended
+    trials = {name: held.trial for name, held in held_networks(one.study).items()}
     assert trials["net8"].state == trials["net20"].state == TrialState.PRUNED
     assert trials["net56"].intermediate_values == {0: 60.0}
-    assert found.study.best_trial.user_attrs["network"] == winner.network
-    assert found.study.best_params == {"family": "resnet", "depth": winner.depth}
+    assert [one.validation_error_percent for one in rounds_of_trial(trials["net20"])] == [22.0, 10.0, 9.0]
+    assert one.study.best_trial.user_attrs["network"] == winner.network
+    assert one.study.best_params == {"family": "resnet", "depth": winner.depth}
 
 
 def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
     whole: list = []
-    winner, _ = search(storage.replace("study", "whole"), log=whole).winner()
+    three = ENTRIES[1:4]
+    winner, _ = search(storage.replace("study.db", "whole.db"), log=whole, entries=three).winner()
     log: list = []
     for moment in range(len(whole)):
 
@@ -89,9 +115,9 @@ def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
             return result(entry, until)
 
         with contextlib.suppress(KeyboardInterrupt):
-            search(storage, train_round=train_round).winner()
+            search(storage, train_round=train_round, entries=three).winner()
         assert len(log) == moment + 1
-    again, _ = search(storage, log=log).winner()
+    again, _ = search(storage, log=log, entries=three).winner()
     assert again == winner
     assert log == whole
 
@@ -133,13 +159,13 @@ def test_networks_of_a_process_that_is_gone_are_trained_by_one_that_is_there(pas
     excused: list[float] = []
     log: list = []
     found = search(storage, "here", log=log)
-    found = replace(found, silence=0.7, report=said.append, excuse=excused.append)
+    found = replace(found, silence=0.3, report=said.append, excuse=excused.append)
     winner, owner = found.winner()
     assert (winner.depth, owner) == (32, "here")
     taken = {line.split(":")[0].strip() for line in said if "taken over, nothing is heard from gone" in line}
     assert taken
     assert taken <= {name for name, held in held_networks(found.study).items() if held.owner == "here"}
-    assert sum(excused) > 0.7
+    assert sum(excused) > 0.3
     found.finish(winner.network)
     ended = held_networks(found.study)
     assert all(held.trial.state.is_finished() and not held.out for held in ended.values())
@@ -183,7 +209,8 @@ def take_part(storage: str, owner: str, folder: str) -> None:
 
 
 def test_two_processes_share_a_study_and_agree(storage: str, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # what both import, imported once
     folder = tmp_path / "seen"
     folder.mkdir()
     workers = [context.Process(target=take_part, args=(storage, owner, str(folder))) for owner in ("a", "b")]
@@ -241,10 +268,3 @@ def test_an_unusable_storage_is_one_line(tmp_path: Path) -> None:
         open_study("sqlite:////nowhere/at/all.db", "s")
     with pytest.raises(UserError, match=r"^--storage nonsense cannot be used: "):
         open_study("nonsense", "s")
-
-
-def test_rungs_are_kept_in_the_study(storage: str) -> None:
-    found = search(storage)
-    found.winner()
-    trial = held_networks(optuna.load_study(study_name="s", storage=storage))["net20"].trial
-    assert [one.validation_error_percent for one in rounds_of_trial(trial)] == [22.0, 10.0, 9.0]

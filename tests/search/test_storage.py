@@ -49,7 +49,10 @@ def test_a_server_that_stays_away_is_one_line_without_the_password(
 
 
 @pytest.mark.parametrize("wrong", ["s3cret", "s3cret/with@signs", "s3cret%2Fwith%40signs"])
-def test_a_wrong_password_is_one_line_without_it(wrong: str, server: Server, name: str) -> None:
+def test_a_wrong_password_is_one_line_without_it(
+    wrong: str, server: Server, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storages, "ATTEMPT_SECONDS", 0.01)
     for url in (
         f"postgresql+psycopg://howdeep:{wrong}@127.0.0.1:{server.port}/postgres",
         f"postgresql+psycopg://howdeep@127.0.0.1:{server.port}/postgres?password={wrong}",
@@ -61,7 +64,7 @@ def test_a_wrong_password_is_one_line_without_it(wrong: str, server: Server, nam
 
 def test_a_process_is_silent_once_its_signs_of_life_end(server: Server, name: str) -> None:
     study, _ = open_study(server.url, name)
-    watch = Watch(study, 0.2)
+    watch = Watch(study, 0.1)
     with Pulse(server.url, name, "there", 0.3):
         while watch.sign("there") is None:
             time.sleep(0.05)
@@ -72,6 +75,6 @@ def test_a_process_is_silent_once_its_signs_of_life_end(server: Server, name: st
     time.sleep(3 * watch.silence)
     assert watch.silent(["there"]) == {}, "whoever did not look has seen nobody silent"
     while not (silent := watch.silent(["there", "nobody"])):
-        time.sleep(0.1)
+        time.sleep(0.02)
     assert set(silent) == {"there"}
     assert silent["there"] > 3 * watch.silence

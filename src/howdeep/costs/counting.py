@@ -95,10 +95,10 @@ def expected_macs(spec: Spec, network: Description, rule: Survival) -> float:
 
 def shortcut_macs(spec: Spec, network: Description) -> list[int]:
     """Return the multiply-adds of every unit's shortcut: those of a projection, else none."""
-    chain = skeleton(spec).eval()
-    units = [part for part in network.parts if part.index is not None]
-    pairs = zip(chain.units, units, strict=True)
+    parts = [part for part in network.parts if part.index is not None]
+    if all(part.shortcut != "projection" for part in parts):
+        return [0] * len(parts)  # without the second that it takes to put a thousand layers together
     return [
         output_and_macs(unit.shortcut, sample_of(part.input))[1] if part.shortcut == "projection" else 0
-        for unit, part in pairs
+        for unit, part in zip(skeleton(spec).eval().units, parts, strict=True)
     ]

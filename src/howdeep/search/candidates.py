@@ -1,11 +1,5 @@
-"""Successive halving over networks of different depth (Jamieson and Talwalkar 2016, arXiv 1502.07943).
+"""What networks of different depth cost here, and which of them meet the budgets."""
 
-Every network is trained for the same time, the better half goes on for twice that time, and so on until one is left,
-which gets what remains. Time is what is equal, not epochs: a deep network that is half-trained when time is up is what
-a shallow one that is finished has to be compared with.
-"""
-
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,74 +15,11 @@ from howdeep.runtime.precision import Arithmetic, best_of
 from howdeep.runtime.timing import THREADS, Timing, forward_times
 from howdeep.search.ladder import LARGE_SIDE, network_name
 from howdeep.search.options import Budgets
+from howdeep.search.study import final_share
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.util.errors import UserError
 from howdeep.util.text import bytes_text, seconds_text
-
-SEARCH_SHARE = 0.5
-"""Share of the time that the search takes; the chosen network gets the rest, and keeps what it has learned."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One network at the end of a round."""
-
-    family: str
-    """Family of the network."""
-    depth: int
-    """Its layers."""
-    error_percent: float
-    """Validation error."""
-    loss: float
-    """Validation loss in nats, which decides between equal errors."""
-
-
-def round_ends(networks: int, seconds: float) -> tuple[float, ...]:
-    """Return the training time, from its start, that a network has had at the end of each round.
-
-    With K networks, of which k_r = ⌈k_{r−1} / 2⌉ reach round r, and times t·2^r, the search takes
-    t (K + Σ_r k_r 2^(r−1)), which is half of the time there is. One network needs no search.
-
-    Args:
-        networks: How many are compared, at least 1.
-        seconds: Time that there is in all.
-    """
-    counts = [networks]
-    while counts[-1] > 2:
-        counts.append(math.ceil(counts[-1] / 2))
-    if networks == 1:
-        return ()
-    units = networks + sum(count * 2 ** (number - 1) for number, count in enumerate(counts) if number)
-    return tuple(SEARCH_SHARE * seconds / units * 2**number for number in range(len(counts)))
-
-
-def final_share(networks: int) -> float:
-    """Return the share of the whole time that the chosen network is trained for, the rounds that it passed included."""
-    rounds = round_ends(networks, 1.0)
-    return 1.0 - SEARCH_SHARE + rounds[-1] if rounds else 1.0
-
-
-def promoted(standings: Sequence[Standing], *, last: bool) -> list[Standing]:
-    """Return who goes on: the better half, best first; after the last round only the best.
-
-    More time helps deep networks more. The next deeper relative of the best one therefore always goes on, in place of
-    the worst of the better half.
-
-    Args:
-        standings: Everyone who was trained on this round.
-        last: Whether this was the last round.
-    """
-    ranked = sorted(standings, key=lambda one: (one.error_percent, one.loss, one.depth))
-    if last:
-        return ranked[:1]
-    kept = ranked[: math.ceil(len(ranked) / 2)]
-    relatives = [one for one in ranked if one.family == kept[0].family and one.depth > kept[0].depth]
-    deeper = min(relatives, key=lambda one: one.depth, default=None)
-    if deeper is None or deeper in kept or len(kept) == 1:
-        return kept
-    return [*kept[:-1], deeper]
-
 
 FEWEST_EPOCHS = 5
 """A network that is trained for less than this is half-trained, and a finished shallower one does better."""

@@ -25,7 +25,7 @@ from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
 from howdeep.runtime.timing import Timing, forward_times
 from howdeep.search.answer import Candidate, Verdict, verdict
-from howdeep.search.candidates import Candidates, Dropped, measure_candidates, round_ends
+from howdeep.search.candidates import Candidates, Dropped, measure_candidates
 from howdeep.search.options import Budgets, FitOptions
 from howdeep.search.phases import Clock, Left, Trainer
 from howdeep.search.storage import Pulse, Watch, open_study
@@ -38,6 +38,7 @@ from howdeep.search.study import (
     first_entered,
     held_networks,
     owner_now,
+    round_ends,
     take_over,
     trials_in_order,
 )
