@@ -137,7 +137,7 @@ def test_the_test_split_is_counted_once_however_many_processes_train(two: Path, 
 
 def _evaluates_alone(found: Path) -> None:
     rank = int(os.environ["RANK"])
-    store = dist.TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), 2, is_master=rank == 0)
+    store = dist.TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), 2, is_master=rank == 0)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     if rank == 0:
         chain, batches = build("cifar_resnet8"), [Batch(torch.zeros(8, 3, 8, 8), torch.arange(8), 8)]
