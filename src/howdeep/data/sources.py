@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from howdeep.data.splits import Decoded, Encoded, ImageSplit, three_splits
 from howdeep.util.errors import UserError
 
 
+@cache
 def read_digits() -> Source:
     """Return the embedded default: 1,797 handwritten digits, 8×8 and gray; the values 0 … 16 are scaled to 0 … 255.
 
@@ -155,14 +157,14 @@ def open_data(
     source = find_source(data)
     decided = size is not None and size > MEMORY_SIDE and channels is not None
     parts = _parts_of(source, splits) if splits is not None and decided else set(source.parts)
-    surveys = {part: survey(listing, part) for part, listing in source.parts.items() if part in parts}
+    surveys = _survey_digits() if data == "digits" else _survey(source, parts)
     if not skip_broken:
         refuse(data, [problem for found in surveys.values() for problem in found.problems.values()])
     headers = [header for found in surveys.values() for header in found.headers.values()]
     if not headers:
         raise UserError(f"{data} holds no usable image")
     view, notes = choose_view(headers, size=size, resize=resize, channels=channels, bits=bits)
-    cuts, problems = _load(source, surveys, view)
+    cuts, problems = _load_digits(view) if data == "digits" else _load(source, surveys, view)
     if not skip_broken:
         refuse(data, problems)
     return _dataset(source, view, _identified(cuts, known, identify), problems, notes, seed, known)
@@ -172,6 +174,22 @@ def _parts_of(source: Source, splits: Collection[str]) -> set[str]:
     """Return the parts that splits are, or are held out from."""
     wanted = {SPLIT_NAMES.get(name, "") for name in splits}
     return {split if split in source.parts else "train" for split in wanted} & set(source.parts) or set(source.parts)
+
+
+def _survey(source: Source, parts: Collection[str]) -> dict[str, Survey]:
+    return {part: survey(listing, part) for part, listing in source.parts.items() if part in parts}
+
+
+@cache
+def _survey_digits() -> dict[str, Survey]:
+    """Read the digits' headers once in a process: a search, a demo or a notebook opens them for every network."""
+    return _survey(read_digits(), ["train"])
+
+
+@cache
+def _load_digits(view: View) -> tuple[dict[str, ImageSplit], list[Problem]]:
+    """Decode the digits once in a process, which takes as long as an epoch of a small network on a few of them."""
+    return _load(read_digits(), _survey_digits(), view)
 
 
 def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, ImageSplit], list[Problem]]:
