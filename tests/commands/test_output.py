@@ -3,9 +3,12 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -146,32 +149,58 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
 
 
-def _process(words: list[str], stdout: int, stderr: int = subprocess.PIPE) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", "howdeep", *words], stdout=stdout, stderr=stderr, text=True)
-    return done.returncode, done.stderr or ""
-
-
-def _closed_pipe() -> int:
+def _closed_pipe() -> TextIO:
     reading, writing = os.pipe()
     os.close(reading)
-    return writing
+    return open(writing, "w")
 
 
-def test_a_reader_that_left_ends_a_command_as_sigpipe_would_and_without_a_word(data: Path, tmp_path: Path) -> None:
-    assert _process(["check", str(data), "--json", str(tmp_path / "found.json")], _closed_pipe()) == (141, "")
+def _status(words: list[str]) -> int | str | None:
+    """Return what the installed script ends with, and give its streams back, which pytest would close."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    return ended.value.code
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """A program handles signals for good: afterwards they are handled as before."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_reader_that_left_ends_a_command_as_sigpipe_would_and_without_a_word(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _closed_pipe() as gone, (tmp_path / "stderr").open("w+") as said:
+        monkeypatch.setattr(sys, "stdout", gone)
+        monkeypatch.setattr(sys, "stderr", said)
+        assert _status(["check", str(data), "--json", str(tmp_path / "found.json")]) == 141
+        sys.stderr.flush()
+    assert (tmp_path / "stderr").read_text() == ""
     assert json.loads((tmp_path / "found.json").read_text())["shape"]
 
 
 def test_a_full_disk_behind_standard_output_is_one_line(data: Path, tmp_path: Path) -> None:
     place = tmp_path / "found.json"
+    words = [sys.executable, "-m", "howdeep", "check", str(data), "--json", str(place)]
     with open("/dev/full", "w") as full:
-        status, said = _process(["check", str(data), "--json", str(place)], full.fileno())
-    assert (status, said) == (1, "howdeep: standard output was not written: No space left on device\n")
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    line = "howdeep: standard output was not written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, line)
     assert json.loads(place.read_text())["shape"]
 
 
-def test_a_training_goes_on_when_nobody_reads_its_lines(data: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_signals")
+def test_a_training_goes_on_when_nobody_reads_its_lines(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["train", "cifar_resnet8", "--data", str(data), "--out", str(tmp_path / "run"), *TRAIN]
-    status, _ = _process(words, _closed_pipe(), _closed_pipe())
-    assert status == 141
+    with _closed_pipe() as printed, _closed_pipe() as said:
+        monkeypatch.setattr(sys, "stdout", printed)
+        monkeypatch.setattr(sys, "stderr", said)
+        assert _status(words) == 141
     assert (tmp_path / "run/result.json").is_file()
