@@ -89,12 +89,12 @@ def lesion_said(lesion: Lesion) -> str:
     """Return what single units cost."""
     base = lesion.baseline
     units = sorted(measured(lesion), key=lambda unit: -(unit.change or 0))[:5]
-    intact = f"Intact {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
+    before = f"Baseline {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
     costs = [
         f"unit {unit.index} {unit.change:+.1f} ({unit.change_low:+.1f} … {unit.change_high:+.1f})" for unit in units
     ]
     worst = f"; most, with 95 % intervals: {', '.join(costs)}" if costs else ""
-    return f"{intact}; {lesion_finding(lesion)}{worst}"
+    return f"{before}; {lesion_finding(lesion)}{worst}"
 
 
 def ladder_said(found: Degradation) -> str:

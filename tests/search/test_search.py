@@ -1,7 +1,6 @@
 """A search ends with the network that halving would choose, whoever takes part and whoever stops."""
 
 import contextlib
-import multiprocessing
 import shutil
 import threading
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
+from tests.processes import FORKS
 
 from howdeep.search import storage as storages
 from howdeep.search import study as studies
@@ -209,11 +209,9 @@ def take_part(storage: str, owner: str, folder: str) -> None:
 
 
 def test_two_processes_share_a_study_and_agree(storage: str, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # what both import, imported once
     folder = tmp_path / "seen"
     folder.mkdir()
-    workers = [context.Process(target=take_part, args=(storage, owner, str(folder))) for owner in ("a", "b")]
+    workers = [FORKS.Process(target=take_part, args=(storage, owner, str(folder))) for owner in ("a", "b")]
     for worker in workers:
         worker.start()
     for worker in workers:
