@@ -24,14 +24,14 @@ CASES = {
 
 def held_out(ladder: Ladder, names: tuple[str, ...]) -> dict[str, list[float]]:
     """Return the absolute errors of the depths that were not fitted on, by cost."""
-    checked = [rung.error_percent for rung in ladder.rungs if rung.error_percent and not rung.fitted]
+    checked = [one.error_percent for one in ladder.depths if one.error_percent and not one.fitted]
     return {name: [abs(value) for one in checked if (value := getattr(one, name)) is not None] for name in names}
 
 
 def compare(case: str, ladder: Ladder) -> list[Row]:
     """Return two lines: times, peaks; the median over the held-out depths and all costs of that kind."""
-    depths = ", ".join(str(rung.depth) for rung in ladder.rungs if not rung.fitted)
-    fitted = ", ".join(str(rung.depth) for rung in ladder.rungs if rung.fitted)
+    depths = ", ".join(str(one.depth) for one in ladder.depths if not one.fitted)
+    fitted = ", ".join(str(one.depth) for one in ladder.depths if one.fitted)
     rows = []
     for what, names in (("time", TIMES), ("peak memory", PEAKS)):
         errors = held_out(ladder, names)
@@ -51,8 +51,8 @@ def main() -> None:
         (ladder,) = cost(network, (*fitted, *others), fitted, chosen, report=print).ladders
         rows += compare(case, ladder)
         record = to_json(ladder)
-        for rung in record["rungs"]:
-            del rung["counts"]
+        for one in record["depths"]:
+            del one["counts"]
         details[case] = record
     report("cost", rows, ladders=details)
 

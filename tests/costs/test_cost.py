@@ -127,8 +127,8 @@ def test_near_depths_are_no_line_to_reach_far_with() -> None:
 def test_exact_costs_are_predicted_exactly_and_checked(exact: list[str]) -> None:
     (ladder,) = cost("cifar_resnet", (8, 20, 56, 110, 1202), None, replace(FAST, seconds=60.0)).ladders
     assert exact == ["cifar_resnet8", "cifar_resnet20", "cifar_resnet56", "cifar_resnet110"]
-    assert [rung.fitted for rung in ladder.rungs] == [True, True, True, False, False]
-    check, deep = ladder.rungs[3:]
+    assert [one.fitted for one in ladder.depths] == [True, True, True, False, False]
+    check, deep = ladder.depths[3:]
     assert check.error_percent is not None
     assert check.error_percent.training_ms == pytest.approx(0, abs=1e-7)
     assert deep.measured is None
@@ -158,7 +158,7 @@ def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pyt
 
     monkeypatch.setattr(costing, "times_of", slow)
     (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST).ladders
-    error = ladder.rungs[-1].error_percent
+    error = ladder.depths[-1].error_percent
     assert error is not None
     assert error.training_ms == pytest.approx(-50.0)
     assert error.latency_ms == pytest.approx(0, abs=1e-7)
@@ -167,11 +167,11 @@ def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pyt
 
 def test_time_under_survival_follows_the_multiply_adds(exact: list[str]) -> None:
     (ladder,) = cost("cifar_resnet", (8, 20, 56), None, replace(FAST, survival="linear:0.5")).ladders
-    for rung in ladder.rungs:
-        assert rung.measured is not None
-        assert rung.measured.training_ms is not None
-        share = rung.counts.expected_training_macs / rung.counts.training_macs
-        assert rung.expected_training_ms == pytest.approx(share * rung.measured.training_ms)
+    for one in ladder.depths:
+        assert one.measured is not None
+        assert one.measured.training_ms is not None
+        share = one.counts.expected_training_macs / one.counts.training_macs
+        assert one.expected_training_ms == pytest.approx(share * one.measured.training_ms)
         assert 0.66 < share < 1
 
 
@@ -220,7 +220,7 @@ def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, mo
     exact.clear()
     (ladder,) = cost("cifar_resnet", (8, 20, 56, 110), None, FAST, place=place).ladders
     assert exact == ["cifar_resnet110"]
-    assert all(rung.measured for rung in ladder.rungs)
+    assert all(one.measured for one in ladder.depths)
     costing.forget_kept(place)
     assert list(tmp_path.iterdir()) == []
 
@@ -230,13 +230,13 @@ def test_a_network_is_measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costing, "peak_of_training", peak._peak)
     monkeypatch.setattr(measuring, "SECONDS", 0.05)
     (ladder,) = cost("cifar_resnet8", None, None, FAST).ladders
-    (rung,) = ladder.rungs
-    assert rung.predicted is None
-    assert rung.times is not None
-    assert rung.measured is not None
-    assert all(value is None or 0 < value < math.inf for value in vars(rung.measured).values())
-    assert rung.times.training.runs >= 5
-    assert (rung.counts.parameters, ladder.precision) == (75_290 - 2 * 9 * 16, "fp32")
+    (one,) = ladder.depths
+    assert one.predicted is None
+    assert one.times is not None
+    assert one.measured is not None
+    assert all(value is None or 0 < value < math.inf for value in vars(one.measured).values())
+    assert one.times.training.runs >= 5
+    assert (one.counts.parameters, ladder.precision) == (75_290 - 2 * 9 * 16, "fp32")
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not tell peaks")
@@ -315,7 +315,7 @@ def test_the_command_writes_its_record_and_its_chart(
     command = ["cost", "cifar_resnet", "--depths", "8,20,56,110", *options, "--json", str(record)]
     assert cli.run([*command, "--figure", str(chart)]) == 0
     said = json.loads(record.read_text())
-    assert said["ladders"][0]["rungs"][2]["counts"]["parameters"] == 853_018 - 2 * 9 * 16
+    assert said["ladders"][0]["depths"][2]["counts"]["parameters"] == 853_018 - 2 * 9 * 16
     assert said["scaled"][0]["image_seconds"] == pytest.approx(0.057)
     assert said["versions"]["torch"]
     assert "<svg" in chart.read_text()
@@ -373,7 +373,7 @@ def test_a_chart_needs_no_number_that_is_missing(exact: list[str], monkeypatch: 
 
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
     ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST).ladders
-    assert ladders[0].rungs[0].measured == Costs(4.0, 5.0, 6.0, None, None)
+    assert ladders[0].depths[0].measured == Costs(4.0, 5.0, 6.0, None, None)
     panels = figures.costs(ladders).to_dict()["vconcat"][0]["hconcat"]
     assert len(panels) == 2
 

@@ -54,12 +54,12 @@ def test_plain_networks_fail_and_residual_ones_do_not_at_56_layers(tmp_path: Pat
 
 def test_errors_are_those_of_the_final_network(ladder: tuple[Path, Degradation]) -> None:
     out, found = ladder
-    for rung in found.rungs:
-        run = open_run(out / f"{rung.network}-seed0")
-        last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
-        assert rung.errors is not None
-        assert rung.errors.validation_percent == pytest.approx(last["validation_error_percent"])
-        assert (rung.errors.training_images, rung.epochs) == (512, 3)
+    for trained in found.runs:
+        metrics = open_run(out / f"{trained.network}-seed0").metrics()
+        last = [record for record in metrics if record["event"] == "epoch"][-1]
+        assert trained.errors is not None
+        assert trained.errors.validation_percent == pytest.approx(last["validation_error_percent"])
+        assert (trained.errors.training_images, trained.epochs) == (512, 3)
 
 
 def test_a_finished_ladder_is_read_back(
@@ -161,7 +161,7 @@ def test_equal_time_gives_deeper_networks_fewer_epochs_and_keeps_them(
     found = degradation(config, tmp_path / "ladder", console=QUIET)
     assert found.equal == "time"
     assert found.finding.startswith("in equal time, residual: ")
-    assert [rung.epochs for rung in found.rungs] == [20 / 2, 10 / 2]  # 64 images are two steps
+    assert [run.epochs for run in found.runs] == [20 / 2, 10 / 2]  # 64 images are two steps
     steps = (tmp_path / "ladder" / "steps.part0").read_bytes()
     assert degradation(config, tmp_path / "ladder", console=QUIET) == found
     assert (tmp_path / "ladder" / "steps.part0").read_bytes() == steps
@@ -174,8 +174,8 @@ def test_training_that_leaves_the_finite_numbers_is_recorded_and_the_others_go_o
 ) -> None:
     config = replace(SMALL, lr=1e30)
     found = degradation(config, tmp_path, console=QUIET)
-    assert [rung.errors for rung in found.rungs] == [None, None]
-    assert "not finite" in str(found.rungs[0].failure)
+    assert [run.errors for run in found.runs] == [None, None]
+    assert "not finite" in str(found.runs[0].failure)
     (family,) = found.families
     assert family.diagnosis.evidence == "the run of 8 layers ended in numbers that are not finite"
     monkeypatch.setattr(ladder_runs, "train", lambda *args, **more: pytest.fail("trained again"))
@@ -198,7 +198,7 @@ def test_an_interrupt_leaves_what_the_same_call_goes_on_from(tmp_path: Path, mon
         degradation(SMALL, tmp_path, console=QUIET)
     assert stop.value.status == 130
     assert '"step": "cifar_resnet8-seed0"' in (tmp_path / "steps.part0").read_text()
-    assert len(degradation(SMALL, tmp_path, console=QUIET).rungs) == 2
+    assert len(degradation(SMALL, tmp_path, console=QUIET).runs) == 2
 
 
 def test_flips_are_said_once_and_are_those_of_every_run(tmp_path: Path) -> None:

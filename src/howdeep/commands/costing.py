@@ -128,7 +128,7 @@ class Cost(CostOptions, _Networks):
 
     def scaled_ladder(self, ladder: "Ladder") -> "Paper":
         """Scale the deepest network of a ladder from what it costs here."""
-        deepest = ladder.rungs[-1]
+        deepest = ladder.depths[-1]
         costs = deepest.measured or deepest.predicted
         if costs is None or costs.training_ms is None:
             raise UserError(f"--scale {self.scale} is not allowed for {deepest.network}: its training was not measured")

@@ -145,7 +145,7 @@ FREE_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class Rung:
+class DepthCost:
     """One network of a ladder."""
 
     network: str
@@ -188,7 +188,7 @@ class Ladder(Shown):
     """The rule of the expected costs."""
     rounds: int
     """Rounds of measuring: a time is the median of the quietest one's runs, a peak the median over all."""
-    rungs: tuple[Rung, ...]
+    depths: tuple[DepthCost, ...]
     """Shallow first."""
     fitted_on: tuple[str, ...]
     """Networks, asked for or not; empty where nothing was fitted."""
@@ -272,7 +272,7 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
     for spec, one in measurements.items():
         for note in one.times.notes:
             report(f"{spec.name}: {note}")
-    rungs = tuple(_rung(spec, measurements.get(spec), model, plan, options) for spec in plan.asked)
+    depths = tuple(_depth_cost(spec, measurements.get(spec), model, plan, options) for spec in plan.asked)
     return Ladder(
         title=plan.title,
         size=setting.size,
@@ -282,7 +282,7 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
         memory_format=setting.memory_format,
         survival=str(options.rule),
         rounds=options.rounds,
-        rungs=rungs,
+        depths=depths,
         fitted_on=tuple(spec.name for spec in plan.fitted) if model else (),
         fit_error_percent=model and model.error_percent,
         **_one_more(plan.asked[-1], model, options),
@@ -354,7 +354,9 @@ def _free_bytes(device: torch.device) -> float:
     return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if known else float("inf")
 
 
-def _rung(spec: Spec, found: _Measurement | None, model: CostModel | None, plan: Plan, options: CostOptions) -> Rung:
+def _depth_cost(
+    spec: Spec, found: _Measurement | None, model: CostModel | None, plan: Plan, options: CostOptions
+) -> DepthCost:
     network = described(spec, options.size)
     counts = counts_of(spec, network, options.rule)
     predicted, measured = model and model.costs(network), found and found.costs
@@ -362,7 +364,7 @@ def _rung(spec: Spec, found: _Measurement | None, model: CostModel | None, plan:
     expected = None if known is None else known * counts.expected_training_macs / counts.training_macs
     error = errors_of(predicted, measured) if predicted and measured else None
     fitted = model is not None and spec in plan.fitted
-    return Rung(spec.name, spec.depth, counts, fitted, found and found.times, measured, predicted, error, expected)
+    return DepthCost(spec.name, spec.depth, counts, fitted, found and found.times, measured, predicted, error, expected)
 
 
 def _one_more(spec: Spec, model: CostModel | None, options: CostOptions) -> dict:

@@ -64,7 +64,7 @@ class Degradation(Shown):
     """Seeds of the runs of every network."""
     families: tuple[FamilyResult, ...]
     """What was found, in the order asked for."""
-    rungs: tuple[LadderRun, ...]
+    runs: tuple[LadderRun, ...]
     """Every run."""
 
     def to_json(self, config: LadderConfig) -> dict:

@@ -25,7 +25,7 @@ from howdeep.util.text import (
 
 if TYPE_CHECKING:
     from howdeep.analysis.effects import Effect
-    from howdeep.costs.cost import CostRecord, Ladder, Rung
+    from howdeep.costs.cost import CostRecord, DepthCost, Ladder
     from howdeep.costs.predicting import Costs
     from howdeep.costs.scaling import Paper
     from howdeep.cutting.records import Cut, Point, Size
@@ -55,7 +55,7 @@ def cost_table(ladder: Ladder, *, wide: bool = False) -> Table:
 def _counted(ladder: Ladder) -> Table:
     """Return what needs no measurement, to the last digit where that fits."""
     expects = ladder.survival != "constant"
-    rows, depths = [], [(whole(rung.depth), "", rung.counts) for rung in ladder.rungs]
+    rows, depths = [], [(whole(one.depth), "", one.counts) for one in ladder.depths]
     for name, plus, counts in [*depths, ("one more*", "+", ladder.one_more)]:
         exact = (whole(count) for count in (counts.units, counts.parameters, counts.macs))
         rounded = map(short, (counts.flops, counts.training_macs, counts.expected_training_macs)[: 2 + expects])
@@ -66,7 +66,7 @@ def _counted(ladder: Ladder) -> Table:
 
 def _measured(ladder: Ladder, wide: bool) -> Table:
     expects = ladder.survival != "constant"
-    rows = [row for rung in ladder.rungs for row in _rung_rows(rung, wide, expects)]
+    rows = [row for one in ladder.depths for row in _depth_rows(one, wide, expects)]
     if ladder.one_more_costs:
         more = (cell if cell == NONE else f"+{cell}" for cell in _costs(ladder.one_more_costs))
         rows.append(("one more*", "predicted", *[""] * (3 * wide), *more, *[""] * expects))
@@ -77,19 +77,19 @@ def _measured(ladder: Ladder, wide: bool) -> Table:
     return Table(heads=heads, text=(0,), rows=rows, below=_notes(ladder))
 
 
-def _rung_rows(rung: Rung, wide: bool, expects: bool) -> list[tuple[str, ...]]:
+def _depth_rows(cost: DepthCost, wide: bool, expects: bool) -> list[tuple[str, ...]]:
     """Return what was measured, what was predicted and the error of that; a terminal says the depth once."""
     numbers: list[tuple[str, Sequence[str]]] = []
-    if rung.measured:
-        numbers.append(("measured", _costs(rung.measured)))
-    if rung.predicted:
-        numbers.append(("fitted" if rung.fitted else "predicted", _costs(rung.predicted)))
-    if rung.error_percent:
+    if cost.measured:
+        numbers.append(("measured", _costs(cost.measured)))
+    if cost.predicted:
+        numbers.append(("fitted" if cost.fitted else "predicted", _costs(cost.predicted)))
+    if cost.error_percent:
         # Adding 0.0 makes a rounded −0.0 a 0.0.
-        errors = [NONE if one is None else f"{round(one, 1) + 0.0:+.1f} %" for one in astuple(rung.error_percent)]
+        errors = [NONE if value is None else f"{round(value, 1) + 0.0:+.1f} %" for value in astuple(cost.error_percent)]
         numbers.append(("error", errors))
-    counts = (whole(rung.counts.units), short(rung.counts.parameters), short(rung.counts.macs)) if wide else ()
-    depth, expected, rows = whole(rung.depth), number(rung.expected_training_ms, zeros=True), []
+    counts = (whole(cost.counts.units), short(cost.counts.parameters), short(cost.counts.macs)) if wide else ()
+    depth, expected, rows = whole(cost.depth), number(cost.expected_training_ms, zeros=True), []
     for word, cells in numbers:
         rows.append((depth, word, *counts, *cells, *[expected] * expects))
         depth, expected = depth if wide else "", ""
@@ -163,7 +163,7 @@ def _depths(ladder: Degradation) -> Table:
     if count > 1:
         means = f"errors over {count} seeds ± standard errors"
     conditions = [f"{ladder.data}, equal {ladder.equal}: {means}"]
-    if errors := next((rung.errors for rung in ladder.rungs if rung.errors is not None), None):
+    if errors := next((run.errors for run in ladder.runs if run.errors is not None), None):
         images = (
             f"{errors.training_images:,} training images, not augmented; {errors.validation_images:,} of validation"
         )
@@ -173,8 +173,8 @@ def _depths(ladder: Degradation) -> Table:
 
 
 def _depth(ladder: Degradation, family: FamilyResult, point: LadderPoint) -> tuple[str, ...]:
-    own = [rung for rung in ladder.rungs if (rung.family, rung.depth) == (family.family, point.depth)]
-    epochs, seconds = (statistics.fmean(getattr(rung, name) for rung in own) for name in ("epochs", "seconds"))
+    own = [run for run in ladder.runs if (run.family, run.depth) == (family.family, point.depth)]
+    epochs, seconds = (statistics.fmean(getattr(run, name) for run in own) for name in ("epochs", "seconds"))
     name = family.family if point is family.points[0] else ""
     mark = "enough" if point.depth == family.diagnosis.enough else ""
     if point.failed:
@@ -186,13 +186,13 @@ def _depth(ladder: Degradation, family: FamilyResult, point: LadderPoint) -> tup
 
 def _runs(ladder: Degradation) -> Table:
     rows = []
-    for rung in ladder.rungs:
+    for run in ladder.runs:
         training, validation = (
-            rung.errors and rung.errors.training_percent,
-            rung.errors and rung.errors.validation_percent,
+            run.errors and run.errors.training_percent,
+            run.errors and run.errors.validation_percent,
         )
-        which = rung.family, rung.network, whole(rung.depth), str(rung.seed)
-        rows.append((*which, fixed(training), fixed(validation), number(rung.epochs), f"{rung.seconds:,.1f}"))
+        which = run.family, run.network, whole(run.depth), str(run.seed)
+        rows.append((*which, fixed(training), fixed(validation), number(run.epochs), f"{run.seconds:,.1f}"))
     heads = ["family", "network", "layers", "seed", "training %", "validation %", "epochs", "seconds"]
     return Table(heads=heads, text=(0, 1), rows=rows, summary=f"All {len(rows):,} runs")
 

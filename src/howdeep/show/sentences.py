@@ -157,15 +157,15 @@ def curves_finding(curves: Curves) -> str:
 
 def cost_finding(ladder: Ladder) -> str:
     """Return the sentence of a ladder: how far its predictions are right, or what its deepest network costs."""
-    checked = [rung for rung in ladder.rungs if rung.error_percent and not rung.fitted]
+    checked = [one for one in ladder.depths if one.error_percent and not one.fitted]
     if checked:
-        errors = [astuple(rung.error_percent) for rung in checked if rung.error_percent]
+        errors = [astuple(one.error_percent) for one in checked if one.error_percent]
         times, peaks = ([abs(one) for row in errors for one in row[part] if one is not None] for part in _COSTS)
         medians = [(what, statistics.median(these)) for what, these in (("time", times), ("memory", peaks)) if these]
         within = " and ".join(f"{what} within {median:.1f} %" for what, median in medians if median)
-        depths = listed([str(rung.depth) for rung in checked])
+        depths = listed([str(one.depth) for one in checked])
         return f"{ladder.title}: predicted {within} of what {depths} layers took (median)"
-    deepest = ladder.rungs[-1]
+    deepest = ladder.depths[-1]
     costs = deepest.measured or deepest.predicted
     word = "costs" if deepest.measured else "is predicted to cost"
     return f"{deepest.network} {word} {number(costs and costs.training_ms, zeros=True)} ms of training per image"

@@ -8,8 +8,7 @@ from howdeep.analysis.evaluation import Bin, ClassResult, Evaluation
 from howdeep.analysis.lesion import Lesion, Summary, Trial, UnitEffect
 from howdeep.analysis.paths import Effective, Paths, Sampled
 from howdeep.analysis.signals import Flow, UnitFlow
-from howdeep.costs.cost import Ladder
-from howdeep.costs.cost import Rung as CostRung
+from howdeep.costs.cost import DepthCost, Ladder
 from howdeep.costs.counting import Counts
 from howdeep.costs.predicting import Costs
 from howdeep.cutting.options import CutBudget
@@ -104,21 +103,21 @@ def degradation() -> Degradation:
             Point(depth, estimate(error - 1), estimate(error), estimate(1.0), 0) for depth, error in errors.items()))
         for name, label, errors in (("plain", "plain", {8: 10.0, 56: 60.0}), ("resnet", "residual", {8: 9.0, 56: 7.0}))
     ]  # fmt: skip
-    return Degradation(data="digits", equal="epochs", seeds=(0,), families=tuple(families), rungs=())
+    return Degradation(data="digits", equal="epochs", seeds=(0,), families=tuple(families), runs=())
 
 
 COUNTS = Counts(units=3, parameters=1, macs=1, flops=2, training_macs=3, expected_training_macs=3.0, parts=())
 
 
 def costs() -> Ladder:
-    rungs = []
+    depths = []
     for depth, fitted in ((8, True), (20, True), (56, False)):
         measured, predicted = (Costs(depth * by, depth, depth * by, 1e6 * depth, None) for by in (0.1, 0.11))
-        rungs.append(CostRung(f"cifar_resnet{depth}", depth, COUNTS, fitted, None, measured, predicted,
+        depths.append(DepthCost(f"cifar_resnet{depth}", depth, COUNTS, fitted, None, measured, predicted,
                               Costs(10.0, 0.0, 10.0, 0.0, None), None))  # fmt: skip
     return Ladder(
         title="resnet", size=32, batch_size=128, threads=1, precision="fp32", memory_format="contiguous",
-        survival="constant", rounds=3, rungs=tuple(rungs), fitted_on=("cifar_resnet8", "cifar_resnet20"),
+        survival="constant", rounds=3, depths=tuple(depths), fitted_on=("cifar_resnet8", "cifar_resnet20"),
         fit_error_percent=None, one_more=COUNTS, one_more_costs=None,
     )  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_a_run_is_its_curves_its_test_and_the_records_in_its_folder_in_the_order
     cases.written(run / "a.json", "flow", cases.flow(9))
     cases.written(run / "b.json", "lesion", cases.trials("random", 9, 10))
     cases.written(run / "c.json", "lesion", cases.lesion((1.0,) * 9))
-    (run / "rung.json").write_text(json.dumps({"seconds": 3}))
+    (run / "other.json").write_text(json.dumps({"seconds": 3}))
     collected = collect([run, run / ".." / "run"])
     (subject,) = collected.subjects
     assert [record.origin.file.rsplit("/", 1)[1] for record in subject.records] == ["c.json", "b.json", "a.json"]
@@ -137,9 +137,9 @@ def test_no_run_at_all_is_refused() -> None:
 def test_a_latency_that_is_not_that_of_folded_norms_says_so() -> None:
     said, timing = f"{NOT_FOLDED}: logits would change by 3.0e-02 of their size", drawn.timing(1.0)
     ladder = drawn.costs()
-    rungs = (replace(ladder.rungs[0], times=Times(timing, timing, timing, 1.0, (said,))), *ladder.rungs[1:])
+    depths = (replace(ladder.depths[0], times=Times(timing, timing, timing, 1.0, (said,))), *ladder.depths[1:])
     records = {
-        "cost": (CostRecord(ladders=(replace(ladder, rungs=rungs),)), f"cifar_resnet8: {said}."),
+        "cost": (CostRecord(ladders=(replace(ladder, depths=depths),)), f"cifar_resnet8: {said}."),
         "fit": (replace(drawn.fit(), notes=("a note on data", said)), f"{said[:1].upper()}{said[1:]}."),
         "cut": (replace(cases.cut(9, 3), notes=(said,)), f"{said[:1].upper()}{said[1:]}."),
     }

@@ -44,7 +44,7 @@ def costs(record: Sequence[Ladder]) -> Chart:
 
 
 def _ladder(record: Ladder) -> alt.HConcatChart:
-    names = [name for name in PANELS if any(getattr(rung.measured, name, None) for rung in record.rungs)]
+    names = [name for name in PANELS if any(getattr(one.measured, name, None) for one in record.depths)]
     title = alt.Title(cost_finding(record), subtitle=_subtitle(record), fontSize=16, anchor="start", offset=14,
                       subtitleFontSize=13)  # fmt: skip
     return alt.hconcat(*(_panel(record, name) for name in names), spacing=22).properties(title=title)
@@ -53,19 +53,19 @@ def _ladder(record: Ladder) -> alt.HConcatChart:
 def _subtitle(record: Ladder) -> str:
     points = f"line: predicted; blue: {FITTED}; orange: {CHECK}"
     setting = f"{record.size}×{record.size} pixels, batch {record.batch_size}, training in {record.precision}"
-    return f"{points} ({setting})" if any(rung.predicted for rung in record.rungs) else setting
+    return f"{points} ({setting})" if any(one.predicted for one in record.depths) else setting
 
 
 def _panel(record: Ladder, name: str) -> Chart:
     title, factor = PANELS[name]
-    line = [_row(rung.depth, rung.predicted, name, factor, "predicted") for rung in record.rungs if rung.predicted]
+    line = [_row(one.depth, one.predicted, name, factor, "predicted") for one in record.depths if one.predicted]
     points = [
-        _row(rung.depth, rung.measured, name, factor, CHECK if rung.predicted and not rung.fitted else FITTED)
-        for rung in record.rungs
-        if rung.measured
+        _row(one.depth, one.measured, name, factor, CHECK if one.predicted and not one.fitted else FITTED)
+        for one in record.depths
+        if one.measured
     ]
     x = alt.X("depth:Q", title="layers", scale=alt.Scale(type="log", nice=False, padding=12),
-              axis=alt.Axis(values=_shown([rung.depth for rung in record.rungs]), grid=False))  # fmt: skip
+              axis=alt.Axis(values=_shown([one.depth for one in record.depths]), grid=False))  # fmt: skip
     y = alt.Y(
         "value:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=_decades([*line, *points])
     )

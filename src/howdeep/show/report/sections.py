@@ -138,7 +138,7 @@ def _charts(value: Any) -> list[Chart]:
         case Evaluation():
             return [figures.confusion(value), *([figures.reliability(value)] if value.bins else [])]
         case CostRecord():
-            return [ladder.figure() for ladder in value.ladders if len(ladder.rungs) > 1]
+            return [ladder.figure() for ladder in value.ladders if len(ladder.depths) > 1]
         case Lesion() if not _drawable(value):
             return []
         case Export():
@@ -166,8 +166,8 @@ def _notes(value: Any) -> list[str]:
         case Evaluation():
             return [f"Loss {value.loss:.4f}; calibration error {value.calibration_error_percent:.2f} %"]
         case CostRecord():
-            rungs = [rung for ladder in value.ladders for rung in ladder.rungs]
-            return [f"{rung.network}: {note}" for rung in rungs if rung.times is not None for note in rung.times.notes]
+            depths = [one for ladder in value.ladders for one in ladder.depths]
+            return [f"{one.network}: {note}" for one in depths if one.times is not None for note in one.times.notes]
         case Degradation():
             return [f"{one.label}: {one.diagnosis.evidence}" for one in value.families]
         case Fit():

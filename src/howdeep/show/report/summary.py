@@ -172,5 +172,5 @@ def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
             yield from (row.original_ms for row in value.latency if row.batch == 1)
         elif record.kind == "cost":
             ladders = [ladder for ladder in value.ladders if ladder.size == height]
-            rungs = [rung for ladder in ladders for rung in ladder.rungs if rung.network == name and rung.measured]
-            yield from (rung.measured.latency_ms for rung in rungs if rung.measured.latency_ms is not None)
+            depths = [one for ladder in ladders for one in ladder.depths if one.network == name and one.measured]
+            yield from (one.measured.latency_ms for one in depths if one.measured.latency_ms is not None)
