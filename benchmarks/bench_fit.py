@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", choices=("digits", "cifar10", "folder"), required=True)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="keeps the runs, so that the same command goes on")
+    parser.add_argument("--folder", type=Path, help="keeps the runs, so that the same command resumes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as fresh:
         place = options.folder or Path(fresh)

@@ -61,7 +61,7 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
         UserError: Another process writes there.
         Stopped: A signal arrived; the same call resumes.
     """
-    with folder_locked(out), stopped("the same command goes on"):
+    with folder_locked(out), stopped("the same command resumes"):
         return _told(out, seed, console or Console(highlight=False))
 
 

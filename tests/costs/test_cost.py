@@ -212,7 +212,7 @@ def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, mo
         return honest(spec, setting, threads=threads)
 
     monkeypatch.setattr(costing, "times_of", interrupted)
-    with pytest.raises(Stopped, match="the same command goes on"):
+    with pytest.raises(Stopped, match="the same command resumes"):
         cost("cifar_resnet", (8, 20, 56, 110), None, FAST, place=place)
     monkeypatch.setattr(costing, "times_of", honest)
     with pytest.raises(UserError, match="another networks"):
@@ -330,7 +330,7 @@ def test_an_interrupt_ends_in_one_line(
     options = ["--batch-size", "2", "--precision", "fp32", "--json", str(tmp_path / "cost.json")]
     assert cli.run(["cost", "cifar_resnet8", *options]) == 130
     said = capsys.readouterr().err
-    assert said.strip().splitlines()[-1] == "howdeep: stopped; the same command goes on"
+    assert said.strip().splitlines()[-1] == "howdeep: stopped; the same command resumes"
     assert "Traceback" not in said
 
 
@@ -363,7 +363,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate()
     assert running.returncode == 130
-    assert said.strip().splitlines()[-1] == "howdeep: stopped; the same command goes on"
+    assert said.strip().splitlines()[-1] == "howdeep: stopped; the same command resumes"
     assert "Traceback" not in said
 
 

@@ -123,7 +123,7 @@ def test_the_same_command_resumes_and_then_is_finished(
         with monkeypatch.context() as patch:
             stop(patch)
             assert cut(run, *options, "--out", out) == 130
-        assert "the same command goes on" in said(capsys)
+        assert "the same command resumes" in said(capsys)
         assert (tmp_path / "out.part0").exists()
     assert cut(run, *options, "--out", out) == 0
     assert same_weights(whole, out)
@@ -183,7 +183,7 @@ def test_a_cut_that_is_told_to_stop_wherever_it_is_resumes(
         "measuring the cut network",
     ]
     for stop in told:
-        with pytest.raises(Stopped, match="the same command goes on"):
+        with pytest.raises(Stopped, match="the same command resumes"):
             save_named(run, out, partial(_stop_at, stop))
         assert not (out / "cut.json").exists()
     save_named(run, out, lambda line: None)

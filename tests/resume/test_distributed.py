@@ -191,7 +191,7 @@ def test_torchrun_that_is_asked_to_stop_saves_and_the_same_command_goes_on(tmp_p
             running.kill()
     told = (tmp_path / "said").read_text()
     assert status != 0
-    assert "and saved; the same command goes on" in told, told
+    assert "and saved; the same command resumes" in told, told
     newest = max((tmp_path / "run/checkpoints").iterdir())
     step = json.loads((newest / "state.json").read_text())["step"]
     assert f"stopped after step {step} and saved" in told

@@ -65,7 +65,7 @@ class Asked:
     """(object, attribute, what gives the replacement for it that lets the signal arrive)."""
     to: str = "--out"
     """The option that says where results go."""
-    line: str = "the same command goes on"
+    line: str = "the same command resumes"
     """How its last line ends."""
     saved: str | None = None
     """A folder that is there after the stop."""
@@ -103,7 +103,7 @@ COMMANDS = {
     "train": Asked(
         ("train", "cifar_resnet8", *DIGITS, "--epochs", "3", "--batch-size", "32",
          "--memory-format", "contiguous", *QUICK),
-        STEP, line="stopped after step 3 and saved; the same command goes on", saved="checkpoints/step-00000003",
+        STEP, line="stopped after step 3 and saved; the same command resumes", saved="checkpoints/step-00000003",
         resumes="resumed from step 3",
     ),
     "fit": Asked(
@@ -227,7 +227,7 @@ def test_a_signal_to_the_installed_script_and_its_workers_saves_and_the_same_com
     assert _clean(said), said
     newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
     step = int(newest.name.partition("-")[2])
-    assert said[-1] == f"howdeep: stopped after step {step} and saved; the same command goes on"
+    assert said[-1] == f"howdeep: stopped after step {step} and saved; the same command resumes"
     again = Started(words, tmp_path / "again.txt")
     again.wait_for(lambda: f"resumed from step {step}\n" in again.said.read_text())
     while again.process.poll() is None:  # however often it is interrupted

@@ -47,7 +47,7 @@ def test_blocks_come_back_in_order_and_nothing_is_kept_without_a_place(tmp_path:
 
 def test_an_interrupted_work_goes_on_with_what_is_left(place: Path) -> None:
     seen: list[int] = []
-    with pytest.raises(Stopped, match="stopped; the same command goes on") as stopped:
+    with pytest.raises(Stopped, match="stopped; the same command resumes") as stopped:
         Journal.open(place, KEY).blocks("squares", 6, noted(seen, stop_at=4))
     assert stopped.value.status == 130
     assert seen == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""A real ladder on the digits: plain networks fail with depth, residual ones do not; the same call goes on."""
+"""A real ladder on the digits: plain networks fail with depth, residual ones do not; the same call resumes."""
 
 import io
 import json
@@ -194,7 +194,7 @@ def test_an_interrupt_leaves_what_the_same_call_goes_on_from(tmp_path: Path, mon
         return whole(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "trained", interrupted)
-    with pytest.raises(Stopped, match="the same command goes on") as stop:
+    with pytest.raises(Stopped, match="the same command resumes") as stop:
         degradation(SMALL, tmp_path, console=QUIET)
     assert stop.value.status == 130
     assert '"step": "cifar_resnet8-seed0"' in (tmp_path / "steps.part0").read_text()

@@ -167,7 +167,7 @@ def test_a_stopped_search_goes_on_to_the_same_network(
 
         patched.setattr(loop, "train_step", interrupted)
         assert cli.run(command(tmp_path / "parts", *FLIPPED)) == 130
-        assert "the same command goes on" in capsys.readouterr().err
+        assert "the same command resumes" in capsys.readouterr().err
     assert cli.run(command(tmp_path / "parts", *FLIPPED)) == 0
     found, parts = answer(whole.out), answer(tmp_path / "parts")
     for name in ("network", "validation_error_percent", "test"):

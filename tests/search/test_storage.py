@@ -44,7 +44,7 @@ def test_a_server_that_stays_away_is_one_line_without_the_password(
     finally:
         server.start()
     assert "\n" not in str(found.value)
-    assert str(found.value).endswith("; the same command goes on")
+    assert str(found.value).endswith("; the same command resumes")
     assert capfd.readouterr() == ("", "")
 
 

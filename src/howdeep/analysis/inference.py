@@ -55,7 +55,9 @@ def evaluate_target(
     """
     device, arithmetic = devices.pick(options.device), Arithmetic(options.precision, "channels_last")
     require_precision(options.precision, device)
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=report)
+    dataset = open_data_for(
+        target, options.data, skip_broken=options.skip_broken, splits=[options.split], report=report
+    )
     images, sample = sampled(dataset, options.split, options.limit, options.seed)
     if sample is not None:
         report(str(sample))

@@ -241,7 +241,7 @@ def open_study(
     with joined(device) as ranks, ranks.held_by_first(lambda: file_locked(place)):
         report = report if ranks.first else lambda line: None
         dataset = open_data_for(
-            target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=report
+            target, options.data, skip_broken=options.skip_broken, splits=[options.split], report=report
         )
         split, sample = sampled(dataset, options.split, options.limit, options.seed)
         dtype = torch.float64 if precision == "fp64" else torch.float32

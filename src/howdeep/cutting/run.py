@@ -75,7 +75,7 @@ def cut_target(
 
     Raises:
         UserError: The options, the data or the folder are not usable, no cut holds the budget, or a unit cannot go.
-        Stopped: An interrupt arrived; the same command goes on.
+        Stopped: An interrupt arrived; the same command resumes.
     """
     device, out, beside = devices.pick(options.device), options.out, options.out or beside
     if out is None or not (out / RECORD).is_file():
@@ -83,10 +83,10 @@ def cut_target(
         _check_free(out)
         named_units(target.chain, options.remove or ())
     with stopped(
-        "the same command goes on" if beside else "with --out RUN or --json FILE the same command would go on"
+        "the same command resumes" if beside else "with --out RUN or --json FILE the same command would resume"
     ):
         progress("reading the data")
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, say=report)
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, report=report)
         splits = [dataset.train, dataset.validation, dataset.test]
         key = work_key(asked(options), device, target=target, splits=splits)
         if out is not None and (record := _finished(out, key)) is not None:

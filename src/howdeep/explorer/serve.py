@@ -49,7 +49,7 @@ def open_page(
         UserError: The data does not fit the network, has no such split, or it is not known how pixels are normalised.
     """
     device, data = devices.pick(options.device), options.data or _own_data(target)
-    dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[options.split], say=report)
+    dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[options.split], report=report)
     engine = open_engine(target, dataset, options)
     with threads_of(engine.threads):
         assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps

@@ -86,7 +86,9 @@ def export_target(
         SaveError: The disk is full, or the folder cannot be written.
     """
     host = torch.device("cpu")
-    dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, splits=[options.split], say=report)
+    dataset = open_data_for(
+        target, options.data, skip_broken=options.skip_broken, splits=[options.split], report=report
+    )
     split, sample = sampled(dataset, options.split, options.limit, options.seed)
     # The last batch is smaller than the others, so that sizes differ in the comparison.
     size = next(size for size in range(BATCH, 0, -1) if len(split) % size or len(split) < BATCH)

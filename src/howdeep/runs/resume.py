@@ -239,8 +239,8 @@ class Journal:
     @property
     def _resumes(self) -> str:
         if self.path is None:
-            return "nothing was kept; with --json FILE the same command would go on"
-        return "the same command goes on"
+            return "nothing was kept; with --json FILE the same command would resume"
+        return "the same command resumes"
 
     def remove(self) -> None:
         """Remove the files: what the work leads to is written."""

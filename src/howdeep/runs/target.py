@@ -157,7 +157,7 @@ def open_data_for(
     *,
     skip_broken: bool,
     splits: Collection[str] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Return data in the shape that a network was trained on, its classes numbered as the network numbers them.
 
@@ -168,7 +168,7 @@ def open_data_for(
         data: What DATA is on the command line.
         skip_broken: Leave broken images out.
         splits: Those that will be used, where not all are (see :func:`howdeep.data.open_data`).
-        say: Receives the notes on the data, among them in what the images differ from those of the network's run.
+        report: Receives the notes on the data, among them in what the images differ from those of the network's run.
 
     Raises:
         UserError: The classes or the shape are not those of the network.
@@ -185,7 +185,7 @@ def open_data_for(
         dataset = replace(dataset, notes=(*dataset.notes, said), changes=(said,))
     dataset = _as_numbered(target, dataset, data)
     for line in dataset.notes:
-        say(line)
+        report(line)
     return dataset
 
 

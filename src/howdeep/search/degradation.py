@@ -84,12 +84,12 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
     Raises:
         UserError: Bad options, data or folder, or another process writes there.
         SaveError: Something could not be written.
-        Stopped: An interrupt arrived; the same call goes on.
+        Stopped: An interrupt arrived; the same call resumes.
     """
     console, out = console or Console(stderr=True), Path(out)
     data = lru_cache(maxsize=1)(lambda seed: _data(config, out, seed))
     with folder_locked(out):
-        with stopped("the same command goes on"):
+        with stopped("the same command resumes"):
             journal = Journal.open(out / "steps", surroundings(devices.pick(config.device)))
             first = data(config.seed)
             jobs = _jobs(config, out, first)

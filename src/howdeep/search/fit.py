@@ -137,7 +137,7 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
         return known
     budget = options.budgets.train_seconds
     with (
-        stopped("the same command goes on"),
+        stopped("the same command resumes"),
         folder_locked(options.out),
         Clock(Journal.open(options.out / STEPS, {})) as clock,
         console.status(Left(clock, budget)),

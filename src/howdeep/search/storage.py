@@ -96,7 +96,7 @@ class _Delegating(BaseStorage):
                 if time.monotonic() + pause > given_up:
                     raise ConnectionError(
                         f"--storage {masked(self.url)} has not answered for {PATIENCE:.0f} s"
-                        f" ({_reason(error, self.url)}); the same command goes on"
+                        f" ({_reason(error, self.url)}); the same command resumes"
                     ) from None
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -140,7 +140,7 @@ def _session(config: TrainConfig, out: Path, console: Console, dataset: Dataset 
     device = devices.pick(config.device)
     with joined(device) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
         report = partial(print_line, console) if ranks.first else lambda _: None
-        with stopped("the same command goes on"), _begun(out, ranks) as begun:
+        with stopped("the same command resumes"), _begun(out, ranks) as begun:
             session = prepare(config, Place(out, ranks, device, report), dataset)
             begun.append(session)
             with threads_of(session.pace.threads), devices.repeatable():
@@ -195,7 +195,7 @@ def _run(session: Session, journal: Journal, best: bool) -> None:
                 save(session)
                 saved_at, saving = position.seconds, time.perf_counter() - started
             if signum:
-                raise Stopped(128 + signum, f"stopped after step {position.step} and saved; the same command goes on")
+                raise Stopped(128 + signum, f"stopped after step {position.step} and saved; the same command resumes")
 
 
 def _signum(session: Session, request: StopRequest) -> int:
