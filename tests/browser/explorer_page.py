@@ -14,17 +14,19 @@ import torch
 from playwright.sync_api import Locator, Page, Request
 
 from howdeep.analysis.evaluation import add_up
-from howdeep.analysis.inference import required_normalization
 from howdeep.chain import Chain
-from howdeep.data import Batch, evaluation_batches
+from howdeep.data import Batch
+from howdeep.explorer.images import draw_sample
 from howdeep.runs.target import open_data_for, open_target
 
 Gates = Sequence[float | None]
+IMAGES = 60
+"""Of the sample: each has a picture on the page, so that fewer are sooner there."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network and all validation images."""
+    """A trained network and the sample of its validation images."""
 
     chain: Chain
     batches: Sequence[Batch]
@@ -46,19 +48,17 @@ class Network:
 
 def open_network(run: Path) -> Network:
     target = open_target(str(run), weights=None, mean=None, std=None, report=print)
-    split = open_data_for(target, "digits", skip_broken=False).split("val")
-    batches = evaluation_batches(
-        split, normalization=required_normalization(target), batch_size=500, device=torch.device("cpu"),
-        channels_last=True, workers=0,
-    )  # fmt: skip
-    return Network(target.chain.eval(), list(batches))
+    data = open_data_for(target, "digits", skip_broken=False)
+    sample = draw_sample(target, data, split="val", images=IMAGES, seed=0, device=torch.device("cpu"))
+    return Network(target.chain.eval(), sample.batches)
 
 
 @contextmanager
 def served(run: Path) -> Iterator[str]:
     """Serve a run as a user does, and yield the address that the command prints."""
-    command = [sys.executable, "-m", "howdeep", "explore", str(run), "--port", "0", "--precision", "fp32"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    command = [sys.executable, "-m", "howdeep", "explore", str(run)]
+    options = ["--port", "0", "--precision", "fp32", "--images", str(IMAGES)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
             said = ""
@@ -70,7 +70,7 @@ def served(run: Path) -> Iterator[str]:
             else:
                 raise AssertionError(f"the server ended without an address: {said}")
         finally:
-            process.terminate()
+            process.kill()  # it has nothing to keep, and to end in good order takes Python a second
 
 
 def settled(page: Page) -> None:

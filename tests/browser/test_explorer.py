@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.explorer_deep import STAGES, locked, pretend
 from tests.browser.explorer_page import (
     Network,
@@ -34,7 +34,8 @@ UNCHANGED = "the intact network"
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six units with stochastic depth: an open gate is not 1."""
     place = tmp_path_factory.mktemp("runs") / "run"
-    options = ["--data", "digits", "--epochs", "2", "--survival", "linear:0.5", "--precision", "fp32"]
+    options = ["--data", "digits", "--epochs", "2", "--survival", "linear:0.5"]
+    options += ["--precision", "fp32", "--memory-format", "contiguous"]
     assert cli.run(["train", "cifar_resnet14", "--out", str(place), *options]) == 0
     return place
 
@@ -50,15 +51,24 @@ def url(run: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def window(browser: Browser, url: str) -> BrowserContext:
+    """Where tabs open; one stays, and with it the process that the others need and that takes two seconds to begin."""
+    window = browser.new_context(color_scheme="light")
+    window.new_page().goto(url)
+    return window
+
+
 @pytest.fixture
-def tab(browser: Browser, url: str) -> Iterator[Opener]:
+def tab(browser: Browser, window: BrowserContext, url: str) -> Iterator[Opener]:
     """Opens pages; none of them may have said anything on its console."""
-    contexts, said = [], []
+    pages: list[Page] = []
+    said: list[str] = []
 
     def opened(*, width: int = 1280, at: str = "", touch: bool = False, pretended: int = 0) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme="light", has_touch=touch)
-        contexts.append(context)
-        page = context.new_page()
+        page = browser.new_page(color_scheme="light", has_touch=True) if touch else window.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": 800})
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda message: said.append(message.text))
@@ -69,8 +79,8 @@ def tab(browser: Browser, url: str) -> Iterator[Opener]:
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert [text for text in said if "Failed to load resource" not in text] == []
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 from tests.show.report import cases
 
 from howdeep.show.report.page import write_report
@@ -20,18 +20,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def window(browser: Browser, report: Path) -> BrowserContext:
+    """Without a network. One page stays open, and with it the process that the next ones need."""
+    window = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
+    window.new_page().goto(report.as_uri())
+    return window
+
+
 @pytest.fixture
-def opened(browser: Browser, report: Path) -> Iterator[tuple[Page, list[str]]]:
-    """The report, opened without a network, and everything that it asked for or complained of."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
-    context.set_offline(True)
-    page, heard = context.new_page(), []
+def opened(window: BrowserContext, report: Path) -> Iterator[tuple[Page, list[str]]]:
+    """The report, and everything that it asked for or complained of."""
+    page, heard = window.new_page(), []
     page.on("request", lambda request: heard.append(request.url))
     page.on("console", lambda message: heard.append(message.text))
     page.on("pageerror", lambda error: heard.append(str(error)))
     page.goto(report.as_uri())
     yield page, heard
-    context.close()
+    page.close()
 
 
 def test_it_asks_for_nothing_but_itself_and_complains_of_nothing(opened: tuple[Page, list[str]], report: Path) -> None:

@@ -16,12 +16,13 @@ from howdeep.runs.target import open_target
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder: six units on the digits, those of the survival rule linear:0.5."""
     place = tmp_path_factory.mktemp("runs") / "run"
-    options = ["--data", "digits", "--epochs", "2", "--survival", "linear:0.5", "--precision", "fp32"]
+    options = ["--data", "digits", "--epochs", "2", "--survival", "linear:0.5"]
+    options += ["--precision", "fp32", "--memory-format", "contiguous"]
     assert cli.run(["train", "cifar_resnet14", "--out", str(place), *options]) == 0
     return place
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(run: Path) -> Page:
     """What a server answers from."""
     target = open_target(str(run), weights=None, mean=None, std=None, report=print)

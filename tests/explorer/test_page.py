@@ -5,8 +5,8 @@ import http.client
 import io
 import json
 import struct
+import sys
 import threading
-import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +32,7 @@ ORDER = list(range(6))
 @pytest.fixture(scope="module")
 def port(page: Page) -> Iterator[int]:
     """Where the page is served, by a thread."""
-    listener = serve._listener("127.0.0.1", 0)
+    listener = serve.listen("127.0.0.1", 0)
     guard = Guard(hosts=frozenset(serve.LOOPBACK), upload_bytes=MAX_BYTES)
     server = uvicorn.Server(uvicorn.Config(create_app(page, guard), log_level="warning"))
     with quiet_pillow():
@@ -200,25 +200,50 @@ def test_two_tabs_do_not_disturb_each_other(port: int) -> None:
 
 
 def test_cancel_ends_the_work_of_a_tab(port: int, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Event()
+
     def endless(self, units, advance):
         while True:
-            time.sleep(0.01)
+            started.set()
             advance(0.5)
 
     monkeypatch.setattr(type(page.engine), "greedy", endless)
     found: list[dict] = []
     waiting = threading.Thread(target=lambda: found.extend(lines(port, "/api/greedy", {"tab": "z", "units": 3})))
     waiting.start()
-    time.sleep(0.3)
+    assert started.wait(10)
     assert json.loads(ask(port, "/api/cancel", {"tab": "z"})[1]) == {"cancelled": True}
     waiting.join(10)
     assert found[-1] == {"cancelled": True}
 
 
+class Here:
+    """The process of a command, run in this one: another would import torch for seconds."""
+
+    returncode: int | None = None
+
+    def __init__(self, program: str, *arguments: str) -> None:
+        assert (program, *arguments[:2]) == (sys.executable, "-m", "howdeep")
+        self.arguments = list(arguments[2:])
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        self.returncode = await asyncio.to_thread(cli.run, self.arguments)
+        return b"", b""
+
+    async def wait(self) -> int | None:
+        return self.returncode
+
+
 @pytest.fixture(scope="module")
 def saved(port: int) -> dict:
-    """What the page is told of a cut, units 2 and 4 out, that a process of the real command made."""
-    return lines(port, "/api/save", question([OWN[0], None, OWN[2], None, *OWN[4:]]))[-1]["saved"]
+    """What the page is told of a cut, units 2 and 4 out."""
+
+    async def start(*arguments: str, **_: int) -> Here:
+        return Here(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("howdeep.explorer.saving.asyncio.create_subprocess_exec", start)
+        return lines(port, "/api/save", question([OWN[0], None, OWN[2], None, *OWN[4:]]))[-1]["saved"]
 
 
 def test_a_saved_cut_is_the_run_folder_of_the_command(saved: dict, run: Path, tmp_path: Path) -> None:
@@ -228,7 +253,6 @@ def test_a_saved_cut_is_the_run_folder_of_the_command(saved: dict, run: Path, tm
     out = tmp_path / "by-hand"
     assert cli.run(["cut", str(run), "--data", "digits", "--remove", "2", "4", "--out", str(out)]) == 0
     one, other = (open_run(place).chain(print).state_dict() for place in (Path(saved["run"]), out))
-    # To rounding: this process adds up in one thread, the command in as many as there are.
     torch.testing.assert_close(one, other)
 
 
@@ -250,11 +274,12 @@ cp "RECORD" "$2"
 
 @pytest.fixture
 def _stand_in(saved: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save with a process that takes no time; what the real one writes is tested above."""
+    """Save with a process that takes no time; what the real command writes is tested above."""
     script = tmp_path / "python"
     script.write_text(STAND_IN.replace("RECORD", str(Path(saved["run"]) / "cut.json")))
     script.chmod(0o755)
     monkeypatch.setattr("howdeep.explorer.saving.sys.executable", str(script))
+    monkeypatch.setattr("howdeep.explorer.saving.REPORT_EVERY", 0.05)
 
 
 @pytest.mark.usefixtures("_stand_in")

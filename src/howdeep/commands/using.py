@@ -80,10 +80,11 @@ class Explore(ExploreOptions, TargetOptions):
 
     def run(self) -> int:
         """Open the network, print the address, answer until an interrupt."""
-        from howdeep.explorer.serve import open_page, serve
+        from howdeep.explorer.serve import listen, open_page, serve
 
-        page = open_page(self.open(), self, arguments=self.arguments(), report=remark)
-        serve(page, host=self.host, port=self.port, report=remark)
+        with listen(self.host, self.port) as listener:
+            page = open_page(self.open(), self, arguments=self.arguments(), report=remark)
+            serve(page, listener, host=self.host, report=remark)
         return 0
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.runtime.threads import Threads, check_threads
+from howdeep.util.errors import UserError
 from howdeep.util.options import require_at_least
 
 
@@ -37,3 +38,7 @@ class ExploreOptions:
     def __post_init__(self) -> None:
         check_threads(self.threads)
         require_at_least(1, self, "images")
+        if self.host in ("", "0.0.0.0", "::"):
+            raise UserError(f"host {self.host!r} is not allowed: name the one address at which browsers will ask")
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"port {self.port} is not allowed: 0 to 65535, 0 takes a free one")

@@ -90,19 +90,27 @@ def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> En
     )
 
 
-def serve(page: Page, *, host: str, port: int, report: Callable[[str], None]) -> None:
-    """Answer requests until an interrupt.
-
-    Args:
-        page: What is served.
-        host: Address to listen on.
-        port: The same; 0 takes a free one.
-        report: Receives the address of the page once it is there.
+def listen(host: str, port: int) -> socket.socket:
+    """Return what a server listens with; port 0 takes a free one.
 
     Raises:
         UserError: Nothing can listen there.
     """
-    listener = _listener(host, port)
+    try:
+        return socket.create_server((host, port), backlog=64)
+    except OSError as error:
+        raise UserError(f"nothing can listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def serve(page: Page, listener: socket.socket, *, host: str, report: Callable[[str], None]) -> None:
+    """Answer requests until an interrupt.
+
+    Args:
+        page: What is served.
+        listener: Of :func:`listen`.
+        host: The name by which it was asked for.
+        report: Receives the address of the page once it is there.
+    """
     guard = Guard(hosts=frozenset({*LOOPBACK, host.lower()}), upload_bytes=MAX_BYTES)
     address = f"http://{host}:{listener.getsockname()[1]}/"
     app = create_app(page, guard, started=lambda: report(f"{address}  (Ctrl-C ends it)"))
@@ -124,14 +132,3 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.jobs.stop()
         super().handle_exit(sig, frame)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    if host in ("", "0.0.0.0", "::"):
-        raise UserError(f"host {host!r} is not allowed: name the one address at which browsers will ask")
-    if not 0 <= port <= 65535:
-        raise UserError(f"port {port} is not allowed: 0 to 65535, 0 takes a free one")
-    try:
-        return socket.create_server((host, port), backlog=64)
-    except OSError as error:
-        raise UserError(f"nothing can listen on {host}:{port}: {error.strerror or error}") from None

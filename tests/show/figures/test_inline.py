@@ -8,7 +8,7 @@ import vl_convert
 from tests.show.figures.cases import CHARTS, NINE
 
 from howdeep.show import figures
-from howdeep.show.figures.base import with_style
+from howdeep.show.figures.base import spec_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = ("evaluation", "frontier", "lesion_delete", "unravelled")
@@ -107,7 +107,7 @@ def test_room_is_made_for_a_wide_font_and_none_is_asked_for(texts: dict) -> None
     for (name, _), text in texts.items():
         root = ElementTree.fromstring(text)
         assert {one.get("font-family") for one in root.iter(f"{SVG}text")} == {"sans-serif"}
-        narrow = vl_convert.vegalite_to_svg(with_style(CHARTS[name]()).to_dict())
+        narrow = vl_convert.vegalite_to_svg(spec_of(CHARTS[name]()))
         assert float(root.get("width", 0)) > float(ElementTree.fromstring(narrow).get("width", 0))
 
 

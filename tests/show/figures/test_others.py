@@ -10,7 +10,7 @@ from tests.show.figures.test_strip import marks
 
 from howdeep.analysis.lesion import Lesion, Trial
 from howdeep.show import figures
-from howdeep.show.figures.base import with_style
+from howdeep.show.figures.base import spec_of
 from howdeep.show.sentences import cost_finding, curves_finding, cut_finding, fit_finding, flow_finding, lesion_finding
 from howdeep.util.errors import UserError
 
@@ -46,7 +46,7 @@ def sizes(spec: Any) -> Iterator[float]:
 
 @pytest.mark.parametrize("name", cases.CHARTS)
 def test_letters_have_at_least_eleven_pixels(name: str) -> None:
-    spec = with_style(cases.CHARTS[name]()).to_dict()
+    spec = spec_of(cases.CHARTS[name]())
     found = list(sizes(spec))
     assert len(found) >= 5
     assert min(found) >= 11
