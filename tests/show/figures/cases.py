@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from howdeep.analysis.effects import Baseline, Effect
 from howdeep.analysis.evaluation import Bin, ClassResult, Evaluation
@@ -223,3 +225,15 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "unravelled": lambda: figures.unravelled(paths_of(3)),
 }
 """Every figure, old and new, by the name of its golden specification."""
+
+
+@cache
+def chart(name: str) -> Chart:
+    """Return a figure, drawn up once for all tests."""
+    return CHARTS[name]()
+
+
+@cache
+def spec(name: str) -> dict[str, Any]:
+    """Return its specification, which Altair has checked against the schema."""
+    return chart(name).to_dict()

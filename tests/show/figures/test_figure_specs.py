@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.golden.figures import FOLDER, WHOLE, rounded, text_of
-from tests.show.figures.cases import CHARTS
+from tests.show.figures.cases import CHARTS, chart, spec
 
 from howdeep.show import figures
 
@@ -39,24 +39,24 @@ ROWS: dict[str, tuple[int, list[dict]]] = {
 """How many different rows a figure has, and some of them, by what the record says."""
 
 
-def rows(spec: Any) -> Iterator[dict]:
+def rows(part: Any) -> Iterator[dict]:
     """Yield the rows of all data of a specification."""
-    if isinstance(spec, dict):
-        yield from spec.get("data", {}).get("values", []) if isinstance(spec.get("data"), dict) else []
-        spec = list(spec.values())
-    for part in spec if isinstance(spec, list) else []:
-        yield from rows(part)
+    if isinstance(part, dict):
+        yield from part.get("data", {}).get("values", []) if isinstance(part.get("data"), dict) else []
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else []:
+        yield from rows(inner)
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_figure_is_its_golden_specification(name: str) -> None:
-    assert text_of(CHARTS[name]()) == (FOLDER / f"{name}.json").read_text()
+    assert text_of(chart(name)) == (FOLDER / f"{name}.json").read_text()
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_figure_draws_the_numbers_of_its_record(name: str) -> None:
     drawn: list[dict] = []
-    for row in rows(rounded(CHARTS[name]().to_dict())):
+    for row in rows(rounded(spec(name))):
         drawn += [] if row in drawn else [row]
     count, expected = ROWS[name]
     assert len(drawn) == count

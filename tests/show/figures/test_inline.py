@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 import vl_convert
-from tests.show.figures.cases import CHARTS, NINE
+from tests.show.figures.cases import CHARTS, NINE, chart
 
 from howdeep.show import figures
 from howdeep.show.figures.base import spec_of
@@ -17,7 +17,7 @@ DRAWN = ("evaluation", "frontier", "lesion_delete", "unravelled")
 
 @pytest.fixture(scope="module")
 def texts() -> dict[tuple[str, bool], str]:
-    return {(name, dark): figures.svg(CHARTS[name](), dark=dark) for name in DRAWN for dark in (False, True)}
+    return {(name, dark): figures.svg(chart(name), dark=dark) for name in DRAWN for dark in (False, True)}
 
 
 def titles(text: str) -> list[str]:
@@ -65,7 +65,7 @@ def test_every_mark_tells_its_numbers(texts: dict) -> None:
 @pytest.mark.parametrize("name", CHARTS)
 def test_no_mark_tells_the_names_of_columns(name: str) -> None:
     """Without a description a mark would tell what its axes are called."""
-    root = ElementTree.fromstring(figures.svg(CHARTS[name]()))
+    root = ElementTree.fromstring(figures.svg(chart(name)))
     marks = [group for group in root.iter(f"{SVG}g") if "role-mark" in group.get("class", "").split()]
     told = [mark.findtext(f"{SVG}title", "") for group in marks for mark in group]
     assert any(told)
@@ -104,11 +104,13 @@ def test_letters_off_the_cells_can_be_read_on_both_pages(texts: dict, dark: bool
 
 
 def test_room_is_made_for_a_wide_font_and_none_is_asked_for(texts: dict) -> None:
-    for (name, _), text in texts.items():
-        root = ElementTree.fromstring(text)
-        assert {one.get("font-family") for one in root.iter(f"{SVG}text")} == {"sans-serif"}
-        narrow = vl_convert.vegalite_to_svg(spec_of(CHARTS[name]()))
-        assert float(root.get("width", 0)) > float(ElementTree.fromstring(narrow).get("width", 0))
+    for text in texts.values():
+        assert {one.get("font-family") for one in ElementTree.fromstring(text).iter(f"{SVG}text")} == {"sans-serif"}
+    for name in DRAWN:
+        narrow = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec_of(chart(name))))
+        for dark in (False, True):
+            wide = ElementTree.fromstring(texts[name, dark])
+            assert float(wide.get("width", 0)) > float(narrow.get("width", 0))
 
 
 def test_a_dark_chart_has_no_background_and_other_colours(texts: dict) -> None:

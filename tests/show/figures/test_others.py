@@ -26,7 +26,7 @@ FINDINGS = {
 
 @pytest.mark.parametrize("name", FINDINGS)
 def test_the_title_is_the_finding(name: str) -> None:
-    title = " ".join(cases.CHARTS[name]().to_dict()["title"]["text"])
+    title = " ".join(cases.spec(name)["title"]["text"])
     assert title.lower() == FINDINGS[name].lower()
 
 
@@ -46,7 +46,7 @@ def sizes(spec: Any) -> Iterator[float]:
 
 @pytest.mark.parametrize("name", cases.CHARTS)
 def test_letters_have_at_least_eleven_pixels(name: str) -> None:
-    spec = spec_of(cases.CHARTS[name]())
+    spec = spec_of(cases.chart(name))
     found = list(sizes(spec))
     assert len(found) >= 5
     assert min(found) >= 11

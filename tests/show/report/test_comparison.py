@@ -141,6 +141,7 @@ def test_the_page_compares_first_and_tells_of_each_run_under_its_name(tmp_path: 
     assert [section.heading for section in page.parts[0].sections] == ["Training", "Evaluation"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_a_folder_are_compared_and_only_their_own_records_are_told(tmp_path: Path) -> None:
     cases.run_folder(tmp_path / "all" / "one")
     other = cases.run_folder(tmp_path / "all" / "two", "cifar_resnet8")

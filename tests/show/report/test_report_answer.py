@@ -22,6 +22,9 @@ from howdeep.util.text import sentence
 from howdeep.util.units import seconds
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
 def page(*paths: Path) -> Page:
     return page_of(collect(list(paths)), "howdeep report")
 

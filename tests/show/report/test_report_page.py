@@ -136,6 +136,7 @@ def test_a_chart_does_not_repeat_the_finding_above_it(large: str) -> None:
     assert large.count("From the last unit") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_cannot_be_told_is_left_out_in_one_line_and_the_rest_stays(tmp_path: Path) -> None:
     run = cases.run_folder(tmp_path / "run")
     place = cases.written(run / "flow.json", "flow", cases.flow(3))
@@ -147,6 +148,7 @@ def test_what_cannot_be_told_is_left_out_in_one_line_and_the_rest_stays(tmp_path
     assert "flow.json was left out" in html_of(page)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_commands_that_would_add_something_are_named_and_those_that_ran_are_not(tmp_path: Path) -> None:
     run = cases.run_folder(tmp_path / "a run")
     cases.written(run / "flow.json", "flow", cases.flow(9))
@@ -158,6 +160,7 @@ def test_commands_that_would_add_something_are_named_and_those_that_ran_are_not(
     assert further["what every unit is worth"] == f"howdeep lesion '{run}' --data digits --json '{run}/lesion.json'"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_evaluation_of_fewer_images_does_not_hide_the_test(tmp_path: Path) -> None:
     run = cases.run_folder(tmp_path / "run", n=100)
     cases.written(run / "few.json", "evaluation", cases.evaluation(1, 10), split="test")

@@ -134,6 +134,7 @@ def test_no_run_at_all_is_refused() -> None:
         collect([])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_latency_that_is_not_that_of_folded_norms_says_so() -> None:
     said, timing = f"{NOT_FOLDED}: logits would change by 3.0e-02 of their size", drawn.timing(1.0)
     ladder = drawn.costs()

@@ -3,11 +3,12 @@
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from howdeep.runs.folder import METRICS, provenance
@@ -124,18 +125,22 @@ def html_of(page: Page) -> str:
     """Return a page as HTML: every text is escaped, charts are SVG elements, there is no script."""
     from howdeep import __version__
 
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"drawn": Markup, "unbroken": unbroken}
-    folder = files("howdeep.show.report")
-    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     strip = page.answer.strip
-    return template.render(
+    return _template().render(
         page=page,
-        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
         strip=None if strip is None else picture(figures.strip(strip.value)),
         strip_says="" if strip is None else sentence(strip.value.finding),
         versions=f"howdeep {__version__}",
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"drawn": Markup, "unbroken": unbroken}
+    folder = files("howdeep.show.report")
+    environment.globals["style"] = Markup((folder / "page.css").read_text(encoding="utf-8"))
+    return environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
 
 
 def unbroken(text: str) -> str:
