@@ -21,7 +21,6 @@ from howdeep.show.report.summary import data_text, summary_of
 from howdeep.util.text import sentence
 from howdeep.util.units import seconds
 
-
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 
