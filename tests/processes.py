@@ -103,6 +103,7 @@ def fork(target: Callable, *arguments: object, rank: dict[str, str] | None = Non
 
 
 def _forked(target: Callable, arguments: tuple, rank: dict[str, str]) -> None:
+    os.setsid()  # a signal to the group reaches it and its own workers
     os.environ.update(rank)
     torch.set_num_threads(1)
     target(*arguments)
@@ -128,7 +129,7 @@ def _main(arguments: list[str], output: Path, watch: Watch) -> None:
     from howdeep.training import loop
 
     loop.train_step = watched(loop.train_step, watch)
-    sys.exit(cli.run(arguments))
+    cli.main(arguments)
 
 
 OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}

@@ -20,7 +20,7 @@ from howdeep.training import loop
 
 def command(out: Path, *more: str) -> list[str]:
     return [
-        *("train", "cifar_resnet8", "--data", "digits", "--limit", "160", "--batch-size", "32", "--epochs", "4"),
+        *("train", "cifar_resnet8", "--data", "digits", "--limit", "160", "--batch-size", "32", "--epochs", "2"),
         *("--survival", "linear:0.5", "--precision", "fp32", "--memory-format", "contiguous", "--device", "cpu"),
         *("--checkpoint-every", "1", "--out", str(out), *more),
     ]
@@ -32,6 +32,24 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("uninterrupted") / "whole"
     assert cli.run(command(place)) == 0
     return place
+
+
+@pytest.fixture(scope="module")
+def _stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "train_step", watched(loop.train_step, Watch(signal_at=(6, signal.SIGTERM))))
+        assert cli.run(command(place)) == 143
+    return place
+
+
+@pytest.fixture
+def checkpoints(_stopped: Path, tmp_path: Path) -> list[Path]:
+    """Those of a copy of it that was stopped after six steps of ten."""
+    shutil.copytree(_stopped, tmp_path / "run")
+    found = list_checkpoints(tmp_path / "run/checkpoints")
+    assert [path.name for path in found] == ["step-00000005", "step-00000006"]
+    return found
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
@@ -57,12 +75,12 @@ def test_a_run_killed_before_it_had_a_record_starts_again(leftover: str, tmp_pat
         (tmp_path / "run").mkdir()
     if leftover == "half a record":
         (tmp_path / "run/.partial-run.json").write_text('{"comm')
-    assert cli.run(command(tmp_path / "run")) == 0
+    assert cli.run(command(tmp_path / "run", "--epochs", "0.2")) == 0
     assert not (tmp_path / "run/.partial-run.json").exists()
 
 
-def test_what_a_crash_left_half_written_is_cleaned_away(whole: Path, tmp_path: Path, monkeypatch) -> None:
-    _stopped(tmp_path / "run", 6, monkeypatch)
+@pytest.mark.usefixtures("checkpoints")
+def test_what_a_crash_left_half_written_is_cleaned_away(whole: Path, tmp_path: Path) -> None:
     partial = tmp_path / "run/checkpoints/.partial-00000007"
     partial.mkdir()
     (partial / "weights.safetensors").write_bytes(b"half")
@@ -72,16 +90,6 @@ def test_what_a_crash_left_half_written_is_cleaned_away(whole: Path, tmp_path: P
     assert not partial.exists()
     assert len(list_checkpoints(tmp_path / "run/checkpoints")) == 2
     assert differences(bits(whole), bits(tmp_path / "run")) == []
-
-
-def _stopped(run: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Stop a run after a step; return its checkpoints."""
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "train_step", watched(loop.train_step, Watch(signal_at=(step, signal.SIGTERM))))
-        assert cli.run(command(run)) == 143
-    found = list_checkpoints(run / "checkpoints")
-    assert [path.name for path in found] == [f"step-{step - 1:08d}", f"step-{step:08d}"]
-    return found
 
 
 def _flip(path: Path) -> None:
@@ -113,11 +121,10 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    damage, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    damage, whole: Path, checkpoints: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, newest = _stopped(tmp_path / "run", 6, monkeypatch)
+    newest = checkpoints[-1]
     damage(newest)
-    capsys.readouterr()
     assert cli.run(command(tmp_path / "run")) == 0
     said = capsys.readouterr().err
     assert f"damaged checkpoint {newest}: " in said
@@ -125,10 +132,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert differences(bits(whole), bits(tmp_path / "run")) == []
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
-    for path in _stopped(tmp_path / "run", 6, monkeypatch):
+def test_a_run_whose_checkpoints_are_all_damaged_says_so(checkpoints: list[Path], tmp_path: Path, capsys) -> None:
+    for path in checkpoints:
         _flip(path / "weights.safetensors")
-    capsys.readouterr()
     assert cli.run(command(tmp_path / "run")) == 2
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith(f"howdeep: every checkpoint in {tmp_path / 'run/checkpoints'} is damaged")
@@ -189,13 +195,14 @@ def test_a_disk_that_fills_up_while_metrics_are_written_is_an_error(small_disk: 
 
 
 def test_a_checkpoint_larger_than_a_file_may_be_is_an_error(tmp_path: Path) -> None:
-    status, said = finish(command(tmp_path / "run"), tmp_path / "said.txt", watch=Watch(file_bytes=200_000))
+    asked = command(tmp_path / "run", "--epochs", "0.4")
+    status, said = finish(asked, tmp_path / "said.txt", watch=Watch(file_bytes=200_000))
     assert status == 1
     last = said.splitlines()[-1]
     assert last.startswith("howdeep: step 1 was not saved: File too large")
     assert last.endswith("there is no checkpoint yet")
     assert "Traceback" not in said
-    assert finish(command(tmp_path / "run"), tmp_path / "said.txt")[0] == 0
+    assert cli.run(asked) == 0
 
 
 @pytest.fixture
@@ -254,7 +261,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch
         return found
 
     monkeypatch.setattr(loop, "train_step", breaking)
-    assert cli.run(command(tmp_path / "run")) == 1
+    assert cli.run(command(tmp_path / "run", "--epochs", "4")) == 1
     assert "a weight is not finite at step 1, learning rate 0.02; there is no checkpoint yet" in capsys.readouterr().err
     assert list_checkpoints(tmp_path / "run/checkpoints") == []
 

@@ -13,15 +13,17 @@ import pytest
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from tests.processes import Watch, bits, differences, finish, fork, ranks, start_ranks
+from tests.processes import Watch, bits, differences, fork, ranks, start_ranks, watched
 from tests.runs import workers
 
 from howdeep import cli
 from howdeep.analysis.evaluation import add_up, evaluate
+from howdeep.analysis.signals import recorded_flow
 from howdeep.data import Batch, evaluation_batches, open_data
 from howdeep.networks import build
 from howdeep.runs.folder import open_run
 from howdeep.runtime.precision import Arithmetic
+from howdeep.training import loop
 
 MODES = pytest.mark.parametrize("mode", ["batch", pytest.param("sample", marks=pytest.mark.slow)])
 
@@ -40,12 +42,18 @@ def together(arguments: list[str], folder: Path, *watches: Watch) -> list[tuple[
     return [running.finish() for running in start_ranks(arguments, folder, watches or (Watch(), Watch()))]
 
 
+def seen_together(folder: Path, *more: str) -> Path:
+    """Run a command in two processes that write down what they see."""
+    watches = [Watch(seen=folder / f"seen{rank}") for rank in range(2)]
+    found = together(command(folder / "run", *more), folder, *watches)
+    assert [status for status, _ in found] == [0, 0], found
+    return folder / "run"
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of two processes that nothing stops."""
-    folder = tmp_path_factory.mktemp("two")
-    assert [status for status, _ in together(command(folder / "run"), folder)] == [0, 0]
-    return folder / "run"
+    return seen_together(tmp_path_factory.mktemp("two"))
 
 
 def seen(path: Path) -> list[dict]:
@@ -53,25 +61,34 @@ def seen(path: Path) -> list[dict]:
 
 
 @MODES
-def test_ranks_draw_the_same_gates_and_see_every_image_once(mode: str, tmp_path: Path) -> None:
+def test_ranks_draw_the_same_gates_and_see_every_image_once(
+    mode: str, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ways = ["--survival-mode", mode]
-    places = [tmp_path / f"seen{rank}" for rank in range(3)]
-    found = together(command(tmp_path / "two", *ways), tmp_path, *(Watch(seen=place) for place in places[:2]))
-    assert [status for status, _ in found] == [0, 0], found
-    assert finish(command(tmp_path / "one", *ways), tmp_path / "said", watch=Watch(seen=places[2]))[0] == 0
-    first, second, alone = map(seen, places)
+    folder = two.parent if mode == "batch" else seen_together(tmp_path, *ways).parent
+    monkeypatch.setattr(loop, "train_step", watched(loop.train_step, Watch(seen=tmp_path / "alone")))
+    assert cli.run(command(tmp_path / "one", *ways)) == 0
+    first, second, alone = map(seen, (folder / "seen0", folder / "seen1", tmp_path / "alone"))
     assert [len(step["labels"]) for step in second] == [32, 1] * 3
     assert [len(step["labels"]) for step in first] == [32, 0] * 3
-    for one, two, whole in zip(first, second, alone, strict=True):
-        assert one["images"] + two["images"] == whole["images"]
-        assert one["labels"] + two["labels"] == whole["labels"]
+    for one, other, whole in zip(first, second, alone, strict=True):
+        assert one["images"] + other["images"] == whole["images"]
+        assert one["labels"] + other["labels"] == whole["labels"]
         if mode == "batch":
-            assert one["gates"] == two["gates"] == whole["gates"]
+            assert one["gates"] == other["gates"] == whole["gates"]
         else:
-            assert [a + b for a, b in zip(one["gates"], two["gates"], strict=True)] == whole["gates"]
+            assert [a + b for a, b in zip(one["gates"], other["gates"], strict=True)] == whole["gates"]
     assert len({str(step["gates"]) for step in alone}) > 1
     images = Counter(label for step in alone[:2] for label in step["labels"])
     assert images == Counter(label for step in alone[4:] for label in step["labels"])
+
+
+def test_one_of_several_processes_records_and_changes_nothing(two: Path, tmp_path: Path) -> None:
+    found = together(command(tmp_path / "flow", "--record", "flow"), tmp_path)
+    assert [status for status, _ in found] == [0, 0], found
+    recorded = recorded_flow(open_run(tmp_path / "flow"))
+    assert [(step, one.n) for step, one in recorded] == [(0, 64), (2, 64), (4, 64), (6, 64)]
+    assert bits(tmp_path / "flow")["files"] == bits(two)["files"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +97,7 @@ def test_ranks_draw_the_same_gates_and_see_every_image_once(mode: str, tmp_path:
 def test_without_norms_two_processes_agree_with_one_to_rounding(mode: str, dropped: str, tmp_path: Path) -> None:
     ways = ["--survival-mode", mode, "--dropped", dropped, "--no-norm", "--lr", "0.02", "--checkpointing"]
     assert [status for status, _ in together(command(tmp_path / "two", *ways), tmp_path)] == [0, 0]
-    assert finish(command(tmp_path / "one", *ways), tmp_path / "said")[0] == 0
+    assert cli.run(command(tmp_path / "one", *ways)) == 0
     one, two = (_weights(tmp_path / name) for name in ("one", "two"))
     apart = max(float((one[name] - two[name]).abs().max()) for name in one)
     # Six steps; sums of 64 images are added in another order, which moves float32 weights by a few 1e-7.

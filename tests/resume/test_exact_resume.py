@@ -25,7 +25,7 @@ HOWDEEP = Path(sys.executable).with_name("howdeep")
 def command(out: Path, *more: str, network: str = "cifar_resnet8") -> list[str]:
     """Ten steps of five an epoch, with everything that is drawn at random."""
     return [
-        *("train", network, "--data", "digits", "--limit", "160", "--batch-size", "32", "--epochs", "2"),
+        *("train", network, "--data", "digits", "--limit", "80", "--batch-size", "16", "--epochs", "2"),
         *("--survival", "linear:0.5", "--dropout", "0.2", "--memory-format", "contiguous", "--device", "cpu"),
         *("--out", str(out), *more),
     ]

@@ -27,7 +27,7 @@ from howdeep.runs.resume import Journal
 from howdeep.runtime import interrupt
 from howdeep.runtime.precision import Trial
 from howdeep.search import candidates
-from howdeep.training import loop
+from howdeep.training import loop, precision
 
 QUICK = ("--precision", "fp32", "--device", "cpu", "--threads", "1")
 TRAIN = ("--memory-format", "contiguous", "--threads", "1", "--batch-size", "10", "--workers", "2")
@@ -135,10 +135,11 @@ COMMANDS = {
 
 @pytest.fixture
 def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit and a table of costs measure nothing."""
+    """Fits, trainings and a table of costs measure nothing."""
     monkeypatch.setattr(costing, "peak_of_training", lambda *given, **options: 1000)
     trial = Trial("fp32", "contiguous", 0.01, 3, None, 0.0, 1)
-    monkeypatch.setattr(candidates, "trials_of", lambda *given, **options: [trial])
+    for module in (candidates, precision):
+        monkeypatch.setattr(module, "trials_of", lambda *given, **options: [trial])
 
 
 @pytest.fixture
@@ -184,68 +185,49 @@ def test_a_signal_finishes_a_step_saves_and_is_one_line(
         assert not list(tmp_path.glob("out*.part0"))
 
 
-class Started:
-    """A command in a process group of its own."""
-
-    def __init__(self, words: list[str], said: Path) -> None:
-        self.said = said
-        with said.open("w") as file:
-            self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("howdeep"), *words], stdout=file, stderr=file, start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )  # fmt: skip
-
-    def wait_for(self, there: Callable[[], bool]) -> "Started":
-        while not there():
-            assert self.process.poll() is None, self.said.read_text()
-            time.sleep(0.01)
-        return self
-
-    def signalled(self, signum: int) -> tuple[int, list[str]]:
-        """Send a signal to all processes; return the status and what was said."""
-        os.killpg(self.process.pid, signum)
-        return self.process.wait(), self.said.read_text().splitlines()
-
-
-def _lines(path: Path) -> int:
-    return path.read_text().count("\n") if path.is_file() else 0
-
-
 def _clean(said: list[str]) -> bool:
     return not any(word in line for line in said for word in ("Traceback", "Exception", "Error"))
 
 
-def test_a_signal_to_the_installed_script_and_its_workers_saves_and_the_same_command_goes_on(
+def test_a_signal_to_the_installed_script_and_its_workers_saves_and_the_same_command_resumes(
     photos: Path, tmp_path: Path
 ) -> None:
     words = ["train", "cifar_resnet8", "--data", str(photos), "--epochs", "10000", "--out", str(tmp_path / "run")]
     words += ["--precision", "fp32", "--device", "cpu", *TRAIN]
-    running = Started(words, tmp_path / "said.txt")
-    running.wait_for(lambda: _lines(tmp_path / "run/metrics.jsonl") > 1)
-    status, said = running.signalled(signal.SIGTERM)
-    assert status == 128 + signal.SIGTERM
+    metrics, told = tmp_path / "run/metrics.jsonl", tmp_path / "said.txt"
+    script = [Path(sys.executable).with_name("howdeep"), *words]
+    with told.open("w") as file, subprocess.Popen(script, stdout=file, stderr=file, start_new_session=True) as running:
+        while not metrics.is_file() or metrics.read_text().count("\n") < 2:
+            assert running.poll() is None, told.read_text()
+            time.sleep(0.01)
+        os.killpg(running.pid, signal.SIGTERM)
+    said = told.read_text().splitlines()
+    assert running.returncode == 128 + signal.SIGTERM
     assert _clean(said), said
     newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
     step = int(newest.name.partition("-")[2])
     assert said[-1] == f"howdeep: stopped after step {step} and saved; the same command resumes"
-    again = Started(words, tmp_path / "again.txt")
-    again.wait_for(lambda: f"resumed from step {step}\n" in again.said.read_text())
-    while again.process.poll() is None:  # however often it is interrupted
-        os.killpg(again.process.pid, signal.SIGINT)
+    again = start(words, tmp_path / "again.txt")
+    while f"resumed from step {step}\n" not in again.output.read_text():
+        assert again.process.exitcode is None, again.output.read_text()
+        time.sleep(0.01)
+    while again.process.exitcode is None:  # however often it and its workers are interrupted
+        os.killpg(again.process.pid or 0, signal.SIGINT)
         time.sleep(0.002)
-    assert again.process.returncode in (130, -signal.SIGINT)
-    assert _clean(again.said.read_text().splitlines())
+    assert again.process.exitcode in (130, -signal.SIGINT)
+    assert _clean(again.output.read_text().splitlines())
 
 
-def test_a_fine_tuning_that_was_killed_goes_on_from_the_epoch_before(run: Path, tmp_path: Path) -> None:
+def test_a_fine_tuning_that_was_killed_resumes_from_the_epoch_before(run: Path, tmp_path: Path, capsys) -> None:
     """Epochs are of one step, and the end of the first is always saved."""
     cut = COMMANDS["cut"]
     words = [str(run) if word == "RUN" else word for word in (*cut.words, "--out", str(tmp_path / "out"))]
     assert finish(words, tmp_path / "said.txt", watch=Watch(signal_at=(3, signal.SIGKILL)))[0] == -signal.SIGKILL
     step = int(list_checkpoints(tmp_path / "out/checkpoints")[-1].name.partition("-")[2])
     assert step in (1, 2)
-    status, said = finish(words, tmp_path / "again.txt")
-    assert status == 0
+    capsys.readouterr()
+    assert cli.run(words) == 0
+    said = capsys.readouterr().err
     assert f"resumed from step {step}\n" in said
     assert next(line.split()[1] for line in said.splitlines() if line.startswith("epoch ")) == f"{step + 1}/4"
 
