@@ -1,42 +1,52 @@
 """Freed memory stays with the process, so that its pages are not cleared again for every step."""
 
+import ctypes
 import os
 import platform
-import subprocess
-import sys
+import resource
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
+import torch
+from tests.processes import FORKS
 
-PROGRAM = """
-import ctypes, resource, torch
 from howdeep.runtime.threads import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
-def step():
-    maps = [torch.ones(2**21) for _ in range(16)]  # 8 MiB each
-def faults():
+
+MIB = 2**18
+"""Numbers in a MiB."""
+
+
+def _step() -> None:
+    _maps = [torch.ones(8 * MIB) for _ in range(16)]
+
+
+def _faults() -> int:
+    """Return how many pages ten steps find missing."""
     for _ in range(3):
-        step()
+        _step()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
-        step()
+        _step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
-    ctypes.CDLL(None).mallopt(option, 128 * 1024)  # glibc's first values, which it changes as it goes
-default = faults()
-assert keep_freed_memory()
-print(default, faults())
-"""
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+
+def _default_and_kept() -> tuple[int, int]:
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        del os.environ[name]
+    for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+        ctypes.CDLL(None).mallopt(option, 128 * 1024)  # glibc's first values, which it changes as it goes
+    default = _faults()
+    assert keep_freed_memory()
+    return default, _faults()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_a_step_finds_its_pages_where_the_last_one_left_them() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=CLEAN)
-    default, kept = map(int, done.stdout.split())
+    with ProcessPoolExecutor(1, mp_context=FORKS) as process:
+        default, kept = process.submit(_default_and_kept).result()
     assert kept * 10 < default
 
 
 def test_settings_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from howdeep.runtime.threads import keep_freed_memory
-
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     assert not keep_freed_memory()

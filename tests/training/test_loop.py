@@ -91,11 +91,11 @@ def test_open_units_are_the_mean_of_the_gates_that_were_drawn(mode: str, tmp_pat
 
 
 def test_the_warmup_fires_logs_once_and_at_the_same_step_after_a_resume(tmp_path: Path, monkeypatch) -> None:
-    """he2015 starts at 0.01 from 110 layers on; the cap of 30 steps is 3."""
-    options = {"network": "cifar_resnet110", "recipe": "he2015", "limit": 24, "batch_size": 2, "epochs": 2.5}
+    """he2015 starts at 0.01 from 110 layers on; the cap of 20 steps is 2."""
+    options = {"network": "cifar_resnet110", "recipe": "he2015", "limit": 16, "batch_size": 2, "epochs": 2.5}
     printed = trained(tmp_path / "whole", **options)
-    assert "warm-up at 0.01 ended at step 3: its cap of 3 steps" in printed
-    stops = iter([False, True])
+    assert "warm-up at 0.01 ended at step 2: its cap of 2 steps" in printed
+    stops = iter([True])
     step = loop.train_step
 
     def stopped(*given, **how):
@@ -106,10 +106,10 @@ def test_the_warmup_fires_logs_once_and_at_the_same_step_after_a_resume(tmp_path
     monkeypatch.setattr(loop, "train_step", stopped)
     with pytest.raises(Stopped):
         trained(tmp_path / "parts", **options)
-    assert "warm-up at 0.01 ended at step 3: its cap of 3 steps" in trained(tmp_path / "parts", **options)
+    assert "warm-up at 0.01 ended at step 2: its cap of 2 steps" in trained(tmp_path / "parts", **options)
     for name in ("whole", "parts"):
         run = open_run(tmp_path / name)
-        assert [record["step"] for record in run.metrics() if record["event"] == "warmup_ended"] == [3]
+        assert [record["step"] for record in run.metrics() if record["event"] == "warmup_ended"] == [2]
         assert run.record["recipe"]["warmup"]["rate"] == 0.01
 
 

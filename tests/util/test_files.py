@@ -5,46 +5,46 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from tests.processes import FORKS, fork, start
 
 from howdeep import cli
 from howdeep.util.errors import UserError
 from howdeep.util.files import NAME, file_locked, folder_locked
 
-HOLDER = """
-import sys
-from pathlib import Path
-from howdeep.util.files import folder_locked
-with folder_locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+
+@contextmanager
+def holder(locked: Callable, place: Path) -> Iterator[int]:
+    """Let another process hold a lock until it is killed; yield its number."""
+    ready, held = FORKS.Pipe(duplex=False)
+    process = fork(_hold, locked, place, held)
+    assert ready.recv() == "held"
+    assert process.pid is not None
+    yield process.pid
+    process.kill()
+    process.join()
 
 
-def holder(out: Path) -> subprocess.Popen:
-    """Start a process that holds the lock of a folder until its input ends."""
-    running = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert running.stdout is not None
-    assert running.stdout.readline() == "held\n"
-    return running
+def _hold(locked: Callable, place: Path, held: Connection) -> None:
+    with locked(place):
+        held.send("held")
+        signal.pause()
 
 
 def test_a_second_process_is_told_who_writes_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
-    with holder(tmp_path / "run") as running:
-        told = f"run is being written by another process (pid {running.pid} on host {socket.gethostname()})"
+    with holder(folder_locked, tmp_path / "run") as pid:
+        told = f"run is being written by another process (pid {pid} on host {socket.gethostname()})"
         for same in (tmp_path / "run", tmp_path / "x" / ".." / "run"):
             (tmp_path / "x").mkdir(exist_ok=True)
             with pytest.raises(UserError, match=re.escape(told)), folder_locked(same):
                 pass
-        running.send_signal(signal.SIGKILL)
-        running.wait()
     assert (tmp_path / "run" / NAME).exists()
     with folder_locked(tmp_path / "run"):
         assert json.loads((tmp_path / "run" / NAME).read_text())["pid"] == os.getpid()
@@ -103,9 +103,8 @@ WRITERS = {
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("held") / "run"
-    with holder(out) as running:
-        yield out, running.pid
-        running.kill()
+    with holder(folder_locked, out) as pid:
+        yield out, pid
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -146,14 +145,9 @@ def test_measurements_into_one_file_wait_for_nobody(
 
     monkeypatch.chdir(tmp_path)
     safetensors.torch.save_file(howdeep.build("cifar_resnet8").state_dict(), "w.safetensors")
-    code = HOLDER.replace("folder_locked", "file_locked")
-    command = [sys.executable, "-c", code, "found.json"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "held\n"
+    with holder(file_locked, tmp_path / "found.json") as pid:
         assert cli.run([*asked, "--json", "found.json"]) == 2
-        assert f"found.json is being written by another process (pid {running.pid} on" in capsys.readouterr().err
-        running.kill()
+    assert f"found.json is being written by another process (pid {pid} on" in capsys.readouterr().err
 
 
 def test_two_commands_that_resume_one_run_at_once_are_one_that_trains_and_one_that_is_refused(
@@ -162,17 +156,13 @@ def test_two_commands_that_resume_one_run_at_once_are_one_that_trains_and_one_th
     """The bug report: a run that was stopped, then resumed twice by mistake."""
     asked = [*TRAIN, "--epochs", "2000", "--out", str(tmp_path / "run")]
     asked += ["--precision", "fp32", "--memory-format", "contiguous", "--threads", "1"]
-    with subprocess.Popen([sys.executable, "-m", "howdeep", *asked], stderr=subprocess.PIPE, text=True) as first:
-        assert first.stderr is not None
-        while not next(first.stderr).startswith("epoch 1"):
-            pass
-        assert cli.run(asked) == 2
-        assert (
-            capsys.readouterr()
-            .err.splitlines()[-1]
-            .endswith(f"run is being written by another process (pid {first.pid} on host {socket.gethostname()})")
-        )
-        first.send_signal(signal.SIGINT)
-        first.stderr.read()
-    assert first.returncode == 130
+    first = start(asked, tmp_path / "said.txt")
+    while "epoch 1" not in first.output.read_text():
+        assert first.process.exitcode is None, first.output.read_text()
+        time.sleep(0.01)
+    assert cli.run(asked) == 2
+    told = f"run is being written by another process (pid {first.process.pid} on host {socket.gethostname()})"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(told)
+    os.kill(first.process.pid or 0, signal.SIGINT)
+    assert first.finish()[0] == 130
     assert not (tmp_path / "run" / NAME).exists()
