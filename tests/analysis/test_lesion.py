@@ -373,9 +373,9 @@ def test_a_plain_study_survives_json_with_its_gaps_under_the_documented_names() 
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
-def lesion_of_56_layers(weights: Path, cifar10: Path, images: int) -> Lesion:
-    """Take each of the 27 units out, on the first test images."""
-    _, chain, _ = read_network("cifar_resnet56", weights / "resnet56-4bfd9763.th", report=print)
+def lesion_of(name: str, weights: Path, cifar10: Path, images: int) -> Lesion:
+    """Take each unit of a public network out, on the first test images."""
+    _, chain, _ = read_network(f"cifar_{name.partition('-')[0]}", weights / name, report=print)
     table = parquet.read_table(cifar10 / "test.parquet").slice(0, images)
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in table["img"].to_pylist()])
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - MEAN) / STD
@@ -391,15 +391,17 @@ def opens_dearly(found: Lesion, opening: int, stage: range) -> None:
     assert low[opening] > max(high[unit] for unit in stage), f"unit {opening}"
 
 
-def test_the_unit_that_opens_the_second_stage_of_the_56_layer_network_costs_most(weights: Path, cifar10: Path) -> None:
-    """Veit et al. 2016, section 4.1: only the downsampling units matter much; 100 images show it of the first."""
-    opens_dearly(lesion_of_56_layers(weights, cifar10, 100), 10, range(11, 19))
+def test_units_that_open_a_stage_of_the_20_layer_network_cost_most(weights: Path, cifar10: Path) -> None:
+    """Veit et al. 2016, section 4.1: the downsampling units, 4 and 7 of 9, matter most."""
+    found = lesion_of("resnet20-12fca82f.th", weights, cifar10, 200)
+    opens_dearly(found, 4, range(5, 7))
+    opens_dearly(found, 7, range(8, 10))
 
 
 @pytest.mark.slow
 def test_units_that_open_a_stage_of_the_56_layer_network_cost_most(weights: Path, cifar10: Path) -> None:
     """Of both downsampling units, 10 and 19 of 27: the second one needs 500 images to stand out."""
-    found = lesion_of_56_layers(weights, cifar10, 500)
+    found = lesion_of("resnet56-4bfd9763.th", weights, cifar10, 500)
     assert found.baseline.error_percent == pytest.approx(16.8, abs=1)
     opens_dearly(found, 10, range(11, 19))
     opens_dearly(found, 19, range(20, 28))

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.convert.networks import foreign
+from tests.analysis.cases import thin_resnet18
 from tests.oracles import images, small_network
 from torch import nn
 from torch.fx import GraphModule
@@ -49,7 +49,7 @@ def arguments(chain: Chain) -> list[object]:
 
 
 def test_a_traced_network_gets_the_statistics_of_the_library_s_own_norms() -> None:
-    model, x = foreign("torchvision:resnet18", num_classes=5).double(), images(6, size=32).double()
+    model, x = thin_resnet18().double(), images(6, size=32).double()
     chain = unravel(copy.deepcopy(model), x)
     before = arguments(chain)
     assert reestimate(chain, [x]) == 20
@@ -74,9 +74,9 @@ def test_an_own_network_keeps_weights_mode_and_momentum() -> None:
 def test_norms_without_running_statistics_are_counted_and_left_in_estimating_and_folding(
     traced: bool, others: int
 ) -> None:
-    model, x = foreign("torchvision:resnet18", num_classes=5), images(4, size=32)
+    model, x = thin_resnet18(), images(4, size=32)
     if traced:
-        model.layer1[0].bn1 = nn.BatchNorm2d(64, track_running_stats=False)  # type: ignore[union-attr,operator,index]
+        model.layer1[0].bn1 = nn.BatchNorm2d(8, track_running_stats=False)  # type: ignore[union-attr,operator,index]
     chain = (unravel(model.eval(), x) if traced else small_network("resnet A")).double()
     if not traced:
         chain.units[0].branch.norm1 = nn.BatchNorm2d(16, track_running_stats=False).double()

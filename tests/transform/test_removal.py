@@ -1,6 +1,7 @@
 """A cut chain is the old chain with those gates closed: the same scores, to rounding, from fewer layers."""
 
 from collections.abc import Collection
+from functools import cache
 
 import pytest
 import torch
@@ -52,11 +53,16 @@ def test_every_single_unit_none_of_them_and_all_of_them(name: str) -> None:
         assert_same(chain, removed, batch.images)
 
 
+@cache
+def double(name: str) -> Chain:
+    return small_network(name).double()
+
+
 @pytest.mark.parametrize("name", ["plain", "resnet B", "preresnet B", "densenet", "densenet_bc"])
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_any_subset_under_any_rule_of_survival(name: str, data: st.DataObject) -> None:
-    chain = small_network(name).double()
+    chain = double(name)
     chain.rule = data.draw(st.sampled_from(RULES))
     removed = data.draw(st.sets(st.sampled_from(removable(chain))))
     assert without(chain, removed).rule is None
