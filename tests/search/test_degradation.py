@@ -184,7 +184,7 @@ def test_training_that_leaves_the_finite_numbers_is_recorded_and_the_others_go_o
     figures.save(figures.degradation(found), tmp_path / "chart.svg")
 
 
-def test_an_interrupt_leaves_what_the_same_call_goes_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_leaves_what_the_same_call_resumes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, whole = [], ladder_runs.trained
 
     def interrupted(*arguments: object) -> object:

@@ -153,7 +153,7 @@ def test_a_fit_that_is_older_than_an_option_was_made_with_its_default(
 
 
 @pytest.mark.parametrize("moment", [pytest.param(3, marks=pytest.mark.slow), 30])
-def test_a_stopped_search_goes_on_to_the_same_network(
+def test_a_stopped_search_resumes_to_the_same_network(
     moment: int, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patched:

@@ -13,7 +13,7 @@ from tests.processes import FORKS
 
 from howdeep.search import storage as storages
 from howdeep.search import study as studies
-from howdeep.search.storage import Pulse, open_study, storage_of
+from howdeep.search.storage import open_study, pulse, storage_of
 from howdeep.search.study import (
     Entry,
     RoundResult,
@@ -22,7 +22,6 @@ from howdeep.search.study import (
     enter,
     first_entered,
     held_networks,
-    rounds_of_trial,
     take_over,
     trials_in_order,
 )
@@ -93,10 +92,11 @@ def test_the_winner_is_the_best_of_those_who_were_promoted(ended: tuple[Search, 
 
 def test_every_trial_ends_as_what_became_of_it(ended: tuple[Search, tuple[Entry, str], list]) -> None:
     one, (winner, _), _ = ended
-    trials = {name: held.trial for name, held in held_networks(one.study).items()}
+    networks = held_networks(one.study)
+    trials = {name: held.trial for name, held in networks.items()}
     assert trials["net8"].state == trials["net20"].state == TrialState.PRUNED
     assert trials["net56"].intermediate_values == {0: 60.0}
-    assert [one.validation_error_percent for one in rounds_of_trial(trials["net20"])] == [22.0, 10.0, 9.0]
+    assert [one.validation_error_percent for one in networks["net20"].rounds] == [22.0, 10.0, 9.0]
     assert one.study.best_trial.user_attrs["network"] == winner.network
     assert one.study.best_params == {"family": "resnet", "depth": winner.depth}
 
@@ -201,7 +201,7 @@ def take_part(storage: str, owner: str, folder: str) -> None:
         return result(entry, until)
 
     part = search(storage, owner, train_round)
-    with Pulse(storage, "s", owner, 60.0):
+    with pulse(storage, "s", owner, 60.0):
         winner, whose = part.winner()
         if whose == owner:
             part.finish(winner.network)

@@ -8,7 +8,7 @@ import pytest
 from tests.search.servers import PASSWORD, Server
 
 from howdeep.search import storage as storages
-from howdeep.search.storage import Pulse, Watch, open_study
+from howdeep.search.storage import Watch, open_study, pulse
 from howdeep.util.errors import UserError
 
 
@@ -65,7 +65,7 @@ def test_a_wrong_password_is_one_line_without_it(
 def test_a_process_is_silent_once_its_signs_of_life_end(server: Server, name: str) -> None:
     study, _ = open_study(server.url, name)
     watch = Watch(study, 0.1)
-    with Pulse(server.url, name, "there", 0.3):
+    with pulse(server.url, name, "there", 0.3):
         while watch.sign("there") is None:
             time.sleep(0.05)
         first = watch.sign("there")

@@ -28,6 +28,8 @@ FITTED = 3
 """Depths that a prediction is fitted on."""
 BASE, MORE = 1, 2
 """Units of each stage, and how many more in one of them at a time, where stages differ."""
+FREE_SHARE = 0.8
+"""Share of the free memory that a network may be predicted to need and still be measured."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,18 @@ def plans_of(
         spec = spec_of(network, channels=channels)
         return [Plan(network, (spec,), (spec,))]
     specs = [spec_of(at_depth(network, depth), channels=channels) for depth in sorted(set(depths))]
-    _require(measured, [spec.depth for spec in specs])
+    known = [spec.depth for spec in specs]
+    if (other := next((depth for depth in measured or () if depth not in known), None)) is not None:
+        allowed = ", ".join(map(str, known))
+        raise UserError(f"--measured {other} is not allowed: it must be one of --depths {allowed}")
+    if measured is not None and len(set(measured)) < 2:
+        raise UserError(f"--measured {','.join(map(str, measured))} is not allowed: a line needs two depths at least")
+    found = NAME.fullmatch(network)
+    title = f"{found['family']}{found['width'] or ''}" if found else network
     kinds: dict[Spec, list[Spec]] = {}
     for spec in specs:
         kinds.setdefault(kind_of(spec), []).append(spec)
-    return [Plan(_title(network), tuple(alike), fitted_on(alike, measured)) for alike in kinds.values()]
+    return [Plan(title, tuple(alike), fitted_on(alike, measured)) for alike in kinds.values()]
 
 
 def at_depth(network: str, depth: int) -> str:
@@ -109,39 +118,17 @@ def fitted_on(specs: Sequence[Spec], measured: Sequence[int] | None) -> tuple[Sp
     if even and (len(specs) <= FITTED or specs[FITTED - 1].units[0] >= 3 * specs[0].units[0]):
         return tuple(specs[:FITTED])
     stages = len(specs[0].units)
-    counts = [(number,) * stages for number in (1, 3, 9)] if even else _one_more_unit(stages)
-    return tuple(_with_units(specs, units) for units in counts)
-
-
-def _one_more_unit(stages: int) -> list[tuple[int, ...]]:
-    """Return few units per stage, then more in one stage at a time: that tells the stages' costs apart."""
-    more = [tuple(BASE + MORE * (stage == other) for other in range(stages)) for stage in range(stages)]
-    return [(BASE,) * stages, *more]
-
-
-def _with_units(specs: Sequence[Spec], units: tuple[int, ...]) -> Spec:
-    asked = next((spec for spec in specs if spec.units == units), None)
-    name = f"{specs[0].family} with {'-'.join(map(str, units))} units"
-    return asked or replace(specs[0], name=name, depth=0, units=units)
-
-
-def _title(network: str) -> str:
-    found = NAME.fullmatch(network)
-    return f"{found['family']}{found['width'] or ''}" if found else network
-
-
-def _require(measured: Sequence[int] | None, depths: Sequence[int]) -> None:
-    for depth in measured or ():
-        if depth not in depths:
-            allowed = ", ".join(map(str, depths))
-            raise UserError(f"--measured {depth} is not allowed: it must be one of --depths {allowed}")
-    if measured is not None and len(set(measured)) < 2:
-        raise UserError(f"--measured {','.join(map(str, measured))} is not allowed: a line needs two depths at least")
-
-
-NOTHING = Costs(None, None, None, None, None)
-FREE_SHARE = 0.8
-"""Share of the free memory that a network may be predicted to need and still be measured."""
+    if even:
+        counts = [(number,) * stages for number in (1, 3, 9)]
+    else:  # more in one stage at a time: that tells the stages' costs apart
+        more = [tuple(BASE + MORE * (stage == other) for other in range(stages)) for stage in range(stages)]
+        counts = [(BASE,) * stages, *more]
+    asked = {spec.units: spec for spec in specs}
+    return tuple(
+        asked.get(units)
+        or replace(specs[0], name=f"{specs[0].family} with {'-'.join(map(str, units))} units", depth=0, units=units)
+        for units in counts
+    )
 
 
 @dataclass(frozen=True)
@@ -266,13 +253,20 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
     report(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
     fitted = plan.fitted if plan.predicts else plan.asked
     measurements = dict(zip(fitted, _measured(fitted, setting, options, journal, "measure"), strict=True))
-    model = _model(plan, measurements, options, setting.precision) if plan.predicts else None
-    checks = _affordable(plan, model, options, torch.device(setting.device)) if model else []
-    measurements |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
+    model = None
+    if plan.predicts:
+        networks, found = [described(spec, options.size) for spec in fitted], list(measurements.values())
+        seconds = [one.times.seconds for one in found]
+        model = model_of(networks, [one.costs for one in found], seconds, setting.precision)
+        checks = _affordable(plan, model, options, torch.device(setting.device))
+        measurements |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
     for spec, one in measurements.items():
         for note in one.times.notes:
             report(f"{spec.name}: {note}")
-    depths = tuple(_depth_cost(spec, measurements.get(spec), model, plan, options) for spec in plan.asked)
+    deepest = plan.asked[-1]
+    deeper = replace(deepest, units=tuple(count + 1 for count in deepest.units))
+    before, after = (described(spec, options.size) for spec in (deepest, deeper))
+    more = model and difference_of(model.costs(after), model.costs(before))
     return Ladder(
         title=plan.title,
         size=setting.size,
@@ -282,16 +276,36 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
         memory_format=setting.memory_format,
         survival=str(options.rule),
         rounds=options.rounds,
-        depths=depths,
-        fitted_on=tuple(spec.name for spec in plan.fitted) if model else (),
+        depths=tuple(
+            _at_depth(spec, measurements.get(spec), model, options, fitted=model is not None and spec in fitted)
+            for spec in plan.asked
+        ),
+        fitted_on=tuple(spec.name for spec in fitted) if model else (),
         fit_error_percent=model and model.error_percent,
-        **_one_more(plan.asked[-1], model, options),
+        one_more=counts_of(deeper, after, options.rule).minus(counts_of(deepest, before, options.rule)),
+        one_more_costs=more and replace(more, memory_checkpointing_bytes=None),
     )
 
 
-def _model(plan: Plan, found: dict[Spec, _Measurement], options: CostOptions, precision: str) -> CostModel:
-    networks, measured = [described(spec, options.size) for spec in plan.fitted], [found[spec] for spec in plan.fitted]
-    return model_of(networks, [one.costs for one in measured], [one.times.seconds for one in measured], precision)
+def _at_depth(
+    spec: Spec, found: _Measurement | None, model: CostModel | None, options: CostOptions, *, fitted: bool
+) -> DepthCost:
+    network = described(spec, options.size)
+    counts = counts_of(spec, network, options.rule)
+    predicted, measured = model and model.costs(network), found and found.costs
+    costs = measured or predicted
+    known = costs and costs.training_ms
+    return DepthCost(
+        network=spec.name,
+        depth=spec.depth,
+        counts=counts,
+        fitted=fitted,
+        times=found and found.times,
+        measured=measured,
+        predicted=predicted,
+        error_percent=errors_of(predicted, measured) if predicted and measured else None,
+        expected_training_ms=None if known is None else known * counts.expected_training_macs / counts.training_macs,
+    )
 
 
 def _opened(plan: Plan, options: CostOptions, place: Path | None) -> tuple[Setting, Journal]:
@@ -311,6 +325,8 @@ def _measured(
     specs: Sequence[Spec], setting: Setting, options: CostOptions, journal: Journal, what: str
 ) -> list[_Measurement]:
     """Return the measurements of networks: peaks first, which tell whether there is memory enough, then times."""
+    if not specs:
+        return []
     count = len(specs)
 
     def compute(block: int) -> dict:
@@ -321,15 +337,14 @@ def _measured(
 
     # By name: which networks are checked depends on the memory that is free, which another start may have more of.
     names = [f"{spec.name} {block}" for block in range(3 * options.rounds) for spec in specs]
-    results = journal.blocks(what, len(names), compute, names) if specs else []
-    return [_together([results[start + place] for start in range(0, len(results), count)]) for place in range(count)]
-
-
-def _together(results: Sequence[dict]) -> _Measurement:
-    """Return what one network's results say, which are peak, peak, times of each round."""
-    plain, checkpointed = (sorted(result["peak"] or 0 for result in results[kind::3]) for kind in (0, 1))
-    times = over_rounds([from_json(Times, result) for result in results[2::3]])
-    return _Measurement(times, (plain[len(plain) // 2] or None, checkpointed[len(checkpointed) // 2] or None))
+    results, found = journal.blocks(what, len(names), compute, names), []
+    for number in range(count):
+        own = results[number::count]  # peak, peak, times of each round
+        plain, checkpointed = (sorted(result["peak"] or 0 for result in own[kind::3]) for kind in (0, 1))
+        times = over_rounds([from_json(Times, result) for result in own[2::3]])
+        peaks = plain[len(plain) // 2] or None, checkpointed[len(checkpointed) // 2] or None
+        found.append(_Measurement(times, peaks))
+    return found
 
 
 def _affordable(plan: Plan, model: CostModel, options: CostOptions, device: torch.device) -> list[Spec]:
@@ -352,25 +367,3 @@ def _free_bytes(device: torch.device) -> float:
     names = os.sysconf_names
     known = "SC_AVPHYS_PAGES" in names and "SC_PAGE_SIZE" in names
     return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if known else float("inf")
-
-
-def _depth_cost(
-    spec: Spec, found: _Measurement | None, model: CostModel | None, plan: Plan, options: CostOptions
-) -> DepthCost:
-    network = described(spec, options.size)
-    counts = counts_of(spec, network, options.rule)
-    predicted, measured = model and model.costs(network), found and found.costs
-    known = (measured or predicted or NOTHING).training_ms
-    expected = None if known is None else known * counts.expected_training_macs / counts.training_macs
-    error = errors_of(predicted, measured) if predicted and measured else None
-    fitted = model is not None and spec in plan.fitted
-    return DepthCost(spec.name, spec.depth, counts, fitted, found and found.times, measured, predicted, error, expected)
-
-
-def _one_more(spec: Spec, model: CostModel | None, options: CostOptions) -> dict:
-    """Return what one more unit in each stage adds, counted and predicted."""
-    deeper = replace(spec, units=tuple(count + 1 for count in spec.units))
-    before, after = (described(one, options.size) for one in (spec, deeper))
-    low, high = (counts_of(one, of, options.rule) for one, of in ((spec, before), (deeper, after)))
-    costs = model and replace(difference_of(model.costs(after), model.costs(before)), memory_checkpointing_bytes=None)
-    return {"one_more": high.minus(low), "one_more_costs": costs}

@@ -32,6 +32,8 @@ from howdeep.util.seeds import generator
 
 STEPS = 3
 """Momentum exists from the first step on, and the second one finds it there."""
+SECONDS = 1.0
+"""Of each timed thing in one round, where five runs take no longer."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,6 @@ def _peak(spec: Spec, setting: Setting, checkpointing: bool) -> int | None:
         step()
     peak = peak_bytes(device)
     return None if peak is None or before is None else peak - before
-
-
-SECONDS = 1.0
-"""Of each timed thing in one round, where five runs take no longer."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from howdeep.networks.counting import Description, Part, Shape
 
 KEPT_BY_UNIT = 4
 """Maps that a unit keeps for its backward pass, counted in those that it reads: two convolutions and two norms."""
-
 WEIGHT_BYTES, COPY_BYTES = 12, 2
 """Of one weight with its gradient and momentum, in float32; of its copy in bfloat16."""
 

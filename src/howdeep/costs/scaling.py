@@ -26,6 +26,8 @@ from howdeep.util.records import Shown
 BACKWARD = 2
 """A backward pass in forward passes: gradients of the maps and of the weights."""
 GRADIENT_BYTES = 4
+"""Of one parameter, in float32."""
+FLOPS = {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,6 @@ def _require_positive(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < float("inf"):
             raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be above 0 and finite")
-
-
-FLOPS = {"M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ class _Evidence:
     def limit(self) -> tuple[str, str]:
         """Return what the limit is, and the evidence."""
         name, last = self.chosen.costs.network, self.chosen.rounds[-1]
-        if self.chosen is self.family[-1] and self._gains():
+        gains = len(self.family) == 1 or self._worse(self.family[-2], self.family[-1])
+        if self.chosen is self.family[-1] and gains:
             if self.barrier is None:
                 return "ladder", f"the deepest network that was tried, {name}, did best"
             return self.barrier.budget, f"{name} is the deepest that the budgets allow"
@@ -140,10 +141,6 @@ class _Evidence:
         last = min(len(one.rounds), len(other.rounds)) - 1
         mine, best = (each.rounds[last].validation_error_percent for each in (one, other))
         return mine > best and self._apart(mine, best)
-
-    def _gains(self) -> bool:
-        """Return whether the deepest network did better than the one before; alone, it did best."""
-        return len(self.family) == 1 or self._worse(self.family[-2], self.family[-1])
 
     def _still_falls(self) -> str:
         """Return how the error fell with the last stretch of training, or nothing where it did not."""

@@ -7,7 +7,7 @@ The rules of the diagnosis are those of :mod:`howdeep.search.diagnosis`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -87,7 +87,16 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
         Stopped: An interrupt arrived; the same call resumes.
     """
     console, out = console or Console(stderr=True), Path(out)
-    data = lru_cache(maxsize=1)(lambda seed: _data(config, out, seed))
+    equal_time = config.budget_seconds is not None
+
+    @lru_cache(maxsize=1)
+    def data(seed: int) -> Dataset:
+        """Return the data of the runs of one seed; those that they were begun with, if they were."""
+        begun = next(iter(sorted(out.glob(f"*-seed{seed}/{runs.IMAGES}"))), None)
+        run = begun and begun.parent
+        known = run and runs.read_images_of(run)
+        return trainable(open_training_data(config.run_config("", "", seed), known, run), config.limit, seed)
+
     with folder_locked(out):
         with stopped("the same command resumes"):
             journal = Journal.open(out / "steps", surroundings(devices.pick(config.device)))
@@ -96,23 +105,20 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
             print_line(console, augmentation_line(first, config.flip))
             if config.budget_seconds is not None:
                 jobs = with_equal_time(jobs, config.budget_seconds, first, journal)
-            equal_time = config.budget_seconds is not None
-            trained_runs = _trained(jobs, data, journal, console, equal_time=equal_time)
-        found = _result(config, first.name, trained_runs)
+            finished = []
+            with LadderProgress(console, [1 if equal_time else OVERHEAD + job.depth for job in jobs]) as progress:
+                for job in jobs:
+                    known = job.done(journal)
+                    progress.begin(f"{job.config.network} seed {job.config.seed}")
+                    finished.append(trained(job, data(job.config.seed), journal))
+                    progress.finished(_line(finished[-1]), now=not known)
+        equal: Equal = "time" if equal_time else "epochs"
+        families = tuple(
+            _family(family, [run for run in finished if run.family == family], equal) for family in config.family_names
+        )
+        found = Degradation(first.name, equal, config.all_seeds, families, tuple(finished))
         write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
         return found
-
-
-def _data(config: LadderConfig, out: Path, seed: int) -> Dataset:
-    """Return the data of the runs of one seed; those that they were begun with, if they were.
-
-    Raises:
-        UserError: They are not usable, or others.
-    """
-    begun = next(iter(sorted(out.glob(f"*-seed{seed}/{runs.IMAGES}"))), None)
-    run = begun and begun.parent
-    known = run and runs.read_images_of(run)
-    return trainable(open_training_data(config.run_config("", "", seed), known, run), config.limit, seed)
 
 
 def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[PlannedRun]:
@@ -124,26 +130,9 @@ def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[PlannedRun]
         refuse_too_small(spec_of(network), dataset.height, dataset.width)
     return [
         PlannedRun(family, depth, config.run_config(family, network, seed), out / f"{network}-seed{seed}")
-        for seed in _seeds(config)
+        for seed in config.all_seeds
         for (family, depth), network in networks.items()
     ]
-
-
-def _seeds(config: LadderConfig) -> tuple[int, ...]:
-    return tuple(range(config.seed, config.seed + config.seeds))
-
-
-def _trained(
-    jobs: Sequence[PlannedRun], data: Callable[[int], Dataset], journal: Journal, console: Console, *, equal_time: bool
-) -> list[LadderRun]:
-    trained_runs = []
-    with LadderProgress(console, [1 if equal_time else OVERHEAD + job.depth for job in jobs]) as progress:
-        for job in jobs:
-            known = job.done(journal)
-            progress.begin(f"{job.config.network} seed {job.config.seed}")
-            trained_runs.append(trained(job, data(job.config.seed), journal))
-            progress.finished(_line(trained_runs[-1]), now=not known)
-    return trained_runs
 
 
 def _line(run: LadderRun) -> str:
@@ -153,13 +142,6 @@ def _line(run: LadderRun) -> str:
         return f"{name}  not finite  {run.seconds:.0f} s"
     errors = f"{run.errors.training_percent:4.1f} % train {run.errors.validation_percent:4.1f} % val"
     return f"{name} {errors} {run.seconds:5.0f} s"
-
-
-def _result(config: LadderConfig, name: str, trained_runs: Sequence[LadderRun]) -> Degradation:
-    equal: Equal = "epochs" if config.budget_seconds is None else "time"
-    families = [(family, [run for run in trained_runs if run.family == family]) for family in config.family_names]
-    found = tuple(_family(family, own, equal) for family, own in families)
-    return Degradation(name, equal, _seeds(config), found, tuple(trained_runs))
 
 
 def _family(family: str, trained_runs: Sequence[LadderRun], equal: Equal) -> FamilyResult:

@@ -158,46 +158,26 @@ def diagnose(points: Sequence[Point]) -> Diagnosis:
     steps = [_Step(p.depth, p.training, p.validation, p.gap) for p in points if p.training and p.validation and p.gap]
     steps.sort(key=lambda step: step.depth)
     best = min(steps, key=lambda step: step.validation.mean, default=None)
-    if best is None or any(point.failed for point in points):
-        return _not_finite(points, steps, best)
-    return _rising(steps, best) or _level(steps, best)
-
-
-@dataclass(frozen=True)
-class _Step:
-    depth: int
-    training: Estimate
-    validation: Estimate
-    gap: Estimate
-
-
-def _not_finite(points: Sequence[Point], steps: Sequence[_Step], best: _Step | None) -> Diagnosis:
-    first = min((point for point in points if point.failed), key=lambda point: point.depth)
-    total = first.failed + (len(first.training.runs) if first.training else 0)
-    runs = f"{first.failed} of {total} runs" if total > 1 else "the run"
-    evidence = f"{runs} of {first.depth} layers ended in numbers that are not finite"
-    at = max((step.depth for step in steps if step.depth < first.depth), default=None)
-    return Diagnosis("optimisation fails", at, best and best.depth, best and _enough(steps, best).depth, evidence)
-
-
-def _rising(steps: Sequence[_Step], best: _Step) -> Diagnosis | None:
-    """Return the diagnosis where training error or gap rise from the best depth to the deepest."""
-    deepest, enough = steps[-1], _enough(steps, best).depth
+    enough = next((step for step in steps if best and not higher(step.validation, best.validation)), None)
+    failed = min((point for point in points if point.failed), key=lambda point: point.depth, default=None)
+    if failed is not None:
+        total = failed.failed + (len(failed.training.runs) if failed.training else 0)
+        runs = f"{failed.failed} of {total} runs" if total > 1 else "the run"
+        said = f"{runs} of {failed.depth} layers ended in numbers that are not finite"
+        at = max((step.depth for step in steps if step.depth < failed.depth), default=None)
+        return Diagnosis("optimisation fails", at, best and best.depth, enough and enough.depth, said)
+    assert best is not None, "a depth of which no run failed has errors"
+    assert enough is not None, "the best is"
+    deepest = steps[-1]
     if trains_worse(deepest.training, best.training):
         at = _before(steps, best, [trains_worse(step.training, best.training) for step in steps])
         said = f"training error rises from {best.training} % at {best.depth} layers to {deepest.training} % at"
-        return Diagnosis("optimisation fails", at, best.depth, enough, f"{said} {deepest.depth}")
+        return Diagnosis("optimisation fails", at, best.depth, enough.depth, f"{said} {deepest.depth}")
     if higher(deepest.gap, best.gap):
         at = _before(steps, best, [higher(step.gap, best.gap) for step in steps])
         said = f"the gap rises from {best.gap} points at {best.depth} layers to {deepest.gap} at {deepest.depth}"
-        return Diagnosis("over-fits", at, best.depth, enough, f"{said}; training error does not")
-    return None
-
-
-def _level(steps: Sequence[_Step], best: _Step) -> Diagnosis:
-    """Return the diagnosis where neither rises."""
-    enough = _enough(steps, best)
-    if enough is steps[-1]:
+        return Diagnosis("over-fits", at, best.depth, enough.depth, f"{said}; training error does not")
+    if enough is deepest:
         before = steps[-2]
         said = f"validation error falls from {before.validation} % at {before.depth} layers to"
         said = f"{said} {enough.validation} % at {enough.depth}"
@@ -207,8 +187,14 @@ def _level(steps: Sequence[_Step], best: _Step) -> Diagnosis:
     return Diagnosis("saturates", enough.depth, best.depth, enough.depth, said)
 
 
-def _enough(steps: Sequence[_Step], best: _Step) -> _Step:
-    return next(step for step in steps if not higher(step.validation, best.validation))
+@dataclass(frozen=True)
+class _Step:
+    """A depth of which a run ended in finite numbers."""
+
+    depth: int
+    training: Estimate
+    validation: Estimate
+    gap: Estimate
 
 
 def _before(steps: Sequence[_Step], best: _Step, rises: Sequence[bool]) -> int:

@@ -1,10 +1,10 @@
-"""What a fit is asked, and what it answers."""
+"""How deep? Costs are measured, depths compete in equal time, the best is trained to the end: the answer."""
 
 import json
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from howdeep.analysis.evaluation import standard_error_percent
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.data import Dataset, augmentation_line, augmentation_record
-from howdeep.data.recorded import Recorded, recorded
+from howdeep.data.recorded import recorded
 from howdeep.data.sampling import trainable
 from howdeep.runs import folder as runs
 from howdeep.runs.resume import Journal, require_same_surroundings, surroundings
@@ -28,7 +28,7 @@ from howdeep.search.answer import Candidate, Verdict, verdict
 from howdeep.search.candidates import Candidates, Dropped, measure_candidates
 from howdeep.search.options import Budgets, FitOptions
 from howdeep.search.phases import Clock, Left, Trainer
-from howdeep.search.storage import Pulse, Watch, open_study
+from howdeep.search.storage import Watch, open_study, pulse
 from howdeep.search.study import (
     POLL_SECONDS,
     Entry,
@@ -42,7 +42,6 @@ from howdeep.search.study import (
     take_over,
     trials_in_order,
 )
-from howdeep.training.config import TrainConfig
 from howdeep.training.log import print_line
 from howdeep.training.session import open_training_data
 from howdeep.util.errors import UserError
@@ -128,38 +127,41 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
     Raises:
         UserError: An option or the data is not usable, another process writes there, or no network meets the budgets;
             the least that would do is named.
-        Stopped: A signal arrived; the same options go on.
+        Stopped: A signal arrived; the same options resume.
     """
     console = console or Console(stderr=True)
     report: Report = partial(print_line, console)
-    if (known := _answered(options, report)) is not None:
+    path = options.out / ANSWER
+    if path.exists():
+        record = json.loads(path.read_bytes())
+        images_known = runs.read_images_of(options.out) is not None
+        _require_same(record["asked"], options, str(options.out), images_known=images_known)
+        _opened(options)
+        if note := require_same_surroundings(options.out, record, devices.pick(options.device)):
+            report(note)
         report(f"{options.out} has its answer; nothing to do")
-        return known
-    budget = options.budgets.train_seconds
+        return from_json(Fit, record)
     with (
         stopped("the same command resumes"),
         folder_locked(options.out),
         Clock(Journal.open(options.out / STEPS, {})) as clock,
-        console.status(Left(clock, budget)),
+        console.status(Left(clock, options.budgets.train_seconds)),
     ):
-        return _found(options, clock, report)
-
-
-def _answered(options: FitOptions, report: Report) -> Fit | None:
-    """Return the answer that is there already.
-
-    Raises:
-        UserError: It answers another question, or was found on another device or with other versions.
-    """
-    path = options.out / ANSWER
-    if not path.exists():
-        return None
-    record = json.loads(path.read_bytes())
-    _same(record["asked"], options, str(options.out), images_known=runs.read_images_of(options.out) is not None)
-    _opened(options)
-    if note := require_same_surroundings(options.out, record, devices.pick(options.device)):
-        report(note)
-    return from_json(Fit, record)
+        dataset = _opened(options)
+        dataset.split("val")
+        images = recorded(dataset)
+        write_whole(options.out / runs.IMAGES, images.to_bytes())
+        storage = options.storage or f"sqlite:///{options.out / STUDY}"
+        study, made = open_study(storage, options.study)
+        report(augmentation_line(dataset, options.flip))
+        silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * options.budgets.train_seconds), LONGEST_SILENCE)
+        # The same after a stop, and nobody else's on any machine.
+        name = f"{options.out.resolve()} on {socket.gethostname()}"
+        owner = clock.journal.result("owner", lambda: f"{name} ({uuid.uuid4().hex[:8]})")
+        with pulse(storage, options.study, owner, silence):
+            if made:
+                study.set_user_attr(PLANNER, owner)
+            return _Part(options, dataset, images.fingerprint, study, owner, silence, clock, report).answer()
 
 
 def _opened(options: FitOptions) -> Dataset:
@@ -172,7 +174,7 @@ def _opened(options: FitOptions) -> Dataset:
     return trainable(open_training_data(options.training(1), known, options.out), options.limit, options.seed)
 
 
-def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) -> None:
+def _require_same(before: dict, options: FitOptions, where: str, *, images_known: bool) -> None:
     # A fit that is older than an option was made with what is now its default.
     defaults = {field.name: field.default for field in fields(options)}
     for name, now in json.loads(json.dumps(options.asked())).items():
@@ -181,149 +183,114 @@ def _same(before: dict, options: FitOptions, where: str, *, images_known: bool) 
             raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 
 
-def _found(options: FitOptions, clock: Clock, report: Report) -> Fit | None:
-    dataset = _opened(options)
-    dataset.split("val")
-    images = recorded(dataset)
-    write_whole(options.out / runs.IMAGES, images.to_bytes())
-    config = options.training(len(dataset.split("train")))
-    storage, budget = options.storage or f"sqlite:///{options.out / STUDY}", options.budgets.train_seconds
-    study, made = open_study(storage, options.study)
-    report(augmentation_line(dataset, options.flip))
-    silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * budget), LONGEST_SILENCE)
-    share = _Share(study, _owner(options.out, clock.journal), silence, clock, report)
-    with Pulse(storage, options.study, share.owner, silence):
-        if made:
-            study.set_user_attr(PLANNER, share.owner)
-        candidates, rounds = _planned(share, options, config, dataset, images)
-        trainer = Trainer(config, candidates.arithmetic, options.out / RUNS, dataset, clock, budget, report)
-        return _searched(share, options, dataset, candidates, rounds, trainer)
-
-
 @dataclass(frozen=True)
-class _Share:
+class _Part:
     """The part that this process has in a study."""
 
+    options: FitOptions
+    dataset: Dataset
+    fingerprint: str
     study: optuna.Study
     owner: str
     silence: float
     clock: Clock
     report: Report
 
+    def answer(self) -> Fit | None:
+        """Take part in the search; train its winner to the end, or leave that to the process whose it is."""
+        candidates, rounds = self._planned()
+        config = self.options.training(len(self.dataset.split("train")))
+        budget = self.options.budgets.train_seconds
+        folder = self.options.out / RUNS
+        trainer = Trainer(config, candidates.arithmetic, folder, self.dataset, self.clock, budget, self.report)
+        costs = {one.network: one for one in candidates.networks}
+        entries = [Entry(one.family, one.depth, one.network) for one in candidates.networks]
+        enlist(self.study, entries)
 
-def _owner(out: Path, journal: Journal) -> str:
-    """Return what this process calls itself in a study: the same after a stop, and nobody else's on any machine."""
-    return journal.result("owner", lambda: f"{out.resolve()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})")
+        def train_round(entry, done, until):
+            return trainer.train_round(costs[entry.network], done, until)
 
+        search = Search(
+            self.study, entries, rounds, self.owner, train_round, self.silence, self.report, self.clock.excuse
+        )
+        chosen, owner = search.winner()
+        if owner != self.owner:
+            self.report(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
+            return None
+        held = search.held(chosen.network)
+        before, phases_done = held.rounds[: held.since], max(0, len(held.rounds) - len(rounds))
 
-def _searched(
-    share: _Share,
-    options: FitOptions,
-    dataset: Dataset,
-    candidates: Candidates,
-    rounds: Sequence[float],
-    trainer: Trainer,
-) -> Fit | None:
-    """Take part in the search; train its winner to the end, or leave that to the process whose it is."""
-    costs = {one.network: one for one in candidates.networks}
-    entries = [Entry(one.family, one.depth, one.network) for one in candidates.networks]
-    enlist(share.study, entries)
+        def keep(done):
+            search.keep(chosen.network, [*before, *done])
 
-    def train_round(entry, done, until):
-        return trainer.train_round(costs[entry.network], done, until)
+        test = trainer.to_the_end(costs[chosen.network], held.own_rounds, phases_done, keep)
+        search.finish(chosen.network)
+        return self._written(candidates, chosen, trainer.run(chosen.network), test)
 
-    clock = share.clock
-    search = Search(share.study, entries, rounds, share.owner, train_round, share.silence, share.report, clock.excuse)
-    chosen, owner = search.winner()
-    if owner != search.owner:
-        share.report(f"{chosen.network} was chosen; the process with --out {owner} trains it to the end")
-        return None
-    held = search.held(chosen.network)
-    before, phases_done = held.rounds[: held.since], max(0, len(held.rounds) - len(rounds))
+    def _planned(self) -> tuple[Candidates, tuple[float, ...]]:
+        """Return who takes part and how long the rounds are: measured by one process for all, first by the maker."""
+        options, dataset, watch = self.options, self.dataset, Watch(self.study, self.silence)
+        while (plan := first_entered(trials := trials_in_order(self.study), PLAN)) is None:
+            planner, _ = owner_now(trials, PLAN, self.study.user_attrs.get(PLANNER, ""))
+            if planner == self.owner:
+                self.report("what each depth costs here:")
+                candidates = measure_candidates(
+                    options.training(len(dataset.split("train"))),
+                    options.ladders(dataset.height, dataset.width),
+                    options.budgets,
+                    dataset,
+                    devices.pick(options.device),
+                    self.report,
+                )
+                rounds = round_ends(len(candidates.networks), options.budgets.train_seconds - self.clock.spent)
+                asked = {"asked": options.asked(), "images": self.fingerprint}
+                enter(self.study, {PLAN: {**asked, "candidates": to_json(candidates), "rounds": rounds}})
+            elif waited := watch.silent([planner]).get(planner):
+                who = planner or "the process that was to measure"
+                self.report(f"nothing is heard from {who}: it is done here")
+                self.clock.excuse(waited)
+                take_over(self.study, PLAN, planner, self.owner, 0)
+            else:
+                time.sleep(POLL_SECONDS)
+        _require_same(plan["asked"], options, f"study {options.study!r}", images_known="images" in plan)
+        if plan.get("images", self.fingerprint) != self.fingerprint:
+            raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")
+        return from_json(Candidates, plan["candidates"]), tuple(plan["rounds"])
 
-    def keep(done):
-        search.keep(chosen.network, [*before, *done])
-
-    test = trainer.to_the_end(costs[chosen.network], held.own_rounds, phases_done, keep)
-    search.finish(chosen.network)
-    return _answer(options, dataset, share.study, candidates, chosen, trainer.run(chosen.network), test, clock)
-
-
-def _planned(
-    share: _Share, options: FitOptions, config: TrainConfig, dataset: Dataset, images: Recorded
-) -> tuple[Candidates, tuple[float, ...]]:
-    """Return who takes part and how long the rounds are: measured by one process for all, first the study's maker."""
-    study, watch = share.study, Watch(share.study, share.silence)
-    while (plan := first_entered(trials := trials_in_order(study), PLAN)) is None:
-        planner, _ = owner_now(trials, PLAN, study.user_attrs.get(PLANNER, ""))
-        if planner == share.owner:
-            share.report("what each depth costs here:")
-            ladders = options.ladders(dataset.height, dataset.width)
-            device = devices.pick(options.device)
-            candidates = measure_candidates(config, ladders, options.budgets, dataset, device, share.report)
-            rounds = round_ends(len(candidates.networks), options.budgets.train_seconds - share.clock.spent)
-            asked = {"asked": options.asked(), "images": images.fingerprint}
-            enter(study, {PLAN: {**asked, "candidates": to_json(candidates), "rounds": rounds}})
-        elif waited := watch.silent([planner]).get(planner):
-            share.report(f"nothing is heard from {planner or 'the process that was to measure'}: it is done here")
-            share.clock.excuse(waited)
-            take_over(study, PLAN, planner, share.owner, 0)
-        else:
-            time.sleep(POLL_SECONDS)
-    _same(plan["asked"], options, f"study {options.study!r}", images_known="images" in plan)
-    if plan.get("images", own := images.fingerprint) != own:
-        raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")
-    return from_json(Candidates, plan["candidates"]), tuple(plan["rounds"])
-
-
-def _answer(
-    options: FitOptions,
-    dataset: Dataset,
-    study: optuna.Study,
-    candidates: Candidates,
-    chosen: Entry,
-    run: Path,
-    test: dict | None,
-    clock: Clock,
-) -> Fit:
-    held = held_networks(study)
-    compared = tuple(
-        Candidate(one, tuple(held[one.network].rounds), held[one.network].out) for one in candidates.networks
-    )
-    best = next(one for one in compared if one.costs.network == chosen.network)
-    images, last, where = len(dataset.split("val")), best.rounds[-1], devices.pick(options.device)
-    side = min(dataset.height, dataset.width)
-    latency, notes = latency_of(run, dataset, where)
-    found = Fit(
-        network=chosen.network,
-        family=chosen.family,
-        depth=chosen.depth,
-        run=str(run),
-        validation_error_percent=last.validation_error_percent,
-        validation_standard_error=standard_error_percent(last.validation_error_percent / 100, images),
-        validation_images=images,
-        test=None if test is None else FinalError(test["error_percent"], test["standard_error"], test["n"]),
-        latency=latency,
-        epochs=last.epochs,
-        spent_seconds=clock.spent,
-        budgets=options.budgets,
-        verdict=verdict(best, compared, candidates.dropped, options.budgets, images, side),
-        candidates=compared,
-        dropped=candidates.dropped,
-        precision=candidates.arithmetic.precision,
-        notes=(*dataset.notes, *notes),
-    )
-    origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
-    origin["surroundings"] = surroundings(where)
-    origin["augmentation"] = augmentation_record(dataset, options.flip)
-    record = tagged("fit", {**to_json(found), **origin})
-    write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
-    return found
-
-
-def latency_of(run: Path, dataset: Dataset, device: torch.device) -> tuple[Timing, tuple[str, ...]]:
-    """Return how long one forward pass of one image takes a trained network on one thread, norms folded, and notes."""
-    image = torch.zeros(1, dataset.channels, dataset.height, dataset.width, device=device)
-    image = image.contiguous(memory_format=torch.channels_last)
-    found = prepared(runs.open_run(run).chain(lambda _: None), image, precision="fp32", device=device)
-    return forward_times([found.chain], image)[0], found.notes
+    def _written(self, candidates: Candidates, chosen: Entry, run: Path, test: dict | None) -> Fit:
+        """Return the answer, once it is written."""
+        options, dataset, held = self.options, self.dataset, held_networks(self.study)
+        compared = tuple(
+            Candidate(one, tuple(held[one.network].rounds), held[one.network].out) for one in candidates.networks
+        )
+        best = next(one for one in compared if one.costs.network == chosen.network)
+        images, last, where = len(dataset.split("val")), best.rounds[-1], devices.pick(options.device)
+        side = min(dataset.height, dataset.width)
+        image = torch.zeros(1, dataset.channels, dataset.height, dataset.width, device=where)
+        image = image.contiguous(memory_format=torch.channels_last)
+        folded = prepared(runs.open_run(run).chain(lambda _: None), image, precision="fp32", device=where)
+        found = Fit(
+            network=chosen.network,
+            family=chosen.family,
+            depth=chosen.depth,
+            run=str(run),
+            validation_error_percent=last.validation_error_percent,
+            validation_standard_error=standard_error_percent(last.validation_error_percent / 100, images),
+            validation_images=images,
+            test=None if test is None else FinalError(test["error_percent"], test["standard_error"], test["n"]),
+            latency=forward_times([folded.chain], image)[0],
+            epochs=last.epochs,
+            spent_seconds=self.clock.spent,
+            budgets=options.budgets,
+            verdict=verdict(best, compared, candidates.dropped, options.budgets, images, side),
+            candidates=compared,
+            dropped=candidates.dropped,
+            precision=candidates.arithmetic.precision,
+            notes=(*dataset.notes, *folded.notes),
+        )
+        origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
+        origin["surroundings"] = surroundings(where)
+        origin["augmentation"] = augmentation_record(dataset, options.flip)
+        record = tagged("fit", {**to_json(found), **origin})
+        write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
+        return found

@@ -7,12 +7,14 @@ import tyro.conf
 
 from howdeep.runtime.threads import Threads
 from howdeep.training.config import RecipeFloat, RecipeInt, RecipeRule, TrainConfig
-from howdeep.util import units as budgets
+from howdeep.util import units
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import convert
 
 LARGE_SIDE = 64
 """Images of more pixels a side get the ImageNet networks, whose stem divides the side by four."""
+DEEPEST = 110
+"""Where nobody says which depths, a ladder for small images ends here: 1,202 layers take hours on two cores."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,6 @@ def _family(name: str, *, large: bool) -> Family:
     return family
 
 
-DEEPEST = 110
-"""Where nobody says which depths, a ladder for small images ends here: 1,202 layers take hours on two cores."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class LadderConfig:
     """Options of a ladder; those left None are the recipe's."""
@@ -151,7 +149,12 @@ class LadderConfig:
     @property
     def budget_seconds(self) -> float | None:
         """Training time of all runs together; None where epochs are equal."""
-        return None if self.train_budget is None else budgets.seconds("train-budget", self.train_budget)
+        return None if self.train_budget is None else units.seconds("train-budget", self.train_budget)
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds of every network's runs."""
+        return tuple(range(self.seed, self.seed + self.seeds))
 
     def depths_of(self, family: str, *, large: bool) -> tuple[int, ...]:
         """Return the depths of a family, shallow first."""
@@ -181,7 +184,7 @@ class LadderConfig:
     def _given_depths(self) -> tuple[int, ...]:
         if self.depths is None:
             return ()
-        depths = budgets.whole_numbers("depths", self.depths)
+        depths = units.whole_numbers("depths", self.depths)
         if len(depths) < 2:
             raise UserError(f"--depths {self.depths} is not allowed: a ladder has at least two depths")
         return depths

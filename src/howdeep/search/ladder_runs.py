@@ -5,16 +5,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from howdeep.analysis.evaluation import NotFiniteLogitsError, Sums, add_up
-from howdeep.data import Dataset, Split, evaluation_batches, steps_per_epoch
+from howdeep.analysis.evaluation import NotFiniteLogitsError, add_up
+from howdeep.data import Dataset, evaluation_batches, steps_per_epoch
 from howdeep.networks import build, spec_of
-from howdeep.runs.folder import Run, is_run, open_run
+from howdeep.runs.folder import is_run, open_run
 from howdeep.runs.resume import Journal
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, best_of
@@ -34,6 +33,8 @@ from howdeep.util.text import seconds_text
 
 TRAINING_IMAGES = 2_000
 """Training error is taken on so many training images at most, drawn by the run's seed."""
+SHARE = "seconds of each run"
+"""Step of the journal that keeps what every run is given in equal time."""
 
 
 @dataclass(frozen=True)
@@ -109,33 +110,28 @@ def trained(job: PlannedRun, dataset: Dataset, journal: Journal) -> LadderRun:
 
 def _finished(job: PlannedRun, dataset: Dataset) -> tuple[float, float, Errors]:
     """Return how long a run was trained, in epochs and seconds, and the errors of its network."""
-    run, train_split = open_run(job.out), dataset.split("train")
-    result = run.result()
+    run, train_split, where = open_run(job.out), dataset.split("train"), devices.pick(job.config.device)
+    result, normalization = run.result(), run.normalization
     assert result is not None, "training ended"
+    assert normalization is not None, "a run that was trained here has one"
     order = torch.randperm(len(train_split), generator=generator(job.config.seed, "training error"))
     seen = train_split.take(order[:TRAINING_IMAGES].sort().values)
-    training, validation = _sums(run, [seen, dataset.split("validation")], job.config)
+    chain = run.chain(lambda line: None).to(where)
+    sums = []
+    with threads_of(run.record["choices"]["chosen"].get("threads", torch.get_num_threads())):
+        for split in (seen, dataset.split("validation")):
+            batches = evaluation_batches(
+                split,
+                normalization=normalization,
+                batch_size=EVALUATION_BATCH,
+                device=where,
+                workers=job.config.workers,
+            )
+            sums.append(add_up(chain, batches, autocast=Arithmetic("fp32", "contiguous").autocast(where)))
+    training, validation = sums
     errors = Errors(training.error_percent, training.images, validation.error_percent, validation.images)
     per_epoch = steps_per_epoch(len(train_split), job.config.resolved_recipe().batch_size)
     return result["steps"] / per_epoch, result["seconds"], errors
-
-
-def _sums(run: Run, splits: list[Split], config: TrainConfig) -> list[Sums]:
-    """Return what the network of a finished run gets wrong on each split."""
-    where, normalization = devices.pick(config.device), run.normalization
-    assert normalization is not None, "a run that was trained here has one"
-    chain = run.chain(lambda line: None).to(where)
-    autocast = Arithmetic("fp32", "contiguous").autocast(where)
-
-    def sums(split: Split) -> Sums:
-        batches = evaluation_batches(
-            split, normalization=normalization, batch_size=EVALUATION_BATCH, device=where, workers=config.workers
-        )
-        return add_up(chain, batches, autocast=autocast)
-
-    chosen = run.record["choices"]["chosen"].get("threads", torch.get_num_threads())
-    with threads_of(chosen):
-        return [sums(split) for split in splits]
 
 
 @dataclass(frozen=True)
@@ -150,9 +146,6 @@ class Speed:
     """The fastest correct one, which the runs then use."""
     memory_format: str
     """Likewise."""
-
-
-SHARE = "seconds of each run"
 
 
 def with_equal_time(jobs: Sequence[PlannedRun], seconds: float, dataset: Dataset, journal: Journal) -> list[PlannedRun]:
@@ -225,9 +218,7 @@ class LadderProgress:
         self.bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
     def begin(self, what: str) -> None:

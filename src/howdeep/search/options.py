@@ -16,6 +16,11 @@ Budget = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hin
 STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
 LR = 0.1
 """Highest learning rate of the largest mini-batch."""
+SHARED_WITH_TRAINING = (
+    *("data", "size", "resize", "flip", "limit", "skip_broken"),
+    *("seed", "device", "precision", "threads", "workers"),
+)
+"""Options that training has too."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +158,3 @@ class FitOptions:
             lr=rate,
             **{name: getattr(self, name) for name in SHARED_WITH_TRAINING},
         )
-
-
-SHARED_WITH_TRAINING = (
-    *("data", "size", "resize", "flip", "limit", "skip_broken"),
-    *("seed", "device", "precision", "threads", "workers"),
-)
-"""Options that training has too."""

@@ -1,10 +1,13 @@
-"""The time that a search has used, over all its starts: neither a stop nor a process that died takes any."""
+"""Training for a search, phase by phase, and the time that it has used over all its starts.
+
+Neither a stop nor a process that died takes any time.
+"""
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.text import Text
@@ -19,8 +22,14 @@ from howdeep.training.loop import advance, train
 from howdeep.training.saving import NotFiniteError
 from howdeep.util.text import seconds_text
 
+FIRST_PHASE = 0.6
+"""Share of the time left that the chosen network is trained for before the rest is planned anew, at the speed that it
+then has shown: machines are shared, and the whole is to end on time."""
+FORWARD_SHARE = 0.4
+"""Time of a forward pass without gradients, as a share of a training step's; for what the test split will take."""
 
-class Clock:
+
+class Clock(AbstractContextManager):
     """Seconds since the first start, without the pauses between a stop and the next start.
 
     Args:
@@ -49,20 +58,8 @@ class Clock:
         """
         self.journal.note("seconds", self.spent)
 
-    def __enter__(self) -> "Clock":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.save()
-
-
-FIRST_PHASE = 0.6
-"""Share of the time left that the chosen network is trained for before the rest is planned anew, at the speed that it
-then has shown: machines are shared, and the whole is to end on time."""
-FORWARD_SHARE = 0.4
-"""Time of a forward pass without gradients, as a share of a training step's; for what the test split will take."""
 
 
 class Left:
@@ -130,21 +127,17 @@ class Trainer:
         Returns:
             What was measured on the test split, if there is one.
         """
-        phases = list(done)
+        phases, images = list(done), 0 if self.dataset.test is None else len(self.dataset.test)
+        testing = FORWARD_SHARE * candidate.seconds_per_step * images / (self.config.batch_size or 1)
         for share in (FIRST_PHASE, 1.0)[phases_done:]:
-            config = self._config(candidate, phases, share * self._left(candidate))
+            left = self.budget - self.clock.spent - testing
+            config = self._config(candidate, phases, share * left)
             phases.append(self._trained(candidate, phases, config))
             keep(phases)
         # All steps are done; what is left of a run is to read the test split.
         last = self._config_of(candidate, phases[-1].steps)
         result = train(last, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
         return result.test
-
-    def _left(self, candidate: CandidateCosts) -> float:
-        """Return the seconds left for training: those of the budget without what the test split will take."""
-        test = 0 if self.dataset.test is None else len(self.dataset.test)
-        testing = FORWARD_SHARE * candidate.seconds_per_step * test / (self.config.batch_size or 1)
-        return self.budget - self.clock.spent - testing
 
     def _config(self, candidate: CandidateCosts, done: Sequence[RoundResult], seconds: float) -> TrainConfig:
         """Return the options of a phase of so many seconds; what was decided once stays, whatever the clock says."""
@@ -185,7 +178,11 @@ class Trainer:
             validation_loss=phase.validation_loss,
         )
         self.clock.save()
-        self.report(_line(candidate, found, self.budget - self.clock.spent))
+        self.report(
+            f"  {candidate.network:20} {found.epochs:6.1f} epochs {found.seconds:6.0f} s"
+            f"   train {found.train_error_percent:5.1f} %  val {found.validation_error_percent:5.1f} %"
+            f"   left {seconds_text(self.budget - self.clock.spent)}"
+        )
         return found
 
 
@@ -195,11 +192,3 @@ def _pace(candidate: CandidateCosts, done: Sequence[RoundResult]) -> float:
         return candidate.seconds_per_step
     seconds, steps = (done[-2].seconds, done[-2].steps) if len(done) > 1 else (0.0, 0)
     return max(1e-6, (done[-1].seconds - seconds) / max(1, done[-1].steps - steps))
-
-
-def _line(candidate: CandidateCosts, result: RoundResult, left: float) -> str:
-    return (
-        f"  {candidate.network:20} {result.epochs:6.1f} epochs {result.seconds:6.0f} s"
-        f"   train {result.train_error_percent:5.1f} %  val {result.validation_error_percent:5.1f} %"
-        f"   left {seconds_text(left)}"
-    )

@@ -3,10 +3,9 @@
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TypeVar
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
@@ -22,7 +21,6 @@ BEATS = 6
 """Signs of life in the time after which a process counts as silent."""
 ALIVE = "alive "
 """Attributes of a study under which its processes give signs of life begin so."""
-Answer = TypeVar("Answer")
 
 
 def open_study(storage: str, name: str) -> tuple[optuna.Study, bool]:
@@ -35,22 +33,18 @@ def open_study(storage: str, name: str) -> tuple[optuna.Study, bool]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _opened(Patient(storage), name)
+            where, sampler = Patient(storage), optuna.samplers.RandomSampler(seed=0)
+            try:
+                made = optuna.create_study(storage=where, study_name=name, direction="minimize", sampler=sampler)
+            except optuna.exceptions.DuplicatedStudyError:
+                return optuna.load_study(storage=where, study_name=name, sampler=sampler), False
+            return made, True
         except Exception as error:  # every database has errors of its own
             # Two processes that make the tables of one database at the same time disturb each other once.
             if attempt == ATTEMPTS:
                 raise UserError(f"--storage {masked(storage)} cannot be used: {_reason(error, storage)}") from None
             time.sleep(ATTEMPT_SECONDS)
     raise AssertionError("the last attempt returns or raises")
-
-
-def _opened(storage: BaseStorage, name: str) -> tuple[optuna.Study, bool]:
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    try:
-        made = optuna.create_study(storage=storage, study_name=name, direction="minimize", sampler=sampler)
-    except optuna.exceptions.DuplicatedStudyError:
-        return optuna.load_study(storage=storage, study_name=name, sampler=sampler), False
-    return made, True
 
 
 def _reason(error: BaseException, url: str) -> str:
@@ -80,18 +74,17 @@ class _Delegating(BaseStorage):
     def __init__(self, url: str) -> None:
         self.url, self.inner = url, storage_of(url)
 
-    def patiently(self, ask: Callable[[], Answer]) -> Answer:
-        """Return an answer, asked for again with growing pauses while there is none.
 
-        Raises:
-            ConnectionError: There was none for a minute.
-        """
+def _patient(name: str) -> Callable:
+    """Return a method that asks again, with growing pauses, while there is no answer; after a minute it gives up."""
+
+    def method(self: _Delegating, *given: object, **options: object) -> object:
         from sqlalchemy.exc import InterfaceError, OperationalError
 
         pause, given_up = FIRST_PAUSE, time.monotonic() + PATIENCE
         while True:
             try:
-                return ask()
+                return getattr(self.inner, name)(*given, **options)
             except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
                 if time.monotonic() + pause > given_up:
                     raise ConnectionError(
@@ -101,11 +94,6 @@ class _Delegating(BaseStorage):
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-
-def _patient(name: str) -> Callable:
-    def method(self: _Delegating, *given: object, **options: object) -> object:
-        return self.patiently(lambda: getattr(self.inner, name)(*given, **options))
-
     return method
 
 
@@ -114,8 +102,9 @@ Patient = type("Patient", (_Delegating,), {name: _patient(name) for name in _MET
 """The storage of a URL, every method of which is patient: what was asked twice is as if it was asked once."""
 
 
-class Pulse:
-    """Within this context a process gives signs of life to the others of a study.
+@contextmanager
+def pulse(url: str, name: str, owner: str, silence: float) -> Iterator[None]:
+    """Give signs of life to the others of a study meanwhile.
 
     Args:
         url: The storage.
@@ -123,33 +112,36 @@ class Pulse:
         owner: What this process calls itself.
         silence: Seconds without a sign after which the others take it for dead.
     """
+    ended = threading.Event()
 
-    def __init__(self, url: str, name: str, owner: str, silence: float) -> None:
-        self.url, self.name, self.key, self.every = url, name, ALIVE + owner, silence / BEATS
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> "Pulse":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
+    def beat() -> None:
         study = None
         while True:
             try:
                 # A storage of its own, which is not patient: a sign that comes late is worth nothing.
-                study = study or optuna.load_study(study_name=self.name, storage=storage_of(self.url))
-                study.set_user_attr(self.key, time.time())
+                study = study or optuna.load_study(study_name=name, storage=storage_of(url))
+                study.set_user_attr(ALIVE + owner, time.time())
             except Exception:  # whatever it is, the next beat tries again, and who works says what is wrong
                 study = None
-            if self._ended.wait(self.every):
+            if ended.wait(silence / BEATS):
                 return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """The last sign of a process, when it was first seen, and how long nothing followed while somebody looked."""
+
+    sign: object
+    since: float
+    quiet: float
 
 
 class Watch:
@@ -186,12 +178,3 @@ class Watch:
                 self._heard[owner] = replace(before, quiet=before.quiet + passed)
         heard = {owner: self._heard[owner] for owner in owners}
         return {owner: now - one.since for owner, one in heard.items() if one.quiet > self.silence}
-
-
-@dataclass(frozen=True)
-class _Heard:
-    """The last sign of a process, when it was first seen, and how long nothing followed while somebody looked."""
-
-    sign: object
-    since: float
-    quiet: float

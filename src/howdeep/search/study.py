@@ -76,9 +76,9 @@ def final_share(networks: int) -> float:
 
 
 def promoted(standings: Sequence[Standing], *, last: bool) -> list[Standing]:
-    """Return who goes on: the better half, best first; after the last round only the best.
+    """Return who is trained for longer: the better half, best first; after the last round only the best.
 
-    More time helps deep networks more. The next deeper relative of the best one therefore always goes on, in place of
+    More time helps deep networks more. The next deeper relative of the best one is therefore always kept, in place of
     the worst of the better half.
 
     Args:
@@ -141,7 +141,7 @@ class Held:
     @property
     def rounds(self) -> list[RoundResult]:
         """The rounds that it has passed."""
-        return rounds_of_trial(self.trial)
+        return [RoundResult(**one) for one in self.trial.user_attrs.get(ROUNDS, [])]
 
     @property
     def own_rounds(self) -> list[RoundResult]:
@@ -152,6 +152,10 @@ class Held:
     def out(self) -> bool:
         """Whether its training diverged."""
         return FAILED in self.trial.user_attrs
+
+    def done(self, number: int) -> bool:
+        """Whether nothing is left to train on a round."""
+        return len(self.rounds) > number or self.out
 
 
 @dataclass(frozen=True)
@@ -193,9 +197,12 @@ class Search:
                 )
             kept = promoted(list(standings.values()), last=number + 1 == len(self.rounds))
             alive = [network for network, one in standings.items() if one in kept]
-            self._prune(alive)
-        if not self.rounds:
-            self._claim_all()
+            for network, held in held_networks(self.study).items():
+                if held.owner == self.owner and held.trial.state == TrialState.RUNNING and network not in alive:
+                    state = TrialState.FAIL if held.out else TrialState.PRUNED
+                    self.study.tell(held.trial.number, state=state, skip_if_finished=True)
+        while not self.rounds and self._claim() is not None:
+            pass
         return self._entry(alive[0]), self._heard_owner(alive[0])
 
     def held(self, network: str) -> Held:
@@ -206,7 +213,7 @@ class Search:
         """Write down how far a network of this process has come, while its trial is open."""
         trial = live(self.study, self.held(network).trial)
         trial.report(rounds[-1].validation_error_percent, step=len(rounds) - 1)
-        # Last: whoever reads it may go on, and close the trial.
+        # Last: whoever reads it may promote others, and close the trial.
         trial.set_user_attr(ROUNDS, [vars(one) for one in rounds])
 
     def finish(self, network: str) -> None:
@@ -224,13 +231,20 @@ class Search:
         while True:
             self._train(number, alive)
             networks = held_networks(self.study)
-            missing = {name: networks[name] for name in alive if not _done(networks[name], number)}
+            missing = {name: networks[name] for name in alive if not networks[name].done(number)}
             if not missing:
-                return {name: self._standing(networks[name], number) for name in alive if not networks[name].out}
+                break
             if self._take_over(missing, watch):
                 watch = Watch(self.study, self.silence)  # only those are waited for who have had their turn
             else:
                 time.sleep(POLL_SECONDS)
+        standings = {}
+        for name in alive:
+            if not networks[name].out:
+                entry, found = self._entry(name), networks[name].rounds[number]
+                loss = math.inf if found.validation_loss is None else found.validation_loss
+                standings[name] = Standing(entry.family, entry.depth, found.validation_error_percent, loss)
+        return standings
 
     def _train(self, number: int, alive: Sequence[str]) -> None:
         """Train this process's networks on a round; on the first one, claim those that nobody has yet."""
@@ -242,7 +256,7 @@ class Search:
 
     def _train_one(self, network: str, number: int) -> None:
         held = self.held(network)
-        if _done(held, number):
+        if held.done(number):
             return
         found = self.train_round(self._entry(network), held.own_rounds, self.rounds[number])
         if (now := self.held(network)).owner != self.owner:
@@ -251,10 +265,6 @@ class Search:
             live(self.study, held.trial).set_user_attr(FAILED, f"training diverged in round {number + 1}")
         else:
             self.keep(network, [*held.rounds, found])
-
-    def _claim_all(self) -> None:
-        while self._claim() is not None:
-            pass
 
     def _claim(self) -> str | None:
         """Take a network that nobody has, or return None.
@@ -280,19 +290,16 @@ class Search:
         theirs = {name: held for name, held in networks.items() if held.trial.state != TrialState.WAITING}
         silent = watch.silent({held.owner for held in theirs.values()} - {self.owner})
         for name, held in theirs.items():
-            if held.owner in silent:
-                self._take(name, held)
+            if held.owner not in silent:
+                continue
+            since = min(len(held.rounds), len(self.rounds))
+            take_over(self.study, name, held.owner, self.owner, since)
+            if self.held(name).owner == self.owner:
+                self.report(f"  {name}: taken over, nothing is heard from {held.owner or 'its process'}")
+                live(self.study, held.trial).set_user_attr(ROUNDS, [vars(one) for one in held.rounds[:since]])
         if silent:
             self.excuse(max(silent.values()))
         return bool(silent)
-
-    def _take(self, network: str, held: Held) -> None:
-        since = min(len(held.rounds), len(self.rounds))
-        take_over(self.study, network, held.owner, self.owner, since)
-        if self.held(network).owner == self.owner:
-            self.report(f"  {network}: taken over, nothing is heard from {held.owner or 'its process'}")
-            kept = [vars(one) for one in held.rounds[:since]]
-            live(self.study, held.trial).set_user_attr(ROUNDS, kept)
 
     def _heard_owner(self, network: str) -> str:
         """Return whose a network is, once that process is heard from; where it is silent, this one takes over."""
@@ -307,18 +314,6 @@ class Search:
                 return held.owner
             if not self._take_over({network: held}, watch):
                 time.sleep(POLL_SECONDS)
-
-    def _standing(self, held: Held, number: int) -> Standing:
-        entry, found = self._entry(held.trial.user_attrs[NETWORK]), held.rounds[number]
-        loss = math.inf if found.validation_loss is None else found.validation_loss
-        return Standing(entry.family, entry.depth, found.validation_error_percent, loss)
-
-    def _prune(self, alive: Sequence[str]) -> None:
-        """Close the trials of this process that do not go on."""
-        for network, held in held_networks(self.study).items():
-            if held.owner == self.owner and held.trial.state == TrialState.RUNNING and network not in alive:
-                state = TrialState.FAIL if held.out else TrialState.PRUNED
-                self.study.tell(held.trial.number, state=state, skip_if_finished=True)
 
     def _entry(self, network: str) -> Entry:
         return next(entry for entry in self.entries if entry.network == network)
@@ -374,12 +369,3 @@ def enter(study: optuna.Study, said: dict) -> None:
 def first_entered(trials: Sequence[FrozenTrial], name: str) -> Any:
     """Return what was entered first under a name, or None."""
     return next((trial.user_attrs[name] for trial in trials if name in trial.user_attrs), None)
-
-
-def rounds_of_trial(trial: FrozenTrial) -> list[RoundResult]:
-    """Return the rounds that a network has passed."""
-    return [RoundResult(**one) for one in trial.user_attrs.get(ROUNDS, [])]
-
-
-def _done(held: Held, number: int) -> bool:
-    return len(held.rounds) > number or held.out
