@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from howdeep.analysis.signals import DRAWS, Flow, Statistics, draws_of, flow
 from howdeep.chain import Chain, Concatenate, Gates, Replace, Unit
+from howdeep.convert import unravel
 from howdeep.data import Batch
 from howdeep.networks import build, spec_of
 from howdeep.survival import Survival
@@ -332,21 +333,12 @@ def test_mistakes_are_told_in_one_line(call, told: str) -> None:
         call(small_network("resnet A"))
 
 
-def test_a_norm_that_was_traced_with_its_running_statistics_is_not_measured_with_others() -> None:
-    class Traced(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("bn1_running_mean", torch.zeros(3, dtype=torch.float64))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x - self.bn1_running_mean  # type: ignore[operator]
-
-    chain = chain_of([Traced()])
-    assert measured(chain, vectors()).units[0].ratio == pytest.approx(1)
-    with pytest.raises(
-        UserError, match=r"^statistics 'batch' is not allowed for a traced network: body\.0\.branch\.bn1"
-    ):
-        measured(chain, vectors(), statistics="batch")
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_norms_of_a_traced_network_are_measured_as_those_of_the_chain(statistics) -> None:
+    chain, batch = small_network("resnet A"), pictures()
+    found, own = (measured(one, batch, statistics=statistics) for one in (unravel(chain, batch.images[:1]), chain))
+    for one, other in zip(found.units, own.units, strict=True):
+        assert (one.branch_std, one.input_gradient) == pytest.approx((other.branch_std, other.input_gradient))
 
 
 # --- the record

@@ -1,4 +1,4 @@
-"""Norm statistics estimated anew: on paper, and against torch's own cumulative average, own norms and traced ones."""
+"""Norm statistics estimated anew: on paper, and against torch's own, in our networks and those of others."""
 
 import copy
 
@@ -7,11 +7,10 @@ import torch
 from tests.analysis.cases import thin_resnet18
 from tests.oracles import images, small_network
 from torch import nn
-from torch.fx import GraphModule
 
 from howdeep import Chain, unravel
 from howdeep.transform.folding import fold_norms
-from howdeep.transform.recalibration import batch_norms, fixed_norms, reestimate
+from howdeep.transform.recalibration import batch_norms, reestimate
 
 
 def test_one_batch_gives_its_own_mean_and_unbiased_variance() -> None:
@@ -43,20 +42,12 @@ def trained(model: nn.Module, x: torch.Tensor) -> None:
     model.eval()
 
 
-def arguments(chain: Chain) -> list[object]:
-    """What every operator of the traced parts is given."""
-    return [node.args for part in chain.modules() if isinstance(part, GraphModule) for node in part.graph.nodes]
-
-
 def test_a_traced_network_gets_the_statistics_of_the_library_s_own_norms() -> None:
     model, x = thin_resnet18().double(), images(6, size=32).double()
     chain = unravel(copy.deepcopy(model), x)
-    before = arguments(chain)
     assert reestimate(chain, [x]) == 20
-    assert arguments(chain) == before
     trained(model, x)
     torch.testing.assert_close(chain(x), model(x))
-    assert fixed_norms(chain) == 0
 
 
 def test_an_own_network_keeps_weights_mode_and_momentum() -> None:

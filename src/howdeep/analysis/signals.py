@@ -14,7 +14,7 @@ from howdeep.chain import Chain, Gates, Unit
 from howdeep.data import Batch
 from howdeep.runs.folder import Run
 from howdeep.runtime.device import summable
-from howdeep.runtime.modes import Norm, evaluating, frozen_statistics, norms_of
+from howdeep.runtime.modes import evaluating, frozen_statistics, norms_of
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.records import Shown, from_json
@@ -223,8 +223,7 @@ def flow(
         autocast: The precision; None is that of the weights.
 
     Raises:
-        UserError: There are no images; something is not finite, with the name of the unit; or batch statistics are
-            asked of traced norms, which cannot use them.
+        UserError: There are no images, or something is not finite, with the name of the unit.
     """
     autocast = autocast or torch.autocast("cpu", enabled=False)
     passes: list[Pass] = []
@@ -261,25 +260,11 @@ def _prepared(chain: Chain, statistics: str) -> Iterator[None]:
     """Put every module into evaluation mode, norms that use batch statistics excepted; then put all of it back."""
     if statistics not in get_args(Statistics):
         raise unknown("statistics", statistics, get_args(Statistics))
-    norms = _norms(chain) if statistics == "batch" else []
+    norms = norms_of(chain) if statistics == "batch" else []
     with evaluating(chain), frozen_statistics(norms):
         for norm in norms:
             norm.training = True
         yield
-
-
-def _norms(chain: Chain) -> list[Norm]:
-    """Return the norms that can use batch statistics.
-
-    Raises:
-        UserError: There are others, which a trace fixed to their running ones.
-    """
-    norms = norms_of(chain)
-    known = {id(norm.running_mean) for norm in norms}
-    for name, buffer in chain.named_buffers():
-        if name.endswith("running_mean") and id(buffer) not in known:
-            raise UserError(f"statistics 'batch' is not allowed for a traced network: {name} is fixed; use 'running'")
-    return norms
 
 
 def _record(chain: Chain, passes: list[Pass], statistics: str, draws: int) -> Flow:

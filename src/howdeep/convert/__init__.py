@@ -1,12 +1,13 @@
 """Any network as a chain, and any file of weights in its place.
 
-``unravel`` takes a module: ``trace`` (the flat graph, every value written once), ``merges`` (what all data must pass,
-and which of it is a unit), ``split`` (the chain of graph modules). Weights: ``reading`` (a file as tensors by name,
+``unravel`` takes a module: ``trace`` (the flat graph, every value written once), ``modes`` (what training changes),
+``layers`` (norms and dropout as modules), ``merges`` (what all data must pass, and which of it is a unit), ``split``
+(the chain of graph modules). Weights: ``reading`` (a file as tensors by name,
 without running code), ``matching`` (every tensor in its place), ``libraries`` (torchvision and timm by name).
 """
 
 from howdeep.convert.matching import Match, by_our_names, differing_size, match, report_copies
 from howdeep.convert.reading import read_weights
-from howdeep.convert.split import unravel
+from howdeep.convert.split import Unravelled, unravel
 
-__all__ = ["Match", "by_our_names", "differing_size", "match", "read_weights", "report_copies", "unravel"]
+__all__ = ["Match", "Unravelled", "by_our_names", "differing_size", "match", "read_weights", "report_copies", "unravel"]

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from howdeep.chain import Add, Concatenate, Merge
+from howdeep.convert.layers import Layers
 from howdeep.convert.trace import LIKE, Overwrites, Traced, aten, is_batch, overload, schema_of, simplify
 
 
@@ -57,6 +58,8 @@ class Dataflow:
     """The nodes that stand for a parameter, buffer or constant: its name, and the tensor itself."""
     overwrites: Overwrites
     """The values that may be written over their first argument."""
+    layers: Layers
+    """The values that a module computes: what depends on the mode."""
 
     @cached_property
     def dominators(self) -> dict[Node, Node]:
@@ -98,8 +101,12 @@ class Dataflow:
         return isinstance(value, Tensor) and value.dim() > 0 and is_batch(value.shape[0], self.images)
 
 
-def dataflow_of(traced: Traced) -> Dataflow:
+def dataflow_of(traced: Traced, layers: Layers) -> Dataflow:
     """Return the simplified graph of a network.
+
+    Args:
+        traced: Its graph.
+        layers: The modules for those of its operators that depend on the mode.
 
     Raises:
         SharedWrite: The network writes into a part of a tensor.
@@ -107,7 +114,7 @@ def dataflow_of(traced: Traced) -> Dataflow:
     overwrites = simplify(traced)
     result = traced.output.args[0]
     assert isinstance(result, Node)
-    return Dataflow(traced.graph, traced.images, result, traced.weights, overwrites)
+    return Dataflow(traced.graph, traced.images, result, traced.weights, overwrites, layers)
 
 
 def _data_sources(node: Node, images: Node) -> list[Node]:
@@ -118,13 +125,13 @@ def _data_sources(node: Node, images: Node) -> list[Node]:
 
 LINEAR = {
     *("conv1d", "conv2d", "conv3d", "linear", "matmul", "mul", "div", "add", "mean", "max", "amax"),
-    *("batch_norm", "_native_batch_norm_legit_no_training", "layer_norm", "group_norm", "rms_norm"),
+    *("batch_norm", "layer_norm", "group_norm", "rms_norm", "dropout", "feature_dropout"),
     *("avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d"),
     *("upsample_bilinear2d", "pixel_unshuffle", "pad", "constant_pad_nd", "slice", "select", "narrow"),
     *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "squeeze", "unsqueeze", "contiguous"),
     *("clone", "to", "_to_copy", "roll", "expand", "getitem"),
 }
-"""Operators of a shortcut: linear layers, norms with fixed statistics, pooling, and what moves numbers about."""
+"""Operators of a shortcut: linear layers, norms, dropout, pooling, and what moves numbers about."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A network as a chain: cut at its units, or else at its layers, into modules that share its weights."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,9 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from howdeep.chain import Chain, Replace, Unit
+from howdeep.convert.layers import layers_of
 from howdeep.convert.merges import Dataflow, UnitNodes, dataflow_of, merges
+from howdeep.convert.modes import Modes, modes_of
 from howdeep.convert.trace import CONSTANTS, SharedWrite, aten, evaluating, is_view, trace, unwrapped
 from howdeep.util.errors import UserError
 
@@ -20,7 +22,32 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 Almost all are equal to the bit; sums of more than two terms are added up in another order."""
 
 
-def unravel(model: nn.Module, example: Tensor) -> Chain:
+class Unravelled(Chain):
+    """The chain of a network of others: it trains as the network does, or says why it cannot.
+
+    Args:
+        stem: Images to the first value that all data pass.
+        body: Units and links.
+        head: The last such value to the logits.
+        modes: What of the network depends on its mode.
+    """
+
+    def __init__(self, stem: nn.Module, body: Iterable[nn.Module], head: nn.Module, modes: Modes) -> None:
+        super().__init__(stem, body, head)
+        self.modes = modes
+
+    def train(self, mode: bool = True) -> Self:
+        """Put every module into training mode, or into evaluation mode.
+
+        Raises:
+            UserError: Training mode is asked of a network that does there what its chain cannot.
+        """
+        if mode and self.modes.refusal is not None:
+            raise UserError(self.modes.refusal)
+        return super().train(mode)
+
+
+def unravel(model: nn.Module, example: Tensor) -> Unravelled:
     """Return a network as a chain: stem → units and the links between them → head, in evaluation mode.
 
     A unit is a sum of a shortcut and a branch, or a concatenation that appends a branch's feature maps to what it
@@ -38,18 +65,24 @@ def unravel(model: nn.Module, example: Tensor) -> Chain:
     """
     model = unwrapped(model)
     try:
-        flow = dataflow_of(trace(model, example))
+        flow, modes = _flow(model, example, functional=False)
     except SharedWrite:
-        flow = dataflow_of(trace(model, example, functional=True))
+        flow, modes = _flow(model, example, functional=True)
     units = merges(flow) or layers(flow)
     if not units:
         sought = "sums and concatenations of a shortcut and a branch, or convolution layers, that all data pass through"
         cure = "pass the part of the network that has them"
         raise UserError(f"no units found in {type(model).__name__}: looked for {sought}; {cure}")
     stem, head = part(flow, flow.images, units[0].source), part(flow, units[-1].merged, flow.result)
-    chain = Chain(stem, _body(flow, units), head).eval()
+    chain = Unravelled(stem, _body(flow, units), head, modes).eval()
     _require_same(model, chain, example[:1])
     return chain
+
+
+def _flow(model: nn.Module, example: Tensor, *, functional: bool) -> tuple[Dataflow, Modes]:
+    traced = trace(model, example, functional=functional)
+    kept, modes = layers_of(traced, model, modes_of(model, example))
+    return dataflow_of(traced, kept), modes
 
 
 def _body(flow: Dataflow, units: Sequence[UnitNodes]) -> Iterator[nn.Module]:
@@ -84,17 +117,22 @@ def part(flow: Dataflow, source: Node, result: Node) -> nn.Module:
     x = graph.placeholder("x")
     # The number of images, their type and device are those of what the part reads.
     copies = {source: x, flow.images: x}
+    # The weights of a module are its own.
+    read = {given for node in nodes if node not in flow.layers for given in node.all_input_nodes}
     for node in nodes:
-        copies[node] = _copy(flow, node, graph, copies)
+        if node not in flow.weights or node in read:
+            copies[node] = _copy(flow, node, graph, copies)
     graph.output(copies[result])
-    weights = dict(flow.weights[node] for node in nodes if node in flow.weights)
-    return GraphModule(weights, graph, class_name="Part")
+    named = [{**flow.weights, **flow.layers}[node] for node in copies if node in flow.weights or node in flow.layers]
+    return GraphModule(dict(named), graph, class_name="Part")
 
 
 def _copy(flow: Dataflow, node: Node, graph: Graph, copies: dict[Node, Node]) -> Node:
     """Return a node's copy in the graph of a part; its sources are copied already."""
     if node in flow.weights:
         return graph.get_attr(flow.weights[node][0])
+    if node in flow.layers:
+        return graph.call_module(flow.layers[node][0], (copies[node.all_input_nodes[0]],))
     images, x = flow.images.meta["val"], copies[flow.images]
 
     def translated(value: Any) -> Any:
@@ -121,7 +159,7 @@ def _may_overwrite(flow: Dataflow, node: Node, copies: dict[Node, Node]) -> bool
         return False
     written = node.args[0]
     assert isinstance(written, Node)
-    return copies[written].op == "call_function" and len(written.users) == 1 and not is_view(written)
+    return copies[written].op in ("call_function", "call_module") and len(written.users) == 1 and not is_view(written)
 
 
 WEIGHTED = {

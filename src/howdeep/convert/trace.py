@@ -62,6 +62,7 @@ def trace(model: nn.Module, example: Tensor, *, functional: bool = False) -> Tra
     _require_flat(model, graph)
     nodes = {node.name: node for node in graph.nodes}
     output = _output(graph, nodes[_result(model, program)])
+    _whole_norms(graph)
     return Traced(graph, nodes[str(next(iter(signature.user_inputs)))], output, _weights(model, program, nodes))
 
 
@@ -95,11 +96,11 @@ def _uncompiled(model: object) -> object:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode, and back into its own mode at the end.
 
-    Meanwhile the network returns its logits alone (see :func:`_logits`), and nothing is compiled to run it once.
+    Meanwhile the network returns its logits alone (see :func:`logits_of`), and nothing is compiled to run it once.
     """
     with modes_kept(model):
         model.eval()
-        hook = model.register_forward_hook(lambda network, _, returned: _logits(network, returned))
+        hook = model.register_forward_hook(lambda network, _, returned: logits_of(network, returned))
         try:
             with torch.compiler.set_stance("force_eager"):
                 yield
@@ -107,7 +108,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _logits(model: nn.Module, returned: object) -> Tensor:
+def logits_of(model: nn.Module, returned: object) -> Tensor:
     """Return the logits that a network returns: a tensor, alone in a tuple, or what is called ``logits``.
 
     Raises:
@@ -128,7 +129,7 @@ def _logits(model: nn.Module, returned: object) -> Tensor:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what torch.export logs and prints about a network that it refuses: the error says it in one line."""
     known = [log for log in logging.root.manager.loggerDict.values() if isinstance(log, logging.Logger)]
     logs = {log for log in known if log.name.startswith("torch.")} | {logging.getLogger("torch")}
@@ -146,16 +147,20 @@ def _quiet() -> Iterator[None]:
 
 def _export(model: nn.Module, images: Tensor) -> ExportedProgram:
     try:
-        with _quiet():
+        with quiet():
             return torch.export.export(model, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     except UserError:
         raise
     except Exception as error:  # whatever the network's own code raises while it is traced
-        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        # The first line of a violated constraint does not say which; that of a tensor kept aside is very long.
-        reason = textwrap.shorten(" ".join(lines[: 2 if "Constraints" in lines[0] else 1]), REASON, placeholder=" …")
         cure = "it needs a forward pass without decisions that depend on values or on the batch"
-        raise UserError(f"{_name(model)} cannot be traced by torch.export, {cure}: {reason}") from error
+        raise UserError(f"{_name(model)} cannot be traced by torch.export, {cure}: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return in one short line what PyTorch says of a network that it cannot trace."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # The first line of a violated constraint does not say which; that of a tensor kept aside is very long.
+    return textwrap.shorten(" ".join(lines[: 2 if "Constraints" in lines[0] else 1]), REASON, placeholder=" …")
 
 
 def _result(model: nn.Module, program: ExportedProgram) -> str:
@@ -177,6 +182,16 @@ def _output(graph: Graph, result: Node) -> Node:
     """Let a graph return the result alone: the trace also returns buffers that the network writes to."""
     graph.erase_node(graph.output_node())
     return graph.output(result)
+
+
+def _whole_norms(graph: Graph) -> None:
+    """Write norms that were taken apart, an operator with three results, as the network called them."""
+    for node in graph.find_nodes(op="call_function", target=aten._native_batch_norm_legit_no_training.default):
+        normed = next(user for user in node.users if user.args[1] == 0)
+        *tensors, momentum, eps = node.args
+        normed.target, normed.args = aten.batch_norm.default, (*tensors, False, momentum, eps, True)
+        normed.meta["nn_module_stack"] = node.meta.get("nn_module_stack")
+        graph.erase_node(node)
 
 
 def _weights(model: nn.Module, program: ExportedProgram, nodes: dict[str, Node]) -> dict[Node, tuple[str, Tensor]]:
@@ -209,6 +224,8 @@ DROPOUTS = {
     aten.feature_dropout_.default,
     aten.alpha_dropout.default,
     aten.alpha_dropout_.default,
+    aten.feature_alpha_dropout.default,
+    aten.feature_alpha_dropout_.default,
 }
 LIKE = {aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default, aten.new_full.default}
 """Operators that take from their first argument its type and device alone."""
@@ -231,7 +248,6 @@ def simplify(traced: Traced) -> Overwrites:
         SharedWrite: The network writes into a part of a tensor.
     """
     _read_batch_from_images(traced)
-    _drop_dropout(traced)
     _fold_constants(traced)
     overwrites = _write_once(traced)
     _nest_cats(traced)
@@ -249,8 +265,10 @@ def schema_of(operator: OpOverload) -> torch.FunctionSchema:
 
 
 def is_view(node: Node) -> bool:
-    """Whether a value may share the memory of its first argument."""
+    """Whether a value may share the memory of its first argument, as that of dropout does in evaluation."""
     operator = overload(node)
+    if node.target in DROPOUTS:
+        return True
     if operator is None:
         return bool(node.all_input_nodes)  # an element of a tuple, such as that of unbind
     return any(argument.alias_info is not None for argument in schema_of(operator).arguments)
@@ -270,13 +288,6 @@ def _read_batch_from_images(traced: Traced) -> None:
             node.args = (traced.images, 0)
         elif node.target in LIKE and node.args[0].meta["val"].dtype == kind:
             node.args = (traced.images, *node.args[1:])
-
-
-def _drop_dropout(traced: Traced) -> None:
-    for node in list(traced.graph.nodes):
-        if node.target in DROPOUTS and not node.args[2]:
-            node.replace_all_uses_with(node.args[0])
-            traced.graph.erase_node(node)
 
 
 def _fold_constants(traced: Traced) -> None:

@@ -18,7 +18,7 @@ from howdeep.cutting.records import Cut, Point, Removal, Size
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import THREADS, forward_times
-from howdeep.transform.recalibration import batch_norms, fixed_norms
+from howdeep.transform.recalibration import batch_norms
 from howdeep.transform.removal import narrows
 from howdeep.util.errors import UserError
 from howdeep.util.progress import ProgressBar
@@ -264,8 +264,6 @@ def _notes(chain: Chain) -> tuple[str, ...]:
         notes.append(
             "the feature maps of dense units are zeros here, not left out: their parts are not of known layers"
         )
-    if fixed := fixed_norms(chain):
-        notes.append(f"{fixed} norms keep their old statistics: they cannot take others")
     if always := batch_norms(chain):
         notes.append(f"{always} norms have no running statistics: answers depend on the other images of a batch")
     return tuple(notes)

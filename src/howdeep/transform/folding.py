@@ -5,6 +5,7 @@
 
 import copy
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from howdeep.chain import Chain
 
-CONVOLUTION, NORM = torch.ops.aten.conv2d.default, torch.ops.aten.batch_norm.default
+CONVOLUTION = torch.ops.aten.conv2d.default
 
 
 def fold_norms(chain: Chain) -> Chain:
@@ -34,46 +35,44 @@ def fold_norms(chain: Chain) -> Chain:
 def _fold_sequence(layers: nn.Sequential) -> None:
     """Fold the norms of a sequence of layers, in place."""
     for (first, convolution), (second, norm) in pairwise(list(layers.named_children())):
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
+        if isinstance(convolution, nn.Conv2d) and _kept(norm):
             setattr(layers, first, fuse_conv_bn_eval(convolution, norm))
             delattr(layers, second)
 
 
 def _fold_graph(part: GraphModule) -> None:
     """Fold the norms of a traced part, in place."""
-    for norm in [node for node in part.graph.nodes if node.target is NORM]:
-        convolution = norm.args[0]
-        if convolution.target is CONVOLUTION and len(convolution.users) == 1 and _fixed(convolution, norm):
-            _fold_pair(part, convolution, norm)
+    for node in [node for node in part.graph.nodes if node.op == "call_module"]:
+        norm, convolution = part.get_submodule(str(node.target)), node.args[0]
+        alone = convolution.target is CONVOLUTION and len(convolution.users) == 1
+        # Weights that are computed differ from pass to pass.
+        if alone and all(one is None or one.op == "get_attr" for one in convolution.args[1:3]) and _kept(norm):
+            _fold_pair(part, convolution, node, norm)
     for node in [node for node in part.graph.nodes if node.op == "get_attr" and not node.users]:
         part.graph.erase_node(node)
     part.delete_all_unused_submodules()
     part.recompile()
 
 
-def _fixed(convolution: Node, norm: Node) -> bool:
-    """Return whether the factors of both are the same in every pass: kept statistics, weights that are not computed."""
-    *_, mean, variance, batch = norm.args[:6]
-    tensors = (*convolution.args[1:3], *norm.args[1:5])
-    kept = all(node is None or (isinstance(node, Node) and node.op == "get_attr") for node in tensors)
-    return kept and mean is not None and variance is not None and not batch
+def _kept(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Return whether a layer is a norm with running statistics."""
+    return isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
 
 
-def _fold_pair(part: GraphModule, convolution: Node, norm: Node) -> None:
-    weight, bias = (_tensor(part, node) for node in (*convolution.args[1:], None)[:2])
-    scale, shift, mean, variance = (_tensor(part, node) for node in norm.args[1:5])
+def _fold_pair(part: GraphModule, convolution: Node, node: Node, norm: nn.BatchNorm2d) -> None:
+    weight, bias = (_tensor(part, given) for given in (*convolution.args[1:], None)[:2])
     assert weight is not None, "a convolution has a weight"
-    assert mean is not None
-    assert variance is not None
-    folded = fuse_conv_bn_weights(weight, bias, mean, variance, norm.args[7], scale, shift)  # type: ignore[arg-type]
-    names = [f"folded_{norm.name}_{kind}" for kind in ("weight", "bias")]
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    folded = fuse_conv_bn_weights(weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    names = [f"folded_{node.name}_{kind}" for kind in ("weight", "bias")]
     for name, parameter in zip(names, folded, strict=True):
         part.register_parameter(name, parameter)
     with part.graph.inserting_before(convolution):
         attributes = [part.graph.get_attr(name) for name in names]
     convolution.args = (convolution.args[0], *attributes, *convolution.args[3:])
-    norm.replace_all_uses_with(convolution)
-    part.graph.erase_node(norm)
+    node.replace_all_uses_with(convolution)
+    part.graph.erase_node(node)
 
 
 def _tensor(part: GraphModule, node: object) -> nn.Parameter | None:

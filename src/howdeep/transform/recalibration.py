@@ -5,21 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from howdeep.chain import Chain
-from howdeep.transform.folding import NORM
+from howdeep.runtime.modes import norms_of
 
-OTHER_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training")
-"""Operators of traced norms with running statistics; only the first can take those of its input instead."""
-ARGUMENTS = {
-    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
-    NORM: ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps", "cudnn_enabled"),
-}
-"""The functions that norms are made of, own and traced, and what they are given."""
+ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+"""What norms give to ``F.batch_norm``."""
 
 
 @torch.no_grad()
@@ -81,9 +75,9 @@ class _Moments(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: object, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> object:
-        given = {**dict(zip(ARGUMENTS.get(function, ()), args, strict=False)), **(kwargs or {})}
+        given = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {}) if function is F.batch_norm else {}
         mean, variance, x = (given.get(name) for name in ("running_mean", "running_var", "input"))
-        if function not in ARGUMENTS or mean is None or variance is None or given["training"] or x is None:
+        if mean is None or variance is None or given["training"] or x is None:
             return function(*args, **(kwargs or {}))
         zeros = torch.zeros_like(mean), torch.zeros_like(mean)
         self.found.setdefault(id(mean), _Moment(mean, variance, *zeros)).add(x)
@@ -92,22 +86,6 @@ class _Moments(TorchFunctionMode):
         )
 
 
-def fixed_norms(chain: Chain) -> int:
-    """Return how many traced norms keep their old statistics, whatever is asked: operators that cannot take others."""
-    return sum(
-        node.target is not NORM and any(f"aten.{name}." in str(node.target) for name in OTHER_NORMS)
-        for node in _nodes(chain)
-    )
-
-
 def batch_norms(chain: Chain) -> int:
     """Return how many norms have no statistics of their own: they divide by those of each batch, always."""
-    kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
-    own = [layer for layer in chain.modules() if isinstance(layer, kinds)]
-    traced = [node for node in _nodes(chain) if node.target is NORM]
-    return sum(layer.running_var is None for layer in own) + sum(node.args[4] is None for node in traced)
-
-
-def _nodes(chain: Chain) -> list[Node]:
-    """Return the operators of all traced parts."""
-    return [node for part in chain.modules() if isinstance(part, GraphModule) for node in part.graph.nodes]
+    return sum(norm.running_var is None for norm in norms_of(chain))

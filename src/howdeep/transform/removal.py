@@ -42,7 +42,8 @@ def without(chain: Chain, removed: Collection[int]) -> Chain:
         unit.branch = _scaled(unit.branch, gate)
     gone = {units[index] for index in removed}
     body = _fewer_maps(rest, gone) if narrows(chain) else _shortcuts(rest, gone)
-    return Chain(rest.stem, list(body), rest.head).train(chain.training)
+    rest.body, rest.rule = nn.ModuleList(body), None
+    return rest.train(chain.training)
 
 
 def narrows(chain: Chain) -> bool:
