@@ -13,7 +13,7 @@ from howdeep.analysis import study as subject
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, evaluation_batches
-from howdeep.data.splits import Decoded, ImageSplit
+from howdeep.data.dataset import Decoded, Split
 from howdeep.runs.resume import fingerprint
 from howdeep.runtime import precision
 from howdeep.runtime.timing import threads_of
@@ -24,11 +24,11 @@ PLAIN = Normalization(torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor(
 
 
 @pytest.fixture
-def split() -> ImageSplit:
+def split() -> Split:
     """Eleven images of random pixels, every second of what is in memory."""
     stream = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (22, 3, 8, 8), dtype=torch.uint8, generator=stream)
-    return ImageSplit(Decoded(pixels), torch.arange(0, 22, 2), torch.arange(11) % 4, [f"image {n}" for n in range(11)])
+    return Split(Decoded(pixels), torch.arange(0, 22, 2), torch.arange(11) % 4, [f"image {n}" for n in range(11)])
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -63,7 +63,7 @@ def test_images_have_the_type_that_was_asked_for(split) -> None:
 def test_a_batch_that_is_needed_several_times_in_a_row_is_decoded_once(split) -> None:
     decoded = []
 
-    class Counted(ImageSplit):
+    class Counted(Split):
         def pixels(self, indices: Tensor) -> Tensor:
             decoded.extend(self.rows[indices].tolist())
             return super().pixels(indices)

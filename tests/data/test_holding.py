@@ -9,19 +9,17 @@ import torch
 from PIL import Image
 
 from howdeep.data import held, open_data
+from howdeep.data.dataset import Encoded, Split
 from howdeep.data.decoding import View
-from howdeep.data.splits import Encoded, ImageSplit
+from howdeep.data.listing import Images
 
 
 @dataclass(frozen=True)
-class Opened:
+class Opened(Images):
     """Encoded images of one colour each, and which of them were opened."""
 
     count: int
     opened: list[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return self.count
 
     def stream(self, index: int) -> BinaryIO:
         self.opened.append(index)
@@ -29,14 +27,11 @@ class Opened:
         Image.fromarray(np.full((4, 4, 3), 10 * index, np.uint8)).save(stream, "PNG")
         return io.BytesIO(stream.getvalue())
 
-    def length(self, index: int) -> int:
-        return self.stream(index).seek(0, io.SEEK_END)
 
-
-def split_of(images: Opened) -> ImageSplit:
-    names = [f"{index}.png" for index in range(len(images))]
-    encoded, rows = Encoded(images, View(3, 4, 4, "crop"), names), torch.arange(len(images))
-    return ImageSplit(encoded, rows, rows, names)
+def split_of(images: Opened) -> Split:
+    names = [f"{index}.png" for index in range(images.count)]
+    encoded, rows = Encoded(images, View(3, 4, 4, "crop"), names), torch.arange(images.count)
+    return Split(encoded, rows, rows, names)
 
 
 def test_every_image_is_opened_once_whoever_takes_it() -> None:

@@ -8,8 +8,9 @@ from sklearn.datasets import load_digits
 
 from howdeep.data import Dataset, open_data
 from howdeep.data import decoding as survey
+from howdeep.data.dataset import decodes
 from howdeep.data.decoding import RESIZE, read_header
-from howdeep.data.splits import decodes, stratified
+from howdeep.data.splits import stratified
 from howdeep.util.errors import UserError
 
 

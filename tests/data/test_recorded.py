@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from howdeep.data import open_data
+from howdeep.data.dataset import Decoded, Split, decodes
 from howdeep.data.recorded import SPLITS, Recorded, difference, known_splits, recorded
-from howdeep.data.splits import Decoded, ImageSplit, decodes, three_splits
+from howdeep.data.splits import three_splits
 
 CLASSES = ("a", "b", "c")
 
@@ -80,7 +81,7 @@ def test_a_grown_folder_keeps_every_image_in_its_split(tmp_path: Path) -> None:
     for split, number in (("train", 0), ("test", 0), ("val", 1)):
         name = before.split(split).names[number]
         copy(root / name, root / name.replace(".png", "copy.png"))
-    after = open_data(str(root), known=known)
+    after = open_data(str(root), recorded=known)
     for split in ("val", "test"):
         assert list(after.split(split).names) == list(before.split(split).names)
     assert set(after.split("train").names) >= set(before.split("train").names) | {"a/00new.png", "b/zz.png"}
@@ -98,7 +99,7 @@ def test_images_that_were_renamed_or_renumbered_keep_split_and_order(tmp_path: P
         moved = tmp_path / "two" / path.parent.name / f"{number * 7 % 60:03}.png"
         moved.parent.mkdir(parents=True, exist_ok=True)
         path.rename(moved)
-    after = open_data(str(tmp_path / "two"), known=recorded(before))
+    after = open_data(str(tmp_path / "two"), recorded=recorded(before))
     for split in ("train", "val", "test"):
         every = torch.arange(len(before.split(split)))
         assert torch.equal(after.split(split).pixels(every), before.split(split).pixels(every))
@@ -111,7 +112,7 @@ def test_changed_images_are_known_by_their_names(tmp_path: Path) -> None:
     before = open_data(str(root))
     for path in root.glob("*/*.png"):
         Image.open(path).convert("L").save(path)
-    after = open_data(str(root), channels=3, known=recorded(before), seed=5)
+    after = open_data(str(root), channels=3, recorded=recorded(before), seed=5)
     assert list(after.split("test").names) == list(before.split("test").names)
     assert "60 images changed (first a/00.png)" in after.changes
 
@@ -121,8 +122,8 @@ def test_other_data_are_cut_as_ever(tmp_path: Path) -> None:
         open_data(str(images(tmp_path / "one", *(f"{name}/{number}.png" for name in "xy" for number in range(4)))))
     )
     other = str(classes(tmp_path / "two", seed=3))
-    assert list(open_data(other, known=known).split("test").names) == list(open_data(other).split("test").names)
-    assert open_data(other, known=known).notes == open_data(other).notes
+    assert list(open_data(other, recorded=known).split("test").names) == list(open_data(other).split("test").names)
+    assert open_data(other, recorded=known).notes == open_data(other).notes
 
 
 @given(st.data())
@@ -140,7 +141,7 @@ def test_no_trained_image_is_held_out_by_any_change_of_names_contents_and_splits
         called = data.draw(st.lists(st.sampled_from([*known.names, *(f"new{n}" for n in range(20))]), min_size=size,
                                     max_size=size, unique=True))  # fmt: skip
         labels = torch.tensor([digest % 3 for digest in digests])
-        parts[part] = ImageSplit(Decoded(torch.empty(0)), torch.arange(size), labels, called, torch.tensor(digests))
+        parts[part] = Split(Decoded(torch.empty(0)), torch.arange(size), labels, called, torch.tensor(digests))
     keys = {part: split.digests for part, split in parts.items()}
     plan, _ = three_splits({part: split.labels for part, split in parts.items()}, keys, 0)
     planned, _ = known_splits(known, CLASSES, parts, plan, 0, keys)
@@ -211,5 +212,5 @@ def test_what_was_trained_on_before_is_carried_along(tmp_path: Path) -> None:
     both = second.after(first)
     trained = set(first.digests[first.splits == 0].tolist())
     assert trained <= set(both.digests.tolist())
-    again = open_data(str(tmp_path / "1"), known=both, seed=9)
+    again = open_data(str(tmp_path / "1"), recorded=both, seed=9)
     assert not contents(again.split("test")) & trained

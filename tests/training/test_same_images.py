@@ -268,7 +268,7 @@ def test_a_cut_network_remembers_what_its_network_was_trained_on(
     assert parent is not None
     assert set(parent.digests[parent.splits == 0].tolist()) <= trained
     for place in (data, other):
-        dataset = open_data(str(place), known=both)
+        dataset = open_data(str(place), recorded=both)
         for split in (dataset.validation, dataset.test):
             assert split is None or not set(split.digests.tolist()) & trained  # type: ignore[union-attr]
     assert cli.run(["cut", str(run), "--data", str(other), *more]) == 0

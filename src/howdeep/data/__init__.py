@@ -8,9 +8,9 @@ from howdeep.data.batches import Batch as Batch
 from howdeep.data.batches import evaluation_batches as evaluation_batches
 from howdeep.data.batches import steps_per_epoch as steps_per_epoch
 from howdeep.data.batches import training_batches as training_batches
+from howdeep.data.dataset import Dataset as Dataset
+from howdeep.data.dataset import Split as Split
+from howdeep.data.dataset import held as held
 from howdeep.data.normalization import NORMALIZATIONS as NORMALIZATIONS
 from howdeep.data.normalization import Normalization as Normalization
-from howdeep.data.records import Dataset as Dataset
-from howdeep.data.records import Split as Split
 from howdeep.data.sources import open_data as open_data
-from howdeep.data.splits import held as held

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from howdeep.data.images import ArrowImages, PickedImages
-from howdeep.data.records import Images, Listing
+from howdeep.data.listing import Images, Listing, Source
 from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,21 +40,32 @@ def find_columns(place: str, schema: "pyarrow.Schema", features: Mapping[str, An
     Raises:
         UserError: There is no image column.
     """
-    images = _declared(features, "Image", schema) or [field.name for field in schema if _is_image(field.type)]
-    classed = _declared(features, "ClassLabel", schema)
+    import pyarrow as pa
+
+    def declared(kind: str) -> list[str]:
+        columns = {name: features.get(name) for name in schema.names}
+        return [name for name, one in columns.items() if isinstance(one, Mapping) and one.get("_type") == kind]
+
+    def is_image(kind: "pyarrow.DataType") -> bool:
+        if pa.types.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+    images = declared("Image") or [field.name for field in schema if is_image(field.type)]
+    classed = declared("ClassLabel")
     labels = classed or [name for name in LABEL_NAMES if name in schema.names]
     if not images:
         raise UserError(
             f"{place} has no image column (a struct of bytes and path); its columns are {', '.join(schema.names)}"
         )
     names = features[labels[0]].get("names") if classed else None
-    others = [
-        f"{kind} column: {found[0]} (not {', '.join(found[1:])})"
-        for kind, found in (("image", images), ("label", labels))
-        if len(found) > 1
+    notes = [
+        f"{kind} column: {columns[0]} (not {', '.join(columns[1:])})"
+        for kind, columns in (("image", images), ("label", labels))
+        if len(columns) > 1
     ]
     classes = tuple(map(str, names)) if names else None
-    return Columns(images[0], labels[0] if labels else None, tuple(schema.names), classes, tuple(others))
+    return Columns(images[0], labels[0] if labels else None, tuple(schema.names), classes, tuple(notes))
 
 
 def with_labels(place: str, columns: Mapping[str, Columns]) -> tuple[dict[str, Columns], tuple[str, ...]]:
@@ -63,70 +74,56 @@ def with_labels(place: str, columns: Mapping[str, Columns]) -> tuple[dict[str, C
     Raises:
         UserError: None has one.
     """
-    found = {split: each for split, each in columns.items() if each.label is not None}
-    if not found:
+    labelled = {split: each for split, each in columns.items() if each.label is not None}
+    if not labelled:
         names = next(iter(columns.values())).all
         raise UserError(f"{place} has no label column; its columns are {', '.join(names)}")
-    return found, tuple(f"left out {split}: it has no label column" for split in columns if split not in found)
+    return labelled, tuple(f"left out {split}: it has no label column" for split in columns if split not in labelled)
 
 
-def _declared(features: Mapping[str, Any], kind: str, schema: "pyarrow.Schema") -> list[str]:
-    """Return the columns of one feature type, in the order of the table."""
-    return [
-        name for name in schema.names if isinstance(features.get(name), Mapping) and features[name].get("_type") == kind
-    ]
+def labelled_source(
+    name: str, place: str, tables: "Mapping[str, pyarrow.Table]", columns: Mapping[str, Columns], notes: Sequence[str]
+) -> Source:
+    """List the images of tables by split; those whose label is hidden are left out.
 
+    Args:
+        name: What the data is called.
+        place: Where it is, for messages.
+        tables: Columns called image, label and name, by split, `train` first where there is one. A path beside an
+            image is opened where its bytes are missing. So a table that comes from elsewhere must not have paths,
+            which would name files of this machine.
+        columns: What they are in the data, by split.
+        notes: What to say of splits that were left out.
 
-def _is_image(kind: "pyarrow.DataType") -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def encoded_images(column: "pyarrow.ChunkedArray") -> ArrowImages:
-    """Return the images of a column of bytes, or of structs of bytes and path, without copying.
-
-    A path is opened where bytes are missing. So a column that comes from elsewhere must not have the field,
-    since its paths would name files of this machine.
+    Raises:
+        UserError: As :func:`encode_labels`.
     """
     import pyarrow as pa
 
-    if not pa.types.is_struct(column.type):
-        return ArrowImages(column)
-    fields = {field.name: part for field, part in zip(column.type, column.flatten(), strict=True)}
-    return ArrowImages(fields["bytes"], fields.get("path"))
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The labels of all splits as class indices."""
-
-    classes: tuple[str, ...]
-    """Class names."""
-    labels: dict[str, Tensor]
-    """Class indices of the images that have a label, int64, by split; a split without any is absent."""
-    rows: dict[str, list[int]]
-    """The rows of those images."""
-    notes: tuple[str, ...]
-    """What was left out."""
-
-    def listing(self, split: str, images: Images, names: Sequence[str]) -> Listing:
-        """Return the labelled ones of all images of a split."""
-        rows = self.rows[split]
-        if len(rows) == len(names):
-            return Listing(images, self.labels[split], names)
-        return Listing(PickedImages(images, rows), self.labels[split], [names[row] for row in rows])
+    values = {split: table.column("label").to_pylist() for split, table in tables.items()}
+    declared = {split: columns[split].classes for split in tables}
+    classes, labels, rows, label_notes = encode_labels(place, values, declared)
+    parts = {}
+    for split, shown in rows.items():
+        column, names = tables[split].column("image"), tables[split].column("name").to_pylist()
+        images: Images = ArrowImages(column)
+        if pa.types.is_struct(column.type):
+            fields = {field.name: part for field, part in zip(column.type, column.flatten(), strict=True)}
+            images = ArrowImages(fields["bytes"], fields.get("path"))
+        if len(shown) < len(names):
+            images, names = PickedImages(images, shown), [names[row] for row in shown]
+        parts[split] = Listing(images, labels[split], names)
+    chosen = dict.fromkeys(note for each in columns.values() for note in each.notes)
+    return Source(name, classes, parts, (*chosen, *notes, *label_notes))
 
 
 def encode_labels(
     place: str, values: Mapping[str, Sequence[Any]], declared: Mapping[str, tuple[str, ...] | None]
-) -> Labelled:
-    """Turn the label values of all splits into class indices; images whose label is hidden are left out.
+) -> tuple[tuple[str, ...], dict[str, Tensor], dict[str, list[int]], list[str]]:
+    """Turn the label values of all splits into class indices.
 
-    Hidden are nulls, empty texts, and −1 where names of classes are declared or 0 is a label: −1 beside 1 alone are
-    two classes.
+    Hidden labels are nulls, empty texts, and −1 where names of classes are declared or 0 is a label: −1 beside 1 alone
+    are two classes.
 
     Args:
         place: Where the data is, for messages.
@@ -134,26 +131,46 @@ def encode_labels(
         declared: Class names by split, where metadata gives them.
 
     Returns:
-        The class names, and labels by split. Without declared names the classes are the sorted values.
+        The class names, which are the sorted values where none are declared; by split, without those in which all
+        labels are hidden, the class indices of the labelled images, int64, and their rows; what was left out.
 
     Raises:
         UserError: No image has a label, labels are of another kind, or the splits disagree on the classes.
     """
-    plain = {split: list(map(_plain, found)) for split, found in values.items()}
-    numbered = any(declared.values()) or any(0 in found for found in plain.values())
-    rows = {
-        split: [row for row, value in enumerate(found) if not _is_hidden(value, numbered)]
-        for split, found in plain.items()
-    }
-    rows = {split: kept for split, kept in rows.items() if kept}
+    plain = {split: list(map(_plain, own)) for split, own in values.items()}
+    numbered = any(declared.values()) or any(0 in own for own in plain.values())
+    hidden = (None, "", -1) if numbered else (None, "")
+    rows: dict[str, list[int]] = {}
+    notes: list[str] = []
+    for split, own in plain.items():
+        shown = [row for row, value in enumerate(own) if value not in hidden]
+        if not shown:
+            notes.append(f"left out {split}: none of its {len(own):,} images has a label")
+            continue
+        rows[split] = shown
+        if len(shown) < len(own):
+            notes.append(f"{split}: left out {len(own) - len(shown):,} of {len(own):,} images, which have no label")
     if not rows:
         raise UserError(f"{place}: no image has a label")
-    shown = {split: [plain[split][row] for row in kept] for split, kept in rows.items()}
-    for split, found in shown.items():
-        _check_values(f"{place}: {split}", found)
-    names, index = _index(place, shown, {split: declared[split] for split in shown})
-    labels = {split: _lookup(f"{place}: {split}", found, index) for split, found in shown.items()}
-    return Labelled(names, labels, rows, _hidden_notes(plain, rows))
+    given = {split: [plain[split][row] for row in own] for split, own in rows.items()}
+    for split, own in given.items():
+        kinds = {type(value).__name__ for value in own}
+        if not (kinds <= {"int"} or kinds <= {"str"}):
+            kinds = ", ".join(sorted(kinds))
+            raise UserError(f"{place}: {split}: labels are of type {kinds}; one class per image is expected")
+    first = next(iter(given))
+    classes = declared[first]
+    if classes is None:
+        index = {value: number for number, value in enumerate(sorted(set(given[first])))}
+        classes = tuple(map(str, index))
+    else:
+        agree(place, {split: names for split in given if (names := declared[split]) is not None})
+        index = {number: number for number in range(len(classes))}
+    for split, own in given.items():
+        if extra := sorted(set(own) - set(index), key=str):
+            raise UserError(f"{place}: {split} has labels without a class: {', '.join(map(repr, extra[:5]))}")
+    labels = {split: torch.tensor([index[value] for value in own]) for split, own in given.items()}
+    return classes, labels, rows, notes
 
 
 def _plain(value: Any) -> Any:
@@ -163,46 +180,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _is_hidden(value: Any, numbered: bool) -> bool:
-    return value is None or value == "" or (numbered and value == -1)
-
-
-def _index(
-    place: str, values: Mapping[str, Sequence[Any]], declared: Mapping[str, tuple[str, ...] | None]
-) -> tuple[tuple[str, ...], dict[Any, int]]:
-    """Return the class names, and the class of every value."""
-    names = declared[first := next(iter(values))]
-    if names is None:
-        known = sorted(set(values[first]))
-        return tuple(map(str, known)), {value: position for position, value in enumerate(known)}
-    agree(place, {split: found for split, found in declared.items() if found is not None})
-    return names, {position: position for position in range(len(names))}
-
-
-def _hidden_notes(values: Mapping[str, Sequence[Any]], rows: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
-    notes = []
-    for split, found in values.items():
-        hidden = len(found) - len(rows.get(split, ()))
-        if split not in rows:
-            notes.append(f"left out {split}: none of its {hidden:,} images has a label")
-        elif hidden:
-            notes.append(f"{split}: left out {hidden:,} of {len(found):,} images, which have no label")
-    return tuple(notes)
-
-
-def _check_values(place: str, values: Sequence[Any]) -> None:
-    kinds = {type(value).__name__ for value in values}
-    if not (kinds <= {"int"} or kinds <= {"str"}):
-        raise UserError(f"{place}: labels are of type {', '.join(sorted(kinds))}; one class per image is expected")
-
-
-def _lookup(place: str, values: Sequence[Any], index: Mapping[Any, int]) -> Tensor:
-    extra = sorted(set(values) - set(index), key=str)
-    if extra:
-        raise UserError(f"{place} has labels without a class: {', '.join(map(repr, extra[:5]))}")
-    return torch.tensor([index[value] for value in values], dtype=torch.int64)
-
-
 def agree(place: str, classes: Mapping[str, Sequence[str]]) -> None:
     """Check that all splits have the same classes in the same order.
 
@@ -210,13 +187,13 @@ def agree(place: str, classes: Mapping[str, Sequence[str]]) -> None:
         UserError: They do not; names a class that is extra, and where.
     """
     (first, expected), *others = classes.items()
-    for split, found in others:
+    for split, names in others:
         for here, there, extra in (
-            (split, first, sorted(set(found) - set(expected))),
-            (first, split, sorted(set(expected) - set(found))),
+            (split, first, sorted(set(names) - set(expected))),
+            (first, split, sorted(set(expected) - set(names))),
         ):
             if extra:
-                names = ", ".join(map(repr, extra[:5]))
-                raise UserError(f"{place}: classes differ between splits: {names} is in {here} but not in {there}")
-        if tuple(found) != tuple(expected):
+                extra = ", ".join(map(repr, extra[:5]))
+                raise UserError(f"{place}: classes differ between splits: {extra} is in {here} but not in {there}")
+        if tuple(names) != tuple(expected):
             raise UserError(f"{place}: {first} and {split} number the same classes in another order")

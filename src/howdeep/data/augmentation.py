@@ -3,14 +3,14 @@
 Every position of an epoch has its draw, whatever batch, rank or worker it falls to.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from howdeep.data.records import Dataset
+from howdeep.data.dataset import Dataset
 from howdeep.runtime.device import sent
 from howdeep.util.seeds import generator
 
@@ -49,13 +49,7 @@ class Draws:
 
     def at(self, positions: slice | Tensor) -> "Draws":
         """Return the draws of some positions of the epoch."""
-        return Draws(
-            self.order[positions],
-            self.top[positions],
-            self.left[positions],
-            self.mirrored[positions],
-            self.seeds[positions],
-        )
+        return Draws(*(getattr(self, field.name)[positions] for field in fields(self)))
 
 
 def draw_epoch(num_images: int, augmentation: Augmentation, *, seed: int, epoch: int) -> Draws:
@@ -73,20 +67,17 @@ def draw_epoch(num_images: int, augmentation: Augmentation, *, seed: int, epoch:
 
 def shift_and_flip(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
     """Crop and mirror normalised images, (batch, channels, height, width), as drawn and where they lie."""
+    device = images.device
     if augmentation.padding:
-        images = _shift(images, augmentation.padding, draws.top, draws.left)
+        height, width = images.shape[2:]
+        padded = F.pad(images, (augmentation.padding,) * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (batch, channels, tops, lefts, h, w)
+        batch = torch.arange(len(images), device=device)
+        images = windows[batch, :, sent(draws.top, device), sent(draws.left, device)]
     if augmentation.flip:
-        mirrored = sent(draws.mirrored, images.device)[:, None, None, None]
+        mirrored = sent(draws.mirrored, device)[:, None, None, None]
         images = torch.where(mirrored, images.flip(3), images)
     return images
-
-
-def _shift(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
-    batch, _, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (batch, channels, tops, lefts, h, w)
-    device = images.device
-    return windows[torch.arange(batch, device=device), :, sent(top, device), sent(left, device)]
 
 
 def default_augmentation(dataset: Dataset, flip: Flip = "auto") -> Augmentation:
@@ -110,8 +101,8 @@ def augmentation_record(dataset: Dataset, flip: Flip) -> dict:
 
 def augmentation_line(dataset: Dataset, flip: Flip) -> str:
     """Return in one line what :func:`default_augmentation` gives, and why images are not flipped."""
-    found = default_augmentation(dataset, flip)
-    pixels = f"{found.padding} pixel{'s' if found.padding > 1 else ''}"
-    moved = "random resized crops" if found.resized_crop else f"shifts by up to {pixels}"
+    drawn = default_augmentation(dataset, flip)
+    pixels = f"{drawn.padding} pixel{'s' if drawn.padding > 1 else ''}"
+    moved = "random resized crops" if drawn.resized_crop else f"shifts by up to {pixels}"
     why = "classes are single letters or digits; --flip yes mirrors them" if flip == "auto" else "--flip no"
-    return f"augmentation: {moved}, {'flips' if found.flip else f'no flips ({why})'}"
+    return f"augmentation: {moved}, {'flips' if drawn.flip else f'no flips ({why})'}"

@@ -12,9 +12,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, shift_and_flip
+from howdeep.data.dataset import Split, decodes
 from howdeep.data.normalization import Normalization
-from howdeep.data.records import Split
-from howdeep.data.splits import ImageSplit, decodes
 from howdeep.runtime.device import sent
 from howdeep.util.errors import UserError
 
@@ -156,11 +155,7 @@ def fetch(split: Split, request: Request) -> Tensor:
             size.
     """
     positions, seeds = request
-    if seeds is None:
-        return split.pixels(positions)
-    if not isinstance(split, ImageSplit):
-        raise UserError("random resized crops need images that are decoded on demand; these are held in memory")
-    return split.random_crops(positions, seeds)
+    return split.pixels(positions) if seeds is None else split.random_crops(positions, seeds)
 
 
 @dataclass(frozen=True)
@@ -176,15 +171,20 @@ class _Answers(TorchDataset):
             return error
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What a terminal, Slurm or a container sends to all processes of a command: its first process decides what happens."""
+
+
+def _ignore_signals(worker: int) -> None:
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def _decoded(split: Split, requests: Iterator[Request], workers: int, device: torch.device | str) -> Iterator[Tensor]:
     """Answer requests in order, with pixels on the device."""
-    pinned = torch.device(device).type == "cuda"
     if workers and decodes(split):
-        loader = DataLoader(
-            _Answers(split), batch_size=None, sampler=requests, num_workers=workers, pin_memory=pinned,
-            worker_init_fn=_ignore_signals,
-        )  # fmt: skip
-        answers = _alive(_started(loader), workers)
+        answers = _from_workers(split, requests, workers, pinned=torch.device(device).type == "cuda")
     else:
         answers = (fetch(split, request) for request in requests)
     # Closed while its queues work: workers that the garbage collector finds in a cycle with an error are not told to
@@ -196,31 +196,26 @@ def _decoded(split: Split, requests: Iterator[Request], workers: int, device: to
             yield sent(pixels, device)
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""What a terminal, Slurm or a container sends to all processes of a command: its first process decides what happens."""
-
-
-def _ignore_signals(worker: int) -> None:
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-def _started(loader: DataLoader) -> Iterator:
-    """Start the workers while no signal can arrive, so that none reaches one before it ignores them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _alive(answers: Iterator, workers: int) -> Generator:
-    """Pass answers on.
+def _from_workers(split: Split, requests: Iterator[Request], workers: int, *, pinned: bool) -> Generator:
+    """Answer requests in order, by processes.
 
     Raises:
-        WorkerError: A worker died: the system ended it.
+        WorkerError: A process died: the system ended it.
     """
+    loader = DataLoader(
+        _Answers(split),
+        batch_size=None,
+        sampler=requests,
+        num_workers=workers,
+        pin_memory=pinned,
+        worker_init_fn=_ignore_signals,
+    )
+    # They are started while no signal can arrive, so that none reaches one before it ignores them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        answers = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield from answers
     except RuntimeError as error:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from howdeep.data.decoding import (
     survey,
 )
 from howdeep.data.images import digest_of
-from howdeep.data.records import Images, Listing, Problem
+from howdeep.data.listing import Listing, Problem
 from howdeep.data.sources import find_source
 from howdeep.data.splits import three_splits
 
@@ -94,22 +94,27 @@ def check(
     check_options(size, resize, channels)
     source = find_source(data)
     surveys = {part: survey(listing, part) for part, listing in source.parts.items()}
-    headers = [header for found in surveys.values() for header in found.headers.values()]
+    headers = [header for one in surveys.values() for header in one.headers.values()]
     view, notes = None, ()
     if headers:
         view, notes = choose_view(headers, size=size, resize=resize, channels=channels)
     bits = view.bits if view else WHOLE_BITS
     examined = {part: _examine(listing, surveys[part], part, bits) for part, listing in source.parts.items()}
     parts = {part: entries for part, (entries, _) in examined.items()}
-    splits, held_out = _assign(parts, seed)
+    # The sound images are sorted into the splits that `open_data` would make of them.
+    labels = {part: torch.tensor([entry.label for entry in entries]) for part, entries in parts.items()}
+    keys = {part: torch.tensor([entry.key for entry in entries]) for part, entries in parts.items()}
+    plan, held_out = three_splits(labels, keys, seed)
+    splits = {name: [parts[part][i] for i in positions.tolist()] for name, (part, positions) in plan.items()}
+    counts = {split: Counter(entry.label for entry in entries) for split, entries in splits.items()}
     groups = _groups(parts, splits, source.classes)
     return DataReport(
         name=source.name,
         shape=(view.channels, view.height, view.width) if view else None,
         notes=(*source.notes, *notes, *held_out),
-        counts={split: _count(entries, source.classes) for split, entries in splits.items()},
-        sizes=_histogram(f"{header.width}×{header.height}" for header in headers),
-        modes=_histogram(header.mode for header in headers),
+        counts={split: {name: own[i] for i, name in enumerate(source.classes)} for split, own in counts.items()},
+        sizes=dict(Counter(f"{header.width}×{header.height}" for header in headers).most_common()),
+        modes=dict(Counter(header.mode for header in headers).most_common()),
         problems=tuple(problem for _, problems in examined.values() for problem in problems),
         duplicates=groups,
         shared=tuple(group for group in groups if len(set(group.splits)) > 1),
@@ -117,37 +122,23 @@ def check(
     )
 
 
-def _examine(listing: Listing, found: Survey, part: str, bits: int) -> tuple[list[_Entry], list[Problem]]:
+def _examine(listing: Listing, surveyed: Survey, part: str, bits: int) -> tuple[list[_Entry], list[Problem]]:
     """Decode every surveyed image of a listing; return the sound ones, and all problems in file order."""
-    entries: list[_Entry] = []
-    problems = dict(found.problems)
-    threads = decoding_threads(list(found.headers.values())) if found.headers else 1
+
+    def examined(row: int) -> _Entry | Problem:
+        try:
+            with listing.images.stream(row) as stream:
+                key, image = digest_of(stream), decode(stream, 3, bits)
+        except BadImage as error:
+            return Problem(listing.names[row], part, error.kind, error.reason)
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest()
+        return _Entry(listing.names[row], int(listing.labels[row]), digest, key)
+
+    threads = decoding_threads(list(surveyed.headers.values())) if surveyed.headers else 1
     with quiet_pillow():
-        digests = spread(lambda row: _digest(listing.images, row, bits), found.good, threads=threads)
-        for row, digest in zip(found.good, digests, strict=True):
-            if isinstance(digest, BadImage):
-                problems[row] = Problem(listing.names[row], part, digest.kind, digest.reason)
-            else:
-                entries.append(_Entry(listing.names[row], int(listing.labels[row]), *digest))
-    return entries, [problems[row] for row in sorted(problems)]
-
-
-def _digest(images: Images, row: int, bits: int) -> tuple[bytes, int] | BadImage:
-    """Hash size and colours of an image, and its encoded bytes."""
-    try:
-        with images.stream(row) as stream:
-            key, image = digest_of(stream), decode(stream, 3, bits)
-    except BadImage as error:
-        return error
-    return hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest(), key
-
-
-def _assign(parts: Mapping[str, Sequence[_Entry]], seed: int) -> tuple[dict[str, list[_Entry]], tuple[str, ...]]:
-    """Sort the sound images into the splits that `open_data` would make of them."""
-    labels = {part: torch.tensor([entry.label for entry in entries]) for part, entries in parts.items()}
-    keys = {part: torch.tensor([entry.key for entry in entries]) for part, entries in parts.items()}
-    plan, notes = three_splits(labels, keys, seed)
-    return {name: [parts[part][i] for i in positions.tolist()] for name, (part, positions) in plan.items()}, notes
+        rows = dict(zip(surveyed.good, spread(examined, surveyed.good, threads=threads), strict=True))
+    problems = surveyed.problems | {row: one for row, one in rows.items() if isinstance(one, Problem)}
+    return [one for one in rows.values() if isinstance(one, _Entry)], [problems[row] for row in sorted(problems)]
 
 
 def _groups(
@@ -160,15 +151,6 @@ def _groups(
         for entry in entries:
             by_digest[entry.digest].append((entry.name, sides.get(id(entry), part), classes[entry.label]))
     return tuple(Group(*zip(*members, strict=True)) for members in by_digest.values() if len(members) > 1)
-
-
-def _count(entries: Iterable[_Entry], classes: Sequence[str]) -> dict[str, int]:
-    found = Counter(entry.label for entry in entries)
-    return {name: found[label] for label, name in enumerate(classes)}
-
-
-def _histogram(values: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(values).most_common())
 
 
 def lines(report: DataReport) -> list[str]:
@@ -200,8 +182,8 @@ def _table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     classes = list(next(iter(counts.values())))
     width = min(40, max(len(name) for name in ("class", "all", *classes)))
     rows = [["class", *counts]]
-    rows += [[name, *(f"{found[name]:,}" for found in counts.values())] for name in classes[:SHOWN_CLASSES]]
-    rows += [["all", *(f"{sum(found.values()):,}" for found in counts.values())]]
+    rows += [[name, *(f"{own[name]:,}" for own in counts.values())] for name in classes[:SHOWN_CLASSES]]
+    rows += [["all", *(f"{sum(own.values()):,}" for own in counts.values())]]
     text = [f"{_cut(name, width):<{width}}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
     more = len(classes) - SHOWN_CLASSES
     return [*text[:-1], *([f"… and {more:,} more classes"] if more > 0 else []), text[-1]]

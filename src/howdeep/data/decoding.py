@@ -27,7 +27,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from howdeep.data.records import Images, Listing, Problem
+from howdeep.data.listing import Listing, Problem
 from howdeep.util.errors import UserError, unknown
 
 MAX_PIXELS = 64_000_000
@@ -47,14 +47,12 @@ BITS = (8, 10, 12, 14, 16)
 """How many bits sensors give; files of 16 bits hold them all."""
 WHOLE_BITS = BITS[-1]
 
-Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
-
 
 class BadImage(ValueError):
     """An image that cannot be used.
 
     Attributes:
-        kind: One of the kinds of `records.Problem`.
+        kind: One of the kinds of `listing.Problem`.
         reason: What was found, in a few words.
     """
 
@@ -94,19 +92,11 @@ class Header:
     """The largest value, of 16-bit images alone: for it they are decoded."""
 
 
-def _crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
-
-
-def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return ImageOps.pad(image, size, method=Image.Resampling.BILINEAR, color=0)
-
-
-def _squash(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.resize(size, Image.Resampling.BILINEAR)
-
-
-RESIZE: dict[str, Resize] = {"crop": _crop, "pad": _pad, "squash": _squash}
+RESIZE: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
+    "crop": lambda image, size: ImageOps.fit(image, size, method=Image.Resampling.BILINEAR),
+    "pad": lambda image, size: ImageOps.pad(image, size, method=Image.Resampling.BILINEAR, color=0),
+    "squash": lambda image, size: image.resize(size, Image.Resampling.BILINEAR),
+}
 """Resizing policies, antialiased bilinear. Crop: shorter side to size, centre. Pad: letterbox in black."""
 
 
@@ -140,12 +130,6 @@ def open_image(stream: BinaryIO) -> Image.Image:
         raise BadImage("not an image", "no known image format") from error
     except DAMAGE as error:
         raise BadImage("broken", _reason(error)) from error
-    _refuse(image)
-    return image
-
-
-def _refuse(image: Image.Image) -> None:
-    """Raise `BadImage` for too many declared pixels, or a mode without a documented conversion."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadImage("oversized", f"declares {width}×{height} pixels, the limit is {MAX_PIXELS // 10**6} megapixels")
@@ -153,6 +137,7 @@ def _refuse(image: Image.Image) -> None:
         raise BadImage(
             "unsupported", f"mode {image.mode} has no conversion to 8 bits; known: {', '.join(sorted(MODES))}"
         )
+    return image
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -171,13 +156,11 @@ def read_header(stream: BinaryIO) -> Header:
     mode, wide = image.mode, image.mode.startswith("I;16") or ";16" in str(getattr(image, "tile", ""))
     if wide or not _ends_properly(image.format, stream):
         _load(image)
-    return Header(width, height, mode, _peak(image) if wide else None)
-
-
-def _peak(image: Image.Image) -> int:
-    """Return the largest value of a 16-bit image; of colour Pillow keeps the upper byte, so the largest it may be."""
-    largest = int(np.asarray(image).max())
-    return largest if image.mode.startswith("I;16") else 256 * largest + 255
+    if not wide:
+        return Header(width, height, mode)
+    # Of 16-bit colour Pillow keeps the upper byte: the peak is the largest that it may be.
+    peak = int(np.asarray(image).max())
+    return Header(width, height, mode, peak if image.mode.startswith("I;16") else 256 * peak + 255)
 
 
 def bits_of(peak: int) -> int:
@@ -296,28 +279,21 @@ def survey(listing: Listing, split: str) -> Survey:
     headers: dict[int, Header] = {}
     problems: dict[int, Problem] = {}
     with quiet_pillow():
-        for row, found in enumerate(spread(lambda i: _header(listing.images, i), range(len(listing.names)))):
-            if isinstance(found, Header):
-                headers[row] = found
-            else:
-                problems[row] = Problem(listing.names[row], split, found.kind, found.reason)
+        for row, name in enumerate(listing.names):
+            try:
+                with listing.images.stream(row) as stream:
+                    headers[row] = read_header(stream)
+            except BadImage as error:
+                problems[row] = Problem(name, split, error.kind, error.reason)
     return Survey(headers, problems)
-
-
-def _header(images: Images, row: int) -> Header | BadImage:
-    try:
-        with images.stream(row) as stream:
-            return read_header(stream)
-    except BadImage as error:
-        return error
 
 
 def spread(function: Callable[[int], T], rows: Sequence[int], *, threads: int = 1) -> Iterator[T]:
     """Apply a function to every row, in order, in blocks over threads.
 
     Threads pay where Pillow decodes large images, since its decoders release the interpreter's lock. For
-    headers and for small images the lock is most of the work: 10,000 CIFAR JPEGs decode in 0.43 s alone and
-    in 0.53 s with two threads on two cores.
+    headers (see `survey`) and for small images the lock is most of the work: 10,000 CIFAR JPEGs decode in
+    0.43 s alone and in 0.53 s with two threads on two cores.
     """
     if threads == 1:
         yield from map(function, rows)
@@ -367,13 +343,12 @@ def choose_view(
     shapes = {(header.height, header.width) for header in headers}
     height, width = (size, size) if size is not None else default_shape(headers)
     scale, scaled = _bits(headers, bits)
-    view = View(channels, height, width, resize, scale)
-    resized = () if shapes == {(height, width)} else (f"resize: {resize} to {height}×{width}",)
-    mixed = channels == 3 and any(header.mode in GRAY_MODES for header in headers)
-    recoloured = ("grayscale images: converted to colour",) if mixed else ()
+    notes = [] if shapes == {(height, width)} else [f"resize: {resize} to {height}×{width}"]
+    if channels == 3 and any(header.mode in GRAY_MODES for header in headers):
+        notes.append("grayscale images: converted to colour")
     if channels == 1 and any(header.mode not in GRAY_MODES for header in headers):
-        recoloured = ("colour images: converted to grayscale",)
-    return view, resized + recoloured + scaled
+        notes.append("colour images: converted to grayscale")
+    return View(channels, height, width, resize, scale), (*notes, *scaled)
 
 
 def _bits(headers: Sequence[Header], given: int | None) -> tuple[int, tuple[str, ...]]:

@@ -15,7 +15,7 @@ import torch
 
 from howdeep.data.arrow import agree
 from howdeep.data.images import FileImages
-from howdeep.data.records import Listing, Source
+from howdeep.data.listing import Listing, Source
 from howdeep.data.split_names import (
     called_like_splits,
     chosen_note,
@@ -27,18 +27,18 @@ from howdeep.data.split_names import (
 )
 from howdeep.util.errors import UserError
 
-# fmt: off
-EXTENSIONS = frozenset((
-    "", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm",
-    ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".mpo",
-))
-# fmt: on
+EXTENSIONS = frozenset(
+    {"", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".png", ".webp", ".gif", ".avif", ".bmp"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
 
 
 @dataclass(frozen=True)
-class Found:
-    """The files of one class folder."""
+class ClassFolder:
+    """The files below one class folder."""
 
+    name: str
+    """That of the class."""
     images: list[Path]
     """Files that should be images, by name."""
     ignored: Counter[str]
@@ -53,21 +53,21 @@ def read_folder(root: Path) -> Source:
             would be classes are called like splits.
     """
     splits, left_out = _split_folders(root)
-    classes = {split: _subfolders(folder) for split, folder in splits.items()}
-    found = {split: [_find(folder) for folder in folders] for split, folders in classes.items()}
-    empty = [split for split, each in found.items() if not any(one.images for one in each)]
+    classes = {split: list(map(_class_folder, _subfolders(folder))) for split, folder in splits.items()}
+    empty = [split for split, folders in classes.items() if not any(one.images for one in folders)]
     kept = {split: folders for split, folders in classes.items() if split not in empty} or classes
-    names = {split: [printable(folder.name) for folder in folders] for split, folders in kept.items()}
-    agree(str(root), names)
-    first = next(iter(names))
-    if not names[first]:
+    agree(str(root), {split: [one.name for one in folders] for split, folders in kept.items()})
+    first, folders = next(iter(kept.items()))
+    if not folders:
         raise UserError(f"{root} has no class folders; expected {root}/CLASS/image.jpg or {root}/train/CLASS/image.jpg")
-    _refuse_empty(root, first, names[first], found[first])
-    ignored = sum((each.ignored for part in found.values() for each in part), Counter())
-    parts = {split: _listing(root, found[split]) for split in kept}
+    if missing := [one.name for one in folders if not one.images]:
+        hint = "".join(f" ({note})" for note in _ignored_note(folders))
+        raise UserError(f"{root}: no images of class {', '.join(map(repr, missing[:5]))} in {first}{hint}")
+    parts = {split: _listing(root, folders) for split, folders in kept.items()}
     empties = tuple(f"left out {printable(splits[split].name)}: it holds no images" for split in empty)
-    notes = (*left_out, *empties, *_strays(root, splits), *_ignored_note(ignored))
-    return Source(printable(root.resolve().name), tuple(names[first]), parts, notes)
+    ignored = _ignored_note([one for folders in classes.values() for one in folders])
+    notes = (*left_out, *empties, *_strays(root, splits), *ignored)
+    return Source(printable(root.resolve().name), tuple(one.name for one in folders), parts, notes)
 
 
 def _split_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -83,31 +83,26 @@ def _split_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     holders = [folder for folder in folders if _subfolders(folder)]
     named = [folder for folder in holders if splits_in(folder.name)]
     if not any(is_split_name(folder.name) for folder in named) and (named != holders or not named):
-        return {"train": root}, _class_notes(root, folders)
-    found: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
+        names = [folder.name for folder in folders]
+        _refuse_splits(root, names)
+        return {"train": root}, tuple(
+            f"{name} is taken for a class, not for a split" for name in names if is_split_name(name)
+        )
+    groups: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
     for folder in named:
-        found[str(split_of(str(root), folder.name))].append(folder)
-    for split, several in found.items():
+        groups[str(split_of(str(root), folder.name))].append(folder)
+    for split, several in groups.items():
         if len(several) > 1:
             raise UserError(f"{root} has {len(several)} {split} folders: {', '.join(path.name for path in several)}")
-    splits = {split: several[0] for split, several in found.items() if several}
+    splits = {split: several[0] for split, several in groups.items() if several}
     for folder in splits.values():
         _refuse_splits(folder, [path.name for path in _subfolders(folder)], all_of_them=True)
-    chosen = [note for split, folder in splits.items() for note in chosen_note(split, [printable(folder.name)])]
-    left = [_left_out(folder) for folder in folders if folder not in splits.values()]
-    return splits, (*chosen, *left)
-
-
-def _left_out(folder: Path) -> str:
-    reason = "it has no class folders" if splits_in(folder.name) else "its name is that of no split"
-    return f"left out {printable(folder.name)}: {reason}"
-
-
-def _class_notes(root: Path, folders: Sequence[Path]) -> tuple[str, ...]:
-    """Refuse folders that would be classes and are called like splits; say so of a class that may be one."""
-    names = [folder.name for folder in folders]
-    _refuse_splits(root, names)
-    return tuple(f"{name} is taken for a class, not for a split" for name in names if is_split_name(name))
+    notes = [note for split, folder in splits.items() for note in chosen_note(split, [printable(folder.name)])]
+    for folder in folders:
+        if folder not in splits.values():
+            reason = "it has no class folders" if splits_in(folder.name) else "its name is that of no split"
+            notes.append(f"left out {printable(folder.name)}: {reason}")
+    return splits, tuple(notes)
 
 
 def _refuse_splits(folder: Path, names: list[str], *, all_of_them: bool = False) -> None:
@@ -116,12 +111,12 @@ def _refuse_splits(folder: Path, names: list[str], *, all_of_them: bool = False)
     Raises:
         UserError: There are some.
     """
-    found = called_like_splits(names)
-    if found and (len(found) == len(names) or not all_of_them):
-        whole = any(_subfolders(folder / name) for name in found)
+    alike = called_like_splits(names)
+    if alike and (len(alike) == len(names) or not all_of_them):
+        whole = any(_subfolders(folder / name) for name in alike)
         raise UserError(
             f"{folder} holds folders that are called like splits, where a class or its images should be:"
-            f" {listed([printable(name) for name in found])}; "
+            f" {listed([printable(name) for name in alike])}; "
             + (f"if {folder} is the data, name that" if whole else "a split is a folder of class folders")
         )
 
@@ -153,16 +148,16 @@ def _subfolders(folder: Path) -> list[Path]:
     return [path for path in _entries(folder) if not is_junk(path.name) and os.path.isdir(path)]
 
 
-def _find(folder: Path) -> Found:
-    found = Found([], Counter())
+def _class_folder(folder: Path) -> ClassFolder:
+    own = ClassFolder(printable(folder.name), [], Counter())
     for path in _walk(folder, set()):
         if path.name.startswith("."):
-            found.ignored["hidden"] += 1
+            own.ignored["hidden"] += 1
         elif path.suffix.lower() not in EXTENSIONS:
-            found.ignored[path.suffix.lower()] += 1
+            own.ignored[path.suffix.lower()] += 1
         else:
-            found.images.append(path)
-    return found
+            own.images.append(path)
+    return own
 
 
 def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
@@ -182,22 +177,15 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
         yield from _walk(path, seen)
 
 
-def _refuse_empty(root: Path, split: str, names: Sequence[str], found: Sequence[Found]) -> None:
-    empty = [name for name, each in zip(names, found, strict=True) if not each.images]
-    if empty:
-        ignored = _ignored_note(sum((each.ignored for each in found), Counter()))
-        hint = f" ({'; '.join(ignored)})" if ignored else ""
-        raise UserError(f"{root}: no images of class {', '.join(map(repr, empty[:5]))} in {split}{hint}")
-
-
-def _listing(root: Path, found: Sequence[Found]) -> Listing:
-    paths = [path for each in found for path in each.images]
-    counts = torch.tensor([len(each.images) for each in found])
-    labels = torch.arange(len(found)).repeat_interleave(counts)
+def _listing(root: Path, folders: Sequence[ClassFolder]) -> Listing:
+    paths = [path for one in folders for path in one.images]
+    counts = torch.tensor([len(one.images) for one in folders])
+    labels = torch.arange(len(folders)).repeat_interleave(counts)
     return Listing(FileImages(paths), labels, [printable(path.relative_to(root).as_posix()) for path in paths])
 
 
-def _ignored_note(ignored: Counter[str]) -> tuple[str, ...]:
+def _ignored_note(folders: Sequence[ClassFolder]) -> tuple[str, ...]:
+    ignored = sum((one.ignored for one in folders), Counter())
     if not ignored:
         return ()
     kinds = ", ".join(f"{count} {printable(kind)}" for kind, count in ignored.most_common())

@@ -6,10 +6,10 @@ Its own environment variables hold, such as `HF_HUB_OFFLINE` and `HF_HOME`.
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from howdeep.data.arrow import encode_labels, encoded_images, find_columns, with_labels
-from howdeep.data.records import Source
+from howdeep.data.arrow import find_columns, labelled_source, with_labels
+from howdeep.data.listing import Source
 from howdeep.data.split_names import chosen_note, is_split_name, split_of
 from howdeep.util.errors import UserError
 
@@ -28,27 +28,19 @@ def read_hub(name: str) -> Source:
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise UserError(f"hf:{name} is not of the form hf:owner/name")
+    import pyarrow as pa
+
     place = f"hf:{name}"
-    tables, ignored = _by_split(_download(name), place)
-    columns = {split: find_columns(place, table.data.schema, _features(table)) for split, table in tables.items()}
+    splits, ignored = _by_split(_download(name), place)
+    features = {split: cast(dict, one.features.to_dict()) for split, one in splits.items()}
+    columns = {split: find_columns(place, one.data.schema, features[split]) for split, one in splits.items()}
     columns, unlabelled = with_labels(place, columns)
-    values = {split: tables[split].data.column(each.label).to_pylist() for split, each in columns.items()}
-    found = encode_labels(place, values, {split: columns[split].classes for split in columns})
-    parts = {
-        split: found.listing(
-            split,
-            encoded_images(tables[split].data.column(columns[split].image)),
-            [f"{split}#{row}" for row in range(len(tables[split]))],
-        )
-        for split in found.labels
-    }
-    chosen = dict.fromkeys(note for each in columns.values() for note in each.notes)
-    return Source(name, found.classes, parts, (*chosen, *ignored, *unlabelled, *found.notes))
-
-
-def _features(table: "datasets.Dataset") -> dict[str, Any]:
-    declared = table.features.to_dict()
-    return declared if isinstance(declared, dict) else {}
+    tables = {}
+    for split, each in columns.items():
+        table = splits[split].data
+        names = [f"{split}#{row}" for row in range(len(table))]
+        tables[split] = pa.table({"image": table.column(each.image), "label": table.column(each.label), "name": names})
+    return labelled_source(name, place, tables, columns, (*ignored, *unlabelled))
 
 
 def _download(name: str) -> "datasets.DatasetDict":
@@ -80,15 +72,14 @@ def _by_split(
         return {"train": next(iter(loaded.values()))}, ()
     if not any(named.values()):
         raise UserError(f"none of the splits {', '.join(map(str, loaded))} is train, validation or test")
-    chosen = {split: _one(place, split, names) for split, names in named.items() if names}
+    chosen: dict[str, str] = {}
+    for split, names in named.items():
+        # The only one, or the only one that is called just so.
+        exact = [name for name in names if is_split_name(name)]
+        if len(names) > 1 and len(exact) != 1:
+            raise UserError(f"{place} has {len(names)} {split} splits: {', '.join(names)}")
+        if names:
+            chosen[split] = exact[0] if exact else names[0]
     notes = [note for split, name in chosen.items() for note in chosen_note(split, [name])]
     notes += [f"left out split {name}" for name in map(str, loaded) if name not in chosen.values()]
     return {split: loaded[name] for split, name in chosen.items()}, tuple(notes)
-
-
-def _one(place: str, split: str, names: list[str]) -> str:
-    """Return which of the hub's splits is one of ours: the only one, or the only one that is called just so."""
-    exact = [name for name in names if is_split_name(name)]
-    if len(names) > 1 and len(exact) != 1:
-        raise UserError(f"{place} has {len(names)} {split} splits: {', '.join(names)}")
-    return exact[0] if exact else names[0]

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from howdeep.data.records import Split
-from howdeep.data.splits import decodes
+from howdeep.data.dataset import Split, decodes
 
 CHUNK_BYTES = 2**25
 SAMPLED_IMAGES = 10_000
@@ -36,9 +35,8 @@ class Normalization:
 
 def per_channel(split: Split) -> Normalization:
     """Return mean and standard deviation of each channel, over images and positions (DenseNet)."""
-    counts = _histogram(split)
-    mean, std = _moments(counts)
-    return Normalization(_full_scale(mean)[:, None, None], _full_scale(_positive(std))[:, None, None])
+    mean, std = _moments(_histogram(split))
+    return Normalization(_full_scale(mean)[:, None, None], _full_scale(std)[:, None, None])
 
 
 def per_pixel_mean(split: Split) -> Normalization:
@@ -50,7 +48,7 @@ def per_pixel_mean(split: Split) -> Normalization:
 def per_pixel_mean_scalar_std(split: Split) -> Normalization:
     """Return the mean image and one standard deviation of all values, as the stochastic-depth code does."""
     _, std = _moments(_histogram(split).sum(0, keepdim=True))
-    return Normalization(_full_scale(_mean_image(split)), _full_scale(_positive(std))[:, None, None])
+    return Normalization(_full_scale(_mean_image(split)), _full_scale(std)[:, None, None])
 
 
 NORMALIZATIONS: dict[str, Callable[[Split], Normalization]] = {
@@ -88,11 +86,15 @@ def _histogram(split: Split) -> Tensor:
 
 
 def _moments(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation per row of a histogram, float64, in steps of one pixel value."""
+    """Return mean and standard deviation per row of a histogram, float64, in steps of one pixel value.
+
+    A row that never varies has that of a full scale, by which it stays as it is.
+    """
     values = torch.arange(256, dtype=torch.float64)
     share = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
     mean = (share * values).sum(1)
-    return mean, (share * (values - mean[:, None]).square()).sum(1).sqrt()
+    std = (share * (values - mean[:, None]).square()).sum(1).sqrt()
+    return mean, torch.where(std == 0, 255.0, std)
 
 
 def _mean_image(split: Split) -> Tensor:
@@ -106,8 +108,3 @@ def _mean_image(split: Split) -> Tensor:
 
 def _full_scale(values: Tensor) -> Tensor:
     return (values / 255).to(torch.float32)
-
-
-def _positive(std: Tensor) -> Tensor:
-    """Leave a channel that never varies as it is, instead of dividing by zero."""
-    return torch.where(std == 0, 255.0, std)

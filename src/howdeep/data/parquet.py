@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from howdeep.data.arrow import Columns, encode_labels, encoded_images, find_columns, with_labels
-from howdeep.data.records import Source
+from howdeep.data.arrow import Columns, find_columns, labelled_source, with_labels
+from howdeep.data.listing import Source
 from howdeep.data.split_names import chosen_note, is_junk, listed, split_of, split_words, splits_in
 from howdeep.util.errors import UserError
 
@@ -27,30 +27,30 @@ SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?(-[0-9a-f]{16})?$")
 def find_parquet(folder: Path) -> list[Path]:
     """Return the Parquet files of a folder, also those of `data/`, `SPLIT/`, `CONFIG/` and `CONFIG/SPLIT/` in it."""
     files, folders = _scan(folder)
-    return [*files, *(path for below in folders for path in _below(below))]
-
-
-def _below(folder: Path) -> list[Path]:
-    files, folders = _scan(folder)
-    # Deeper only where the name says so: folders of a million images are not listed for nothing.
-    return [*files, *(path for below in folders if splits_in(below.name) for path in _scan(below)[0])]
+    for below in folders:
+        more, deeper = _scan(below)
+        # Deeper only where the name says so: folders of a million images are not listed for nothing.
+        files += [*more, *(path for one in deeper if splits_in(one.name) for path in _scan(one)[0])]
+    return files
 
 
 def _scan(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the Parquet files and the folders in a folder, by name."""
+    files: list[Path] = []
+    folders: list[Path] = []
     try:
         with os.scandir(folder) as entries:
-            shown = [(entry.name, _is_folder(entry)) for entry in entries if not is_junk(entry.name)]
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if is_junk(entry.name):
+                    continue
+                # A link may lead to itself, where the entry's own method raises; all others cost no look at the disk.
+                if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
+                    folders.append(folder / entry.name)
+                elif entry.name.lower().endswith(".parquet"):
+                    files.append(folder / entry.name)
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}") from error
-    shown.sort()
-    files = [name for name, is_folder in shown if not is_folder and name.lower().endswith(".parquet")]
-    return [folder / name for name in files], [folder / name for name, is_folder in shown if is_folder]
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    # A link may lead to itself, where the entry's own method raises; all others cost no look at the disk.
-    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
+    return files, folders
 
 
 def read_parquet(place: Path) -> Source:
@@ -67,16 +67,7 @@ def read_parquet(place: Path) -> Source:
     groups, unnamed = _by_split(place, files)
     columns, unlabelled = with_labels(str(place), {split: _columns_of(paths) for split, paths in groups.items()})
     tables = {split: _read(place, groups[split], columns[split]) for split in columns}
-    values = {split: tables[split].column("label").to_pylist() for split in tables}
-    found = encode_labels(str(place), values, {split: columns[split].classes for split in columns})
-    parts = {
-        split: found.listing(
-            split, encoded_images(tables[split].column("image")), tables[split].column("name").to_pylist()
-        )
-        for split in found.labels
-    }
-    chosen = dict.fromkeys(note for each in columns.values() for note in each.notes)
-    return Source(place.resolve().stem, found.classes, parts, (*chosen, *left_out, *unnamed, *unlabelled, *found.notes))
+    return labelled_source(place.resolve().stem, str(place), tables, columns, (*left_out, *unnamed, *unlabelled))
 
 
 def _of_one_set(place: Path) -> tuple[list[Path], tuple[str, ...]]:
@@ -91,7 +82,10 @@ def _of_one_set(place: Path) -> tuple[list[Path], tuple[str, ...]]:
     above = bool(_scan(place)[0])
     sets: dict[str, list[Path]] = {}
     for path in find_parquet(place):
-        sets.setdefault(_set_of(place, path, above), []).append(path)
+        # The folder `data` is no data set, unless there are files above it.
+        folders, split = path.relative_to(place).parts[:-1], _split_of(place, path)
+        names = [name for name in folders if (name != "data" or above) and splits_in(name) != [split]]
+        sets.setdefault("/".join(names), []).append(path)
     if "" not in sets and len(sets) > 1:
         raise UserError(f"{place} holds several data sets: {listed(list(sets))}; name one, such as {place / min(sets)}")
     files = sets.pop("" if "" in sets else next(iter(sets)))
@@ -100,13 +94,6 @@ def _of_one_set(place: Path) -> tuple[list[Path], tuple[str, ...]]:
     if others and used - {"data"} and not sets:
         raise UserError(f"{place} holds Parquet files in {listed(sorted(used))}, and other folders: {listed(others)}")
     return files, tuple(f"left out folder {name}" for name in others)
-
-
-def _set_of(place: Path, path: Path, above: bool) -> str:
-    """Return which data set a file is of; `data` is none, unless there are files above it."""
-    *folders, _ = path.relative_to(place).parts
-    split = _split_of(place, path)
-    return "/".join(name for name in folders if (name != "data" or above) and splits_in(name) != [split])
 
 
 def _split_of(place: Path, path: Path) -> str | None:
@@ -118,8 +105,8 @@ def _split_of(place: Path, path: Path) -> str | None:
 def _refuse_huge(place: Path, files: Sequence[Path]) -> None:
     """Refuse what would not fit in memory: Parquet has no cheap access to single rows of a file."""
     total = sum(path.stat().st_size for path in files)
-    known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
-    if known and total > 0.8 * (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+    has_size = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
+    if has_size and total > 0.8 * (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
         raise UserError(
             f"{place} holds {total / 1e9:.0f} GB, more than fits into the memory of this machine"
             f" ({memory / 1e9:.0f} GB); unpack it into an image folder, or open it as hf:owner/name"
@@ -132,33 +119,24 @@ def _by_split(place: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path]]
     Raises:
         UserError: A name means several splits, or files of one split are called by two words, such as val and dev.
     """
-    groups: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
-    others: list[Path] = []
+    groups: dict[str | None, list[Path]] = {"train": [], "validation": [], "test": [], None: []}
     for path in files:
-        split = _split_of(place, path)
-        (groups[split] if split else others).append(path)
-    named = {split: paths for split, paths in groups.items() if paths}
+        groups[_split_of(place, path)].append(path)
+    others = groups.pop(None)
+    named = {str(split): paths for split, paths in groups.items() if paths}
+    if not named:
+        stems = list(dict.fromkeys(_stem(path) for path in others))
+        note = f"train: read from {listed(stems)}, as no name is that of a split"
+        return {"train": others}, (note,) if len(stems) > 1 else ()
+    notes: list[str] = []
     for split, paths in named.items():
-        words = dict.fromkeys(word for path in paths for word in _words(path))
+        words = {word: None for path in paths for word in split_words(path.stem) or split_words(path.parent.name)}
         if len(words) > 1:
             raise UserError(f"{place} has {len(words)} {split} splits: {', '.join(words)}")
-    if not named:
-        kinds = list(dict.fromkeys(_stem(path) for path in others))
-        return {"train": others}, (f"train: read from {listed(kinds)}, as no name is that of a split",) if len(
-            kinds
-        ) > 1 else ()
-    chosen = [note for split, paths in named.items() for note in chosen_note(split, _kinds(paths))]
-    left = [f"left out {path.name}: its name is that of no split" for path in others]
-    return named, (*chosen, *left)
-
-
-def _words(path: Path) -> list[str]:
-    return split_words(path.stem) or split_words(path.parent.name)
-
-
-def _kinds(paths: Sequence[Path]) -> list[str]:
-    """Return what says of which split files are, once for all shards."""
-    return list(dict.fromkeys(_stem(path) if splits_in(path.stem) else path.parent.name for path in paths))
+        # What says of which split files are, once for all shards.
+        kinds = dict.fromkeys(_stem(path) if splits_in(path.stem) else path.parent.name for path in paths)
+        notes += chosen_note(split, list(kinds))
+    return named, (*notes, *(f"left out {path.name}: its name is that of no split" for path in others))
 
 
 def _stem(path: Path) -> str:
@@ -172,8 +150,8 @@ def _columns_of(paths: Sequence[Path]) -> Columns:
         UserError: One has no image column, or they number their classes differently.
     """
     first, *others = map(_columns, paths)
-    for path, found in zip(paths[1:], others, strict=True):
-        if (found.classes, found.label is None) != (first.classes, first.label is None):
+    for path, other in zip(paths[1:], others, strict=True):
+        if (other.classes, other.label is None) != (first.classes, first.label is None):
             raise UserError(f"{paths[0]} and {path} are of one split and differ in their classes")
     return first
 
@@ -213,7 +191,7 @@ def _read_one(place: Path, path: Path, columns: Columns) -> "pyarrow.Table":
         if missing:
             raise UserError(f"{path} has no column {', '.join(sorted(missing))}, unlike the files beside it")
         is_struct = pa.types.is_struct(file.schema_arrow.field(columns.image).type)
-        # The paths inside the struct stay unread: see `encoded_images`.
+        # The paths inside the struct stay unread: see `labelled_source`.
         table = file.read(columns=[f"{columns.image}.bytes" if is_struct else columns.image, columns.label])
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error

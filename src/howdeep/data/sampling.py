@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from howdeep.data.records import SPLIT_NAMES, Dataset, Split
+from howdeep.data.dataset import SPLIT_NAMES, Dataset, Split
 from howdeep.util.errors import UserError
 from howdeep.util.seeds import generator
 
@@ -134,8 +134,8 @@ def trainable(dataset: Dataset, limit: int | None = None, seed: int = 0) -> Data
         raise UserError(f"{dataset.name} has one class, {dataset.classes[0]!r}: there is nothing to tell apart")
     if len(train) < len(dataset.classes):
         raise UserError(f"{images} of {dataset.name} are fewer than its {len(dataset.classes)} classes")
-    found = train.labels.unique().tolist()
-    if len(found) < 2:
-        raise UserError(f"{images} of {dataset.name} are all of one class, {dataset.classes[found[0]]!r}")
+    labels = train.labels.unique().tolist()
+    if len(labels) < 2:
+        raise UserError(f"{images} of {dataset.name} are all of one class, {dataset.classes[labels[0]]!r}")
     notes = (*dataset.notes, *([str(which)] if which else []))
     return replace(dataset, train=train, unused=unused, notes=notes)

@@ -3,15 +3,13 @@
 import io
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from howdeep.data.augmentation import Augmentation, default_augmentation, draw_epoch, shift_and_flip
 from howdeep.data.batches import fetch
+from howdeep.data.dataset import Dataset, Split
 from howdeep.data.normalization import per_channel
-from howdeep.data.records import Dataset, Split
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 
@@ -54,7 +52,9 @@ def draw_sheet(dataset: Dataset, *, seed: int) -> Image.Image:
     """Return the contact sheet as an image; see `contact_sheet`."""
     every = -(-len(dataset.classes) // MAX_ROWS)
     labels = range(0, len(dataset.classes), every)
-    height, width = _cell(dataset)
+    # Tiny images are enlarged by whole factors, none is reduced.
+    factor = max(1, CELL // max(dataset.height, dataset.width))
+    height, width = factor * dataset.height, factor * dataset.width
     columns = max(4, min(MAX_COLUMNS, WIDTH // (width + GAP)))
     font = ImageFont.load_default(TEXT)
     names = [_fit(dataset.classes[label], font) for label in labels]
@@ -73,19 +73,13 @@ def draw_sheet(dataset: Dataset, *, seed: int) -> Image.Image:
     return sheet
 
 
-def _cell(dataset: Dataset) -> tuple[int, int]:
-    """Return height and width of a drawn image: tiny ones are enlarged by whole factors, none is reduced."""
-    factor = max(1, CELL // max(dataset.height, dataset.width))
-    return factor * dataset.height, factor * dataset.width
-
-
 def _fit(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Shorten a name to 200 pixels."""
-    if font.getlength(name) <= 200:
-        return name
-    while font.getlength(f"{name}...") > 200:
+    shown = name
+    while font.getlength(shown) > 200:
         name = name[:-1]
-    return f"{name}..."
+        shown = f"{name}..."
+    return shown
 
 
 def _shown(dataset: Dataset) -> tuple[str, Split, Augmentation]:
@@ -124,11 +118,6 @@ def _samples(dataset: Dataset, labels: range, columns: int, seed: int) -> list[l
         chosen = draws.at(positions)
         pixels = fetch(split, (order[positions], chosen.seeds if augmentation.resized_crop else None))
         seen = shift_and_flip(pixels - mean, augmentation, chosen) + mean
-        rows.append([_picture(image) for image in seen])
+        arrays = seen.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+        rows.append([Image.fromarray(array.copy()) for array in arrays])
     return rows
-
-
-def _picture(image: Tensor) -> Image.Image:
-    """Return an image of shape (channels, height, width), 0 … 255, as a colour picture."""
-    array = image.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(np.broadcast_to(array, (*array.shape[:2], 3)).copy())

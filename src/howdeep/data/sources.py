@@ -1,15 +1,15 @@
 """From a name to labelled images in up to three splits: what lies there, decoded as far as it fits in memory."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from howdeep.data.dataset import SPLIT_NAMES, Dataset, Decoded, Encoded, Split, content_keys
 from howdeep.data.decoding import (
     BadImage,
     Header,
@@ -27,15 +27,18 @@ from howdeep.data.decoding import (
 )
 from howdeep.data.folder import read_folder
 from howdeep.data.hub import read_hub
-from howdeep.data.images import BytesImages, content_keys, digest_of
+from howdeep.data.images import BytesImages, digest_of
+from howdeep.data.listing import Listing, Problem, Source
 from howdeep.data.parquet import find_parquet, read_parquet
 from howdeep.data.recorded import Recorded, known_splits
-from howdeep.data.records import SPLIT_NAMES, Dataset, Listing, Problem, Source
-from howdeep.data.splits import Decoded, Encoded, ImageSplit, three_splits
+from howdeep.data.splits import three_splits
 from howdeep.util.errors import UserError
 
+KINDS = "DATA is digits, a folder of class folders, a Parquet file or a folder of them, or hf:owner/name"
+MEMORY_SIDE = 64
+MEMORY_BYTES = 2 * 2**30
 
-@cache
+
 def read_digits() -> Source:
     """Return the embedded default: 1,797 handwritten digits, 8×8 and gray; the values 0 … 16 are scaled to 0 … 255.
 
@@ -53,31 +56,23 @@ def read_digits() -> Source:
     return Source("digits", tuple("0123456789"), {"train": Listing(images, labels, names)})
 
 
-KINDS = "DATA is digits, a folder of class folders, a Parquet file or a folder of them, or hf:owner/name"
-
-
 def find_source(data: str) -> Source:
-    """List what lies at the place that a user named.
+    """List what lies where a user said; classes that are called the same get names of their own.
 
     Raises:
         UserError: There is nothing of a known kind, or it has fewer than two classes.
     """
-    source = _told_apart(_read(data))
+    source = _read(data)
+    times = Counter(source.classes)
+    if len(times) < len(source.classes):  # counts and predictions are by name
+        names = tuple(f"{name} (label {i})" if times[name] > 1 else name for i, name in enumerate(source.classes))
+        twice = ", ".join(repr(name) for name, count in times.items() if count > 1)
+        note = f"several classes are called {twice}: their labels tell them apart"
+        source = replace(source, classes=names, notes=(*source.notes, note))
     if len(source.classes) < 2:
         names = ", ".join(map(repr, source.classes))
         raise UserError(f"{data} has only one class, {names}; a classifier needs at least two")
     return source
-
-
-def _told_apart(source: Source) -> Source:
-    """Give every class a name of its own: counts and predictions are by name."""
-    times = Counter(source.classes)
-    if len(times) == len(source.classes):
-        return source
-    names = tuple(f"{name} (label {i})" if times[name] > 1 else name for i, name in enumerate(source.classes))
-    twice = ", ".join(repr(name) for name, count in times.items() if count > 1)
-    note = f"several classes are called {twice}: their labels tell them apart"
-    return replace(source, classes=names, notes=(*source.notes, note))
 
 
 def _read(data: str) -> Source:
@@ -86,30 +81,23 @@ def _read(data: str) -> Source:
     if data.startswith("hf:"):
         return read_hub(data.removeprefix("hf:"))
     path = Path(data).expanduser()
-    if not data or "\0" in data or not path.exists():
-        raise UserError(f"there is no data at {data!r}; {_nearest(data)}{KINDS}")
+    if not data or "\0" in data:
+        raise UserError(f"there is no data at {data!r}; {KINDS}")
+    if not path.exists():
+        missing = path
+        while not missing.parent.is_dir():
+            missing = missing.parent
+        beside = {one.name: str(one) for one in missing.parent.iterdir() if one.is_dir() or one.suffix == ".parquet"}
+        names = {"digits": "digits", **beside}
+        meant = "".join(
+            f"did you mean {names[name]}? " for name in get_close_matches(missing.name, names, n=1, cutoff=0.5)
+        )
+        raise UserError(f"there is no data at {data!r}; {meant}{KINDS}")
     if path.is_dir():
         return read_parquet(path) if find_parquet(path) else read_folder(path)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path)
     raise UserError(f"{data} is neither a folder nor a Parquet file; {KINDS}")
-
-
-def _nearest(data: str) -> str:
-    """Return the question whether a name beside the missing one was meant, or nothing."""
-    missing = Path(data).expanduser()
-    if not data or "\0" in data:
-        return ""
-    while not missing.parent.is_dir():
-        missing = missing.parent
-    beside = {path.name: str(path) for path in missing.parent.iterdir() if path.is_dir() or path.suffix == ".parquet"}
-    known = {"digits": "digits", **beside}
-    match = get_close_matches(missing.name, known, n=1, cutoff=0.5)
-    return f"did you mean {known[match[0]]}? " if match else ""
-
-
-MEMORY_SIDE = 64
-MEMORY_BYTES = 2 * 2**30
 
 
 def open_data(
@@ -121,7 +109,7 @@ def open_data(
     bits: int | None = None,
     seed: int = 0,
     skip_broken: bool = False,
-    known: Recorded | None = None,
+    recorded: Recorded | None = None,
     identify: bool = False,
     splits: Collection[str] | None = None,
 ) -> Dataset:
@@ -138,13 +126,13 @@ def open_data(
     Args:
         data: `digits`, a folder of class folders (with or without split folders above them), a Parquet file
             or a folder of them, or `hf:owner/name`.
-        size: Height and width of what the network sees; see `survey.choose_view` for the default.
+        size: Height and width of what the network sees; see `decoding.choose_view` for the default.
         resize: What to do with images of another shape: `crop`, `pad` or `squash`.
         channels: 1 or 3; by default 1 if all images are grayscale, else 3.
         bits: How many bits the values of 16-bit grayscale images use; by default the fewest that hold them all.
         seed: Decides which images are held out.
         skip_broken: Leave out images that cannot be used, instead of stopping with their names.
-        known: Images that a network was trained, validated and tested on; they keep their splits (see `recorded`).
+        recorded: Images that a network was trained, validated and tested on; they keep their splits.
         identify: Read the bytes of every image now, so that all digests are known.
         splits: Those that will be used. Of large images in others no header is read, where that is not needed to know
             which images these are, and no note or refusal speaks of them; damage in them shows when they are decoded.
@@ -155,79 +143,74 @@ def open_data(
     check_options(size, resize, channels)
     data = str(data)
     source = find_source(data)
-    decided = size is not None and size > MEMORY_SIDE and channels is not None
-    parts = _parts_of(source, splits) if splits is not None and decided else set(source.parts)
-    surveys = _survey_digits() if data == "digits" else _survey(source, parts)
+    surveyed = set(source.parts)
+    if splits is not None and size is not None and size > MEMORY_SIDE and channels is not None:
+        # The parts that these splits are, or are held out from.
+        fields = {SPLIT_NAMES.get(name, "") for name in splits}
+        surveyed = {name if name in source.parts else "train" for name in fields} & surveyed or surveyed
+    surveys = {part: survey(listing, part) for part, listing in source.parts.items() if part in surveyed}
     if not skip_broken:
-        refuse(data, [problem for found in surveys.values() for problem in found.problems.values()])
-    headers = [header for found in surveys.values() for header in found.headers.values()]
+        refuse(data, [problem for one in surveys.values() for problem in one.problems.values()])
+    headers = [header for one in surveys.values() for header in one.headers.values()]
     if not headers:
         raise UserError(f"{data} holds no usable image")
     view, notes = choose_view(headers, size=size, resize=resize, channels=channels, bits=bits)
-    cuts, problems = _load_digits(view) if data == "digits" else _load(source, surveys, view)
+    parts, problems = _load(source, surveys, view)
     if not skip_broken:
         refuse(data, problems)
-    return _dataset(source, view, _identified(cuts, known, identify), problems, notes, seed, known)
+    if identify or recorded is not None:
+        # To be compared with recorded images, a train split needs digests only where others are drawn from it.
+        compared = set(parts) if identify or len(parts) < 3 else {"validation", "test"}
+        parts |= {
+            part: replace(parts[part], digests=parts[part].digests_at(torch.arange(len(parts[part]))))
+            for part in compared
+        }
+    ready, held_out, changes = _splits(source, parts, recorded, seed)
+    skipped = [f"skipped broken images: {len(problems)}"] if problems else []
+    return Dataset(
+        name=source.name,
+        classes=source.classes,
+        channels=view.channels,
+        bits=view.bits,
+        height=view.height,
+        width=view.width,
+        train=ready.get("train"),
+        validation=ready.get("validation"),
+        test=ready.get("test"),
+        notes=(*source.notes, *notes, *held_out, *skipped),
+        skipped=tuple(problems),
+        unused=ready.get("unused"),
+        changes=changes,
+    )
 
 
-def _parts_of(source: Source, splits: Collection[str]) -> set[str]:
-    """Return the parts that splits are, or are held out from."""
-    wanted = {SPLIT_NAMES.get(name, "") for name in splits}
-    return {split if split in source.parts else "train" for split in wanted} & set(source.parts) or set(source.parts)
-
-
-def _survey(source: Source, parts: Collection[str]) -> dict[str, Survey]:
-    return {part: survey(listing, part) for part, listing in source.parts.items() if part in parts}
-
-
-@cache
-def _survey_digits() -> dict[str, Survey]:
-    """Read the digits' headers once in a process: a search, a demo or a notebook opens them for every network."""
-    return _survey(read_digits(), ["train"])
-
-
-@cache
-def _load_digits(view: View) -> tuple[dict[str, ImageSplit], list[Problem]]:
-    """Decode the digits once in a process, which takes as long as an epoch of a small network on a few of them."""
-    return _load(read_digits(), _survey_digits(), view)
-
-
-def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, ImageSplit], list[Problem]]:
+def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Split], list[Problem]]:
     """Make a split of every part, in memory where all of them fit; return with them every image found unusable."""
-    count = sum(len(found.headers) for found in surveys.values())
+    count = sum(len(one.headers) for one in surveys.values())
     fits = max(view.height, view.width) <= MEMORY_SIDE
     fits = fits and count * view.channels * view.height * view.width <= MEMORY_BYTES
-    cuts: dict[str, ImageSplit] = {}
+    parts: dict[str, Split] = {}
     problems: list[Problem] = []
     for part, listing in source.parts.items():
-        images, names = Encoded(listing.images, view, listing.names), listing.names
-        whole = ImageSplit(images, torch.arange(len(names)), listing.labels, names)
+        whole = Split(
+            Encoded(listing.images, view, listing.names),
+            torch.arange(len(listing.names)),
+            listing.labels,
+            listing.names,
+        )
         if part not in surveys:
-            cuts[part] = whole
+            parts[part] = whole
             continue
         problems += surveys[part].problems.values()
         if fits:
-            cuts[part], damaged = _decode_part(listing, surveys[part].headers, view, part)
+            parts[part], damaged = _decode_part(listing, surveys[part].headers, view, part)
             problems += damaged
         else:
-            cuts[part] = whole.take(torch.tensor(surveys[part].good, dtype=torch.int64))
-    return cuts, problems
+            parts[part] = whole.take(torch.tensor(surveys[part].good, dtype=torch.int64))
+    return parts, problems
 
 
-def _identified(cuts: Mapping[str, ImageSplit], known: Recorded | None, everything: bool) -> dict[str, ImageSplit]:
-    """Return parts whose digests are known as far as they are needed.
-
-    To be compared with recorded images, a train split needs them only where others are drawn from it.
-    """
-    needed = set(cuts) if everything or len(cuts) < 3 else {"validation", "test"}
-    if known is None and not everything:
-        return dict(cuts)
-    return {part: cut.identified() if part in needed else cut for part, cut in cuts.items()}
-
-
-def _decode_part(
-    listing: Listing, headers: Mapping[int, Header], view: View, part: str
-) -> tuple[ImageSplit, list[Problem]]:
+def _decode_part(listing: Listing, headers: Mapping[int, Header], view: View, part: str) -> tuple[Split, list[Problem]]:
     """Decode the surveyed rows of a listing into one tensor; return with it what turned out to be damaged."""
     rows = list(headers)
     pixels = np.zeros((len(listing.names), view.channels, view.height, view.width), np.uint8)
@@ -248,57 +231,37 @@ def _decode_part(
         for row, error in zip(rows, spread(fill, rows, threads=threads), strict=True):
             if error is not None:
                 problems[row] = Problem(listing.names[row], part, error.kind, error.reason)
-    rows_of, read = torch.arange(len(pixels)), torch.from_numpy(digests)
-    whole = ImageSplit(Decoded(torch.from_numpy(pixels)), rows_of, listing.labels, listing.names, read)
+    images = Decoded(torch.from_numpy(pixels))
+    whole = Split(images, torch.arange(len(pixels)), listing.labels, listing.names, torch.from_numpy(digests))
     good = torch.tensor([row for row in rows if row not in problems], dtype=torch.int64)
     return whole.take(good), list(problems.values())
 
 
-def _dataset(
-    source: Source,
-    view: View,
-    cuts: Mapping[str, ImageSplit],
-    problems: Sequence[Problem],
-    notes: Sequence[str],
-    seed: int,
-    known: Recorded | None,
-) -> Dataset:
-    """Cut what was loaded into three splits.
+def _splits(
+    source: Source, parts: Mapping[str, Split], recorded: Recorded | None, seed: int
+) -> tuple[dict[str, Split], list[str], tuple[str, ...]]:
+    """Cut what was loaded into train, validation, test and unused images.
+
+    Returns:
+        The splits, the notes on them, and those of the notes that say what differs from recorded images.
 
     Raises:
         UserError: A split would be empty.
     """
-    keys, changes = content_keys(cuts), ()
-    plan, held_out = three_splits({part: cut.labels for part, cut in cuts.items()}, keys, seed)
-    if known is not None:
-        plan, changes = known_splits(known, source.classes, cuts, plan, seed, keys)
-    splits = {name: cuts[part].take(positions) for name, (part, positions) in plan.items()}
-    unused = splits.pop("unused", None)
+    keys, changes = content_keys(parts), ()
+    plan, notes = three_splits({part: split.labels for part, split in parts.items()}, keys, seed)
+    if recorded is not None:
+        plan, changes = known_splits(recorded, source.classes, parts, plan, seed, keys)
+    notes += changes
+    splits = {name: parts[part].take(positions) for name, (part, positions) in plan.items()}
     for name, split in splits.items():
+        if name == "unused":
+            continue
         if not len(split):
             raise UserError(f"{source.name}: no usable image is left for {name}")
-    absent = [_absent(source.classes, name, split) for name, split in splits.items()]
-    skipped = (f"skipped broken images: {len(problems)}",) if problems else ()
-    return Dataset(
-        name=source.name,
-        classes=source.classes,
-        channels=view.channels,
-        bits=view.bits,
-        height=view.height,
-        width=view.width,
-        train=splits.get("train"),
-        validation=splits.get("validation"),
-        test=splits.get("test"),
-        notes=(*source.notes, *notes, *held_out, *changes, *filter(None, absent), *skipped),
-        skipped=tuple(problems),
-        unused=unused,
-        changes=changes,
-    )
-
-
-def _absent(classes: Sequence[str], name: str, split: ImageSplit) -> str:
-    """Say which classes have no image in a split, or nothing."""
-    present = set(split.labels.unique().tolist())
-    missing = [repr(label) for index, label in enumerate(classes) if index not in present]
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    return f"{name}: no images of class {', '.join(missing[:3])}{more}" if missing else ""
+        present = set(split.labels.unique().tolist())
+        missing = [repr(label) for index, label in enumerate(source.classes) if index not in present]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            notes.append(f"{name}: no images of class {', '.join(missing[:3])}{more}")
+    return splits, notes, changes

@@ -15,7 +15,7 @@ WORDS = {
 }
 """What people call the splits; the words of the hub's own loader."""
 USUAL = ("train", "val", "valid", "validation", "test")
-"""Names that nobody needs to be told about."""
+"""Names that need no note."""
 JUNK = frozenset(("__MACOSX", "@eaDir", "lost+found"))
 """Folders that archives, network drives and disks leave behind."""
 FILLERS = ("set", "data", "images", "files", "split", "folder")
@@ -51,10 +51,10 @@ def split_of(place: str, name: str) -> str | None:
     Raises:
         UserError: It means several.
     """
-    found = splits_in(name)
-    if len(found) > 1:
-        raise UserError(f"{place}: the name {name} could mean {' or '.join(found)}; rename it, or move it away")
-    return found[0] if found else None
+    splits = splits_in(name)
+    if len(splits) > 1:
+        raise UserError(f"{place}: the name {name} could mean {' or '.join(splits)}; rename it, or move it away")
+    return splits[0] if splits else None
 
 
 def is_split_name(name: str) -> bool:
@@ -70,8 +70,8 @@ def called_like_splits(names: list[str]) -> list[str]:
     """
     if names and all(map(splits_in, names)):
         return names
-    found = [name for name in names if is_split_name(name)]
-    return found if any(splits_in(name) != ["train"] for name in found) else []
+    alike = [name for name in names if is_split_name(name)]
+    return alike if any(splits_in(name) != ["train"] for name in alike) else []
 
 
 def chosen_note(split: str, names: list[str]) -> tuple[str, ...]:

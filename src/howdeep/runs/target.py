@@ -176,7 +176,7 @@ def open_data_for(
     size = target.size[0] if target.size and target.size[0] == target.size[1] else None
     known = target.run.images() if target.run else None
     like_training = {"resize": target.resize, "channels": target.channels, "bits": target.bits, "seed": target.seed}
-    dataset = open_data(data, size=size, **like_training, skip_broken=skip_broken, known=known, splits=splits)
+    dataset = open_data(data, size=size, **like_training, skip_broken=skip_broken, recorded=known, splits=splits)
     if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
         here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))
         raise UserError(f"the images of {data} are of {here} pixels and those of {target.name} were of {there}")

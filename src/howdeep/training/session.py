@@ -190,7 +190,7 @@ def open_training_data(
     """
     dataset = open_data(
         config.data, size=config.size, resize=config.resize, channels=channels, bits=bits, seed=config.seed,
-        skip_broken=config.skip_broken, known=images, identify=True,
+        skip_broken=config.skip_broken, recorded=images, identify=True,
     )  # fmt: skip
     if folder is not None:
         require_same_images(folder, images, dataset)

@@ -1,0 +1,273 @@
+"""What the rest of the package sees of data: labelled images in splits.
+
+There is one type of split. What differs is how its images are kept: decoded in one tensor, encoded and decoded
+whenever they are asked for, or encoded with those in memory that were asked for before.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from howdeep.data.decoding import BadImage, View, channels_first, decode, render
+from howdeep.data.images import BytesImages, digests_of
+from howdeep.data.listing import Images, Problem
+from howdeep.util.errors import UserError, unknown
+
+HELD_BYTES = 320_000_000
+"""Pixels that one split holds at most: 2,125 colour images of 224×224."""
+SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+"""The names a user may give a split, and the field of `Dataset` each one means."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One of train, validation and test: labelled images that can be fetched by position."""
+
+    images: "Decoded | Encoded | Held"
+    """All images of the listing, shared by the splits that are cut from it."""
+    rows: Tensor
+    """The rows of `images` that belong to this split, int64 of shape (n,)."""
+    labels: Tensor
+    """Class indices, int64 of shape (n,), on the host."""
+    names: Sequence[str]
+    """Where each image came from: a relative path, or `train.parquet#17`."""
+    digests: Tensor | None = None
+    """What each image is, int64 of shape (n,): of the bytes that it is decoded from; None where they were not read."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.rows)
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """Return images as the evaluation sees them: resized by the policy, not augmented.
+
+        Args:
+            indices: Positions in this split, int64 of shape (k,).
+
+        Returns:
+            uint8 of shape (k, channels, height, width), on the host.
+
+        Raises:
+            UserError: An image is broken.
+        """
+        return self.images.pixels(self.rows[indices])
+
+    def random_crops(self, indices: Tensor, seeds: Tensor) -> Tensor:
+        """Return a random area of each image, resized: `RandomResizedCrop` (Szegedy et al. 2015).
+
+        Args:
+            indices: Positions in this split, int64 of shape (k,).
+            seeds: One seed per image, int64 of shape (k,); it alone decides the crop.
+
+        Returns:
+            uint8 of shape (k, channels, height, width).
+
+        Raises:
+            UserError: An image is broken, or images are in memory at their final size.
+        """
+        if not isinstance(self.images, Encoded):
+            raise UserError("random resized crops need images that are decoded on demand; these are held in memory")
+        return self.images.random_crops(self.rows[indices], seeds)
+
+    def take(self, positions: Tensor) -> "Split":
+        """Return the split of these positions; pixels are shared, not copied."""
+        names = [self.names[i] for i in positions.tolist()]
+        digests = None if self.digests is None else self.digests[positions]
+        return replace(self, rows=self.rows[positions], labels=self.labels[positions], names=names, digests=digests)
+
+    def digests_at(self, positions: Tensor) -> Tensor:
+        """Return the digests of images by position; their bytes are read, unless they were before."""
+        return self.images.digests(self.rows[positions]) if self.digests is None else self.digests[positions]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images in up to three splits, all of one shape."""
+
+    name: str
+    """What the data is called in tables and records."""
+    classes: tuple[str, ...]
+    """Class names; a label is a position in this tuple."""
+    channels: int
+    """1 for grayscale, 3 for colour."""
+    height: int
+    """Rows of pixels the network sees."""
+    width: int
+    """Columns of pixels the network sees."""
+    train: Split | None
+    """What parameters are fitted to; `None` where the data holds nothing to train on."""
+    validation: Split | None
+    """What choices are made by."""
+    test: Split | None
+    """What is read once, at the end."""
+    bits: int = 16
+    """How many bits the values of 16-bit grayscale images are taken to use."""
+    notes: tuple[str, ...] = ()
+    """Decisions worth printing, such as `validation: stratified 10 % of train, seed 0`."""
+    skipped: tuple[Problem, ...] = ()
+    """The broken images that were left out on request."""
+    unused: Split | None = None
+    """Images that are in no split: training images beyond a limit, copies of images that are held out."""
+    changes: tuple[str, ...] = ()
+    """Those of the notes that say how the images differ from the recorded ones of a run."""
+
+    def split(self, name: str) -> Split:
+        """Return the split a user means by `train`, `val`, `validation` or `test`.
+
+        Raises:
+            UserError: There is no such name, or this data set has no such split.
+        """
+        if name not in SPLIT_NAMES:
+            raise unknown("split", name, SPLIT_NAMES)
+        split: Split | None = getattr(self, SPLIT_NAMES[name])
+        if split is None:
+            present = [field for field in ("train", "validation", "test") if getattr(self, field) is not None]
+            raise UserError(f"{self.name} has no {SPLIT_NAMES[name]} split; it has {', '.join(present)}")
+        return split
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images that were decoded once and lie in one tensor."""
+
+    tensor: Tensor
+    """uint8 of shape (all rows, channels, height, width)."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return images by row."""
+        return self.tensor[rows]
+
+    def digests(self, rows: Tensor) -> Tensor:
+        """Return the digests of the pixels, as the encoded bytes are gone."""
+        blobs = [image.numpy().tobytes() for image in self.pixels(rows)]
+        return digests_of(BytesImages(blobs), range(len(blobs)))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images that are too large to hold decoded: every access opens and decodes the file."""
+
+    images: Images
+    """All encoded images of the listing."""
+    view: View
+    """The shape every image is brought to."""
+    names: Sequence[str]
+    """Where each image came from."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return images by row, resized by the policy."""
+        return self._stack([self._decode(row, None) for row in rows.tolist()])
+
+    def random_crops(self, rows: Tensor, seeds: Tensor) -> Tensor:
+        """Return a random area of each image, resized; see `Split.random_crops`."""
+        return self._stack([self._decode(row, s) for row, s in zip(rows.tolist(), seeds.tolist(), strict=True)])
+
+    def digests(self, rows: Tensor) -> Tensor:
+        """Return the digests of the bytes, which are read now."""
+        try:
+            return digests_of(self.images, rows.tolist())
+        except BadImage as error:
+            raise UserError(f"an image cannot be read any longer: {error}") from error
+
+    def length(self, row: int) -> int:
+        """Return the number of bytes of an image, which are not read; below 0, no two equal, of unreadable ones."""
+        try:
+            return self.images.length(row)
+        except BadImage:
+            return -1 - row
+
+    def _decode(self, row: int, seed: int | None) -> np.ndarray:
+        try:
+            with self.images.stream(row) as stream:
+                image = decode(stream, self.view.channels, self.view.bits)
+            if seed is None:
+                return render(image, self.view)
+        except BadImage as error:
+            raise UserError(f"{self.names[row]} cannot be used: {error}") from error
+        return random_resized_crop(image, self.view, seed)
+
+    def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
+        stacked = np.empty((len(arrays), self.view.channels, self.view.height, self.view.width), np.uint8)
+        for slot, array in zip(stacked, arrays, strict=True):
+            slot[...] = array
+        return torch.from_numpy(stacked)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Encoded images, of which those that were decoded stay in memory as far as they fit."""
+
+    encoded: Encoded
+    """Where the others are decoded."""
+    limit: int
+    """Bytes of pixels that are held."""
+    pixels_of: dict[int, Tensor] = field(default_factory=dict)
+    """Pixels by row."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return images by row."""
+        wanted = rows.tolist()
+        missing = list(dict.fromkeys(row for row in wanted if row not in self.pixels_of))
+        fresh = dict(zip(missing, self.encoded.pixels(torch.tensor(missing, dtype=torch.int64)), strict=True))
+        for row, image in fresh.items():
+            if (len(self.pixels_of) + 1) * image.nbytes <= self.limit:
+                # A copy: what does not fit is not kept alive by what does.
+                self.pixels_of[row] = image.clone()
+        images = [self.pixels_of[row] if row in self.pixels_of else fresh[row] for row in wanted]
+        return torch.stack(images) if images else self.encoded.pixels(rows)
+
+    def digests(self, rows: Tensor) -> Tensor:
+        """Return the digests of the bytes, which are read now."""
+        return self.encoded.digests(rows)
+
+
+def decodes(split: Split) -> bool:
+    """Return whether every access to the images of a split decodes them."""
+    return isinstance(split.images, Encoded)
+
+
+def held(split: Split, limit: int = HELD_BYTES) -> Split:
+    """Return a split whose images are decoded once; those that do not fit any more, whenever they are asked for.
+
+    Args:
+        split: The images; a split that holds them already stays as it is.
+        limit: Bytes of pixels that are held.
+    """
+    return replace(split, images=Held(split.images, limit)) if isinstance(split.images, Encoded) else split
+
+
+def random_resized_crop(image: Image.Image, view: View, seed: int) -> np.ndarray:
+    """Return one random area of a Pillow image in the shape of `view`, decided by `seed` alone."""
+    from torchvision.transforms import v2  # costs a second, and only large images need it
+
+    crop = v2.RandomResizedCrop((view.height, view.width))
+    # The transform draws from the host's default generator. `torch.manual_seed` would reseed CUDA too, which
+    # nothing here could restore.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return channels_first(crop(image))
+
+
+def content_keys(parts: Mapping[str, Split]) -> dict[str, Tensor]:
+    """Return numbers, by part, that are equal where and only where images are.
+
+    Bytes that were not read yet are read only where another image has as many of them: of photographs that is almost
+    none.
+    """
+    if all(part.digests is not None for part in parts.values()):
+        return {name: part.digests for name, part in parts.items() if part.digests is not None}
+    lengths: dict[str, list[int]] = {}
+    for name, part in parts.items():
+        assert isinstance(part.images, Encoded), "images are decoded with their digests"
+        lengths[name] = [part.images.length(row) for row in part.rows.tolist()]
+    often = Counter(length for several in lengths.values() for length in several)
+    keys = {name: torch.tensor(several, dtype=torch.int64) for name, several in lengths.items()}
+    for name, part in parts.items():
+        alike = torch.tensor([i for i, length in enumerate(lengths[name]) if often[length] > 1], dtype=torch.int64)
+        keys[name][alike] = part.digests_at(alike)
+    return keys
