@@ -19,8 +19,8 @@ def step_of(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> C
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            scores = network(images)
-        F.cross_entropy(scores.float(), labels).backward()
+            logits = network(images)
+        F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
 
     return step

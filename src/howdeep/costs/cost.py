@@ -75,8 +75,8 @@ def plans_of(
         raise UserError(f"--measured {other} is not allowed: it must be one of --depths {allowed}")
     if measured is not None and len(set(measured)) < 2:
         raise UserError(f"--measured {','.join(map(str, measured))} is not allowed: a line needs two depths at least")
-    found = NAME.fullmatch(network)
-    title = f"{found['family']}{found['width'] or ''}" if found else network
+    match = NAME.fullmatch(network)
+    title = f"{match['family']}{match['width'] or ''}" if match else network
     kinds: dict[Spec, list[Spec]] = {}
     for spec in specs:
         kinds.setdefault(kind_of(spec), []).append(spec)
@@ -89,10 +89,10 @@ def at_depth(network: str, depth: int) -> str:
     Raises:
         UserError: It is a library's, which have no other depths.
     """
-    found = NAME.fullmatch(network)
+    match = NAME.fullmatch(network)
     if is_library_name(network):
         raise UserError(f"--depths is not allowed for {network}: only names of the catalogue have depths")
-    return f"{found['family']}{depth}{found['width'] or ''}" if found else network
+    return f"{match['family']}{depth}{match['width'] or ''}" if match else network
 
 
 def kind_of(spec: Spec) -> Spec:
@@ -255,9 +255,9 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
     measurements = dict(zip(fitted, _measured(fitted, setting, options, journal, "measure"), strict=True))
     model = None
     if plan.predicts:
-        networks, found = [described(spec, options.size) for spec in fitted], list(measurements.values())
-        seconds = [one.times.seconds for one in found]
-        model = model_of(networks, [one.costs for one in found], seconds, setting.precision)
+        networks, known = [described(spec, options.size) for spec in fitted], list(measurements.values())
+        seconds = [one.times.seconds for one in known]
+        model = model_of(networks, [one.costs for one in known], seconds, setting.precision)
         checks = _affordable(plan, model, options, torch.device(setting.device))
         measurements |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
     for spec, one in measurements.items():
@@ -288,11 +288,11 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
 
 
 def _at_depth(
-    spec: Spec, found: _Measurement | None, model: CostModel | None, options: CostOptions, *, fitted: bool
+    spec: Spec, measurement: _Measurement | None, model: CostModel | None, options: CostOptions, *, fitted: bool
 ) -> DepthCost:
     network = described(spec, options.size)
     counts = counts_of(spec, network, options.rule)
-    predicted, measured = model and model.costs(network), found and found.costs
+    predicted, measured = model and model.costs(network), measurement and measurement.costs
     costs = measured or predicted
     known = costs and costs.training_ms
     return DepthCost(
@@ -300,7 +300,7 @@ def _at_depth(
         depth=spec.depth,
         counts=counts,
         fitted=fitted,
-        times=found and found.times,
+        times=measurement and measurement.times,
         measured=measured,
         predicted=predicted,
         error_percent=errors_of(predicted, measured) if predicted and measured else None,
@@ -337,14 +337,14 @@ def _measured(
 
     # By name: which networks are checked depends on the memory that is free, which another start may have more of.
     names = [f"{spec.name} {block}" for block in range(3 * options.rounds) for spec in specs]
-    results, found = journal.blocks(what, len(names), compute, names), []
+    results, measurements = journal.blocks(what, len(names), compute, names), []
     for number in range(count):
         own = results[number::count]  # peak, peak, times of each round
         plain, checkpointed = (sorted(result["peak"] or 0 for result in own[kind::3]) for kind in (0, 1))
         times = over_rounds([from_json(Times, result) for result in own[2::3]])
         peaks = plain[len(plain) // 2] or None, checkpointed[len(checkpointed) // 2] or None
-        found.append(_Measurement(times, peaks))
-    return found
+        measurements.append(_Measurement(times, peaks))
+    return measurements
 
 
 def _affordable(plan: Plan, model: CostModel, options: CostOptions, device: torch.device) -> list[Spec]:

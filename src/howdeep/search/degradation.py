@@ -116,9 +116,9 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
         families = tuple(
             _family(family, [run for run in finished if run.family == family], equal) for family in config.family_names
         )
-        found = Degradation(first.name, equal, config.all_seeds, families, tuple(finished))
-        write_whole(out / RECORD, json.dumps(found.to_json(config), indent=1).encode())
-        return found
+        record = Degradation(first.name, equal, config.all_seeds, families, tuple(finished))
+        write_whole(out / RECORD, json.dumps(record.to_json(config), indent=1).encode())
+        return record
 
 
 def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[PlannedRun]:
@@ -147,9 +147,9 @@ def _line(run: LadderRun) -> str:
 def _family(family: str, trained_runs: Sequence[LadderRun], equal: Equal) -> FamilyResult:
     points = []
     for depth in sorted({run.depth for run in trained_runs}):
-        found = [run.errors for run in trained_runs if run.depth == depth]
-        errors = [one for one in found if one is not None]
-        points.append(point_of(depth, errors, failed=len(found) - len(errors)))
+        of_runs = [run.errors for run in trained_runs if run.depth == depth]
+        errors = [one for one in of_runs if one is not None]
+        points.append(point_of(depth, errors, failed=len(of_runs) - len(errors)))
     diagnosis = diagnose(points)
     if equal == "time" and diagnosis.kind == "optimisation fails":
         fewer = f"; in equal time the deepest made {trained_runs[-1].epochs:.3g} epochs, the shallowest"

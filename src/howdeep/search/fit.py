@@ -269,7 +269,7 @@ class _Part:
         image = torch.zeros(1, dataset.channels, dataset.height, dataset.width, device=where)
         image = image.contiguous(memory_format=torch.channels_last)
         folded = prepared(runs.open_run(run).chain(lambda _: None), image, precision="fp32", device=where)
-        found = Fit(
+        answer = Fit(
             network=chosen.network,
             family=chosen.family,
             depth=chosen.depth,
@@ -291,6 +291,6 @@ class _Part:
         origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
         origin["surroundings"] = surroundings(where)
         origin["augmentation"] = augmentation_record(dataset, options.flip)
-        record = tagged("fit", {**to_json(found), **origin})
+        record = tagged("fit", {**to_json(answer), **origin})
         write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
-        return found
+        return answer

@@ -61,8 +61,8 @@ def network_name(family: str, depth: int, *, large: bool) -> str:
     """
     from howdeep.networks import spec_of  # imports torch, which the options of a command do without
 
-    found = _family(family, large=large)
-    name = str(found.large if large else found.small).format(depth)
+    members = _family(family, large=large)
+    name = str(members.large if large else members.small).format(depth)
     spec_of(name)
     return name
 
@@ -73,8 +73,8 @@ def usual_depths(family: str, *, large: bool) -> tuple[int, ...]:
     Raises:
         UserError: There is no such family, or not for such images.
     """
-    found = _family(family, large=large)
-    return found.large_depths if large else found.depths
+    members = _family(family, large=large)
+    return members.large_depths if large else members.depths
 
 
 def _family(name: str, *, large: bool) -> Family:

@@ -103,9 +103,9 @@ def trained(job: PlannedRun, dataset: Dataset, journal: Journal) -> LadderRun:
     except (NotFiniteError, NotFiniteLogitsError) as error:
         seconds = max((record.get("seconds", 0.0) for record in open_run(job.out).metrics()), default=0.0)
         epochs, failure = job.config.resolved_recipe().epochs or 0.0, str(error)
-    found = LadderRun(job.family, job.depth, job.config.network, job.config.seed, epochs, seconds, errors, failure)
-    journal.note(job.out.name, to_json(found))
-    return found
+    result = LadderRun(job.family, job.depth, job.config.network, job.config.seed, epochs, seconds, errors, failure)
+    journal.note(job.out.name, to_json(result))
+    return result
 
 
 def _finished(job: PlannedRun, dataset: Dataset) -> tuple[float, float, Errors]:

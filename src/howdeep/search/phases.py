@@ -168,7 +168,7 @@ class Trainer:
         phase = advance(config, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
         wall = time.perf_counter() - started
         assert phase.validation_error_percent is not None, "the data has a validation split"
-        found = RoundResult(
+        result = RoundResult(
             epochs=phase.epochs,
             steps=round(phase.epochs * self._per_epoch),
             # After a stop the wall has seen only a part of the phase.
@@ -179,11 +179,11 @@ class Trainer:
         )
         self.clock.save()
         self.report(
-            f"  {candidate.network:20} {found.epochs:6.1f} epochs {found.seconds:6.0f} s"
-            f"   train {found.train_error_percent:5.1f} %  val {found.validation_error_percent:5.1f} %"
+            f"  {candidate.network:20} {result.epochs:6.1f} epochs {result.seconds:6.0f} s"
+            f"   train {result.train_error_percent:5.1f} %  val {result.validation_error_percent:5.1f} %"
             f"   left {seconds_text(self.budget - self.clock.spent)}"
         )
-        return found
+        return result
 
 
 def _pace(candidate: CandidateCosts, done: Sequence[RoundResult]) -> float:

@@ -241,9 +241,9 @@ class Search:
         standings = {}
         for name in alive:
             if not networks[name].out:
-                entry, found = self._entry(name), networks[name].rounds[number]
-                loss = math.inf if found.validation_loss is None else found.validation_loss
-                standings[name] = Standing(entry.family, entry.depth, found.validation_error_percent, loss)
+                entry, result = self._entry(name), networks[name].rounds[number]
+                loss = math.inf if result.validation_loss is None else result.validation_loss
+                standings[name] = Standing(entry.family, entry.depth, result.validation_error_percent, loss)
         return standings
 
     def _train(self, number: int, alive: Sequence[str]) -> None:
@@ -258,13 +258,13 @@ class Search:
         held = self.held(network)
         if held.done(number):
             return
-        found = self.train_round(self._entry(network), held.own_rounds, self.rounds[number])
+        result = self.train_round(self._entry(network), held.own_rounds, self.rounds[number])
         if (now := self.held(network)).owner != self.owner:
             self.report(f"  {network}: {now.owner} has taken it over meanwhile")
-        elif found is None:
+        elif result is None:
             live(self.study, held.trial).set_user_attr(FAILED, f"training diverged in round {number + 1}")
         else:
-            self.keep(network, [*held.rounds, found])
+            self.keep(network, [*held.rounds, result])
 
     def _claim(self) -> str | None:
         """Take a network that nobody has, or return None.
