@@ -114,8 +114,12 @@ def test_units_of_another_kind_are_another_line() -> None:
     assert [spec.depth for spec in basic.asked] == [18, 34]
     assert [spec.depth for spec in bottleneck.asked] == [50, 101]
     assert [spec.units for spec in bottleneck.fitted] == [
-        (1, 1, 1, 1), (3, 1, 1, 1), (1, 3, 1, 1), (1, 1, 3, 1), (1, 1, 1, 3),
-    ]  # fmt: skip
+        (1, 1, 1, 1),
+        (3, 1, 1, 1),
+        (1, 3, 1, 1),
+        (1, 1, 3, 1),
+        (1, 1, 1, 3),
+    ]
     assert {kind_of(spec) for spec in bottleneck.fitted} == {kind_of(spec_of("resnet50"))}
 
 
@@ -294,7 +298,7 @@ def test_a_network_that_does_not_fit_is_one_line() -> None:
         (["cifar_resnet20", "--device", "cuda:99"], "cuda:99"),
         ([], "NETWORK"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,8 +129,9 @@ def test_every_number_of_the_pages_text_follows_from_the_formula() -> None:
     cluster = cluster_of("64x8", "300GB/s", "25GB/s")
     job = TrainingJob(parameters=25_557_032, batch_size=64, images=1_281_167, epochs=90)
     rows = on_paper("resnet50", job, cluster, 4_089_184_256, flops_per_second=60e12).rows
-    slow = on_paper("resnet50", job, cluster_of("64x8", "300GB/s", "1.25GB/s"), 4_089_184_256,
-                    flops_per_second=60e12).rows[-1]  # fmt: skip
+    slow = on_paper(
+        "resnet50", job, cluster_of("64x8", "300GB/s", "1.25GB/s"), 4_089_184_256, flops_per_second=60e12
+    ).rows[-1]
     said = re.findall(r"\*\*(.+?)\*\*", PAGE.read_text())
     assert said == [
         f"{rows[-1].compute_seconds * 1e3:.1f} ms",

@@ -23,8 +23,17 @@ def candidate(
     depth: int, *errors: float, train: float = 5.0, family: str = "resnet", failed: bool = False
 ) -> Candidate:
     """A network whose error after 10, 20, 40, … seconds is known."""
-    costs = CandidateCosts(family, depth, f"cifar_{family}{depth}", 1000 * depth, 10**6 * depth,
-                      Timing(0.1 * depth, (0.1 * depth, 0.1 * depth), 20), 0.01 * depth, 10.0, False)  # fmt: skip
+    costs = CandidateCosts(
+        family,
+        depth,
+        f"cifar_{family}{depth}",
+        1000 * depth,
+        10**6 * depth,
+        Timing(0.1 * depth, (0.1 * depth, 0.1 * depth), 20),
+        0.01 * depth,
+        10.0,
+        False,
+    )
     return Candidate(costs, tuple(result(10 * 2**at, error, train) for at, error in enumerate(errors)), failed)
 
 
