@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.oracles import untimed
 
-from howdeep.analysis.effects import baseline_of, counts, effect_of, intact_of, per_class
+from howdeep.analysis.effects import baseline_batch, baseline_of, counts, effect_of, per_class
 from howdeep.util.errors import UserError
 
 answers = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)
@@ -25,8 +25,8 @@ def scores_of(given: list[int]) -> torch.Tensor:
 def test_change_and_its_paired_interval_are_those_of_the_differences_per_image(rows) -> None:
     """The interval is the normal one of the differences and two more: one image newly wrong, and one newly right."""
     labels, before, after = (list(column) for column in zip(*rows, strict=True))
-    intact = intact_of(scores_of(before), torch.tensor(labels))
-    effect = effect_of(counts(intact, 3 * scores_of(after), 3), len(rows))
+    baseline = baseline_batch(scores_of(before), torch.tensor(labels))
+    effect = effect_of(counts(baseline, 3 * scores_of(after), 3), len(rows))
     wrong_before, wrong = (np.array(given) != np.array(labels) for given in (before, after))
     difference = wrong.astype(float) - wrong_before.astype(float)
     changed = [np.append(difference, [1, -1]).mean(), np.append(difference, [1, -1]).std()]
@@ -50,7 +50,7 @@ def test_counts_of_parts_add_up_to_those_of_the_whole(rows, data: st.DataObject)
 
     def count(part: slice) -> list[float]:
         scores = scores_of(before)[part], scores_of(after)[part]
-        return counts(intact_of(scores[0], torch.tensor(labels)[part]), scores[1], 3)
+        return counts(baseline_batch(scores[0], torch.tensor(labels)[part]), scores[1], 3)
 
     parts = [sum(pair) for pair in zip(count(slice(0, cut)), count(slice(cut, None)), strict=True)]
     assert parts == pytest.approx(count(slice(None)))
@@ -60,13 +60,13 @@ def test_the_interval_of_a_change_is_narrower_than_that_of_two_samples_of_images
     """20 of 100 images wrong before, the same and two more after: paired, the other 98 say nothing."""
     labels = torch.zeros(100, dtype=torch.int64)
     before, after = [1] * 20 + [0] * 80, [1] * 22 + [0] * 78
-    effect = effect_of(counts(intact_of(scores_of(before), labels), scores_of(after), 3), 100)
+    effect = effect_of(counts(baseline_batch(scores_of(before), labels), scores_of(after), 3), 100)
     assert (effect.change_low, effect.change_high) == pytest.approx((-1.8634, 5.7850), abs=1e-4)
 
 
 def test_where_nothing_changed_the_interval_is_that_of_few_images_and_not_empty() -> None:
     scores, labels = scores_of([0, 1, 2, 2]), torch.tensor([0, 1, 2, 0])
-    effect = effect_of(counts(intact_of(scores, labels), scores, 3), 4)
+    effect = effect_of(counts(baseline_batch(scores, labels), scores, 3), 4)
     assert (effect.change, effect.score_change) == (0, 0)
     assert effect.change_high == -effect.change_low > 10
     assert (effect.error_percent, effect.wrong) == (25.0, (1, 0, 0))
@@ -77,7 +77,7 @@ def test_images_whose_scores_are_not_finite_are_wrong_and_never_averaged(broken:
     scores, labels = scores_of([0, 1, 2, 2]), torch.tensor([0, 1, 2, 2])
     after = scores.clone() + 1
     after[1, 1] = broken  # the label: infinity would be the highest score
-    sums = counts(intact_of(scores, labels), after, 3)
+    sums = counts(baseline_batch(scores, labels), after, 3)
     assert sums == [1, 0, 1, pytest.approx(3.0), 0, 1, 0]
     effect = effect_of(sums, 4)
     assert (effect.not_finite, effect.score_change, effect.wrong) == (1, None, (0, 1, 0))
@@ -85,12 +85,12 @@ def test_images_whose_scores_are_not_finite_are_wrong_and_never_averaged(broken:
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_an_intact_network_that_is_not_finite_is_refused(broken: float) -> None:
+def test_a_baseline_network_that_is_not_finite_is_refused(broken: float) -> None:
     with pytest.raises(UserError, match="logits that are not finite: weights or data are broken"):
-        intact_of(torch.tensor([[0.0, broken]]), torch.tensor([0]))
+        baseline_batch(torch.tensor([[0.0, broken]]), torch.tensor([0]))
 
 
-def test_the_intact_network_has_error_standard_error_and_counts_per_class() -> None:
+def test_the_baseline_network_has_error_standard_error_and_counts_per_class() -> None:
     found = baseline_of([3, 0, 7], [40, 10, 50])
     assert (found.n, found.error_percent, found.wrong, found.totals) == (100, 10.0, (3, 0, 7), (40, 10, 50))
     assert found.standard_error == pytest.approx(3.0)

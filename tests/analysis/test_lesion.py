@@ -177,9 +177,9 @@ def test_deleting_each_unit_is_the_chain_with_that_gate_none(name: str, survival
     chain, batch = network(name), batch_for(name, 24)
     chain.rule = survival
     found = lesion(chain, [batch])
-    intact = by_hand(chain, batch, chain.resolve(None))
-    assert found.baseline.error_percent == pytest.approx(intact["error_percent"])
-    assert (found.baseline.n, found.baseline.wrong) == (24, intact["wrong"])
+    baseline = by_hand(chain, batch, chain.resolve(None))
+    assert found.baseline.error_percent == pytest.approx(baseline["error_percent"])
+    assert (found.baseline.n, found.baseline.wrong) == (24, baseline["wrong"])
     assert sum(found.baseline.totals) == 24
     able = removable(chain)
     for number, unit in enumerate(found.units):

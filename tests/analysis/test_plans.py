@@ -10,11 +10,11 @@ from tests.oracles import Scale, images, linear_chain, small_network
 
 from howdeep.analysis.changes import (
     Change,
+    baseline,
     delete,
     delete_pairs,
     delete_random,
     duplicate,
-    intact,
     permute,
     places,
     removable,
@@ -38,7 +38,7 @@ def test_every_removable_unit_is_deleted_alone() -> None:
     assert removable(chain) == [0, 2, 4]
     changes = delete(chain)
     assert [(change.units, change.k, change.draw) for change in changes] == [((n,), 1, 0) for n in (1, 3, 5)]
-    assert [change.route for change in changes] == [without(intact(chain), [place]) for place in (0, 2, 4)]
+    assert [change.route for change in changes] == [without(baseline(chain), [place]) for place in (0, 2, 4)]
 
 
 def test_links_shift_places_and_not_numbers() -> None:
@@ -132,7 +132,7 @@ def test_a_new_order_is_the_route_through_the_units_in_that_order() -> None:
         route = [step for step in change.route if step[0] in at]
         assert route == [(at[unit - 1], 1 - (unit - 1) / 20) for unit in change.units]
         links = [step for step in change.route if step[0] not in at]
-        assert links == [step for step in intact(chain) if step[0] not in at]
+        assert links == [step for step in baseline(chain) if step[0] not in at]
 
 
 def test_units_of_different_shapes_cannot_change_places() -> None:
@@ -147,7 +147,7 @@ def test_units_that_return_what_they_read_run_twice() -> None:
     assert [change.units for change in changes] == [(n,) for n in (1, 2, 3, 5, 6, 8, 9)]
     for change in changes:
         place = at[change.units[0] - 1]
-        route = list(intact(chain))
+        route = list(baseline(chain))
         route.insert(place, (place, 1.0))
         assert change == Change(tuple(route), change.units, 1, 0)
 

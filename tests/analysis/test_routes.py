@@ -13,7 +13,7 @@ from tests.analysis.cases import NETWORKS, Fixed, batch_for, counted, network
 from tests.oracles import Scale, chain_of, linear_chain, masks, small_network, untimed, weight_lists
 from torch import Tensor, nn
 
-from howdeep.analysis.changes import Route, follow, intact, places, removable, without
+from howdeep.analysis.changes import Route, baseline, follow, places, removable, without
 from howdeep.chain import Chain, Unit, run
 
 X = torch.tensor([1.0, -2.0], dtype=torch.float64)
@@ -36,7 +36,7 @@ def test_scores_of_many_lesions_at_once_are_the_bits_of_each_alone(name: str) ->
     sets += [tuple(stream.sample(units, stream.randint(1, len(units)))) for _ in range(6)]
     stream.shuffle(sets)
     at = places(chain)
-    routes = [without(intact(chain), [at[unit] for unit in out]) for out in sets]
+    routes = [without(baseline(chain), [at[unit] for unit in out]) for out in sets]
     alone = [chain(x, [None if unit in out else 1.0 for unit in range(len(chain))]) for out in sets]
     for scores, expected in zip(followed(chain, x, routes), alone, strict=True):
         assert torch.equal(scores, expected)
@@ -69,9 +69,9 @@ def test_every_common_beginning_is_computed_once(routes: list[Route]) -> None:
 
 @pytest.mark.parametrize("units", [1, 2, 7, 20])
 def test_all_single_deletions_cost_half_of_n_squared_branches(units: int) -> None:
-    """Unit l is computed once for the intact network, and once for every lesion of one of the l − 1 before it."""
+    """Unit l is computed once for the baseline network, and once for every lesion of one of the l − 1 before it."""
     chain = linear_chain([0.5] * units)
-    counters, route = counted(chain), intact(chain)
+    counters, route = counted(chain), baseline(chain)
     followed(chain, X, [route, *(without(route, [unit]) for unit in range(units))])
     assert [counter.calls for counter in counters] == list(range(1, units + 1))
     assert sum(counter.calls for counter in counters) == units * (units + 1) // 2
@@ -102,7 +102,7 @@ def test_maps_are_kept_at_no_more_than_log2_of_the_routes_plus_one_places(study:
     closed = STUDIES[study]
     units = 1 + max(unit for out in closed for unit in out)
     chain = Chain(nn.Identity(), chain_of(Watching() for _ in range(units)).body, Scale(1.0))
-    route = intact(chain)
+    route = baseline(chain)
     routes = [route, *(without(route, out) for out in closed)]
     if order == "shuffled":
         Random(1).shuffle(routes)
@@ -117,21 +117,21 @@ def test_maps_are_kept_at_no_more_than_log2_of_the_routes_plus_one_places(study:
 @given(weights=weight_lists)
 def test_a_lesion_of_a_linear_chain_divides_the_output_by_one_plus_the_weight(weights: list[float]) -> None:
     chain = linear_chain(weights)
-    route = intact(chain)
+    route = baseline(chain)
     whole, *lesions = followed(chain, X, [route, *(without(route, [unit]) for unit in range(len(weights)))])
     for weight, scores in zip(weights, lesions, strict=True):
         torch.testing.assert_close(scores * (1 + weight), whole, rtol=1e-12, atol=1e-12)
 
 
-def test_the_intact_route_has_the_gates_of_the_call_and_links_have_none() -> None:
+def test_the_baseline_route_has_the_gates_of_the_call_and_links_have_none() -> None:
     chain = Chain(nn.Identity(), [Scale(2.0), *linear_chain([0.5, 0.25]).units, Scale(3.0)], nn.Identity())
     assert places(chain) == [1, 2]
-    assert intact(chain) == ((0, 1.0), (1, 1.0), (2, 1.0), (3, 1.0))
-    assert intact(chain, [0.5, None]) == ((0, 1.0), (1, 0.5), (2, None), (3, 1.0))
+    assert baseline(chain) == ((0, 1.0), (1, 1.0), (2, 1.0), (3, 1.0))
+    assert baseline(chain, [0.5, None]) == ((0, 1.0), (1, 0.5), (2, None), (3, 1.0))
     chain.rule = Fixed(0.75, 0.5)
-    assert intact(chain) == ((0, 1.0), (1, 0.75), (2, 0.5), (3, 1.0))
-    assert without(intact(chain), [2]) == ((0, 1.0), (1, 0.75), (2, None), (3, 1.0))
-    (scores,) = followed(chain, X, [intact(chain)])
+    assert baseline(chain) == ((0, 1.0), (1, 0.75), (2, 0.5), (3, 1.0))
+    assert without(baseline(chain), [2]) == ((0, 1.0), (1, 0.75), (2, None), (3, 1.0))
+    (scores,) = followed(chain, X, [baseline(chain)])
     torch.testing.assert_close(scores, X * 6 * (1 + 0.75 * 0.5) * (1 + 0.5 * 0.25))
 
 
@@ -148,6 +148,6 @@ def test_no_routes_give_nothing() -> None:
 def test_equal_routes_are_computed_once_and_reported_each() -> None:
     chain = linear_chain([0.5, 0.25])
     counters = counted(chain)
-    found = followed(chain, X, [intact(chain)] * 3)
+    found = followed(chain, X, [baseline(chain)] * 3)
     assert [counter.calls for counter in counters] == [1, 1]
     assert all(torch.equal(scores, found[0]) for scores in found)

@@ -49,7 +49,7 @@ def sure() -> tuple[Chain, list[Batch]]:
 
 def test_the_order_is_that_of_a_loop_over_whole_passes() -> None:
     chain, images = small_network("resnet A", seed=2), batches()
-    found = list(Frontier(chain, Images(images, images, [images[0].images])).removals())
+    found = list(Frontier(chain, Images(images, images, images[:1])).removals())
     out: list[int] = []
     for removal in found:
         losses = {}
@@ -68,7 +68,7 @@ def test_the_order_is_that_of_a_loop_over_whole_passes() -> None:
 def test_losses_of_a_chain_on_paper() -> None:
     """Scores (x·∏(1 + w), 1), label 0: the unit that shrinks x most goes first, the one that doubles it last."""
     chain, batch = classifier([1.0, -0.5, 0.1]), numbers([3.0], [0])
-    order = list(Frontier(chain, Images([batch], [batch], [batch.images])).removals())
+    order = list(Frontier(chain, Images([batch], [batch], [batch])).removals())
     assert [removal.index for removal in order] == [2, 3, 1]
     first = math.log1p(math.exp(1 - 3 * 2 * 1.1))
     assert order[0].loss == pytest.approx(first, rel=1e-5)
@@ -177,7 +177,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
             reestimate(best, pixels)
         with torch.no_grad():
             images = [Batch(few, best(few).argmax(1), len(few)) for few in pixels]
-        smaller, found = cut_out(chain, Images(images[:2], images, pixels), remove=[out])
+        smaller, found = cut_out(chain, Images(images[:2], images, images), remove=[out])
         assert found.choice is not None
         assert found.best is not None
         assert (found.kept, found.best) == (kept, getattr(found.choice, kept))

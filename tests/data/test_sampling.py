@@ -10,7 +10,7 @@ from PIL import Image
 from howdeep.analysis.inference import evaluate_target
 from howdeep.analysis.options import EvaluationOptions, StudyOptions
 from howdeep.analysis.study import open_study
-from howdeep.cutting.images import cut_images, cut_samples
+from howdeep.cutting.images import cut_images
 from howdeep.cutting.options import CutOptions
 from howdeep.data import Split, open_data
 from howdeep.data.sampling import mixed, sample, sample_positions, sampled
@@ -104,8 +104,8 @@ def test_a_cut_is_measured_on_samples_and_says_which(sorted_by_class: str, targe
     labels = torch.cat([batch.labels for batch in images.calibration])
     assert labels.bincount().tolist() == [20, 10, 5]
     assert torch.cat([batch.labels for batch in images.evaluation]).bincount().tolist() == [40, 20, 10]
-    assert sum(len(batch) for batch in images.statistics) == 35
-    assert {name: str(which) for name, which in cut_samples(options, dataset).items()} == {
+    assert sum(len(batch.labels) for batch in images.statistics) == 35
+    assert {name: str(which) for name, which in images.samples.items()} == {
         "calibration": "35 of 175 validation images: a stratified sample by seed 1, of 3 of 3 classes",
         "evaluation": "70 of 175 validation images: a stratified sample by seed 1, of 3 of 3 classes",
         "statistics": "35 of 350 train images: a stratified sample by seed 1, of 3 of 3 classes",

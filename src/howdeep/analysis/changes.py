@@ -1,6 +1,6 @@
 """Routes: the order and the gates in which images pass the modules of a chain, and how many routes share their work.
 
-A route lists steps (place in the chain's body, gate). The intact network is one route; a lesion, a unit run twice and
+A route lists steps (place in the chain's body, gate). The baseline network is one route; a lesion, a unit run twice and
 two units that change places are others. Routes that begin alike are computed once as far as they are alike.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from howdeep.chain import Chain, Gate, Gates, Unit, run
+from howdeep.chain import Chain, Gates, Unit, run
 from howdeep.util.errors import UserError
 from howdeep.util.seeds import derive
 
@@ -23,9 +23,13 @@ Route = tuple[Step, ...]
 """The steps of one way through the body."""
 
 
-def intact(chain: Chain, gates: Gates | None = None) -> Route:
+def baseline(chain: Chain, gates: Gates | None = None) -> Route:
     """Return the route of an ordinary call with these gates (None: the chain's own)."""
-    return tuple((place, _number(gate)) for place, (_, gate) in enumerate(chain.steps(gates)))
+    route: list[Step] = []
+    for place, (_, gate) in enumerate(chain.steps(gates)):
+        assert not isinstance(gate, Tensor), "evaluation has one gate per unit"
+        route.append((place, gate))
+    return tuple(route)
 
 
 def places(chain: Chain) -> list[int]:
@@ -41,7 +45,7 @@ def without(route: Route, closed: Sequence[int]) -> Route:
 def follow(chain: Chain, images: Tensor, routes: Sequence[Route]) -> Iterator[tuple[int, Tensor]]:
     """Yield the number of every route with its logits, in no particular order.
 
-    Where routes part, the smaller groups go first and the largest goes on, so that maps are kept at no more than
+    Where routes part, the smaller groups go first and the largest goes last, so that maps are kept at no more than
     log₂(routes) + 1 places at a time.
 
     Args:
@@ -71,11 +75,6 @@ def _follow(chain: Chain, x: Tensor, depth: int, group: list[tuple[int, Route]])
 def _take(chain: Chain, x: Tensor, step: Step) -> Tensor:
     place, gate = step
     return run([(chain.body[place], gate)], x)
-
-
-def _number(gate: Gate) -> float | None:
-    assert not isinstance(gate, Tensor), "evaluation has one gate per unit"
-    return gate
 
 
 Kind = Literal["delete", "random", "pairs", "permute", "duplicate"]
@@ -135,32 +134,28 @@ def permute(chain: Chain, images: Tensor, *, max_k: int, draws: int, seed: int) 
     pairs = [pair for group in alike(chain, images) for pair in combinations(group, 2)]
     if not pairs:
         raise UserError("no two units of this network have equal shapes, so that none can change places")
-    asked = [(k, draw) for k in range(1, max_k + 1) for draw in range(draws)]
-    return [_swapped(chain, pairs, k, draw, seed) for k, draw in asked]
+    route, at, changes = baseline(chain), places(chain), []
+    for k, draw in [(k, draw) for k in range(1, max_k + 1) for draw in range(draws)]:
+        order = list(range(len(chain)))
+        for first, second in _stream(seed, "permute", k, draw).choices(pairs, k=k):
+            order[first], order[second] = order[second], order[first]
+        moved = {at[position]: route[at[unit]] for position, unit in enumerate(order)}
+        swapped = tuple(moved.get(place, step) for place, step in enumerate(route))
+        changes.append(Change(swapped, tuple(unit + 1 for unit in order), k, draw))
+    return changes
 
 
 def duplicate(chain: Chain, images: Tensor) -> list[Change]:
     """Run each unit twice in a row, where its output has the shape of its input."""
-    route, at = intact(chain), places(chain)
+    route, at = baseline(chain), places(chain)
     able = sorted(index for group in alike(chain, images) for index in group)
     return [Change((*route[: at[i] + 1], route[at[i]], *route[at[i] + 1 :]), (i + 1,), 1, 0) for i in able]
 
 
 def _out(chain: Chain, units: Sequence[int], draw: int) -> Change:
     at = places(chain)
-    route = without(intact(chain), [at[unit] for unit in units])
+    route = without(baseline(chain), [at[unit] for unit in units])
     return Change(route, tuple(unit + 1 for unit in units), len(units), draw)
-
-
-def _swapped(chain: Chain, pairs: Sequence[tuple[int, int]], k: int, draw: int, seed: int) -> Change:
-    order, stream = list(range(len(chain))), _stream(seed, "permute", k, draw)
-    for first, second in stream.choices(pairs, k=k):
-        order[first], order[second] = order[second], order[first]
-    route, at = intact(chain), places(chain)
-    moved = {at[position]: route[at[unit]] for position, unit in enumerate(order)}
-    return Change(
-        tuple(moved.get(place, step) for place, step in enumerate(route)), tuple(unit + 1 for unit in order), k, draw
-    )
 
 
 @torch.inference_mode()

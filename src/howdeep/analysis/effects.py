@@ -51,15 +51,15 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Intact:
-    """What every change is compared with, on one batch."""
+class BaselineBatch:
+    """The answers of the baseline network to one batch, with which those of every change are compared."""
 
     logits: Tensor
     labels: Tensor
     wrong: Tensor
 
 
-def intact_of(logits: Tensor, labels: Tensor) -> Intact:
+def baseline_batch(logits: Tensor, labels: Tensor) -> BaselineBatch:
     """Return the answers of the baseline network.
 
     Raises:
@@ -67,10 +67,10 @@ def intact_of(logits: Tensor, labels: Tensor) -> Intact:
     """
     if not bool(logits.isfinite().all()):
         raise UserError("the network returns logits that are not finite: weights or data are broken")
-    return Intact(logits, labels, logits.argmax(1) != labels)
+    return BaselineBatch(logits, labels, logits.argmax(1) != labels)
 
 
-def counts(intact: Intact, logits: Tensor, classes: int) -> list[float]:
+def counts(baseline: BaselineBatch, logits: Tensor, classes: int) -> list[float]:
     """Return what one change does on one batch, as numbers that add up.
 
     Returns:
@@ -78,10 +78,10 @@ def counts(intact: Intact, logits: Tensor, classes: int) -> list[float]:
         answers per class.
     """
     finite = logits.isfinite().all(1)
-    wrong = (logits.argmax(1) != intact.labels) | ~finite
-    moved = wide((logits - intact.logits).abs().mean(1)[finite]).sum()
-    newly = (wrong & ~intact.wrong).sum(), (~wrong & intact.wrong).sum(), (~finite).sum()
-    return [*(float(count) for count in newly), float(moved), *per_class(intact.labels[wrong], classes)]
+    wrong = (logits.argmax(1) != baseline.labels) | ~finite
+    moved = wide((logits - baseline.logits).abs().mean(1)[finite]).sum()
+    newly = (wrong & ~baseline.wrong).sum(), (~wrong & baseline.wrong).sum(), (~finite).sum()
+    return [*(float(count) for count in newly), float(moved), *per_class(baseline.labels[wrong], classes)]
 
 
 def per_class(labels: Tensor, classes: int) -> list[int]:

@@ -94,8 +94,12 @@ def sweep(
             number -= 1
             states = route(number, states, *_ways(module, gate, x))
         else:
-            pull = _pull(module, x)
-            states = {name: pull(gradient) for name, gradient in states.items()}
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                y = module(x)
+            if y is not x:
+                pulled = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in states.values()]
+                states = dict(zip(states, pulled, strict=True))
     return states
 
 
@@ -106,14 +110,11 @@ def _ways(unit: Unit, gate: Gate, x: Tensor) -> tuple[Pull, Pull]:
         beside, through = unit.shortcut(x), None if gate is None or gate == 0 else gate * unit.branch(x)
         shortcut = beside.detach().requires_grad_()
         branch = None if through is None else through.detach().requires_grad_()
-        merged = _merged(unit, gate, shortcut, branch)
+        if branch is not None:
+            merged = unit.merge(shortcut, branch)
+        else:
+            merged = unit.merge.removed(shortcut) if gate is None else unit.merge.closed(shortcut)
     return _way(merged, shortcut, beside, x), _way(merged, branch, through, x)
-
-
-def _merged(unit: Unit, gate: Gate, shortcut: Tensor, branch: Tensor | None) -> Tensor:
-    if branch is not None:
-        return unit.merge(shortcut, branch)
-    return unit.merge.removed(shortcut) if gate is None else unit.merge.closed(shortcut)
 
 
 def _way(merged: Tensor, entry: Tensor | None, output: Tensor | None, x: Tensor) -> Pull:
@@ -124,20 +125,6 @@ def _way(merged: Tensor, entry: Tensor | None, output: Tensor | None, x: Tensor)
             return None
         before = gradient if merged is entry else _grad(merged, entry, gradient)
         return before if output is x or before is None else _grad(output, x, before)
-
-    return pull
-
-
-def _pull(link: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the transpose of a link."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        y = link(x)
-
-    def pull(gradient: Tensor) -> Tensor:
-        found = gradient if y is x else _grad(y, x, gradient)
-        assert found is not None, "a link passes its input on"
-        return found
 
     return pull
 
@@ -190,9 +177,9 @@ def exact_gradients(stream: Stream) -> dict[int, Tensor]:
     def route(_: int, behind: Mapping[int, Tensor], shortcut: Pull, branch: Pull) -> dict[int, Tensor]:
         before: dict[int, Tensor] = {}
         for length, gradient in behind.items():
-            for longer, found in ((length, shortcut(gradient)), (length + 1, branch(gradient))):
-                if found is not None:
-                    before[longer] = before[longer] + found if longer in before else found
+            for longer, part in ((length, shortcut(gradient)), (length + 1, branch(gradient))):
+                if part is not None:
+                    before[longer] = before[longer] + part if longer in before else part
         return before
 
     return sweep(stream, 0, route)

@@ -1,6 +1,6 @@
 """A trained network at work: on a split of data, on single images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,22 +106,21 @@ def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str
         raise UserError("no images were named")
     where = devices.pick(device)
     constants, chain = required_normalization(target).to(where), target.chain.to(where)
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     for start in range(0, len(images), PREDICTED_AT_A_TIME):
         paths = images[start : start + PREDICTED_AT_A_TIME]
         read = read_images(paths, target)
         pixels = [one for one in read if not isinstance(one, str)]
-        shares = iter(chain(constants(torch.stack(pixels).to(where))).softmax(1) if pixels else ())
+        shares: Iterator[Tensor] = iter(chain(constants(torch.stack(pixels).to(where))).softmax(1) if pixels else ())
         for path, one in zip(paths, read, strict=True):
-            bad = isinstance(one, str)
-            found.append(Prediction(str(path), (), (), one) if bad else _likeliest(path, next(shares), target, top))
-    return found
-
-
-def _likeliest(path: Path, shares: Tensor, target: Target, top: int) -> Prediction:
-    best = shares.topk(min(top, len(shares)))
-    names = tuple(target.classes[index] if target.classes else str(index) for index in best.indices.tolist())
-    return Prediction(str(path), names, tuple(best.values.tolist()))
+            if isinstance(one, str):
+                predictions.append(Prediction(str(path), (), (), one))
+                continue
+            of_image = next(shares)
+            best = of_image.topk(min(top, len(of_image)))
+            names = tuple(target.classes[index] if target.classes else str(index) for index in best.indices.tolist())
+            predictions.append(Prediction(str(path), names, tuple(best.values.tolist())))
+    return predictions
 
 
 def required_normalization(target: Target) -> Normalization:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from howdeep.analysis import changes as plans
-from howdeep.analysis.changes import Change, Kind, follow, intact
-from howdeep.analysis.effects import Baseline, Effect, baseline_of, counts, effect_of, intact_of, per_class
+from howdeep.analysis.changes import Change, Kind, baseline, follow
+from howdeep.analysis.effects import Baseline, Effect, baseline_batch, baseline_of, counts, effect_of, per_class
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
@@ -80,7 +80,7 @@ class Lesion(Shown):
     kind: str
     """``delete``, ``random``, ``pairs``, ``permute`` or ``duplicate``."""
     baseline: Baseline
-    """The intact network."""
+    """The network as it is."""
     units: tuple[UnitEffect, ...] = ()
     """One per unit, for ``delete`` and ``duplicate``."""
     trials: tuple[Trial, ...] = ()
@@ -127,24 +127,44 @@ def lesion(
         raise UserError("there are no images to measure on")
     first = batches[0]
     changes = changes_of(chain, first.images, kind=kind, max_k=max_k, draws=draws, sample=sample, seed=seed)
-    routes = [intact(chain), *(change.route for change in changes)]
+    routes = [baseline(chain), *(change.route for change in changes)]
     report(_size(chain, first.images, len(routes)))
     autocast = autocast or torch.autocast("cpu", enabled=False)
 
     def block(number: int) -> dict:
+        """Return the raw counts of one batch: of the baseline network, and of every change."""
+        batch = batches[number] if number else first
         with torch.inference_mode(), autocast:
-            return _counts(chain, batches[number] if number else first, routes)
+            logits = {number: one.float() for number, one in follow(chain, batch.images, routes)}
+            before, classes = baseline_batch(logits[0], batch.labels), logits[0].shape[1]
+            return {
+                "wrong": per_class(batch.labels[before.wrong], classes),
+                "totals": per_class(batch.labels, classes),
+                "effects": [counts(before, logits[number], classes) for number in range(1, len(routes))],
+            }
 
     results = (journal or Journal()).blocks("lesions", len(batches), block)
-    baseline = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
+    whole = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
     sums = [_sum(list(of_change)) for of_change in zip(*(one["effects"] for one in results), strict=True)]
-    effects = [effect_of(one, baseline.n) for one in sums]
+    effects = [(change, effect_of(one, whole.n)) for change, one in zip(changes, sums, strict=True)]
     if kind in ("delete", "duplicate"):
-        by_unit = {change.units[0]: effect for change, effect in zip(changes, effects, strict=True)}
-        return Lesion(kind=kind, baseline=baseline, units=_units(chain, by_unit), seed=seed)
-    trials = tuple(_trial(kind, change, effect) for change, effect in zip(changes, effects, strict=True))
-    by_k = () if kind == "pairs" else _by_k(trials)
-    return Lesion(kind=kind, baseline=baseline, trials=trials, by_k=by_k, seed=seed)
+        by_unit = {change.units[0]: asdict(effect) for change, effect in effects}
+        units = tuple(
+            UnitEffect(index=index, name=name, removable=index in by_unit, **by_unit.get(index, {}))
+            for index, name in enumerate(chain.names, 1)
+        )
+        return Lesion(kind=kind, baseline=whole, units=units, seed=seed)
+    trials = tuple(
+        Trial(
+            k=change.k,
+            draw=change.draw,
+            units=change.units,
+            kendall_tau=kendall_tau(change.units) if kind == "permute" else None,
+            effect=effect,
+        )
+        for change, effect in effects
+    )
+    return Lesion(kind=kind, baseline=whole, trials=trials, by_k=() if kind == "pairs" else _by_k(trials), seed=seed)
 
 
 def _size(chain: Chain, images: Tensor, routes: int) -> str:
@@ -182,38 +202,9 @@ def changes_of(
     return changes
 
 
-def _counts(chain: Chain, batch: Batch, routes: list) -> dict:
-    """Return the raw counts of one batch: of the intact network, and of every change."""
-    logits = {number: one.float() for number, one in follow(chain, batch.images, routes)}
-    before = intact_of(logits[0], batch.labels)
-    classes = logits[0].shape[1]
-    return {
-        "wrong": per_class(batch.labels[before.wrong], classes),
-        "totals": per_class(batch.labels, classes),
-        "effects": [counts(before, logits[number], classes) for number in range(1, len(routes))],
-    }
-
-
 def _sum(rows: list[list]) -> list:
     """Return the sums of the columns; exact for counts, correctly rounded for the rest."""
     return [math.fsum(column) if isinstance(column[0], float) else sum(column) for column in zip(*rows, strict=True)]
-
-
-def _units(chain: Chain, effects: dict[int, Effect]) -> tuple[UnitEffect, ...]:
-    return tuple(
-        UnitEffect(
-            index=index,
-            name=name,
-            removable=index in effects,
-            **(asdict(effects[index]) if index in effects else {}),
-        )
-        for index, name in enumerate(chain.names, 1)
-    )
-
-
-def _trial(kind: str, change: Change, effect: Effect) -> Trial:
-    tau = kendall_tau(change.units) if kind == "permute" else None
-    return Trial(k=change.k, draw=change.draw, units=change.units, kendall_tau=tau, effect=effect)
 
 
 def kendall_tau(order: Sequence[int]) -> float:

@@ -126,19 +126,6 @@ def paths(
     """
     counts = path_counts(chain)
     lengths = sorted(counts) if sampled_lengths is None else list(sampled_lengths)
-    _check(chain, batches, counts, lengths, draws, exact)
-    drawn = draw_paths(chain, lengths, draws, seed)
-
-    def block(number: int) -> dict:
-        return _measured(chain, batches[number], drawn, sorted(counts) if exact else None)
-
-    results = (journal or Journal()).blocks("paths", len(batches), block)
-    return _record(chain, counts, lengths, draws, results, seed)
-
-
-def _check(
-    chain: Chain, batches: Sequence[Batch], counts: dict[int, int], lengths: Sequence[int], draws: int, exact: bool
-) -> None:
     if not len(batches) or not len(chain):
         raise UserError("there is nothing to measure: the network has no units, or the data no images")
     if draws < 0 or not (draws or exact):
@@ -146,6 +133,13 @@ def _check(
     for length in lengths:
         if length not in counts:
             raise UserError(f"length {length} is not allowed: paths pass {min(counts)} to {max(counts)} branches")
+    drawn = draw_paths(chain, lengths, draws, seed)
+
+    def block(number: int) -> dict:
+        return _measured(chain, batches[number], drawn, sorted(counts) if exact else None)
+
+    results = (journal or Journal()).blocks("paths", len(batches), block)
+    return _record(chain, counts, lengths, draws, results, seed)
 
 
 def _measured(chain: Chain, batch: Batch, drawn: Sequence[Choice], lengths: Sequence[int] | None) -> dict:
@@ -189,11 +183,15 @@ def _record(
     exact = None
     if "exact" in results[0]:
         exact = tuple(math.fsum(column) / n for column in zip(*(one["exact"] for one in results), strict=True))
-    per_path = [_mean(column, n) for column in zip(*(one["sampled"] for one in results), strict=True)]
+    columns = [_aligned(column) for column in zip(*(one["sampled"] for one in results), strict=True)]
+    per_path = [(math.fsum(numbers) / n, exponent) for numbers, exponent in columns]
     groups = [per_path[start : start + draws] for start in range(0, len(per_path), max(1, draws))]
     sampled = tuple(_sampled(length, group, counts[length]) for length, group in zip(lengths, groups, strict=False))
     every, total = sorted(counts), sum(counts.values())
-    products = [_power(one.log10_product, sampled) for one in sampled]
+    # As shares of the largest, which are within the range of floats whatever the depth.
+    logs = [-math.inf if one.log10_product is None else one.log10_product for one in sampled]
+    top = max((log for log in logs if log > -math.inf), default=0.0)
+    products = [10 ** (log - top) for log in logs]
     whole = bool(sampled) and [one.length for one in sampled] == every
     return Paths(
         units=len(chain),
@@ -208,11 +206,6 @@ def _record(
         sum_check_relative_error=max(one["check"] for one in results) if exact else None,
         seed=seed,
     )
-
-
-def _mean(values: Sequence[ScaledFloat], n: int) -> ScaledFloat:
-    numbers, exponent = _aligned(values)
-    return math.fsum(numbers) / n, exponent
 
 
 def _aligned(values: Sequence[ScaledFloat]) -> tuple[list[float], int]:
@@ -238,12 +231,6 @@ def _log10(count: int) -> float:
     """Return log₁₀ of an integer of any size."""
     shift = max(0, count.bit_length() - 64)
     return math.log10(count >> shift) + shift * math.log10(2)
-
-
-def _power(log10: float | None, sampled: Sequence[Sampled]) -> float:
-    """Return a product as a share of the largest, which is within the range of floats whatever the depth."""
-    top = max((one.log10_product for one in sampled if one.log10_product is not None), default=0.0)
-    return 0.0 if log10 is None else 10 ** (log10 - top)
 
 
 def effective(

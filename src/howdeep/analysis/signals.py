@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -64,20 +64,20 @@ def measure(chain: Chain, batch: Batch, gates: Gates | None, autocast: torch.aut
     Raises:
         UserError: Something is not finite; the unit is named.
     """
+    if gates is not None:
+        count = len(batch.labels)
+        gates = [gate[:count] if isinstance(gate, Tensor) and gate.dim() else gate for gate in gates]
     with autocast:
-        logits, inputs, moments = _forward(chain, batch.images, _cut(gates, len(batch.labels)))
-    _refuse_not_finite(chain.names, moments)
+        logits, inputs, moments = _forward(chain, batch.images, gates)
+    for name, unit in zip(chain.names, moments, strict=True):
+        for what, row in zip(MEASURED, unit, strict=True):
+            if not bool(row.isfinite().all()):
+                raise UserError(f"{name}: the {what} is not finite; a weight is broken, or the signal grew too large")
     loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
     if not bool(loss.isfinite()):
         raise UserError("the loss is not finite, though the maps of all units are: look at the head's weights")
     gradients, weights = _backward(chain, loss, inputs, len(batch.labels))
     return Pass(len(batch.labels), loss.item(), moments, gradients, weights)
-
-
-def _cut(gates: Gates | None, count: int) -> Gates | None:
-    if gates is None:
-        return None
-    return [gate[:count] if isinstance(gate, Tensor) and gate.dim() else gate for gate in gates]
 
 
 def _forward(chain: Chain, images: Tensor, gates: Gates | None) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -143,13 +143,6 @@ def _moments(x: Tensor) -> Tensor:
     total = wide.sum(dtype=torch.float64)
     squares = torch.linalg.vector_norm(wide, dtype=torch.float64).square()
     return torch.stack([torch.full_like(total, wide.numel()), total, squares])
-
-
-def _refuse_not_finite(names: list[str], moments: Tensor) -> None:
-    for name, unit in zip(names, moments, strict=True):
-        for what, row in zip(MEASURED, unit, strict=True):
-            if not bool(row.isfinite().all()):
-                raise UserError(f"{name}: the {what} is not finite; a weight is broken, or the signal grew too large")
 
 
 Statistics = Literal["running", "batch"]
@@ -273,28 +266,26 @@ def _record(chain: Chain, passes: list[Pass], statistics: str, draws: int) -> Fl
     moments = torch.stack([one.moments for one in passes]).sum(0).tolist()
     gradients = (torch.stack([one.gradients for one in passes]).sum(0) / images).tolist()
     weights = torch.stack([one.weights for one in passes]).sum(0).tolist()
-    sums = enumerate(zip(chain.names, moments, gradients, weights, strict=True), 1)
-    flows = (_unit_flow(index, *of_unit) for index, of_unit in sums)
-    pairs = zip(flows, chain.units, strict=True)
-    units = tuple(one if unit.merge.passes_shortcut else replace(one, ratio=None) for one, unit in pairs)
-    return Flow(units, images // draws, statistics, sum(one.loss for one in passes) / images, draws)
-
-
-def _unit_flow(index: int, name: str, moments: list[list[float]], gradient: float, weights: list[float]) -> UnitFlow:
-    stream, shortcut, branch = moments
-    measured, mean = weights
-    shortcut_std = _deviation(shortcut)
-    branch_std = _deviation(branch) if branch[0] else None
-    return UnitFlow(
-        index=index,
-        name=name,
-        stream_std=_deviation(stream),
-        shortcut_std=shortcut_std,
-        branch_std=branch_std,
-        ratio=branch_std / shortcut_std if branch_std is not None and shortcut_std else None,
-        input_gradient=gradient,
-        weight_gradient=mean / measured if measured else None,
-    )
+    flows = []
+    for unit, name, (stream, shortcut, branch), gradient, (ran, mean) in zip(
+        chain.units, chain.names, moments, gradients, weights, strict=True
+    ):
+        shortcut_std = _deviation(shortcut)
+        branch_std = _deviation(branch) if branch[0] else None
+        ratio = branch_std / shortcut_std if branch_std is not None and shortcut_std else None
+        flows.append(
+            UnitFlow(
+                index=len(flows) + 1,
+                name=name,
+                stream_std=_deviation(stream),
+                shortcut_std=shortcut_std,
+                branch_std=branch_std,
+                ratio=ratio if unit.merge.passes_shortcut else None,
+                input_gradient=gradient,
+                weight_gradient=mean / ran if ran else None,
+            )
+        )
+    return Flow(tuple(flows), images // draws, statistics, sum(one.loss for one in passes) / images, draws)
 
 
 def _deviation(moments: list[float]) -> float:

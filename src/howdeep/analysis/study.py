@@ -139,23 +139,20 @@ def prepared(
         whole = whole.double()
     count = torch.get_num_threads() if threads is None else fastest_threads(whole, lambda: images, threads, device)
     with torch.no_grad(), true_fp32(), threads_of(count):
-        expected = whole(images)
-        folded, notes = _folded(whole, images, expected) if fold else (whole, ())
+        expected, folded, notes = whole(images), whole, ()
+        if fold:
+            if not bool(expected.isfinite().all()):
+                raise UserError("the network returns logits that are not finite: weights or data are broken")
+            folded = fold_norms(whole)
+            difference = float((folded(images) - expected).norm() / expected.norm().clamp_min(1e-30))
+            if not difference <= FOLD_TOLERANCE:
+                folded, notes = whole, (f"{NOT_FOLDED}: logits would change by {difference:.1e} of their size",)
     if precision == "auto":
         with torch.no_grad():
             candidates = arithmetics("auto", "channels_last", device)
             trials = measure(_Passes(folded, images), candidates, threads=[count], all_of_them=True)
         precision = best_of(trials).precision
     return Prepared(folded, precision, count, notes)
-
-
-def _folded(whole: Chain, images: Tensor, expected: Tensor) -> tuple[Chain, tuple[str, ...]]:
-    """Return the network with its norms folded; as it is, and a note, where that changes more than roundings."""
-    folded = fold_norms(whole)
-    difference = _difference(folded(images), expected)
-    if difference <= FOLD_TOLERANCE:
-        return folded, ()
-    return whole, (f"{NOT_FOLDED}: logits would change by {difference:.1e} of their size",)
 
 
 @dataclass(frozen=True)
@@ -180,13 +177,6 @@ class _Passes:
         return self.step(FP32)
 
 
-def _difference(logits: Tensor, expected: Tensor) -> float:
-    """Return ‖logits − expected‖ / ‖expected‖."""
-    if not bool(expected.isfinite().all()):
-        raise UserError("the network returns logits that are not finite: weights or data are broken")
-    return float((logits - expected).norm() / expected.norm().clamp_min(1e-30))
-
-
 @dataclass(frozen=True)
 class Study:
     """Everything that an analysis needs."""
@@ -206,9 +196,9 @@ class Study:
     origin: dict
     """What the record carries beside its numbers."""
 
-    def record(self, found: Any) -> dict:
-        """Return what was found, with where it comes from, as plain data."""
-        return tagged(type(found).__name__.lower(), {**to_json(found), **self.origin})
+    def record(self, result: Any) -> dict:
+        """Return what was measured, with where it comes from, as plain data."""
+        return tagged(type(result).__name__.lower(), {**to_json(result), **self.origin})
 
 
 @contextmanager

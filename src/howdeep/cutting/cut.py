@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
 
-from howdeep.analysis.effects import Effect, Intact
+from howdeep.analysis.effects import BaselineBatch, Effect
 from howdeep.chain import Chain, Concatenate
-from howdeep.cutting.frontier import Frontier, baseline, networks_tried
+from howdeep.cutting.frontier import Frontier, errors_of, networks_tried
 from howdeep.cutting.images import Images
 from howdeep.cutting.options import CutBudget, listed, refuse_both
 from howdeep.cutting.records import Cut, Point, Removal, Size
@@ -67,13 +68,16 @@ def cut(
             does: the smallest possible value is named.
     """
     if not isinstance(images, Images):
-        images = Images(images, images, [batch.images for batch in images])
+        images = Images(images, images, images)
     budget = budget or CutBudget()
     refuse_both(budget, remove)
     named = named_units(chain, remove)
-    if not any(unit.merge.removable for unit in chain.units):
+    removable = sum(unit.merge.removable for unit in chain.units)
+    if not removable:
         raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
-    total = None if named else _work(chain, images, budget)
+    out = removable if budget.units is None else min(removable, len(chain) - int(budget.units))
+    # As the frontier counts it, at most.
+    total = None if named else networks_tried(removable, out) * len(images.calibration)
     with ProgressBar(console or Console(stderr=True), total=total, counted=False) as bar:
 
         def report(line: str, done: float = 0) -> None:
@@ -88,14 +92,8 @@ def cut(
             return replace(result, chain=chain)
         assert result.choice is not None
         report("making the cut network")
-        return replace(result, chain=frontier.network(result.order[: result.chosen], result.choice.kept))
-
-
-def _work(chain: Chain, images: Images, budget: CutBudget) -> float:
-    """Return what choosing takes at most, as :class:`Frontier` counts it."""
-    left = sum(unit.merge.removable for unit in chain.units)
-    out = left if budget.units is None else min(left, len(chain) - int(budget.units))
-    return networks_tried(left, out) * len(images.calibration)
+        made = frontier.recalibrated if result.choice.kept == "repaired" else frontier.cut
+        return replace(result, chain=made(result.order[: result.chosen]))
 
 
 def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:
@@ -126,7 +124,7 @@ class _Search:
     frontier: Frontier
     budget: CutBudget
     named: Sequence[Removal]
-    before: list[Intact]
+    before: list[BaselineBatch]
     threads: int
     report: Report
 
@@ -134,23 +132,27 @@ class _Search:
         """Return the order, what was chosen, and the points on the way."""
         frontier, images = self.frontier, self.frontier.images
         choice = frontier.journal.result("choice", self._choice)
-        removals = self._removals()
-        order = [next(removals) for _ in range(choice["looked"])]
+        order = list(islice(self._removals(), choice["looked"]))
         sizes = [from_json(Size, size) for size in choice["sizes"]]
         shown = zip(choice["shown"], sizes[1:], strict=True)
         points = [Point(out=out, size=size, **self._effects(order, out)) for out, size in shown]
-        self._refuse_costly(points, choice["out"])
+        limit, chosen = self.budget.error_increase, next((one for one in points if one.out == choice["out"]), None)
+        if limit is not None and chosen is not None and chosen.best.change > limit:
+            raise UserError(
+                f"the budgets contradict each other: the smaller network has {chosen.out} units out, which costs"
+                f" {chosen.best.change:.2f} points of error; error-increase {limit:g} is less"
+            )
         return Cut(
             budget=self.budget,
             original=sizes[0],
-            baseline=baseline(self.before),
+            baseline=errors_of(self.before),
             order=tuple(order),
             points=tuple(points),
             chosen=choice["out"],
             threads=self.threads,
             notes=(*_notes(frontier.chain), *frontier.whole.notes),
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
-            statistics_images=sum(len(batch) for batch in images.statistics),
+            statistics_images=sum(len(batch.labels) for batch in images.statistics),
         )
 
     def _removals(self) -> Iterator[Removal]:
@@ -234,16 +236,6 @@ class _Search:
 
         effects = frontier.journal.result(f"errors with {out} out", measured)
         return {**effects, **{name: from_json(Effect, effects[name]) for name in ("cut", "repaired")}}
-
-    def _refuse_costly(self, points: Sequence[Point], out: int | None) -> None:
-        """Raise a UserError where what a size asks for costs more error than is allowed."""
-        limit = self.budget.error_increase
-        chosen = next((point for point in points if point.out == out), None)
-        if limit is not None and chosen is not None and chosen.best.change > limit:
-            raise UserError(
-                f"the budgets contradict each other: the smaller network has {out} units out, which costs"
-                f" {chosen.best.change:.2f} points of error; error-increase {limit:g} is less"
-            )
 
 
 def _choice(out: int | None, looked: int, shown: Sequence[int], sizes: Sequence[Size]) -> dict[str, Any]:

@@ -9,9 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from howdeep.analysis.changes import follow, intact, places
+from howdeep.analysis.changes import baseline, follow, places
 from howdeep.analysis.changes import without as around
-from howdeep.analysis.effects import Baseline, Effect, Intact, baseline_of, counts, effect_of, intact_of, per_class
+from howdeep.analysis.effects import (
+    Baseline,
+    BaselineBatch,
+    Effect,
+    baseline_batch,
+    baseline_of,
+    counts,
+    effect_of,
+    per_class,
+)
 from howdeep.analysis.study import Prepared, prepared
 from howdeep.chain import Chain
 from howdeep.cutting.images import Images
@@ -94,9 +103,10 @@ class Frontier:
         while left:
             name = f"without {len(closed)} and one more of {len(left)}"
             losses = self.journal.result(name, lambda: self._losses(self.whole.chain, closed, left, autocast))  # noqa: B023
-            order = sorted(left, key=lambda index: (_last(losses[left.index(index)]), index))
-            for index in order[: max(1, len(left) // AT_A_TIME)]:
-                yield Removal(index=index + 1, name=self.chain.names[index], loss=losses[left.index(index)])
+            by_unit = dict(zip(left, losses, strict=True))
+            ranked = [(math.inf if loss is None else loss, unit) for unit, loss in by_unit.items()]
+            for _, index in sorted(ranked)[: max(1, len(left) // AT_A_TIME)]:
+                yield Removal(index=index + 1, name=self.chain.names[index], loss=by_unit[index])
                 closed.append(index)
             left = [index for index in left if index not in closed]
 
@@ -104,14 +114,10 @@ class Frontier:
         """Return the network without these units."""
         return without(self.chain, [removal.index - 1 for removal in order])
 
-    def network(self, order: Sequence[Removal], kept: str) -> Chain:
-        """Return the network without these units as a :class:`Point` says that it is kept."""
-        return self.recalibrated(order) if kept == "repaired" else self.cut(order)
-
     def recalibrated(self, order: Sequence[Removal]) -> Chain:
         """Return the network without these units, its batch norm recalibrated."""
         chain = self.cut(order)
-        reestimate(chain, self.images.statistics)
+        reestimate(chain, (batch.images for batch in self.images.statistics))
         return chain
 
     @cached_property
@@ -132,11 +138,11 @@ class Frontier:
         counted = describe_chain(chain, tuple(shape), name="", family="")
         return Size(units=counted.units, parameters=counted.parameters, macs=counted.macs, latency=latency)
 
-    def answers(self) -> list[Intact]:
+    def answers(self) -> list[BaselineBatch]:
         """Return what the whole network answers on the images of the evaluation."""
-        return answers_of(self.folded(self.chain), self.images.evaluation)
+        return answers_of(self.whole.chain, self.images.evaluation)
 
-    def effects(self, old: Chain, new: Chain, before: Sequence[Intact]) -> tuple[Effect, Effect, bool]:
+    def effects(self, old: Chain, new: Chain, before: Sequence[BaselineBatch]) -> tuple[Effect, Effect, bool]:
         """Return what two networks get wrong, compared with the whole one image by image, and which of them is kept.
 
         The new one is where it helps on the calibration images (see :func:`howdeep.cutting.frontier.is_better`).
@@ -144,7 +150,7 @@ class Frontier:
         (one, answers), (other, changed) = (self._measured(chain, before) for chain in (old, new))
         return one, other, is_better(changed, answers)
 
-    def _measured(self, chain: Chain, before: Sequence[Intact]) -> tuple[Effect, Answers]:
+    def _measured(self, chain: Chain, before: Sequence[BaselineBatch]) -> tuple[Effect, Answers]:
         """Return what a network gets wrong on the images of the evaluation, and its answers on the calibration's."""
         calibration, evaluation = self.images.calibration, self.images.evaluation
         folded = self.folded(chain)
@@ -160,7 +166,7 @@ class Frontier:
         self, chain: Chain, closed: Sequence[int], left: Sequence[int], autocast: torch.autocast
     ) -> list[float | None]:
         """Return the mean cross-entropy without each of the units that are left, the closed ones being out."""
-        place, way = places(chain), intact(chain)
+        place, way = places(chain), baseline(chain)
         routes = [around(way, [place[index] for index in (*closed, one)]) for one in left]
         sums = [0.0] * len(routes)
         for batch in self.images.calibration:
@@ -187,16 +193,17 @@ def logits_of(chain: Chain, batches: Sequence[Batch]) -> list[Tensor]:
         return [chain(batch.images) for batch in batches]
 
 
-def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[Intact]:
+def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[BaselineBatch]:
     """Return what a network answers, batch by batch.
 
     Raises:
         UserError: A logit is not finite.
     """
-    return [intact_of(logits, batch.labels) for logits, batch in zip(logits_of(chain, batches), batches, strict=True)]
+    pairs = zip(logits_of(chain, batches), batches, strict=True)
+    return [baseline_batch(logits, batch.labels) for logits, batch in pairs]
 
 
-def baseline(before: Sequence[Intact]) -> Baseline:
+def errors_of(before: Sequence[BaselineBatch]) -> Baseline:
     """Return how good a network is by itself."""
     classes = before[0].logits.shape[1]
     wrong = [per_class(one.labels[one.wrong], classes) for one in before]
@@ -206,13 +213,9 @@ def baseline(before: Sequence[Intact]) -> Baseline:
     )
 
 
-def effect_between(logits: Sequence[Tensor], before: Sequence[Intact]) -> Effect:
+def effect_between(logits: Sequence[Tensor], before: Sequence[BaselineBatch]) -> Effect:
     """Return what a network gets wrong whose logits these are, compared with another's answers image by image."""
     classes = before[0].logits.shape[1]
     rows = [counts(one, new, classes) for one, new in zip(before, logits, strict=True)]
     n = sum(len(one.labels) for one in before)
     return effect_of([math.fsum(column) for column in zip(*rows, strict=True)], n)
-
-
-def _last(loss: float | None) -> float:
-    return math.inf if loss is None else loss

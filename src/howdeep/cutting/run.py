@@ -13,8 +13,8 @@ from howdeep.analysis.effects import Effect
 from howdeep.analysis.inference import required_normalization
 from howdeep.chain import Chain
 from howdeep.cutting.cut import Report, cut, named_units
-from howdeep.cutting.frontier import Frontier, answers_of, baseline, effect_between, logits_of
-from howdeep.cutting.images import Images, cut_images, cut_samples, test_batches
+from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
+from howdeep.cutting.images import Images, cut_images, split_batches
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import Cut, Test
 from howdeep.data import Dataset, augmentation_record
@@ -93,9 +93,10 @@ def cut_target(
             report(f"{out} is finished; nothing to do")
             return from_json(Cut, record), record, Journal(beside)
         journal = Journal.open(beside, key)
-        result = _Cutting(target, options, dataset, device, journal, console, progress).result()
+        cutting = _Cutting(target, options, dataset, device, journal, console, progress)
+        result = cutting.result()
     origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(device)}
-    samples = {purpose: to_json(sample) for purpose, sample in cut_samples(options, dataset).items()}
+    samples = {purpose: to_json(sample) for purpose, sample in cutting.images.samples.items()}
     more = {"kept": result.kept, **origin, "data_notes": dataset.notes, "samples": samples}
     record = tagged("cut", {**to_json(result), **more})
     if out is not None:
@@ -179,7 +180,7 @@ class _Cutting:
                 console=self.console,
                 progress=self.progress,
             )
-        notes = [f"{PURPOSES[purpose]} {sample}" for purpose, sample in cut_samples(options, self.dataset).items()]
+        notes = [f"{PURPOSES[purpose]} {sample}" for purpose, sample in self.images.samples.items()]
         if self.dataset.train is None:
             notes.append("no training images: statistics are those of the calibration")
         result = replace(result, notes=(*result.notes, *notes))
@@ -277,14 +278,17 @@ class _Cutting:
         return kept, {**tuning, "tuned": from_json(Effect, tuning["tuned"]), "epochs": self.options.epochs}
 
     def _tested(self, smaller: Chain) -> Test | None:
-        """Return how the network before and the one after the cut do on the test split; None where there is none."""
-        batches = test_batches(self.target, self.options, self.dataset, self.device)
-        if batches is None:
+        """Return how the networks before and after the cut do on the test split.
+
+        None where there is none, or units were chosen on it already.
+        """
+        if self.dataset.test is None or self.options.split == "test":
             return None
+        batches = split_batches(self.target, self.options, self.dataset.test, self.device)
         self.progress("measuring the cut network")
         before = answers_of(self.frontier.whole.chain, batches)
         after = logits_of(self.frontier.folded(smaller), batches)
-        return Test(original=baseline(before), cut=effect_between(after, before))
+        return Test(original=errors_of(before), cut=effect_between(after, before))
 
     def _network_of(self, run: runs.Run) -> Chain:
         """Return the network that a run folder stands for."""

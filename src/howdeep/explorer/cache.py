@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from howdeep.analysis.changes import Route, Step, intact
+from howdeep.analysis.changes import Route, Step, baseline
 from howdeep.chain import Chain, run
 
 LIMIT = 1 << 30
@@ -34,7 +34,7 @@ class ActivationCache:
 
     def __init__(self, chain: Chain, chunks: list[Tensor], *, autocast: torch.autocast, limit: int = LIMIT) -> None:
         self.chain, self.chunks, self.autocast, self.limit = chain, chunks, autocast, limit
-        self._own = intact(chain)
+        self._own = baseline(chain)
         self.steps = 0
         self._numbers: dict[tuple[int, Step], int] = {}
         self._maps: OrderedDict[tuple[int, int], Tensor] = OrderedDict()

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from howdeep.analysis.effects import Effect, Intact, counts, effect_of, intact_of
+from howdeep.analysis.effects import BaselineBatch, Effect, baseline_batch, counts, effect_of
 from howdeep.analysis.gradients import path_counts
 from howdeep.analysis.lesion import Lesion, kendall_tau, lesion
 from howdeep.chain import Chain
@@ -59,10 +59,10 @@ class Engine:
         return own_state(self.chain)
 
     @cached_property
-    def before(self) -> list[Intact]:
+    def before(self) -> list[BaselineBatch]:
         """What it answers as it is, a chunk at a time."""
         route = self.own.route(self.chain)
-        return [intact_of(self.cache.logits(route, at), batch.labels) for at, batch in self._chunks]
+        return [baseline_batch(self.cache.logits(route, at), batch.labels) for at, batch in self._chunks]
 
     @property
     def _chunks(self) -> list[tuple[int, Batch]]:
