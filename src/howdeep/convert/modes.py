@@ -67,7 +67,7 @@ def modes_of(model: nn.Module, example: Tensor) -> Modes:
             training = _recorded(twin, images, fake)
     except Exception as error:  # whatever the network's own code raises in training mode
         norms = {f"{name}.running_mean" for name, one in model.named_modules() if isinstance(one, _BatchNorm)}
-        why = f"{refused(model)}: in training mode it does not run without images: {reason_of(error)}"
+        why = f"{refused(model)}: in training mode it does not run: {reason_of(error)}"
         return Modes(frozenset(norms), refusal=why)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)

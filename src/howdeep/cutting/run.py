@@ -12,6 +12,7 @@ from rich.console import Console
 from howdeep.analysis.effects import Effect
 from howdeep.analysis.inference import required_normalization
 from howdeep.chain import Chain
+from howdeep.convert import Unravelled
 from howdeep.cutting.cut import Report, cut, named_units
 from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
 from howdeep.cutting.images import Images, cut_images, split_batches
@@ -82,6 +83,8 @@ def cut_target(
         # Before the data are read, which can take minutes.
         _check_free(out)
         named_units(target.chain, options.remove or ())
+        if options.epochs and isinstance(target.chain, Unravelled) and target.chain.modes.refusal:
+            raise UserError(f"--epochs {options.epochs:g} is not allowed: {target.chain.modes.refusal}")
     with stopped(
         "the same command resumes" if beside else "with --out RUN or --json FILE the same command would resume"
     ):
