@@ -41,39 +41,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status: errors that are meant for the user become one line."""
+    command = None
     try:
         command = _understood(arguments)
-    except UserError as error:
-        return _say(str(error), 2, aloud=this_process().first)
-    except KeyboardInterrupt as interrupt:
-        return _say("interrupted", 128 + getattr(interrupt, "signum", SIGINT), aloud=this_process().first)
-    return 0 if command is None else _status(command)
-
-
-def _status(command: Command) -> int:
-    keep_freed_memory()
-    try:
+        if command is None:
+            return 0
+        keep_freed_memory()
         return command.run()
     except UserError as error:
-        return _say(str(error), 2, aloud=complains_first())
+        line, status = str(error), 2
     except (OSError, ArithmeticError, MemoryError, RuntimeError) as error:
-        if out_of_memory(error):
-            return _say(f"not enough memory{_wanted(error)}: give {_sparing(command)}", 1, aloud=complains_first())
-        if isinstance(error, RuntimeError | MemoryError):
+        line, status = str(error), 1
+        if command is not None and out_of_memory(error):
+            line = f"not enough memory{_wanted(error)}: give {_sparing(command)}"
+        elif isinstance(error, RuntimeError | MemoryError):
             raise
-        return _say(str(error), 1, aloud=complains_first())
     except Stopped as stop:
-        return _say(str(stop), stop.status, aloud=complains_first())
+        line, status = str(stop), stop.status
     except KeyboardInterrupt as interrupt:
-        return _say("interrupted", 128 + getattr(interrupt, "signum", SIGINT), aloud=complains_first())
+        line, status = "interrupted", 128 + getattr(interrupt, "signum", SIGINT)
+    if this_process().first if command is None else complains_first():
+        _complain(line)
+    return status
 
 
 def _wanted(error: BaseException) -> str:
     """Return how much was asked for at once, where the error says so."""
-    found = re.search(r"tried to allocate ([\d.]+) (\w+)", str(error), re.IGNORECASE)
-    if found is None:
+    size = re.search(r"tried to allocate ([\d.]+) (\w+)", str(error), re.IGNORECASE)
+    if size is None:
         return ""
-    amount = f"{int(found[1]) / 1e9:.3g} GB" if found[2] == "bytes" else f"{found[1]} {found[2]}"
+    amount = f"{int(size[1]) / 1e9:.3g} GB" if size[2] == "bytes" else f"{size[1]} {size[2]}"
     return f" for another {amount}"
 
 
@@ -121,18 +118,15 @@ def _parse(arguments: list[str]) -> Command | None:
     except SystemExit as stop:
         if stop.code in (0, None):
             return None
-        if error := _refusal(stop):
+        # The error that a record of options raised, which the parser turned into its box.
+        error: BaseException | None = stop
+        while error is not None and not isinstance(error, UserError):
+            error = error.__context__
+        if error is not None:
             raise error from None
         if (speakable := [masked(word, word) for word in arguments]) != arguments:
             return _parse(speakable)  # which fails as well; what the parser says is broken into lines anywhere
         raise UserError(one_line(complaint.getvalue())) from None
-
-
-def _refusal(error: BaseException | None) -> UserError | None:
-    """Return the error that a record of options raised, which the parser turned into its box."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__context__
-    return error
 
 
 def one_line(box: str) -> str:
@@ -143,10 +137,8 @@ def one_line(box: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _say(line: str, status: int, *, aloud: bool) -> int:
-    if aloud:
-        print(f"howdeep: {masked(' '.join(line.splitlines()))}", file=sys.stderr)
-    return status
+def _complain(line: str) -> None:
+    print(f"howdeep: {masked(' '.join(line.splitlines()))}", file=sys.stderr)
 
 
 def _unprinted(failure: OSError | None) -> int:
@@ -158,4 +150,5 @@ def _unprinted(failure: OSError | None) -> int:
         return 0
     if isinstance(failure, BrokenPipeError):
         return 141
-    return _say(f"standard output was not written: {failure.strerror or failure}", 1, aloud=True)
+    _complain(f"standard output was not written: {failure.strerror or failure}")
+    return 1

@@ -61,30 +61,34 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
         UserError: Another process writes there.
         Stopped: A signal arrived; the same call resumes.
     """
+    console = console or Console(highlight=False)
     with folder_locked(out), stopped("the same command resumes"):
-        return _told(out, seed, console or Console(highlight=False))
-
-
-def _told(out: Path, seed: int, console: Console) -> list[Row]:
-    console.print("Does a deeper network do better? On real handwritten digits, 8×8 pixels:\n")
-    rows = [_train(out, family, depth, seed, console) for family in ("plain", "resnet") for depth in DEPTHS]
-    console.print(f"\nAnd {VERY_DEEP:,} layers? With stochastic depth, which closes a quarter of the units:")
-    rows.append(_very_deep(out, seed, console))
-    console.print()
-    console.print(_table(rows))
-    finding = _finding(rows)
-    console.print(f"\n{finding}")
-    places = [out / f"degradation.{ending}" for ending in ("png", "svg")]
-    whiskers = f"with 95 % intervals (n = {rows[0].n})"
-    chart = figures.by_depth([_point(row) for row in rows], finding, whiskers, "test error (%)")
-    for place in places:
-        figures.save(chart, place)
-    console.print(f"chart: {places[0]}")
-    _dissect(out, seed, console)
-    _cut(out, console)
-    size, _ = write_report([out], out / REPORT)
-    console.print(f"\nAll of it on one page: {out / REPORT} ({size / 1000:,.0f} kB, for any browser)", soft_wrap=True)
-    console.print("\nnext:  howdeep fit --data DATA --train-budget 30m --latency-budget 2ms")
+        console.print("Does a deeper network do better? On real handwritten digits, 8×8 pixels:\n")
+        rows = [_train(out, family, depth, seed, console) for family in ("plain", "resnet") for depth in DEPTHS]
+        console.print(f"\nAnd {VERY_DEEP:,} layers? With stochastic depth, which closes a quarter of the units:")
+        very_deep = TrainConfig(
+            network=f"cifar_resnet{VERY_DEEP}", data="digits", epochs=VERY_DEEP_EPOCHS, survival=STOCHASTIC, seed=seed
+        )
+        rows.append(_row("stochastic", VERY_DEEP, train(very_deep, out / very_deep.network, console=console)))
+        console.print()
+        console.print(_table(rows))
+        finding = _finding(rows)
+        console.print(f"\n{finding}")
+        points = [
+            DepthPoint(LABELS[row.family], row.depth, row.error_percent, *of_share(row.error_percent, row.n))
+            for row in rows
+        ]
+        chart = figures.by_depth(points, finding, f"with 95 % intervals (n = {rows[0].n})", "test error (%)")
+        for ending in ("png", "svg"):
+            figures.save(chart, out / f"degradation.{ending}")
+        console.print(f"chart: {out / 'degradation.png'}")
+        _dissect(out, seed, console)
+        _cut(out, console)
+        size, _ = write_report([out], out / REPORT)
+        console.print(
+            f"\nAll of it on one page: {out / REPORT} ({size / 1000:,.0f} kB, for any browser)", soft_wrap=True
+        )
+        console.print("\nnext:  howdeep fit --data DATA --train-budget 30m --latency-budget 2ms")
     return rows
 
 
@@ -94,16 +98,20 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     for family in ("plain", "resnet"):
         run = out / f"cifar_{family}{DISSECTED}"
         with _study(run, "lesion.json") as study:
-            found = lesion(study.chain, study.batches, seed=seed, journal=study.journal)
-            _keep(study, found)
-        console.print(f"  {LABELS[family]:8} {_lesion_line(found)}")
-    figures.save(figures.lesion(found), out / "lesion.png")
+            lesions = lesion(study.chain, study.batches, seed=seed, journal=study.journal)
+            _keep(study, lesions)
+        changes = [unit.change or 0.0 for unit in measured(lesions)]
+        console.print(
+            f"  {LABELS[family]:8} {lesions.baseline.error_percent:5.1f} % at baseline,"
+            f" {statistics.median(changes):+5.1f} points in the median, {max(changes):+5.1f} at worst"
+        )
+    figures.save(figures.lesion(lesions), out / "lesion.png")
     console.print("\nBecause a residual network is many paths, and most of its gradient takes the short ones:")
     with _study(run, "paths.json") as study:
-        paths_found = paths(study.chain, study.batches, seed=seed, journal=study.journal)
-        _keep(study, paths_found)
-    console.print(f"  {DISSECTED:5,} layers: {paths_finding(paths_found)}", soft_wrap=True)
-    figures.save(figures.paths(paths_found), out / "paths.png")
+        whole = paths(study.chain, study.batches, seed=seed, journal=study.journal)
+        _keep(study, whole)
+    console.print(f"  {DISSECTED:5,} layers: {paths_finding(whole)}", soft_wrap=True)
+    figures.save(figures.paths(whole), out / "paths.png")
     deepest = out / f"cifar_resnet{VERY_DEEP}"
     with _study(deepest, "paths.json", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
         sampled = paths(
@@ -127,10 +135,10 @@ def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextM
     return open_study(target, options, asked={}, place=run / record, report=lambda line: None)
 
 
-def _keep(study: Study, found: Lesion | Paths) -> None:
+def _keep(study: Study, record: Lesion | Paths) -> None:
     """Write a dissection into its run folder, where a report finds it."""
     assert study.journal.path is not None, "the studies of the demo have one"
-    write_whole(study.journal.path, as_json(study.record(found)))
+    write_whole(study.journal.path, as_json(study.record(record)))
     study.journal.remove()
 
 
@@ -141,31 +149,23 @@ def _cut(out: Path, console: Console) -> None:
         str(out / f"cifar_resnet{DISSECTED}"), weights=None, mean=None, std=None, report=lambda _: None
     )
     options = CutOptions(data="digits", units=KEPT, out=out / f"cut_to_{KEPT}_units", device="cpu")
-    found, _, journal = cut_target(target, options, report=lambda _: None, console=Console(stderr=True))
+    cut, _, journal = cut_target(target, options, report=lambda _: None, console=Console(stderr=True))
     journal.remove()
-    point, test = found.choice, found.test
+    point, test = cut.choice, cut.test
     assert point is not None
     assert test is not None
-    before, after = found.original.latency.median_ms, point.size.latency.median_ms
+    before, after = cut.original.latency.median_ms, point.size.latency.median_ms
     console.print(
-        f"  {cut_saving(found)}: {before:.1f} → {after:.1f} ms;"
+        f"  {cut_saving(cut)}: {before:.1f} → {after:.1f} ms;"
         f" test error {test.original.error_percent:.1f} → {test.cut.error_percent:.1f} %"
     )
 
 
-def _lesion_line(found: Lesion) -> str:
-    changes = [unit.change or 0.0 for unit in measured(found)]
-    return (
-        f"{found.baseline.error_percent:5.1f} % at baseline, {statistics.median(changes):+5.1f} points in the median,"
-        f" {max(changes):+5.1f} at worst"
-    )
-
-
-def _sampled_finding(found: Paths) -> str:
+def _sampled_finding(record: Paths) -> str:
     """Return which of the sampled lengths carries most: paths × mean gradient of one."""
-    logs = {one.length: one.log10_product for one in found.sampled if one.log10_product is not None}
+    logs = {one.length: one.log10_product for one in record.sampled if one.log10_product is not None}
     best = max(logs, key=lambda length: logs[length])
-    return f"of {', '.join(str(length) for length in logs)} branches out of {found.units}, {best} carry most (sampled)"
+    return f"of {', '.join(str(length) for length in logs)} branches out of {record.units}, {best} carry most (sampled)"
 
 
 def _train(out: Path, family: str, depth: int, seed: int, console: Console) -> Row:
@@ -178,12 +178,6 @@ def _train(out: Path, family: str, depth: int, seed: int, console: Console) -> R
         f"   test error {row.error_percent:5.1f} %   {row.seconds:4.0f} s"
     )
     return row
-
-
-def _very_deep(out: Path, seed: int, console: Console) -> Row:
-    name = f"cifar_resnet{VERY_DEEP}"
-    config = TrainConfig(network=name, data="digits", epochs=VERY_DEEP_EPOCHS, survival=STOCHASTIC, seed=seed)
-    return _row("stochastic", VERY_DEEP, train(config, out / name, console=console))
 
 
 def _row(family: str, depth: int, result: TrainResult) -> Row:
@@ -201,23 +195,17 @@ def _row(family: str, depth: int, result: TrainResult) -> Row:
     )
 
 
-def _point(row: Row) -> DepthPoint:
-    return DepthPoint(LABELS[row.family], row.depth, row.error_percent, *of_share(row.error_percent, row.n))
-
-
-def _error(row: Row) -> str:
-    low, high = of_share(row.error_percent, row.n)
-    return f"{row.error_percent:.1f} ({low:.1f} to {high:.1f})"
-
-
 def _table(rows: list[Row]) -> Table:
     table = Table(title=f"test error in %, with its 95 % interval (n = {rows[0].n})", title_justify="left", box=None)
     table.add_column("layers", justify="right")
     for label in LABELS.values():
         table.add_column(label, justify="right")
-    found = {(row.depth, row.family): _error(row) for row in rows}
+    errors: dict[tuple[int, str], str] = {}
+    for row in rows:
+        low, high = of_share(row.error_percent, row.n)
+        errors[row.depth, row.family] = f"{row.error_percent:.1f} ({low:.1f} to {high:.1f})"
     for depth in (*DEPTHS, VERY_DEEP):
-        table.add_row(f"{depth:,}", *(found.get((depth, family), "–") for family in LABELS))
+        table.add_row(f"{depth:,}", *(errors.get((depth, family), "–") for family in LABELS))
     return table
 
 

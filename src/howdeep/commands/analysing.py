@@ -46,8 +46,10 @@ class Dissection(ResultOptions, StudyOptions, TargetOptions):
         """Yield the network and its data."""
         from howdeep.analysis.study import open_study
 
-        how = {"precision": precision, "fold": fold, "place": self.output.place}
-        with open_study(self.open(), self, asked=self.asked(), report=remark, **how) as study:
+        place = self.output.place
+        with open_study(
+            self.open(), self, asked=self.asked(), precision=precision, fold=fold, place=place, report=remark
+        ) as study:
             yield study
 
     def report(self, study: "Study", record: "Shown") -> None:
@@ -78,7 +80,7 @@ class Lesion(Dissection):
         self.check_files()
         refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
         with self.study(self.precision) as study:
-            found = lesion(
+            record = lesion(
                 study.chain,
                 study.batches,
                 kind=self.kind,
@@ -90,7 +92,7 @@ class Lesion(Dissection):
                 journal=study.journal,
                 report=study.report,
             )
-            self.report(study, found)
+            self.report(study, record)
         return 0
 
 
@@ -115,7 +117,7 @@ class Paths(Dissection):
         if self.draws == 0:
             refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
         with self.study(self.precision) as study:
-            found = paths(
+            record = paths(
                 study.chain,
                 study.batches,
                 exact=self.exact,
@@ -124,7 +126,7 @@ class Paths(Dissection):
                 seed=self.seed,
                 journal=study.journal,
             )
-            self.report(study, found)
+            self.report(study, record)
         return 0
 
 
@@ -151,8 +153,8 @@ class Flow(Dissection):
             draws = drawn if statistics == "batch" else [None]
             # In file order a mini-batch would show few classes, and its statistics with it.
             batches = study.batches.mixed(self.seed) if statistics == "batch" else study.batches
-            found = flow(study.chain, batches, statistics=statistics, draws=draws, autocast=study.autocast)
-            self.report(study, found)
+            record = flow(study.chain, batches, statistics=statistics, draws=draws, autocast=study.autocast)
+            self.report(study, record)
         return 0
 
     def open(self) -> "Target":

@@ -99,7 +99,7 @@ class Import:
 
         self.output.check()
         notes: list[str] = []
-        found = import_weights(
+        imported = import_weights(
             self.file,
             self.network,
             self.out,
@@ -113,10 +113,10 @@ class Import:
         )
         for note in notes:
             remark(note)
-        lists = {name: getattr(found, name) for name in ("kept", "renamed", "left", "missing")}
+        lists = {name: getattr(imported, name) for name in ("kept", "renamed", "left", "missing")}
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in lists.items())
-        lines = [f"  {theirs} → {ours}" for theirs, ours in found.renamed]
-        lines += [f"  left: {name} ({reason})" for name, reason in found.left]
+        lines = [f"  {theirs} → {ours}" for theirs, ours in imported.renamed]
+        lines += [f"  left: {name} ({reason})" for name, reason in imported.left]
         self.output.finish({"out": str(self.out), **lists, "notes": notes}, *lines, f"{self.out}: {counts}")
         return 0
 

@@ -91,7 +91,7 @@ class Cost(CostOptions, _Networks):
         if self.figure is not None and self.depths is None:
             raise UserError(f"--figure {self.figure} is not allowed without --depths: it draws cost against depth")
 
-    def report(self, found: "list[Ladder]") -> None:
+    def report(self, ladders: "list[Ladder]") -> None:
         """Scale on paper if that was asked for, write, draw and print."""
         from howdeep.costs.cost import forget_kept
         from howdeep.runs.folder import provenance
@@ -99,14 +99,13 @@ class Cost(CostOptions, _Networks):
         from howdeep.show import figures
         from howdeep.util.records import tagged
 
-        scaled = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in found]
-        ladders, papers = [asdict(ladder) for ladder in found], [paper.to_json() for paper in scaled]
+        papers = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in ladders]
+        records = {"ladders": [asdict(ladder) for ladder in ladders], "scaled": [paper.to_json() for paper in papers]}
         self.output.finish(
-            tagged("cost", {"ladders": ladders, "scaled": papers, **provenance(pick(self.device))}),
-            *(ladder.table() for ladder in found),
-            *(paper.table() for paper in scaled),
+            tagged("cost", {**records, **provenance(pick(self.device))}),
+            *(one.table() for one in (*ladders, *papers)),
             figure=self.figure,
-            draw=lambda place: figures.save(figures.costs(found), place),
+            draw=lambda place: figures.save(figures.costs(ladders), place),
             written=lambda: forget_kept(self.output.place),
         )
 

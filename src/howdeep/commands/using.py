@@ -50,11 +50,11 @@ class Predict(TargetOptions):
         from howdeep.show.analysis_tables import predictions_table
 
         self.output.check()
-        found = predict(self.open(), self.images, top=self.top, device=self.device)
-        self.output.finish([asdict(prediction) for prediction in found], predictions_table(found))
-        unusable = sum(prediction.unusable is not None for prediction in found)
+        predictions = predict(self.open(), self.images, top=self.top, device=self.device)
+        self.output.finish([asdict(one) for one in predictions], predictions_table(predictions))
+        unusable = sum(one.unusable is not None for one in predictions)
         if unusable:
-            remark(f"howdeep: {unusable} of {len(found)} files cannot be used")
+            remark(f"howdeep: {unusable} of {len(predictions)} files cannot be used")
         return 1 if unusable else 0
 
 
