@@ -12,7 +12,7 @@ from PIL import Image
 
 from howdeep.data import open_data
 from howdeep.data.dataset import Decoded, Split, decodes
-from howdeep.data.recorded import SPLITS, Recorded, difference, known_splits, recorded
+from howdeep.data.recorded import SPLITS, Recorded, difference, recorded, recorded_splits
 from howdeep.data.splits import three_splits
 
 CLASSES = ("a", "b", "c")
@@ -144,7 +144,7 @@ def test_no_trained_image_is_held_out_by_any_change_of_names_contents_and_splits
         parts[part] = Split(Decoded(torch.empty(0)), torch.arange(size), labels, called, torch.tensor(digests))
     keys = {part: split.digests for part, split in parts.items()}
     plan, _ = three_splits({part: split.labels for part, split in parts.items()}, keys, 0)
-    planned, _ = known_splits(known, CLASSES, parts, plan, 0, keys)
+    planned, _ = recorded_splits(known, CLASSES, parts, plan, 0, keys)
     sides = {name: parts[part].take(positions) for name, (part, positions) in planned.items()}
     for name in {"validation", "test"} & set(sides):
         held_out = sides[name]

@@ -184,7 +184,7 @@ class _Matches:
     """The splits that they were in, −1 for new images."""
 
 
-def known_splits(
+def recorded_splits(
     record: Recorded,
     classes: Sequence[str],
     parts: Mapping[str, Split],

@@ -30,7 +30,7 @@ from howdeep.data.hub import read_hub
 from howdeep.data.images import BytesImages, digest_of
 from howdeep.data.listing import Listing, Problem, Source
 from howdeep.data.parquet import find_parquet, read_parquet
-from howdeep.data.recorded import Recorded, known_splits
+from howdeep.data.recorded import Recorded, recorded_splits
 from howdeep.data.splits import three_splits
 from howdeep.util.errors import UserError
 
@@ -251,7 +251,7 @@ def _splits(
     keys, changes = content_keys(parts), ()
     plan, notes = three_splits({part: split.labels for part, split in parts.items()}, keys, seed)
     if recorded is not None:
-        plan, changes = known_splits(recorded, source.classes, parts, plan, seed, keys)
+        plan, changes = recorded_splits(recorded, source.classes, parts, plan, seed, keys)
     notes += changes
     splits = {name: parts[part].take(positions) for name, (part, positions) in plan.items()}
     for name, split in splits.items():
