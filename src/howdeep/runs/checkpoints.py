@@ -8,7 +8,7 @@ not match is named and the one before it is used. Tensors are safetensors, every
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from howdeep.util.errors import UserError
 from howdeep.util.files import PARTIAL, SaveError, flush_folder, write_flushed
+from howdeep.util.text import Report
 
 KEEP = 2
 """Checkpoints that stay: the newest, and the one before it in case the newest is damaged."""
@@ -61,7 +62,10 @@ def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]]
         for left_over in folder.glob(f"{PARTIAL}*"):
             shutil.rmtree(left_over)
         partial.mkdir(parents=True)
-        files = {f"{name}.safetensors": _serialised(group) for name, group in tensors.items()}
+        files = {}
+        for name, group in tensors.items():
+            held = {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}
+            files[f"{name}.safetensors"] = safetensors.torch.save(held)
         files[STATE] = json.dumps(state, indent=1).encode()
         manifest = {"step": step, "files": {name: _fingerprint(data) for name, data in files.items()}}
         files[MANIFEST] = json.dumps(manifest, indent=1).encode()
@@ -99,7 +103,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     )
 
 
-def newest(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
+def newest(folder: Path, report: Report) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, or None where there is none at all.
 
     Args:
@@ -150,10 +154,6 @@ def last_good(folder: Path) -> str:
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
-
-
-def _serialised(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def _fingerprint(data: bytes) -> dict[str, int | str]:

@@ -15,7 +15,6 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +34,7 @@ from howdeep.transform.removal import without
 from howdeep.util.errors import UserError
 from howdeep.util.files import NAME as LOCK
 from howdeep.util.files import SaveError, append, partial_of, write_whole
-from howdeep.util.text import masked
+from howdeep.util.text import Report, masked
 
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
 BEST = "best"
@@ -96,7 +95,7 @@ class Run:
         """Whether anything was trained: until then, a crash may have kept its images from being written down."""
         return bool(checkpoints.list_checkpoints(self.checkpoints))
 
-    def chain(self, report: Callable[[str], None] = warnings.warn) -> Chain:
+    def chain(self, report: Report = warnings.warn) -> Chain:
         """Return the network with the weights of its best epoch, or of the newest whole checkpoint.
 
         Args:

@@ -1,6 +1,6 @@
 """Networks of elsewhere: weights of a file, read into a network of the catalogue or into a run folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from howdeep.runs import folder as runs
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
 from howdeep.util.files import folder_locked
+from howdeep.util.text import Report
 
 
 def read_network(
@@ -27,7 +28,7 @@ def read_network(
     key: str | None = None,
     block: Block | None = None,
     shortcut: Shortcut | None = None,
-    report: Callable[[str], None],
+    report: Report,
 ) -> tuple[Spec, Chain, Match]:
     """Return a network of the catalogue with the weights of a file, which says how many classes and channels it has.
 
@@ -87,7 +88,7 @@ def import_weights(
     key: str | None = None,
     block: Block | None = None,
     shortcut: Shortcut | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> Match:
     """Read foreign weights into a new run folder.
 

@@ -219,11 +219,14 @@ class Journal:
         """
         names = names or [f"{what} {block}" for block in range(total)]
         left = [block for block in range(total) if names[block] not in self.steps]
+        kept = "the same command resumes"
+        if self.path is None:
+            kept = "nothing was kept; with --json FILE the same command would resume"
 
         def own() -> dict[str, Any]:
             mine = left[self.ranks.rank :: self.ranks.world]
             bar = ProgressBar(self.console, what, total, done=total - len(left), on=self.ranks.first)
-            with bar, stopped(self._resumes):
+            with bar, stopped(kept):
                 for block in mine:
                     with patience():
                         self.note(names[block], compute(block))
@@ -235,12 +238,6 @@ class Journal:
         for part, _ in parts:
             self.steps.update(part)
         return [self.steps[name] for name in names]
-
-    @property
-    def _resumes(self) -> str:
-        if self.path is None:
-            return "nothing was kept; with --json FILE the same command would resume"
-        return "the same command resumes"
 
     def remove(self) -> None:
         """Remove the files: what the work leads to is written."""

@@ -1,6 +1,6 @@
 """TARGET: the trained network that a command works on, and how its images must be prepared."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from howdeep.runs import folder as runs
 from howdeep.runs.foreign import normalization_of, read_network, usual_size
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
+from howdeep.util.text import Report
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def open_target(
     pretrained: bool = False,
     size: int | None = None,
     key: str | None = None,
-    report: Callable[[str], None],
+    report: Report,
 ) -> Target:
     """Return a trained network.
 
@@ -157,7 +158,7 @@ def open_data_for(
     *,
     skip_broken: bool,
     splits: Collection[str] | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> Dataset:
     """Return data in the shape that a network was trained on, its classes numbered as the network numbers them.
 
@@ -228,7 +229,7 @@ def _read(path: Path, view: View) -> Tensor | str:
         return str(error)
 
 
-def _run_target(run: runs.Run, report: Callable[[str], None]) -> Target:
+def _run_target(run: runs.Run, report: Report) -> Target:
     data = run.record["data"]
     return Target(
         name=str(run.path),

@@ -209,7 +209,15 @@ def measure(
         count, *others = _promising(workload, threads)
         with threads_of(count):
             trials = _trials(workload, candidates, math.inf if all_of_them else ENOUGH_SECONDS, report)
-        return _with_threads(workload, trials, [count, *others]) if others else trials
+        if not others:
+            return trials
+        best = best_of(trials)
+        times = race_of_threads(workload.step(best.arithmetic), [count, *others], device)
+        again = [
+            replace(best, threads=number, seconds_per_step=statistics.median(seconds), steps=len(seconds))
+            for number, seconds in times.items()
+        ]
+        return [trial for trial in trials if trial is not best] + again
 
 
 def _promising(workload: Workload, threads: Sequence[int]) -> list[int]:
@@ -269,14 +277,3 @@ def _time(step: Callable[[], object], device: torch.device, best: float) -> list
         synchronise(device)
         seconds.append(time.perf_counter() - started)
     return seconds
-
-
-def _with_threads(workload: Workload, trials: list[Trial], threads: list[int]) -> list[Trial]:
-    """Return the trials, the best one timed again beside the same with other numbers of threads."""
-    best = best_of(trials)
-    times = race_of_threads(workload.step(best.arithmetic), threads, workload.device)
-    again = [
-        replace(best, threads=count, seconds_per_step=statistics.median(seconds), steps=len(seconds))
-        for count, seconds in times.items()
-    ]
-    return [trial for trial in trials if trial is not best] + again

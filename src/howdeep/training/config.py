@@ -9,7 +9,7 @@ import tyro.conf
 from howdeep.runtime.threads import Threads, check_threads
 from howdeep.training.recipes import Recipe, recipe_of
 from howdeep.util.errors import UserError
-from howdeep.util.options import convert
+from howdeep.util.options import Data, OptionalInt, convert
 
 
 def _meta(metavar: str, default: str = "") -> object:
@@ -28,7 +28,7 @@ class TrainConfig:
 
     network: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
     """Name in the catalogue, such as cifar_resnet56."""
-    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
+    data: Data
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     recipe: str = "fast"
     """fast, extendable, he2015, identity2016, stochastic_depth2016 or densenet2016."""
@@ -57,7 +57,7 @@ class TrainConfig:
     """Dropout probability inside each branch."""
     zero_init: Annotated[bool | None, _meta("{True,False}", "(default: the recipe's)")] = None
     """Branches return zeros at the start."""
-    size: Annotated[int | None, _meta("INT")] = None
+    size: OptionalInt = None
     """Side of the images in pixels."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
@@ -65,7 +65,7 @@ class TrainConfig:
     """Mirror half of the training images; auto does unless all classes are single letters or digits."""
     skip_broken: bool = False
     """Leave broken images out instead of stopping."""
-    limit: Annotated[int | None, _meta("INT")] = None
+    limit: OptionalInt = None
     """Only N training images, a stratified sample."""
     seed: int = 0
     """Seed of weights, order, augmentation and gates."""
@@ -83,7 +83,7 @@ class TrainConfig:
     """Compile the branches (torch.compile): slow to start."""
     workers: int = 2
     """Processes that decode large images."""
-    checkpoint_every: Annotated[int | None, _meta("INT")] = None
+    checkpoint_every: OptionalInt = None
     """Steps between checkpoints; without it one is written after every epoch, or, where that
     would take over 2 % of the time, after the first epoch that ends 30 s after the last one."""
     record: Literal["none", "flow"] = "none"

@@ -3,7 +3,6 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 
@@ -31,7 +30,13 @@ class Journal:
     def __init__(self, run: Run, console: Console, *, total: int, tensorboard: bool, on: bool) -> None:
         self.run, self.console, self.on = run, console, on
         self.bar = ProgressBar(console, "training", total, on=on)
-        self.writer = _tensorboard(run) if tensorboard and on else None
+        self.writer = None
+        if tensorboard and on:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise UserError("--tensorboard needs TensorBoard: pip install 'howdeep[tensorboard]'") from None
+            self.writer = SummaryWriter(str(run.path / "tensorboard"))
 
     def __enter__(self) -> "Journal":
         self.bar.start()
@@ -87,14 +92,6 @@ def epoch_line(record: dict, epochs: float) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _tensorboard(run: Run):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("--tensorboard needs TensorBoard: pip install 'howdeep[tensorboard]'") from None
-    return SummaryWriter(str(run.path / "tensorboard"))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One line of the metrics."""
@@ -140,10 +137,6 @@ def curves_of(run: Run) -> Curves:
         network=run.network_name,
         data=run.record["data"].get("name") or run.record["data"].get("source") or "",
         units=max((line["units"] for line in lines), default=0),
-        epochs=tuple(_epoch(line) for line in lines),
+        epochs=tuple(from_json(Epoch, line) for line in lines),
         test=None if test is None else from_json(Evaluation, test),
     )
-
-
-def _epoch(line: dict[str, Any]) -> Epoch:
-    return from_json(Epoch, line)

@@ -23,7 +23,6 @@ from howdeep.analysis.evaluation import Sums, add_up, evaluate, fingerprint
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
 from howdeep.runs import folder as runs
-from howdeep.runs.folder import Run
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import StopRequest, patience, stopped
 from howdeep.runtime.ranks import Ranks, joined
@@ -34,7 +33,7 @@ from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
 from howdeep.training.session import Place, Session, prepare
 from howdeep.training.state import Tally, learning_rate, watch_warmup
 from howdeep.training.step import train_step
-from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, record_start, time_again
+from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, time_again
 from howdeep.util.errors import Stopped
 from howdeep.util.files import folder_locked
 from howdeep.util.seeds import derive
@@ -80,9 +79,13 @@ class Phase:
 
 
 def train(
-    config: TrainConfig, out: str | Path, *, console: Console | None = None, dataset: Dataset | None = None,
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    console: Console | None = None,
+    dataset: Dataset | None = None,
     chosen: Callable[[], Chain] | None = None,
-) -> TrainResult:  # fmt: skip
+) -> TrainResult:
     """Train a network into a run folder, or resume the run that is there.
 
     Args:
@@ -120,12 +123,7 @@ def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Datase
     """Train to the end of the epochs, as :func:`train` does, without reading the test split: more epochs may follow."""
     with _session(config, out, console, dataset) as session:
         _to_the_end(session, console)
-        return phase_of(session.run)
-
-
-def phase_of(run: Run) -> Phase:
-    """Return how far a run has come, by its last epoch that was logged."""
-    last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
+        last = [record for record in session.run.metrics() if record["event"] == "epoch"][-1]
     return Phase(
         epochs=last["epoch"],
         train_error_percent=last["train_error_percent"],
@@ -166,18 +164,19 @@ def _begun(out: Path, ranks: Ranks) -> Iterator[list[Session]]:
 
 
 def _to_the_end(session: Session, console: Console, *, best: bool = False) -> None:
-    on, tensorboard = session.place.ranks.first, session.config.tensorboard
-    with Journal(session.run, console, total=session.total, tensorboard=tensorboard, on=on) as journal:
-        journal.rewind(session.position.step)
-        _run(session, journal, best)
-
-
-def _run(session: Session, journal: Journal, best: bool) -> None:
     """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for."""
     position, saved_at, saving = session.position, session.position.seconds, 0.0
-    # Closed at once where an error or a signal ends the loop, and with them the processes that decode images.
-    with patience() as request, closing(_timed(_batches(session))) as batches:
-        record_start(session, journal)
+    ranks, tensorboard = session.place.ranks, session.config.tensorboard
+    with (
+        Journal(session.run, console, total=session.total, tensorboard=tensorboard, on=ranks.first) as journal,
+        patience() as request,
+        # Closed at once where an error or a signal ends the loop, and with them the processes that decode images.
+        closing(_timed(_batches(session))) as batches,
+    ):
+        journal.rewind(position.step)
+        # Only a start before a crash can have recorded the fresh network: it is written before all else.
+        if position.step == 0 and not session.run.metrics():
+            record_epoch(session, journal)
         if session.pace.threads != session.pace.before:
             note_threads(session, journal, session.pace.before, ASKED)
         for batch, waited in batches:
@@ -189,18 +188,14 @@ def _run(session: Session, journal: Journal, best: bool) -> None:
                 if best:
                     save_best(session, validation)
             _keep_pace(session, journal, after.stalls, epoch_ended)
-            signum = _signum(session, request) if epoch_ended else after.signum
+            # The end of an epoch takes a while: a signal may have come since the step's own exchange.
+            signum = int(max(row[0] for row in ranks.rows([request.signum]))) if epoch_ended else after.signum
             if signum or _due(session, epoch_ended, position.seconds - saved_at, saving):
                 started = time.perf_counter()
                 save(session)
                 saved_at, saving = position.seconds, time.perf_counter() - started
             if signum:
                 raise Stopped(128 + signum, f"stopped after step {position.step} and saved; the same command resumes")
-
-
-def _signum(session: Session, request: StopRequest) -> int:
-    """Return the signal that any process has received, or 0."""
-    return int(max(row[0] for row in session.place.ranks.rows([request.signum])))
 
 
 def _keep_pace(session: Session, journal: Journal, stalls: bool, epoch_ended: bool) -> None:
@@ -333,7 +328,8 @@ def _end_epoch(session: Session, journal: Journal) -> Sums | None:
         "epoch": position.step / session.steps_per_epoch,
         "train_loss": tally.loss / tally.images,
         "train_error_percent": 100 * tally.wrong / tally.images,
-        "validation_loss": validation and _number(validation.mean_loss),
+        # JSON has no infinity, which young running statistics of a very deep network can give.
+        "validation_loss": validation.mean_loss if validation and math.isfinite(validation.mean_loss) else None,
         "validation_error_percent": validation and validation.error_percent,
         "lr": tally.lr,
         "images_per_second": tally.images / tally.seconds,
@@ -389,8 +385,3 @@ def _finish(session: Session, chain: Chain) -> TrainResult:
     if session.place.ranks.first:
         session.run.write_result({"test": test, "seconds": seconds, "steps": session.position.step})
     return TrainResult(session.run.path, test, seconds)
-
-
-def _number(loss: float) -> float | None:
-    """Return a loss as JSON can hold it: young running statistics of a very deep network can make it infinite."""
-    return loss if math.isfinite(loss) else None

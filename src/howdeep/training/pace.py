@@ -83,7 +83,8 @@ def pace_of(run: Run, asked: Threads, device: torch.device, step: int) -> Pace:
     own, choices = thread_counts(asked, device), run.record["choices"]
     # A run that is older than this choice had torch's own number.
     chosen = choices["chosen"].get("threads", own[0])
-    threads, expected = chosen, _expected(choices)
+    taken = (trial["seconds_per_step"] for trial in choices["trials"] if choices["chosen"].items() <= trial.items())
+    threads, expected = chosen, next(taken, None)
     for event in run.metrics():
         if event["event"] == EVENT and event["step"] <= step:
             threads, expected = event["threads"], event["seconds_per_step"]
@@ -91,9 +92,3 @@ def pace_of(run: Run, asked: Threads, device: torch.device, step: int) -> Pace:
         return Pace([asked], asked, asked, None, threads)
     counts = sorted({*own, chosen, threads}) if device.type == "cpu" else [threads]
     return Pace(counts, chosen, threads, expected, threads)
-
-
-def _expected(choices: dict) -> float | None:
-    """Return the seconds per step of the trial that was taken."""
-    taken = [trial for trial in choices["trials"] if choices["chosen"].items() <= trial.items()]
-    return taken[0]["seconds_per_step"] if taken else None

@@ -1,7 +1,6 @@
 """Everything a run is made of: data, network, recipe, place, state; from its options, or from its folder."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +42,7 @@ from howdeep.training.precision import TrainingSteps, batch_shape, choose
 from howdeep.training.recipes import Recipe
 from howdeep.training.state import Position
 from howdeep.util.errors import UserError
+from howdeep.util.text import Report
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Place:
     """Which of the processes this is."""
     device: torch.device
     """What computes."""
-    report: Callable[[str], None]
+    report: Report
     """Receives lines for the user."""
 
 
@@ -144,8 +144,9 @@ def prepare(config: TrainConfig, place: Place, dataset: Dataset | None = None) -
     finished, lines = run is not None and run.result() is not None, []
     # Of a run that turns out to be finished, and not to be extended, nobody needs to hear how it would resume.
     quiet = replace(place, report=lines.append) if finished else place
-    if run is not None and "removed" in run.record:
-        session = _fine_tuning(config, quiet, run, dataset)
+    if run is not None and "removed" in run.record:  # a network that was cut; its first checkpoint is that of the cut
+        quiet.report(augmentation_line(dataset, config.flip))
+        session = _with_state(config, quiet, run, dataset, config.resolved_recipe(), run.untrained())
     else:
         session = _training(config, quiet, run, dataset)
     if session.run.result() is None:
@@ -173,9 +174,13 @@ def _existing_run(config: TrainConfig, place: Place) -> Run | None:
 
 
 def open_training_data(
-    config: TrainConfig, images: Recorded | None = None, folder: Path | None = None, *, channels: int | None = None,
+    config: TrainConfig,
+    images: Recorded | None = None,
+    folder: Path | None = None,
+    *,
+    channels: int | None = None,
     bits: int | None = None,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """Return the data of a run, or of other work that trains.
 
     Args:
@@ -189,9 +194,16 @@ def open_training_data(
         UserError: The data are not usable, or not those that were begun with.
     """
     dataset = open_data(
-        config.data, size=config.size, resize=config.resize, channels=channels, bits=bits, seed=config.seed,
-        skip_broken=config.skip_broken, recorded=images, identify=True,
-    )  # fmt: skip
+        config.data,
+        size=config.size,
+        resize=config.resize,
+        channels=channels,
+        bits=bits,
+        seed=config.seed,
+        skip_broken=config.skip_broken,
+        recorded=images,
+        identify=True,
+    )
     if folder is not None:
         require_same_images(folder, images, dataset)
     return dataset
@@ -241,8 +253,19 @@ def _images(run: Run, place: Place) -> Recorded:
 
 def _training(config: TrainConfig, place: Place, run: Run | None, dataset: Dataset) -> Session:
     """Return the session of a network of the catalogue."""
-    spec = _spec(config, dataset)
     recipe = config.resolved_recipe()
+    spec = spec_of(
+        config.network,
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        block=config.block,
+        shortcut=config.shortcut,
+        normed=config.norm,
+        dropout=config.dropout,
+        zero_init=bool(config.zero_init),
+    )
+    if recipe.zero_init and config.zero_init is None:
+        spec = spec.zero_initialised()
     if recipe.warmup is not None and spec.depth < recipe.warmup.from_depth:
         recipe = replace(recipe, warmup=None)
     refuse_too_small(spec, dataset.height, dataset.width)
@@ -260,27 +283,6 @@ def _training(config: TrainConfig, place: Place, run: Run | None, dataset: Datas
     elif place.ranks.first and not run.begun:
         run.keep_images(recorded(dataset))
     return _with_state(config, place, run, dataset, recipe, chain)
-
-
-def _fine_tuning(config: TrainConfig, place: Place, run: Run, dataset: Dataset) -> Session:
-    """Return the session of a network that was cut, own or of a library; its first checkpoint is that of the cut."""
-    place.report(augmentation_line(dataset, config.flip))
-    return _with_state(config, place, run, dataset, config.resolved_recipe(), run.untrained())
-
-
-def _spec(config: TrainConfig, dataset: Dataset) -> Spec:
-    spec = spec_of(
-        config.network,
-        classes=len(dataset.classes),
-        channels=dataset.channels,
-        block=config.block,
-        shortcut=config.shortcut,
-        normed=config.norm,
-        dropout=config.dropout,
-        zero_init=bool(config.zero_init),
-    )
-    wanted = config.resolved_recipe().zero_init and config.zero_init is None
-    return spec.zero_initialised() if wanted else spec
 
 
 def _refuse_lone_image(chain: Chain, spec: Spec, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:

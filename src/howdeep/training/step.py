@@ -24,16 +24,12 @@ def compile_branches(chain: Chain) -> None:
     Torch stops compiling one function after a few variants. The branches of a network are variants of one function,
     in training and in evaluation, for whole mini-batches and for the last one: four per unit at most.
     """
-    _allow_variants(4 * len(chain))
+    limits = torch._dynamo.config  # private (torch 2.15)
+    variants = 4 * len(chain)
+    limits.recompile_limit = max(limits.recompile_limit, variants)
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, variants)
     for unit in chain.units:
         unit.branch.compile()
-
-
-def _allow_variants(count: int) -> None:
-    """Let one function be compiled so often at least; the limits are private (torch 2.15)."""
-    limits = torch._dynamo.config
-    limits.recompile_limit = max(limits.recompile_limit, count)
-    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, count)
 
 
 def make_optimizer(chain: Chain, recipe: Recipe, *, frozen: bool = False) -> SGD:

@@ -1,13 +1,13 @@
 """What a run records of itself beside its metrics (``--record flow``). It changes no bit of what is trained."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
 from howdeep.analysis.signals import Flow, draws_of, flow
-from howdeep.data import Batch, evaluation_batches
+from howdeep.data import evaluation_batches
 from howdeep.data.sampling import mixed, sample
 from howdeep.runtime.precision import best_of, measure
 from howdeep.training.log import Journal
@@ -19,12 +19,6 @@ from howdeep.util.records import to_json
 
 PROBE = 256
 """Training images, a sample that is not augmented, that signal and gradient are measured on."""
-
-
-def record_start(session: Session, journal: Journal) -> None:
-    """Record the fresh network, unless a start before a crash did: nothing else is written before the first step."""
-    if session.position.step == 0 and not session.run.metrics():
-        record_epoch(session, journal)
 
 
 def record_epoch(session: Session, journal: Journal) -> None:
@@ -48,40 +42,31 @@ def record_epoch(session: Session, journal: Journal) -> None:
 
 
 def _flow(session: Session) -> Flow:
-    """Measure with batch statistics and draws of the run's own rule."""
-    size = _probe_size(session)
-    with _uncompiled(session):
-        return flow(
-            session.chain,
-            _probe(session, size),
-            statistics="batch",
-            draws=draws_of(session.rule, len(session.chain), seed=session.config.seed, batch=size),
-            autocast=session.arithmetic.autocast(session.place.device),
-        )
+    """Measure with batch statistics and draws of the run's own rule.
 
-
-def _probe_size(session: Session) -> int:
-    """Return the images of one process's mini-batch: batch statistics depend on it, and memory is known to suffice."""
-    share = max(1, session.recipe.batch_size // session.place.ranks.world)
-    return min(share, session.images, PROBE)
-
-
-def _probe(session: Session, size: int) -> Iterator[Batch]:
-    """Yield whole mini-batches only, so that statistics are of equally many images, each of a mix of the classes."""
-    seed, count = session.config.seed, min(session.images, PROBE) // size * size
-    return evaluation_batches(
-        mixed(sample(session.dataset.split("train"), count, seed), seed),
+    Mini-batches are of the images of one process's: batch statistics depend on their number, and memory is known to
+    suffice. All are whole, so that statistics are of equally many images, each of a mix of the classes.
+    """
+    config, share = session.config, max(1, session.recipe.batch_size // session.place.ranks.world)
+    size = min(share, session.images, PROBE)
+    count = min(session.images, PROBE) // size * size
+    batches = evaluation_batches(
+        mixed(sample(session.dataset.split("train"), count, config.seed), config.seed),
         normalization=session.normalization,
         batch_size=size,
         device=session.place.device,
         channels_last=session.arithmetic.channels_last,
-        workers=session.config.workers,
+        workers=config.workers,
     )
-
-
-def _uncompiled(session: Session) -> AbstractContextManager:
-    """Keep the probe's modes and shapes out of the compiler, whose limit on recompilations training needs itself."""
-    return torch.compiler.set_stance("force_eager") if session.config.compile else nullcontext()
+    # The compiler's limit on recompilations is for training, not for the modes and shapes of the probe.
+    with torch.compiler.set_stance("force_eager") if config.compile else nullcontext():
+        return flow(
+            session.chain,
+            batches,
+            statistics="batch",
+            draws=draws_of(session.rule, len(session.chain), seed=config.seed, batch=size),
+            autocast=session.arithmetic.autocast(session.place.device),
+        )
 
 
 BUSY, QUIET, ASKED = "the machine is busy", "the machine is quiet again", "--threads"
@@ -111,8 +96,7 @@ def time_again(session: Session, journal: Journal, counts: Sequence[int], reason
 def note_threads(session: Session, journal: Journal, before: int, reason: str) -> None:
     """Write the event of another number of threads, from which a resumed run knows what it had."""
     pace, step = session.pace, session.position.step
-    record = {"event": EVENT, "step": step, "before": before, "threads": pace.threads,
-              "seconds_per_step": pace.expected, "reason": reason}  # fmt: skip
-    journal.event(
-        record, f"threads {before} → {pace.threads} at step {step}: {reason}; bits repeat per number of threads"
-    )
+    record = {"event": EVENT, "step": step, "before": before, "threads": pace.threads}
+    record |= {"seconds_per_step": pace.expected, "reason": reason}
+    line = f"threads {before} → {pace.threads} at step {step}: {reason}; bits repeat per number of threads"
+    journal.event(record, line)

@@ -30,21 +30,18 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
-        else:
-            _replace(Path(os.path.realpath(path)), data)
+            return
+        place = Path(os.path.realpath(path))
+        partial = partial_of(place)
+        try:
+            write_flushed(partial, data)
+            partial.replace(place)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+        flush_folder(place.parent)
     except OSError as error:
         raise SaveError(f"{path} was not saved: {error.strerror or error}") from error
-
-
-def _replace(place: Path, data: bytes) -> None:
-    partial = partial_of(place)
-    try:
-        write_flushed(partial, data)
-        partial.replace(place)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-    flush_folder(place.parent)
 
 
 def append(path: Path, text: str) -> None:
@@ -97,12 +94,16 @@ def folder_locked(out: Path) -> Iterator[None]:
     Raises:
         UserError: Another process writes there.
     """
-    made = _make(out)
+    made = [path for path in (out, *out.parents) if not path.exists()]  # innermost first
+    with suppress(OSError):  # a file, or a place where nothing can be made: whoever writes says so
+        out.mkdir(parents=True, exist_ok=True)
     try:
         with _held(out / NAME, out):
             yield
     finally:
-        _remove_empty(made)
+        for path in made:
+            with suppress(OSError):  # something is in it, or it could not be made
+                path.rmdir()
 
 
 @contextmanager
@@ -149,17 +150,3 @@ def _holder(path: Path) -> str:
         return f" (pid {holder['pid']} on host {holder['host']})"
     except (OSError, ValueError):  # it began or ended just now
         return ""
-
-
-def _make(out: Path) -> list[Path]:
-    """Make a folder and return what had to be made, innermost first."""
-    missing = [path for path in (out, *out.parents) if not path.exists()]
-    with suppress(OSError):  # a file, or a place where nothing can be made: whoever writes says so
-        out.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _remove_empty(made: list[Path]) -> None:
-    for path in made:
-        with suppress(OSError):  # something is in it, or it could not be made
-            path.rmdir()
