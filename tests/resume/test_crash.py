@@ -1,4 +1,4 @@
-"""Whatever happens to a run, the next start goes on, or says in one line why it cannot."""
+"""Whatever happens to a run, the next start resumes, or says in one line why it cannot."""
 
 import json
 import os

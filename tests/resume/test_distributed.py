@@ -117,7 +117,7 @@ def _metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_one_process_that_is_asked_to_stop_stops_both_and_they_go_on_to_the_same_bits(
+def test_one_process_that_is_asked_to_stop_stops_both_and_they_resume_to_the_same_bits(
     two: Path, tmp_path: Path
 ) -> None:
     stopped = together(command(tmp_path / "parts"), tmp_path, Watch(), Watch(signal_at=(3, signal.SIGTERM)))
@@ -196,7 +196,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 @pytest.mark.slow
-def test_torchrun_that_is_asked_to_stop_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_torchrun_that_is_asked_to_stop_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
     """Adds torchrun itself, which passes the signal on to both processes; above, one of two is asked without it."""
     arguments = command(tmp_path / "run", "--epochs", "1000")
     with (tmp_path / "said").open("w") as said, subprocess.Popen([*TORCHRUN, *arguments], stderr=said) as running:

@@ -155,8 +155,8 @@ def test_a_run_that_forgets_its_momentum_differs(
 
 
 @pytest.mark.slow
-def test_the_installed_script_stops_at_a_signal_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    """Adds the installed script to the bits of a fresh process; that it stops and goes on, test_signals tells."""
+def test_the_installed_script_stops_at_a_signal_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    """Adds the installed script to the bits of a fresh process; that it stops and resumes, test_signals tells."""
     whole, parts = (command(tmp_path / name, "--precision", "fp32", "--epochs", "40") for name in ("whole", "parts"))
     assert cli.run(whole) == 0
     with subprocess.Popen([HOWDEEP, *parts], stderr=subprocess.PIPE, text=True, env=_one_thread_each()) as running:
@@ -179,7 +179,7 @@ def _one_thread_each() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_options_that_change_nothing_may_differ_when_a_run_goes_on(
+def test_options_that_change_nothing_may_differ_when_a_run_resumes(
     whole: Path, stopped: list[str], tmp_path: Path
 ) -> None:
     assert cli.run([*stopped, "--workers", "0", "--checkpoint-every", "3"]) == 0
@@ -248,7 +248,7 @@ def test_a_run_that_was_stopped_before_the_test_split_was_read_reads_it(
     assert differences(bits(whole), bits(tmp_path / "parts")) == []
 
 
-def test_a_run_folder_may_be_moved_and_goes_on(whole: Path, stopped: list[str], tmp_path: Path) -> None:
+def test_a_run_folder_may_be_moved_and_resumes(whole: Path, stopped: list[str], tmp_path: Path) -> None:
     shutil.move(tmp_path / "parts", tmp_path / "there")
     assert cli.run(command(tmp_path / "there", "--precision", "fp32")) == 0
     assert differences(bits(whole), bits(tmp_path / "there")) == []

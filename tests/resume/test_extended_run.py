@@ -1,4 +1,4 @@
-"""A finished run of the extendable recipe goes on where it was, whatever happens on the way."""
+"""A finished run of the extendable recipe resumes where it was, whatever happens on the way."""
 
 import signal
 from pathlib import Path

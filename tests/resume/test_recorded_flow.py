@@ -55,7 +55,7 @@ def test_a_start_that_was_killed_before_its_first_checkpoint_is_not_recorded_twi
     assert [step for step, _ in recorded_flow(open_run(tmp_path / "run"))] == [0, 5, 10]
 
 
-def test_a_run_cannot_begin_or_stop_recording_when_it_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_run_cannot_begin_or_stop_recording_when_it_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
     arguments = command(tmp_path / "run")
     stop(arguments, 3, monkeypatch)
     assert cli.run([*arguments, "--record", "none"]) == 2

@@ -70,7 +70,7 @@ class Asked:
     saved: str | None = None
     """A folder that is there after the stop."""
     resumes: str | None = ""
-    """What the same command says when it goes on; None: that it does is tested elsewhere."""
+    """What the same command says when it resumes; None: that it does is tested elsewhere."""
 
 
 def _at_step(number: int) -> Callable:

@@ -45,7 +45,7 @@ def test_blocks_come_back_in_order_and_nothing_is_kept_without_a_place(tmp_path:
         Journal().blocks("squares", 6, noted(seen, stop_at=2))
 
 
-def test_an_interrupted_work_goes_on_with_what_is_left(place: Path) -> None:
+def test_an_interrupted_work_resumes_with_what_is_left(place: Path) -> None:
     seen: list[int] = []
     with pytest.raises(Stopped, match="stopped; the same command resumes") as stopped:
         Journal.open(place, KEY).blocks("squares", 6, noted(seen, stop_at=4))
@@ -155,7 +155,7 @@ def test_two_processes_have_the_numbers_of_one_to_the_bit(tmp_path: Path) -> Non
         assert two[0][study] == two[1][study] == one[study], study
 
 
-def test_two_processes_share_the_blocks_and_one_goes_on_where_both_were_killed(place: Path) -> None:
+def test_two_processes_share_the_blocks_and_one_resumes_where_both_were_killed(place: Path) -> None:
     log = place.with_name("log")
     assert workers.finish(*workers.start_ranks(workers.shared, place, log, True)) == [-signal.SIGKILL] * 2
     seen: list[int] = []
@@ -165,7 +165,7 @@ def test_two_processes_share_the_blocks_and_one_goes_on_where_both_were_killed(p
     assert [{**one, "rank": None} for one in found] == [{**squares(block), "rank": None} for block in range(9)]
 
 
-def test_two_processes_go_on_where_one_was_stopped(place: Path) -> None:
+def test_two_processes_resume_where_one_was_stopped(place: Path) -> None:
     with pytest.raises(Stopped):
         Journal.open(place, KEY).blocks("squares", 9, lambda n: noted([], stop_at=3)(n) | {"rank": 2})
     log = place.with_name("log")

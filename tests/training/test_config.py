@@ -1,4 +1,4 @@
-"""Options: what they put in place of the recipe's own, and which may differ when a run goes on."""
+"""Options: what they put in place of the recipe's own, and which may differ when a run resumes."""
 
 import json
 from dataclasses import fields, replace
@@ -43,7 +43,7 @@ def test_options_survive_a_round_trip_through_json() -> None:
     assert difference(record, config) is None
 
 
-def test_a_run_older_than_an_option_goes_on_with_its_default_only() -> None:
+def test_a_run_older_than_an_option_resumes_with_its_default_only() -> None:
     old = {name: value for name, value in CONFIG.to_json().items() if name != "record"}
     assert difference(old, CONFIG) is None
     assert difference(old, replace(CONFIG, record="flow")) == "--record was none and is now flow"

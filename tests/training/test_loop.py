@@ -151,7 +151,7 @@ def test_a_run_says_once_and_records_whether_images_are_flipped_and_trains_so(tm
     assert same == {"yes": False, "no": True}
 
 
-def test_a_run_goes_on_with_its_own_flips_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_resumes_with_its_own_flips_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", "cifar_resnet8", "--data", "digits", "--limit", "64", "--epochs", "1", "--out"]
     assert cli.run([*command, str(tmp_path / "run"), "--flip", "yes"]) == 0
     capsys.readouterr()

@@ -83,7 +83,7 @@ def recorded(out: Path, events: list[dict], **chosen: int) -> Run:
     return run
 
 
-def test_a_run_goes_on_with_the_threads_of_its_last_change_before_that_step(tmp_path: Path) -> None:
+def test_a_run_resumes_with_the_threads_of_its_last_change_before_that_step(tmp_path: Path) -> None:
     events = [{"step": step, "threads": n, "seconds_per_step": s} for step, n, s in ((10, 2, 0.2), (20, 1, 0.3))]
     run = recorded(tmp_path, events, threads=4)
     found = {step: pace_of(run, "auto", CPU, step) for step in (9, 10, 19, 20)}
@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_the_threads_of_its_last_change_before_that_step(tmp_
     assert found[20].more[-1] == 4
 
 
-def test_a_run_that_is_older_than_the_choice_goes_on_with_torchs_own_number(tmp_path: Path) -> None:
+def test_a_run_that_is_older_than_the_choice_resumes_with_torchs_own_number(tmp_path: Path) -> None:
     run = recorded(tmp_path, [])
     for own in (1, 2):
         with threads_of(own):
@@ -126,7 +126,7 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch, last: int) -> list[int]:
     return threads
 
 
-def test_a_run_that_meets_a_busy_machine_goes_on_with_fewer_threads_and_resumes_with_them_to_the_bit(
+def test_a_run_that_meets_a_busy_machine_takes_fewer_threads_and_resumes_with_them_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step counts as slow; which threads are then the fastest is not left to the machine."""

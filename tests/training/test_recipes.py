@@ -141,7 +141,7 @@ def test_identity2016_runs_400_steps_at_a_hundredth_whatever_the_error() -> None
     assert used == [0.01] * 400 + [0.1] * 10
 
 
-def test_a_warmup_goes_on_after_a_resume_where_it_was() -> None:
+def test_a_warmup_is_where_it_was_after_a_resume() -> None:
     errors = [0.9] * 30 + [0.6] * 30
     whole, _, _ = warmup_run(recipe_of("he2015"), errors, 64_000)
     first, _, _ = warmup_run(recipe_of("he2015"), errors[:33], 64_000)

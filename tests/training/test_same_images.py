@@ -1,4 +1,4 @@
-"""A run goes on with its own images only; other commands on it go on with what is sound, and say what changed."""
+"""A run resumes with its own images only; other commands on it take what is sound, and say what changed."""
 
 import json
 import shutil
@@ -98,7 +98,7 @@ def test_other_images_end_the_same_command_in_one_line_that_names_them(
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-def test_the_same_images_elsewhere_and_under_other_names_go_on(
+def test_the_same_images_elsewhere_and_under_other_names_resume(
     own: tuple[Path, Path], capsys: pytest.CaptureFixture
 ) -> None:
     data, run = own
@@ -172,7 +172,7 @@ def test_classes_in_another_order_are_matched_by_name(own: tuple[Path, Path], ca
     assert "classes in another order (c, a, b; were a, b, c)" in capsys.readouterr().err
 
 
-def test_a_ladder_goes_on_with_its_own_images_only(
+def test_a_ladder_resumes_with_its_own_images_only(
     own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (data, run), ladder = own, tmp_path / "ladder"
