@@ -1,0 +1,163 @@
+"""The first and the last weighted layer of a chain, found by watching it compute: for other channels, other classes."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from howdeep.chain import Chain
+from howdeep.util.errors import UserError
+
+aten = torch.ops.aten
+
+WEIGHT_OF = {
+    aten.convolution.default: (1, 2),
+    aten.addmm.default: (2, 0),
+    aten.mm.default: (1, None),
+    aten.bmm.default: (1, None),
+}
+"""Operators of weighted layers: where among their arguments the weight is, and where the bias."""
+
+
+class _Weighted(TorchDispatchMode):
+    """Notes the weight and the bias of every weighted layer that computes, in order.
+
+    ``nn.Linear``, ``F.linear`` and a convolution of a traced graph all arrive here as the same operators; views of a
+    parameter share its memory. The class is private (torch 2.15).
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.names = {tensor.untyped_storage().data_ptr(): name for name, tensor in module.named_parameters()}
+        self.layers: list[tuple[str, str | None]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in WEIGHT_OF:
+            weight, bias = (None if place is None else self._name(args[place]) for place in WEIGHT_OF[func])
+            if weight is not None:
+                self.layers.append((weight, bias))
+        return func(*args, **(kwargs or {}))
+
+    def _name(self, tensor: Tensor | None) -> str | None:
+        return None if tensor is None else self.names.get(tensor.untyped_storage().data_ptr())
+
+
+def _layers(module: nn.Module, x: Tensor) -> tuple[list[tuple[str, str | None]], Tensor]:
+    """Return the weights and biases of a module's weighted layers, in the order of computing, and its output."""
+    with torch.no_grad(), _Weighted(module) as watched:
+        output = module(x)
+    return watched.layers, output
+
+
+def replace_classifier(chain: Chain, example: Tensor, classes: int, *, seed: int) -> list[str]:
+    """Give a chain a new classifier, in place; every layer before it stays.
+
+    The classifier is the last weighted layer of the head, or several side by side (a network that averages the logits
+    of two), each of as many rows as there are logits. New weights are drawn as ``nn.Linear`` draws its own.
+
+    Args:
+        chain: The network, in evaluation mode.
+        example: One image at least, shape (batch, channels, height, width).
+        classes: Number of logits from here on.
+        seed: Seed of the new weights.
+
+    Returns:
+        Names of the parameters that are new.
+
+    Raises:
+        UserError: The logits are not the output of such a layer.
+    """
+    x = _before_head(chain, example)
+    layers, logits = _layers(chain.head, x)
+    parameters = dict(chain.head.named_parameters())
+    last: list[tuple[str, str | None]] = []
+    for weight, bias in reversed(layers):
+        if parameters[weight].shape[0] != logits.shape[1]:
+            break
+        last.append((weight, bias))
+    random = torch.Generator().manual_seed(seed)
+    # Of several layers of as many rows the last alone, unless the new logits need the ones before it too.
+    for count in range(1, len(last) + 1):
+        new = {
+            name: _drawn(parameters[name], parameters[weight], classes, random)
+            for weight, bias in last[:count]
+            for name in (weight, bias)
+            if name is not None
+        }
+        _set(chain.head, new)
+        if _gives(chain.head, x, classes):
+            return [f"head.{name}" for name in new]
+        _set(chain.head, {name: parameters[name] for name in new})
+    raise UserError(
+        f"no classifier found: the {logits.shape[1]} logits are not what the last linear layer of the head returns"
+    )
+
+
+def adapt_channels(chain: Chain, example: Tensor, channels: int) -> str:
+    """Let a chain read images of another number of channels, in place, as timm does.
+
+    For one channel the weights of the first convolution are summed over its channels; for others they are repeated,
+    and scaled so that activations keep their size.
+
+    Args:
+        chain: The network, in evaluation mode.
+        example: Images as it reads them now, shape (batch, channels, height, width).
+        channels: Of the images to come.
+
+    Returns:
+        The name of the parameter that changed.
+
+    Raises:
+        UserError: It does not begin with a convolution over all channels.
+    """
+    layers, _ = _layers(chain.stem, example)
+    parameters, before = dict(chain.stem.named_parameters()), example.shape[1]
+    weight = layers[0][0] if layers else None
+    if weight is None or parameters[weight].dim() != 4 or parameters[weight].shape[1] != before:
+        raise UserError(
+            f"images of {channels} channels do not fit: no convolution over the {before} channels was found"
+        )
+    old = parameters[weight].detach()
+    repeated = old.repeat(1, math.ceil(channels / before), 1, 1)[:, :channels] * (before / channels)
+    new = old.sum(1, keepdim=True) if channels == 1 else repeated
+    _set(chain.stem, {weight: nn.Parameter(new)})
+    return f"stem.{weight}"
+
+
+def _before_head(chain: Chain, example: Tensor) -> Tensor:
+    """Return what the head reads."""
+    kept: list[Tensor] = []
+    hook = chain.head.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
+    with torch.no_grad():
+        chain(example)
+    hook.remove()
+    return kept[0]
+
+
+def _drawn(old: Tensor, weight: Tensor, classes: int, random: torch.Generator) -> nn.Parameter:
+    """Return a new weight or bias, uniform within 1/√(inputs)."""
+    bound = 1 / math.sqrt(weight[0].numel())
+    new = torch.empty(classes, *old.shape[1:], dtype=old.dtype).uniform_(-bound, bound, generator=random)
+    return nn.Parameter(new.to(old.device))
+
+
+def _gives(head: nn.Module, x: Tensor, classes: int) -> bool:
+    """Whether a head returns so many logits."""
+    try:
+        with torch.no_grad():
+            return head(x).shape == (len(x), classes)
+    except RuntimeError:  # shapes that do not fit
+        return False
+
+
+def _set(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        owner, _, short = name.rpartition(".")
+        layer = module.get_submodule(owner)
+        setattr(layer, short, parameter)
+        if short == "weight" and isinstance(layer, nn.Linear):
+            layer.out_features = len(parameter)
+        elif short == "weight" and isinstance(layer, nn.Conv2d):
+            layer.out_channels, layer.in_channels = len(parameter), parameter.shape[1] * layer.groups
