@@ -1,6 +1,5 @@
 """The run folder."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -41,14 +40,13 @@ def test_a_run_is_what_was_recorded(tmp_path: Path) -> None:
     assert known <= found.record["versions"].keys() <= {*known, "timm"}
 
 
-def test_a_record_names_the_version_of_timm_and_does_without() -> None:
+def test_a_record_names_the_version_of_timm_and_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
-    assert runs.versions()["timm"] == timm.__version__
-    alone = "import sys; sys.path[:] = [path for path in sys.path if 'site-packages' not in path]\n"
-    code = f"from howdeep.runs import folder\n{alone}print(folder.versions())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "python" in said
-    assert "timm" not in said
+    assert runs.provenance(torch.device("cpu"))["versions"]["timm"] == timm.__version__
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
+    versions = runs.provenance(torch.device("cpu"))["versions"]
+    assert "python" in versions
+    assert "timm" not in versions
 
 
 def test_a_run_without_a_checkpoint_has_no_network_yet(tmp_path: Path) -> None:

@@ -165,8 +165,11 @@ class Run:
     def metrics(self) -> list[dict]:
         """Return the lines of the metrics; a last line that a crash cut short is left out."""
         path = self.path / METRICS
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [record for line in lines if (record := _parse(line)) is not None]
+        records = []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with suppress(ValueError):
+                records.append(json.loads(line))
+        return records
 
     def forget_after(self, step: int) -> None:
         """Remove the metrics of later steps, which a resumed run is about to measure again."""
@@ -271,21 +274,16 @@ def read_images_of(folder: Path) -> Recorded | None:
 
 
 def provenance(where: torch.device) -> dict:
-    """Return what a result must carry to be repeated: command, versions, machine."""
-    return {
-        "command": shlex.join(["howdeep", *(masked(word, word) for word in sys.argv[1:])]),
-        "versions": versions(),
-        "device": {"type": where.type, "name": device.describe(where), "threads": torch.get_num_threads()},
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return library → version of what results depend on; a library that is not installed is left out."""
+    """Return what a result must carry to be repeated: command, machine, versions of the libraries that are there."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    return versions
+    return {
+        "command": shlex.join(["howdeep", *(masked(word, word) for word in sys.argv[1:])]),
+        "versions": versions,
+        "device": {"type": where.type, "name": device.describe(where), "threads": torch.get_num_threads()},
+    }
 
 
 def record_of(
@@ -321,10 +319,3 @@ def record_of(
 def as_json(record: dict) -> bytes:
     """Return a record as the files of a run folder hold it."""
     return json.dumps(record, indent=1).encode()
-
-
-def _parse(line: str) -> dict | None:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None

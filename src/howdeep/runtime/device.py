@@ -23,8 +23,17 @@ def pick(name: str) -> torch.device:
     Raises:
         UserError: There is no such device here, or several processes are to share one.
     """
+    process = this_process()
     try:
-        device = _named(name)
+        if name == "auto":
+            device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        else:
+            device = torch.device(name)
+        if device.type == "cuda" and not process.alone:
+            if device.index is not None:
+                how = f"for {process.world} processes: each has its own; name cuda"
+                raise UserError(f"device {name!r} is not allowed {how}")
+            device = torch.device("cuda", process.local_rank)
         if device.type == "meta":
             raise RuntimeError("it holds shapes without numbers")
         torch.empty(1, device=device)
@@ -34,19 +43,6 @@ def pick(name: str) -> torch.device:
     return device
 
 
-def _named(name: str) -> torch.device:
-    if name == "auto":
-        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    else:
-        device = torch.device(name)
-    process = this_process()
-    if device.type != "cuda" or process.alone:
-        return device
-    if device.index is not None:
-        raise UserError(f"device {name!r} is not allowed for {process.world} processes: each has its own; name cuda")
-    return torch.device("cuda", process.local_rank)
-
-
 def describe(device: torch.device) -> str:
     """Return the name of the device as a person would say it, with threads for the host."""
     return name_of(device) if device.type == "cuda" else f"{name_of(device)}, {torch.get_num_threads()} threads"
@@ -54,7 +50,12 @@ def describe(device: torch.device) -> str:
 
 def name_of(device: torch.device) -> str:
     """Return the name of the device alone."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 @contextmanager
@@ -116,12 +117,3 @@ def used_bytes(device: torch.device) -> int | None:
 def _status(key: str) -> int:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
     return int(line.split()[1]) * 1024
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

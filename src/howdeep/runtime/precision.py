@@ -90,8 +90,12 @@ def require_precision(precision: str, device: torch.device) -> None:
 @contextmanager
 def true_fp32() -> Iterator[None]:
     """Let float32 be float32 meanwhile: no TF32, which keeps ten bits and is cuDNN's default for convolutions."""
-    convolutions, products = torch.backends.cudnn.conv, _product_precision()  # type: ignore[attr-defined]
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = convolutions.fp32_precision
+    try:
+        products = torch.get_float32_matmul_precision()
+    except RuntimeError:  # TF32 was allowed by the newer of torch's two interfaces, which the older one refuses to read
+        products = "high"
     convolutions.fp32_precision = "ieee"
     torch.set_float32_matmul_precision("highest")
     try:
@@ -99,13 +103,6 @@ def true_fp32() -> Iterator[None]:
     finally:
         convolutions.fp32_precision = before
         torch.set_float32_matmul_precision(products)
-
-
-def _product_precision() -> str:
-    try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:  # TF32 was allowed by the newer of torch's two interfaces, which the older one refuses to read
-        return "high"
 
 
 @dataclass(frozen=True)

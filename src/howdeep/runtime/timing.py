@@ -66,7 +66,11 @@ def by_turns(
     once = sum(_milliseconds(side, device) for side in sides)
     count = max(FEWEST_RUNS, min(runs, int(1000 * seconds / max(once, 1e-6))))
     rounds = [[_milliseconds(side, device) for side in sides] for _ in range(count)]
-    return [_timing(list(column)) for column in zip(*rounds, strict=True)]
+    timings = []
+    for milliseconds in zip(*rounds, strict=True):
+        first, median, third = statistics.quantiles(milliseconds, n=4)
+        timings.append(Timing(median, (first, third), len(milliseconds)))
+    return timings
 
 
 def forward_times(
@@ -168,8 +172,3 @@ def _milliseconds(side: Callable[[], object], device: torch.device) -> float:
     side()
     synchronise(device)
     return 1000 * (time.perf_counter() - started)
-
-
-def _timing(milliseconds: list[float]) -> Timing:
-    first, median, third = statistics.quantiles(milliseconds, n=4)
-    return Timing(median, (first, third), len(milliseconds))
