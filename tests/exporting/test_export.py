@@ -31,7 +31,6 @@ from howdeep.runs.foreign import normalization_of
 from howdeep.runs.target import Target
 from howdeep.runtime.timing import FEWEST_RUNS
 from howdeep.survival import Survival
-from howdeep.transform.folding import NORM
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
 
@@ -127,7 +126,9 @@ def opened(path: Path) -> tuple[Callable[[torch.Tensor], torch.Tensor], int]:
         read, norms = session(path), (node.op_type == "BatchNormalization" for node in onnx.load(path).graph.node)
         return lambda images: torch.from_numpy(read.run(None, {"images": images.numpy()})[0]), sum(norms)
     program = torch.export.load(path)
-    return torch.no_grad()(program.module()), sum(node.target is NORM for node in program.graph.nodes)
+    return torch.no_grad()(program.module()), sum(
+        node.target is torch.ops.aten.batch_norm.default for node in program.graph.nodes
+    )
 
 
 @pytest.mark.parametrize(

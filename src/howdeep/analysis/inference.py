@@ -1,6 +1,6 @@
 """A trained network at work: on a split of data, on single images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,7 @@ def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str
         paths = images[start : start + PREDICTED_AT_A_TIME]
         read = read_images(paths, target)
         pixels = [one for one in read if not isinstance(one, str)]
-        shares: Iterator[Tensor] = iter(chain(constants(torch.stack(pixels).to(where))).softmax(1) if pixels else ())
+        shares = iter(chain(constants(torch.stack(pixels).to(where))).softmax(1) if pixels else torch.empty(0))
         for path, one in zip(paths, read, strict=True):
             if isinstance(one, str):
                 predictions.append(Prediction(str(path), (), (), one))

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -24,12 +24,12 @@ from howdeep.transform.removal import narrows
 from howdeep.util.errors import UserError
 from howdeep.util.progress import ProgressBar
 from howdeep.util.records import from_json, to_json
+from howdeep.util.text import Report
 
 PATIENCE = 3
 """Cuts in a row that cost too much before no more are tried."""
 ALL_SHOWN, FEW_SHOWN = 20, 4
 """Cut networks that are measured at most: of a whole frontier, and on the way to a budget."""
-Report = Callable[[str], None]
 
 
 def cut(

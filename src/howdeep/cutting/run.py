@@ -13,7 +13,7 @@ from howdeep.analysis.effects import Effect
 from howdeep.analysis.inference import required_normalization
 from howdeep.chain import Chain
 from howdeep.convert import Unravelled
-from howdeep.cutting.cut import Report, cut, named_units
+from howdeep.cutting.cut import cut, named_units
 from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
 from howdeep.cutting.images import Images, cut_images, split_batches
 from howdeep.cutting.options import CutOptions
@@ -37,6 +37,7 @@ from howdeep.training.state import Position
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 from howdeep.util.records import from_json, tagged, to_json
+from howdeep.util.text import Report
 
 RECORD = "cut.json"
 """What was cut, in the folder of the cut network."""
@@ -92,7 +93,9 @@ def cut_target(
         dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, report=report)
         splits = [dataset.train, dataset.validation, dataset.test]
         key = work_key(asked(options), device, target=target, splits=splits)
-        if out is not None and (record := _finished(out, key)) is not None:
+        if out is not None and (out / RECORD).is_file():
+            record = json.loads((out / RECORD).read_bytes())
+            require_same(out, record["key"], key)
             report(f"{out} is finished; nothing to do")
             return from_json(Cut, record), record, Journal(beside)
         journal = Journal.open(beside, key)
@@ -124,19 +127,6 @@ def _check_free(out: Path | None) -> None:
     if runs.is_run(out):
         raise UserError(f"--out {out} is a run already; nothing was changed, name another")
     runs.check_free(out)
-
-
-def _finished(out: Path, key: dict) -> dict | None:
-    """Return the record of a cut that is finished in a folder.
-
-    Raises:
-        UserError: It is another one.
-    """
-    if not (out / RECORD).is_file():
-        return None
-    record = json.loads((out / RECORD).read_bytes())
-    require_same(out, record["key"], key)
-    return record
 
 
 @dataclass(frozen=True)
@@ -240,9 +230,15 @@ class _Cutting:
         data |= {name: getattr(dataset, name) for name in names}
         more = {"cut_from": target.name, "removed": removed_of(target, result), "seed": target.seed}
         if config is not None:
-            more |= {"config": config.to_json(), "recipe": asdict(config.resolved_recipe())}
-            more["augmentation"] = augmentation_record(dataset, config.flip)
-            more["choices"] = self._choices(smaller, config)
+            recipe = config.resolved_recipe()
+            # The arithmetic that was asked for, or the fastest correct one here.
+            trials = trials_of(config, TrainingSteps(smaller, batch_shape(recipe, dataset), recipe, self.device))
+            more |= {
+                "config": config.to_json(),
+                "recipe": asdict(recipe),
+                "augmentation": augmentation_record(dataset, config.flip),
+                "choices": {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]},
+            }
         return runs.record_of(
             spec=target.network,
             survival=Survival(),
@@ -251,12 +247,6 @@ class _Cutting:
             where=self.device,
             more=more,
         )
-
-    def _choices(self, chain: Chain, config: TrainConfig) -> dict:
-        """Return the arithmetic of the fine-tuning: the one that was asked for, or the fastest correct one here."""
-        recipe = config.resolved_recipe()
-        trials = trials_of(config, TrainingSteps(chain, batch_shape(recipe, self.dataset), recipe, self.device))
-        return {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]}
 
     def _fine_tune(self, config: TrainConfig, run: runs.Run, smaller: Chain) -> tuple[Chain, dict[str, Any]]:
         """Train the cut network on and keep the best epoch where it helps; return it, and its part of the record."""

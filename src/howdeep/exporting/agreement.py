@@ -66,7 +66,8 @@ def compared(original: Runner, exported: Runner, batches: Iterable[Batch]) -> Ag
         if not bool(expected.isfinite().all()):
             raise UserError("the network returns logits that are not finite: weights or data are broken")
         sizes[len(expected)] = None
-        logits = torch.stack([_logits(exported, batch.images, size) for size in (1, len(expected))])
+        splits = [batch.images.split(size) for size in (1, len(expected))]
+        logits = torch.stack([torch.cat([exported(part.contiguous()) for part in parts]) for parts in splits])
         other += int((logits.argmax(2) != expected.argmax(1)).any(0).sum())
         # The largest of a number and NaN is NaN here, whichever comes first.
         difference = torch.tensor([difference, (logits - expected).abs().max().item()]).max().item()
@@ -81,7 +82,3 @@ def timed(original: Runner, exported: Runner, images: Tensor) -> Latency:
     mine, theirs = by_turns([lambda: original(before), lambda: exported(after)], seconds=SECONDS)
     times = (mine.median_ms, mine.quartiles_ms, theirs.median_ms, theirs.quartiles_ms)
     return Latency(len(images), mine.runs, *times)
-
-
-def _logits(runner: Runner, images: Tensor, size: int) -> Tensor:
-    return torch.cat([runner(part.contiguous()) for part in images.split(size)])

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
@@ -157,7 +156,10 @@ def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
             program = torch.export.export(chain, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     except Exception as error:  # whatever the network's own code raises while it is traced
         raise UserError(f"the network cannot be traced by torch.export: {reason(error)}") from error
-    _forget_sources(program)
+    # The lines of code behind every operator: a file that is handed on holds no paths of this machine.
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            node.meta.pop("stack_trace", None)
     return program
 
 
@@ -173,7 +175,9 @@ def _write(
         _require(agreement, out)
         with threads_of(THREADS):
             exported = _loaded(form, partial, out, THREADS)
-            latency = tuple(timed(original, exported, _batch_of(images, size)) for size in TIMED_BATCHES)
+            first = images[0].images
+            again = first.repeat(-(-max(TIMED_BATCHES) // len(first)), 1, 1, 1)  # the same ones where there are few
+            latency = tuple(timed(original, exported, again[:size]) for size in TIMED_BATCHES)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
@@ -212,16 +216,3 @@ def _require(agreement: Agreement, out: Path) -> None:
             f"{agreement.images} images, logits differ by up to {agreement.difference:.1e} of the largest, allowed are "
             f"{agreement.tolerance:.0e}"
         )
-
-
-def _batch_of(images: SplitBatches, size: int) -> Tensor:
-    """Return so many images, which come again where there are fewer."""
-    few = images[0].images
-    return few.repeat(-(-size // len(few)), 1, 1, 1)[:size]
-
-
-def _forget_sources(program: ExportedProgram) -> None:
-    """Remove the lines of code behind every operator: a file that is handed on holds no paths of this machine."""
-    for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
-            node.meta.pop("stack_trace", None)

@@ -34,7 +34,12 @@ def without(chain: Chain, removed: Collection[int]) -> Chain:
     Raises:
         UserError: There is no such unit, or it changes the shape and has no shortcut.
     """
-    _check(chain, removed)
+    units = chain.units
+    for index in removed:
+        if not 0 <= index < len(units):
+            raise UserError(f"there is no unit {index + 1} to take out: the network has {len(units)}")
+        if not units[index].merge.removable:
+            raise UserError(f"{chain.names[index]} cannot be taken out: it changes the shape and has no shortcut")
     rest = copy.deepcopy(chain)
     units = rest.units
     gates = [1.0] * len(units) if rest.rule is None else rest.rule.expected(len(units))
@@ -117,15 +122,6 @@ Mixer = nn.Conv2d | nn.Linear | Surrounded
 """A layer that mixes channels."""
 
 
-def _check(chain: Chain, removed: Collection[int]) -> None:
-    units, names = chain.units, chain.names
-    for index in removed:
-        if not 0 <= index < len(units):
-            raise UserError(f"there is no unit {index + 1} to take out: the network has {len(units)}")
-        if not units[index].merge.removable:
-            raise UserError(f"{names[index]} cannot be taken out: it changes the shape and has no shortcut")
-
-
 def _scaled(branch: nn.Module, gate: object) -> nn.Module:
     """Return gate · branch: its last weights take the factor, as only ReLU and dropout may follow them (p ≥ 0)."""
     assert isinstance(gate, float | int), "evaluation has one number per unit"
@@ -144,14 +140,17 @@ def _scaled(branch: nn.Module, gate: object) -> nn.Module:
 def _shortcuts(chain: Chain, gone: Collection[nn.Module]) -> Iterator[nn.Module]:
     """Yield the body with shortcuts in place of the units that go, and nothing where that is the identity."""
     last: nn.Module = chain.stem
+    probe = torch.empty(1, 1, 1, 1)
     for module in chain.body:
         if module not in gone:
             # Two activations meet where a unit between them is gone; the second changes nothing.
             if not (_only_relu(module) and _only_relu(last)):
                 yield module
             last = module
-        elif isinstance(module, Unit) and not _passes(module):
-            yield (last := Closed(module.shortcut, module.merge))
+        elif isinstance(module, Unit):
+            passes = isinstance(module.shortcut, nn.Identity) and module.merge.removed(probe) is probe
+            if not passes:
+                yield (last := Closed(module.shortcut, module.merge))
 
 
 def _only_relu(part: nn.Module) -> bool:
@@ -162,15 +161,11 @@ def _only_relu(part: nn.Module) -> bool:
     return len(calls) == 2 and calls[0] in (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
 
 
-def _passes(unit: Unit) -> bool:
-    """Return whether a unit without its branch returns the very tensor that it reads."""
-    probe = torch.empty(1, 1, 1, 1)
-    return isinstance(unit.shortcut, nn.Identity) and unit.merge.removed(probe) is probe
-
-
 def _fewer_maps(chain: Chain, gone: Collection[nn.Module]) -> Iterator[nn.Module]:
     """Yield the body of a dense network whose units make and read fewer feature maps; its head is narrowed in place."""
-    kept = torch.ones(_width(chain.body[0] if len(chain.body) else chain.head), dtype=torch.bool)
+    first = chain.body[0] if len(chain.body) else chain.head
+    _, _, mixer = _layers(first.branch if isinstance(first, Unit) else first)
+    kept = torch.ones(_weight(mixer).shape[1], dtype=torch.bool)
     for module in chain.body:
         if module not in gone:
             _narrow(module.branch if isinstance(module, Unit) else module, kept)
@@ -179,7 +174,8 @@ def _fewer_maps(chain: Chain, gone: Collection[nn.Module]) -> Iterator[nn.Module
             made = torch.full((module.merge.channels,), module not in gone)  # type: ignore[arg-type]
             kept = torch.cat([kept, made])
         else:
-            kept = torch.ones(_made(module), dtype=torch.bool)
+            *_, last = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+            kept = torch.ones(last.weight.shape[0], dtype=torch.bool)
     _narrow(chain.head, kept)
 
 
@@ -210,66 +206,43 @@ def _layers(reader: nn.Module) -> tuple[nn.Sequential, str, Mixer]:
     return reader[:place], name, mixer
 
 
-def _width(module: nn.Module) -> int:
-    """Return how many feature maps a part reads."""
-    return _weight(_layers(module.branch if isinstance(module, Unit) else module)[2]).shape[1]
-
-
 def _weight(mixer: Mixer) -> Tensor:
     return mixer.convolution.weight if isinstance(mixer, Surrounded) else mixer.weight
-
-
-def _made(link: nn.Module) -> int:
-    """Return how many feature maps a link makes."""
-    return [layer for layer in link.modules() if isinstance(layer, nn.Conv2d | nn.Linear)][-1].weight.shape[0]
 
 
 def _narrow(reader: nn.Module, kept: Tensor) -> None:
     """Let a part read only some of its feature maps, bool of shape (maps,); the others were zeros."""
     if bool(kept.all()):
         return
-    before, name, mixer = _layers(reader)
-    constants = _constants(before, len(kept), _weight(mixer))
-    for layer in before:
-        if isinstance(layer, nn.BatchNorm2d):
-            _narrow_norm(layer, _places(kept, _weight(mixer)))
-    setattr(reader, name, _narrowed(mixer, kept, constants))
-
-
-def _places(kept: Tensor, like: Tensor) -> Tensor:
-    """Return the numbers of the feature maps that are kept."""
-    return kept.nonzero().squeeze(1).to(like.device)
-
-
-def _constants(before: nn.Sequential, channels: int, like: Tensor) -> Tensor | None:
-    """Return what layers make of maps of zeros, shape (channels,); None where that is zero without looking."""
-    if not any(isinstance(layer, nn.BatchNorm2d) for layer in before):
-        return None
-    with torch.no_grad():
-        return copy.deepcopy(before).eval()(like.new_zeros(1, channels, 1, 1)).flatten()
-
-
-def _narrow_norm(norm: nn.BatchNorm2d, places: Tensor) -> None:
-    norm.num_features = len(places)
-    for name in ("weight", "bias"):
-        if (old := getattr(norm, name)) is not None:
-            setattr(norm, name, nn.Parameter(old.detach()[places], old.requires_grad))
-    for name in ("running_mean", "running_var"):
-        setattr(norm, name, getattr(norm, name)[places])
+    before, place, mixer = _layers(reader)
+    weight, constants = _weight(mixer), None
+    kept = kept.to(weight.device)
+    norms = [layer for layer in before if isinstance(layer, nn.BatchNorm2d)]
+    if norms:  # without one, what the layers make of zeros is zero
+        with torch.no_grad():
+            constants = copy.deepcopy(before).eval()(weight.new_zeros(1, len(kept), 1, 1)).flatten()
+    for norm in norms:
+        norm.num_features = int(kept.sum())
+        for name in ("weight", "bias"):
+            if (old := getattr(norm, name)) is not None:
+                setattr(norm, name, nn.Parameter(old.detach()[kept], old.requires_grad))
+        for name in ("running_mean", "running_var"):
+            setattr(norm, name, getattr(norm, name)[kept])
+    setattr(reader, place, _narrowed(mixer, kept, constants))
 
 
 def _narrowed(mixer: Mixer, kept: Tensor, constants: Tensor | None) -> nn.Module:
-    """Return a layer that reads the kept maps, and adds what it made of the constant ones."""
+    """Return a layer that reads the kept maps, and adds what it made of the constant ones, shape (maps,)."""
     if isinstance(mixer, Surrounded):
         inner = _narrowed(mixer.convolution, kept, constants)
         assert isinstance(inner, Surrounded), "maps were constant before, so they are now"
         return Surrounded(inner.convolution, inner.kernel.detach() + mixer.kernel.detach())
-    whole, places, others = mixer.weight.detach(), _places(kept, mixer.weight), _places(~kept, mixer.weight)
-    mixer.weight = nn.Parameter(whole[:, places].contiguous())
-    setattr(mixer, "in_channels" if isinstance(mixer, nn.Conv2d) else "in_features", len(places))
+    whole = mixer.weight.detach()
+    mixer.weight = nn.Parameter(whole[:, kept].contiguous())
+    setattr(mixer, "in_channels" if isinstance(mixer, nn.Conv2d) else "in_features", int(kept.sum()))
     if constants is None:
         return mixer
-    added = torch.einsum("oi...,i->o...", whole[:, others], constants[others])
+    added = torch.einsum("oi...,i->o...", whole[:, ~kept], constants[~kept])
     if isinstance(mixer, nn.Conv2d) and any(mixer.padding):
         return Surrounded(mixer, added[:, None])
     constant = added.flatten(1).sum(1) if added.dim() > 1 else added
