@@ -1,13 +1,10 @@
-"""The description of a network agrees with the network, and its tables fit a terminal."""
+"""The description of a network agrees with the network."""
 
-import io
 import json
 from dataclasses import asdict
 
 import pytest
 import torch
-from rich.console import Console
-from rich.table import Table
 from tests.oracles import SMALL, stream
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,17 +15,9 @@ from howdeep.networks.counting import (
     Summary,
     describe,
     describe_chain,
-    networks_table,
     smallest,
-    units_table,
 )
 from howdeep.util.errors import UserError
-
-
-def printed(table: Table, *, width: int = 80) -> list[str]:
-    screen = io.StringIO()
-    Console(file=screen, width=width).print(table)
-    return screen.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("family", SMALL)
@@ -127,45 +116,6 @@ def test_every_unit_of_every_family_can_be_described() -> None:
         assert [part.removable for part in described] == [u.merge.removable for u in skeleton(spec).units]
 
 
-# --- tables
-
-
-WIDE = ("cifar_plain110", "cifar_resnet1202", "cifar_wideresnet28_10", "densenet264", "preresnet200", "resnet200")
-"""Networks with the longest numbers of every family; the others are tried by hand."""
-
-
-def test_the_table_of_networks_fits_a_terminal(networks: dict[str, Summary]) -> None:
-    lines = printed(networks_table(networks.values()))
-    assert all(len(line) <= 80 for line in lines)
-    assert "…" not in "".join(lines)
-    row = next(line for line in lines if line.startswith(" cifar_resnet1202 ")).split()
-    assert row == ["cifar_resnet1202", "resnet", "1,202", "600", "19,421,274", "2.83", "G"]
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in WIDE)) for name in LITERATURE]
-)
-def test_the_table_of_units_fits_a_terminal(name: str) -> None:
-    network = describe(spec_of(name))
-    assert len(network.parts) > network.units == sum(spec_of(name).units)
-    lines = printed(units_table(network))
-    assert all(len(line) <= 80 for line in lines)
-    assert "…" not in "".join(lines)
-
-
-def test_equal_units_share_a_row() -> None:
-    rows = [line.split() for line in printed(units_table(describe(spec_of("cifar_resnet56"))))]
-    firsts = [" ".join(row[:2]) for row in rows if row and row[0] in ("unit", "units") and row[1] != "in"]
-    assert firsts == ["units 1–9", "unit 10", "units 11–18", "unit 19", "units 20–27"]
-    assert ["in", "all", "853,018", "125", "M"] in rows
-    assert ["units", "1–9", "16×32×32", "identity", "add+ReLU", "4,672", "4.72", "M"] in rows
-
-
-def test_only_units_share_a_row() -> None:
-    rows = [line.split()[:2] for line in printed(units_table(describe(spec_of("cifar_preresnet20", shortcut="C"))))]
-    assert [row[0] for row in rows if row and row[0] == "link"] == ["link"] * 9
-
-
 def test_shapes_do_not_depend_on_modules_that_print_alike() -> None:
     """Two units that print alike are measured once; the numbers must be those of each."""
     spec = spec_of("cifar_resnet20")
@@ -206,7 +156,6 @@ def test_a_merge_and_layers_of_ones_own_are_described() -> None:
     found = describe_chain(chain.eval(), (2, 4, 4), name="own", family="own")
     assert [(part.merge, part.shortcut) for part in found.parts[1:-1]] == [("Half", "identity")] * 2
     assert [part.macs for part in found.parts] == [0, 2 * 6 * 16, 2 * 18 * 16, 0]
-    assert any("Half" in line for line in printed(units_table(found)))
 
 
 def test_multiply_adds_are_those_of_convolutions_and_of_attentions_products() -> None:

@@ -30,8 +30,9 @@ class Networks:
         """Print the table."""
         from howdeep.convert.libraries import is_library_name
         from howdeep.networks import spec_of
-        from howdeep.networks.counting import catalogue, describe, networks_table, units_table
+        from howdeep.networks.counting import catalogue, describe
         from howdeep.runs.foreign import describe_library
+        from howdeep.show.network_tables import networks_table, units_table
 
         self.output.check()
         if self.name is None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +15,6 @@ from howdeep.networks import LITERATURE, Spec, skeleton, spec_of
 from howdeep.networks.dense import DenseSpec
 from howdeep.networks.parts import Pad
 from howdeep.util.errors import UserError
-from howdeep.util.text import short
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Shape = tuple[int, ...]
 """Shape of one sample: (channels, height, width), or (classes,) behind the head."""
@@ -214,52 +207,3 @@ def output_and_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
 def sample_of(shape: Shape) -> Tensor:
     """Return one sample without numbers, for counting."""
     return torch.empty(1, *shape, device="meta")
-
-
-def networks_table(networks: Iterable[Summary]) -> Table:
-    """Return one row per network, legible at 80 columns."""
-    table = _table("Network", "Family", "Depth", "Units", "Parameters", "MACs", text=2)
-    for network in networks:
-        depth, units = f"{network.depth or 0:,}", f"{network.units:,}"
-        table.add_row(network.name, network.family, depth, units, *_cost(network.parameters, network.macs))
-    return table
-
-
-def units_table(network: Description) -> Table:
-    """Return one row per part, equal units in a row together, legible at 80 columns; the sums are below."""
-    table = _table("Part", "Output", "Shortcut", "Merge", "Parameters", "MACs", text=4)
-    # Units that are equal but for their names and numbers stand in one row.
-    for _, group in groupby(
-        network.parts, lambda one: replace(one, name="unit" if one.index else one.name, index=None)
-    ):
-        parts = list(group)
-        one = parts[0]
-        shape = "×".join(str(length) for length in one.output)
-        table.add_row(_name(parts), shape, one.shortcut, one.merge, *_cost(one.parameters, one.macs))
-    table.add_section()
-    table.add_row("in all", "", "", "", *_cost(network.parameters, network.macs))
-    table.caption = "units in one row are equal; parameters and MACs are those of each"
-    return table
-
-
-def _table(*columns: str, text: int) -> Table:
-    """Return an empty table: the first columns hold text, the others numbers."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position < text else "right", no_wrap=True)
-    return table
-
-
-def _name(parts: Sequence[Part]) -> str:
-    first, last = parts[0], parts[-1]
-    if len(parts) == 1:
-        return first.name
-    own = [name for name in (first.name, last.name) if not name.startswith("unit ")]
-    return "–".join(own) if own else f"units {first.index}–{last.index}"
-
-
-def _cost(parameters: int, macs: int) -> tuple[str, str]:
-    return f"{parameters:,}", short(macs)
