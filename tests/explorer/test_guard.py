@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from howdeep.explorer.server import Guard
+from howdeep.explorer.server import Guard, Guarded
 
 GUARD = Guard(hosts=frozenset({"127.0.0.1", "localhost"}), upload_bytes=1000)
 
@@ -35,7 +35,7 @@ def ask(headers: dict[str, str], *, path: str = "/", parts: tuple[bytes, ...] = 
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": raw, "query_string": b""}
-    asyncio.run(GUARD.middleware(_app)(scope, receive, send))
+    asyncio.run(Guarded(_app, GUARD)(scope, receive, send))
     found = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:]).decode(), found
 

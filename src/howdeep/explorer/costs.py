@@ -62,60 +62,46 @@ def costs_of(chain: Chain, folded: Chain, image: Tensor) -> Costs:
         folded: The same as it is run: its parts are timed.
         image: One image, shape (1, channels, height, width), on the device.
     """
-    inputs = _inputs(folded, image)
     with threads_of(THREADS), torch.inference_mode():
-        opened = [lambda step=step, x=x: run([step], x) for step, x in inputs]
-        closed = [lambda step=step, x=x: run([step], x) for step, x in _closed(inputs)]
-        ends = [lambda: folded.stem(image), lambda: folded.head(_last(inputs))]
+        parts, x = [], folded.stem(image)
+        for module, gate in folded.steps():
+            able = isinstance(module, Unit) and module.merge.removable
+            parts.append(_Part(module, gate, None if able else gate, x))
+            x = run([(module, gate)], x)
+        opened = [lambda part=part: run([(part.module, part.gate)], part.input) for part in parts]
+        closed = [lambda part=part: run([(part.module, part.without)], part.input) for part in parts]
+        ends = [lambda: folded.stem(image), lambda: folded.head(x)]
         times = by_turns([*opened, *closed, *ends], runs=RUNS, seconds=SECONDS, device=image.device)
-    medians = [timing.median_ms for timing in times]
-    of_units = [index for index, ((module, _), _) in enumerate(inputs) if isinstance(module, Unit)]
-    without = medians[len(opened) : len(opened) + len(closed)]
-    units = [
-        _unit_costs(unit, *inputs[at], saved=max(0.0, medians[at] - without[at]))
-        for unit, at in zip(chain.units, of_units, strict=True)
-    ]
-    _, whole = output_and_macs(folded, image)
-    parameters = sum(weight.numel() for weight in chain.parameters())
+        medians = [timing.median_ms for timing in times]
+        branches = [
+            (part, max(0.0, whole - rest))
+            for part, whole, rest in zip(parts, medians, medians[len(parts) :], strict=False)
+            if isinstance(part.module, Unit)
+        ]
+        units = tuple(
+            UnitCosts(
+                output=tuple(run([(part.module, part.gate)], part.input).shape[1:]),
+                macs=output_and_macs(part.module.branch, part.input)[1],
+                parameters=sum(weight.numel() for weight in unit.branch.parameters()),
+                ms=ms,
+            )
+            for unit, (part, ms) in zip(chain.units, branches, strict=True)
+        )
     return Costs(
-        macs=whole, parameters=parameters, units=tuple(units), ms=sum(medians[: len(opened)]) + sum(medians[-2:])
+        macs=output_and_macs(folded, image)[1],
+        parameters=sum(weight.numel() for weight in chain.parameters()),
+        ms=sum(medians[: len(parts)]) + sum(medians[-2:]),
+        units=units,
     )
 
 
-Step = tuple[nn.Module, Gate]
+@dataclass(frozen=True)
+class _Part:
+    """A module of the body, and what it reads."""
 
-
-@torch.inference_mode()
-def _inputs(chain: Chain, image: Tensor) -> list[tuple[Step, Tensor]]:
-    """Return every part of the body with what it reads."""
-    x, found = chain.stem(image), []
-    for step in chain.steps():
-        found.append((step, x))
-        x = run([step], x)
-    return found
-
-
-@torch.inference_mode()
-def _last(inputs: list[tuple[Step, Tensor]]) -> Tensor:
-    step, x = inputs[-1]
-    return run([step], x)
-
-
-def _closed(inputs: list[tuple[Step, Tensor]]) -> list[tuple[Step, Tensor]]:
-    """Return the same with every unit taken out that can be."""
-    return [
-        ((module, None if isinstance(module, Unit) and module.merge.removable else gate), x)
-        for (module, gate), x in inputs
-    ]
-
-
-@torch.inference_mode()
-def _unit_costs(unit: Unit, step: Step, x: Tensor, *, saved: float) -> UnitCosts:
-    module, _ = step
-    assert isinstance(module, Unit)
-    return UnitCosts(
-        output=tuple(run([step], x).shape[1:]),
-        macs=output_and_macs(module.branch, x)[1],
-        parameters=sum(weight.numel() for weight in unit.branch.parameters()),
-        ms=saved,
-    )
+    module: nn.Module
+    gate: Gate
+    """As the network is."""
+    without: Gate
+    """The same without its branch, where it has one that can go."""
+    input: Tensor

@@ -3,19 +3,18 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from howdeep.analysis.effects import BaselineBatch, Effect, baseline_batch, counts, effect_of
+from howdeep.analysis.effects import BaselineBatch, baseline_batch, counts, effect_of
 from howdeep.analysis.gradients import path_counts
 from howdeep.analysis.lesion import Lesion, kendall_tau, lesion
 from howdeep.chain import Chain
 from howdeep.cutting.frontier import Frontier, networks_tried
 from howdeep.cutting.images import Images
-from howdeep.data import Batch
 from howdeep.explorer.cache import ActivationCache
 from howdeep.explorer.costs import Costs
 from howdeep.explorer.images import Sample, Upload
@@ -62,11 +61,8 @@ class Engine:
     def before(self) -> list[BaselineBatch]:
         """What it answers as it is, a chunk at a time."""
         route = self.own.route(self.chain)
-        return [baseline_batch(self.cache.logits(route, at), batch.labels) for at, batch in self._chunks]
-
-    @property
-    def _chunks(self) -> list[tuple[int, Batch]]:
-        return list(enumerate(self.sample.batches))
+        batches = enumerate(self.sample.batches)
+        return [baseline_batch(self.cache.logits(route, at), batch.labels) for at, batch in batches]
 
     def answer(self, state: State, watched: Sequence[int], upload: Upload | None, advance: Advance) -> Answer:
         """Return what the network gets wrong in a state, and what it costs.
@@ -78,23 +74,16 @@ class Engine:
             advance: Called after every chunk of images.
         """
         started, route, rows, chunks = time.perf_counter(), state.route(self.chain), [], []
-        for at, _ in self._chunks:
+        for at, baseline in enumerate(self.before):
             chunks.append(self.cache.logits(route, at))
-            rows.append(counts(self.before[at], chunks[-1], len(self.classes)))
-            advance((at + 1) / len(self._chunks))
-        effect = effect_of([math.fsum(column) for column in zip(*rows, strict=True)], len(self.sample.pixels))
-        logits = torch.cat(chunks).cpu()
-        return replace(
-            self._answer(state, effect, logits),
-            watched=tuple(self._watched(image, logits) for image in watched),
-            upload=None if upload is None else self._upload(upload, state),
-            seconds=time.perf_counter() - started,
-        )
-
-    def _answer(self, state: State, effect: Effect, logits: Tensor) -> Answer:
+            rows.append(counts(baseline, chunks[-1], len(self.classes)))
+            advance((at + 1) / len(self.before))
+        logits, before = torch.cat(chunks).cpu(), torch.cat([one.logits for one in self.before]).cpu()
+        effect = effect_of([math.fsum(column) for column in zip(*rows, strict=True)], len(logits))
         low, high = of_share(effect.error_percent, len(logits))
-        wrong, was_wrong = self._wrong(logits), self._wrong(self._logits_before)
+        wrong, was_wrong = self._wrong(logits), self._wrong(before)
         macs, parameters, ms = self.costs.left(state.closed)
+        labels = [self.classes[int(self.sample.labels[image])] for image in watched]
         return Answer(
             n=len(logits),
             error_percent=effect.error_percent,
@@ -118,9 +107,12 @@ class Engine:
             newly_wrong=tuple(sorted(wrong - was_wrong)),
             newly_right=tuple(sorted(was_wrong - wrong)),
             confusion=self._confusion(logits),
-            watched=(),
-            upload=None,
-            seconds=0.0,
+            watched=tuple(
+                Watched(image=image, label=label, top=self._top(logits[image], before[image]))
+                for image, label in zip(watched, labels, strict=True)
+            ),
+            upload=None if upload is None else self._upload(upload, state),
+            seconds=time.perf_counter() - started,
         )
 
     def _wrong(self, logits: Tensor) -> set[int]:
@@ -132,14 +124,6 @@ class Engine:
         classes, finite = len(self.classes), logits.isfinite().all(1)
         pairs = self.sample.labels[finite] * classes + logits.argmax(1)[finite]
         return tuple(map(tuple, pairs.bincount(minlength=classes**2).view(classes, classes).tolist()))
-
-    @cached_property
-    def _logits_before(self) -> Tensor:
-        return torch.cat([one.logits for one in self.before]).cpu()
-
-    def _watched(self, image: int, logits: Tensor) -> Watched:
-        label = self.classes[int(self.sample.labels[image])]
-        return Watched(image=image, label=label, top=self._top(logits[image], self._logits_before[image]))
 
     def _upload(self, upload: Upload, state: State) -> tuple[Guess, ...]:
         chain = self.cache.chain

@@ -106,23 +106,20 @@ class Jobs:
     def _result(self, work: Work, advance: Advance) -> Line:
         """Compute, in a thread that has torch's number of threads to itself."""
         with nullcontext() if self.threads is None else threads_of(self.threads):
-            return _result(work, advance)
+            try:
+                return work(advance)
+            except Cancelled:
+                return CANCELLED
+            except (UserError, OSError, ArithmeticError) as error:
+                return {"error": str(error)}
+            except Exception as error:
+                # A mistake of this program: the page must not wait for ever, and the terminal shows where it happened.
+                logging.getLogger("howdeep").exception("a work of the page failed")
+                message = f"this failed unexpectedly ({type(error).__name__}: {error}); the terminal says more"
+                return {"error": message}
 
     async def _next(self, job: Job, line: Line) -> None:
         """Give the turn to whoever waits longest, and take it again."""
         job.lines.put_nowait(line)
         self._turn.release()
         await self._turn.acquire()
-
-
-def _result(work: Work, advance: Advance) -> Line:
-    try:
-        return work(advance)
-    except Cancelled:
-        return CANCELLED
-    except (UserError, OSError, ArithmeticError) as error:
-        return {"error": str(error)}
-    except Exception as error:
-        # A mistake of this program: the page must not wait for ever, and the terminal shows where it happened.
-        logging.getLogger("howdeep").exception("a work of the page failed")
-        return {"error": f"this failed unexpectedly ({type(error).__name__}: {error}); the terminal says more"}

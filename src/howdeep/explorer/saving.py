@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 
 from howdeep.cutting.records import Cut
@@ -73,52 +72,39 @@ class Saving:
             return
         numbers = [str(number) for number in removed]
         arguments = ["cut", *self.arguments, "--data", self.data, "--out", str(out), "--remove", *numbers]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "howdeep",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said = asyncio.create_task(process.communicate())
+        command, nothing, pipe = [sys.executable, "-m", "howdeep"], asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, *arguments, stdin=nothing, stdout=nothing, stderr=pipe)
+        ended, started = asyncio.create_task(process.communicate()), time.monotonic()
         try:
-            started = time.monotonic()
-            while not (await asyncio.wait([said], timeout=REPORT_EVERY))[0]:
-                yield _under_way(time.monotonic() - started)
-            yield _saved(arguments, out) if process.returncode == 0 else {"error": _last_line((await said)[1])}
+            while not (await asyncio.wait([ended], timeout=REPORT_EVERY))[0]:
+                # Nobody knows how long it takes: the share comes nearer to 1 without reaching it.
+                seconds = time.monotonic() - started
+                share = round(seconds / (seconds + 20), 3)
+                yield {"progress": share, "text": f"cutting and measuring, {seconds:.0f} s"}
+            if process.returncode == 0:
+                yield _saved(arguments, out)
+            else:
+                lines = (await ended)[1].decode(errors="replace").strip().splitlines()
+                yield {"error": lines[-1].removeprefix("howdeep: ") if lines else "the cut failed without output"}
         finally:
             if process.returncode is None:
                 process.kill()  # nothing of it is kept, so that it need not finish what is under way
             if await process.wait() != 0:
-                _forget(out)
+                shutil.rmtree(out, ignore_errors=True)
+                Journal(out).remove()
 
     def _place(self, left: int) -> Path:
         """Make a folder beside the run folder, for networks of a library here: nobody else gets the same."""
         run = Path(self.target.name.rpartition(":")[2])
         first = run.with_name(f"{run.name}-cut-to-{left}-units")
-        others = (first.with_name(f"{first.name}-{number}") for number in count(2))
-        return next(place for place in chain([first], others) if _made(place))
-
-
-def _made(place: Path) -> bool:
-    try:
-        place.mkdir()
-    except FileExistsError:
-        return False
-    return True
-
-
-def _forget(out: Path) -> None:
-    """Remove what a command that did not end well had begun at the place that was made for it."""
-    shutil.rmtree(out, ignore_errors=True)
-    Journal(out).remove()
-
-
-def _under_way(seconds: float) -> Line:
-    """Return the progress of what takes nobody knows how long: it comes nearer to the end without reaching it."""
-    return {"progress": round(seconds / (seconds + 20), 3), "text": f"cutting and measuring, {seconds:.0f} s"}
+        place, number = first, 1
+        while True:
+            try:
+                place.mkdir()
+                return place
+            except FileExistsError:
+                number += 1
+                place = first.with_name(f"{first.name}-{number}")
 
 
 def _saved(arguments: Sequence[str], out: Path) -> Line:
@@ -132,8 +118,3 @@ def _saved(arguments: Sequence[str], out: Path) -> Line:
             "next": [shlex.join(["howdeep", verb, run, *options]) for verb, *options in following],
         }
     }
-
-
-def _last_line(said: bytes) -> str:
-    lines = said.decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("howdeep: ") if lines else "the cut failed without output"

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.images import Uploads, png
 from howdeep.explorer.jobs import Advance, Jobs, Line
-from howdeep.explorer.records import Answer, State, check_state
+from howdeep.explorer.records import State, check_state
 from howdeep.explorer.saving import Saving
 from howdeep.explorer.summary import Summary
 from howdeep.show import figures
@@ -60,10 +60,6 @@ class Guard:
     upload_bytes: int
     """Of an uploaded file; of every other request a megabyte."""
 
-    def middleware(self, app: ASGIApp) -> "_Guarded":
-        """Return an application behind this guard."""
-        return _Guarded(app, self)
-
     def refusal(self, headers: Headers) -> str | None:
         """Return why a request is refused, or None."""
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -78,7 +74,9 @@ class Guard:
         return self.upload_bytes if path == UPLOAD_PATH else REQUEST_BYTES
 
 
-class _Guarded:
+class Guarded:
+    """An application behind a guard."""
+
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self.app, self.guard = app, guard
 
@@ -205,7 +203,7 @@ def create_app(page: Page, guard: Guard, *, started: Callable[[], None] = lambda
         await page.jobs.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    app.add_middleware(guard.middleware)
+    app.add_middleware(Guarded, guard=guard)
     app.add_exception_handler(UserError, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
     _add_files(app, page)
@@ -260,9 +258,15 @@ def _add_answers(app: FastAPI, page: Page) -> None:
         upload = None if asked.upload is None else page.uploads.get(asked.upload)
 
         def work(advance: Advance) -> Line:
-            found = {"answer": asdict(answer := engine.answer(state, asked.watched, upload, advance))}
-            advance(1.0, found)
-            return {**found, "figures": _charts(engine, state, answer, dark=asked.dark)}
+            answer = engine.answer(state, asked.watched, upload, advance)
+            numbers = {"answer": asdict(answer)}
+            advance(1.0, numbers)
+            wrong = f"{len(answer.wrong)} of {answer.n} images wrong"
+            charts = {
+                "confusion": figures.confusion_matrix(engine.classes, answer.confusion, wrong),
+                "lengths": figures.path_lengths(engine.lengths(state), engine.own_lengths),
+            }
+            return {**numbers, "figures": {name: figures.svg(chart, dark=asked.dark) for name, chart in charts.items()}}
 
         return _streamed(page.jobs.run(asked.tab, work))
 
@@ -310,14 +314,6 @@ def _streamed(lines_of: AsyncIterator[Line]) -> StreamingResponse:
             yield json.dumps(line) + "\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
-
-
-def _charts(engine: Engine, state: State, answer: Answer, *, dark: bool) -> dict[str, str]:
-    """Return the confusion and the lengths of the paths as SVG."""
-    wrong = f"{len(answer.wrong)} of {answer.n} images wrong"
-    confusion = figures.confusion_matrix(engine.classes, answer.confusion, wrong)
-    lengths = figures.path_lengths(engine.lengths(state), engine.own_lengths)
-    return {"confusion": figures.svg(confusion, dark=dark), "lengths": figures.svg(lengths, dark=dark)}
 
 
 def _missing(name: str) -> JSONResponse:

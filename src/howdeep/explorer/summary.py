@@ -33,9 +33,9 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        engine, known = self.engine, self._known()
+        engine, known, network = self.engine, self._known(), self.engine.target.network or {}
         return {
-            "name": _name(engine),
+            "name": network.get("library") or network.get("name") or engine.target.name,
             "source": engine.target.name,
             "units": self._units(),
             "classes": engine.classes,
@@ -78,11 +78,11 @@ class Summary:
     def _known(self) -> Lesion | None:
         """Return the lesion study that lies in the run folder, if it is one of these units."""
         try:
-            found = from_json(Lesion, json.loads((Path(self.engine.target.name) / RECORD).read_bytes()))
+            lesion = from_json(Lesion, json.loads((Path(self.engine.target.name) / RECORD).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
-        names = [unit.name for unit in found.units]
-        return found if found.kind == "delete" and names == self.engine.chain.names else None
+        names = [unit.name for unit in lesion.units]
+        return lesion if lesion.kind == "delete" and names == self.engine.chain.names else None
 
 
 def like_of(engine: Engine) -> tuple[int | None, ...]:
@@ -92,8 +92,3 @@ def like_of(engine: Engine) -> tuple[int | None, ...]:
         next((number for number, group in enumerate(groups) if index in group), None)
         for index in range(len(engine.chain))
     )
-
-
-def _name(engine: Engine) -> str:
-    network = engine.target.network or {}
-    return network.get("library") or network.get("name") or engine.target.name

@@ -2,7 +2,7 @@
 
 import { Cancelled } from "./client.js";
 import { byId, counted, el } from "./dom.js";
-import { fail, notice, say } from "./notices.js";
+import { fail, notice, announce } from "./notices.js";
 import { draw } from "./state.js";
 
 /** Let the buttons work; `lanes` has one for what takes long, and one for what is saved. */
@@ -52,19 +52,19 @@ function takeOut(state, k) {
 }
 
 function shuffle(state, k) {
-  let found = true;
+  let exchanged = true;
   state.change(() => {
-    for (let pair = 0; pair < k && found; pair++) found = state.exchange();
+    for (let pair = 0; pair < k && exchanged; pair++) exchanged = state.exchange();
   });
-  if (!found) notice("No two units of this network may change places: all their shapes differ.");
+  if (!exchanged) notice("No two units of this network may change places: all their shapes differ.");
 }
 
 async function cut(state, lane, long, units) {
   const ask = (progress) => lane.ask("/api/greedy", { units }, progress);
-  await long(`Cutting to ${counted(units, "unit")}, one after the other`, lane, ask, (found) => {
+  await long(`Cutting to ${counted(units, "unit")}, one after the other`, lane, ask, ({ gates }) => {
     state.change(() => {
       state.restore();
-      found.gates.forEach((gate, unit) => gate === null && state.setGate(unit, null));
+      gates.forEach((gate, unit) => gate === null && state.setGate(unit, null));
     });
   });
 }
@@ -97,7 +97,7 @@ function showSaved({ run, sentence, command, next }) {
   const head = el("p", {}, el("b", {}, `Saved: ${run}`), ` ${sentence} `, close);
   byId("saved").replaceChildren(head, el("pre", { tabindex: 0, "aria-label": "commands" }, commands));
   byId("saved").hidden = false;
-  say(`Saved as ${run}. ${sentence}`);
+  announce(`Saved as ${run}. ${sentence}`);
 }
 
 /**
@@ -125,7 +125,7 @@ function longWork() {
     try {
       done(await ask(({ progress, text }) => mine() && show(text ? `${title}: ${text}` : title, progress)));
     } catch (error) {
-      if (error instanceof Cancelled) say("Cancelled");
+      if (error instanceof Cancelled) announce("Cancelled");
       else fail(error);
     } finally {
       if (mine()) {

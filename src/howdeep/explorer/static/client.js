@@ -37,11 +37,11 @@ export async function get(path) {
 async function lastLine(response, onProgress) {
   let last = null;
   for await (const line of lines(response)) {
-    const found = parse(line, response);
-    if (found.error !== undefined) throw new Refused(found.error);
-    if (found.cancelled) throw new Cancelled();
-    if (found.progress !== undefined) onProgress(found);
-    else last = found;
+    const told = parse(line, response);
+    if (told.error !== undefined) throw new Refused(told.error);
+    if (told.cancelled) throw new Cancelled();
+    if (told.progress !== undefined) onProgress(told);
+    else last = told;
   }
   if (!response.ok) throw new Refused(`the server answers ${response.status} ${response.statusText}`);
   if (last === null) throw new Gone();

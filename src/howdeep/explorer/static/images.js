@@ -8,9 +8,9 @@ const SHOWN = 400; // a page of many thousands of pictures is of no use
 
 /** Start with one image of each of the first classes. */
 export function firstImages(images, k = 4) {
-  const found = new Map();
-  images.forEach(({ label }, image) => found.has(label) || found.set(label, image));
-  return [...found].sort(([one], [two]) => one - two).slice(0, k).map(([, image]) => image);
+  const firsts = new Map();
+  images.forEach(({ label }, image) => firsts.has(label) || firsts.set(label, image));
+  return [...firsts].sort(([one], [two]) => one - two).slice(0, k).map(([, image]) => image);
 }
 
 export class Images {

@@ -13,10 +13,10 @@ export function costs(network, strip, work) {
   const measure = async () => {
     byId("costs").replaceChildren("measuring what each unit costs …");
     try {
-      const found = await work.ask("/api/deletions", {}, ({ progress }) => {
+      const { deletions } = await work.ask("/api/deletions", {}, ({ progress }) => {
         byId("costs").replaceChildren(`measuring what each unit costs … ${Math.round(100 * progress)} %`);
       });
-      known(found.deletions);
+      known(deletions);
     } catch (error) {
       offer();
       if (!(error instanceof Cancelled)) fail(error, measure);

@@ -27,7 +27,7 @@ export function fail(error, retry = null) {
   else notice(error.message);
 }
 
-export function say(text) {
+export function announce(text) {
   byId("live").textContent = text;
 }
 

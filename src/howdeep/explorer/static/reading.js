@@ -1,7 +1,7 @@
 /** The answer in numbers: error, change, what is left. */
 
 import { byId, counted, el, fixed, large, percent, short, signed } from "./dom.js";
-import { say } from "./notices.js";
+import { announce } from "./notices.js";
 
 const SPLITS = { val: "validation", train: "training", test: "test" };
 
@@ -20,7 +20,7 @@ export function reading(network, state) {
     drawScale(answer, guessing);
     drawTiles(answer, state);
     const open = `${answer.units - answer.closed} of ${counted(answer.units, "unit")} open`;
-    say(`Error ${percent(answer.error_percent)}, ${verdict.head}, ${open}`);
+    announce(`Error ${percent(answer.error_percent)}, ${verdict.head}, ${open}`);
   };
 }
 

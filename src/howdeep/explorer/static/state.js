@@ -92,6 +92,6 @@ export function draw(items, k) {
 /** An index, drawn by weight: every pair of every group is as likely as any other. */
 function weighted(weights) {
   let rest = Math.random() * weights.reduce((sum, weight) => sum + weight, 0);
-  const found = weights.findIndex((weight) => (rest -= weight) < 0);
-  return Math.max(found, 0);
+  const place = weights.findIndex((weight) => (rest -= weight) < 0);
+  return Math.max(place, 0);
 }

@@ -144,12 +144,12 @@ const fixedShare = (cost, most) => Math.sqrt(Math.max(0, cost ?? 0) / (most || 1
 
 /** Runs of units with maps of one size, from "channels×height×width". */
 function stages(units) {
-  const found = [];
+  const stages = [];
   units.forEach(({ output }, at) => {
     const size = output.split("×").slice(1).join("×") || output;
-    if (found.at(-1)?.size !== size) found.push({ size, first: at, end: at, title: output });
-    found.at(-1).end = at + 1;
-    if (found.at(-1).title !== output) found.at(-1).title = `to ${output}`;
+    if (stages.at(-1)?.size !== size) stages.push({ size, first: at, end: at, title: output });
+    stages.at(-1).end = at + 1;
+    if (stages.at(-1).title !== output) stages.at(-1).title = `to ${output}`;
   });
-  return found.length <= STAGES ? found : [{ first: 0, end: units.length, title: "" }];
+  return stages.length <= STAGES ? stages : [{ first: 0, end: units.length, title: "" }];
 }
