@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from howdeep.show.sentences import confusions, curves_finding, flow_finding, lesion_finding, measured, paths_finding
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from howdeep.analysis.effects import Effect
     from howdeep.analysis.evaluation import Evaluation
     from howdeep.analysis.inference import Prediction
-    from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
+    from howdeep.analysis.lesion import Lesion, UnitEffect
     from howdeep.analysis.paths import Paths
     from howdeep.analysis.signals import Flow
     from howdeep.exporting.export import Export
@@ -44,15 +45,12 @@ def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = ""
     """
     classes = evaluation.classes
     order = sorted(range(len(classes)), key=lambda place: -(classes[place].error_percent or 0.0))
-    rows = [
-        (
-            classes[place].name,
-            whole(classes[place].n),
-            fixed(classes[place].error_percent, 1),
-            _taken(evaluation, place),
-        )
-        for place in (order if wide else order[:SHOWN_CLASSES])
-    ]
+    rows = []
+    for place in order if wide else order[:SHOWN_CLASSES]:
+        one, counts = classes[place], enumerate(evaluation.confusion[place])
+        count, other = max(((count, other) for other, count in counts if other != place), default=(0, place))
+        taken = f"{classes[other].name} ({count:,})" if count else ""
+        rows.append((one.name, whole(one.n), fixed(one.error_percent, 1), taken))
     hidden = len(order) - len(rows)
     speed = f"n = {evaluation.n:,}, {evaluation.images_per_second:,.0f} images/s"
     return Table(
@@ -65,15 +63,6 @@ def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = ""
         below=[_pairs(evaluation)] if wide else [f"… and {hidden} classes with fewer errors"] * (hidden > 0),
         summary=f"All {len(order):,} classes, the worst first",
     )
-
-
-def _taken(evaluation: Evaluation, place: int) -> str:
-    """Return the class that the images of a class are most often taken for, and how many are; empty without any."""
-    others = [(count, other) for other, count in enumerate(evaluation.confusion[place]) if other != place and count]
-    if not others:
-        return ""
-    count, other = max(others)
-    return f"{evaluation.classes[other].name} ({count:,})"
 
 
 def _pairs(evaluation: Evaluation) -> Table:
@@ -116,14 +105,12 @@ def export_table(export: Export, *, wide: bool = False) -> Table:
 
 def lesion_table(lesion: Lesion, *, wide: bool = False) -> Table:
     """Return one row per unit, per k, or for the worst pairs; wide, one row per draw."""
-    build = _units if lesion.units else _by_k if lesion.by_k and not wide else _trials
-    return build(lesion, wide)
-
-
-def _of_lesion(lesion: Lesion, heads: Sequence[str], rows: Sequence[Sequence[str]], **more) -> Table:
+    table = (
+        _units(lesion, wide) if lesion.units else _by_k(lesion) if lesion.by_k and not wide else _trials(lesion, wide)
+    )
     base = lesion.baseline
     baseline = f"baseline: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
-    return Table(title=lesion_finding(lesion), lines=[baseline], heads=heads, rows=rows, **more)
+    return replace(table, title=lesion_finding(lesion), lines=[baseline])
 
 
 def _units(lesion: Lesion, wide: bool) -> Table:
@@ -131,12 +118,16 @@ def _units(lesion: Lesion, wide: bool) -> Table:
     if len(units) > SHOWN and not wide:
         units = sorted(measured(lesion), key=lambda unit: -(unit.change or 0.0))[:SHOWN]
     top = 0.0 if wide else max((unit.change or 0.0 for unit in units), default=0.0)
-    rows = [(str(unit.index), unit.name, *_effect(unit), _remark(unit, top)) for unit in units]
+    rows = []
+    for unit in units:
+        bar = "▇" * round(BAR * (unit.change or 0.0) / top) if top > 0 else ""
+        remark = bar + (f" {unit.not_finite} logits not finite" if unit.not_finite else "")
+        cells = (str(unit.index), unit.name, *_effect(unit))
+        rows.append((*cells, "not removable" if unit.change is None else remark))
     hidden = len(lesion.units) - len(units)
-    return _of_lesion(
-        lesion,
-        ["unit", "name", "error %", "change", "95 % interval", ""],
-        rows,
+    return Table(
+        heads=["unit", "name", "error %", "change", "95 % interval", ""],
+        rows=rows,
         text=(1,),
         below=[f"… and {hidden} units that cost less"] * bool(hidden),
         summary=f"All {len(rows):,} units",
@@ -150,22 +141,14 @@ def _effect(effect: Effect | UnitEffect) -> tuple[str, str, str]:
     return fixed(effect.error_percent), f"{effect.change:+.2f}", change_text(low or 0.0, high or 0.0)
 
 
-def _remark(unit: UnitEffect, top: float) -> str:
-    """Return a bar of what a unit costs, and what is special about it."""
-    if unit.change is None:
-        return "not removable"
-    bar = "▇" * round(BAR * unit.change / top) if top > 0 else ""
-    return bar + (f" {unit.not_finite} logits not finite" if unit.not_finite else "")
-
-
-def _by_k(lesion: Lesion, wide: bool) -> Table:
+def _by_k(lesion: Lesion) -> Table:
     top = max(row.error_percent for row in lesion.by_k)
     rows = []
     for row in lesion.by_k:
         bar = "▇" * round(BAR * row.error_percent / top) if top else ""
         spread = "" if row.standard_error is None else fixed(row.standard_error)
         rows.append((str(row.k), str(row.draws), fixed(row.error_percent), spread, bar))
-    return _of_lesion(lesion, ["k", "draws", "error %", "± over draws", ""], rows)
+    return Table(heads=["k", "draws", "error %", "± over draws", ""], rows=rows)
 
 
 def _trials(lesion: Lesion, wide: bool) -> Table:
@@ -175,19 +158,18 @@ def _trials(lesion: Lesion, wide: bool) -> Table:
         trials = sorted(trials, key=lambda trial: -trial.effect.error_percent)
     shown = trials[: MOST if wide else SHOWN // 2]
     heads = ["k", "draw", "Kendall's τ" if lesion.kind == "permute" else "units", "error %", "change", "95 % interval"]
-    rows = [(str(trial.k), str(trial.draw), _what(lesion, trial), *_effect(trial.effect)) for trial in shown]
+    permuted = lesion.kind == "permute"
+    whats = [fixed(one.kendall_tau, 3) if permuted else listed([str(unit) for unit in one.units]) for one in shown]
+    rows = [
+        (str(trial.k), str(trial.draw), what, *_effect(trial.effect)) for trial, what in zip(shown, whats, strict=True)
+    ]
     first = 0 if wide else 2
-    return _of_lesion(
-        lesion,
-        heads[first:],
-        [row[first:] for row in rows],
+    return Table(
+        heads=heads[first:],
+        rows=[row[first:] for row in rows],
         text=() if lesion.kind == "permute" else (2 - first,),
         summary=summary_of(len(trials), len(rows), "pairs" if lesion.kind == "pairs" else "draws"),
     )
-
-
-def _what(lesion: Lesion, trial: Trial) -> str:
-    return fixed(trial.kendall_tau, 3) if lesion.kind == "permute" else listed([str(unit) for unit in trial.units])
 
 
 def paths_table(paths: Paths, *, wide: bool = False) -> Table:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from howdeep.analysis.signals import Flow
     from howdeep.costs.cost import CostRecord, Ladder
     from howdeep.costs.scaling import Paper
-    from howdeep.cutting.records import Cut, Point, Size
+    from howdeep.cutting.records import Cut, Point, Size, Test
     from howdeep.exporting.export import Export
     from howdeep.search.degradation import Degradation
     from howdeep.search.fit import Fit
@@ -204,7 +204,7 @@ def cut_finding(cut: Cut) -> str:
     """Return what a cut saved and what it cost, or how far the frontier goes."""
     if cut.choice is not None:
         assert cut.best is not None
-        return f"{_out(cut, cut.choice)}: {cut_saving(cut)}, {cut.best.change:+.1f} points of error"
+        return f"{cut_saved(cut)}, {cut.best.change:+.1f} points of error"
     free = [point for point in cut.points if point.best.change_low <= 0]
     point = free[-1] if free else cut.points[0]
     faster = _faster(cut.original, point.size)
@@ -212,11 +212,24 @@ def cut_finding(cut: Cut) -> str:
     return f"{cost}, no more than noise" if free else f"every cut costs error: {cost}"
 
 
+def cut_saved(cut: Cut) -> str:
+    """Return how many units the chosen cut leaves out, and what that saves."""
+    assert cut.choice is not None
+    return f"{_out(cut, cut.choice)}: {cut_saving(cut)}"
+
+
 def cut_saving(cut: Cut) -> str:
     """Return what the chosen cut saves."""
     assert cut.choice is not None
     before, after = cut.original, cut.choice.size
     return f"{_faster(before, after)}, {100 * (1 - after.macs / before.macs):.0f} % fewer MACs"
+
+
+def test_finding(test: Test) -> str:
+    """Return what a cut costs on images that chose nothing of it."""
+    before, after = test.original.error_percent, test.cut
+    points = minus(f"{after.change:+.1f} points (95 % interval {after.change_low:+.1f} to {after.change_high:+.1f})")
+    return f"on the test split {before:.1f} % error before, {after.error_percent:.1f} % after: {points}"
 
 
 def _out(cut: Cut, point: Point) -> str:

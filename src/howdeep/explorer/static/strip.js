@@ -144,12 +144,12 @@ const fixedShare = (cost, most) => Math.sqrt(Math.max(0, cost ?? 0) / (most || 1
 
 /** Runs of units with maps of one size, from "channels×height×width". */
 function stages(units) {
-  const stages = [];
+  const runs = [];
   units.forEach(({ output }, at) => {
     const size = output.split("×").slice(1).join("×") || output;
-    if (stages.at(-1)?.size !== size) stages.push({ size, first: at, end: at, title: output });
-    stages.at(-1).end = at + 1;
-    if (stages.at(-1).title !== output) stages.at(-1).title = `to ${output}`;
+    if (runs.at(-1)?.size !== size) runs.push({ size, first: at, end: at, title: output });
+    runs.at(-1).end = at + 1;
+    if (runs.at(-1).title !== output) runs.at(-1).title = `to ${output}`;
   });
-  return stages.length <= STAGES ? stages : [{ first: 0, end: units.length, title: "" }];
+  return runs.length <= STAGES ? runs : [{ first: 0, end: units.length, title: "" }];
 }

@@ -68,7 +68,7 @@ def spec_of(chart: Chart, **config: str) -> dict[str, Any]:
     """
     spec = chart.to_dict(validate=False)
     spec["config"] = {**spec["config"], "axis": LETTERS, "legend": {**LETTERS, "labelLimit": 400}, **config}
-    spec["config"]["view"] = {**spec["config"]["view"], "stroke": None}
+    spec["config"] |= {"axisX": {"labelFlush": False}, "view": {**spec["config"]["view"], "stroke": None}}
     return spec
 
 

@@ -10,9 +10,9 @@ from howdeep.search.fit import Fit
 from howdeep.show.report.comparison import Comparison
 from howdeep.show.report.reading import Collected, Record, Subject
 from howdeep.show.report.summary import Error, RunSummary
-from howdeep.show.sentences import measured
+from howdeep.show.sentences import cut_saved, measured, test_finding
 from howdeep.training.log import Curves
-from howdeep.util.text import NONE, milliseconds, minus, number, seconds_text, sentence, short
+from howdeep.util.text import NONE, milliseconds, number, seconds_text, sentence, short
 
 CHEAP = 1.0
 """Points of error below which a unit counts as spare."""
@@ -87,14 +87,16 @@ def facts_row(run: RunSummary) -> tuple[tuple[str, str], ...]:
 
 
 def lesion_verdict(lesion: Lesion) -> str:
-    """Return how many units can be missed, one at a time."""
-    changes = [unit.change or 0.0 for unit in measured(lesion)]
-    spare = sum(change < CHEAP for change in changes)
+    """Return how many units can be missed, one at a time, and how many of the others are sure to be needed."""
+    units = measured(lesion)
+    dear = [unit for unit in units if (unit.change or 0.0) >= CHEAP]
+    spare, sure = len(units) - len(dear), sum((unit.change_low or 0.0) > 0 for unit in dear)
     if not spare:
-        return f"Every one of {len(changes)} units costs {CHEAP:g} point of error or more when it is taken out."
-    each = f"{spare} of {len(changes)} units cost less than {CHEAP:g} point of error each when they are taken out alone"
-    if 2 * spare < len(changes):
-        return f"{each}; the others are needed."
+        every = f"Every one of {len(units)} units costs {CHEAP:g} point of error or more when it is taken out"
+        return f"{every}, {sure} of them beyond chance."
+    each = f"{spare} of {len(units)} units cost less than {CHEAP:g} point of error each when they are taken out alone"
+    if 2 * spare < len(units):
+        return f"{each}; the others cost more, {sure} of them beyond chance."
     return f"{each}: there is depth to spare, and howdeep cut finds how many can go together."
 
 
@@ -121,15 +123,10 @@ def _of_run(subject: Subject, facts: RunSummary, records: Sequence[Record], stri
 
 
 def _cut_verdict(cut: Cut) -> str:
-    """Return what a cut saved; on the test split where that was read."""
-    said = sentence(cut.finding)
+    """Return what a cut saved and cost: on the test split where that was read, as its units were chosen on others."""
     if cut.test is None:
-        return said
-    before, after = cut.test.original.error_percent, cut.test.cut
-    points = minus(f"{after.change_low:+.1f} to {after.change_high:+.1f} points")
-    return (
-        f"{said} On the test split: {before:.1f} % before, {after.error_percent:.1f} % after (95 % interval {points})."
-    )
+        return sentence(cut.finding)
+    return f"{sentence(cut_saved(cut))} {sentence(test_finding(cut.test))}"
 
 
 def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answer:

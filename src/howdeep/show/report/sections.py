@@ -20,6 +20,7 @@ from howdeep.show import figures
 from howdeep.show.figures.base import Chart
 from howdeep.show.report.comparison import Comparison, comparison_table
 from howdeep.show.report.reading import Record
+from howdeep.show.sentences import test_finding
 from howdeep.show.tables import Table
 from howdeep.training.log import Curves
 from howdeep.util.text import sentence
@@ -173,7 +174,8 @@ def _notes(value: Any) -> list[str]:
         case Fit():
             return [value.verdict.finding, value.verdict.advice, *_unfolded(value.notes)]
         case Cut():
-            return list(value.notes)
+            chosen = f"Errors of the {value.calibration_images:,} images by which the cut was chosen"
+            return [chosen if value.test is None else f"{chosen}; {test_finding(value.test)}", *value.notes]
         case Export():
             agreement = f"Logits within {value.agreement.difference:.1e} of the largest"
             left = [f"{value.norms_left:,} norms could not be folded"] if value.norms_left else []
