@@ -55,8 +55,10 @@ def test_four_images_by_hand() -> None:
     assert found.standard_error == pytest.approx(25.0)  # √(0.5·0.5/4)
     assert found.loss == pytest.approx(-math.log(0.7 * 0.8 * 0.3 * 0.1) / 4, rel=1e-6)
     assert [(one.name, one.n, one.error_percent) for one in found.classes] == [
-        ("a", 1, 0.0), ("b", 2, 50.0), ("c", 1, 100.0),
-    ]  # fmt: skip
+        ("a", 1, 0.0),
+        ("b", 2, 50.0),
+        ("c", 1, 100.0),
+    ]
     assert found.confusion == ((1, 0, 0), (1, 1, 0), (0, 1, 0))
     # Bins of 1/15: 0.7 twice (half right), 0.8 (right), 0.6 (wrong).
     assert found.calibration_error_percent == pytest.approx(100 * (2 * 0.2 + 0.2 + 0.6) / 4, rel=1e-5)

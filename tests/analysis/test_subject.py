@@ -128,8 +128,10 @@ def test_the_norms_of_a_prepared_network_are_folded_where_that_is_rounding(monke
 def test_a_network_is_prepared_with_the_threads_that_are_asked_for_and_they_are_put_back() -> None:
     chain, x = network("resnet A"), batch_for("resnet A").images
     with threads_of(1):
-        found = {threads: prepared(chain, x, precision="fp32", device=CPU, threads=threads).threads
-                 for threads in (None, 2, "auto")}  # fmt: skip
+        found = {
+            threads: prepared(chain, x, precision="fp32", device=CPU, threads=threads).threads
+            for threads in (None, 2, "auto")
+        }
         assert torch.get_num_threads() == 1
     assert found == {None: 1, 2: 2, "auto": 1}
 

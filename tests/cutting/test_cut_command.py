@@ -314,11 +314,15 @@ def test_a_cut_library_network_is_built_again_tuned_and_evaluated(
         (["--latency-budget", "1ns"], "--latency-budget '1ns' is not allowed"),
         (["--latency-budget", "0.1us"], "ms is the smallest possible value"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line_and_leaves_nothing(
-    options: list[str], complaint: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    complaint: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert cut(run, *options) == 2
     line = said(capsys)
