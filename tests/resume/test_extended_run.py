@@ -75,9 +75,16 @@ def test_advance_leaves_the_test_split_alone(tmp_path: Path, monkeypatch: pytest
     from rich.console import Console
 
     config = TrainConfig(
-        network="cifar_resnet8", data="digits", limit=160, batch_size=32, recipe="extendable", epochs=1, device="cpu",
-        precision="fp32", memory_format="contiguous",
-    )  # fmt: skip
+        network="cifar_resnet8",
+        data="digits",
+        limit=160,
+        batch_size=32,
+        recipe="extendable",
+        epochs=1,
+        device="cpu",
+        precision="fp32",
+        memory_format="contiguous",
+    )
     monkeypatch.setattr(loop, "evaluate", lambda *_, **__: pytest.fail("the test split was read"))
     phase = loop.advance(config, tmp_path / "run", console=Console(quiet=True))
     assert (phase.epochs, open_run(tmp_path / "run").result()) == (1.0, None)

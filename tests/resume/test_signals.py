@@ -29,9 +29,9 @@ from howdeep.runtime.precision import Trial
 from howdeep.search import candidates
 from howdeep.training import loop, precision
 
-QUICK = ("--precision", "fp32", "--device", "cpu", "--threads", "1")
+QUICK = "--precision fp32 --device cpu --threads 1"
 TRAIN = ("--memory-format", "contiguous", "--threads", "1", "--batch-size", "10", "--workers", "2")
-DIGITS = ("--data", "digits", "--limit", "64")
+DIGITS = "--data digits --limit 64"
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained network."""
     place = tmp_path_factory.mktemp("trained") / "run"
-    words = ["train", "cifar_resnet8", *DIGITS, "--epochs", "0.1", "--memory-format", "contiguous"]
-    assert cli.run([*words, *QUICK, "--out", str(place)]) == 0
+    words = ["train", "cifar_resnet8", *DIGITS.split(), "--epochs", "0.1", "--memory-format", "contiguous"]
+    assert cli.run([*words, *QUICK.split(), "--out", str(place)]) == 0
     return place
 
 
@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Asked:
     """A command, and where a signal reaches it."""
 
-    words: tuple[str, ...]
+    words: str
     """Without the folder or the file."""
     patched: tuple[object, str, Callable]
     """(object, attribute, what gives the replacement for it that lets the signal arrive)."""
@@ -98,39 +98,48 @@ def _at_call(number: int) -> Callable:
 STEP = (loop, "train_step", _at_step(3))
 SECOND_BLOCK = (Journal, "note", _at_call(4))
 """Precision and threads are noted before the first."""
-FEW = ("--data", "digits", "--limit", "12", "--batch-size", "3")
+FEW = "--data digits --limit 12 --batch-size 3"
 COMMANDS = {
     "train": Asked(
-        ("train", "cifar_resnet8", *DIGITS, "--epochs", "3", "--batch-size", "32",
-         "--memory-format", "contiguous", *QUICK),
-        STEP, line="stopped after step 3 and saved; the same command resumes", saved="checkpoints/step-00000003",
+        f"train cifar_resnet8 --epochs 3 --batch-size 32 --memory-format contiguous {DIGITS} {QUICK}",
+        STEP,
+        line="stopped after step 3 and saved; the same command resumes",
+        saved="checkpoints/step-00000003",
         resumes="resumed from step 3",
     ),
     "fit": Asked(
-        ("fit", *DIGITS, "--train-budget", "1s", "--depths", "8", "--device", "cpu"),
-        (loop, "train_step", _at_step(1)), saved="runs/cifar_resnet8/checkpoints", resumes="take cifar_resnet8",
+        f"fit --train-budget 1s --depths 8 --device cpu {DIGITS}",
+        (loop, "train_step", _at_step(1)),
+        saved="runs/cifar_resnet8/checkpoints",
+        resumes="take cifar_resnet8",
     ),
     "degradation": Asked(
-        ("degradation", *DIGITS, "--families", "resnet", "--depths", "8,14", "--epochs", "3", "--batch-size", "32",
-         "--device", "cpu"),
-        STEP, saved="cifar_resnet8-seed0/checkpoints/step-00000003",
+        f"degradation --families resnet --depths 8,14 --epochs 3 --batch-size 32 --device cpu {DIGITS}",
+        STEP,
+        saved="cifar_resnet8-seed0/checkpoints/step-00000003",
     ),
     "cut": Asked(
-        ("cut", "RUN", "--data", "digits", "--limit", "64", "--remove", "2", "--epochs", "4", *QUICK,
-         "--statistics-images", "10",         "--batch-size", "32"),
-        STEP, saved="checkpoints/step-00000003", resumes="resumed from step 3",
+        f"cut RUN --remove 2 --epochs 4 --statistics-images 10 --batch-size 32 {DIGITS} {QUICK}",
+        STEP,
+        saved="checkpoints/step-00000003",
+        resumes="resumed from step 3",
     ),
     "cost": Asked(
-        ("cost", "cifar_resnet8", *QUICK, "--batch-size", "4", "--size", "8"),
-        (Journal, "note", _at_call(3)), to="--json", resumes=None,
+        f"cost cifar_resnet8 --batch-size 4 --size 8 {QUICK}",
+        (Journal, "note", _at_call(3)),
+        to="--json",
+        resumes=None,
     ),
-    "lesion": Asked(("lesion", "RUN", *FEW, *QUICK), SECOND_BLOCK, to="--json"),
-    "paths": Asked(("paths", "RUN", *FEW, "--draws", "1", *QUICK), SECOND_BLOCK, to="--json"),
+    "lesion": Asked(f"lesion RUN {FEW} {QUICK}", SECOND_BLOCK, to="--json"),
+    "paths": Asked(f"paths RUN {FEW} --draws 1 {QUICK}", SECOND_BLOCK, to="--json"),
     "flow": Asked(
-        ("flow", "RUN", *FEW, *QUICK), (signals, "measure", _at_call(2)),
-        to="--json", line="interrupted", resumes=None,
+        f"flow RUN {FEW} {QUICK}",
+        (signals, "measure", _at_call(2)),
+        to="--json",
+        line="interrupted",
+        resumes=None,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -159,7 +168,7 @@ def test_a_signal_finishes_a_step_saves_and_is_one_line(
     name: str, signum: signal.Signals, run: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked, place = COMMANDS[name], tmp_path / "out"
-    words = [str(run) if word == "RUN" else word for word in (*asked.words, asked.to, str(place))]
+    words = [str(run) if word == "RUN" else word for word in (*asked.words.split(), asked.to, str(place))]
     owner, attribute, given = asked.patched
     with monkeypatch.context() as patched:
         patched.setattr(owner, attribute, given(getattr(owner, attribute), signum))
@@ -221,7 +230,7 @@ def test_a_signal_to_the_installed_script_and_its_workers_saves_and_the_same_com
 def test_a_fine_tuning_that_was_killed_resumes_from_the_epoch_before(run: Path, tmp_path: Path, capsys) -> None:
     """Epochs are of one step, and the end of the first is always saved."""
     cut = COMMANDS["cut"]
-    words = [str(run) if word == "RUN" else word for word in (*cut.words, "--out", str(tmp_path / "out"))]
+    words = [str(run) if word == "RUN" else word for word in (*cut.words.split(), "--out", str(tmp_path / "out"))]
     assert finish(words, tmp_path / "said.txt", watch=Watch(signal_at=(3, signal.SIGKILL)))[0] == -signal.SIGKILL
     step = int(list_checkpoints(tmp_path / "out/checkpoints")[-1].name.partition("-")[2])
     assert step in (1, 2)
@@ -235,7 +244,7 @@ def test_a_fine_tuning_that_was_killed_resumes_from_the_epoch_before(run: Path, 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does it")
 def test_too_little_memory_is_one_line_that_says_what_to_give_and_leaves_nothing(tmp_path: Path) -> None:
     words = ["train", "cifar_resnet20", "--data", "digits", "--size", "64", "--batch-size", "1400", "--epochs", "1"]
-    words += [*QUICK, "--out", str(tmp_path / "run")]
+    words += [*QUICK.split(), "--out", str(tmp_path / "run")]
     status, said = start(words, tmp_path / "said.txt", watch=Watch(free_bytes=400_000_000)).finish()
     assert status == 1, said
     assert "Traceback" not in said

@@ -21,10 +21,19 @@ from howdeep.runs.target import Target
 
 HOST = torch.device("cpu")
 OTHERS: dict[str, Any] = {
-    "survival": "linear:0.5", "precision": "bf16", "split": "train",
-    "threads": 2, "remove": (1,), "limit": 7, "size": 7, "flip": "yes",
-    "kind": "pairs", "sample": 7, "lengths": (1, 2), "statistics": "batch",
-}  # fmt: skip
+    "survival": "linear:0.5",
+    "precision": "bf16",
+    "split": "train",
+    "threads": 2,
+    "remove": (1,),
+    "limit": 7,
+    "size": 7,
+    "flip": "yes",
+    "kind": "pairs",
+    "sample": 7,
+    "lengths": (1, 2),
+    "statistics": "batch",
+}
 """Values of options that are no plain numbers."""
 
 

@@ -12,13 +12,38 @@ from howdeep.util.errors import UserError
 
 CONFIG = TrainConfig(network="cifar_resnet8", data="digits")
 OTHER: dict[str, object] = {
-    "network": "cifar_resnet14", "data": "photos", "recipe": "he2015", "epochs": 3.0, "batch_size": 7, "lr": 0.3,
-    "weight_decay": 0.1, "survival": "linear:0.5", "survival_mode": "sample", "dropped": "frozen",
-    "block": "bottleneck", "shortcut": "B", "norm": False, "dropout": 0.1, "zero_init": False, "size": 16,
-    "resize": "pad", "skip_broken": True, "limit": 9, "seed": 1, "device": "cuda", "precision": "bf16",
-    "memory_format": "contiguous", "checkpointing": True, "compile": True, "workers": 0, "checkpoint_every": 5,
-    "tensorboard": True, "record": "flow", "threads": 1, "flip": "yes",
-}  # fmt: skip
+    "network": "cifar_resnet14",
+    "data": "photos",
+    "recipe": "he2015",
+    "epochs": 3.0,
+    "batch_size": 7,
+    "lr": 0.3,
+    "weight_decay": 0.1,
+    "survival": "linear:0.5",
+    "survival_mode": "sample",
+    "dropped": "frozen",
+    "block": "bottleneck",
+    "shortcut": "B",
+    "norm": False,
+    "dropout": 0.1,
+    "zero_init": False,
+    "size": 16,
+    "resize": "pad",
+    "skip_broken": True,
+    "limit": 9,
+    "seed": 1,
+    "device": "cuda",
+    "precision": "bf16",
+    "memory_format": "contiguous",
+    "checkpointing": True,
+    "compile": True,
+    "workers": 0,
+    "checkpoint_every": 5,
+    "tensorboard": True,
+    "record": "flow",
+    "threads": 1,
+    "flip": "yes",
+}
 
 
 def test_there_is_another_value_for_every_option() -> None:

@@ -11,16 +11,29 @@ from howdeep.runs.folder import Run
 from howdeep.training.log import Curves, Epoch, curves_of
 
 TEST = Evaluation(
-    n=4, error_percent=25.0, standard_error=21.7, loss=0.5, calibration_error_percent=3.0,
-    classes=(ClassResult("a", 2, 0.0), ClassResult("b", 2, 50.0)), confusion=((2, 0), (1, 1)), images_per_second=9.0,
-)  # fmt: skip
+    n=4,
+    error_percent=25.0,
+    standard_error=21.7,
+    loss=0.5,
+    calibration_error_percent=3.0,
+    classes=(ClassResult("a", 2, 0.0), ClassResult("b", 2, 50.0)),
+    confusion=((2, 0), (1, 1)),
+    images_per_second=9.0,
+)
 
 
 def line(epoch: int, training: float, validation: float | None, opened: float = 3.0) -> dict:
     return {
-        "event": "epoch", "step": 10 * epoch, "epoch": float(epoch), "train_error_percent": training,
-        "validation_error_percent": validation, "lr": 0.1, "open_units": opened, "units": 3, "seconds": 1.0,
-    }  # fmt: skip
+        "event": "epoch",
+        "step": 10 * epoch,
+        "epoch": float(epoch),
+        "train_error_percent": training,
+        "validation_error_percent": validation,
+        "lr": 0.1,
+        "open_units": opened,
+        "units": 3,
+        "seconds": 1.0,
+    }
 
 
 def run_of(folder: Path, lines: list[dict], *, result: dict | None = None, network: dict | None = None) -> Run:
@@ -34,16 +47,25 @@ def run_of(folder: Path, lines: list[dict], *, result: dict | None = None, netwo
 
 def curves(*errors: tuple[float, float | None]) -> Curves:
     epochs = [
-        Epoch(epoch=float(number), train_error_percent=training, validation_error_percent=validation, lr=0.1,
-              open_units=3.0)
+        Epoch(
+            epoch=float(number),
+            train_error_percent=training,
+            validation_error_percent=validation,
+            lr=0.1,
+            open_units=3.0,
+        )
         for number, (training, validation) in enumerate(errors, 1)
-    ]  # fmt: skip
+    ]
     return Curves(network="cifar_resnet8", data="digits", units=3, epochs=tuple(epochs), test=None)
 
 
 def test_the_curves_of_a_run_are_its_epochs_and_nothing_else(tmp_path: Path) -> None:
-    events = [{"event": "flow", "step": 0, "epoch": 0.0}, line(1, 60.0, 50.0), {"event": "warmup_ended", "step": 12},
-              line(2, 30.0, 40.0)]  # fmt: skip
+    events = [
+        {"event": "flow", "step": 0, "epoch": 0.0},
+        line(1, 60.0, 50.0),
+        {"event": "warmup_ended", "step": 12},
+        line(2, 30.0, 40.0),
+    ]
     found = curves_of(run_of(tmp_path, events))
     assert replace(found, test=None) == curves((60.0, 50.0), (30.0, 40.0))
     assert found.test is None

@@ -10,9 +10,17 @@ from howdeep.runs.folder import Run
 from howdeep.training.log import Journal, epoch_line, print_line
 
 RECORD = {
-    "event": "epoch", "step": 352, "epoch": 1.0, "train_error_percent": 51.23, "validation_error_percent": 45.6,
-    "lr": 0.1, "images_per_second": 1234.5, "waiting_percent": 2.5, "open_units": 40.25, "units": 54,
-}  # fmt: skip
+    "event": "epoch",
+    "step": 352,
+    "epoch": 1.0,
+    "train_error_percent": 51.23,
+    "validation_error_percent": 45.6,
+    "lr": 0.1,
+    "images_per_second": 1234.5,
+    "waiting_percent": 2.5,
+    "open_units": 40.25,
+    "units": 54,
+}
 
 
 def test_one_line_per_epoch_says_errors_rate_speed_waiting_and_open_units() -> None:

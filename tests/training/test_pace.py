@@ -152,9 +152,13 @@ def test_a_run_that_meets_a_busy_machine_takes_fewer_threads_and_resumes_with_th
     for name in ("whole", "parts"):
         (event,) = [one for one in open_run(tmp_path / name).metrics() if one["event"] == "threads"]
         assert event == {
-            "event": "threads", "step": 3, "before": 2, "threads": 1, "seconds_per_step": SECONDS,
+            "event": "threads",
+            "step": 3,
+            "before": 2,
+            "threads": 1,
+            "seconds_per_step": SECONDS,
             "reason": "the machine is busy",
-        }  # fmt: skip
+        }
 
 
 def test_another_number_that_is_asked_for_later_is_one_line_and_an_event(

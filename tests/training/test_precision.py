@@ -110,10 +110,13 @@ def test_a_candidate_whose_first_timed_step_is_clearly_slower_is_not_timed_furth
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"), MemoryError()],
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
     ids=lambda error: type(error).__name__,
-)  # fmt: skip
+)
 def test_a_candidate_without_enough_memory_is_dropped_and_a_line_says_so(error: Exception, monkeypatch) -> None:
     whole, said = precision._trial, []
 

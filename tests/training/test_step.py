@@ -134,9 +134,15 @@ def test_a_process_without_images_takes_part_with_gradients_of_zero(checkpointin
     for name, weight in chain.named_parameters():
         weight.register_hook(lambda gradient, name=name: gradients.update({name: gradient.clone()}))
     loss, wrong = train_step(
-        engine_of(chain, checkpointing), optimizer, nothing, None,
-        lr=LR, smoothing=0.1, arithmetic=Arithmetic(precision, "contiguous"), frozen=True,
-    )  # fmt: skip
+        engine_of(chain, checkpointing),
+        optimizer,
+        nothing,
+        None,
+        lr=LR,
+        smoothing=0.1,
+        arithmetic=Arithmetic(precision, "contiguous"),
+        frozen=True,
+    )
     assert (loss, int(wrong)) == (0.0, 0)
     assert gradients.keys() == dict(chain.named_parameters()).keys()
     assert all(not gradient.any() for gradient in gradients.values())
