@@ -17,7 +17,7 @@ RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 ORDER = (
     "weights", "stochastic_depth", "chain", "training", "threads", "very_deep", "memory", "cost", "fit_digits",
-    "fit_cifar10", "fit_folder", "cut", "lesion", "paths", "unravel", "explorer",
+    "fit_cifar10", "fit_folder", "cut", "lesion", "paths", "unravel", "traced", "explorer",
 )  # fmt: skip
 FIGURES = {
     "lesion_delete": "one unit out at a time",
