@@ -26,6 +26,7 @@ from howdeep.training import loop
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
 from howdeep.training.session import open_training_data
+from howdeep.training.start import Prepared
 from howdeep.training.state import Position
 from howdeep.util.errors import Stopped, UserError
 
@@ -36,7 +37,7 @@ CONFIG = TrainConfig(
 
 def begun(out: Path) -> Run:
     """Return the run folder of a network without its unit 2 that is to be trained on, as a cut writes it."""
-    dataset = open_training_data(CONFIG, channels=3)
+    dataset = open_training_data(CONFIG, prepared=Prepared(32, "crop", 3))
     names = ("name", "classes", "channels", "height", "width", "notes", "bits")
     more = {"removed": [1], "config": CONFIG.to_json(), "recipe": asdict(CONFIG.resolved_recipe())}
     more["choices"] = {"chosen": {"precision": "fp32", "memory_format": "channels_last"}, "trials": []}

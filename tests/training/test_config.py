@@ -43,6 +43,13 @@ OTHER: dict[str, object] = {
     "record": "flow",
     "threads": 1,
     "flip": "yes",
+    "weights": "a.pth",
+    "key": "ema",
+    "pretrained": True,
+    "from_run": "run",
+    "classifier": "new",
+    "mean": (0.5,),
+    "std": (0.2,),
 }
 
 
@@ -58,7 +65,8 @@ def test_an_option_that_changes_what_is_computed_must_be_the_same(name: str) -> 
         assert found is None
     else:
         before = getattr(CONFIG, name)
-        assert found == f"--{name.replace('_', '-')} was {before} and is now {OTHER[name]}"
+        option = "from" if name == "from_run" else name.replace("_", "-")
+        assert found == f"--{option} was {before} and is now {OTHER[name]}"
 
 
 def test_options_survive_a_round_trip_through_json() -> None:

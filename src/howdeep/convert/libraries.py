@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from howdeep.chain import Chain
+from howdeep.convert.imagenet import ClassNames, timm_names, torchvision_names
 from howdeep.convert.matching import differing_size, examples, own_names, report_copies, shape_of
 from howdeep.convert.reading import read_weights
-from howdeep.convert.split import unravel
+from howdeep.convert.split import Unravelled, unravel
+from howdeep.data.decoding import Crop
 from howdeep.util.errors import UserError, unknown
 
 USUAL_SIZE = 224
@@ -18,22 +20,44 @@ USUAL_SIZE = 224
 
 @dataclass(frozen=True)
 class LibraryNetwork:
-    """A network of a library, and how its published weights were trained where those are used."""
+    """A network of a library, and how images are prepared for its published weights."""
 
+    name: str
+    """With its library, as the user typed it."""
     model: nn.Module
     """In evaluation mode."""
     classes: int
     """Number of logits."""
-    size: int
-    """Side of the images in pixels."""
-    mean: tuple[float, ...] | None
-    """Subtracted from pixels in [0, 1]; None where only the owner of the weights knows."""
-    std: tuple[float, ...] | None
-    """What they were divided by."""
+    published: "Published"
+    """What the library says of it; its own size."""
+    left: tuple[str, ...] = ()
+    """Tensors of a file that are no part of it."""
 
-    def chain(self) -> Chain:
-        """Return it as a chain."""
-        return unravel(self.model, torch.zeros(2, 3, self.size, self.size))
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return self.published.size
+
+    @property
+    def names(self) -> ClassNames | None:
+        """What its outputs mean, where they are as many as those of the published weights and the library knows."""
+        return self.published.names() if self.classes == self.published.classes else None
+
+    def chain(self) -> Unravelled:
+        """Return it as a chain.
+
+        Raises:
+            UserError: It cannot be one, or cannot read images of this size.
+        """
+        try:
+            return unravel(self.model, torch.zeros(2, 3, self.size, self.size))
+        except UserError as error:
+            if self.size == self.published.usual_size:
+                raise
+            usual = f"{self.published.usual_size}×{self.published.usual_size}"
+            raise UserError(
+                f"--size {self.size} is not possible for {self.name}, whose images are of {usual}: {error}"
+            ) from None
 
 
 def is_library_name(name: str) -> bool:
@@ -67,12 +91,12 @@ def library_network(
     Raises:
         UserError: There is no such network or library, the weights are not its own, or there are none.
     """
-    library, _, network = name.partition(":")
+    library = name.partition(":")[0]
     if pretrained + (weights is not None) + fresh != 1:
         raise UserError(f"{name} needs weights: give --weights FILE or --pretrained, one of them")
-    tensors = None if weights is None else read_weights(weights, key, report)
+    tensors, left = None if weights is None else read_weights(weights, key, report), ()
+    published = published_as(name, size)
     try:
-        published = LIBRARIES[library](network, size)
         in_file = None if tensors is None else _classes_of(published, tensors)
         classes = classes or in_file or published.classes
         model = published.make(classes, pretrained)
@@ -81,58 +105,112 @@ def library_network(
     except (OSError, RuntimeError) as error:
         raise UserError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from None
     if tensors is not None:
-        _load(name, model, tensors, str(weights), report)
-    mean, std = (published.mean, published.std) if pretrained else (None, None)
-    return LibraryNetwork(model.eval(), classes, published.size, mean, std)
+        left = _load(name, model, tensors, str(weights), report)
+    return LibraryNetwork(name, model.eval(), classes, published, left)
 
 
 @dataclass(frozen=True)
-class _Published:
-    """A network of a library, and how its published weights were trained."""
+class Published:
+    """A network of a library, and how images are prepared for its published weights."""
 
     make: Callable[[int, bool], nn.Module]
     """The network for so many classes, with its published weights or initial ones."""
     classes: int
     size: int
+    """Side of its images in pixels: as asked for, or the usual one."""
+    usual_size: int
+    """Side of the images of the published weights."""
     mean: tuple[float, ...] | None
+    """Subtracted from pixels in [0, 1]; None where the library has no weights."""
     std: tuple[float, ...] | None
+    """What they are divided by."""
+    crop: Crop | None
+    names: Callable[[], ClassNames | None]
+
+    @property
+    def preparation(self) -> str:
+        """How images are prepared, in a few words."""
+        crop = self.crop and f"the middle {100 * self.crop.share:.3g} % ({self.crop.interpolation})"
+        mean, std = (one and " ".join(f"{value:g}" for value in one) for one in (self.mean, self.std))
+        said = [f"{self.size}×{self.size} pixels", crop, mean and f"mean {mean}", std and f"std {std}"]
+        return ", ".join(filter(None, said))
 
 
-def _torchvision(network: str, size: int | None) -> _Published:
+def published_as(name: str, size: int | None = None) -> Published:
+    """Return what a library says of one of its networks.
+
+    Args:
+        name: Library and name, such as ``timm:resnet50``.
+        size: Side of the images; None is the usual one.
+
+    Raises:
+        UserError: There is no such network, or the library is not installed.
+    """
+    library, _, network = name.partition(":")
+    try:
+        return LIBRARIES[library](network, size)
+    except ImportError:
+        raise UserError(f"{name} needs {library}: pip install {library}") from None
+
+
+def _torchvision(network: str, size: int | None) -> Published:
     from torchvision import models
 
     if network not in models.list_models(module=models):
         raise unknown("network of torchvision", network, models.list_models(module=models))
     published = models.get_model_weights(network)["DEFAULT"]
-    example = published.transforms()
+    example, categories = published.transforms(), tuple(published.meta["categories"])
+    usual = example.crop_size[0]
+    sized = {"image_size": size} if network.startswith("vit_") and size not in (None, usual) else {}
 
     def make(classes: int, pretrained: bool) -> nn.Module:
-        return models.get_model(network, weights=published if pretrained else None, num_classes=classes)
+        return models.get_model(network, weights=published if pretrained else None, num_classes=classes, **sized)
 
-    classes = len(published.meta["categories"])
-    return _Published(make, classes, size or example.crop_size[0], tuple(example.mean), tuple(example.std))
+    return Published(
+        make,
+        classes=len(categories),
+        size=size or usual,
+        usual_size=usual,
+        mean=tuple(example.mean),
+        std=tuple(example.std),
+        crop=Crop(usual / example.resize_size[0], example.interpolation.value),
+        names=lambda: torchvision_names(categories),
+    )
 
 
-def _timm(network: str, size: int | None) -> _Published:
+def _timm(network: str, size: int | None) -> Published:
     import timm
+    from timm.data.imagenet_info import infer_imagenet_subset
 
     if not timm.is_model(network):
         raise unknown("network of timm", network, timm.list_models())
     cfg = timm.get_pretrained_cfg(network)
     published = cfg.to_dict() if cfg is not None else {}
-    side = size or published.get("input_size", (3, USUAL_SIZE))[1]
+    usual = published.get("input_size", (3, USUAL_SIZE))[1]
+    side = size or usual
     sized = {"img_size": side} if published.get("fixed_input_size") else {}
 
     def make(classes: int, pretrained: bool) -> nn.Module:
         return timm.create_model(network, pretrained=pretrained, num_classes=classes, **sized)  # type: ignore[arg-type]
 
-    return _Published(make, published.get("num_classes") or 1000, side, published.get("mean"), published.get("std"))
+    subset = infer_imagenet_subset(cfg) if cfg is not None else None
+    methods, told = {method.name.lower() for method in Image.Resampling}, published.get("interpolation")
+    return Published(
+        make,
+        classes=published.get("num_classes") or 1000,
+        size=side,
+        usual_size=usual,
+        mean=published.get("mean"),
+        std=published.get("std"),
+        crop=Crop(published["crop_pct"], told if told in methods else "bilinear") if "crop_pct" in published else None,
+        names=lambda: timm_names(subset) if subset else None,
+    )
 
 
 LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
-def _classes_of(published: _Published, tensors: Mapping[str, Tensor]) -> int | None:
+def _classes_of(published: Published, tensors: Mapping[str, Tensor]) -> int | None:
     """Return how many classes weights are for; None where they lack the tensors that say so."""
     one, other = (_shapes(published.make, classes) for classes in (published.classes, published.classes + 1))
     inside = own_names(tensors, lambda name: name if name in one else None).names
@@ -148,8 +226,10 @@ def _shapes(make: Callable[[int, bool], nn.Module], classes: int) -> Mapping[str
         return make(classes, False).state_dict()
 
 
-def _load(name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str, report: Callable[[str], None]) -> None:
-    """Fill a network; what belongs to none of its modules is left out, and reported.
+def _load(
+    name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str, report: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Fill a network; return what belongs to none of its modules and is left out, which is reported.
 
     Raises:
         UserError: A weight is missing, left over in one of its modules, or of another shape.
@@ -176,3 +256,4 @@ def _load(name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str,
         report(f"{file}: left, as no part of {name}: {examples(left)}")
     report_copies(file, theirs.again, report)
     model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)
+    return tuple(left)

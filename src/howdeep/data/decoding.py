@@ -13,6 +13,7 @@ Every mode has one documented way to the network (`to_channels`); nothing else i
 Of an animation or a multi-page file the first frame is used. EXIF orientation is applied.
 """
 
+import math
 import os
 import statistics
 import struct
@@ -63,6 +64,40 @@ class BadImage(ValueError):
 
 
 @dataclass(frozen=True)
+class Crop:
+    """How timm and torchvision evaluate published weights: shorter side to ⌊size / share⌋, then the centre.
+
+    Pillow's antialiased resize of the area that is left differs from theirs, which resizes the whole image first, by
+    one grey level at most.
+    """
+
+    share: float
+    """Of the resized shorter side that the network sees, above 0 and at most 1."""
+    interpolation: str
+    """As Pillow calls it: bilinear, bicubic, …"""
+
+    def __post_init__(self) -> None:
+        known = [method.name.lower() for method in Image.Resampling]
+        if not 0 < self.share <= 1:
+            raise UserError(f"crop share {self.share} is not allowed: it must be above 0 and at most 1")
+        if self.interpolation not in known:
+            raise unknown("interpolation", self.interpolation, known)
+
+    def __call__(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Return the centre of a resized image, of width and height ``size``."""
+        short = math.floor(min(size) / self.share + 1e-6)  # a share may come from a division
+        scale = min(image.size)
+        whole = [short * side // scale for side in image.size]
+        starts = [round((side - seen) / 2) for side, seen in zip(whole, size, strict=True)]
+        # Of a very thin image, whole would be too large to hold.
+        ratios = [side / resized for side, resized in zip(image.size, whole, strict=True)]
+        left, top = (start * ratio for start, ratio in zip(starts, ratios, strict=True))
+        ends = [(start + seen) * ratio for start, seen, ratio in zip(starts, size, ratios, strict=True)]
+        right, bottom = (min(end, side) for end, side in zip(ends, image.size, strict=True))
+        return image.resize(size, Image.Resampling[self.interpolation.upper()], (left, top, right, bottom))
+
+
+@dataclass(frozen=True)
 class View:
     """The shape in which a network sees every image, and how an image gets there."""
 
@@ -76,6 +111,8 @@ class View:
     """One of `RESIZE`: `crop`, `pad` or `squash`; unused where an image has this size already."""
     bits: int = WHOLE_BITS
     """How many bits of 16 the values of 16-bit grayscale images use (see `bits_of`)."""
+    crop: Crop | None = None
+    """Instead of the policy `crop`, what published weights were evaluated with."""
 
 
 @dataclass(frozen=True)
@@ -237,10 +274,10 @@ def render(image: Image.Image, view: View) -> np.ndarray:
     Raises:
         BadImage: The image is so thin that nothing of it is left in this shape.
     """
-    size = (view.width, view.height)
-    if image.size != size:
+    size, as_published = (view.width, view.height), view.crop is not None and view.policy == "crop"
+    if image.size != size or as_published:
         try:
-            image = RESIZE[view.policy](image, size)
+            image = view.crop(image, size) if view.crop and as_published else RESIZE[view.policy](image, size)
         except ValueError as error:
             raise BadImage("unsupported", f"{image.width}×{image.height} cannot be resized by {view.policy}") from error
     return channels_first(image)
@@ -325,7 +362,13 @@ def check_options(size: int | None, resize: str, channels: int | None) -> None:
 
 
 def choose_view(
-    headers: Sequence[Header], *, size: int | None, resize: str, channels: int | None, bits: int | None = None
+    headers: Sequence[Header],
+    *,
+    size: int | None,
+    resize: str,
+    channels: int | None,
+    bits: int | None = None,
+    crop: Crop | None = None,
 ) -> tuple[View, tuple[str, ...]]:
     """Decide the shape the network sees, and say so.
 
@@ -348,7 +391,7 @@ def choose_view(
         notes.append("grayscale images: converted to colour")
     if channels == 1 and any(header.mode not in GRAY_MODES for header in headers):
         notes.append("colour images: converted to grayscale")
-    return View(channels, height, width, resize, scale), (*notes, *scaled)
+    return View(channels, height, width, resize, scale, crop), (*notes, *scaled)
 
 
 def _bits(headers: Sequence[Header], given: int | None) -> tuple[int, tuple[str, ...]]:

@@ -346,11 +346,13 @@ def class_changes(before: Sequence[str], now: Sequence[str]) -> str:
     return ", ".join(changes[:SHOWN]) + (f", {len(changes) - SHOWN} more" if len(changes) > SHOWN else "")
 
 
-def renumbered(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """Return data whose labels count the same classes in another order."""
-    numbers = torch.tensor([classes.index(name) for name in dataset.classes])
+def renumbered(dataset: Dataset, classes: Sequence[str], order: Sequence[int] | None = None) -> Dataset:
+    """Return data whose labels count classes in another order: the same, or at given positions among more."""
+    numbers = torch.tensor([classes.index(name) for name in dataset.classes] if order is None else order)
     splits = {name: split for name in SPLITS[:4] if (split := getattr(dataset, name))}
     changed = {name: replace(split, labels=numbers[split.labels]) for name, split in splits.items()}
     note = f"classes in another order than before, matched by name: {', '.join(classes[:SHOWN])}"
+    if order is not None:
+        note = f"classes found by name among the network's {len(classes):,}: {', '.join(dataset.classes[:SHOWN])}"
     notes, changes = (*dataset.notes, note), (*dataset.changes, note)
     return replace(dataset, classes=tuple(classes), notes=notes, changes=changes, **changed)

@@ -12,6 +12,7 @@ import torch
 from howdeep.data.dataset import SPLIT_NAMES, Dataset, Decoded, Encoded, Split, content_keys
 from howdeep.data.decoding import (
     BadImage,
+    Crop,
     Header,
     Survey,
     View,
@@ -107,6 +108,7 @@ def open_data(
     resize: str = "crop",
     channels: int | None = None,
     bits: int | None = None,
+    crop: Crop | None = None,
     seed: int = 0,
     skip_broken: bool = False,
     recorded: Recorded | None = None,
@@ -130,6 +132,7 @@ def open_data(
         resize: What to do with images of another shape: `crop`, `pad` or `squash`.
         channels: 1 or 3; by default 1 if all images are grayscale, else 3.
         bits: How many bits the values of 16-bit grayscale images use; by default the fewest that hold them all.
+        crop: Instead of `resize="crop"`, what published weights were evaluated with.
         seed: Decides which images are held out.
         skip_broken: Leave out images that cannot be used, instead of stopping with their names.
         recorded: Images that a network was trained, validated and tested on; they keep their splits.
@@ -154,7 +157,7 @@ def open_data(
     headers = [header for one in surveys.values() for header in one.headers.values()]
     if not headers:
         raise UserError(f"{data} holds no usable image")
-    view, notes = choose_view(headers, size=size, resize=resize, channels=channels, bits=bits)
+    view, notes = choose_view(headers, size=size, resize=resize, channels=channels, bits=bits, crop=crop)
     parts, problems = _load(source, surveys, view)
     if not skip_broken:
         refuse(data, problems)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from howdeep.analysis.inference import required_normalization
 from howdeep.data import Batch, Dataset, Split
-from howdeep.data.decoding import WHOLE_BITS, BadImage, View, decode, render
+from howdeep.data.decoding import BadImage, decode, render
 from howdeep.data.sampling import sample
 from howdeep.runs.target import Target
 from howdeep.util.errors import UserError
@@ -96,7 +96,7 @@ class Uploads:
 
     def __init__(self, target: Target, height: int, width: int, device: torch.device) -> None:
         self.target, self.device = target, device
-        self.view = View(target.channels, height, width, target.resize, target.bits or WHOLE_BITS)
+        self.view = target.view(height, width)
         self._kept: OrderedDict[str, Upload] = OrderedDict()
         self._one = asyncio.Lock()  # a decoded file may take hundreds of megabytes
 

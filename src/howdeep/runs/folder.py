@@ -121,10 +121,12 @@ class Run:
         if name := network.get("library"):
             size, classes = network["size"], network["classes"]
             library = library_network(name, fresh=True, size=size, classes=classes)
-            chain = library.chain()
+            chain: Chain = library.chain()
         else:
-            chain = build(self.spec, self.survival)
-        return without(chain, removed) if removed else chain
+            chain = build(self.spec)
+        chain = without(chain, removed) if removed else chain
+        chain.rule = self.survival
+        return chain
 
     def images(self) -> Recorded | None:
         """Return the images that it was trained, validated and tested on; None where nothing says which.

@@ -8,7 +8,7 @@ writes, which dies with its process (see :func:`howdeep.util.files.folder_locked
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,7 @@ def _preparation(target: Target) -> dict[str, Any]:
         "size": target.size,
         "resize": target.resize,
         "bits": target.bits,
+        "crop": target.crop and asdict(target.crop),
     }
 
 

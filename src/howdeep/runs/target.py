@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
+from howdeep.convert.imagenet import ClassNames
 from howdeep.convert.libraries import LibraryNetwork, is_library_name, library_network
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
-from howdeep.data.decoding import WHOLE_BITS, BadImage, View, decode, quiet_pillow, read_header, render
+from howdeep.data.decoding import WHOLE_BITS, BadImage, Crop, View, decode, quiet_pillow, read_header, render
 from howdeep.data.images import open_regular
 from howdeep.data.recorded import class_changes, renumbered
 from howdeep.networks import build, spec_of, spec_to_json
+from howdeep.networks.residual import Block, Shortcut
 from howdeep.runs import folder as runs
 from howdeep.runs.foreign import normalization_of, read_network, usual_size
 from howdeep.survival import Survival
@@ -43,6 +45,10 @@ class Target:
     """What happens to images that are not square."""
     normalization: Normalization | None
     """How its pixels are normalised; None where the data must say it."""
+    crop: Crop | None = None
+    """What published weights were evaluated with, where they are used."""
+    names: ClassNames | None = None
+    """Other names by which data may call the classes of published weights."""
     bits: int | None = None
     """How many bits the values of 16-bit grayscale images are taken to use; None where the data must say it."""
     network: dict | None = None
@@ -54,6 +60,10 @@ class Target:
     run: runs.Run | None = None
     """The run folder that it comes from; None for weights of elsewhere."""
 
+    def view(self, height: int, width: int) -> View:
+        """Return how an image becomes one of this size that the network reads."""
+        return View(self.channels, height, width, self.resize, self.bits or WHOLE_BITS, self.crop)
+
 
 def open_target(
     name: str,
@@ -64,6 +74,8 @@ def open_target(
     pretrained: bool = False,
     size: int | None = None,
     key: str | None = None,
+    block: Block | None = None,
+    shortcut: Shortcut | None = None,
     report: Report,
 ) -> Target:
     """Return a trained network.
@@ -76,6 +88,8 @@ def open_target(
         pretrained: Take the published weights of a library's network, which the library downloads.
         size: Side of the images of a library's network; None is the published one.
         key: Which of several weights in the file.
+        block: Basic or bottleneck, of a name of the catalogue; None is the literature's.
+        shortcut: A, B or C, of a name of the catalogue; None is the literature's.
         report: Receives one line per damaged checkpoint that is passed over, and for whatever of a file was left.
 
     Raises:
@@ -88,14 +102,16 @@ def open_target(
         library = library_network(
             name, weights=weights, pretrained=pretrained, size=size, fresh=False, key=key, report=report
         )
-        return _library_target(name, library, given)
+        if weights is not None:
+            report(f"{name}: images are prepared as for its published weights: {library.published.preparation}")
+        return _library_target(library, given)
     if pretrained or size is not None:
         option = "--pretrained" if pretrained else f"--size {size}"
         raise UserError(f"{option} is not allowed for {name}: it is meant for torchvision:NAME and timm:NAME")
     if runs.is_run(Path(name)):
         if weights is not None:
             raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
-        target = _run_target(runs.open_run(Path(name)), report)
+        target = run_target(runs.open_run(Path(name)), report)
         return replace(target, normalization=given or target.normalization)
     if Path(name).exists():
         raise UserError(f"{name} is not a run folder: there is no {runs.RECORD} in it")
@@ -104,7 +120,7 @@ def open_target(
     spec_of(name)
     if weights is None:
         raise UserError(f"{name} needs weights: --weights FILE; or name a run folder")
-    spec, chain, _ = read_network(name, weights, key=key, report=report)
+    spec, chain, _ = read_network(name, weights, key=key, block=block, shortcut=shortcut, report=report)
     return Target(
         name=name,
         chain=chain.eval(),
@@ -139,7 +155,8 @@ def fresh_target(
         torch.manual_seed(seed)
         classes = len(open_data(data, skip_broken=skip_broken).classes)
         library = library_network(name, fresh=True, size=size, classes=classes)
-        target = _library_target(name, library, None)
+        # Nothing of the published weights is used, and neither is how images were prepared for them.
+        target = replace(_library_target(library, given), classes=None, names=None, crop=None)
         dataset = open_data_for(target, data, skip_broken=skip_broken)
     else:
         dataset = open_data(data, size=size, skip_broken=skip_broken)
@@ -176,8 +193,18 @@ def open_data_for(
     """
     size = target.size[0] if target.size and target.size[0] == target.size[1] else None
     known = target.run.images() if target.run else None
-    like_training = {"resize": target.resize, "channels": target.channels, "bits": target.bits, "seed": target.seed}
-    dataset = open_data(data, size=size, **like_training, skip_broken=skip_broken, recorded=known, splits=splits)
+    dataset = open_data(
+        data,
+        size=size,
+        resize=target.resize,
+        channels=target.channels,
+        bits=target.bits,
+        crop=target.crop,
+        seed=target.seed,
+        skip_broken=skip_broken,
+        recorded=known,
+        splits=splits,
+    )
     if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
         here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))
         raise UserError(f"the images of {data} are of {here} pixels and those of {target.name} were of {there}")
@@ -196,6 +223,15 @@ def _as_numbered(target: Target, dataset: Dataset, data: str) -> Dataset:
     Raises:
         UserError: The classes are others.
     """
+    if target.names is not None and target.classes is not None:
+        if (order := target.names.order(dataset.classes)) is not None:
+            return renumbered(dataset, target.classes, order)
+        if len(dataset.classes) == target.outputs:  # names that nobody here knows: taken to be in the network's order
+            return dataset
+        strange = [name for name in dataset.classes if target.names.order((name,)) is None]
+        which = f"{strange[0]!r} is none of them" if strange else "two of its names mean one of them"
+        here = f"{data} has {len(dataset.classes):,} classes"
+        raise UserError(f"{here} and {target.name} was trained on {target.outputs:,}: {which}")
     if len(dataset.classes) != target.outputs and target.classes is None:
         raise UserError(f"{data} has {len(dataset.classes)} classes and {target.name} was trained on {target.outputs}")
     if target.classes is None or target.classes == dataset.classes:
@@ -213,7 +249,7 @@ def read_images(paths: Sequence[Path], target: Target) -> list[Tensor | str]:
     """
     if target.size is None:
         raise UserError(f"{target.name} does not say the size of its images; give --size")
-    view = View(target.channels, *target.size, target.resize, target.bits or WHOLE_BITS)
+    view = target.view(*target.size)
     with quiet_pillow():
         return [_read(path, view) for path in paths]
 
@@ -229,7 +265,8 @@ def _read(path: Path, view: View) -> Tensor | str:
         return str(error)
 
 
-def _run_target(run: runs.Run, report: Report) -> Target:
+def run_target(run: runs.Run, report: Report) -> Target:
+    """Return the network of a run folder."""
     data = run.record["data"]
     return Target(
         name=str(run.path),
@@ -240,6 +277,7 @@ def _run_target(run: runs.Run, report: Report) -> Target:
         channels=data["channels"],
         size=(data["height"], data["width"]),
         resize=data["resize"],
+        crop=Crop(**data["crop"]) if data.get("crop") else None,
         bits=data.get("bits", None if "imported" in run.record else WHOLE_BITS),
         normalization=run.normalization,
         network=run.record["network"],
@@ -249,16 +287,19 @@ def _run_target(run: runs.Run, report: Report) -> Target:
     )
 
 
-def _library_target(name: str, network: LibraryNetwork, given: Normalization | None) -> Target:
+def _library_target(network: LibraryNetwork, given: Normalization | None) -> Target:
+    names, published = network.names, network.published
     return Target(
-        name=name,
+        name=network.name,
         chain=network.chain(),
         rule=None,
         outputs=network.classes,
-        classes=None,
+        classes=names and names.shown,
+        names=names,
         channels=3,
         size=(network.size, network.size),
         resize="crop",
-        normalization=given or normalization_of(network.mean, network.std),
-        network={"library": name, "classes": network.classes, "size": network.size},
+        crop=published.crop,
+        normalization=given or normalization_of(published.mean, published.std),
+        network={"library": network.name, "classes": network.classes, "size": network.size},
     )

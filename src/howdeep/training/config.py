@@ -9,7 +9,7 @@ import tyro.conf
 from howdeep.runtime.threads import Threads, check_threads
 from howdeep.training.recipes import Recipe, recipe_of
 from howdeep.util.errors import UserError
-from howdeep.util.options import Data, OptionalInt, convert
+from howdeep.util.options import Data, OptionalFloats, OptionalInt, OptionalName, convert
 
 
 def _meta(metavar: str, default: str = "") -> object:
@@ -19,6 +19,7 @@ def _meta(metavar: str, default: str = "") -> object:
 RECIPES_OWN = "(default: the recipe's)"
 RecipeFloat = Annotated[float | None, _meta("FLOAT", RECIPES_OWN)]
 RecipeInt = Annotated[int | None, _meta("INT", RECIPES_OWN)]
+OptionalText = Annotated[str | None, _meta("FILE")]
 RecipeRule = Annotated[str | None, _meta("RULE", RECIPES_OWN)]
 
 
@@ -27,9 +28,24 @@ class TrainConfig:
     """Options of a run; those left None are the recipe's."""
 
     network: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
-    """Name in the catalogue, such as cifar_resnet56."""
+    """Name in the catalogue, such as cifar_resnet56; or torchvision:NAME, timm:NAME."""
     data: Data
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    weights: OptionalText = None
+    """Begin with the weights of this file, instead of initial ones."""
+    key: OptionalName = None
+    """Which weights of that file, where it holds several, such as state_dict_ema."""
+    pretrained: bool = False
+    """Begin with the published weights of a torchvision or timm network, which the library downloads."""
+    from_run: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN", help_behavior_hint="")] = None
+    """Begin with the weights of a run folder of this network, on whatever data."""
+    classifier: Literal["auto", "keep", "new"] = "auto"
+    """Keep the classifier of given weights, or begin with a new one; auto keeps it where it
+    knows all classes of the data by name."""
+    mean: OptionalFloats = None
+    """Mean per channel, of pixels in [0, 1]; without it that of given weights, or the data's."""
+    std: OptionalFloats = None
+    """Standard deviation per channel; without it that of given weights, or the data's."""
     recipe: str = "fast"
     """fast, extendable, he2015, identity2016, stochastic_depth2016 or densenet2016."""
     epochs: RecipeFloat = None
@@ -58,7 +74,7 @@ class TrainConfig:
     zero_init: Annotated[bool | None, _meta("{True,False}", "(default: the recipe's)")] = None
     """Branches return zeros at the start."""
     size: OptionalInt = None
-    """Side of the images in pixels."""
+    """Side of the images in pixels; without it that of given weights or of a library's network, or the data's."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
     flip: Literal["auto", "yes", "no"] = "auto"
@@ -92,7 +108,8 @@ class TrainConfig:
     """Write TensorBoard files too (needs the extra howdeep[tensorboard])."""
 
     def __post_init__(self) -> None:
-        convert(self, str, "data")
+        convert(self, str, "data", "weights", "from_run")
+        convert(self, tuple, "mean", "std")  # lists, where they were read from a record
         for name in ("epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -144,6 +161,7 @@ def difference(old: dict, new: TrainConfig, *, images_known: bool = False) -> st
     for field in fields(new):
         # A run that is older than an option was made with what is now its default.
         before, now = old.get(field.name, field.default), getattr(new, field.name)
+        before = tuple(before) if isinstance(before, list) else before
         if field.name not in free and before != now:
-            return f"--{field.name.replace('_', '-')} was {before} and is now {now}"
+            return f"--{field.name.removesuffix('_run').replace('_', '-')} was {before} and is now {now}"
     return None

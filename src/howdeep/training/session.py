@@ -12,7 +12,6 @@ from torch.optim import SGD
 
 from howdeep.chain import Chain
 from howdeep.data import (
-    NORMALIZATIONS,
     Augmentation,
     Dataset,
     Normalization,
@@ -25,8 +24,6 @@ from howdeep.data import steps_per_epoch as steps_of
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.recorded import difference as changes_between
 from howdeep.data.sampling import trainable
-from howdeep.networks import Spec, build, spec_of
-from howdeep.networks.counting import refuse_too_small
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
@@ -40,6 +37,7 @@ from howdeep.training.config import TrainConfig, difference
 from howdeep.training.pace import Pace, pace_of
 from howdeep.training.precision import TrainingSteps, batch_shape, choose
 from howdeep.training.recipes import Recipe
+from howdeep.training.start import Initial, Prepared, Start, image_of, start_of
 from howdeep.training.state import Position
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
@@ -140,15 +138,13 @@ def prepare(config: TrainConfig, place: Place, dataset: Dataset | None = None) -
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
     run = _existing_run(config, place)
-    dataset = _dataset(config, place, run, dataset)
     finished, lines = run is not None and run.result() is not None, []
     # Of a run that turns out to be finished, and not to be extended, nobody needs to hear how it would resume.
     quiet = replace(place, report=lines.append) if finished else place
-    if run is not None and "removed" in run.record:  # a network that was cut; its first checkpoint is that of the cut
-        quiet.report(augmentation_line(dataset, config.flip))
-        session = _with_state(config, quiet, run, dataset, config.resolved_recipe(), run.untrained())
-    else:
-        session = _training(config, quiet, run, dataset)
+    # Before the data are read, which can take minutes. A run with a checkpoint is built again from its record alone.
+    begun = run is not None and place.ranks.from_first(run.begun)
+    start = None if begun else start_of(config, place.report)
+    session = _session(config, quiet, run, start, _dataset(config, place, run, start, dataset))
     if session.run.result() is None:
         for line in lines:
             place.report(line)
@@ -177,9 +173,7 @@ def open_training_data(
     config: TrainConfig,
     images: Recorded | None = None,
     folder: Path | None = None,
-    *,
-    channels: int | None = None,
-    bits: int | None = None,
+    prepared: Prepared | None = None,
 ) -> Dataset:
     """Return the data of a run, or of other work that trains.
 
@@ -187,18 +181,19 @@ def open_training_data(
         config: The options of the run.
         images: Those that it was begun with, if it was; they keep their splits.
         folder: Its folder, where it was begun.
-        channels: Of its images, where that is settled.
-        bits: Of its 16-bit images, where that is settled.
+        prepared: How its images become what the network reads, where that is settled; None is by the options.
 
     Raises:
         UserError: The data are not usable, or not those that were begun with.
     """
+    prepared = prepared or Prepared(config.size, config.resize)
     dataset = open_data(
         config.data,
-        size=config.size,
-        resize=config.resize,
-        channels=channels,
-        bits=bits,
+        size=prepared.size,
+        resize=prepared.resize,
+        channels=prepared.channels,
+        bits=prepared.bits,
+        crop=prepared.crop,
         seed=config.seed,
         skip_broken=config.skip_broken,
         recorded=images,
@@ -224,16 +219,22 @@ def require_same_images(folder: Path, images: Recorded | None, dataset: Dataset)
         raise UserError(f"{folder} was begun with other data: {changes}; restore them, or name another --out")
 
 
-def _dataset(config: TrainConfig, place: Place, run: Run | None, dataset: Dataset | None) -> Dataset:
-    """Return the data of a run, those that it was begun with where it was."""
+def _dataset(
+    config: TrainConfig, place: Place, run: Run | None, start: Start | None, dataset: Dataset | None
+) -> Dataset:
+    """Return the data of a run: those that it was begun with, or, of a new one, without what its weights know."""
     images = run and _images(run, place)
     if dataset is not None:
         dataset = trainable(dataset, config.limit, config.seed)
         require_same_images(place.out, images, dataset)
         return dataset
-    # What a network that was cut reads was settled when it was first trained, maybe elsewhere.
-    cut = run.record["data"] if run is not None and "removed" in run.record else {}
-    dataset = open_training_data(config, images, place.out, channels=cut.get("channels"), bits=cut.get("bits"))
+    if run is not None:
+        prepared = Prepared.of_run(run) if start is None else start.prepared
+        dataset = open_training_data(config, images, place.out, prepared)
+    else:
+        assert start is not None, "a new run begins somewhere"
+        earlier = start.earlier.images() if start.earlier else None
+        dataset = open_training_data(config, earlier, None, start.prepared)
     return trainable(dataset, config.limit, config.seed)
 
 
@@ -251,75 +252,78 @@ def _images(run: Run, place: Place) -> Recorded:
 # --- network and recipe
 
 
-def _training(config: TrainConfig, place: Place, run: Run | None, dataset: Dataset) -> Session:
-    """Return the session of a network of the catalogue."""
+def _session(config: TrainConfig, place: Place, run: Run | None, start: Start | None, dataset: Dataset) -> Session:
+    """Return the session of a network: that of a run with a checkpoint, or a new one."""
     recipe = config.resolved_recipe()
-    spec = spec_of(
-        config.network,
-        classes=len(dataset.classes),
-        channels=dataset.channels,
-        block=config.block,
-        shortcut=config.shortcut,
-        normed=config.norm,
-        dropout=config.dropout,
-        zero_init=bool(config.zero_init),
-    )
-    if recipe.zero_init and config.zero_init is None:
-        spec = spec.zero_initialised()
-    if recipe.warmup is not None and spec.depth < recipe.warmup.from_depth:
+    initial = None if start is None else start.network(dataset, recipe)
+    if initial is not None:
+        chain, network = initial.chain, initial.network
+    else:
+        assert run is not None, "a run that was begun is there"
+        chain, network = run.untrained().train(), run.record["network"]
+    if recipe.warmup is not None and network.get("depth", len(chain)) < recipe.warmup.from_depth:
         recipe = replace(recipe, warmup=None)
-    refuse_too_small(spec, dataset.height, dataset.width)
-    rule = Survival.parse(recipe.survival, config.survival_mode)
-    chain = build(spec, rule, seed=config.seed)
-    rule.check(len(chain))
-    _refuse_lone_image(chain, spec, dataset, recipe.batch_size, place.ranks)
+    _refuse_lone_image(chain, config.network, dataset, recipe.batch_size, place.ranks)
     parameters = sum(parameter.numel() for parameter in chain.parameters())
-    network = f"{spec.name}: {len(chain)} units, {parameters:,} parameters"
-    for line in (*dataset.notes, network, augmentation_line(dataset, config.flip)):
+    size = f"{config.network}: {len(chain)} units, {parameters:,} parameters"
+    said = initial.lines if initial else ()
+    for line in (*dataset.notes, size, *said, augmentation_line(dataset, config.flip)):
         place.report(line)
     if run is None:
-        record = _record(config, place, dataset, recipe, spec, chain)
-        run = runs.create(place.out, record, recorded(dataset)) if place.ranks.first else Run(place.out, record)
+        assert start is not None, "a new run begins somewhere"
+        assert initial is not None, "a new run has a new network"
+        record = _record(config, place, dataset, recipe, start, initial)
+        images = recorded(dataset).after(start.earlier.images() if start.earlier else None)
+        run = runs.create(place.out, record, images) if place.ranks.first else Run(place.out, record)
     elif place.ranks.first and not run.begun:
-        run.keep_images(recorded(dataset))
+        run.keep_images(recorded(dataset).after(start.earlier.images() if start and start.earlier else None))
     return _with_state(config, place, run, dataset, recipe, chain)
 
 
-def _refuse_lone_image(chain: Chain, spec: Spec, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
+def _refuse_lone_image(chain: Chain, name: str, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
     """Raise a UserError where a norm would meet one value per channel, which has no variance."""
     last = len(dataset.split("train")) % batch_size or batch_size
     if last // ranks.world > 1:
         return
-    probe = torch.zeros(1, dataset.channels, dataset.height, dataset.width)
+    probe = torch.zeros(1, *image_of(dataset))
     try:
         with torch.no_grad(), frozen_statistics(norms_of(chain)):
             chain(probe, [1.0] * len(chain))
     except ValueError:
         raise UserError(
-            f"{spec.name} cannot be trained on a mini-batch of 1 image of {dataset.height}×{dataset.width}, the last of"
+            f"{name} cannot be trained on a mini-batch of 1 image of {dataset.height}×{dataset.width}, the last of"
             " every epoch: its last feature maps are one pixel; choose another --batch-size or --size"
         ) from None
 
 
-def _record(config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe, spec: Spec, chain: Chain) -> dict:
-    """Return what a new run is: its options, and what was chosen by measuring."""
+def _record(
+    config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe, start: Start, initial: Initial
+) -> dict:
+    """Return what a new run is: its options, where it begins, and what was chosen by measuring."""
+    chain, prepared = initial.chain, start.prepared
     assert isinstance(chain.rule, Survival)
     attributes = ("name", "classes", "channels", "height", "width", "bits", "notes")
-    data = {"source": config.data, "resize": config.resize, **{name: getattr(dataset, name) for name in attributes}}
-    normalization = NORMALIZATIONS[recipe.normalization](dataset.split("train"))
+    data = {"source": config.data, "resize": prepared.resize, **{name: getattr(dataset, name) for name in attributes}}
+    data |= {} if prepared.crop is None else {"crop": asdict(prepared.crop)}
     total = total_steps(recipe, len(dataset.split("train")))
     shape = batch_shape(recipe, dataset, place.ranks.world)
     steps = TrainingSteps(chain, shape, recipe, place.device, config.checkpointing)
-    choices = choose(config, steps, total, place.ranks, place.report)
     more = {
         "config": config.to_json(),
         "recipe": asdict(recipe),
         "ends": [total],
         "augmentation": augmentation_record(dataset, config.flip),
-        "choices": choices,
+        "choices": choose(config, steps, total, place.ranks, place.report),
     }
+    more |= {"removed": list(initial.removed)} if initial.removed else {}
+    more |= {} if initial.record is None else {"start": initial.record}
     return runs.record_of(
-        spec=spec, survival=chain.rule, data=data, normalization=normalization, where=place.device, more=more
+        spec=initial.network,
+        survival=chain.rule,
+        data=data,
+        normalization=initial.normalization,
+        where=place.device,
+        more=more,
     )
 
 
