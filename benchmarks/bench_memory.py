@@ -14,8 +14,9 @@ from howdeep.data import Batch
 from howdeep.networks import build
 from howdeep.runtime.device import peak_bytes, reset_peak, used_bytes
 from howdeep.runtime.precision import Arithmetic, place
+from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import engine_of, make_optimizer, train_step
+from howdeep.training.step import engine_of, train_step
 
 CASES = {"cifar_resnet1202": (32, 0.20, 1.4), "cifar_densenet_bc100_k12": (64, 0.50, 1.3)}
 """Network → batch, bar for memory, bar for time."""

@@ -14,8 +14,9 @@ from howdeep.networks import build
 from howdeep.runtime.precision import Arithmetic, place
 from howdeep.runtime.threads import keep_freed_memory
 from howdeep.survival import Survival, expected_open
+from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import make_optimizer, train_step
+from howdeep.training.step import train_step
 from howdeep.util.seeds import generator
 
 BATCH, ARITHMETIC, DEVICE = 128, Arithmetic("bf16", "channels_last"), torch.device("cpu")

@@ -29,9 +29,10 @@ from howdeep.runtime.precision import Arithmetic, arithmetics, best_of, measure,
 from howdeep.runtime.timing import thread_counts
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
+from howdeep.training.optimizers import make_optimizer
 from howdeep.training.precision import TrainingSteps
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import engine_of, make_optimizer, train_step
+from howdeep.training.step import engine_of, train_step
 from howdeep.util.errors import Stopped
 
 pytestmark = pytest.mark.gpu

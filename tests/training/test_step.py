@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
 from howdeep.runtime.precision import Arithmetic, place
+from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import engine_of, make_optimizer, train_step
+from howdeep.training.step import engine_of, train_step
 
 FP32 = Arithmetic("fp32", "contiguous")
 BATCH = Batch(images(8), torch.tensor([0, 3, 5, 9, 1, 2, 7, 8]), 8)

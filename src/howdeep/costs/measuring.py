@@ -24,9 +24,10 @@ from howdeep.runtime.device import peak_bytes, reset_peak, synchronise, used_byt
 from howdeep.runtime.precision import Arithmetic, arithmetics, best_of, measure, place
 from howdeep.runtime.threads import keep_freed_memory
 from howdeep.runtime.timing import Timing, by_turns, forward_times
+from howdeep.training.optimizers import make_optimizer
 from howdeep.training.precision import TrainingSteps
 from howdeep.training.recipes import recipe_of
-from howdeep.training.step import engine_of, make_optimizer, train_step
+from howdeep.training.step import engine_of, train_step
 from howdeep.util.errors import UserError
 from howdeep.util.seeds import generator
 

@@ -41,8 +41,9 @@ class Checkpoint:
     """Everything that is not a tensor."""
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors of one file, such as ``"weights"``."""
-        return safetensors.torch.load_file(self.path / f"{name}.safetensors")
+        """Return the tensors of one group, such as ``"weights"``; none where the checkpoint has no such group."""
+        path = self.path / f"{name}.safetensors"
+        return safetensors.torch.load_file(path) if path.is_file() else {}
 
 
 def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> Path:

@@ -242,6 +242,7 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
         arithmetic=session.arithmetic,
         share=len(batch.labels) * session.place.ranks.world / batch.total,
         frozen=session.config.dropped == "frozen",
+        clip=session.recipe.clip,
     )
     seconds, count = time.perf_counter() - started, len(batch.labels)
     whole = batch.total == min(session.recipe.batch_size, session.images)

@@ -13,8 +13,9 @@ from howdeep.runtime.precision import FP32, Arithmetic, Trial, arithmetics, best
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import FEW, thread_counts
 from howdeep.training.config import TrainConfig
+from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import Recipe
-from howdeep.training.step import engine_of, make_optimizer, train_step
+from howdeep.training.step import engine_of, train_step
 from howdeep.util.seeds import generator
 from howdeep.util.text import Report, bytes_text, seconds_text
 

@@ -6,9 +6,11 @@ length cannot disagree.
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from howdeep.util.errors import unknown
+
+Kind = Literal["sgd", "adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,20 @@ class Recipe:
     """Passes over the training images; None where ``steps`` says it."""
     steps: int | None = None
     """Mini-batches in all; None where ``epochs`` says it."""
+    optimizer: Kind = "sgd"
+    """Rule of the update."""
     momentum: float = 0.9
     """Momentum of SGD."""
     nesterov: bool = True
     """Nesterov's momentum."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of AdamW's means of gradients and of their squares, a step."""
+    layer_decay: float = 1.0
+    """Learning rate of a unit, as a share of that of the next one on the way to the head."""
+    clip: float | None = None
+    """Largest L2 norm of all gradients together; None for any."""
     weight_decay: float = 1e-4
-    """L2 penalty."""
+    """L2 penalty; AdamW's and Muon's is decoupled: a step takes this times the rate from a weight."""
     decay_all: bool = True
     """Decay norms and biases too, as the papers' code does; else convolutions and classifier only."""
     label_smoothing: float = 0.0

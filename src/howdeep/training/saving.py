@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from howdeep.analysis.evaluation import Sums
 from howdeep.runs import checkpoints
+from howdeep.training.optimizers import state_of
 from howdeep.training.session import Session
 from howdeep.util.files import SaveError
 
@@ -28,13 +29,7 @@ def save(session: Session) -> None:
     """
 
     def write() -> None:
-        optimizer = session.optimizer.state
-        momentum = {
-            name: optimizer[parameter]["momentum_buffer"]
-            for name, parameter in session.chain.named_parameters()
-            if "momentum_buffer" in optimizer.get(parameter, ())
-        }
-        tensors = {"weights": session.chain.state_dict(), "momentum": momentum}
+        tensors = {"weights": session.chain.state_dict(), **state_of(session.optimizer, session.chain)}
         position = session.position
         checkpoints.save(session.run.checkpoints, position.step, tensors=tensors, state=position.to_json())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from howdeep.chain import Chain
 from howdeep.data import (
@@ -34,6 +34,7 @@ from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training import step
 from howdeep.training.config import TrainConfig, difference
+from howdeep.training.optimizers import make_optimizer, restore
 from howdeep.training.pace import Pace, pace_of
 from howdeep.training.precision import TrainingSteps, batch_shape, choose
 from howdeep.training.recipes import Recipe
@@ -69,7 +70,7 @@ class Session:
     chain: Chain
     engine: nn.Module
     """What runs a training step of the chain."""
-    optimizer: SGD
+    optimizer: Optimizer
     position: Position
     pace: Pace
 
@@ -333,7 +334,7 @@ def _record(
 def _with_state(config: TrainConfig, place: Place, run: Run, dataset: Dataset, recipe: Recipe, chain: Chain) -> Session:
     """Return the session of a network, filled from the newest checkpoint where there is one."""
     precision.place(chain, _arithmetic(run), place.device)
-    optimizer = step.make_optimizer(chain, recipe, frozen=config.dropped == "frozen")
+    optimizer = make_optimizer(chain, recipe, frozen=config.dropped == "frozen")
     position = _restored(run, place, chain, optimizer)
     run = _extended(run, config, recipe, total_steps(recipe, len(dataset.split("train"))), position.step, place)
     first = place.ranks.first
@@ -355,7 +356,7 @@ def _arithmetic(run: Run) -> Arithmetic:
     return Arithmetic(chosen["precision"], chosen["memory_format"])
 
 
-def _restored(run: Run, place: Place, chain: Chain, optimizer: SGD) -> Position:
+def _restored(run: Run, place: Place, chain: Chain, optimizer: Optimizer) -> Position:
     """Fill chain and optimizer from the newest whole checkpoint and return its position, or the start's."""
     saved = checkpoints.newest(run.checkpoints, place.report) if place.ranks.first else None
     path = place.ranks.from_first(saved and str(saved.path))
@@ -363,10 +364,7 @@ def _restored(run: Run, place: Place, chain: Chain, optimizer: SGD) -> Position:
         return Position()
     saved = saved or checkpoints.load(Path(str(path)))
     chain.load_state_dict(saved.tensors("weights"))
-    parameters = dict(chain.named_parameters())
-    for name, buffer in saved.tensors("momentum").items():
-        parameter = parameters[name]
-        optimizer.state[parameter] = {"momentum_buffer": torch.empty_like(parameter).copy_(buffer)}
+    restore(optimizer, chain, saved)
     if saved.step:
         place.report(f"resumed from step {saved.step}")
     return Position.from_json(saved.state)

@@ -3,14 +3,13 @@
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
 from howdeep.runtime.checkpointing import Checkpointed
 from howdeep.runtime.modes import frozen_statistics, norms_of
 from howdeep.runtime.precision import Arithmetic
-from howdeep.training.recipes import Recipe
 
 
 def engine_of(chain: Chain, checkpointing: bool) -> nn.Module:
@@ -32,34 +31,9 @@ def compile_branches(chain: Chain) -> None:
         unit.branch.compile()
 
 
-def make_optimizer(chain: Chain, recipe: Recipe, *, frozen: bool = False) -> SGD:
-    """Return SGD for a chain.
-
-    Args:
-        chain: The network.
-        recipe: Momentum and weight decay.
-        frozen: Start without gradients, so that dropped units stay as they are; else every gradient starts at zero, and
-            momentum and weight decay move them from the first step on (see :func:`train_step`).
-    """
-    matrices = [parameter for parameter in chain.parameters() if parameter.dim() > 1]
-    vectors = [parameter for parameter in chain.parameters() if parameter.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_all else 0.0},
-    ]
-    if not frozen:
-        for parameter in chain.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-    optimizer = SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
-    for parameter in chain.parameters():
-        # The fused update cannot mix parameters with and without a momentum, and units open at different steps.
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
-
-
 def train_step(
     engine: nn.Module,
-    optimizer: SGD,
+    optimizer: Optimizer,
     batch: Batch,
     gates: Gates | None,
     *,
@@ -68,6 +42,7 @@ def train_step(
     arithmetic: Arithmetic,
     share: float = 1.0,
     frozen: bool = False,
+    clip: float | None = None,
 ) -> tuple[float, int]:
     """Do one step and return the mean loss and the number of wrong answers.
 
@@ -78,15 +53,16 @@ def train_step(
         optimizer: Of its parameters.
         batch: Images and labels of this process.
         gates: One per unit, or None for all open.
-        lr: Learning rate.
+        lr: Learning rate; that of a group of parameters is its ``"scale"`` times as high.
         smoothing: Label smoothing.
         arithmetic: Precision and layout.
         share: Weight of this process's mean loss in the mean over processes (1 where all hold equally many).
         frozen: Dropped units get no gradients and stay as they are; else they get zeros, so that momentum and weight
             decay move them, as in the code of Huang et al. 2016.
+        clip: Gradients, averaged over the processes, whose common L2 norm is above it are scaled down to it.
     """
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
     count = len(batch.labels)
     with arithmetic.autocast(batch.images.device), frozen_statistics([] if count else norms_of(engine)):
         logits = engine(batch.images, gates)
@@ -97,6 +73,8 @@ def train_step(
     # batch. float32 counts exactly up to 16 million.
     value, errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
     (loss * share).backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=frozen)
     return value, int(errors)
