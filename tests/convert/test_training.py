@@ -15,6 +15,7 @@ from torchvision.ops import StochasticDepth
 
 from howdeep.convert import unravel
 from howdeep.runtime.checkpointing import Checkpointed
+from howdeep.runtime.modes import norms_of
 from howdeep.transform.folding import fold_norms
 from howdeep.transform.removal import without
 from howdeep.util.errors import UserError
@@ -215,6 +216,14 @@ class Twice(nn.Module):
         return self.layer(self.layer(x).relu())
 
 
+class Attention(nn.MultiheadAttention):
+    """Attention among the places of a map."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        flat = x.flatten(2).permute(2, 0, 1)
+        return super().forward(flat, flat, flat, need_weights=False)[0].permute(1, 2, 0).view_as(x)
+
+
 class Computed(nn.Module):
     """A norm by hand, with its own names."""
 
@@ -248,6 +257,7 @@ FOLLOWED = {
     "function twice": lambda: Twice(Function(lambda own, x: F.dropout(x, 0.5, own.training))),
     "norm by hand": Computed,
     "fixed norm": lambda: Fixed(4),
+    "attention": lambda: Attention(4, 2),
     "group norm": lambda: nn.GroupNorm(2, 4),
     "no statistics": lambda: nn.BatchNorm2d(4, track_running_stats=False),
     "weights standardised": lambda: ScaledStdConv2d(4, 4, 3, padding=1),
@@ -280,7 +290,16 @@ def scaled(own, x):
     return x * (2.0 if own.training else 1.0)
 
 
+def fails(own, x):
+    return own.nothing if own.training else x
+
+
 REFUSED = {
+    "no training": (lambda: Function(fails), "its training mode could not be looked at: .* has no attribute 'nothing'"),
+    "attention's dropout": (
+        lambda: Attention(4, 2, dropout=0.1),
+        r"own \(Attention\) computes .* in training mode and .*attention.* in evaluation",
+    ),
     "noise": (lambda: Function(noise), r"own \(Function\) computes .*aten.randn_like.* in training mode"),
     "rrelu": (nn.RReLU, r"own \(RReLU\) gives aten.rrelu_with_noise.default something else in training mode"),
     "instance norm": (
@@ -302,6 +321,7 @@ def test_what_depends_on_the_mode_otherwise_is_refused_for_training_alone(kind):
     model, x = Network(make()).eval(), images(3)
     chain = unravel(model, x[:1])
     assert torch.equal(chain(x), model(x))
+    assert [norm.running_mean is model.norm.running_mean for norm in norms_of(chain)][:1] == [True]
     for one in (chain, copy.deepcopy(chain), without(chain, [])):
         with pytest.raises(UserError, match=f"^Network cannot be trained as a chain: {told}[^\n]*$"):
             one.train()

@@ -65,9 +65,9 @@ def modes_of(model: nn.Module, example: Tensor) -> Modes:
             for module in paths:
                 module.training = False
             training = _recorded(twin, images, fake)
-    except Exception as error:  # whatever the network's own code raises in training mode
+    except Exception as error:  # whatever the network's own code raises, or copying it
         norms = {f"{name}.running_mean" for name, one in model.named_modules() if isinstance(one, _BatchNorm)}
-        why = f"{refused(model)}: in training mode it does not run: {reason_of(error)}"
+        why = f"{refused(model)}: its training mode could not be looked at: {reason_of(error)}"
         return Modes(frozenset(norms), refusal=why)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
