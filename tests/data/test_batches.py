@@ -13,13 +13,14 @@ from howdeep.data import (
     Dataset,
     Normalization,
     augmentation_line,
-    default_augmentation,
+    augmentation_of,
     evaluation_batches,
     open_data,
     steps_per_epoch,
     training_batches,
 )
-from howdeep.data.augmentation import draw_epoch, shift_and_flip
+from howdeep.data.augmentation import STRENGTHS, draw_epoch, shift_and_flip
+from howdeep.data.batches import Request, fetch
 from howdeep.util.errors import UserError
 
 PLAIN = Normalization(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
@@ -192,8 +193,8 @@ def test_channels_last_changes_the_layout_and_not_the_values(cifar: Dataset) -> 
 
 def test_large_images_give_the_same_bits_with_any_number_of_workers(photo_folder: Path) -> None:
     dataset = open_data(str(photo_folder), size=96)
-    augmentation = default_augmentation(dataset)
-    assert augmentation == Augmentation(flip=True, resized_crop=True)
+    augmentation = augmentation_of(dataset)
+    assert augmentation == replace(STRENGTHS["light"], flip=True)
     alone, two = (
         batches(dataset.train, 1, 7, batch_size=8, augmentation=augmentation, workers=workers) for workers in (0, 2)
     )
@@ -206,20 +207,26 @@ def test_large_images_give_the_same_bits_with_any_number_of_workers(photo_folder
     assert same(alone[3:], later)
 
 
-def test_seed_of_a_position_alone_decides_its_crop(photo_folder: Path) -> None:
+def test_seed_of_a_position_alone_decides_what_is_done_to_it(photo_folder: Path) -> None:
     split = open_data(str(photo_folder), size=96).train
     assert split is not None
-    crops = split.random_crops(torch.tensor([3, 5, 3, 3]), torch.tensor([7, 8, 7, 8]))
+
+    def seen(positions: list[int], seeds: list[int]) -> torch.Tensor:
+        draws = replace(draw_epoch(len(seeds), STRENGTHS["strong"], seed=0, epoch=0), seeds=torch.tensor(seeds))
+        draws = replace(draws, mirrored=torch.zeros(len(seeds), dtype=torch.bool))
+        return fetch(split, Request(torch.tensor(positions), STRENGTHS["strong"], draws))
+
+    crops = seen([3, 5, 3, 3], [7, 8, 7, 8])
     assert torch.equal(crops[0], crops[2])
     assert not torch.equal(crops[0], crops[3])
-    assert torch.equal(crops[1:2], split.random_crops(torch.tensor([5]), torch.tensor([8])))
+    assert torch.equal(crops[1:2], seen([5], [8]))
 
 
 def test_random_crops_leave_the_random_state_of_the_caller_alone(photo_folder: Path) -> None:
     dataset = open_data(str(photo_folder), size=96)
     torch.manual_seed(3)
     state = torch.random.get_rng_state()
-    batches(dataset.train, 0, 1, batch_size=4, augmentation=default_augmentation(dataset))
+    batches(dataset.train, 0, 1, batch_size=4, augmentation=augmentation_of(dataset))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -236,33 +243,36 @@ def test_image_that_breaks_while_training_is_named_in_one_line(photo_folder: Pat
     assert set(multiprocessing.active_children()) <= others
 
 
-def test_default_augmentation_fits_size_and_classes(digits: Dataset, cifar: Dataset) -> None:
-    assert default_augmentation(digits) == Augmentation(padding=1, flip=False)
-    assert default_augmentation(cifar) == Augmentation(padding=4, flip=True)
-    assert default_augmentation(replace(cifar, height=64, width=64)) == Augmentation(padding=8, flip=True)
-    assert default_augmentation(replace(cifar, height=224, width=224)) == Augmentation(flip=True, resized_crop=True)
+def test_augmentation_of_fits_size_and_classes(digits: Dataset, cifar: Dataset) -> None:
+    assert augmentation_of(digits) == Augmentation(padding=1, flip=False)
+    assert augmentation_of(cifar) == Augmentation(padding=4, flip=True)
+    assert augmentation_of(replace(cifar, height=64, width=64)) == Augmentation(padding=8, flip=True)
+    assert augmentation_of(replace(cifar, height=224, width=224)) == replace(STRENGTHS["light"], flip=True)
 
 
 def test_flips_can_be_had_for_characters_and_refused_for_others(digits: Dataset, cifar: Dataset) -> None:
     letters = replace(digits, classes=tuple("abcdefghij"))
     for dataset in (digits, letters, cifar):
-        assert [default_augmentation(dataset, flip).flip for flip in ("yes", "no")] == [True, False]
-        assert default_augmentation(dataset, "auto") == default_augmentation(dataset)
-    assert not default_augmentation(letters).flip
+        assert [augmentation_of(dataset, flip=flip).flip for flip in ("yes", "no")] == [True, False]
+        assert augmentation_of(dataset, flip="auto") == augmentation_of(dataset)
+    assert not augmentation_of(letters).flip
 
 
 def test_what_is_drawn_is_told_in_one_line(digits: Dataset, cifar: Dataset) -> None:
     large = replace(cifar, height=224, width=224)
     why = "classes are single letters or digits; --flip yes mirrors them"
-    assert augmentation_line(digits, "auto") == f"augmentation: shifts by up to 1 pixel, no flips ({why})"
-    assert augmentation_line(digits, "yes") == "augmentation: shifts by up to 1 pixel, flips"
-    assert augmentation_line(cifar, "auto") == "augmentation: shifts by up to 4 pixels, flips"
-    assert augmentation_line(large, "no") == "augmentation: random resized crops, no flips (--flip no)"
-
-
-def test_resized_crops_of_images_in_memory_are_refused(digits: Dataset) -> None:
-    with pytest.raises(UserError, match="random resized crops need images that are decoded on demand"):
-        batches(digits.split("train"), 0, 1, augmentation=Augmentation(resized_crop=True))
+    assert augmentation_line(digits) == f"augmentation: shifts by up to 1 pixel, no flips ({why})"
+    assert augmentation_line(digits, flip="yes") == "augmentation: shifts by up to 1 pixel, flips"
+    assert augmentation_line(cifar) == "augmentation: shifts by up to 4 pixels, flips"
+    crops = "augmentation: random resized crops of 40 to 100 %"
+    few = "(light, for fewer than 10,000 training images)"
+    assert augmentation_line(large, flip="no") == f"{crops}, no flips (--flip no) {few}"
+    assert augmentation_line(large) == f"{crops}, flips {few}"
+    assert augmentation_line(large, "none") == "augmentation: none (--augmentation none)"
+    assert augmentation_line(cifar, "strong") == (
+        "augmentation: shifts by up to 4 pixels, flips, TrivialAugment, erasing in 25 %, mixup or cutmix"
+        " (--augmentation strong)"
+    )
 
 
 @pytest.mark.gpu

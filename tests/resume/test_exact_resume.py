@@ -61,6 +61,18 @@ def _stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.parametrize("augmentation", ["none", "standard", "strong"])
+def test_stopped_and_resumed_equals_uninterrupted_with_every_augmentation(
+    tmp_path: Path, augmentation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("--precision", "fp32", "--augmentation", augmentation)
+    whole, parts = command(tmp_path / "whole", *more), command(tmp_path / "parts", *more)
+    assert cli.run(whole) == 0
+    assert stop(parts, 3, signal.SIGTERM, monkeypatch) == 143
+    assert cli.run(parts) == 0
+    assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
+
+
 CHOICES = (("batch", "sample"), ("momentum", "frozen"), ("--no-checkpointing", "--checkpointing"), ("fp32", "bf16"))
 MOMENTS = cycle([3, 5, 8])
 

@@ -50,6 +50,7 @@ OTHER: dict[str, object] = {
     "classifier": "new",
     "mean": (0.5,),
     "std": (0.2,),
+    "augmentation": "strong",
 }
 
 

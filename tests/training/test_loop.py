@@ -145,7 +145,8 @@ def test_a_run_says_once_and_records_whether_images_are_flipped_and_trains_so(tm
         assert printed.count("augmentation: ") == 1
         assert printed.count("no flips (") == (flip != "yes")
         found = open_run(tmp_path / flip).record["augmentation"]
-        assert found == {"padding": 1, "flip": flip == "yes", "resized_crop": False, "asked": flip}
+        assert (found["padding"], found["flip"], found["name"]) == (1, flip == "yes", "light")
+        assert found["asked"] == {"augmentation": "auto", "flip": flip}
         weights[flip] = open_run(tmp_path / flip).chain(pytest.fail).state_dict()
     same = {flip: all(map(torch.equal, weights["auto"].values(), weights[flip].values())) for flip in ("yes", "no")}
     assert same == {"yes": False, "no": True}

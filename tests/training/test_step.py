@@ -160,3 +160,17 @@ def test_placing_a_chain_lays_out_its_weights_and_changes_none(memory_format: st
     wanted = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
     assert all(kernel.is_contiguous(memory_format=wanted) for kernel in kernels)
     assert all(torch.equal(weight, before[name]) for name, weight in chain.state_dict().items())
+
+
+def test_of_mixed_images_the_larger_share_is_right_and_the_loss_is_that_of_the_shares() -> None:
+    chain = small_network("resnet A")
+    answers = chain(BATCH.images).argmax(1)
+    others = (answers + 1) % 10
+    shares = torch.tensor([0.7] * 6 + [0.3] * 2)[:, None]  # six answers right, two wrong
+    soft = shares * F.one_hot(answers, 10) + (1 - shares) * F.one_hot(others, 10)
+    expected = -(soft * chain(BATCH.images).log_softmax(1)).sum(1).mean().item()
+    optimizer = make_optimizer(chain, recipe_of("he2015"))
+    batch = Batch(BATCH.images, soft, 8)
+    loss, wrong = train_step(chain, optimizer, batch, None, lr=0.0, smoothing=0.0, arithmetic=FP32)
+    assert wrong == 2
+    assert loss == pytest.approx(expected, rel=1e-6)

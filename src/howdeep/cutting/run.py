@@ -236,7 +236,7 @@ class _Cutting:
             more |= {
                 "config": config.to_json(),
                 "recipe": asdict(recipe),
-                "augmentation": augmentation_record(dataset, config.flip),
+                "augmentation": augmentation_record(dataset, config.augmentation, config.flip),
                 "choices": {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]},
             }
         return runs.record_of(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, shift_and_flip
+from howdeep.data.augmentation import Augmentation, Draws, augmented, draw_epoch, shift_and_flip
 from howdeep.data.dataset import Split, decodes
 from howdeep.data.normalization import Normalization
 from howdeep.runtime.device import sent
@@ -25,7 +25,7 @@ class Batch:
     images: Tensor
     """Normalised, float32 of shape (share, channels, height, width)."""
     labels: Tensor
-    """Class indices, int64 of shape (share,)."""
+    """Class indices, int64 of shape (share,); of mixed images the share of every class, float of (share, classes)."""
     total: int
     """Number of images in the mini-batch over all ranks."""
 
@@ -68,16 +68,17 @@ def training_batches(
         channels_last: Whether images are laid out with the channels last.
         rank: Which contiguous share of each batch is wanted.
         world: Number of ranks.
-        workers: Processes that decode images; without use, and ignored, for images in memory.
+        workers: Processes that decode and augment images; ignored where neither is done image by image.
 
     Raises:
-        UserError: An image turned out to be broken when it was decoded, or there are no images.
+        UserError: An image turned out to be broken when it was decoded.
     """
     constants = normalization.to(device)
     steps = range(start_step, stop_step)
     shares = partial(_shares, len(split), augmentation, batch_size, seed, steps, rank, world)
-    requests = ((draws.order, draws.seeds if augmentation.resized_crop else None) for draws, _ in shares())
-    for (draws, total), pixels in zip(shares(), _decoded(split, requests, workers, device), strict=True):
+    requests = (Request(draws.order, augmentation, draws) for draws, _ in shares())
+    workers = workers if augmentation.per_image or decodes(split) else 0
+    for (draws, total), pixels in zip(shares(), _answers(split, requests, workers, device), strict=True):
         images = shift_and_flip(constants(pixels), augmentation, draws)
         labels = sent(split.labels[draws.order], device)
         yield Batch(_laid_out(images, channels_last), labels, total)
@@ -112,8 +113,8 @@ def evaluation_batches(
     constants = normalization.to(device)
     batches = torch.arange(len(split)).split(batch_size)
     shares = [positions[_share(len(positions), rank, world)] for positions in batches]
-    requests = ((positions, None) for positions in shares)
-    decoded = _decoded(split, requests, workers, device)
+    requests = (Request(positions) for positions in shares)
+    decoded = _answers(split, requests, workers if decodes(split) else 0, device)
     for batch, positions, pixels in zip(batches, shares, decoded, strict=True):
         labels = sent(split.labels[positions], device)
         yield Batch(_laid_out(constants(pixels), channels_last), labels, len(batch))
@@ -143,19 +144,38 @@ class WorkerError(OSError):
     """A process that decodes images died."""
 
 
-Request = tuple[Tensor, Tensor | None]
-"""Positions in a split, and the seeds of their resized crops where wanted; both int64 of shape (k,)."""
+@dataclass(frozen=True)
+class Request:
+    """Some images of a split, as the evaluation sees them or after all that is done per image at random."""
+
+    positions: Tensor
+    """int64 of shape (k,)."""
+    augmentation: Augmentation | None = None
+    """What is done to them; None for nothing."""
+    draws: Draws | None = None
+    """How it is done."""
 
 
 def fetch(split: Split, request: Request) -> Tensor:
     """Return the pixels of a request, uint8 of shape (k, channels, height, width), on the host.
 
     Raises:
-        UserError: An image is broken, or resized crops are asked of images that are in memory at their final
-            size.
+        UserError: An image is broken.
     """
-    positions, seeds = request
-    return split.pixels(positions) if seeds is None else split.random_crops(positions, seeds)
+    augmentation, draws = request.augmentation, request.draws
+    if augmentation is None or draws is None or not augmentation.per_image:
+        return split.pixels(request.positions)
+    _, height, width = split.shape
+    pixels = torch.empty((len(request.positions), *split.shape), dtype=torch.uint8)
+    drawn = zip(pixels, request.positions.tolist(), draws.seeds.tolist(), draws.mirrored.tolist(), strict=True)
+    for slot, position, seed, mirrored in drawn:
+        if augmentation.crop is None:
+            image = split.pixels(torch.tensor([position]))[0]
+        else:
+            # The smallest crop has as many pixels as the network sees.
+            image = split.whole(position, height * width / augmentation.crop[0])
+        slot.copy_(augmented(image, (height, width), augmentation, seed=seed, mirrored=mirrored))
+    return pixels
 
 
 @dataclass(frozen=True)
@@ -181,9 +201,9 @@ def _ignore_signals(worker: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def _decoded(split: Split, requests: Iterator[Request], workers: int, device: torch.device | str) -> Iterator[Tensor]:
+def _answers(split: Split, requests: Iterator[Request], workers: int, device: torch.device | str) -> Iterator[Tensor]:
     """Answer requests in order, with pixels on the device."""
-    if workers and decodes(split):
+    if workers:
         answers = _from_workers(split, requests, workers, pinned=torch.device(device).type == "cuda")
     else:
         answers = (fetch(split, request) for request in requests)

@@ -5,7 +5,8 @@ whenever they are asked for, or encoded with those in memory that were asked for
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from howdeep.data.decoding import BadImage, View, channels_first, decode, render
+from howdeep.data.decoding import BadImage, View, decode, render
 from howdeep.data.images import BytesImages, digests_of
 from howdeep.data.listing import Images, Problem
 from howdeep.util.errors import UserError, unknown
@@ -43,6 +44,11 @@ class Split:
         """Return the number of images."""
         return len(self.rows)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the network sees."""
+        return self.images.shape
+
     def pixels(self, indices: Tensor) -> Tensor:
         """Return images as the evaluation sees them: resized by the policy, not augmented.
 
@@ -57,22 +63,20 @@ class Split:
         """
         return self.images.pixels(self.rows[indices])
 
-    def random_crops(self, indices: Tensor, seeds: Tensor) -> Tensor:
-        """Return a random area of each image, resized: `RandomResizedCrop` (Szegedy et al. 2015).
+    def whole(self, index: int, least: float) -> Tensor:
+        """Return one image before it is brought to the size of the network, or at that size where it is held so.
 
         Args:
-            indices: Positions in this split, int64 of shape (k,).
-            seeds: One seed per image, int64 of shape (k,); it alone decides the crop.
+            index: Position in this split.
+            least: Pixels that are enough (see `decoding.decode`).
 
         Returns:
-            uint8 of shape (k, channels, height, width).
+            uint8 of shape (channels, any height, any width), on the host; not to be written to.
 
         Raises:
-            UserError: An image is broken, or images are in memory at their final size.
+            UserError: The image is broken.
         """
-        if not isinstance(self.images, Encoded):
-            raise UserError("random resized crops need images that are decoded on demand; these are held in memory")
-        return self.images.random_crops(self.rows[indices], seeds)
+        return self.images.whole(int(self.rows[index]), least)
 
     def take(self, positions: Tensor) -> "Split":
         """Return the split of these positions; pixels are shared, not copied."""
@@ -138,9 +142,18 @@ class Decoded:
     tensor: Tensor
     """uint8 of shape (all rows, channels, height, width)."""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.tensor.shape[1:]
+        return channels, height, width
+
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images by row."""
         return self.tensor[rows]
+
+    def whole(self, row: int, least: float) -> Tensor:
+        """Return an image at the size at which it is held."""
+        return self.tensor[row]
 
     def digests(self, rows: Tensor) -> Tensor:
         """Return the digests of the pixels, as the encoded bytes are gone."""
@@ -159,13 +172,34 @@ class Encoded:
     names: Sequence[str]
     """Where each image came from."""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.view.channels, self.view.height, self.view.width
+
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images by row, resized by the policy."""
-        return self._stack([self._decode(row, None) for row in rows.tolist()])
+        stacked = np.empty((len(rows), *self.shape), np.uint8)
+        for slot, row in zip(stacked, rows.tolist(), strict=True):
+            with self._named(row):
+                slot[...] = render(self._decoded(row), self.view)
+        return torch.from_numpy(stacked)
 
-    def random_crops(self, rows: Tensor, seeds: Tensor) -> Tensor:
-        """Return a random area of each image, resized; see `Split.random_crops`."""
-        return self._stack([self._decode(row, s) for row, s in zip(rows.tolist(), seeds.tolist(), strict=True)])
+    def whole(self, row: int, least: float) -> Tensor:
+        """Return an image before it is resized; see `Split.whole`."""
+        with self._named(row):
+            image = np.array(self._decoded(row, least))  # a copy, as Pillow's own memory is read-only
+        return torch.from_numpy(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
+
+    def _decoded(self, row: int, least: float | None = None) -> Image.Image:
+        with self.images.stream(row) as stream:
+            return decode(stream, self.view.channels, self.view.bits, least=least)
+
+    @contextmanager
+    def _named(self, row: int) -> Iterator[None]:
+        try:
+            yield
+        except BadImage as error:
+            raise UserError(f"{self.names[row]} cannot be used: {error}") from error
 
     def digests(self, rows: Tensor) -> Tensor:
         """Return the digests of the bytes, which are read now."""
@@ -181,22 +215,6 @@ class Encoded:
         except BadImage:
             return -1 - row
 
-    def _decode(self, row: int, seed: int | None) -> np.ndarray:
-        try:
-            with self.images.stream(row) as stream:
-                image = decode(stream, self.view.channels, self.view.bits)
-            if seed is None:
-                return render(image, self.view)
-        except BadImage as error:
-            raise UserError(f"{self.names[row]} cannot be used: {error}") from error
-        return random_resized_crop(image, self.view, seed)
-
-    def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
-        stacked = np.empty((len(arrays), self.view.channels, self.view.height, self.view.width), np.uint8)
-        for slot, array in zip(stacked, arrays, strict=True):
-            slot[...] = array
-        return torch.from_numpy(stacked)
-
 
 @dataclass(frozen=True)
 class Held:
@@ -209,6 +227,10 @@ class Held:
     pixels_of: dict[int, Tensor] = field(default_factory=dict)
     """Pixels by row."""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.encoded.shape
+
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images by row."""
         wanted = rows.tolist()
@@ -220,6 +242,10 @@ class Held:
                 self.pixels_of[row] = image.clone()
         images = [self.pixels_of[row] if row in self.pixels_of else fresh[row] for row in wanted]
         return torch.stack(images) if images else self.encoded.pixels(rows)
+
+    def whole(self, row: int, least: float) -> Tensor:
+        """Return an image before it is resized; see `Split.whole`."""
+        return self.encoded.whole(row, least)
 
     def digests(self, rows: Tensor) -> Tensor:
         """Return the digests of the bytes, which are read now."""
@@ -239,18 +265,6 @@ def held(split: Split, limit: int = HELD_BYTES) -> Split:
         limit: Bytes of pixels that are held.
     """
     return replace(split, images=Held(split.images, limit)) if isinstance(split.images, Encoded) else split
-
-
-def random_resized_crop(image: Image.Image, view: View, seed: int) -> np.ndarray:
-    """Return one random area of a Pillow image in the shape of `view`, decided by `seed` alone."""
-    from torchvision.transforms import v2  # costs a second, and only large images need it
-
-    crop = v2.RandomResizedCrop((view.height, view.width))
-    # The transform draws from the host's default generator. `torch.manual_seed` would reseed CUDA too, which
-    # nothing here could restore.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return channels_first(crop(image))
 
 
 def content_keys(parts: Mapping[str, Split]) -> dict[str, Tensor]:

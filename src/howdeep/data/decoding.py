@@ -240,19 +240,35 @@ def _reason(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def decode(stream: BinaryIO, channels: int, bits: int = WHOLE_BITS) -> Image.Image:
-    """Return the upright image of one file in mode L (one channel) or RGB (three); for `bits` see `View`.
+def decode(stream: BinaryIO, channels: int, bits: int = WHOLE_BITS, *, least: float | None = None) -> Image.Image:
+    """Return the upright image of one file in mode L (one channel) or RGB (three).
+
+    Args:
+        stream: The file.
+        channels: 1 or 3.
+        bits: See `View`.
+        least: Pixels that are enough: the image is reduced by the `reduction` that leaves as many. JPEG is decoded at
+            that scale, for which half of the work or less is left; everything else is averaged over squares.
 
     Raises:
         BadImage: The image cannot be used.
     """
     image = open_image(stream)
+    factor = 1 if least is None else reduction(*image.size, least)
+    if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
+        factor = 1
     _load(image)
     try:
         ImageOps.exif_transpose(image, in_place=True)
-        return to_channels(image, channels, bits)
+        image = to_channels(image, channels, bits)
+        return image.reduce(factor) if factor > 1 else image
     except DAMAGE as error:
         raise BadImage("broken", _reason(error)) from error
+
+
+def reduction(width: int, height: int, least: float) -> int:
+    """Return by how much each side can be divided, 1, 2, 4 or 8, so that so many pixels are left."""
+    return next((factor for factor in (8, 4, 2) if width * height >= factor**2 * least), 1)
 
 
 def to_channels(image: Image.Image, channels: int, bits: int = WHOLE_BITS) -> Image.Image:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from howdeep.data.augmentation import Augmentation, default_augmentation, draw_epoch, shift_and_flip
-from howdeep.data.batches import fetch
+from howdeep.data.augmentation import Augmentation, augmentation_of, described, draw_epoch, shift_and_flip
+from howdeep.data.batches import Request, fetch
 from howdeep.data.dataset import Dataset, Split
 from howdeep.data.normalization import per_channel
 from howdeep.util.errors import UserError
@@ -85,20 +85,18 @@ def _fit(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
 def _shown(dataset: Dataset) -> tuple[str, Split, Augmentation]:
     """Return the split that is drawn, and what happens to its images."""
     if dataset.train is not None:
-        return "train", dataset.train, default_augmentation(dataset)
+        return "train", dataset.train, augmentation_of(dataset)
     name = "test" if dataset.test is not None else "validation"
     return name, dataset.split(name), Augmentation()
 
 
 def _caption(dataset: Dataset, every: int) -> str:
     name, split, augmentation = _shown(dataset)
-    shifted = f"shifts of up to {augmentation.padding} px (uncovered: mean colour)" if augmentation.padding else ""
-    cropped = "random resized crops" if augmentation.resized_crop else ""
-    flipped = "flips" if augmentation.flip else ""
+    drawn = [*described(augmentation), *(["uncovered: mean colour"] if augmentation.padding else [])]
     # Pillow's built-in font has no multiplication sign and no ellipsis.
     colour = "grayscale" if dataset.channels == 1 else "colour"
     parts = [f"{name}: {len(split):,} images", f"{dataset.height} x {dataset.width} {colour}"]
-    parts += [", ".join(filter(None, (shifted, cropped, flipped))) or "no augmentation"]
+    parts += [", ".join(drawn) or "no augmentation"]
     parts += [f"every {every}th of {len(dataset.classes):,} classes"] if every > 1 else []
     return "  ·  ".join(parts)
 
@@ -116,7 +114,7 @@ def _samples(dataset: Dataset, labels: range, columns: int, seed: int) -> list[l
     for label in labels:
         positions = torch.nonzero(ordered == label).flatten()[:columns]
         chosen = draws.at(positions)
-        pixels = fetch(split, (order[positions], chosen.seeds if augmentation.resized_crop else None))
+        pixels = fetch(split, Request(order[positions], augmentation, chosen))
         seen = shift_and_flip(pixels - mean, augmentation, chosen) + mean
         arrays = seen.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
         rows.append([Image.fromarray(array.copy()) for array in arrays])

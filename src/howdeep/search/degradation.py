@@ -102,7 +102,7 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
             journal = Journal.open(out / "steps", surroundings(devices.pick(config.device)))
             first = data(config.seed)
             jobs = _jobs(config, out, first)
-            print_line(console, augmentation_line(first, config.flip))
+            print_line(console, augmentation_line(first, flip=config.flip))
             if config.budget_seconds is not None:
                 jobs = with_equal_time(jobs, config.budget_seconds, first, journal)
             finished = []

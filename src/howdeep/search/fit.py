@@ -153,7 +153,7 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
         write_whole(options.out / runs.IMAGES, images.to_bytes())
         storage = options.storage or f"sqlite:///{options.out / STUDY}"
         study, made = open_study(storage, options.study)
-        report(augmentation_line(dataset, options.flip))
+        report(augmentation_line(dataset, flip=options.flip))
         silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * options.budgets.train_seconds), LONGEST_SILENCE)
         # The same after a stop, and nobody else's on any machine.
         name = f"{options.out.resolve()} on {socket.gethostname()}"
@@ -290,7 +290,7 @@ class _Part:
         )
         origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
         origin["surroundings"] = surroundings(where)
-        origin["augmentation"] = augmentation_record(dataset, options.flip)
+        origin["augmentation"] = augmentation_record(dataset, flip=options.flip)
         record = tagged("fit", {**to_json(answer), **origin})
         write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
         return answer

@@ -77,6 +77,10 @@ class TrainConfig:
     """Side of the images in pixels; without it that of given weights or of a library's network, or the data's."""
     resize: Literal["crop", "pad", "squash"] = "crop"
     """What happens to images that are not square."""
+    augmentation: Literal["auto", "none", "light", "standard", "strong"] = "auto"
+    """What is done at random to training images: light crops (small images: shifts) and mirrors,
+    standard changes colours and shapes and erases areas too, strong mixes images too (mixup, cutmix);
+    auto is light for small images and for fewer than 10,000, else standard."""
     flip: Literal["auto", "yes", "no"] = "auto"
     """Mirror half of the training images; auto does unless all classes are single letters or digits."""
     skip_broken: bool = False

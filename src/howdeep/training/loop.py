@@ -21,7 +21,7 @@ from rich.console import Console
 
 from howdeep.analysis.evaluation import Sums, add_up, evaluate, fingerprint
 from howdeep.chain import Chain, Gates
-from howdeep.data import Batch, Dataset, Split, evaluation_batches, training_batches
+from howdeep.data import Batch, Dataset, Split, evaluation_batches, mixed, training_batches
 from howdeep.runs import folder as runs
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import StopRequest, patience, stopped
@@ -231,6 +231,10 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
     position, started = session.position, time.perf_counter()
     lr = learning_rate(session.recipe, position, session.ends)
     gates = _gates(session, batch)
+    if session.augmentation.mixing:
+        seed, classes = session.config.seed, len(session.dataset.classes)
+        images, labels = mixed(batch.images, batch.labels, classes, seed=seed, step=position.step)
+        batch = replace(batch, images=images, labels=labels)
     torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.place.ranks.rank))
     loss, wrong = train_step(
         session.engine,

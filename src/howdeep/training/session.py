@@ -16,8 +16,8 @@ from howdeep.data import (
     Dataset,
     Normalization,
     augmentation_line,
+    augmentation_of,
     augmentation_record,
-    default_augmentation,
     open_data,
 )
 from howdeep.data import steps_per_epoch as steps_of
@@ -83,7 +83,7 @@ class Session:
     @cached_property
     def augmentation(self) -> Augmentation:
         """What is done at random to training images."""
-        return default_augmentation(self.dataset, self.config.flip)
+        return augmentation_of(self.dataset, self.config.augmentation, self.config.flip)
 
     @cached_property
     def arithmetic(self) -> Arithmetic:
@@ -268,7 +268,7 @@ def _session(config: TrainConfig, place: Place, run: Run | None, start: Start | 
     parameters = sum(parameter.numel() for parameter in chain.parameters())
     size = f"{config.network}: {len(chain)} units, {parameters:,} parameters"
     said = initial.lines if initial else ()
-    for line in (*dataset.notes, size, *said, augmentation_line(dataset, config.flip)):
+    for line in (*dataset.notes, size, *said, augmentation_line(dataset, config.augmentation, config.flip)):
         place.report(line)
     if run is None:
         assert start is not None, "a new run begins somewhere"
@@ -313,7 +313,7 @@ def _record(
         "config": config.to_json(),
         "recipe": asdict(recipe),
         "ends": [total],
-        "augmentation": augmentation_record(dataset, config.flip),
+        "augmentation": augmentation_record(dataset, config.augmentation, config.flip),
         "choices": choose(config, steps, total, place.ranks, place.report),
     }
     more |= {"removed": list(initial.removed)} if initial.removed else {}

@@ -68,7 +68,9 @@ def train_step(
         logits = engine(batch.images, gates)
     sums = F.cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing, reduction="sum")
     loss = sums / max(1, count)
-    wrong = (logits.detach().argmax(1) != batch.labels).sum()
+    # Of an image that is mixed of two classes, the larger share is the right answer.
+    right = batch.labels.argmax(1) if batch.labels.dim() == 2 else batch.labels
+    wrong = (logits.detach().argmax(1) != right).sum()
     # Waits for the forward pass on an accelerator, once; the backward pass, twice as long, overlaps with the next
     # batch. float32 counts exactly up to 16 million.
     value, errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
