@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.convert.networks import DENSE, SWIN, foreign
+from tests.convert.networks import SWIN, foreign
 from tests.oracles import images, in_turn
 from timm.layers.drop import DropPath
 from timm.layers.std_conv import ScaledStdConv2d
@@ -21,15 +21,16 @@ from howdeep.transform.removal import without
 from howdeep.util.errors import UserError
 
 NETWORKS = {
-    "densenet": ("torchvision:DenseNet", 32, {**DENSE, "drop_rate": 0.2}),
+    "densenet": ("torchvision:DenseNet", 32, {"block_config": (3, 3), "num_init_features": 16, "drop_rate": 0.2}),
     "efficientnet": ("timm:test_efficientnet", 32, {"drop_rate": 0.3, "drop_path_rate": 0.2}),
-    "vit": ("timm:test_vit", 160, {"proj_drop_rate": 0.1}),
-    **{name: (f"timm:test_{name}", 32, {}) for name in ("resnet", "byobnet", "convnext", "nfnet")},
+    "vit": ("timm:test_vit", 32, {"img_size": 32, "proj_drop_rate": 0.1}),
+    **{name: (f"timm:test_{name}", 32, {}) for name in ("resnet", "byobnet", "convnext")},
 }
 """Small relatives of the table's networks in docs/unravel.md."""
 BY_HAND = {
     "windows": ("torchvision:SwinTransformer", 32, {**SWIN, "dropout": 0.1}),
     **dict.fromkeys(("resnet18", "resnet50", "densenet121", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0")),
+    "nfnet": ("timm:test_nfnet", 64, {}),
     **dict.fromkeys(("regnet_y_400mf", "shufflenet_v2_x1_0", "mnasnet1_0", "vgg16_bn", "squeezenet1_1")),
     **{name: (f"timm:{name}", 64, {}) for name in ("seresnet18", "res2net50_26w_4s", "ghostnet_100", "repvgg_a0")},
     **{
