@@ -33,8 +33,10 @@ def test_a_device_that_is_not_here_is_named(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_device_is_described_with_its_threads() -> None:
-    assert devices.describe(CPU).endswith(f", {torch.get_num_threads()} threads")
+@pytest.mark.parametrize(("threads", "said"), [(1, ", 1 thread"), (2, ", 2 threads")])
+def test_a_device_is_described_with_its_threads(threads: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert devices.describe(CPU).endswith(said)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory of a process is read from /proc")

@@ -45,7 +45,10 @@ def pick(name: str) -> torch.device:
 
 def describe(device: torch.device) -> str:
     """Return the name of the device as a person would say it, with threads for the host."""
-    return name_of(device) if device.type == "cuda" else f"{name_of(device)}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        return name_of(device)
+    threads = torch.get_num_threads()
+    return f"{name_of(device)}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def name_of(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Record → chart. A figure knows nothing about networks; its title states the finding."""
+"""What all charts share: colours, titles, marks, and the ways into a file and a page."""
 
 import hashlib
 import json
@@ -116,9 +116,31 @@ def ticks(last: int) -> list[int]:
     return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
 
-def dot_size(count: int, large: int) -> int:
-    """Return the area in square pixels of each of so many points on a line."""
-    return large if count <= CROWDED else large // 3
+def traced(base: alt.Chart, count: int, width: float, point: int, colour: Any = alt.Undefined) -> list[alt.Chart]:
+    """Return a line, and on it the points that tell its numbers where they are few enough.
+
+    Args:
+        base: Rows with their places.
+        count: Points of a line.
+        width: Pixels of the line.
+        point: Square pixels of a point; a third of it where they are crowded.
+        colour: Of both, where ``base`` has none.
+    """
+    line = base.mark_line(color=colour, strokeWidth=width)
+    size = point if count <= CROWDED else point // 3
+    points = base.mark_point(color=colour, filled=True, size=size, opacity=1)
+    return [line, described(points)] if count <= DOTTED else [line]
+
+
+def limit(row: dict) -> alt.Chart:
+    """Return a dashed line through the chart, at the place that it is given."""
+    return described(alt.Chart(data([row])).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5))
+
+
+def level(row: dict, y: alt.Y | str) -> list[alt.Chart]:
+    """Return a dashed line at an error, with its ``text`` to the right of the chart."""
+    words = alt.Chart(data([row])).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
+    return [limit(row).encode(y=y), words.encode(y=y, x=alt.value(0), text="text:N")]
 
 
 SVG = "http://www.w3.org/2000/svg"
@@ -127,15 +149,29 @@ WIDE, ANY = "DejaVu Sans", "sans-serif"
 MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
 LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
 DARK = {
-    "#333333": "#d0d0d0", "#777777": "#a8a8a8", "#dce9f2": "#17384d",
+    "#333333": "#d0d0d0",
+    "#777777": "#a8a8a8",
+    "#dce9f2": "#17384d",
     # Families, and other series.
-    "#0072b2": "#4aa8e0", "#d55e00": "#f0803c", "#009e73": "#2cc295", "#56b4e9": "#8fd0f5",
+    "#0072b2": "#4aa8e0",
+    "#d55e00": "#f0803c",
+    "#009e73": "#2cc295",
+    "#56b4e9": "#8fd0f5",
     # Costs of units: brighter is worse. Letters on the cells change sides.
-    "#2f7fc1": "#3f9be6", "#efefef": "#2c2c2c", "#fbd06a": "#6e5424", "#ee8a2b": "#9a5a22", "#b8420f": "#f7ab62",
-    "#4a1204": "#fff0dc", "#111111": "#eeeeee", "#ffffff": "#111111",
+    "#2f7fc1": "#3f9be6",
+    "#efefef": "#2c2c2c",
+    "#fbd06a": "#6e5424",
+    "#ee8a2b": "#9a5a22",
+    "#b8420f": "#f7ab62",
+    "#4a1204": "#fff0dc",
+    "#111111": "#eeeeee",
+    "#ffffff": "#111111",
     # Confusions, likewise.
-    "#fdf1dc": "#9a6428", "#f2a045": "#d98c3f", "#a63603": "#ffd9a8", "#fefefe": "#101010",
-}  # fmt: skip
+    "#fdf1dc": "#9a6428",
+    "#f2a045": "#d98c3f",
+    "#a63603": "#ffd9a8",
+    "#fefefe": "#101010",
+}
 """Colours that charts of this package name → colours on #111."""
 DARK_FRAME = {"#000": "#e6e6e6", "#888": "#8a8a8a", "#ddd": "#3a3a3a"}
 """Likewise, colours of letters, axes and grids that charts do not name."""
@@ -165,12 +201,8 @@ def svg(chart: Chart, *, dark: bool = False) -> str:
     for element in root.iter():
         if MARKS in element.get("class", "").split():
             _tell(element)
-        if element.get("font-family") is not None:
-            element.set("font-family", ANY)
-        _rename(element, names)
-        _round(element)
-        if dark:
-            _darken_frame(element)
+        for name, value in element.items():
+            element.set(name, _rewritten(name, value, names, dark))
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -189,22 +221,19 @@ def _tell(group: ElementTree.Element) -> None:
             mark.insert(0, title)
 
 
-def _rename(element: ElementTree.Element, names: Mapping[str, str]) -> None:
-    """Give an id, or a reference to one, its new name."""
-    for attribute, value in element.items():
-        if attribute == "id":
-            element.set(attribute, names[value])
-        elif value.startswith("url(#"):
-            element.set(attribute, f"url(#{names[value[5:-1]]})")
-        elif attribute.endswith("href"):
-            element.set(attribute, f"#{names[value[1:]]}")
-
-
-def _round(element: ElementTree.Element) -> None:
-    """Round coordinates to hundredths of a pixel: a strip of 600 cells is a third smaller."""
-    for name in ("d", "transform"):
-        if (value := element.get(name)) is not None:
-            element.set(name, LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value))
+def _rewritten(name: str, value: str, names: Mapping[str, str], dark: bool) -> str:
+    """Return the value of an attribute on a page: with the new ids, and a strip of 600 cells is a third smaller."""
+    if name == "id":
+        return names[value]
+    if value.startswith("url(#"):
+        return f"url(#{names[value[5:-1]]})"
+    if name.endswith("href"):
+        return f"#{names[value[1:]]}"
+    if name == "font-family":
+        return ANY
+    if name in ("d", "transform"):  # hundredths of a pixel are enough
+        return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value)
+    return DARK_FRAME.get(value, value) if dark and name in ("fill", "stroke") else value
 
 
 def _darkened(spec: Any) -> Any:
@@ -214,9 +243,3 @@ def _darkened(spec: Any) -> Any:
     if isinstance(spec, list):
         return [_darkened(value) for value in spec]
     return DARK.get(spec, spec) if isinstance(spec, str) else spec
-
-
-def _darken_frame(element: ElementTree.Element) -> None:
-    for name in ("fill", "stroke"):
-        if (colour := element.get(name, "")) in DARK_FRAME:
-            element.set(name, DARK_FRAME[colour])

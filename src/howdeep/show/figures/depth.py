@@ -1,4 +1,4 @@
-"""Chart of costs: what depth costs, predicted as a line, measured as points."""
+"""Charts against depth and time: what layers cost, and which error more layers or more training bring."""
 
 import textwrap
 from collections.abc import Sequence
@@ -9,9 +9,8 @@ import altair as alt
 from howdeep.costs.cost import Ladder
 from howdeep.costs.predicting import Costs
 from howdeep.search.answer import Candidate
-from howdeep.search.degradation import Degradation, FamilyResult
+from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
-from howdeep.search.study import RoundResult
 from howdeep.show.figures.base import (
     GREY,
     PLAIN,
@@ -39,36 +38,35 @@ FITTED, CHECK = "measured, fitted on", "measured, not fitted on"
 
 def costs(record: Sequence[Ladder]) -> Chart:
     """Return cost against depth: latency, training time and peak memory, one row of panels per ladder."""
-    rows = [_ladder(ladder) for ladder in record]
-    return alt.vconcat(*rows, spacing=30)
+    return alt.vconcat(*map(_ladder, record), spacing=30)
 
 
 def _ladder(record: Ladder) -> alt.HConcatChart:
     names = [name for name in PANELS if any(getattr(one.measured, name, None) for one in record.depths)]
-    title = alt.Title(cost_finding(record), subtitle=_subtitle(record), fontSize=16, anchor="start", offset=14,
-                      subtitleFontSize=13)  # fmt: skip
+    setting = f"{record.size}×{record.size} pixels, batch {record.batch_size}, training in {record.precision}"
+    if any(one.predicted for one in record.depths):
+        setting = f"line: predicted; blue: {FITTED}; orange: {CHECK} ({setting})"
+    title = alt.Title(
+        cost_finding(record), subtitle=setting, fontSize=16, anchor="start", offset=14, subtitleFontSize=13
+    )
     return alt.hconcat(*(_panel(record, name) for name in names), spacing=22).properties(title=title)
 
 
-def _subtitle(record: Ladder) -> str:
-    points = f"line: predicted; blue: {FITTED}; orange: {CHECK}"
-    setting = f"{record.size}×{record.size} pixels, batch {record.batch_size}, training in {record.precision}"
-    return f"{points} ({setting})" if any(one.predicted for one in record.depths) else setting
-
-
 def _panel(record: Ladder, name: str) -> Chart:
-    title, factor = PANELS[name]
-    line = [_row(one.depth, one.predicted, name, factor, "predicted") for one in record.depths if one.predicted]
+    """Return one cost: predicted as a line, measured as points."""
+    line = [_row(one.depth, one.predicted, name, "predicted") for one in record.depths if one.predicted]
     points = [
-        _row(one.depth, one.measured, name, factor, CHECK if one.predicted and not one.fitted else FITTED)
+        _row(one.depth, one.measured, name, CHECK if one.predicted and not one.fitted else FITTED)
         for one in record.depths
         if one.measured
     ]
-    x = alt.X("depth:Q", title="layers", scale=alt.Scale(type="log", nice=False, padding=12),
-              axis=alt.Axis(values=_shown([one.depth for one in record.depths]), grid=False))  # fmt: skip
-    y = alt.Y(
-        "value:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12), axis=_decades([*line, *points])
-    )
+    labelled: list[int] = []  # on a logarithmic axis the others would overlap
+    for one in record.depths:
+        if not labelled or one.depth >= 1.5 * labelled[-1]:
+            labelled.append(one.depth)
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    x = alt.X("depth:Q", title="layers", scale=scale, axis=alt.Axis(values=labelled, grid=False))
+    y = alt.Y("value:Q", title=PANELS[name][0], scale=scale, axis=_decades([*line, *points]))
     colours = alt.Scale(domain=[FITTED, CHECK], range=[RESIDUAL, PLAIN])
     drawn = alt.Chart(data(line)).mark_line(color=GREY, strokeWidth=2.5).encode(x=x, y=y)
     dots = alt.Chart(data(points)).mark_point(filled=True, size=75, opacity=1)
@@ -76,20 +74,12 @@ def _panel(record: Ladder, name: str) -> Chart:
     return alt.layer(*([drawn] if line else []), described(dots)).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
 
 
-def _row(depth: int, of: Costs | None, name: str, factor: float, what: str) -> dict:
-    value = getattr(of, name, None)
+def _row(depth: int, of: Costs, name: str, what: str) -> dict:
+    title, factor = PANELS[name]
+    value = getattr(of, name)
     scaled = None if value is None else value * factor
-    tell = "" if scaled is None else f"{depth} layers: {PANELS[name][0]} {scaled:.3g}, {what}"
+    tell = "" if scaled is None else f"{depth} layers: {title} {scaled:.3g}, {what}"
     return {"depth": depth, "value": scaled, "what": what, "tell": tell}
-
-
-def _shown(depths: list[int]) -> list[int]:
-    """Return the depths whose labels do not overlap on a logarithmic axis."""
-    kept: list[int] = []
-    for depth in depths:
-        if not kept or depth >= 1.5 * kept[-1]:
-            kept.append(depth)
-    return kept
 
 
 def _decades(rows: list[dict]) -> alt.Axis:
@@ -108,9 +98,8 @@ APART = 0.06
 """Height of a line of a name, as a share of the chart's."""
 LINE = 18
 """Letters of a line of a name."""
-
-
 MARGIN = 1.08
+"""Air left of the first depth and right of the last, as a factor."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +119,22 @@ class DepthPoint:
     train_error_percent: float | None = None
     """Point of the dashed line; None draws none."""
 
+    @property
+    def tell(self) -> str:
+        """What its marks tell."""
+        training = "" if self.train_error_percent is None else f", training {self.train_error_percent:.2f} %"
+        error = f"{self.error_percent:.2f} % error (95 %: {self.low:.2f} to {self.high:.2f})"
+        return f"{self.family}, {self.depth:,} layers: {error}{training}"
+
 
 def degradation(record: Degradation) -> Chart:
     """Return validation error with 95 % intervals, and training error dashed, against depth."""
-    points = [point for family in record.families for point in _points(family)]
+    points = []
+    for family in record.families:
+        for point in family.points:
+            if (error := point.validation) is not None:
+                training = point.training and point.training.mean
+                points.append(DepthPoint(family.label, point.depth, error.mean, error.low, error.high, training))
     whiskers = f"95 % interval over {len(record.seeds)} seeds" if len(record.seeds) > 1 else "95 % interval"
     return by_depth(points, record.finding, f"solid: validation error, {whiskers}; dashed: training error")
 
@@ -149,16 +150,15 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
     """
     top = min(100.0, 1.08 * max((max(p.high, p.train_error_percent or 0) for p in points), default=100.0))
     rows = [
-        vars(point) | {"low": max(0.0, point.low), "high": min(top, point.high), "tell": _tell(point)}
-        for point in points
+        vars(point) | {"low": max(0.0, point.low), "high": min(top, point.high), "tell": point.tell} for point in points
     ]
-    families = list(dict.fromkeys(point.family for point in points))
-    colour = alt.Color("family:N", legend=None, scale=alt.Scale(domain=families, range=_colours(families)))
+    families, others = list(dict.fromkeys(point.family for point in points)), iter(OTHERS)
+    colours = [COLOURS.get(family) or next(others, GREY) for family in families]
+    colour = alt.Color("family:N", legend=None, scale=alt.Scale(domain=families, range=colours))
     depths = sorted({point.depth for point in points}) or [1]  # where no run ended in numbers, the title says so
     axis = alt.Axis(values=depths, grid=False, format=",d", labelOverlap=True)
-    base = alt.Chart(data(rows)).encode(
-        x=alt.X("depth:Q", title="layers", scale=_reach(depths), axis=axis), color=colour
-    )
+    reach = alt.Scale(type="log", nice=False, domain=[depths[0] / MARGIN, depths[-1] * MARGIN])
+    base = alt.Chart(data(rows)).encode(x=alt.X("depth:Q", title="layers", scale=reach, axis=axis), color=colour)
     y = alt.Y("error_percent:Q", title=y_title, scale=alt.Scale(domain=[0, top], nice=False))
     layers = [
         base.mark_line(strokeWidth=3).encode(y=y),
@@ -171,31 +171,6 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
     text = textwrap.wrap(title[:1].upper() + title[1:], 76)
     heading = alt.Title(text, subtitle=subtitle, fontSize=17, subtitleFontSize=13, anchor="start", offset=12)
     return alt.layer(*layers).properties(title=heading, width=DEPTH_WIDTH, height=DEPTH_HEIGHT)
-
-
-def _tell(point: DepthPoint) -> str:
-    training = point.train_error_percent
-    more = "" if training is None else f", training {training:.2f} %"
-    between = f"95 %: {point.low:.2f} to {point.high:.2f}"
-    return f"{point.family}, {point.depth:,} layers: {point.error_percent:.2f} % error ({between}){more}"
-
-
-def _reach(depths: Sequence[int]) -> alt.Scale:
-    """Return a logarithmic axis with some air left of the first depth and right of the last."""
-    return alt.Scale(type="log", nice=False, domain=[depths[0] / MARGIN, depths[-1] * MARGIN])
-
-
-def _points(family: FamilyResult) -> list[DepthPoint]:
-    return [
-        DepthPoint(family.label, point.depth, error.mean, error.low, error.high, point.training and point.training.mean)
-        for point in family.points
-        if (error := point.validation) is not None
-    ]
-
-
-def _colours(families: Sequence[str]) -> list[str]:
-    others = iter(OTHERS)
-    return [COLOURS.get(family) or next(others, "#777777") for family in families]
 
 
 def _names(points: Sequence[DepthPoint], top: float, colour: alt.Color) -> alt.Chart:
@@ -223,48 +198,41 @@ def fit(record: Fit) -> Chart:
     others = [one for one in record.candidates if one is not chosen and one.rounds]
     layers: list = [_line(one, GREY, 1.5) for one in others]
     layers += [_line(chosen, RESIDUAL, 3.5), _candidate_names(others, GREY), _candidate_names([chosen], RESIDUAL)]
-    if record.test is not None:
-        layers.append(_test(record, chosen))
+    if (test := record.test) is not None:
+        text = f"test {test.error_percent:.1f} %"
+        row = {"seconds": chosen.rounds[-1].seconds, "text": text, **error_row(test.error_percent, test.n)}
+        base = alt.Chart(data([row])).encode(x="seconds:Q")
+        whisker = base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")
+        point = base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q")
+        words = base.mark_text(align="right", dx=4, dy=-10, fontSize=13, color=STOCHASTIC)
+        marks = [described(whisker), described(point), words.encode(y="high:Q", text="text:N")]
+        layers.append(alt.LayerChart(layer=marks))
     return alt.layer(*layers).properties(title=heading(fit_finding(record)), width=WIDTH, height=320)
 
 
 def _line(one: Candidate, colour: str, width: float) -> alt.LayerChart:
-    rows = [_round_row(one, result) for result in one.rounds]
+    """Return the rounds of one network."""
+    rows = []
+    for result in one.rounds:
+        error = result.validation_error_percent
+        after = f"{one.costs.network} after {seconds_text(result.seconds)}, {result.epochs:.3g} epochs"
+        tell = f"{after}: {error:.2f} % error (validation)"
+        rows.append({"seconds": result.seconds, "error": error, "tell": tell})
     first, last = rows[0]["seconds"], rows[-1]["seconds"]
     marks = [seconds for seconds in TIMES if first / 3 <= seconds <= 3 * last]
-    base = alt.Chart(data(rows)).encode(
-        x=alt.X("seconds:Q", title="training time of the network (s)", scale=alt.Scale(type="log", nice=False),
-                axis=alt.Axis(values=marks, grid=False, format="~s")),
-        y=alt.Y("error:Q", title="validation error (%)", scale=alt.Scale(domainMin=0)),
-    )  # fmt: skip
+    axis = alt.Axis(values=marks, grid=False, format="~s")
+    scale = alt.Scale(type="log", nice=False)
+    x = alt.X("seconds:Q", title="training time of the network (s)", scale=scale, axis=axis)
+    y = alt.Y("error:Q", title="validation error (%)", scale=alt.Scale(domainMin=0))
+    base = alt.Chart(data(rows)).encode(x=x, y=y)
     points = base.mark_point(color=colour, filled=True, size=55, opacity=1)
     return alt.LayerChart(layer=[base.mark_line(color=colour, strokeWidth=width), described(points)])
 
 
-def _round_row(one: Candidate, result: RoundResult) -> dict:
-    error = result.validation_error_percent
-    tell = f"{one.costs.network} after {seconds_text(result.seconds)}, {result.epochs:.3g} epochs: {error:.2f} % error"
-    return {"seconds": result.seconds, "error": error, "tell": f"{tell} (validation)"}
-
-
 def _candidate_names(candidates: list[Candidate], colour: str) -> alt.Chart:
-    rows = [
-        {"seconds": one.rounds[-1].seconds, "error": one.rounds[-1].validation_error_percent, "depth": one.costs.depth}
-        for one in candidates
-    ]
+    rows = []
+    for one in candidates:
+        last = one.rounds[-1]
+        rows.append({"seconds": last.seconds, "error": last.validation_error_percent, "depth": one.costs.depth})
     text = alt.Chart(data(rows)).mark_text(align="left", dx=8, fontSize=13, color=colour, fontWeight="bold")
     return text.encode(x="seconds:Q", y="error:Q", text="depth:N")
-
-
-def _test(record: Fit, chosen: Candidate) -> alt.LayerChart:
-    """Return the test error with its 95 % interval, at the end of the chosen network's line."""
-    assert record.test is not None
-    test, seconds = record.test, chosen.rounds[-1].seconds
-    text = f"test {test.error_percent:.1f} %"
-    row = {"seconds": seconds, "text": text, **error_row(test.error_percent, test.n)}
-    base = alt.Chart(data([row])).encode(x="seconds:Q")
-    return alt.LayerChart(layer=[
-        described(base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")),
-        described(base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q")),
-        base.mark_text(align="right", dx=4, dy=-10, fontSize=13, color=STOCHASTIC).encode(y="high:Q", text="text:N"),
-    ])  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from howdeep.analysis.evaluation import Bin, Evaluation
+from howdeep.analysis.evaluation import Evaluation
 from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, described, heading
 from howdeep.show.sentences import confusion_finding, confusions, reliability_finding
 from howdeep.util.errors import UserError
@@ -22,6 +22,7 @@ DEEP = 40
 LETTERS = 6.5
 """Pixels of a digit."""
 BAR = 20
+PERCENT = alt.Scale(domain=[0, 100], nice=False)
 
 Counts = Sequence[Sequence[int]]
 """Row = true class, column = given class."""
@@ -54,32 +55,27 @@ def confusion_matrix(classes: Sequence[str], counts: Counts, title: str, side: i
 
 
 def _matrix(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
-    rows = [
-        _entry(classes, counts, true, given) for true in range(len(classes)) for given in range(len(classes))
-    ]  # fmt: skip
+    """Return right answers in one pale colour, so that the wrong ones stand out."""
+    places = range(len(classes))
+    rows = [_entry(classes, counts, true, given) for true in places for given in places]
     axis = alt.Axis(labelFontSize=11, labelLimit=90, ticks=False, domain=False)
-    scale = alt.Scale(domain=list(range(len(classes))), padding=0.04)
+    scale = alt.Scale(domain=list(places), padding=0.04)
     names = f"{[str(name) for name in classes]}[datum.value]"
-    slanted = alt.Axis(labelAngle=0 if _short(classes, side) else -90, labelExpr=names, **axis.to_dict())
+    short = max(map(len, classes)) * LETTERS <= side / len(classes)
+    slanted = alt.Axis(labelAngle=0 if short else -90, labelExpr=names, **axis.to_dict())
     x = alt.X("given:O", title="given class", scale=scale, axis=slanted)
     y = alt.Y("true:O", title="true class", scale=scale, axis=alt.Axis(labelExpr=names, **axis.to_dict()))
-    return _layers(rows, x, y, side / max(1, len(classes))).properties(width=side, height=side)
-
-
-def _layers(rows: list[dict], x: alt.X, y: alt.Y, cell: float) -> alt.LayerChart:
-    """Return right answers in one pale colour, so that the wrong ones stand out."""
     right = alt.Chart(data([row for row in rows if row["true"] == row["given"]])).mark_rect(color=SHADE)
     wrong = alt.Chart(data([row for row in rows if row["true"] != row["given"] and row["count"]])).mark_rect()
     scale = alt.Scale(type="sqrt", domain=[0, 5, 100], range=list(WRONG))
     colour = alt.Color("share:Q", scale=scale, legend=None)
     layers = [described(right.encode(x=x, y=y)), described(wrong.encode(x=x, y=y, color=colour))]
-    longest = max((len(row["text"]) for row in rows), default=1)
-    if cell >= LETTERS * longest + 4:
+    if side / len(classes) >= LETTERS * max(len(row["text"]) for row in rows) + 4:
         letters = alt.Chart(data([row for row in rows if row["count"]])).mark_text(fontSize=11)
         ink = alt.when("datum.true == datum.given").then(alt.value(INK))
         ink = ink.when(f"datum.share > {DEEP}").then(alt.value(ON_WRONG)).otherwise(alt.value("#101010"))
         layers.append(letters.encode(x=x, y=y, text="text:N", color=ink))
-    return alt.LayerChart(layer=layers)
+    return alt.LayerChart(layer=layers).properties(width=side, height=side)
 
 
 def _entry(classes: Sequence[str], counts: Counts, true: int, given: int) -> dict:
@@ -89,11 +85,6 @@ def _entry(classes: Sequence[str], counts: Counts, true: int, given: int) -> dic
     if true == given:
         tell = f"{classes[true]}, right: {count:,} of {total:,} images ({share:.1f} %)"
     return {"true": true, "given": given, "count": count, "share": share, "text": str(count), "tell": tell}
-
-
-def _short(classes: Sequence[str], side: int) -> bool:
-    """Return whether the names fit below the columns as they are."""
-    return max(map(len, classes)) * LETTERS <= side / len(classes)
 
 
 def _bars(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
@@ -119,25 +110,23 @@ def reliability(record: Evaluation) -> Chart:
     """
     if not record.bins:
         raise UserError("there is no reliability diagram: the evaluation was measured without calibration bins")
-    rows = [_bin_row(one) for one in record.bins if one.n]
-    panels = alt.vconcat(_diagram(rows), _images(rows), spacing=8)
+    rows = []
+    for one in record.bins:
+        if one.n:
+            sure, right = one.confidence_percent or 0.0, one.accuracy_percent or 0.0
+            low, high = of_share(right, one.n)
+            tell = (
+                f"{one.n:,} images, {sure:.1f} % sure in the mean: {right:.1f} % right (95 %: {low:.1f} to {high:.1f})"
+            )
+            row = {"confidence": sure, "accuracy": right, "low": low, "high": high}
+            rows.append(row | {"from": 100 * one.low + 0.4, "to": 100 * one.high - 0.4, "n": one.n, "tell": tell})
+    panels = alt.vconcat(_accuracy(rows), _images(rows), spacing=8)
     return panels.properties(title=heading(reliability_finding(record), width=SIDE, size=14))
 
 
-def _bin_row(one: Bin) -> dict:
-    sure, right = one.confidence_percent or 0.0, one.accuracy_percent or 0.0
-    low, high = of_share(right, one.n)
-    tell = f"{one.n:,} images, {sure:.1f} % sure in the mean: {right:.1f} % right (95 %: {low:.1f} to {high:.1f})"
-    return {
-        "confidence": sure, "accuracy": right, "low": low, "high": high, "from": 100 * one.low + 0.4,
-        "to": 100 * one.high - 0.4, "n": one.n, "tell": tell,
-    }  # fmt: skip
-
-
-def _diagram(rows: list[dict]) -> alt.LayerChart:
-    whole = alt.Scale(domain=[0, 100], nice=False)
-    x = alt.X("confidence:Q", title=None, scale=whole, axis=alt.Axis(labels=False, ticks=False, grid=False))
-    y = alt.Y("accuracy:Q", title="right answers (%)", scale=whole)
+def _accuracy(rows: list[dict]) -> alt.LayerChart:
+    x = alt.X("confidence:Q", title=None, scale=PERCENT, axis=alt.Axis(labels=False, ticks=False, grid=False))
+    y = alt.Y("accuracy:Q", title="right answers (%)", scale=PERCENT)
     ideal = alt.Chart(data([{"confidence": 0, "accuracy": 0}, {"confidence": 100, "accuracy": 100}]))
     base = alt.Chart(data(rows)).encode(x=x)
     layers = [
@@ -150,8 +139,9 @@ def _diagram(rows: list[dict]) -> alt.LayerChart:
 
 
 def _images(rows: list[dict]) -> alt.LayerChart:
-    whole = alt.Scale(domain=[0, 100], nice=False)
-    x = alt.X("from:Q", title="confidence (%)", scale=whole, axis=alt.Axis(grid=False, values=[0, 20, 40, 60, 80, 100]))
+    x = alt.X(
+        "from:Q", title="confidence (%)", scale=PERCENT, axis=alt.Axis(grid=False, values=[0, 20, 40, 60, 80, 100])
+    )
     y = alt.Y("n:Q", title="images", axis=alt.Axis(tickCount=2, format="~s"))
     bars = alt.Chart(data(rows)).mark_rect(color=GREY).encode(x=x, x2="to:Q", y=y, y2=alt.datum(0))
     return alt.LayerChart(layer=[described(bars)]).properties(width=SIDE - 60, height=60)

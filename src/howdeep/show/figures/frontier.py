@@ -3,7 +3,19 @@
 import altair as alt
 
 from howdeep.cutting.records import Cut, Point, Size
-from howdeep.show.figures.base import GREY, PLAIN, RESIDUAL, STOCHASTIC, WIDTH, Chart, data, described, heading
+from howdeep.show.figures.base import (
+    GREY,
+    PLAIN,
+    RESIDUAL,
+    STOCHASTIC,
+    WIDTH,
+    Chart,
+    data,
+    described,
+    heading,
+    level,
+    limit,
+)
 from howdeep.show.sentences import cut_finding
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
@@ -20,63 +32,54 @@ def frontier(record: Cut) -> Chart:
     """Return error against latency of the network and of all its cuts."""
     rows = [row for point in record.points for row in _rows(record, point)]
     kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in rows)]
-    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[COLOURS[kind] for kind in kinds]),
-                       legend=alt.Legend(orient="top", labelFontSize=13, labelLimit=300))  # fmt: skip
+    scale = alt.Scale(domain=kinds, range=[COLOURS[kind] for kind in kinds])
+    legend = alt.Legend(orient="top", labelFontSize=13, labelLimit=300)
+    colour = alt.Color("kind:N", title=None, scale=scale, legend=legend)
     # The uncut network begins every line.
-    lines = [{**_original(record), "kind": kind} for kind in kinds if kind != TUNED] + rows
+    uncut = {"out": 0, "kept": True, **_row("uncut", record.original, record.baseline.error_percent, record)}
+    lines = [{**uncut, "kind": kind} for kind in kinds if kind != TUNED] + rows
     x, y = _x(record, lines), _y(record, lines)
+    low = y.copy()
+    low.shorthand = "low:Q"
     base = alt.Chart(data(lines)).encode(x=x, y=y, color=colour, order="out:Q")
     kept = alt.condition("datum.kept", alt.value(1.0), alt.value(NOT_KEPT))
     intervals = alt.Chart(data(rows)).mark_rule(strokeWidth=1.5, clip=True)
     layers = [
-        *_budget(record, x, y), base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
-        described(intervals.encode(x=x, y=_named(y, "low"), y2="high:Q", color=colour)),
-        described(base.mark_point(filled=True, size=60).encode(opacity=kept)), _labels(record, lines, x),
-    ]  # fmt: skip
+        *_budget(record, x, y),
+        base.transform_filter(f"datum.kind != '{TUNED}'").mark_line(strokeWidth=2),
+        described(intervals.encode(x=x, y=low, y2="high:Q", color=colour)),
+        described(base.mark_point(filled=True, size=60).encode(opacity=kept)),
+        _labels(record, lines, x),
+    ]
     return alt.layer(*layers).properties(title=heading(cut_finding(record)), width=WIDTH, height=HEIGHT)
 
 
-def _named(axis: alt.Y, name: str) -> alt.Y:
-    """Return the same axis for another entry of the rows."""
-    copied = axis.copy()
-    copied.shorthand = f"{name}:Q"
-    return copied
-
-
 def _rows(record: Cut, point: Point) -> list[dict]:
-    effects = [(CUT, point.cut), (RECALIBRATED, point.repaired)]
+    """Return a cut as it is, recalibrated and fine-tuned, with 95 % intervals."""
+    effects = {CUT: point.cut, RECALIBRATED: point.repaired}
     if record.tuned is not None and point.out == record.chosen:
-        effects.append((TUNED, record.tuned))
-    ends = [of_share(effect.error_percent, record.baseline.n) for _, effect in effects]
+        effects[TUNED] = record.tuned
     best = record.best if point.out == record.chosen else point.best
-    return [
-        {
-            "kind": kind, "units": point.size.units, "out": point.out, "ms": point.size.latency.median_ms,
-            "error": effect.error_percent, "low": low, "high": high,
-            "tell": _tell(kind, point.size, effect.error_percent, record.baseline.n),
-            "kept": effect is best,
-        }
-        for (kind, effect), (low, high) in zip(effects, ends, strict=True)
-    ]  # fmt: skip
+    rows = []
+    for kind, effect in effects.items():
+        low, high = of_share(effect.error_percent, record.baseline.n)
+        row = _row(kind, point.size, effect.error_percent, record)
+        rows.append({**row, "out": point.out, "low": low, "high": high, "kept": effect is best})
+    return rows
 
 
-def _original(record: Cut) -> dict:
-    size = record.original
-    error = record.baseline.error_percent
-    tell = _tell("uncut", size, error, record.baseline.n)
-    return {"units": size.units, "out": 0, "ms": size.latency.median_ms, "error": error, "tell": tell, "kept": True}
-
-
-def _tell(kind: str, size: Size, error: float, n: int) -> str:
-    return f"{size.units} units, {kind}: error {percent_text(error, n)}, {size.latency.median_ms:.3g} ms per image"
+def _row(kind: str, size: Size, error: float, record: Cut) -> dict:
+    units, ms = size.units, size.latency.median_ms
+    tell = f"{units} units, {kind}: error {percent_text(error, record.baseline.n)}, {ms:.3g} ms per image"
+    return {"kind": kind, "units": units, "ms": ms, "error": error, "tell": tell}
 
 
 def _x(record: Cut, rows: list[dict]) -> alt.X:
     times = [row["ms"] for row in rows] + ([record.budget.latency_ms] if record.budget.latency_ms is not None else [])
     margin = 0.06 * (max(times) - min(times) or max(times))
     domain = [max(0.0, min(times) - margin), max(times) + margin]
-    return alt.X("ms:Q", title="latency of one image (ms)", axis=alt.Axis(grid=False),
-                 scale=alt.Scale(domain=domain, nice=False, zero=False))  # fmt: skip
+    scale = alt.Scale(domain=domain, nice=False, zero=False)
+    return alt.X("ms:Q", title="latency of one image (ms)", axis=alt.Axis(grid=False), scale=scale)
 
 
 def _y(record: Cut, rows: list[dict]) -> alt.Y:
@@ -96,19 +99,14 @@ def _budget(record: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     layers, budget = [], record.budget
     if budget.latency_ms is not None:
         text = f"budget {budget.latency_ms:g} ms"
-        row = data([{"ms": budget.latency_ms, "text": text, "tell": text}])
-        words = alt.Chart(row).mark_text(align="left", dx=6, color=GREY, fontSize=13)
-        layers += [_limit(row).encode(x=x), words.encode(x=x, y=alt.value(12), text="text:N")]
+        row = {"ms": budget.latency_ms, "text": text, "tell": text}
+        words = alt.Chart(data([row])).mark_text(align="left", dx=6, color=GREY, fontSize=13)
+        layers += [limit(row).encode(x=x), words.encode(x=x, y=alt.value(12), text="text:N")]
     if budget.error_increase is not None:
         text = f"uncut + {budget.error_increase:g} points"
-        row = data([{"error": record.baseline.error_percent + budget.error_increase, "text": text, "tell": text}])
-        words = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
-        layers += [_limit(row).encode(y=y), words.encode(y=y, x=alt.value(0), text="text:N")]
+        error = record.baseline.error_percent + budget.error_increase
+        layers += level({"error": error, "text": text, "tell": text}, y)
     return layers
-
-
-def _limit(row: alt.Data) -> alt.Chart:
-    return described(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5))
 
 
 def _labels(record: Cut, rows: list[dict], x: alt.X) -> alt.Chart:

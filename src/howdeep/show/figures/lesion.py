@@ -1,4 +1,4 @@
-"""The strip: one cell per unit, coloured by the error that its deletion costs."""
+"""Charts of lesions: the strip, one cell per unit, coloured by what its deletion costs; and error by what was done."""
 
 import math
 import statistics
@@ -17,11 +17,12 @@ from howdeep.show.figures.base import (
     data,
     described,
     heading,
+    level,
     ticks,
 )
 from howdeep.show.sentences import lesion_finding, measured
 from howdeep.util.intervals import of_share
-from howdeep.util.text import change_text
+from howdeep.util.text import change_text, minus
 
 WRITTEN = 30
 """Cells of a row in which a number of 11 pixels fits."""
@@ -32,9 +33,7 @@ TALL, FLAT = 46, 26
 """Pixels of a cell with and without a number in it."""
 KNEE = 1.0
 """Points of error up to which the colours are linear; beyond, they are logarithmic."""
-COLOURS = {
-    -5.0: "#2f7fc1", 0.0: "#efefef", 1.0: "#fbd06a", 5.0: "#ee8a2b", 20.0: "#b8420f", 90.0: "#4a1204",
-}  # fmt: skip
+COLOURS = {-5.0: "#2f7fc1", 0.0: "#efefef", 1.0: "#fbd06a", 5.0: "#ee8a2b", 20.0: "#b8420f", 90.0: "#4a1204"}
 """Points of error → colour, the same for every network: blue is better, darker is worse, for any colour vision."""
 MARKS = (-5, -1, 0, 1, 5, 20, 90)
 """Points of error that the legend names."""
@@ -60,16 +59,30 @@ def strip_heading(record: Lesion) -> alt.Title:
 
 def cells(record: Lesion) -> alt.LayerChart:
     """Return the strip without its title."""
-    length = _row_length(len(record.units))
+    units, count = len(record.units), math.ceil(len(record.units) / WRITTEN)
+    length = max(1, math.ceil(units / count)) if count <= ROWS_WRITTEN else LONG
     rows = [_cell(record, unit, length) for unit in record.units]
     shown, gaps = [row for row in rows if row["change"] is not None], [row for row in rows if row["change"] is None]
-    count, height = math.ceil(len(rows) / length), TALL if length <= WRITTEN else FLAT
-    x = alt.X("place:O", sort=None, title=_x_title(len(rows), length), axis=_x_axis(len(rows), length), scale=alt.Scale(
-        domain=list(range(1, length + 1)), paddingInner=0.06, paddingOuter=0))  # fmt: skip
-    y_axis = alt.Axis(title=None, domain=False, ticks=False, labelFontSize=12) if count > 1 else None
+    y_axis = alt.Axis(title=None, domain=False, ticks=False, labelFontSize=12) if units > length else None
     y = alt.Y("row:O", sort=None, axis=y_axis, scale=alt.Scale(paddingInner=0.12, paddingOuter=0))
-    filled = alt.Chart(data(shown)).mark_rect(stroke=None).encode(x=x, y=y, color=_colour(record))
-    layers = [described(filled)]
+    x = _x(units, length)
+    what = "deleting the unit" if record.kind == "delete" else "running the unit twice"
+    legend = alt.Legend(
+        title=f"points of error that {what} costs",
+        titleOrient="left",
+        titleLimit=400,
+        titlePadding=12,
+        titleFontWeight="normal",
+        values=list(MARKS),
+        format="d",
+        orient="top",
+        direction="horizontal",
+        gradientLength=280,
+        gradientThickness=12,
+        offset=6,
+    )
+    colour = alt.Color("change:Q", scale=cost_scale(), legend=legend)
+    layers = [described(alt.Chart(data(shown)).mark_rect(stroke=None).encode(x=x, y=y, color=colour))]
     if gaps:
         outlined = alt.Chart(data(gaps)).mark_rect(fill="transparent", stroke=GREY, strokeDash=[3, 2])
         layers.append(described(outlined.encode(x=x, y=y)))
@@ -77,37 +90,31 @@ def cells(record: Lesion) -> alt.LayerChart:
         dark = alt.when("datum.pale").then(alt.value(ON_PALE)).otherwise(alt.value(ON_DEEP))
         letters = alt.Chart(data(shown)).mark_text(fontSize=11)
         layers.append(letters.encode(x=x, y=y, text="text:N", color=dark))
-    return alt.LayerChart(layer=layers).properties(width=WIDTH, height=count * height)
+    height = math.ceil(units / length) * (TALL if length <= WRITTEN else FLAT)
+    return alt.LayerChart(layer=layers).properties(width=WIDTH, height=height)
 
 
-def _row_length(units: int) -> int:
-    rows = math.ceil(units / WRITTEN)
-    return max(1, math.ceil(units / rows)) if rows <= ROWS_WRITTEN else LONG
-
-
-def _x_title(units: int, length: int) -> str | None:
-    if units <= length:
-        return "unit"
-    return f"place in a row of {LONG} units" if length == LONG else None
-
-
-def _x_axis(units: int, length: int) -> alt.Axis | None:
-    """Return the axis of a single row, or of rows so long that one counts along them."""
-    if length < units and length != LONG:
-        return None
-    every = 10 if length == LONG else 1
-    values = list(range(every, length + 1, every))
-    return alt.Axis(labelAngle=0, domain=False, ticks=False, values=values, labelFontSize=12, labelOverlap=True)
+def _x(units: int, length: int) -> alt.X:
+    """Return the places in a row; a single row, or rows so long that one counts along them, have an axis."""
+    title, axis = None, None
+    if units <= length or length == LONG:
+        title = "unit" if units <= length else f"place in a row of {LONG} units"
+        every = 10 if length == LONG else 1
+        values = list(range(every, length + 1, every))
+        axis = alt.Axis(labelAngle=0, domain=False, ticks=False, values=values, labelFontSize=12, labelOverlap=True)
+    scale = alt.Scale(domain=list(range(1, length + 1)), paddingInner=0.06, paddingOuter=0)
+    return alt.X("place:O", sort=None, title=title, axis=axis, scale=scale)
 
 
 def _cell(record: Lesion, unit: UnitEffect, length: int) -> dict:
     first = (unit.index - 1) // length * length + 1
     last = min(first + length - 1, len(record.units))
-    return {
-        "unit": unit.index, "row": f"{first}–{last}" if last > first else str(first), "place": unit.index - first + 1,
-        "change": unit.change, "text": "" if unit.change is None else _short(unit.change),
-        "pale": abs(unit.change or 0.0) < PALE, "tell": unit_text(record, unit),
-    }  # fmt: skip
+    place = {"row": f"{first}–{last}" if last > first else str(first), "place": unit.index - first + 1}
+    change, text = unit.change, ""
+    if change is not None:  # in at most four signs
+        text = "0" if abs(change) < 0.05 else minus(f"{change:.1f}" if abs(change) < 9.95 else f"{change:.0f}")
+    pale = abs(change or 0.0) < PALE
+    return {"unit": unit.index, **place, "change": change, "text": text, "pale": pale, "tell": unit_text(record, unit)}
 
 
 def unit_text(record: Lesion, unit: UnitEffect) -> str:
@@ -118,23 +125,6 @@ def unit_text(record: Lesion, unit: UnitEffect) -> str:
         return f"{name}: cannot be {done}"
     between = "" if unit.change_low is None else f" (95 %: {change_text(unit.change_low, unit.change_high or 0.0)})"
     return f"{name} {done}: {unit.change:+.2f} points of error{between}, {unit.error_percent:.2f} % in all"
-
-
-def _short(change: float) -> str:
-    """Return a cost in at most four signs."""
-    if abs(change) < 0.05:
-        return "0"
-    return f"{change:.1f}".replace("-", "−") if abs(change) < 9.95 else f"{change:.0f}".replace("-", "−")
-
-
-def _colour(record: Lesion) -> alt.Color:
-    what = "deleting the unit" if record.kind == "delete" else "running the unit twice"
-    legend = alt.Legend(
-        title=f"points of error that {what} costs", orient="top", direction="horizontal", gradientLength=280,
-        gradientThickness=12, values=list(MARKS), titleOrient="left", titleLimit=400, titlePadding=12,
-        titleFontWeight="normal", format="d", offset=6,
-    )  # fmt: skip
-    return alt.Color("change:Q", scale=cost_scale(), legend=legend)
 
 
 def cost_scale() -> alt.Scale:
@@ -159,22 +149,18 @@ def lesion(record: Lesion) -> Chart:
     return kinds[record.kind](record).properties(title=heading(lesion_finding(record)))
 
 
-def _baseline(record: Lesion) -> list[alt.Chart]:
-    """Return the line of the error of the whole network, with its name."""
-    error = record.baseline.error_percent
-    row = data([{"error": error, "text": "baseline", "tell": f"baseline: {error:.2f} % error"}])
-    line = described(alt.Chart(row).mark_rule(strokeDash=[5, 4], color=GREY, strokeWidth=1.5).encode(y="error:Q"))
-    text = alt.Chart(row).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
-    return [line, text.encode(y="error:Q", x=alt.value(0), text="text:N")]
-
-
 def _by_unit(record: Lesion) -> alt.LayerChart:
-    last = len(record.units)
-    x = alt.X("unit:Q", title="unit", axis=alt.Axis(values=ticks(last), grid=False), scale=alt.Scale(
-        domain=[0.5, last + 0.5], nice=False))  # fmt: skip
+    last, baseline, rows = len(record.units), record.baseline, []
+    for unit in measured(record):
+        error = unit.error_percent or 0.0
+        bottom, top = of_share(error, baseline.n)
+        ends = {"low": baseline.error_percent, "bottom": bottom, "top": top}
+        rows.append({"unit": unit.index, "error": error, **ends, "tell": unit_text(record, unit)})
+    scale = alt.Scale(domain=[0.5, last + 0.5], nice=False)
+    x = alt.X("unit:Q", title="unit", axis=alt.Axis(values=ticks(last), grid=False), scale=scale)
     without = "error without the unit (%)" if record.kind == "delete" else "error with the unit run twice (%)"
     y = alt.Y("error:Q", title=without, scale=alt.Scale(domainMin=0))
-    base = alt.Chart(data([_bar(record, unit) for unit in measured(record)])).encode(x=x)
+    base = alt.Chart(data(rows)).encode(x=x)
     bars = base.mark_bar(size=max(1, min(18, 0.7 * WIDTH / last)), color=RESIDUAL).encode(y=y, y2="low:Q")
     layers = [described(bars), *_baseline(record)]
     if last <= WHISKERS:
@@ -182,42 +168,36 @@ def _by_unit(record: Lesion) -> alt.LayerChart:
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=HEIGHT)
 
 
-def _bar(record: Lesion, unit: UnitEffect) -> dict:
-    error, baseline = unit.error_percent or 0.0, record.baseline
-    bottom, top = of_share(error, baseline.n)
-    return {
-        "unit": unit.index, "error": error, "low": baseline.error_percent, "bottom": bottom, "top": top,
-        "tell": unit_text(record, unit),
-    }  # fmt: skip
+def _baseline(record: Lesion) -> list[alt.Chart]:
+    """Return the line of the error of the whole network, with its name."""
+    error = record.baseline.error_percent
+    return level({"error": error, "text": "baseline", "tell": f"baseline: {error:.2f} % error"}, "error:Q")
 
 
 def _by_k(record: Lesion) -> alt.LayerChart:
-    rows = [_trial(trial) for trial in record.trials]
     baseline = record.baseline.error_percent
     means = [{"k": 0, "error": baseline, "tell": f"baseline: {baseline:.2f} % error"}]
-    means += [
-        {"k": row.k, "error": row.error_percent, "tell": f"{row.k} units out: {row.error_percent:.2f} % error,"
-         f" mean of {row.draws} draws"} for row in record.by_k
-    ]  # fmt: skip
+    for row in record.by_k:
+        tell = f"{row.k} units out: {row.error_percent:.2f} % error, mean of {row.draws} draws"
+        means.append({"k": row.k, "error": row.error_percent, "tell": tell})
     x = alt.X("k:Q", title="units taken out at random", axis=alt.Axis(tickMinStep=1, grid=False))
-    return _trials_and_means(record, rows, means, x)
+    return _trials_and_means(record, list(map(_trial, record.trials)), means, x)
 
 
 def _by_tau(record: Lesion) -> alt.LayerChart:
     """Return the orders by their τ, and the mean error of orders of similar τ."""
     rows = [_trial(trial) for trial in record.trials if trial.kendall_tau is not None]
     rows.sort(key=lambda row: -row["tau"])
+    means = [{"tau": 1.0, "error": record.baseline.error_percent, "tell": "order as trained"}]
     size = math.ceil(len(rows) / GROUPS)
-    groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-    means = [{"tau": 1.0, "error": record.baseline.error_percent, "tell": "order as trained"}, *map(_mean, groups)]
-    x = alt.X("tau:Q", title="Kendall's τ of the order of the units (1: as trained)", axis=alt.Axis(grid=False),
-              scale=alt.Scale(zero=False, reverse=True))  # fmt: skip
-    return _trials_and_means(record, rows, means, x)
-
-
-def _mean(group: list[dict]) -> dict:
-    tau, error = (statistics.fmean(row[name] for row in group) for name in ("tau", "error"))
-    return {"tau": tau, "error": error, "tell": f"mean of {len(group)} orders: τ {tau:.3f}, {error:.2f} % error"}
+    for start in range(0, len(rows), size):
+        group = rows[start : start + size]
+        tau, error = (statistics.fmean(row[name] for row in group) for name in ("tau", "error"))
+        tell = f"mean of {len(group)} orders: τ {tau:.3f}, {error:.2f} % error"
+        means.append({"tau": tau, "error": error, "tell": tell})
+    scale = alt.Scale(zero=False, reverse=True)
+    title = "Kendall's τ of the order of the units (1: as trained)"
+    return _trials_and_means(record, rows, means, alt.X("tau:Q", title=title, axis=alt.Axis(grid=False), scale=scale))
 
 
 def _trials_and_means(record: Lesion, rows: list[dict], means: list[dict], x: alt.X) -> alt.LayerChart:
@@ -239,18 +219,15 @@ def _trial(trial: Trial) -> dict:
 
 
 def _by_pair(record: Lesion) -> alt.LayerChart:
-    rows = [_pair(trial) for trial in record.trials]
+    rows = []
+    for trial in record.trials:
+        (first, second), effect = trial.units, trial.effect
+        points = f"{effect.change:+.2f} points of error, {effect.error_percent:.2f} % in all"
+        tell = f"units {first} and {second} out: {points}"
+        rows.append({"first": first, "second": second, "change": effect.change, "tell": tell})
     ordinal = alt.Axis(labelOverlap=True, labelAngle=0)
+    x, y = alt.X("first:O", title="unit", axis=ordinal), alt.Y("second:O", title="and unit", axis=ordinal)
     legend = alt.Legend(title="points of error", values=list(MARKS), format="d", gradientLength=200)
-    encoded = alt.Chart(data(rows)).mark_rect().encode(
-        x=alt.X("first:O", title="unit", axis=ordinal), y=alt.Y("second:O", title="and unit", axis=ordinal),
-        color=alt.Color("change:Q", scale=cost_scale(), legend=legend),
-    )  # fmt: skip
+    colour = alt.Color("change:Q", scale=cost_scale(), legend=legend)
+    encoded = alt.Chart(data(rows)).mark_rect().encode(x=x, y=y, color=colour)
     return alt.LayerChart(layer=[described(encoded)]).properties(width=420, height=420)
-
-
-def _pair(trial: Trial) -> dict:
-    first, second = trial.units
-    error, change = trial.effect.error_percent, trial.effect.change
-    tell = f"units {first} and {second} out: {change:+.2f} points of error, {error:.2f} % in all"
-    return {"first": first, "second": second, "change": change, "tell": tell}

@@ -1,4 +1,4 @@
-"""What several charts of paths need."""
+"""Charts of what flows through a network: the paths of the gradient, one by one or by length, and the signal."""
 
 import itertools
 import math
@@ -9,7 +9,6 @@ import altair as alt
 from howdeep.analysis.paths import Effective, Paths
 from howdeep.analysis.signals import Flow
 from howdeep.show.figures.base import (
-    DOTTED,
     GREY,
     INK,
     PLAIN,
@@ -20,9 +19,9 @@ from howdeep.show.figures.base import (
     Chart,
     data,
     described,
-    dot_size,
     heading,
     ticks,
+    traced,
 )
 from howdeep.show.sentences import flow_finding, paths_finding
 from howdeep.util.text import share_text
@@ -64,60 +63,45 @@ def unravelled(record: Paths) -> Chart:
         record: Paths of up to five units, of which ``can_unravel`` is true.
     """
     assert can_unravel(record), f"{record.units} units are too many paths to draw one by one"
-    rows = _rows(record)
-    height = max(row["y"] for row in rows) + LINE
-    lengths = list(range(record.units + 1))
-    scale = alt.Scale(domain=lengths, range=list(LENGTHS[: len(lengths)]))
-    colour = alt.Color("length:O", scale=scale, legend=None)
-    place = alt.Scale(domain=[0, record.units + 1], nice=False)
-    axis = alt.Axis(values=list(range(1, record.units + 1)), orient="top", grid=False, domain=False, ticks=False)
-    x = alt.X("from:Q", title="unit (a box: through its branch; a line: along its shortcut)", scale=place, axis=axis)
-    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, height], reverse=True, nice=False))
-    wires = alt.Chart(data(rows)).mark_rule(strokeWidth=1.6).encode(x=x, x2="to:Q", y=y, color=colour)
-    passed = [{**row, "from": unit - 0.3, "to": unit + 0.3, "high": row["y"] - 4.5, "low": row["y"] + 4.5}
-              for row in rows for unit in row["through"]]  # fmt: skip
-    boxes = (
-        alt.Chart(data(passed))
-        .mark_rect(cornerRadius=2)
-        .encode(x=x, x2="to:Q", y=alt.Y("high:Q", axis=None), y2="low:Q", color=colour)
-    )
-    text = alt.Chart(data(_sides(record, rows))).mark_text(align="left", fontSize=13, color=INK)
-    words = text.encode(x=alt.value((record.units + 1) * COLUMN + 8), y=y, text="text:N")
-    size = {"width": (record.units + 1) * COLUMN, "height": height}
-    title = heading(_title(record), width=size["width"] + SIDE)
-    return alt.layer(described(wires), described(boxes), words).properties(title=title, **size)
-
-
-def _title(record: Paths) -> str:
-    units = f"{record.units} units are" if record.units > 1 else "one unit is"
-    return f"{units} {2**record.units} paths; {paths_finding(record)}"
-
-
-def _rows(record: Paths) -> list[dict]:
-    """Return the paths, the shortest first, with the place of each."""
-    choices = sorted(itertools.product((True, False), repeat=record.units), key=sum)
-    rows = []
-    for number, choice in enumerate(choices):
-        through = [unit for unit, taken in enumerate(choice, 1) if taken]
-        names = ", ".join(map(str, through)) or "none"
-        tell = f"path through the branches of units: {names} (length {len(through)})"
-        y = number * LINE + len(through) * GAP + LINE
-        rows.append(
-            {"length": len(through), "through": through, "from": 0, "to": record.units + 1, "y": y, "tell": tell}
-        )
-    return rows
-
-
-def _sides(record: Paths, rows: list[dict]) -> list[dict]:
-    """Return what is written beside the paths of each length."""
-    shares, sides = gradient_shares(record), []
-    for length in range(record.units + 1):
-        places = [row["y"] for row in rows if row["length"] == length]
-        count = math.comb(record.units, length)
+    units, lengths, shares = record.units, list(range(record.units + 1)), gradient_shares(record)
+    rows, sides = _rows(units), []
+    for length in lengths:
+        places, count = [row["y"] for row in rows if row["length"] == length], math.comb(units, length)
         told_share = f", {share_text(shares[length] / 100)} of the gradient" if length in shares else ""
         text = f"length {length}: {count} path{'s' if count > 1 else ''}{told_share}"
         sides.append({"length": length, "y": sum(places) / len(places), "text": text})
-    return sides
+    width, height = (units + 1) * COLUMN, max(row["y"] for row in rows) + LINE
+    scale = alt.Scale(domain=lengths, range=list(LENGTHS[: len(lengths)]))
+    colour = alt.Color("length:O", scale=scale, legend=None)
+    place = alt.Scale(domain=[0, units + 1], nice=False)
+    axis = alt.Axis(values=list(range(1, units + 1)), orient="top", grid=False, domain=False, ticks=False)
+    x = alt.X("from:Q", title="unit (a box: through its branch; a line: along its shortcut)", scale=place, axis=axis)
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, height], reverse=True, nice=False))
+    wires = alt.Chart(data(rows)).mark_rule(strokeWidth=1.6).encode(x=x, x2="to:Q", y=y, color=colour)
+    passed = [
+        {**row, "from": unit - 0.3, "to": unit + 0.3, "high": row["y"] - 4.5, "low": row["y"] + 4.5}
+        for row in rows
+        for unit in row["through"]
+    ]
+    boxes = alt.Chart(data(passed)).mark_rect(cornerRadius=2)
+    boxes = boxes.encode(x=x, x2="to:Q", y=alt.Y("high:Q", axis=None), y2="low:Q", color=colour)
+    words = alt.Chart(data(sides)).mark_text(align="left", fontSize=13, color=INK)
+    words = words.encode(x=alt.value(width + 8), y=y, text="text:N")
+    many = f"{units} units are" if units > 1 else "one unit is"
+    title = heading(f"{many} {2**units} paths; {paths_finding(record)}", width=width + SIDE)
+    return alt.layer(described(wires), described(boxes), words).properties(title=title, width=width, height=height)
+
+
+def _rows(units: int) -> list[dict]:
+    """Return the paths, the shortest first, with the place of each."""
+    rows = []
+    for number, choice in enumerate(sorted(itertools.product((True, False), repeat=units), key=sum)):
+        through = [unit for unit, taken in enumerate(choice, 1) if taken]
+        length = len(through)
+        tell = f"path through the branches of units: {', '.join(map(str, through)) or 'none'} (length {length})"
+        place = {"from": 0, "to": units + 1, "y": number * LINE + length * GAP + LINE}
+        rows.append({"length": length, "through": through, **place, "tell": tell})
+    return rows
 
 
 def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
@@ -130,19 +114,26 @@ def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
     left, right = _shares(now), _shares(before)
     seen = [length for length in left.keys() | right.keys() if max(left.get(length, 0), right.get(length, 0)) > SEEN]
     lengths = range(min(seen, default=0), max(seen, default=1) + 1)
-    rows = [_length_row(length, now, left) for length in lengths]
+    rows = []
+    for length in lengths:
+        share = left.get(length, 0.0)
+        tell = f"length {length}: {count_text(now.get(length, 0))} paths, {share_text(share)} of those left"
+        rows.append({"length": length, "share": 100 * share, "tell": tell})
     baseline = [{"length": length, "share": 100 * right.get(length, 0.0)} for length in lengths]
     axis = alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=6)
-    x = alt.X("length:Q", title="branches passed", axis=axis, scale=alt.Scale(
-        domain=[lengths[0] - 0.6, lengths[-1] + 0.6], nice=False))  # fmt: skip
+    scale = alt.Scale(domain=[lengths[0] - 0.6, lengths[-1] + 0.6], nice=False)
+    x = alt.X("length:Q", title="branches passed", axis=axis, scale=scale)
     y = alt.Y("share:Q", title="share of the paths (%)", axis=alt.Axis(tickCount=4), scale=alt.Scale(domainMin=0))
     width = SMALL - 60
     bars = alt.Chart(data(rows)).mark_bar(color=RESIDUAL, size=max(1.0, 0.75 * width / len(lengths)))
     line = alt.Chart(data(baseline)).mark_line(color=GREY, strokeWidth=1.5, interpolate="monotone")
-    title = heading(_left(now, before), width=SMALL, size=14, subtitle="bars: paths that are left; line: baseline")
-    return alt.layer(described(bars.encode(x=x, y=y)), line.encode(x=x, y=y)).properties(
-        title=title, width=width, height=150
-    )
+    there, whole = sum(now.values()), sum(before.values())
+    finding = f"{count_text(there)} of {count_text(whole)} paths are left"
+    if there in (0, whole):
+        finding = f"all {count_text(whole)} paths are there" if there else "no path is left"
+    title = heading(finding, width=SMALL, size=14, subtitle="bars: paths that are left; line: baseline")
+    layers = [described(bars.encode(x=x, y=y)), line.encode(x=x, y=y)]
+    return alt.layer(*layers).properties(title=title, width=width, height=150)
 
 
 def _shares(counts: Mapping[int, int]) -> dict[int, float]:
@@ -151,34 +142,15 @@ def _shares(counts: Mapping[int, int]) -> dict[int, float]:
     return {length: count / total for length, count in counts.items()} if total else {}
 
 
-def _length_row(length: int, counts: Mapping[int, int], shares: Mapping[int, float]) -> dict:
-    share = shares.get(length, 0.0)
-    tell = f"length {length}: {count_text(counts.get(length, 0))} paths, {share_text(share)} of those left"
-    return {"length": length, "share": 100 * share, "tell": tell}
-
-
-def _left(now: Mapping[int, int], before: Mapping[int, int]) -> str:
-    left, whole = sum(now.values()), sum(before.values())
-    if not left:
-        return "no path is left"
-    if left == whole:
-        return f"all {count_text(whole)} paths are there"
-    return f"{count_text(left)} of {count_text(whole)} paths are left"
-
-
 def count_text(count: int) -> str:
     """Return an integer of any size as a person would say it: as it is, as a power of two, or rounded."""
     if count < 100_000:
         return f"{count:,}"
-    if count & (count - 1) == 0:
-        return f"2{_raised(count.bit_length() - 1)}"
     digits = str(count)
-    return f"{digits[0]}.{digits[1]} × 10{_raised(len(digits) - 1)}"
-
-
-def _raised(number: int) -> str:
-    """Return an exponent in raised digits."""
-    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    base, exponent = f"{digits[0]}.{digits[1]} × 10", len(digits) - 1
+    if count & (count - 1) == 0:
+        base, exponent = "2", count.bit_length() - 1
+    return base + str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 AIR = 1.3
@@ -199,43 +171,29 @@ def paths(record: Paths) -> Chart:
     The range of lengths that carries 95 % of the gradient is shaded.
     """
     inside = record.effective or record.effective_by_sample
-    panels = [_panel(_counts(record), "number of paths (log 10)", inside, RESIDUAL)]
-    if record.sampled:
-        panels.append(_panel(_single(record), "gradient of one path (log 10)", inside, PLAIN))
-    shares = [
-        {"length": length, "value": share, "tell": f"length {length}: {share:.3g} % of the gradient"}
-        for length, share in gradient_shares(record).items()
-    ]
-    panels.append(_panel(shares, "share of the gradient (%)", inside, STOCHASTIC))
-    return alt.hconcat(*panels, spacing=18).properties(title=heading(paths_finding(record)))
-
-
-def _counts(record: Paths) -> list[dict]:
-    rows = []
-    for length, count in zip(record.lengths, map(int, record.path_count), strict=True):
+    counts, rows, singles, shares = dict(zip(record.lengths, map(int, record.path_count), strict=True)), [], [], []
+    for length, count in counts.items():
         tell = f"length {length}: {count_text(count)} paths"
         rows.append({"length": length, "value": math.log10(count), "tell": tell})
-    return rows
-
-
-def _single(record: Paths) -> list[dict]:
-    """Return one path's gradient by length, from the product, which knows those below the range of floats too."""
-    counts = dict(zip(record.lengths, map(int, record.path_count), strict=True))
-    rows = []
     for one in record.sampled:
-        if one.log10_product is not None:
+        if one.log10_product is not None:  # the product knows those below the range of floats too
             log = one.log10_product - math.log10(counts[one.length])
             tell = f"length {one.length}: 10^{log:.2f}, the gradient of one path (mean of {one.draws})"
-            rows.append({"length": one.length, "value": log, "tell": tell})
-    return rows
+            singles.append({"length": one.length, "value": log, "tell": tell})
+    for length, share in gradient_shares(record).items():
+        tell = f"length {length}: {share:.3g} % of the gradient"
+        shares.append({"length": length, "value": share, "tell": tell})
+    panels = [_panel(rows, "number of paths (log 10)", inside, RESIDUAL)]
+    if record.sampled:
+        panels.append(_panel(singles, "gradient of one path (log 10)", inside, PLAIN))
+    panels.append(_panel(shares, "share of the gradient (%)", inside, STOCHASTIC))
+    return alt.hconcat(*panels, spacing=18).properties(title=heading(paths_finding(record)))
 
 
 def _panel(rows: list[dict], title: str, inside: Effective | None, colour: str) -> alt.LayerChart:
     x = alt.X("length:Q", title="branches passed", axis=alt.Axis(grid=False, tickMinStep=1, tickCount=6))
     base = alt.Chart(data(rows)).encode(x=x, y=alt.Y("value:Q", title=title))
-    layers = [base.mark_line(color=colour, strokeWidth=2.5)]
-    if len(rows) <= DOTTED:
-        layers.append(described(base.mark_point(color=colour, filled=True, size=dot_size(len(rows), 30), opacity=1)))
+    layers = traced(base, len(rows), 2.5, 30, colour)
     if inside is not None:
         first, last = inside.lengths[0], inside.lengths[-1]
         tell = f"lengths {first} to {last} carry {100 * inside.share:.1f} % of the gradient"
@@ -283,7 +241,4 @@ def _through(rows: list[dict], title: str, last: int) -> alt.LayerChart:
         y=alt.Y("value:Q", title=title, scale=height, axis=lines),
         color=alt.Color("what:N", title=None, scale=scale, legend=alt.Legend(orient="top") if len(names) > 1 else None),
     )
-    layers = [base.mark_line(strokeWidth=2.5)]
-    if last <= DOTTED:
-        layers.append(described(base.mark_point(filled=True, size=dot_size(last, 40), opacity=1)))
-    return alt.LayerChart(layer=layers).properties(width=WIDTH, height=180)
+    return alt.LayerChart(layer=traced(base, last, 2.5, 40)).properties(width=WIDTH, height=180)
