@@ -19,6 +19,12 @@ OTHER: dict[str, object] = {
     "batch_size": 7,
     "lr": 0.3,
     "weight_decay": 0.1,
+    "optimizer": "adamw",
+    "layer_decay": 0.9,
+    "clip": 2.0,
+    "ema": 0.99,
+    "norm_statistics": "frozen",
+    "keep": "best",
     "survival": "linear:0.5",
     "survival_mode": "sample",
     "dropped": "frozen",
@@ -123,3 +129,30 @@ def test_numbers_that_must_not_be_negative_are_not(name: str, value: float) -> N
 def test_dropout_is_a_probability_below_one(value: float) -> None:
     with pytest.raises(UserError, match=rf"dropout {value} is not allowed"):
         replace(CONFIG, dropout=value)
+
+
+def test_another_kind_of_optimizer_needs_a_rate_of_its_own() -> None:
+    with pytest.raises(UserError, match=r"--optimizer adamw needs --lr: the 0.2 of recipe fast is for sgd"):
+        replace(CONFIG, optimizer="adamw").resolved_recipe()
+    assert replace(CONFIG, optimizer="adamw", lr=1e-3).resolved_recipe().schedule.peak == 1e-3
+    assert replace(CONFIG, recipe="finetune", optimizer="muon").resolved_recipe().optimizer == "muon"
+
+
+def test_the_recipe_is_finetune_where_weights_are_given() -> None:
+    for given in ({"weights": "net.pth"}, {"pretrained": True}, {"from_run": "run"}):
+        assert TrainConfig(network="timm:resnet18", data="digits", **given).recipe == "finetune"  # type: ignore[arg-type]
+    assert TrainConfig(network="timm:resnet18", data="digits", weights="net.pth", recipe="fast").recipe == "fast"
+    assert CONFIG.recipe == "fast"
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ({"layer_decay": 1.1}, "layer-decay 1.1 is not allowed: it must be above 0 and at most 1"),
+        ({"ema": 1.0}, "ema 1.0 is not allowed: it must be at least 0 and below 1"),
+        ({"clip": 0.0}, "clip 0.0 is not allowed: it must be above 0"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(option: dict, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        replace(CONFIG, **option)

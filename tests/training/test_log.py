@@ -14,6 +14,7 @@ RECORD = {
     "step": 352,
     "epoch": 1.0,
     "train_error_percent": 51.23,
+    "train_loss": 1.2345,
     "validation_error_percent": 45.6,
     "lr": 0.1,
     "images_per_second": 1234.5,
@@ -23,9 +24,14 @@ RECORD = {
 }
 
 
-def test_one_line_per_epoch_says_errors_rate_speed_waiting_and_open_units() -> None:
+def test_one_line_per_epoch_says_loss_errors_rate_speed_waiting_and_open_units() -> None:
     line = epoch_line(RECORD, 500)
-    assert line == "epoch 1/500  train 51.2 %  val 45.6 %  lr 0.1  1234 img/s  wait 2.5 %  open 40/54"
+    assert line == "epoch 1/500  loss 1.23  err 51.2 %  val 45.6 %  1234 img/s  wait 2 %  open 40/54"
+
+
+def test_an_ordinary_line_fits_80_columns() -> None:
+    line = epoch_line({**RECORD, "epoch": 12.0, "waiting_percent": 0.4, "open_units": 54.0}, 500)
+    assert line == "epoch 12/500  loss 1.23  err 51.2 %  val 45.6 %  lr 0.1  1234 img/s"
 
 
 def test_without_a_validation_split_its_error_is_left_out() -> None:

@@ -45,6 +45,10 @@ class Checkpoint:
         path = self.path / f"{name}.safetensors"
         return safetensors.torch.load_file(path) if path.is_file() else {}
 
+    def network(self) -> dict[str, Tensor]:
+        """Return the weights and running statistics that it stands for: their moving averages, where it has some."""
+        return {**self.tensors("weights"), **self.tensors("ema")}
+
 
 def save(folder: Path, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> Path:
     """Write the checkpoint of a step and remove all but the last two.

@@ -108,7 +108,7 @@ class Run:
         if saved is None:
             raise UserError(f"{self.path} has no checkpoint yet; train it first")
         chain = self.untrained()
-        chain.load_state_dict(saved.tensors("weights"))
+        chain.load_state_dict(saved.network())
         return chain.eval()
 
     def untrained(self) -> Chain:

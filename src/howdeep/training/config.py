@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.runtime.threads import Threads, check_threads
-from howdeep.training.recipes import Recipe, recipe_of
+from howdeep.training.recipes import Keep, Kind, Recipe, Statistics, recipe_of
 from howdeep.util.errors import UserError
 from howdeep.util.options import Data, OptionalFloats, OptionalInt, OptionalName, convert
 
@@ -20,6 +20,9 @@ RECIPES_OWN = "(default: the recipe's)"
 RecipeFloat = Annotated[float | None, _meta("FLOAT", RECIPES_OWN)]
 RecipeInt = Annotated[int | None, _meta("INT", RECIPES_OWN)]
 OptionalText = Annotated[str | None, _meta("FILE")]
+RecipeOptimizer = Annotated[Kind | None, _meta("{sgd,adamw,muon}", RECIPES_OWN)]
+RecipeStatistics = Annotated[Statistics | None, _meta("{batch,frozen,auto}", RECIPES_OWN)]
+RecipeKeep = Annotated[Keep | None, _meta("{best,last}", RECIPES_OWN)]
 RecipeRule = Annotated[str | None, _meta("RULE", RECIPES_OWN)]
 
 
@@ -46,8 +49,8 @@ class TrainConfig:
     """Mean per channel, of pixels in [0, 1]; without it that of given weights, or the data's."""
     std: OptionalFloats = None
     """Standard deviation per channel; without it that of given weights, or the data's."""
-    recipe: str = "fast"
-    """fast, extendable, he2015, identity2016, stochastic_depth2016 or densenet2016."""
+    recipe: Annotated[str, _meta("NAME", "(default: fast, or finetune with weights)")] = ""
+    """One of howdeep recipes: finetune, fast, extendable, or one of the literature, such as he2015."""
     epochs: RecipeFloat = None
     """Passes over the training images."""
     batch_size: RecipeInt = None
@@ -56,6 +59,19 @@ class TrainConfig:
     """Highest learning rate; the recipe's schedule is scaled to it."""
     weight_decay: RecipeFloat = None
     """L2 penalty."""
+    optimizer: RecipeOptimizer = None
+    """Rule of the update; Muon is for the matrices of units, with AdamW for the rest."""
+    layer_decay: RecipeFloat = None
+    """Learning rate of a unit, as a share of that of the next one on the way to the head."""
+    clip: RecipeFloat = None
+    """Largest L2 norm of all gradients together."""
+    ema: RecipeFloat = None
+    """Share of the weights' moving average that stays in a step, such as 0.999; the run stands for the average."""
+    norm_statistics: RecipeStatistics = None
+    """What norms normalise by in training: their mini-batch, or running statistics, which are left
+    as they are; auto freezes those of given weights."""
+    keep: RecipeKeep = None
+    """The weights that the run stands for: of the epoch of the best validation, or the last."""
     survival: RecipeRule = None
     """constant, linear:0.5 (stochastic depth), uniform:0.8 or exactly:23 (any 23 units).
     A probability p is that of a unit's survival: timm's drop-path rate is 1 − p."""
@@ -112,6 +128,8 @@ class TrainConfig:
     """Write TensorBoard files too (needs the extra howdeep[tensorboard])."""
 
     def __post_init__(self) -> None:
+        given = self.weights is not None or self.pretrained or self.from_run is not None
+        object.__setattr__(self, "recipe", self.recipe or ("finetune" if given else "fast"))
         convert(self, str, "data", "weights", "from_run")
         convert(self, tuple, "mean", "std")  # lists, where they were read from a record
         for name in ("epochs", "batch_size", "lr", "size", "limit", "checkpoint_every"):
@@ -124,18 +142,32 @@ class TrainConfig:
                 raise UserError(f"{name.replace('_', '-')} {value} is not allowed: it must be at least 0 and finite")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout {self.dropout} is not allowed: it must be at least 0 and below 1")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise UserError(f"layer-decay {self.layer_decay} is not allowed: it must be above 0 and at most 1")
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"clip {self.clip} is not allowed: it must be above 0; inf clips nothing")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise UserError(f"ema {self.ema} is not allowed: it must be at least 0 and below 1")
         check_threads(self.threads)
         recipe_of(self.recipe)
 
     def resolved_recipe(self) -> Recipe:
-        """Return the recipe with the options that were given in place of its own."""
+        """Return the recipe with the options that were given in place of its own.
+
+        Raises:
+            UserError: The optimizer is of another kind than the recipe's, whose learning rate would be far off.
+        """
         recipe = recipe_of(self.recipe)
+        if self.lr is None and self.optimizer and (self.optimizer == "sgd") != (recipe.optimizer == "sgd"):
+            rate = f"the {recipe.schedule.peak:g} of recipe {recipe.name} is for {recipe.optimizer}"
+            raise UserError(f"--optimizer {self.optimizer} needs --lr: {rate}")
         if self.epochs is not None:
             recipe = replace(recipe, epochs=self.epochs, steps=None)
         if self.lr is not None:
             recipe = recipe.scaled(self.lr)
         own = {"batch_size": self.batch_size, "weight_decay": self.weight_decay}
-        own |= {"survival": self.survival, "zero_init": self.zero_init}
+        names = "survival", "zero_init", "optimizer", "layer_decay", "clip", "ema", "norm_statistics", "keep"
+        own |= {name: getattr(self, name) for name in names}
         return replace(recipe, **{name: value for name, value in own.items() if value is not None})
 
     def to_json(self) -> dict:

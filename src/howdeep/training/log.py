@@ -78,18 +78,26 @@ def print_line(console: Console, text: str) -> None:
 
 
 def epoch_line(record: dict, epochs: float) -> str:
-    """Return one epoch's record as a line that fits 80 columns where the numbers are ordinary."""
-    validation = record["validation_error_percent"]
+    """Return one epoch's record as a line that fits 80 columns where the numbers are ordinary.
+
+    Loss and err are those of training. Waiting for data is said from 1 % on, open units where some were closed; the
+    learning rate where there is room.
+    """
+    validation, waiting, opened = (
+        record[name] for name in ("validation_error_percent", "waiting_percent", "open_units")
+    )
     parts = [
         f"epoch {record['epoch']:.4g}/{epochs:.4g}",
-        f"train {record['train_error_percent']:.1f} %",
+        f"loss {record['train_loss']:.3g}",
+        f"err {record['train_error_percent']:.1f} %",
         "" if validation is None else f"val {validation:.1f} %",
         f"lr {record['lr']:.2g}",
         f"{record['images_per_second']:.0f} img/s",
-        f"wait {record['waiting_percent']:.1f} %",
-        f"open {record['open_units']:.0f}/{record['units']}",
+        f"wait {waiting:.0f} %" if waiting >= 1 else "",
+        f"open {opened:.0f}/{record['units']}" if opened < record["units"] else "",
     ]
-    return "  ".join(part for part in parts if part)
+    whole, short = ("  ".join(part for part in some if part) for some in (parts, parts[:4] + parts[5:]))
+    return whole if len(whole) <= 80 else short
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ seed and the step, so a resumed run does what the uninterrupted one would have d
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,11 @@ from rich.console import Console
 from howdeep.analysis.evaluation import Sums, add_up, evaluate, fingerprint
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, mixed, training_batches
+from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import StopRequest, patience, stopped
+from howdeep.runtime.precision import place
 from howdeep.runtime.ranks import Ranks, joined
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
@@ -32,10 +34,11 @@ from howdeep.training.log import Journal, epoch_line, print_line
 from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
 from howdeep.training.session import Place, Session, prepare
 from howdeep.training.state import Tally, learning_rate, watch_warmup
-from howdeep.training.step import train_step
+from howdeep.training.step import held, train_step
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, time_again
 from howdeep.util.errors import Stopped
 from howdeep.util.files import folder_locked
+from howdeep.util.intervals import of_share
 from howdeep.util.seeds import derive
 from howdeep.util.text import percent_text
 
@@ -43,6 +46,8 @@ EVALUATION_BATCH = 500
 UNSAVED_SECONDS, SAVING_SHARE = 30.0, 0.02
 """Where no --checkpoint-every is given, every epoch ends with a checkpoint; where epochs are so short that writing
 would take more than this share of the time, the first one that ends so many seconds after the last checkpoint."""
+UNCERTAIN = 300
+"""With fewer validation images the interval of the best epoch's error is said."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,9 @@ def train(
         out: The run folder.
         console: Where lines and the progress bar go; None is standard error.
         dataset: The data, where it is open already (see :func:`howdeep.training.session.open_training_data`).
-        chosen: With it the weights of the best epoch are kept beside the last ones, and where loss or weights stop
-            being numbers, training ends there. Called after training, it says which network the run stands for, in
-            evaluation mode and on the device: the one that reads the test split.
+        chosen: With it the weights of the best epoch are kept beside the last ones, as some recipes do anyway, and
+            where loss or weights stop being numbers, training ends there. Called after training, it says which network
+            the run stands for, in evaluation mode and on the device: the one that reads the test split.
 
     Raises:
         UserError: Bad options, data or folder, or another process writes there.
@@ -110,8 +115,8 @@ def train(
             session.place.report(f"{out} is finished; nothing to do")
             return TrainResult(out, done["test"], done["seconds"])
         if chosen is None:
-            _to_the_end(session, console)
-            return _finish(session, session.chain)
+            _to_the_end(session, console, best=session.recipe.keep == "best")
+            return _finish(session, _standing(session))
         try:
             _to_the_end(session, console, best=True)
         except NotFiniteError as error:
@@ -229,25 +234,30 @@ class After:
 
 def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, request: StopRequest) -> After:
     position, started = session.position, time.perf_counter()
-    lr = learning_rate(session.recipe, position, session.ends)
+    lr = learning_rate(session.recipe, position, session.ends, session.classifier_steps)
+    waiting = session.given if position.step < session.classifier_steps else ()
     gates = _gates(session, batch)
     if session.augmentation.mixing:
         seed, classes = session.config.seed, len(session.dataset.classes)
         images, labels = mixed(batch.images, batch.labels, classes, seed=seed, step=position.step)
         batch = replace(batch, images=images, labels=labels)
     torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.place.ranks.rank))
-    loss, wrong = train_step(
-        session.engine,
-        session.optimizer,
-        batch,
-        gates,
-        lr=lr,
-        smoothing=session.recipe.label_smoothing,
-        arithmetic=session.arithmetic,
-        share=len(batch.labels) * session.place.ranks.world / batch.total,
-        frozen=session.config.dropped == "frozen",
-        clip=session.recipe.clip,
-    )
+    with held(session.engine, waiting) if waiting else nullcontext():
+        loss, wrong = train_step(
+            session.engine,
+            session.optimizer,
+            batch,
+            gates,
+            lr=lr,
+            smoothing=session.recipe.label_smoothing,
+            arithmetic=session.arithmetic,
+            share=len(batch.labels) * session.place.ranks.world / batch.total,
+            frozen=session.config.dropped == "frozen",
+            clip=session.recipe.clip,
+            waiting=waiting,
+        )
+    if session.average is not None:
+        session.average.update(position.step)
     seconds, count = time.perf_counter() - started, len(batch.labels)
     whole = batch.total == min(session.recipe.batch_size, session.images)
     stalls = whole and session.pace.stalls(seconds)
@@ -354,11 +364,14 @@ def _validate(session: Session) -> Sums | None:
     split, ranks = session.dataset.validation, session.place.ranks
     if split is None:
         return None
-    sums = add_up(
-        session.chain,
-        _evaluation_batches(session, split, ranks),
-        autocast=session.arithmetic.autocast(session.place.device),
-    )
+    with session.average.shown() if session.average else nullcontext():
+        if session.average is not None:
+            ranks.copy_buffers(session.chain)
+        sums = add_up(
+            session.chain,
+            _evaluation_batches(session, split, ranks),
+            autocast=session.arithmetic.autocast(session.place.device),
+        )
     images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
     return Sums(int(images), int(wrong), loss)
 
@@ -374,6 +387,21 @@ def _evaluation_batches(session: Session, split: Split, ranks: Ranks) -> Iterato
         rank=ranks.rank,
         world=ranks.world,
     )
+
+
+def _standing(session: Session) -> Chain:
+    """Return the network that a run stands for at its end, and say where it is not simply the last one."""
+    best, validation = checkpoints.newest(session.run.best, session.place.report), session.dataset.validation
+    if best is not None and validation is not None:
+        error, n = best.state["error_percent"], len(validation)
+        line = f"epoch {best.state['epoch']:.4g} is kept: validation error {error:.1f} %"
+        if n < UNCERTAIN:
+            low, high = of_share(error, n)
+            line += f", uncertain with n = {n}: 95 % from {low:.1f} to {high:.1f} %"
+        session.place.report(line)
+    if best is None and session.average is None:
+        return session.chain
+    return place(session.run.chain(session.place.report), session.arithmetic, session.place.device)
 
 
 def _finish(session: Session, chain: Chain) -> TrainResult:

@@ -4,6 +4,8 @@ A schedule is a pure function of how much of the run is done, so that a resumed 
 length cannot disagree.
 """
 
+import math
+import textwrap
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -11,6 +13,8 @@ from typing import ClassVar, Literal
 from howdeep.util.errors import unknown
 
 Kind = Literal["sgd", "adamw", "muon"]
+Statistics = Literal["batch", "frozen", "auto"]
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,28 @@ class OneCycle:
     def scaled(self, peak: float) -> "OneCycle":
         """Return the same schedule with another highest rate."""
         return OneCycle(peak, self.rise)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """A learning rate that rises linearly to its peak and falls to 0 as half a cosine does."""
+
+    extendable: ClassVar[bool] = False
+    peak: float
+    """Highest learning rate."""
+    rise: float
+    """Share of the run until the peak."""
+
+    def at(self, step: int, total: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        done = (step + 0.5) / total
+        if done < self.rise:
+            return self.peak * done / self.rise
+        return self.peak * (1 + math.cos(math.pi * (done - self.rise) / (1 - self.rise))) / 2
+
+    def scaled(self, peak: float) -> "Cosine":
+        """Return the same schedule with another highest rate."""
+        return Cosine(peak, self.rise)
 
 
 @dataclass(frozen=True)
@@ -109,7 +135,7 @@ class Recipe:
     """Where it comes from."""
     batch_size: int
     """Images per mini-batch, over all devices."""
-    schedule: Steps | OneCycle | WarmupStableDecay
+    schedule: Steps | OneCycle | Cosine | WarmupStableDecay
     """Learning rate over the run."""
     epochs: float | None = None
     """Passes over the training images; None where ``steps`` says it."""
@@ -141,6 +167,34 @@ class Recipe:
     """Branches return zeros at the start."""
     warmup: Warmup | None = None
     """A low learning rate at the start."""
+    classifier_epochs: float = 0.0
+    """Passes in which a new classifier on given weights learns alone; at most a quarter of the run."""
+    norm_statistics: Statistics = "batch"
+    """What norms normalise by in training: their mini-batch, or their running statistics, which stay as they are; auto
+    is frozen where a network begins with given weights."""
+    ema: float | None = None
+    """What of the weights' moving average stays in a step; None for no average."""
+    keep: Keep = "last"
+    """The weights that a run stands for: those of the epoch of the best validation, or the last."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Everything that shapes the training, in lines of 80 columns."""
+        length = f"{self.epochs:g} epochs" if self.steps is None else f"{self.steps:,} steps"
+        rate = f"{self.optimizer} at {self.schedule.peak:g} ({type(self.schedule).__name__})"
+        decay = f"weight decay {self.weight_decay:g}" + ("" if self.decay_all else " on matrices")
+        more = {
+            f"layer decay {self.layer_decay:g}": self.layer_decay != 1,
+            f"clip {self.clip}": self.clip is not None,
+            f"ema {self.ema}": self.ema is not None,
+            f"smoothing {self.label_smoothing:g}": self.label_smoothing,
+            f"survival {self.survival}": self.survival != "constant",
+            f"norms {self.norm_statistics}": self.norm_statistics != "batch",
+        }
+        shown = [text for text, on in more.items() if on]
+        rest = ", ".join([decay, *shown, f"{self.keep} epoch kept"])
+        wrapped = textwrap.wrap(rest, 80, initial_indent="  ", subsequent_indent="  ")
+        return [f"recipe {self.name}: {length}, batch {self.batch_size}, {rate}", *wrapped]
 
     def scaled(self, peak: float) -> "Recipe":
         """Return the same recipe with another highest learning rate; the warm-up keeps its share of it."""
@@ -174,6 +228,22 @@ RECIPES: dict[str, Recipe] = {
             decay_all=False,
             label_smoothing=0.1,
             zero_init=True,
+        ),
+        Recipe(
+            name="finetune",
+            source="for given weights: AdamW, cosine with warm-up, lower rates towards the stem, best epoch kept",
+            batch_size=32,
+            epochs=8,
+            schedule=Cosine(peak=1e-3, rise=0.1),
+            optimizer="adamw",
+            layer_decay=0.85,
+            clip=1.0,
+            weight_decay=0.05,
+            decay_all=False,
+            label_smoothing=0.1,
+            classifier_epochs=1.0,
+            norm_statistics="auto",
+            keep="best",
         ),
         Recipe(
             name="he2015",

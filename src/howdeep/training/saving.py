@@ -30,6 +30,7 @@ def save(session: Session) -> None:
 
     def write() -> None:
         tensors = {"weights": session.chain.state_dict(), **state_of(session.optimizer, session.chain)}
+        tensors |= {"ema": session.average.tensors} if session.average else {}
         position = session.position
         checkpoints.save(session.run.checkpoints, position.step, tensors=tensors, state=position.to_json())
 
@@ -54,7 +55,7 @@ def save_best(session: Session, validation: Sums | None) -> None:
         best, position = checkpoints.newest(session.run.best, lambda _: None), session.position
         if best is None or (error, loss) < (best.state["error_percent"], best.state["loss"]):
             state = {"epoch": position.step / session.steps_per_epoch, "error_percent": error, "loss": loss}
-            tensors = {"weights": session.chain.state_dict()}
+            tensors = {"weights": session.standing()}
             checkpoints.save_only(session.run.best, position.step, tensors=tensors, state=state)
 
     _by_first(session, write)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -33,6 +33,7 @@ from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training import step
+from howdeep.training.averaging import Average
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.optimizers import make_optimizer, restore
 from howdeep.training.pace import Pace, pace_of
@@ -71,6 +72,8 @@ class Session:
     engine: nn.Module
     """What runs a training step of the chain."""
     optimizer: Optimizer
+    average: Average | None
+    """Of the weights, where the recipe has one."""
     position: Position
     pace: Pace
 
@@ -109,6 +112,22 @@ class Session:
     def ends(self) -> tuple[int, ...]:
         """Step at which each phase of the schedule ends: one, and one more for every time that the run was extended."""
         return tuple(self.run.record.get("ends", [total_steps(self.recipe, self.images)]))
+
+    @cached_property
+    def given(self) -> list[nn.Parameter]:
+        """Weights that the network began with, where its classifier is new; else none."""
+        new = (self.run.record.get("start") or {}).get("reset", ())
+        return [weight for name, weight in self.chain.named_parameters() if name not in new] if new else []
+
+    @cached_property
+    def classifier_steps(self) -> int:
+        """Mini-batches at the start in which a new classifier learns alone."""
+        wanted = round(self.recipe.classifier_epochs * self.steps_per_epoch)
+        return min(wanted, self.ends[0] // 4) if self.given else 0
+
+    def standing(self) -> dict[str, Tensor]:
+        """Return what the run stands for at this step: the chain's state, its averages where there are any."""
+        return {**self.chain.state_dict(), **(self.average.tensors if self.average else {})}
 
     @property
     def total(self) -> int:
@@ -268,7 +287,8 @@ def _session(config: TrainConfig, place: Place, run: Run | None, start: Start | 
     parameters = sum(parameter.numel() for parameter in chain.parameters())
     size = f"{config.network}: {len(chain)} units, {parameters:,} parameters"
     said = initial.lines if initial else ()
-    for line in (*dataset.notes, size, *said, augmentation_line(dataset, config.augmentation, config.flip)):
+    augmented = augmentation_line(dataset, config.augmentation, config.flip)
+    for line in (*dataset.notes, size, *said, augmented, *recipe.lines):
         place.report(line)
     if run is None:
         assert start is not None, "a new run begins somewhere"
@@ -335,12 +355,17 @@ def _with_state(config: TrainConfig, place: Place, run: Run, dataset: Dataset, r
     """Return the session of a network, filled from the newest checkpoint where there is one."""
     precision.place(chain, _arithmetic(run), place.device)
     optimizer = make_optimizer(chain, recipe, frozen=config.dropped == "frozen")
-    position = _restored(run, place, chain, optimizer)
+    average = None if recipe.ema is None else Average(chain, recipe.ema)
+    position = _restored(run, place, chain, optimizer, average)
     run = _extended(run, config, recipe, total_steps(recipe, len(dataset.split("train"))), position.step, place)
     first = place.ranks.first
     pace = place.ranks.from_first(pace_of(run, config.threads, place.device, position.step) if first else None)
     assert isinstance(pace, Pace)
     chain.train()
+    given = "start" in run.record or "removed" in run.record
+    if recipe.norm_statistics == "frozen" or (recipe.norm_statistics == "auto" and given):
+        for norm in norms_of(chain):
+            norm.eval()
     if config.compile:
         step.compile_branches(chain)
     engine = step.engine_of(chain, config.checkpointing)
@@ -348,7 +373,7 @@ def _with_state(config: TrainConfig, place: Place, run: Run, dataset: Dataset, r
         # No device_ids: with them the wrapper would move the gates, which live on the host, to the device. Dropped
         # units have no gradient, which it must look for; that costs a walk through the graph.
         engine = DistributedDataParallel(engine, find_unused_parameters=run.survival.random)
-    return Session(config, place, run, dataset, recipe, chain, engine, optimizer, position, pace)
+    return Session(config, place, run, dataset, recipe, chain, engine, optimizer, average, position, pace)
 
 
 def _arithmetic(run: Run) -> Arithmetic:
@@ -356,8 +381,8 @@ def _arithmetic(run: Run) -> Arithmetic:
     return Arithmetic(chosen["precision"], chosen["memory_format"])
 
 
-def _restored(run: Run, place: Place, chain: Chain, optimizer: Optimizer) -> Position:
-    """Fill chain and optimizer from the newest whole checkpoint and return its position, or the start's."""
+def _restored(run: Run, place: Place, chain: Chain, optimizer: Optimizer, average: Average | None) -> Position:
+    """Fill chain, optimizer and average from the newest whole checkpoint and return its position, or the start's."""
     saved = checkpoints.newest(run.checkpoints, place.report) if place.ranks.first else None
     path = place.ranks.from_first(saved and str(saved.path))
     if path is None:
@@ -365,6 +390,10 @@ def _restored(run: Run, place: Place, chain: Chain, optimizer: Optimizer) -> Pos
     saved = saved or checkpoints.load(Path(str(path)))
     chain.load_state_dict(saved.tensors("weights"))
     restore(optimizer, chain, saved)
+    if average is not None:  # a network that was cut was saved without
+        for name, tensor in saved.network().items():
+            if name in average.tensors:
+                average.tensors[name].copy_(tensor)
     if saved.step:
         place.report(f"resumed from step {saved.step}")
     return Position.from_json(saved.state)

@@ -71,18 +71,22 @@ class Position:
         return cls(**{**record, "tally": Tally(**record["tally"])})
 
 
-def learning_rate(recipe: Recipe, position: Position, ends: Sequence[int]) -> float:
+def learning_rate(recipe: Recipe, position: Position, ends: Sequence[int], classifier_steps: int = 0) -> float:
     """Return the learning rate of the next step.
 
     Args:
         recipe: Its schedule runs once per phase.
         position: Where the run is.
         ends: Step at which each phase ends; a run that was never given more epochs has one.
+        classifier_steps: Steps at the start in which the classifier learns alone, at the highest rate; the schedule
+            begins behind them.
     """
     if recipe.warmup is not None and position.warmup_ended is None:
         return recipe.warmup.rate
+    if position.step < classifier_steps:
+        return recipe.schedule.peak
     phase = bisect_right(ends, position.step)
-    first = ends[phase - 1] if phase else 0
+    first = ends[phase - 1] if phase else classifier_steps
     return recipe.schedule.at(position.step - first, ends[phase] - first)
 
 

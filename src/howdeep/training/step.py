@@ -1,14 +1,18 @@
 """One training step: logits, loss, gradients, update."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
 from howdeep.runtime.checkpointing import Checkpointed
-from howdeep.runtime.modes import frozen_statistics, norms_of
+from howdeep.runtime.modes import frozen_statistics, modes_kept, norms_of
 from howdeep.runtime.precision import Arithmetic
 
 
@@ -31,6 +35,25 @@ def compile_branches(chain: Chain) -> None:
         unit.branch.compile()
 
 
+@contextmanager
+def held(engine: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let norms keep and use their running statistics, and no gradient be computed for some weights.
+
+    Where several processes wait for each other's gradients these are computed, and :func:`train_step` drops them.
+    """
+    computed = isinstance(engine, DistributedDataParallel)
+    with modes_kept(engine):
+        for norm in norms_of(engine):
+            norm.eval()
+        try:
+            for weight in weights:
+                weight.requires_grad_(computed)
+            yield
+        finally:
+            for weight in weights:
+                weight.requires_grad_(True)
+
+
 def train_step(
     engine: nn.Module,
     optimizer: Optimizer,
@@ -43,6 +66,7 @@ def train_step(
     share: float = 1.0,
     frozen: bool = False,
     clip: float | None = None,
+    waiting: Sequence[nn.Parameter] = (),
 ) -> tuple[float, int]:
     """Do one step and return the mean loss and the number of wrong answers.
 
@@ -60,6 +84,7 @@ def train_step(
         frozen: Dropped units get no gradients and stay as they are; else they get zeros, so that momentum and weight
             decay move them, as in the code of Huang et al. 2016.
         clip: Gradients, averaged over the processes, whose common L2 norm is above it are scaled down to it.
+        waiting: Weights that stay as they are, their state too (see :func:`held`).
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
@@ -75,8 +100,12 @@ def train_step(
     # batch. float32 counts exactly up to 16 million.
     value, errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
     (loss * share).backward()
+    for weight in waiting:
+        weight.grad = None
     if clip is not None:
         nn.utils.clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=frozen)
+    for weight in waiting if not frozen else ():
+        weight.grad = torch.zeros_like(weight)
     return value, int(errors)
