@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from howdeep.show.sentences import confusions, curves_finding, flow_finding, lesion_finding, measured, paths_finding
-from howdeep.show.tables import Table
+from howdeep.show.tables import Table, all_of
 from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, whole
 
 if TYPE_CHECKING:
@@ -26,13 +26,6 @@ SHOWN, MOST = 40, 1_000
 SHOWN_CLASSES = 20
 BAR = 24
 """Characters of the longest bar."""
-
-
-def summary_of(there: int, shown: int, what: str) -> str:
-    """Return what the fold of a long table says."""
-    if there == 1:
-        return f"The one of the {what}"
-    return f"All {there:,} {what}" if there == shown else f"The {shown:,} worst of {there:,} {what}"
 
 
 def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = "") -> Table:
@@ -60,15 +53,15 @@ def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = ""
         heads=["class", "images", "error %", "most often taken for"],
         text=(0, 3),
         rows=rows,
-        below=[_pairs(evaluation)] if wide else [f"… and {hidden} classes with fewer errors"] * (hidden > 0),
+        below=[_confusions(evaluation)] if wide else [f"… and {hidden} classes with fewer errors"] * (hidden > 0),
         summary=f"All {len(order):,} classes, the worst first",
     )
 
 
-def _pairs(evaluation: Evaluation) -> Table:
+def _confusions(evaluation: Evaluation) -> Table:
     names, pairs = [one.name for one in evaluation.classes], confusions(evaluation.confusion)
     rows = [(names[true], names[given], whole(count)) for count, true, given in pairs[:MOST]]
-    summary = summary_of(len(pairs), len(rows), "confusions")
+    summary = all_of(len(pairs), len(rows), "confusions")
     return Table(heads=["class", "taken for", "images"], text=(0, 1), rows=rows, summary=summary)
 
 
@@ -105,9 +98,10 @@ def export_table(export: Export, *, wide: bool = False) -> Table:
 
 def lesion_table(lesion: Lesion, *, wide: bool = False) -> Table:
     """Return one row per unit, per k, or for the worst pairs; wide, one row per draw."""
-    table = (
-        _units(lesion, wide) if lesion.units else _by_k(lesion) if lesion.by_k and not wide else _trials(lesion, wide)
-    )
+    if lesion.units:
+        table = _units(lesion, wide)
+    else:
+        table = _by_k(lesion) if lesion.by_k and not wide else _trials(lesion, wide)
     base = lesion.baseline
     baseline = f"baseline: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
     return replace(table, title=lesion_finding(lesion), lines=[baseline])
@@ -153,22 +147,18 @@ def _by_k(lesion: Lesion) -> Table:
 
 def _trials(lesion: Lesion, wide: bool) -> Table:
     """Return one row per draw, pairs with the worst first; on a terminal only some pairs."""
-    trials = lesion.trials
-    if lesion.kind == "pairs":
-        trials = sorted(trials, key=lambda trial: -trial.effect.error_percent)
-    shown = trials[: MOST if wide else SHOWN // 2]
-    heads = ["k", "draw", "Kendall's τ" if lesion.kind == "permute" else "units", "error %", "change", "95 % interval"]
-    permuted = lesion.kind == "permute"
-    whats = [fixed(one.kendall_tau, 3) if permuted else listed([str(unit) for unit in one.units]) for one in shown]
-    rows = [
-        (str(trial.k), str(trial.draw), what, *_effect(trial.effect)) for trial, what in zip(shown, whats, strict=True)
-    ]
-    first = 0 if wide else 2
+    permuted, pairs, first = lesion.kind == "permute", lesion.kind == "pairs", 0 if wide else 2
+    trials = sorted(lesion.trials, key=lambda trial: -trial.effect.error_percent) if pairs else lesion.trials
+    rows = []
+    for trial in trials[: MOST if wide else SHOWN // 2]:
+        what = fixed(trial.kendall_tau, 3) if permuted else listed([str(unit) for unit in trial.units])
+        rows.append((str(trial.k), str(trial.draw), what, *_effect(trial.effect))[first:])
+    heads = ["k", "draw", "Kendall's τ" if permuted else "units", "error %", "change", "95 % interval"]
     return Table(
         heads=heads[first:],
-        rows=[row[first:] for row in rows],
-        text=() if lesion.kind == "permute" else (2 - first,),
-        summary=summary_of(len(trials), len(rows), "pairs" if lesion.kind == "pairs" else "draws"),
+        rows=rows,
+        text=() if permuted else (2 - first,),
+        summary=all_of(len(trials), len(rows), "pairs" if pairs else "draws"),
     )
 
 
@@ -185,7 +175,8 @@ def paths_table(paths: Paths, *, wide: bool = False) -> Table:
         share = "" if norm is None or not gradient else share_text(norm / gradient, mean_digits)
         mean = "" if one is None else number(one.mean, mean_digits)
         spread = "" if one is None or one.standard_error is None else f" ± {number(one.standard_error, error_digits)}"
-        cells = (str(length), count_text(count), share_text(int(count) / total), "" if norm is None else number(norm))
+        many = f"{int(count):,}" if len(count) <= 9 else f"{count[0]}.{count[1:3]}e{len(count) - 1}"
+        cells = (str(length), many, share_text(int(count) / total), "" if norm is None else number(norm))
         if wide or exact or one is not None:  # the others would say nothing but how many there are
             rows.append((*cells, share, mean + spread, "│" if length in inside else ""))
     check = paths.sum_check_relative_error
@@ -197,11 +188,6 @@ def paths_table(paths: Paths, *, wide: bool = False) -> Table:
         rows=rows if wide else _thinned(rows),
         summary=f"All {len(rows):,} lengths",
     )
-
-
-def count_text(digits: str) -> str:
-    """Return a count of any size: exact up to nine digits, then with three."""
-    return f"{int(digits):,}" if len(digits) <= 9 else f"{digits[0]}.{digits[1:3]}e{len(digits) - 1}"
 
 
 def _thinned(rows: Sequence[T]) -> list[T]:

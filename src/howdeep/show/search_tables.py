@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
-from howdeep.show.analysis_tables import summary_of
 from howdeep.show.sentences import cost_finding, cut_finding
-from howdeep.show.tables import CHOSEN, Table
+from howdeep.show.tables import CHOSEN, Table, all_of
 from howdeep.util.text import (
     NONE,
     change_text,
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from howdeep.costs.cost import CostRecord, DepthCost, Ladder
     from howdeep.costs.predicting import Costs
     from howdeep.costs.scaling import Paper
-    from howdeep.cutting.records import Cut, Point, Size
-    from howdeep.search.answer import Candidate
+    from howdeep.cutting.records import Cut, Size
     from howdeep.search.degradation import Degradation, FamilyResult
     from howdeep.search.diagnosis import Point as LadderPoint
     from howdeep.search.fit import Fit
@@ -65,6 +63,7 @@ def _counted(ladder: Ladder) -> Table:
 
 
 def _measured(ladder: Ladder, wide: bool) -> Table:
+    """Return what is measured and predicted; wide, beside what is counted."""
     expects = ladder.survival != "constant"
     rows = [row for one in ladder.depths for row in _depth_rows(one, wide, expects)]
     if ladder.one_more_costs:
@@ -72,9 +71,21 @@ def _measured(ladder: Ladder, wide: bool) -> Table:
         rows.append(("one more*", "predicted", *[""] * (3 * wide), *more, *[""] * expects))
     counts = ["units", "parameters", "MACs"] if wide else []
     costs = ["latency\nms", "inference\nms/image", "training\nms/image", "memory\nMB", "memory\nckpt MB"]
-    expected = ["expected\nms/image"] if expects else []
-    heads = ["layers", "", *counts, *costs, *expected]
-    return Table(heads=heads, text=(0,), rows=rows, below=_notes(ladder))
+    heads = ["layers", "", *counts, *costs, *["expected\nms/image"] * expects]
+    notes = [
+        "* a unit in each stage of the deepest; FLOPs = 2 · MACs; training = 3 forward passes",
+        f"latency: one image, threads: {ladder.threads}, fp32; inference: batch of {ladder.batch_size}, fp32;"
+        f" {ladder.size}×{ladder.size} pixels",
+        f"training: batch of {ladder.batch_size}, {ladder.precision}, {ladder.memory_format}; medians of the quietest"
+        f" of {ladder.rounds} rounds",
+        "memory: peak of training: weights, gradients, momentum, activations, not torch;",
+        "ckpt: the same with --checkpointing",
+    ]
+    if ladder.fitted_on:
+        notes.append(f"fitted on {listed(ladder.fitted_on)}")
+    if expects:
+        notes.append(f"expected: of training under survival {ladder.survival}; time in proportion to MACs")
+    return Table(heads=heads, text=(0,), rows=rows, below=notes)
 
 
 def _depth_rows(cost: DepthCost, wide: bool, expects: bool) -> list[tuple[str, ...]]:
@@ -102,35 +113,18 @@ def _costs(costs: Costs) -> list[str]:
     return [*(number(time, zeros=True) for time in times), *peaks]
 
 
-def _notes(ladder: Ladder) -> list[str]:
-    notes = [
-        "* a unit in each stage of the deepest; FLOPs = 2 · MACs; training = 3 forward passes",
-        f"latency: one image, threads: {ladder.threads}, fp32; inference: batch of {ladder.batch_size}, fp32;"
-        f" {ladder.size}×{ladder.size} pixels",
-        f"training: batch of {ladder.batch_size}, {ladder.precision}, {ladder.memory_format}; medians of the quietest"
-        f" of {ladder.rounds} rounds",
-        "memory: peak of training: weights, gradients, momentum, activations, not torch;",
-        "ckpt: the same with --checkpointing",
-    ]
-    if ladder.fitted_on:
-        notes.append(f"fitted on {listed(ladder.fitted_on)}")
-    if ladder.survival != "constant":
-        notes.append(f"expected: of training under survival {ladder.survival}; time in proportion to MACs")
-    return notes
-
-
 def scaling_table(paper: Paper, *, wide: bool = False) -> Table:
     """Return the formula with its numbers, and one row per number of nodes."""
     minutes = paper.rows[0].seconds[0] < 36_000 and not wide
     length, unit = (60.0, "minutes") if minutes else (3600.0, "hours")
     rows = []
     for row in paper.rows:
-        step, duration = _range(row.step_seconds, 1000.0), _range(row.seconds, 1 / length)
+        step, duration = _between(row.step_seconds, 1000.0), _between(row.seconds, 1 / length)
         nodes, sent = f"{row.nodes:,}×{row.devices // row.nodes}", f"{row.traffic_bytes / 1e6:.0f}"
         reduced = number(1000 * row.reduce_seconds, zeros=True)
         rows.append((nodes, whole(row.batch_size), sent, reduced, step, _efficiency(row.efficiency), duration))
     last, job = paper.rows[-1], paper.job
-    total = f"{_range(last.seconds, 1 / length)} {unit} on {last.devices:,} devices"
+    total = f"{_between(last.seconds, 1 / length)} {unit} on {last.devices:,} devices"
     return Table(
         title=f"{paper.network}, {job.images:,} images, {job.epochs:g} epochs: {total},"
         f" efficiency {_efficiency(last.efficiency)} % (on paper)",
@@ -141,7 +135,7 @@ def scaling_table(paper: Paper, *, wide: bool = False) -> Table:
     )
 
 
-def _range(ends: tuple[float, float], factor: float) -> str:
+def _between(ends: tuple[float, float], factor: float) -> str:
     first, last = (number(factor * end, zeros=True) for end in ends)
     return first if first == last else f"{first}–{last}"
 
@@ -153,46 +147,40 @@ def _efficiency(ends: tuple[float, float]) -> str:
 
 def degradation_table(ladder: Degradation, *, wide: bool = False) -> Table:
     """Return one row per family and depth, and the diagnoses with their evidence; wide, one row per run."""
-    return _runs(ladder) if wide else _depths(ladder)
-
-
-def _depths(ladder: Degradation) -> Table:
+    if wide:
+        return _runs(ladder)
     rows = [_depth(ladder, family, point) for family in ladder.families for point in family.points]
-    heads = ["family", "layers", "training %", "validation %", "gap", "epochs", "seconds", ""]
     count, means = len(ladder.seeds), "errors of one seed ± binomial standard errors"
     if count > 1:
         means = f"errors over {count} seeds ± standard errors"
     conditions = [f"{ladder.data}, equal {ladder.equal}: {means}"]
     if errors := next((run.errors for run in ladder.runs if run.errors is not None), None):
-        images = (
-            f"{errors.training_images:,} training images, not augmented; {errors.validation_images:,} of validation"
-        )
-        conditions.append(f"(final networks, {images})")
+        training = f"{errors.training_images:,} training images, not augmented"
+        conditions.append(f"(final networks, {training}; {errors.validation_images:,} of validation)")
     verdicts = [f"{one.family}: {one.diagnosis.headline}\n  {one.diagnosis.evidence}" for one in ladder.families]
+    heads = ["family", "layers", "training %", "validation %", "gap", "epochs", "seconds", ""]
     return Table(lines=conditions, heads=heads, text=(0,), rows=rows, below=["", *verdicts])
 
 
 def _depth(ladder: Degradation, family: FamilyResult, point: LadderPoint) -> tuple[str, ...]:
     own = [run for run in ladder.runs if (run.family, run.depth) == (family.family, point.depth)]
     epochs, seconds = (statistics.fmean(getattr(run, name) for run in own) for name in ("epochs", "seconds"))
-    name = family.family if point is family.points[0] else ""
     mark = "enough" if point.depth == family.diagnosis.enough else ""
-    if point.failed:
-        mark = f"{point.failed} diverged"
+    mark = f"{point.failed} diverged" if point.failed else mark
     errors = (NONE if one is None else str(one) for one in (point.training, point.validation, point.gap))
     took = fixed(seconds, 1) if seconds < 100 else f"{seconds:,.0f}"
+    name = family.family if point is family.points[0] else ""
     return name, whole(point.depth), *errors, f"{epochs:.4g}", took, mark
 
 
 def _runs(ladder: Degradation) -> Table:
     rows = []
     for run in ladder.runs:
-        training, validation = (
-            run.errors and run.errors.training_percent,
-            run.errors and run.errors.validation_percent,
-        )
+        errors = (NONE, NONE)
+        if run.errors is not None:
+            errors = fixed(run.errors.training_percent), fixed(run.errors.validation_percent)
         which = run.family, run.network, whole(run.depth), str(run.seed)
-        rows.append((*which, fixed(training), fixed(validation), number(run.epochs), f"{run.seconds:,.1f}"))
+        rows.append((*which, *errors, number(run.epochs), f"{run.seconds:,.1f}"))
     heads = ["family", "network", "layers", "seed", "training %", "validation %", "epochs", "seconds"]
     return Table(heads=heads, text=(0, 1), rows=rows, summary=f"All {len(rows):,} runs")
 
@@ -203,12 +191,21 @@ def fit_table(fit: Fit, *, wide: bool = False) -> Table:
         return _rounds(fit)
     told = [one for one in fit.dropped if one.needed is not None]
     hidden = len(fit.dropped) - len(told)
+    rows = []
+    for one in fit.candidates:
+        training, mark = (NONE, NONE, NONE), "diverged" if one.failed else ""
+        if one.rounds:
+            last = one.rounds[-1]
+            training = fixed(last.validation_error_percent), seconds_text(last.seconds), f"{last.epochs:.1f}"
+        costs = fixed(one.costs.latency.median_ms), whole(one.costs.parameters)
+        mark = "← selected" if one.costs.network == fit.network else mark
+        rows.append((one.costs.network, *training, *costs, mark))
     return Table(
         title=f"take {fit.network}: {fit.depth} layers",
         lines=[*_answer(fit), "", sentence(fit.verdict.finding), f"{CHOSEN} {fit.verdict.advice}", ""],
         heads=["network", "error %", "time", "epochs", "latency ms", "parameters", ""],
         text=(0,),
-        rows=[_candidate(one, chosen=one.costs.network == fit.network) for one in fit.candidates],
+        rows=rows,
         below=[
             "error: validation, at the end of its last round; time: training until then",
             *(f"left out: {one.network}, {one.budget} budget: {one.reason}" for one in told),
@@ -218,6 +215,7 @@ def fit_table(fit: Fit, *, wide: bool = False) -> Table:
 
 
 def _answer(fit: Fit) -> list[str]:
+    """Return the errors of the network that was chosen, its latency, and what was spent."""
     low, high = fit.verdict.depths
     between = f"{low} to {high} layers cannot be told apart" if low != high else "no other depth does as well"
     first, third = fit.latency.quartiles_ms
@@ -232,16 +230,6 @@ def _answer(fit: Fit) -> list[str]:
     if fit.test is None:
         return lines
     return [f"  test error {percent_text(fit.test.error_percent, fit.test.n)}, n = {fit.test.n:,}", *lines]
-
-
-def _candidate(one: Candidate, *, chosen: bool) -> tuple[str, ...]:
-    costs = fixed(one.costs.latency.median_ms), whole(one.costs.parameters)
-    mark = "← selected" if chosen else "diverged" if one.failed else ""
-    if not one.rounds:
-        return one.costs.network, NONE, NONE, NONE, *costs, mark
-    last = one.rounds[-1]
-    training = seconds_text(last.seconds), f"{last.epochs:.1f}"
-    return one.costs.network, fixed(last.validation_error_percent), *training, *costs, mark
 
 
 def _rounds(fit: Fit) -> Table:
@@ -265,15 +253,23 @@ def _rounds(fit: Fit) -> Table:
         text=(0,),
         rows=rows,
         below=[dropped] if fit.dropped else [],
-        summary=f"{summary_of(total, total, 'networks')}, round by round",
+        summary=f"{all_of(total, total, 'networks')}, round by round",
     )
 
 
 def cut_table(cut: Cut, *, wide: bool = False) -> Table:
     """Return the network before, one row per cut, and what was done; wide, also the order in which units go."""
     base, total = cut.baseline, len(cut.points)
-    error = fixed(base.error_percent)
+    error, (best, other) = fixed(base.error_percent), (" (kept)", "") if wide else ("*", " ")
     uncut = ("0" if wide else "", *_size(cut.original), error, *([error, "", ""] if wide else ["", ""]))
+    rows: list[tuple[str, ...]] = [uncut]
+    for point in cut.points:
+        first = str(point.out) if wide else CHOSEN * (point.out == cut.chosen)
+        both = point.cut, point.repaired
+        errors = (fixed(one.error_percent) + (best if one is point.best else other) for one in both)
+        change = [f"{point.best.change:+.2f}"] * wide
+        interval = change_text(point.best.change_low, point.best.change_high)
+        rows.append((first, *_size(point.size), *errors, *change, interval))
     heads = ["out" if wide else "", "units", "MACs", "ms", "quartiles", "error: cut", "recalibrated", "change, 95 %"]
     if wide:
         heads.insert(7, "change")
@@ -281,19 +277,10 @@ def cut_table(cut: Cut, *, wide: bool = False) -> Table:
         title=cut_finding(cut),
         lines=[f"uncut: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"],
         heads=heads,
-        rows=[uncut, *(_cut_row(cut, point, wide) for point in cut.points)],
-        below=[_order(cut)] if wide else [*_decisions(cut), *_reading(cut), *cut.notes],
-        summary=f"The network, and {summary_of(total, total, 'cuts').lower()}",
+        rows=rows,
+        below=[_order(cut)] if wide else [*_decisions(cut), *cut.notes],
+        summary=f"The network, and {all_of(total, total, 'cuts').lower()}",
     )
-
-
-def _cut_row(cut: Cut, point: Point, wide: bool) -> tuple[str, ...]:
-    best, other = (" (kept)", "") if wide else ("*", " ")
-    mark = CHOSEN if point.out == cut.chosen else ""
-    errors = (fixed(one.error_percent) + (best if one is point.best else other) for one in (point.cut, point.repaired))
-    interval = change_text(point.best.change_low, point.best.change_high)
-    change = [f"{point.best.change:+.2f}"] * wide
-    return str(point.out) if wide else mark, *_size(point.size), *errors, *change, interval
 
 
 def _size(size: Size) -> tuple[str, str, str, str]:
@@ -302,7 +289,7 @@ def _size(size: Size) -> tuple[str, str, str, str]:
 
 
 def _decisions(cut: Cut) -> list[str]:
-    """Return whether recalibration and fine-tuning are kept, the test split, and which units went."""
+    """Return whether recalibration and fine-tuning are kept, the test split, which units went, and how to read that."""
     lines = []
     if (point := cut.choice) is not None:
         kept = _kept(point.kept == "repaired", point.repaired, point.cut)
@@ -319,7 +306,15 @@ def _decisions(cut: Cut) -> list[str]:
         lines += [f"test split, uncut: {before}", f"test split, cut: {_change(cut.test.cut, original.n)}"]
     out = [removal.name for removal in cut.order[: cut.chosen]]
     more = f" and {len(out) - NAMED} more" if len(out) > NAMED else ""
-    return [*lines, f"{'out' if cut.chosen else 'first out'}: {', '.join(out[:NAMED])}{more}"]
+    named = cut.chosen is not None and not cut.budget.given
+    chosen = "units as named" if named else f"units chosen on {cut.calibration_images:,} images"
+    return [
+        *lines,
+        f"{'out' if cut.chosen else 'first out'}: {', '.join(out[:NAMED])}{more}",
+        "error in %, as cut and with batch norm recalibrated; change in points",
+        f"* counts, the better on {cut.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
+        f"{chosen}, statistics from {cut.statistics_images:,}; ms of one image, threads: {cut.threads}",
+    ]
 
 
 def _kept(kept: bool, new: Effect, old: Effect) -> str:
@@ -329,16 +324,6 @@ def _kept(kept: bool, new: Effect, old: Effect) -> str:
 def _change(effect: Effect, n: int) -> str:
     interval = change_text(effect.change_low, effect.change_high)
     return f"{percent_text(effect.error_percent, n)}, {effect.change:+.2f} points (95 %: {interval})"
-
-
-def _reading(cut: Cut) -> list[str]:
-    named = cut.chosen is not None and not cut.budget.given
-    chosen = "units as named" if named else f"units chosen on {cut.calibration_images:,} images"
-    return [
-        "error in %, as cut and with batch norm recalibrated; change in points",
-        f"* counts, the better on {cut.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
-        f"{chosen}, statistics from {cut.statistics_images:,}; ms of one image, threads: {cut.threads}",
-    ]
 
 
 def _order(cut: Cut) -> Table:

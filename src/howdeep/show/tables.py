@@ -94,6 +94,13 @@ def _paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
+def all_of(there: int, shown: int, what: str) -> str:
+    """Return what the fold of a table says, where a long one shows the worst."""
+    if there == 1:
+        return f"The one of the {what}"
+    return f"All {there:,} {what}" if there == shown else f"The {shown:,} worst of {there:,} {what}"
+
+
 def table_of(record: Any, *, wide: bool = False) -> Table:
     """Return a record as a table.
 
