@@ -29,7 +29,7 @@ from howdeep.data.augmentation import STRENGTHS
 from howdeep.data.decoding import decode
 
 SIDE, BATCH, WORKERS = 224, 32, 2
-SCALE = STRENGTHS["light"].crop
+SCALE = STRENGTHS["light"].crop or (1.0, 1.0)
 HALF = torch.full((3, 1, 1), 0.5)
 
 

@@ -17,7 +17,16 @@ from howdeep.data import (
     mixed,
     open_data,
 )
-from howdeep.data.augmentation import ERASED, GRAY, MANY_IMAGES, STRENGTHS, Augmentation, augmented, draw_epoch
+from howdeep.data.augmentation import (
+    ERASED,
+    GRAY,
+    MANY_IMAGES,
+    STRENGTHS,
+    Augmentation,
+    Strength,
+    augmented,
+    draw_epoch,
+)
 from howdeep.data.batches import training_batches
 from howdeep.data.decoding import reduction
 from howdeep.util.errors import UserError
@@ -25,11 +34,11 @@ from howdeep.util.errors import UserError
 PLAIN = Normalization(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
 
 
-def pixels_of(dataset: Dataset, strength, *, workers: int = 0, start: int = 0, flip="auto") -> torch.Tensor:
+def pixels_of(dataset: Dataset, strength: Strength, *, workers: int = 0, start: int = 0) -> torch.Tensor:
     batches = training_batches(
         dataset.split("train"),
         normalization=PLAIN,
-        augmentation=augmentation_of(dataset, strength, flip),
+        augmentation=augmentation_of(dataset, strength),
         batch_size=8,
         seed=0,
         start_step=start,
@@ -120,7 +129,11 @@ def test_the_number_of_images_decides_for_large_ones_alone(digits: Dataset, cifa
     train = cifar.split("train")
     many = train.take(torch.arange(MANY_IMAGES) % len(train))
     large = replace(cifar, height=224, width=224)
-    cases = ((large, "light"), (replace(large, train=many), "standard"), (replace(cifar, train=many), "light"))
+    cases: list[tuple[Dataset, Strength]] = [
+        (large, "light"),
+        (replace(large, train=many), "standard"),
+        (replace(cifar, train=many), "light"),
+    ]
     for dataset, name in cases:
         assert augmentation_record(dataset)["name"] == name
         assert augmentation_of(dataset) == augmentation_of(dataset, name)

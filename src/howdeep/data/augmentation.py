@@ -5,6 +5,7 @@ several images: its draw is that of the step.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -134,33 +135,37 @@ def augmented(image: Tensor, size: tuple[int, int], augmentation: Augmentation, 
     Returns:
         uint8 of shape (channels, height, width).
     """
-    from torchvision.transforms import v2  # costs a second, and only large images need it
-
+    crop, change, erase = _transforms(size, augmentation)
     # The transforms draw from the host's default generator. `torch.manual_seed` would reseed CUDA too, which nothing
     # here could restore.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if augmentation.crop is not None:
-            box = v2.RandomResizedCrop(size, scale=augmentation.crop).make_params([image])
+            box = crop.make_params([image])
             image = image[:, box["top"] : box["top"] + box["height"], box["left"] : box["left"] + box["width"]]
             # Antialiased, as Pillow's is, to one grey level; two to three times as fast.
             image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
             image = image.flip(2) if mirrored else image
         if augmentation.trivial:
-            image = _trivially_augmented(image)
+            # By Pillow, whose rotations and shears are faster than a tensor's.
+            gray, rows = len(image) == 1, image.permute(1, 2, 0).contiguous().numpy()
+            changed = np.array(change(Image.fromarray(rows[..., 0] if gray else rows)))
+            image = torch.from_numpy(changed[..., None] if gray else changed).permute(2, 0, 1)
         if augmentation.erasing:
-            image = v2.RandomErasing(augmentation.erasing, value=GRAY)(image)
+            image = erase(image)
     return image
 
 
-def _trivially_augmented(image: Tensor) -> Tensor:
-    """Return an image after one random change; by Pillow, whose rotations and shears are faster than a tensor's."""
-    from torchvision.transforms import v2
+@cache
+def _transforms(size: tuple[int, int], augmentation: Augmentation) -> tuple:
+    """Return torchvision's random crop, change and erasing."""
+    from torchvision.transforms import v2  # costs a second, and only large images need it
 
-    change = v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)
-    gray, rows = len(image) == 1, image.permute(1, 2, 0).contiguous().numpy()
-    changed = np.array(change(Image.fromarray(rows[..., 0] if gray else rows)))
-    return torch.from_numpy(changed[..., None] if gray else changed).permute(2, 0, 1)
+    return (
+        v2.RandomResizedCrop(size, scale=augmentation.crop or (1.0, 1.0)),
+        v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR),
+        v2.RandomErasing(augmentation.erasing, value=GRAY),
+    )
 
 
 def mixed(images: Tensor, labels: Tensor, classes: int, *, seed: int, step: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Splits on their way to the device: mini-batches of training and of evaluation, decoded here or by workers."""
 
+import multiprocessing
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -73,6 +74,8 @@ def training_batches(
     Raises:
         UserError: An image turned out to be broken when it was decoded.
     """
+    if augmentation.crop is not None and (not workers or multiprocessing.get_start_method() == "fork"):
+        split.keep(_enough(split, augmentation), world)
     constants = normalization.to(device)
     steps = range(start_step, stop_step)
     shares = partial(_shares, len(split), augmentation, batch_size, seed, steps, rank, world)
@@ -172,10 +175,16 @@ def fetch(split: Split, request: Request) -> Tensor:
         if augmentation.crop is None:
             image = split.pixels(torch.tensor([position]))[0]
         else:
-            # The smallest crop has as many pixels as the network sees.
-            image = split.whole(position, height * width / augmentation.crop[0])
+            image = split.whole(position, _enough(split, augmentation))
         slot.copy_(augmented(image, (height, width), augmentation, seed=seed, mirrored=mirrored))
     return pixels
+
+
+def _enough(split: Split, augmentation: Augmentation) -> float:
+    """Return the pixels that are enough of an image: its smallest crop has as many as the network sees."""
+    assert augmentation.crop is not None, "it is cropped"
+    _, height, width = split.shape
+    return height * width / augmentation.crop[0]
 
 
 @dataclass(frozen=True)

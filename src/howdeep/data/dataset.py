@@ -4,6 +4,7 @@ There is one type of split. What differs is how its images are kept: decoded in 
 whenever they are asked for, or encoded with those in memory that were asked for before.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from howdeep.data.decoding import BadImage, View, decode, render
+from howdeep.data.decoding import BadImage, View, decode, reduction, render
 from howdeep.data.images import BytesImages, digests_of
 from howdeep.data.listing import Images, Problem
+from howdeep.data.shelf import Shelf, free_bytes
 from howdeep.util.errors import UserError, unknown
 
 HELD_BYTES = 320_000_000
@@ -77,6 +79,16 @@ class Split:
             UserError: The image is broken.
         """
         return self.images.whole(int(self.rows[index]), least)
+
+    def keep(self, least: float, processes: int = 1) -> None:
+        """Keep every image that :meth:`whole` decodes from now on, if all of the split fit into memory.
+
+        Args:
+            least: Pixels that are enough.
+            processes: How many on this machine do the same.
+        """
+        if isinstance(self.images, Encoded):
+            self.images.keep(self.rows, least, free_bytes() // processes)
 
     def take(self, positions: Tensor) -> "Split":
         """Return the split of these positions; pixels are shared, not copied."""
@@ -163,7 +175,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Images that are too large to hold decoded: every access opens and decodes the file."""
+    """Images that are too large to hold decoded: every access opens and decodes the file, unless they are kept."""
 
     images: Images
     """All encoded images of the listing."""
@@ -171,6 +183,10 @@ class Encoded:
     """The shape every image is brought to."""
     names: Sequence[str]
     """Where each image came from."""
+    sizes: np.ndarray | None = None
+    """Height and width that each declares, upright, int32 of shape (all rows, 2); zeros where no header was read."""
+    shelves: dict[float, Shelf] = field(default_factory=dict)
+    """Images that are kept, by the pixels that are enough."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -186,9 +202,27 @@ class Encoded:
 
     def whole(self, row: int, least: float) -> Tensor:
         """Return an image before it is resized; see `Split.whole`."""
-        with self._named(row):
-            image = np.array(self._decoded(row, least))  # a copy, as Pillow's own memory is read-only
-        return torch.from_numpy(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
+        shelf = self.shelves.get(least)
+        image = shelf.get(row) if shelf is not None else None
+        if image is None:
+            with self._named(row):
+                image = np.array(self._decoded(row, least))  # a copy, as Pillow's own memory is read-only
+            image = image if image.ndim == 3 else image[..., None]
+            if shelf is not None:
+                shelf.put(row, image)
+        return torch.from_numpy(image).permute(2, 0, 1)
+
+    def keep(self, rows: Tensor, least: float, limit: int) -> None:
+        """Keep every image of these rows that is decoded from now on, if all fit; see `Split.keep`."""
+        wanted = rows.tolist()
+        if self.sizes is None or (least in self.shelves and all(row in self.shelves[least] for row in wanted)):
+            return
+        shapes = {}
+        for row, (height, width) in zip(wanted, self.sizes[wanted].tolist(), strict=True):
+            factor = reduction(width, height, least)
+            shapes[row] = (-(-height // factor), -(-width // factor), self.view.channels)
+        if sum(map(math.prod, shapes.values())) <= limit:
+            self.shelves[least] = Shelf(shapes)
 
     def _decoded(self, row: int, least: float | None = None) -> Image.Image:
         with self.images.stream(row) as stream:

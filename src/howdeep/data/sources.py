@@ -196,7 +196,7 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
     problems: list[Problem] = []
     for part, listing in source.parts.items():
         whole = Split(
-            Encoded(listing.images, view, listing.names),
+            Encoded(listing.images, view, listing.names, _sizes(len(listing.names), surveys.get(part))),
             torch.arange(len(listing.names)),
             listing.labels,
             listing.names,
@@ -211,6 +211,14 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
         else:
             parts[part] = whole.take(torch.tensor(surveys[part].good, dtype=torch.int64))
     return parts, problems
+
+
+def _sizes(count: int, survey: Survey | None) -> np.ndarray:
+    """Return height and width of images by row, zeros where they are not known."""
+    sizes = np.zeros((count, 2), np.int32)
+    for row, header in ({} if survey is None else survey.headers).items():
+        sizes[row] = header.height, header.width
+    return sizes
 
 
 def _decode_part(listing: Listing, headers: Mapping[int, Header], view: View, part: str) -> tuple[Split, list[Problem]]:
