@@ -43,12 +43,10 @@ class Outline(HTMLParser):
 def page_saying(text: str) -> Page:
     """Return a page in which everything that may come from data is one text."""
     table = Table(summary=text, heads=(text,), rows=((text,),), text=(0,))
-    section = Section(
-        heading=text, finding=text, tables=(table,), notes=(text,), command=text, small_print=text, anchor="s1-1"
-    )
+    section = Section(heading=text, finding=text, tables=(table,), notes=(text,), command=text, small_print=text)
     return Page(
         answer=Answer(sentence=text, facts=((text, text),), verdict=text), comparison=section, left_out=(text,),
-        parts=(Part(heading=text, facts=((text, text),), sections=(section,), anchor="s1"),), further=((text, text),),
+        parts=(Part(heading=text, facts=((text, text),), sections=(section,)),), further=((text, text),),
         command=text,
     )  # fmt: skip
 

@@ -8,11 +8,11 @@ from howdeep.cutting.records import Cut
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
 from howdeep.show.report.comparison import Comparison
-from howdeep.show.report.reading import Collected, Record, Subject
+from howdeep.show.report.reading import Collected, Record
 from howdeep.show.report.summary import Error, RunSummary
 from howdeep.show.sentences import cut_saved, measured, test_finding
 from howdeep.training.log import Curves
-from howdeep.util.text import NONE, milliseconds, number, seconds_text, sentence, short
+from howdeep.util.text import NONE, milliseconds, number, seconds_text, sentence, short, whole
 
 CHEAP = 1.0
 """Points of error below which a unit counts as spare."""
@@ -50,15 +50,23 @@ def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Com
     if (fit := first(records, Fit)) is not None:
         return _of_fit(fit, facts, strip)
     if (ladder := first(records, Degradation)) is not None:
-        return Answer(sentence=sentence(ladder.finding), verdict=_ladder_verdict(ladder), strip=strip)
+        verdict = " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in ladder.families)
+        return Answer(sentence=sentence(ladder.finding), verdict=verdict, strip=strip)
+    spare = "" if strip is None else lesion_verdict(strip.value)
     if comparison is not None:
-        spare = "" if strip is None else f"{_owner(strip, collected, facts)}: {_spare(strip)}"
+        if strip is not None:
+            pairs = zip(collected.runs, facts, strict=True)
+            owner = next((one.name for subject, one in pairs if strip in subject.records), strip.origin.target)
+            spare = f"{owner or 'The network that was taken apart'}: {spare}"
         verdict = f"{sentence(comparison.finding)} {spare}".strip()
         return Answer(sentence=comparison.headline, facts=comparison.facts, verdict=verdict, strip=strip)
     if facts:
-        return _of_run(collected.runs[0], facts[0], records, strip)
-    said = [sentence(record.value.finding) for record in records]
-    return Answer(sentence=said[0], verdict=_spare(strip), strip=strip)
+        curves, error = collected.runs[0].curves, facts[0].error
+        said = f"{facts[0].name}: {error.text if error else 'no error was measured yet'}"
+        cut = first(records, Cut, lambda one: one.choice is not None)
+        verdict = cut_verdict(cut) if cut else spare or (curves_verdict(curves) if curves else "")
+        return Answer(sentence=said, facts=facts_row(facts[0]), verdict=verdict, strip=strip)
+    return Answer(sentence=sentence(records[0].value.finding), verdict=spare, strip=strip)
 
 
 def first(records: Iterable[Record], kind: type, holds=lambda value: True):
@@ -75,8 +83,8 @@ def strip_of(records: Iterable[Record]) -> Record | None:
 def facts_row(run: RunSummary) -> tuple[tuple[str, str], ...]:
     """Return what a network consists of and costs, what is not known left out."""
     rows = (
-        ("layers", NONE if run.depth is None else f"{run.depth:,}"),
-        ("units", NONE if run.units is None else f"{run.units:,}"),
+        ("layers", whole(run.depth)),
+        ("units", whole(run.units)),
         ("parameters", short(run.parameters)),
         ("MACs per image", short(run.macs)),
         ("latency", milliseconds(run.latency_ms)),
@@ -112,17 +120,7 @@ def curves_verdict(curves: Curves) -> str:
     return f"It does not know its training images yet ({errors}): longer training or more layers can still help."
 
 
-def _of_run(subject: Subject, facts: RunSummary, records: Sequence[Record], strip: Record | None) -> Answer:
-    """Return the first screen of one run."""
-    said = f"{facts.name}: {facts.error.text}" if facts.error else f"{facts.name}: no error was measured yet"
-    cut = first(records, Cut, lambda one: one.choice is not None)
-    verdict = _cut_verdict(cut) if cut else _spare(strip)
-    if not verdict and subject.curves is not None:
-        verdict = curves_verdict(subject.curves)
-    return Answer(sentence=said, facts=facts_row(facts), verdict=verdict, strip=strip)
-
-
-def _cut_verdict(cut: Cut) -> str:
+def cut_verdict(cut: Cut) -> str:
     """Return what a cut saved and cost: on the test split where that was read, as its units were chosen on others."""
     if cut.test is None:
         return sentence(cut.finding)
@@ -154,18 +152,3 @@ def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answ
         verdict=f"{sentence(fit.verdict.finding)} {sentence(fit.verdict.advice)}",
         strip=strip,
     )
-
-
-def _ladder_verdict(ladder: Degradation) -> str:
-    return " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in ladder.families)
-
-
-def _owner(record: Record, collected: Collected, facts: Sequence[RunSummary]) -> str:
-    """Return the name of the run that a record belongs to, or what the record says of itself."""
-    pairs = zip(collected.runs, facts, strict=True)
-    named = next((one.name for subject, one in pairs if record in subject.records), None)
-    return named or record.origin.target or "The network that was taken apart"
-
-
-def _spare(strip: Record | None) -> str:
-    return "" if strip is None else lesion_verdict(strip.value)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from jinja2 import Environment, Template
 from markupsafe import Markup
 
@@ -15,9 +16,9 @@ from howdeep.runs.folder import METRICS, provenance
 from howdeep.show import figures
 from howdeep.show.report.answer import Answer, answer_of, facts_row
 from howdeep.show.report.comparison import compared, told_apart
-from howdeep.show.report.reading import MALFORMED, Collected, Record, Subject, collect, origin_of
+from howdeep.show.report.reading import MALFORMED, Collected, Subject, collect, origin_of
 from howdeep.show.report.sections import Section, comparison_section, picture, section_of, training_section
-from howdeep.show.report.summary import RunSummary, summary_of
+from howdeep.show.report.summary import summary_of
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 from howdeep.util.text import sentence
@@ -43,8 +44,6 @@ class Part:
     """Name → value."""
     sections: tuple[Section, ...] = ()
     """The evidence."""
-    anchor: str = ""
-    """Where the table of contents leads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ def write_report(paths: Sequence[Path], out: Path, *, command: str | None = None
         UserError: There is nothing to report.
         SaveError: The file cannot be written.
     """
-    page = page_of(collect(paths), command or _command())
+    page = page_of(collect(paths), command or provenance(torch.device("cpu"))["command"])
     data = html_of(page).encode()
     write_whole(out, data)
     return len(data), page.left_out
@@ -92,32 +91,36 @@ def page_of(collected: Collected, command: str) -> Page:
     Raises:
         UserError: Nothing is left.
     """
-    left_out, subjects, sections, facts = list(collected.left_out), [], [], []
+    left_out, told = list(collected.left_out), []
+    fits = [record for one in collected.subjects if one.run is None for record in one.records if record.kind == "fit"]
     for subject in collected.subjects:
-        kept, made = _sections(subject, left_out)
-        known = _facts(kept, collected, left_out) if kept.run is not None else None
-        if kept.records or known is not None:
-            subjects.append(kept if known is not None else replace(kept, run=None))
-            sections.append(made)
-            facts.append(known)
-    if not subjects:
+        kept, sections = _sections(subject, left_out)
+        facts = None if kept.run is None else _made(kept.place, left_out, summary_of, kept, fits)
+        if kept.records or facts is not None:
+            told.append((kept if facts is not None else replace(kept, run=None), sections, facts))
+    if not told:
         raise UserError(f"nothing is left to report: {left_out[0]}")
-    named = _named(subjects, facts)
-    runs = [one for one in named if one is not None]
-    comparison = compared(runs)
-    answer = answer_of(Collected(subjects=tuple(subjects)), runs, comparison)
-    told = [one for one in zip(subjects, sections, named, strict=True) if one[1]]
-    parts = [_part(*one, alone=len(told) == 1 and comparison is None) for one in told]
-    compares = None if comparison is None else comparison_section(comparison)
-    return _anchored(
-        Page(
-            answer=answer,
-            comparison=compares,
-            parts=tuple(parts),
-            further=_further(subjects),
-            left_out=tuple(left_out),
-            command=command,
-        )
+    subjects = tuple(subject for subject, _, _ in told)
+    runs = told_apart([(facts, subject.place) for subject, _, facts in told if facts is not None])
+    comparison, named, parts = compared(runs), iter(runs), []
+    for subject, sections, facts in told:
+        heading, row = subject.place, ()
+        if facts is not None:
+            own = next(named)
+            error = () if own.error is None else (("error", own.error.text),)
+            heading, row = own.name, facts_row(own)
+            row = (*error, *row) if row else ()
+        if sections:
+            parts.append(Part(heading=heading, facts=row, sections=tuple(sections)))
+    if len(parts) == 1 and comparison is None:  # the first screen has said it
+        parts = [Part(heading="", sections=parts[0].sections)]
+    return Page(
+        answer=answer_of(Collected(subjects=subjects), runs, comparison),
+        comparison=None if comparison is None else comparison_section(comparison),
+        parts=tuple(parts),
+        further=_further(subjects),
+        left_out=tuple(left_out),
+        command=command,
     )
 
 
@@ -148,71 +151,32 @@ def unbroken(text: str) -> str:
     return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
-def _command() -> str:
-    import torch
-
-    return provenance(torch.device("cpu"))["command"]
-
-
 def _sections(subject: Subject, left_out: list[str]) -> tuple[Subject, list[Section]]:
     """Return the sections of a subject, and the subject without the records that cannot be told."""
-    told = [(record, _told(record, left_out)) for record in subject.records]
-    kept = replace(subject, records=tuple(record for record, section in told if section is not None))
-    sections = [section for _, section in told if section is not None]
-    if not subject.full:
-        return kept, sections
-    test = None if _superseded(subject) or subject.test is None else _told(subject.test, left_out)
-    return kept, [section for section in (_training(subject, left_out), test, *sections) if section is not None]
+    kept, sections = [], []
+    for record in subject.records:
+        if (section := _made(record.origin.file, left_out, section_of, record)) is not None:
+            kept.append(record)
+            sections.append(section)
+    first, test, run = [], subject.test, subject.run
+    if subject.full and test is not None:
+        tests = [one.value.n for one in subject.records if one.kind == "evaluation" and one.origin.split == "test"]
+        if all(n < test.value.n for n in tests):  # else a record says the same, of at least as many images
+            first = [_made(test.origin.file, left_out, section_of, test)]
+    if subject.full and run is not None and subject.curves is not None:
+        place = run.path / METRICS
+        first.insert(0, _made(place, left_out, training_section, subject.curves, origin_of(run.record, place)))
+    sections = [*(section for section in first if section is not None), *sections]
+    return replace(subject, records=tuple(kept)), sections
 
 
-def _told(record: Record, left_out: list[str]) -> Section | None:
-    return _made(record.origin.file, lambda: section_of(record), left_out)
-
-
-def _training(subject: Subject, left_out: list[str]) -> Section | None:
-    curves, run = subject.curves, subject.run
-    if curves is None or run is None:
-        return None
-    place = run.path / METRICS
-    origin = origin_of(run.record, place)
-    return _made(place, lambda: training_section(curves, origin.command, origin.small_print), left_out)
-
-
-def _facts(subject: Subject, collected: Collected, left_out: list[str]) -> RunSummary | None:
-    beside = [record for one in collected.subjects if one.run is None for record in one.records]
-    fits = [record for record in beside if record.kind == "fit"]
-    return _made(subject.place, lambda: summary_of(subject, fits), left_out)
-
-
-def _made(place: Path | str, make: Callable[[], T], left_out: list[str]) -> T | None:
+def _made(place: Path | str, left_out: list[str], make: Callable[..., T], *of: Any) -> T | None:
     """Return a part of the page, or None and a line where a number is missing or is a word: only this finds it out."""
     try:
-        return make()
+        return make(*of)
     except MALFORMED as error:
         left_out.append(f"{place} was left out: it cannot be told ({type(error).__name__}: {error})")
         return None
-
-
-def _superseded(subject: Subject) -> bool:
-    """Return whether a record says what the end of the training says, of at least as many images."""
-    n = subject.test.value.n if subject.test else 0
-    evaluations = [record for record in subject.records if record.kind == "evaluation"]
-    return any(record.origin.split == "test" and record.value.n >= n for record in evaluations)
-
-
-def _named(subjects: Sequence[Subject], facts: Sequence[RunSummary | None]) -> list[RunSummary | None]:
-    """Return the facts with names that are all different."""
-    pairs = [(one, subject.place) for one, subject in zip(facts, subjects, strict=True) if one is not None]
-    names = iter(told_apart([one for one, _ in pairs], [place for _, place in pairs]))
-    return [None if one is None else next(names) for one in facts]
-
-
-def _part(subject: Subject, sections: Sequence[Section], facts: RunSummary | None, *, alone: bool) -> Part:
-    heading = "" if alone else subject.place if facts is None else facts.name
-    row = () if alone or facts is None else facts_row(facts)
-    if row and facts is not None and facts.error is not None:
-        row = (("error", facts.error.text), *row)
-    return Part(heading=heading, facts=row, sections=tuple(sections))
 
 
 def _further(subjects: Sequence[Subject]) -> tuple[tuple[str, str], ...]:
@@ -227,13 +191,3 @@ def _further(subjects: Sequence[Subject]) -> tuple[tuple[str, str], ...]:
         for kind, (command, shows) in FURTHER.items()
         if kind not in there
     )
-
-
-def _anchored(page: Page) -> Page:
-    """Return the page with a place to go to for every section and part."""
-    parts = []
-    for place, part in enumerate(page.parts, 1):
-        anchored = [replace(one, anchor=f"s{place}-{number}") for number, one in enumerate(part.sections, 1)]
-        parts.append(replace(part, sections=tuple(anchored), anchor=f"s{place}"))
-    comparison = page.comparison and replace(page.comparison, anchor="comparison")
-    return replace(page, parts=tuple(parts), comparison=comparison)

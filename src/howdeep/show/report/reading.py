@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +24,6 @@ from howdeep.util.text import masked
 
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, StopIteration, RecursionError)
 """What reading or drawing raises where a record does not hold what its kind should."""
-
-
 TYPES: Mapping[str, type] = {
     "lesion": Lesion,
     "paths": Paths,
@@ -172,24 +170,23 @@ def collect(paths: Sequence[Path]) -> Collected:
     left_out: list[str] = []
     unique = {path.resolve(): path for path in reversed(paths)}
     chosen = [path for path in paths if unique.pop(path.resolve(), None) is not None]
-    subjects = [subject for path in chosen for subject in _subjects(path, left_out)]
+    subjects: list[Subject] = []
+    for path in chosen:
+        if path.is_dir():
+            subjects += [_of_run(path, left_out)] if is_run(path) else _of_folder(path, left_out)
+        elif not path.exists():
+            raise UserError(f"there is no run folder, folder of runs or file {path}")
+        elif (record := read_record(path)) is not None:
+            subjects.append(Subject(place=str(path), records=(record,)))
+        else:
+            commands = "evaluate, lesion, paths, flow, cost, cut … --json write such"
+            raise UserError(f"{path} is no record of howdeep: {commands}")
     return Collected(subjects=tuple(subjects), left_out=tuple(left_out))
-
-
-def _subjects(path: Path, left_out: list[str]) -> list[Subject]:
-    if path.is_dir():
-        return [_of_run(path, left_out)] if is_run(path) else _of_folder(path, left_out)
-    if not path.exists():
-        raise UserError(f"there is no run folder, folder of runs or file {path}")
-    record = read_record(path)
-    if record is None:
-        raise UserError(f"{path} is no record of howdeep: evaluate, lesion, paths, flow, cost, cut … --json write such")
-    return [Subject(place=str(path), records=(record,))]
 
 
 def _of_folder(path: Path, left_out: list[str]) -> list[Subject]:
     """Return the records of a folder, and its runs one level below, or below its folder ``runs``."""
-    records = tuple(_records(path, left_out))
+    records = _records(path, left_out)
     folders = [place for within in (path, path / NESTED) if within.is_dir() for place in sorted(within.iterdir())]
     runs = [_of_run(place, left_out, full=False) for place in folders if is_run(place)]
     if not records and not runs:
@@ -199,8 +196,8 @@ def _of_folder(path: Path, left_out: list[str]) -> list[Subject]:
 
 
 def _of_run(path: Path, left_out: list[str], *, full: bool = True) -> Subject:
-    run = _part(path / RECORD, lambda: _checked(open_run(path)), left_out)
-    records = tuple(_records(path, left_out))
+    run = _part(path / RECORD, lambda: _open(path), left_out)
+    records = _records(path, left_out)
     if run is None:
         if full and not records:
             raise UserError(left_out[-1])
@@ -221,8 +218,9 @@ def _of_run(path: Path, left_out: list[str], *, full: bool = True) -> Subject:
     )
 
 
-def _checked(run: Run) -> Run:
+def _open(path: Path) -> Run:
     """Return a run whose record names a network and data."""
+    run = open_run(path)
     for name in ("network", "data"):
         if not isinstance(run.record[name], dict):
             raise ValueError(f"its {name} is no record")
@@ -236,21 +234,16 @@ def _test(run: Run, result: dict) -> Record | None:
     return Record("evaluation", from_json(Evaluation, result["test"]), origin)
 
 
-def _records(folder: Path, left_out: list[str]) -> list[Record]:
+def _records(folder: Path, left_out: list[str]) -> tuple[Record, ...]:
     """Return the records of a folder in the order of a story; files that do not say that they are one are no matter."""
-    return sorted(_found(folder, left_out), key=_place)
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name not in (RECORD, RESULT)]
+    found = [_part(path, lambda path=path: read_record(path), left_out) for path in paths]
 
+    def place(record: Record) -> tuple[int, int]:
+        kind = record.value.kind if record.kind == "lesion" else LESIONS[0]
+        return ORDER.index(record.kind), LESIONS.index(kind) if kind in LESIONS else len(LESIONS)
 
-def _place(record: Record) -> tuple[int, int]:
-    kind = record.value.kind if record.kind == "lesion" else LESIONS[0]
-    return ORDER.index(record.kind), LESIONS.index(kind) if kind in LESIONS else len(LESIONS)
-
-
-def _found(folder: Path, left_out: list[str]) -> Iterator[Record]:
-    for path in sorted(folder.glob("*.json")):
-        record = None if path.name in (RECORD, RESULT) else _part(path, lambda path=path: read_record(path), left_out)
-        if record is not None:
-            yield record
+    return tuple(sorted((record for record in found if record is not None), key=place))
 
 
 def _part(path: Path, read: Callable[[], T], left_out: list[str]) -> T | None:
@@ -258,6 +251,6 @@ def _part(path: Path, read: Callable[[], T], left_out: list[str]) -> T | None:
     try:
         return read()
     except UNREADABLE as error:
-        said = str(error) if isinstance(error, UserError) else f"{path} is damaged: {type(error).__name__}: {error}"
-        left_out.append(said)
+        damaged = f"{path} is damaged: {type(error).__name__}: {error}"
+        left_out.append(str(error) if isinstance(error, UserError) else damaged)
         return None

@@ -19,7 +19,7 @@ from howdeep.search.fit import Fit
 from howdeep.show import figures
 from howdeep.show.figures.base import Chart
 from howdeep.show.report.comparison import Comparison, comparison_table
-from howdeep.show.report.reading import Record
+from howdeep.show.report.reading import Origin, Record
 from howdeep.show.sentences import test_finding
 from howdeep.show.tables import Table
 from howdeep.training.log import Curves
@@ -66,16 +66,19 @@ class Section:
     """The command that made it."""
     small_print: str = ""
     """File, day, versions, device."""
-    anchor: str = ""
-    """Where the table of contents leads; given by the page."""
 
 
 def section_of(record: Record) -> Section:
     """Return the section of a record, with where it comes from."""
     value, origin = record.value, record.origin
+    heading = HEADINGS[record.kind]
+    if record.kind == "lesion":
+        heading = LESIONS.get(value.kind, heading)
+    elif record.kind == "export":
+        heading = f"Export to {value.format}"
     measured_on = ", ".join(part for part in (origin.data, origin.split and f"{origin.split} split") if part)
     return Section(
-        heading=_heading(record),
+        heading=heading,
         finding=sentence(value.finding),
         charts=tuple(map(picture, _charts(value))),
         tables=tuple(value.table(wide=True).folds()),
@@ -85,15 +88,15 @@ def section_of(record: Record) -> Section:
     )
 
 
-def training_section(curves: Curves, command: str | None, small_print: str) -> Section:
+def training_section(curves: Curves, origin: Origin) -> Section:
     """Return the section of a training run."""
     return Section(
         heading="Training",
         finding=sentence(curves.finding),
         charts=(picture(curves.figure()),),
         tables=(curves.table(wide=True),),
-        command=command,
-        small_print=small_print,
+        command=origin.command,
+        small_print=origin.small_print,
     )
 
 
@@ -123,12 +126,6 @@ def untitled(chart: Chart) -> Chart:
     if isinstance(chart, alt.VConcatChart):
         bare.vconcat = [untitled(part) if isinstance(part, Chart) else part for part in chart.vconcat]
     return bare
-
-
-def _heading(record: Record) -> str:
-    if record.kind == "lesion":
-        return LESIONS.get(record.value.kind, HEADINGS["lesion"])
-    return f"Export to {record.value.format}" if record.kind == "export" else HEADINGS[record.kind]
 
 
 def _charts(value: Any) -> list[Chart]:

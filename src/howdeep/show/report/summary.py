@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from howdeep.analysis.evaluation import Answers
-from howdeep.networks import Spec, skeleton
+from howdeep.networks import skeleton
 from howdeep.networks.counting import describe_chain
 from howdeep.networks.dense import DenseSpec
 from howdeep.runs.folder import Run
@@ -79,9 +79,12 @@ def summary_of(subject: Subject, beside: Sequence[Record] = ()) -> RunSummary:
     run = subject.run
     assert run is not None, "records without a run have findings and no facts"
     depth, units, parameters, macs = _size(run)
+    cut, rule = bool(run.record.get("removed")), (run.record.get("survival") or {}).get("schedule", "constant")
+    family = str(run.record["network"].get("family") or "network of a library")
+    family = FAMILIES.get(family, family) + ("" if rule == "constant" else " + stochastic depth")
     return RunSummary(
-        name=_name(run, units),
-        family=_family(run),
+        name=run.network_name + (f" cut to {units} units" if units and cut else ""),
+        family=family + (", cut" if cut else ""),
         depth=depth,
         parameters=parameters,
         macs=macs,
@@ -97,21 +100,18 @@ def error_of(subject: Subject) -> Error | None:
     """Return the test error of a run, by a record of all its images before any other; else that of validation."""
     records = [record for record in subject.records if record.kind == "evaluation" and record.origin.split == "test"]
     tests = [*([subject.test] if subject.test else []), *records]
-    if not tests and (cut := _of_cut(subject)) is not None:
-        return cut
     if tests:
         largest = max(tests, key=lambda record: record.value.n).value
         return Error(largest.error_percent, largest.n, "test", largest.answers)
+    if subject.run is not None and subject.run.record.get("removed"):
+        # It was cut and not trained on: the record of its cut has tested it.
+        cuts = [
+            record.value.test for record in subject.records if record.kind == "cut" and record.value.test is not None
+        ]
+        if cuts:
+            return Error(cuts[0].cut.error_percent, cuts[0].original.n, "test")
     last = subject.curves.epochs[-1].validation_error_percent if subject.curves else None
     return None if last is None else Error(last, None, "validation")
-
-
-def _of_cut(subject: Subject) -> Error | None:
-    """Return the test error of a network that was cut and not trained on, from the record of its cut."""
-    if subject.run is None or not subject.run.record.get("removed"):
-        return None
-    tests = [record.value.test for record in subject.records if record.kind == "cut" and record.value.test is not None]
-    return Error(tests[0].cut.error_percent, tests[0].original.n, "test") if tests else None
 
 
 def data_text(run: Run) -> str:
@@ -122,17 +122,6 @@ def data_text(run: Run) -> str:
     height, width, classes = data.get("height"), data.get("width"), data.get("classes")
     pixels = [f"{height}×{width} pixels"] if height and width else []
     return ", ".join([str(known or "unknown data"), *pixels, *([f"{len(classes):,} classes"] if classes else [])])
-
-
-def _name(run: Run, units: int | None) -> str:
-    return run.network_name + (f" cut to {units} units" if units and run.record.get("removed") else "")
-
-
-def _family(run: Run) -> str:
-    family = str(run.record["network"].get("family") or "network of a library")
-    rule = (run.record.get("survival") or {}).get("schedule", "constant")
-    told = FAMILIES.get(family, family) + ("" if rule == "constant" else " + stochastic depth")
-    return told + (", cut" if run.record.get("removed") else "")
 
 
 def _size(run: Run) -> tuple[int | None, int | None, int | None, int | None]:
@@ -146,14 +135,11 @@ def _size(run: Run) -> tuple[int | None, int | None, int | None, int | None]:
         counts = describe_chain(chain, image, name=spec.name, family=spec.family)
     except (UserError, RuntimeError, *MALFORMED):
         return None, None, None, None
-    return _depth(spec, len(removed)), counts.units, counts.parameters, counts.macs
-
-
-def _depth(spec: Spec, removed: int) -> int | None:
-    """Return the layers that are left."""
     if isinstance(spec, DenseSpec):
-        return None if removed else spec.depth
-    return spec.depth - LAYERS_OF_A_UNIT[spec.block] * removed
+        depth = None if removed else spec.depth
+    else:
+        depth = spec.depth - LAYERS_OF_A_UNIT[spec.block] * len(removed)
+    return depth, counts.units, counts.parameters, counts.macs
 
 
 def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
