@@ -75,7 +75,7 @@ class Import:
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """A checkpoint of PyTorch or safetensors, whatever it is called."""
     network: str
-    """The network that they belong to, such as cifar_resnet56."""
+    """The network that they belong to, such as cifar_resnet56, torchvision:resnet50 or timm:convnext_tiny."""
     out: Path
     """The run folder."""
     key: OptionalName = None
@@ -91,7 +91,7 @@ class Import:
     std: OptionalFloats = None
     """Standard deviation per channel that pixels were divided by."""
     size: OptionalInt = None
-    """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
+    """Side of the images in pixels; without it the library's, 32, or 224 for the ImageNet names."""
     output: Flat[Output] = field(default_factory=Output)
 
     def run(self) -> int:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from howdeep.convert.imagenet import ClassNames, timm_names, torchvision_names
-from howdeep.convert.matching import differing_size, examples, own_names, report_copies, shape_of
+from howdeep.convert.matching import Match, differing_size, examples, own_names, report_copies, shape_of
 from howdeep.convert.reading import read_weights
 from howdeep.convert.split import Unravelled, unravel
 from howdeep.data.decoding import Crop
@@ -30,13 +30,18 @@ class LibraryNetwork:
     """Number of logits."""
     published: "Published"
     """What the library says of it; its own size."""
-    left: tuple[str, ...] = ()
-    """Tensors of a file that are no part of it."""
+    match: Match | None = None
+    """What became of the tensors of a file; None where there was none."""
 
     @property
     def size(self) -> int:
         """Side of the images in pixels."""
         return self.published.size
+
+    @property
+    def record(self) -> dict:
+        """What ``run.json`` says of it, from which it can be built again."""
+        return {"library": self.name, "classes": self.classes, "size": self.size}
 
     @property
     def names(self) -> ClassNames | None:
@@ -94,7 +99,7 @@ def library_network(
     library = name.partition(":")[0]
     if pretrained + (weights is not None) + fresh != 1:
         raise UserError(f"{name} needs weights: give --weights FILE or --pretrained, one of them")
-    tensors, left = None if weights is None else read_weights(weights, key, report), ()
+    tensors = None if weights is None else read_weights(weights, key, report)
     published = published_as(name, size)
     try:
         in_file = None if tensors is None else _classes_of(published, tensors)
@@ -102,11 +107,27 @@ def library_network(
         model = published.make(classes, pretrained)
     except ImportError:
         raise UserError(f"{name} needs {library}: pip install {library}") from None
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, AssertionError) as error:
         raise UserError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from None
+    _refuse_patches(name, model, published)
+    matched = None
     if tensors is not None:
-        left = _load(name, model, tensors, str(weights), report)
-    return LibraryNetwork(name, model.eval(), classes, published, left)
+        other = published.size != published.usual_size
+        hint = f" (--size {published.size}; published weights are for {published.usual_size})" if other else ""
+        matched = _load(name, model, tensors, f"{weights}{hint}", report)
+    return LibraryNetwork(name, model.eval(), classes, published, matched)
+
+
+def _refuse_patches(name: str, model: nn.Module, published: "Published") -> None:
+    """Refuse images that a network of patches would cut the rest off."""
+    patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    side = patches[0] if isinstance(patches, tuple) else 0
+    if side and published.size % side:
+        fits = published.size // side * side
+        nearest = f"{fits} or {fits + side}" if fits else f"{side}"
+        raise UserError(
+            f"--size {published.size} is not possible for {name}: its patches are of {side} pixels; {nearest} is"
+        )
 
 
 @dataclass(frozen=True)
@@ -228,8 +249,8 @@ def _shapes(make: Callable[[int, bool], nn.Module], classes: int) -> Mapping[str
 
 def _load(
     name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str, report: Callable[[str], None]
-) -> tuple[str, ...]:
-    """Fill a network; return what belongs to none of its modules and is left out, which is reported.
+) -> Match:
+    """Fill a network; what belongs to none of its modules is left out, and reported.
 
     Raises:
         UserError: A weight is missing, left over in one of its modules, or of another shape.
@@ -238,7 +259,8 @@ def _load(
     theirs = own_names(tensors, lambda short: short if short in own else None)
     inside = {short: tensors[whole] for whole, short in theirs.names.items()}
     # Old files do not count batches.
-    missing = [key for key in own if key not in inside and not key.endswith("num_batches_tracked")]
+    absent = [key for key in own if key not in inside]
+    missing = [key for key in absent if not key.endswith("num_batches_tracked")]
     strangers = [key for key in inside if key not in own and key.partition(".")[0] in modules]
     shapes = [
         f"{key} is {shape_of(own[key])} here, {shape_of(inside[key])} in the file"
@@ -256,4 +278,12 @@ def _load(
         report(f"{file}: left, as no part of {name}: {examples(left)}")
     report_copies(file, theirs.again, report)
     model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)
-    return tuple(left)
+    placed = [(whole, short) for whole, short in theirs.names.items() if short in own]
+    return Match(
+        state=model.state_dict(),
+        kept=tuple(short for whole, short in placed if whole == short),
+        renamed=tuple((whole, short) for whole, short in placed if whole != short),
+        left=tuple((whole, "no part of the network") for whole in left),
+        missing=tuple(absent),
+        again=theirs.again,
+    )

@@ -228,7 +228,12 @@ class _Cutting:
         names = ("name", "classes", "channels", "height", "width", "notes", "bits")
         data = {"source": self.options.data, "resize": target.resize}
         data |= {name: getattr(dataset, name) for name in names}
+        data |= {"crop": asdict(target.crop)} if target.crop else {}
         more = {"cut_from": target.name, "removed": removed_of(target, result), "seed": target.seed}
+        folded = target.run.record.get("folded") if target.run else None
+        if isinstance(rule := target.chain.rule, Survival) and rule.random:
+            folded = asdict(rule)
+        more |= {"folded": folded} if folded else {}
         if config is not None:
             recipe = config.resolved_recipe()
             # The arithmetic that was asked for, or the fastest correct one here.

@@ -67,8 +67,7 @@ class BadImage(ValueError):
 class Crop:
     """How timm and torchvision evaluate published weights: shorter side to ⌊size / share⌋, then the centre.
 
-    Pillow's antialiased resize of the area that is left differs from theirs, which resizes the whole image first, by
-    one grey level at most.
+    The pixels are theirs to the bit: the whole image is resized, which costs 1 / share² of what its centre would.
     """
 
     share: float
@@ -83,18 +82,23 @@ class Crop:
         if self.interpolation not in known:
             raise unknown("interpolation", self.interpolation, known)
 
+    def shorter(self, size: tuple[int, int]) -> int:
+        """Return the shorter side of the whole resized image in pixels."""
+        return math.floor(min(size) / self.share + 1e-6)  # a share may come from a division
+
     def __call__(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """Return the centre of a resized image, of width and height ``size``."""
-        short = math.floor(min(size) / self.share + 1e-6)  # a share may come from a division
-        scale = min(image.size)
-        whole = [short * side // scale for side in image.size]
-        starts = [round((side - seen) / 2) for side, seen in zip(whole, size, strict=True)]
-        # Of a very thin image, whole would be too large to hold.
-        ratios = [side / resized for side, resized in zip(image.size, whole, strict=True)]
-        left, top = (start * ratio for start, ratio in zip(starts, ratios, strict=True))
-        ends = [(start + seen) * ratio for start, seen, ratio in zip(starts, size, ratios, strict=True)]
-        right, bottom = (min(end, side) for end, side in zip(ends, image.size, strict=True))
-        return image.resize(size, Image.Resampling[self.interpolation.upper()], (left, top, right, bottom))
+        """Return the centre of a resized image, of width and height ``size``.
+
+        Raises:
+            ValueError: The image is so thin that it would be huge.
+        """
+        short = self.shorter(size)
+        whole = short * image.width // min(image.size), short * image.height // min(image.size)
+        if whole[0] * whole[1] > MAX_PIXELS:
+            raise ValueError(f"resized it would have {whole[0] * whole[1]:,} pixels")
+        left, top = (round((side - seen) / 2) for side, seen in zip(whole, size, strict=True))
+        resized = image.resize(whole, Image.Resampling[self.interpolation.upper()])
+        return resized.crop((left, top, left + size[0], top + size[1]))
 
 
 @dataclass(frozen=True)
@@ -403,6 +407,9 @@ def choose_view(
     height, width = (size, size) if size is not None else default_shape(headers)
     scale, scaled = _bits(headers, bits)
     notes = [] if shapes == {(height, width)} else [f"resize: {resize} to {height}×{width}"]
+    if crop is not None and resize == "crop":
+        side = f"{crop.shorter((width, height))} pixels ({crop.interpolation})"
+        notes = [f"resize: shorter side to {side}, then the centre of {height}×{width}"]
     if channels == 3 and any(header.mode in GRAY_MODES for header in headers):
         notes.append("grayscale images: converted to colour")
     if channels == 1 and any(header.mode not in GRAY_MODES for header in headers):

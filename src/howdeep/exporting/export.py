@@ -6,7 +6,7 @@ The file is ONNX or a program of torch.export (.pt2). It reads a batch of any si
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ def metadata_of(target: Target, dataset: Dataset) -> dict:
         "height": dataset.height,
         "width": dataset.width,
         "resize": target.resize,
+        "crop": target.crop and asdict(target.crop),
         "classes": list(target.classes or dataset.classes),
         "classes_from": "target" if target.classes else "data",
     }

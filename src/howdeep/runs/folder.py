@@ -124,7 +124,10 @@ class Run:
             chain: Chain = library.chain()
         else:
             chain = build(self.spec)
-        chain = without(chain, removed) if removed else chain
+        if removed:
+            # The cut gave the branches the survival that they had in evaluation.
+            chain.rule = Survival(**self.record["folded"]) if "folded" in self.record else None
+            chain = without(chain, removed)
         chain.rule = self.survival
         return chain
 

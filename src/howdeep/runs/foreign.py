@@ -1,14 +1,14 @@
 """Networks of elsewhere: weights of a file, read into a network of the catalogue or into a run folder."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from howdeep.chain import Chain
 from howdeep.convert import Match, by_our_names, differing_size, match, read_weights, report_copies
-from howdeep.convert.libraries import library_network
+from howdeep.convert.libraries import is_library_name, library_network
 from howdeep.data import Normalization
 from howdeep.networks import Spec, build, skeleton, spec_of
 from howdeep.networks.counting import Description, describe_chain
@@ -94,11 +94,11 @@ def import_weights(
 
     Args:
         file: The weights.
-        network: Name in the catalogue.
+        network: Name in the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
         out: The run folder.
-        mean: Mean per channel that was subtracted in training; None leaves it open.
+        mean: Mean per channel that was subtracted in training; None is the library's, or leaves it open.
         std: Standard deviation per channel.
-        size: Side of the images in pixels; None is the literature's.
+        size: Side of the images in pixels; None is the library's, or the literature's.
         key: Which of several weights in the file.
         block: Basic or bottleneck; None is the literature's.
         shortcut: A, B or C; None is the literature's.
@@ -111,14 +111,26 @@ def import_weights(
         UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
     """
     normalization = normalization_of(mean, std)
-    spec, chain, matched = read_network(network, file, key=key, block=block, shortcut=shortcut, report=report)
-    if normalization is not None and len(normalization.mean) not in (1, spec.channels):
-        raise UserError(f"--mean {mean} is not allowed: {network} reads images of {spec.channels} channels")
-    height, width = (size, size) if size else usual_size(spec)
-    data = {"source": str(file), "name": file.name, "classes": None, "channels": spec.channels}
-    data |= {"height": height, "width": width, "resize": "crop", "notes": []}
+    if is_library_name(network):
+        for option, value in (("block", block), ("shortcut", shortcut)):
+            if value is not None:
+                raise UserError(f"--{option} {value} is not allowed for {network}: its library says how it is built")
+        library = library_network(network, weights=file, size=size, key=key, report=report)
+        published, chain, matched, channels = library.published, library.chain(), library.match, 3
+        report(f"{network}: images are prepared as for its published weights: {published.preparation}")
+        own: Spec | dict = library.record
+        normalization = normalization or normalization_of(published.mean, published.std)
+        height, width, crop = library.size, library.size, published.crop and asdict(published.crop)
+    else:
+        own, chain, matched = read_network(network, file, key=key, block=block, shortcut=shortcut, report=report)
+        (height, width), channels, crop = (size, size) if size else usual_size(own), own.channels, None
+    assert matched is not None, "there is a file"
+    if normalization is not None and len(normalization.mean) not in (1, channels):
+        raise UserError(f"--mean {mean} is not allowed: {network} reads images of {channels} channels")
+    data = {"source": str(file), "name": file.name, "classes": None, "channels": channels}
+    data |= {"height": height, "width": width, "resize": "crop", "notes": []} | ({"crop": crop} if crop else {})
     record = runs.record_of(
-        spec=spec,
+        spec=own,
         survival=Survival(),
         data=data,
         normalization=normalization,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.convert.imagenet import ClassNames
-from howdeep.convert.libraries import LibraryNetwork, is_library_name, library_network
+from howdeep.convert.libraries import LibraryNetwork, is_library_name, library_network, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, Crop, View, decode, quiet_pillow, read_header, render
 from howdeep.data.images import open_regular
@@ -267,13 +267,17 @@ def _read(path: Path, view: View) -> Tensor | str:
 
 def run_target(run: runs.Run, report: Report) -> Target:
     """Return the network of a run folder."""
-    data = run.record["data"]
+    data, library = run.record["data"], run.record["network"].get("library")
+    # Imported weights of a library's network: what they call their classes, their library knows.
+    names = published_as(library).names() if library and "imported" in run.record else None
+    known = names if names is not None and len(names.shown) == run.record["network"]["classes"] else None
     return Target(
         name=str(run.path),
         chain=run.chain(report),
         rule=run.survival,
         outputs=run.record["network"]["classes"],
-        classes=run.classes,
+        classes=run.classes or (known and known.shown),
+        names=known,
         channels=data["channels"],
         size=(data["height"], data["width"]),
         resize=data["resize"],
@@ -301,5 +305,5 @@ def _library_target(network: LibraryNetwork, given: Normalization | None) -> Tar
         resize="crop",
         crop=published.crop,
         normalization=given or normalization_of(published.mean, published.std),
-        network={"library": network.name, "classes": network.classes, "size": network.size},
+        network=network.record,
     )

@@ -336,7 +336,7 @@ def _record(
         "augmentation": augmentation_record(dataset, config.augmentation, config.flip),
         "choices": choose(config, steps, total, place.ranks, place.report),
     }
-    more |= {"removed": list(initial.removed)} if initial.removed else {}
+    more |= initial.cut
     more |= {} if initial.record is None else {"start": initial.record}
     return runs.record_of(
         spec=initial.network,

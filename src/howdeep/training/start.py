@@ -1,6 +1,6 @@
 """Where a new run begins: its network, with initial weights, those of a file or library, or those of another run."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -65,8 +65,8 @@ class Initial:
     """What was kept, changed and drawn anew, for the user."""
     record: dict | None = None
     """The same for ``run.json``; None for initial weights."""
-    removed: tuple[int, ...] = ()
-    """Units that were cut out of it before, counted from 0."""
+    cut: dict = field(default_factory=dict)
+    """What ``run.json`` says of a cut that it went through before."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ class Start:
         if is_library_name(config.network):
             torch.manual_seed(config.seed)
             library = library_network(config.network, fresh=True, size=self.prepared.size, classes=len(dataset.classes))
-            network = {"library": config.network, "classes": library.classes, "size": library.size}
-            return Initial(library.chain(), network, normalization)
+            return Initial(library.chain(), library.record, normalization)
         spec = spec_of(
             config.network,
             classes=len(dataset.classes),
@@ -156,7 +155,9 @@ class Start:
         lines.append(said)
         origin = {name: getattr(self.config, name) for name in ("weights", "pretrained", "from_run")}
         record = {**{name: value for name, value in origin.items() if value}, "reset": reset, "lines": lines}
-        return Initial(chain, network, normalization, tuple(lines), record, target.removed)
+        before = target.run.record if target.run else {}
+        cut = {name: before[name] for name in ("removed", "folded") if name in before}
+        return Initial(chain, network, normalization, tuple(lines), record, cut)
 
     def _normalization(self, own: Normalization | None, dataset: Dataset, recipe: Recipe) -> Normalization:
         """Return how pixels are normalised: as asked for, as for given weights, or by the data."""
