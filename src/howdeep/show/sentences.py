@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from howdeep.analysis.signals import Flow
     from howdeep.costs.cost import CostRecord, Ladder
     from howdeep.costs.scaling import Paper
-    from howdeep.cutting.records import Cut, Point, Size, Test
+    from howdeep.cutting.records import Cut, Point, Test
     from howdeep.exporting.export import Export
     from howdeep.search.degradation import Degradation
     from howdeep.search.fit import Fit
@@ -118,13 +118,9 @@ def confusion_finding(classes: Sequence[str], counts: Sequence[Sequence[int]]) -
 
 def confusions(counts: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
     """Return count, true and given class of all confusions, the most frequent first."""
-    pairs = [
-        (count, true, given)
-        for true, row in enumerate(counts)
-        for given, count in enumerate(row)
-        if true != given and count
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))
+    pairs = [(count, true, given) for true, row in enumerate(counts) for given, count in enumerate(row)]
+    wrong = [(count, true, given) for count, true, given in pairs if true != given and count]
+    return sorted(wrong, key=lambda pair: (-pair[0], pair[1:]))
 
 
 def reliability_finding(evaluation: Evaluation) -> str:
@@ -159,20 +155,17 @@ def cost_finding(ladder: Ladder) -> str:
     """Return the sentence of a ladder: how far its predictions are right, or what its deepest network costs."""
     checked = [one for one in ladder.depths if one.error_percent and not one.fitted]
     if checked:
-        errors = [astuple(one.error_percent) for one in checked if one.error_percent]
-        times, peaks = ([abs(one) for row in errors for one in row[part] if one is not None] for part in _COSTS)
-        medians = [(what, statistics.median(these)) for what, these in (("time", times), ("memory", peaks)) if these]
-        within = " and ".join(f"{what} within {median:.1f} %" for what, median in medians if median)
+        errors, medians = [astuple(one.error_percent) for one in checked if one.error_percent], []
+        for what, part in (("time", slice(0, 3)), ("memory", slice(3, 5))):
+            sizes = [abs(error) for row in errors for error in row[part] if error is not None]
+            if sizes and (median := statistics.median(sizes)):
+                medians.append(f"{what} within {median:.1f} %")
         depths = listed([str(one.depth) for one in checked])
-        return f"{ladder.title}: predicted {within} of what {depths} layers took (median)"
+        return f"{ladder.title}: predicted {' and '.join(medians)} of what {depths} layers took (median)"
     deepest = ladder.depths[-1]
     costs = deepest.measured or deepest.predicted
     word = "costs" if deepest.measured else "is predicted to cost"
     return f"{deepest.network} {word} {number(costs and costs.training_ms, zeros=True)} ms of training per image"
-
-
-_COSTS = (slice(0, 3), slice(3, 5))
-"""Times and peaks among the numbers of Costs."""
 
 
 def scaling_finding(paper: Paper) -> str:
@@ -207,9 +200,8 @@ def cut_finding(cut: Cut) -> str:
         return f"{cut_saved(cut)}, {cut.best.change:+.1f} points of error"
     free = [point for point in cut.points if point.best.change_low <= 0]
     point = free[-1] if free else cut.points[0]
-    faster = _faster(cut.original, point.size)
-    cost = f"{_out(cut, point)}: {faster}, {point.best.change:+.1f} points of error"
-    return f"{cost}, no more than noise" if free else f"every cut costs error: {cost}"
+    saved = f"{_out(cut, point)}: {_faster(cut, point)}, {point.best.change:+.1f} points of error"
+    return f"{saved}, no more than noise" if free else f"every cut costs error: {saved}"
 
 
 def cut_saved(cut: Cut) -> str:
@@ -221,8 +213,7 @@ def cut_saved(cut: Cut) -> str:
 def cut_saving(cut: Cut) -> str:
     """Return what the chosen cut saves."""
     assert cut.choice is not None
-    before, after = cut.original, cut.choice.size
-    return f"{_faster(before, after)}, {100 * (1 - after.macs / before.macs):.0f} % fewer MACs"
+    return f"{_faster(cut, cut.choice)}, {100 * (1 - cut.choice.size.macs / cut.original.macs):.0f} % fewer MACs"
 
 
 def test_finding(test: Test) -> str:
@@ -236,9 +227,9 @@ def _out(cut: Cut, point: Point) -> str:
     return f"{point.out} of {cut.original.units} units out"
 
 
-def _faster(original: Size, size: Size) -> str:
+def _faster(cut: Cut, point: Point) -> str:
     """Return how much less time a network takes."""
-    share = 100 * (1 - size.latency.median_ms / original.latency.median_ms)
+    share = 100 * (1 - point.size.latency.median_ms / cut.original.latency.median_ms)
     return f"{share:.0f} % less time" if share >= 0 else f"{-share:.0f} % more time"
 
 

@@ -37,14 +37,14 @@ def test_a_matrix_shows_all_that_happened(classes: int) -> None:
     }
 
 
-@pytest.mark.parametrize(("classes", "side"), [(31, 320), (100, 320), (1000, 320), (20, 200)])
-def test_of_many_classes_the_largest_confusions_are_bars(classes: int, side: int) -> None:
-    chart = figures.confusion_matrix(*confusions(classes), "many", side).to_dict()
+@pytest.mark.parametrize("classes", [31, 100, 1000])
+def test_of_many_classes_the_largest_confusions_are_bars(classes: int) -> None:
+    chart = figures.confusion_matrix(*confusions(classes), "many").to_dict()
     (layer,) = marks(chart, "bar")
     rows = layer["data"]["values"]
     assert [row["count"] for row in rows] == [classes - 1 - place for place in range(SHOWN)]
     assert rows[1]["pair"] == f"class {classes - 2} → class {classes - 1}"
-    assert chart["width"] == side
+    assert chart["width"] == 320
 
 
 @pytest.mark.parametrize("classes", [2, 40])

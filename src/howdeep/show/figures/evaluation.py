@@ -12,6 +12,7 @@ from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
 
 SIDE = 320
+"""Pixels of the width, without names."""
 CELL = 10.5
 """Pixels of the least cell of a matrix, and of a line of its names: 30 classes on 320 pixels."""
 SHOWN = 15
@@ -41,27 +42,26 @@ def confusion(record: Evaluation) -> Chart:
     return confusion_matrix(names, record.confusion, confusion_finding(names, record.confusion))
 
 
-def confusion_matrix(classes: Sequence[str], counts: Counts, title: str, side: int = SIDE) -> Chart:
+def confusion_matrix(classes: Sequence[str], counts: Counts, title: str) -> Chart:
     """Return a confusion matrix; where cells would be too small for the names beside them, the largest confusions.
 
     Args:
         classes: Names, in the order of the counts.
         counts: Row = true class, column = given class.
         title: What it shows.
-        side: Pixels of its width without the names.
     """
-    drawn = _matrix if len(classes) * CELL <= side else _bars
-    return drawn(classes, counts, side).properties(title=heading(title, width=max(side, 240), size=14))
+    drawn = _matrix if len(classes) * CELL <= SIDE else _bars
+    return drawn(classes, counts).properties(title=heading(title, width=SIDE, size=14))
 
 
-def _matrix(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
+def _matrix(classes: Sequence[str], counts: Counts) -> alt.LayerChart:
     """Return right answers in one pale colour, so that the wrong ones stand out."""
     places = range(len(classes))
     rows = [_entry(classes, counts, true, given) for true in places for given in places]
     axis = alt.Axis(labelFontSize=11, labelLimit=90, ticks=False, domain=False)
     scale = alt.Scale(domain=list(places), padding=0.04)
     names = f"{[str(name) for name in classes]}[datum.value]"
-    short = max(map(len, classes)) * LETTERS <= side / len(classes)
+    short = max(map(len, classes)) * LETTERS <= SIDE / len(classes)
     slanted = alt.Axis(labelAngle=0 if short else -90, labelExpr=names, **axis.to_dict())
     x = alt.X("given:O", title="given class", scale=scale, axis=slanted)
     y = alt.Y("true:O", title="true class", scale=scale, axis=alt.Axis(labelExpr=names, **axis.to_dict()))
@@ -70,12 +70,12 @@ def _matrix(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart
     scale = alt.Scale(type="sqrt", domain=[0, 5, 100], range=list(WRONG))
     colour = alt.Color("share:Q", scale=scale, legend=None)
     layers = [described(right.encode(x=x, y=y)), described(wrong.encode(x=x, y=y, color=colour))]
-    if side / len(classes) >= LETTERS * max(len(row["text"]) for row in rows) + 4:
+    if SIDE / len(classes) >= LETTERS * max(len(row["text"]) for row in rows) + 4:
         letters = alt.Chart(data([row for row in rows if row["count"]])).mark_text(fontSize=11)
         ink = alt.when("datum.true == datum.given").then(alt.value(INK))
         ink = ink.when(f"datum.share > {DEEP}").then(alt.value(ON_WRONG)).otherwise(alt.value("#101010"))
         layers.append(letters.encode(x=x, y=y, text="text:N", color=ink))
-    return alt.LayerChart(layer=layers).properties(width=side, height=side)
+    return alt.LayerChart(layer=layers).properties(width=SIDE, height=SIDE)
 
 
 def _entry(classes: Sequence[str], counts: Counts, true: int, given: int) -> dict:
@@ -87,19 +87,18 @@ def _entry(classes: Sequence[str], counts: Counts, true: int, given: int) -> dic
     return {"true": true, "given": given, "count": count, "share": share, "text": str(count), "tell": tell}
 
 
-def _bars(classes: Sequence[str], counts: Counts, side: int) -> alt.LayerChart:
+def _bars(classes: Sequence[str], counts: Counts) -> alt.LayerChart:
     """Return the largest confusions, one bar each."""
-    rows = [
-        {**_entry(classes, counts, true, given), "pair": f"{classes[true]} → {classes[given]}"}
-        for _, true, given in confusions(counts)[:SHOWN]
-    ]
+    rows = []
+    for _, true, given in confusions(counts)[:SHOWN]:
+        rows.append({**_entry(classes, counts, true, given), "pair": f"{classes[true]} → {classes[given]}"})
     axis = alt.Axis(labelFontSize=12, labelLimit=200, ticks=False, domain=False)
     y = alt.Y("pair:N", sort=None, title=None, axis=axis)
     x = alt.X("count:Q", title="images", axis=alt.Axis(tickMinStep=1, tickCount=4, grid=False))
     bars = described(alt.Chart(data(rows)).mark_bar(color=PLAIN, size=BAR * 0.7).encode(x=x, y=y))
     text = alt.Chart(data(rows)).mark_text(align="left", dx=4, fontSize=12, color=GREY)
     layers = [bars, text.encode(x=x, y=y, text="text:N")]
-    return alt.LayerChart(layer=layers).properties(width=side, height=max(1, len(rows)) * BAR)
+    return alt.LayerChart(layer=layers).properties(width=SIDE, height=max(1, len(rows)) * BAR)
 
 
 def reliability(record: Evaluation) -> Chart:

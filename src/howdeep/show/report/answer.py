@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from howdeep.analysis.lesion import Lesion
 from howdeep.cutting.records import Cut
@@ -14,6 +15,7 @@ from howdeep.show.sentences import cut_saved, measured, test_finding
 from howdeep.training.log import Curves
 from howdeep.util.text import NONE, milliseconds, number, seconds_text, sentence, short, whole
 
+T = TypeVar("T")
 CHEAP = 1.0
 """Points of error below which a unit counts as spare."""
 KNOWN = 0.5
@@ -63,15 +65,15 @@ def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Com
     if facts:
         curves, error = collected.runs[0].curves, facts[0].error
         said = f"{facts[0].name}: {error.text if error else 'no error was measured yet'}"
-        cut = first(records, Cut, lambda one: one.choice is not None)
+        cut = next((one.value for one in records if isinstance(one.value, Cut) and one.value.choice), None)
         verdict = cut_verdict(cut) if cut else spare or (curves_verdict(curves) if curves else "")
         return Answer(sentence=said, facts=facts_row(facts[0]), verdict=verdict, strip=strip)
     return Answer(sentence=sentence(records[0].value.finding), verdict=spare, strip=strip)
 
 
-def first(records: Iterable[Record], kind: type, holds=lambda value: True):
-    """Return the first record of a type that holds a condition, or None."""
-    return next((one.value for one in records if isinstance(one.value, kind) and holds(one.value)), None)
+def first(records: Iterable[Record], kind: type[T]) -> T | None:
+    """Return the first record of a type, or None."""
+    return next((one.value for one in records if isinstance(one.value, kind)), None)
 
 
 def strip_of(records: Iterable[Record]) -> Record | None:
