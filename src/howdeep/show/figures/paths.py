@@ -146,10 +146,11 @@ def count_text(count: int) -> str:
     """Return an integer of any size as a person would say it: as it is, as a power of two, or rounded."""
     if count < 100_000:
         return f"{count:,}"
-    digits = str(count)
-    base, exponent = f"{digits[0]}.{digits[1]} × 10", len(digits) - 1
     if count & (count - 1) == 0:
         base, exponent = "2", count.bit_length() - 1
+    else:
+        digits = str(count)
+        base, exponent = f"{digits[0]}.{digits[1]} × 10", len(digits) - 1
     return base + str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
