@@ -8,27 +8,41 @@ run on 20,000 photos.
 
 import argparse
 import io
+import json
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from rich.console import Console
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from common import SHARED, report, row
-from howdeep.data import Normalization, augmentation_of, open_data, training_batches
+from howdeep.data import NORMALIZATIONS, Normalization, augmentation_of, open_data, training_batches
 from howdeep.data.augmentation import STRENGTHS
 from howdeep.data.decoding import decode
+from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.ranks import Ranks
+from howdeep.runtime.timing import threads_of
+from howdeep.training.config import TrainConfig
+from howdeep.training.log import Journal
+from howdeep.training.loop import _batches, _one_step, _timed
+from howdeep.training.session import Place, open_training_data, prepare
 
-SIDE, BATCH, WORKERS = 224, 32, 2
+SIDE, BATCH, WORKERS, MANY = 224, 32, 2, 20_000
 SCALE = STRENGTHS["light"].crop or (1.0, 1.0)
 HALF = torch.full((3, 1, 1), 0.5)
 
@@ -58,8 +72,9 @@ def write(folder: Path, *, count: int | None = None, enlarged: int = 1) -> Path:
 class Ours:
     """``training_batches``, as ``howdeep train`` calls it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, kept: bool) -> None:
         self.dataset = open_data(folder, size=SIDE)
+        self.kept = kept
         self.batches = training_batches(
             self.dataset.split("train"),
             normalization=Normalization(HALF, HALF),
@@ -73,7 +88,11 @@ class Ours:
         )
 
     def load(self, count: int) -> None:
-        """Take so many batches."""
+        """Take so many batches; the first call starts the workers."""
+        with nullcontext() if self.kept else mock.patch("howdeep.data.dataset.free_bytes", return_value=0):
+            self._load(count)
+
+    def _load(self, count: int) -> None:
         for batch in islice(self.batches, count):
             assert batch.images.shape[1:] == (3, SIDE, SIDE)
 
@@ -100,12 +119,12 @@ class Torchvision:
             assert images.shape[1:] == (3, SIDE, SIDE)
 
 
-def loading(name: str, folder: Path, count: int, seconds: float) -> dict:
+def loading(name: str, folder: Path, count: int, seconds: float, *, kept: bool) -> dict:
     """Return the line of images per second, both sides in turn, so many batches each."""
-    ours, theirs = Ours(folder), Torchvision(folder)
+    ours, theirs = Ours(folder, kept=kept), Torchvision(folder)
     rates: list[tuple[float, float]] = []
     epoch = -(-len(ours.dataset.split("train")) // BATCH)
-    ours.load(epoch)  # the first epoch, which fills what is kept
+    ours.load(epoch if kept else count)  # the first epoch, which fills what is kept
     theirs.load(count)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rates) < 3:
@@ -118,7 +137,8 @@ def loading(name: str, folder: Path, count: int, seconds: float) -> dict:
     value = statistics.median(ours / theirs for ours, theirs in rates)
     own, other = (statistics.median(side) for side in zip(*rates, strict=True))
     note = f"{own:.0f} against {other:.0f} images/s, medians of {len(rates)}"
-    return row(f"{name}: images/s of howdeep / torchvision", value, "≥ 1.0", value >= 1.0, note=note)
+    what = f"{name}, {'kept' if kept else 'decoded every time'}: images/s of howdeep / torchvision"
+    return row(what, value, "≥ 1.0", value >= 1.0, note=note)
 
 
 def draft(folder: Path) -> dict:
@@ -135,22 +155,99 @@ def draft(folder: Path) -> dict:
     return row("draft decoding: mean difference", value, "—", True, unit="grey levels of 255")
 
 
+def waiting(steps: int = 8) -> dict:
+    """Return the line of waiting while lite0 trains from random weights, in the first epoch, which decodes."""
+    config = TrainConfig(
+        network="timm:tf_efficientnet_lite0",
+        data=str(SHARED / "data" / "trash"),
+        size=SIDE,
+        batch_size=BATCH,
+        precision="fp32",
+        memory_format="channels_last",
+        workers=WORKERS,
+    )
+    with tempfile.TemporaryDirectory() as place:
+        session = prepare(config, Place(Path(place) / "run", Ranks(), torch.device("cpu"), print))
+        journal = Journal(session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
+        batches = _timed(_batches(session))
+        next(batches)  # for which the workers are started
+        with threads_of(session.pace.threads):
+            for batch, waited in islice(batches, steps):
+                _one_step(session, batch, waited, journal, StopRequest())
+        batches.close()
+    tally = session.position.tally
+    value = 100 * tally.waiting / tally.seconds
+    note = f"{BATCH * steps / tally.seconds:.0f} images/s, {session.pace.threads} threads, {steps} steps"
+    return row("waiting while lite0 trains", value, "≤ 5 %", value <= 5, unit="%", note=note)
+
+
+def start(folder: Path) -> None:
+    """Open many photos as a run does, take its first batch, and print seconds and peak memory: of this process."""
+    begun = time.perf_counter()
+    config = TrainConfig(network="resnet18", data=str(folder), size=SIDE)
+    dataset = open_training_data(config)
+    split = dataset.split("train")
+    normalization = NORMALIZATIONS["per_channel"](split)
+    batches = training_batches(
+        split,
+        normalization=normalization,
+        augmentation=augmentation_of(dataset),
+        batch_size=BATCH,
+        seed=0,
+        start_step=0,
+        stop_step=100,
+        device="cpu",
+        workers=WORKERS,
+    )
+    next(batches)
+    seconds, peak = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "bytes": peak}))
+
+
+def starting(folder: Path) -> list[dict]:
+    """Return the lines of the start on 20,000 photos, crops of the others."""
+    every = list(photos())
+    for number in range(MANY):
+        label, content = every[number % len(every)]
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        shift = number // len(every)
+        image = Image.open(io.BytesIO(content)).crop((shift, shift, 240 + shift, 320 + shift))
+        image.save(folder / label / f"{number:05}.jpg", quality=85)
+    command = [sys.executable, __file__, "--start", str(folder)]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    note = f"{found['cpu']:.1f} s of one core; trials of precision and threads left out"
+    seconds, peak = found["seconds"], found["bytes"] / 1e9
+    return [
+        row(f"start on {MANY:,} photos, to the first batch", seconds, "≤ 20 s", seconds <= 20, unit="s", note=note),
+        row("peak memory of the parent", peak, "≤ 1.5 GB", peak <= 1.5, unit="GB"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--what", nargs="+", default=["small", "large", "draft"])
+    parser.add_argument("--what", nargs="+", default=["small", "large", "draft", "waiting", "start"])
+    parser.add_argument("--start", type=Path, help="measure the start on this folder, in this process, and end")
     options = parser.parse_args()
+    if options.start:
+        start(options.start)
+        return
     rows = []
     with tempfile.TemporaryDirectory() as place:
         if "small" in options.what:
-            rows.append(loading("photos of 256×341", write(Path(place) / "small"), 12, options.seconds))
+            small = write(Path(place) / "small")
+            rows += [loading("256×341", small, 12, options.seconds, kept=kept) for kept in (True, False)]
         large = Path(place) / "large"
         if {"large", "draft"} & set(options.what):
-            write(large, count=96, enlarged=8)
+            write(large, count=64, enlarged=8)
         if "large" in options.what:
-            rows.append(loading("photos of 2,048×2,728", large, 2, options.seconds))
+            rows += [loading("2,048×2,728", large, 2, options.seconds, kept=kept) for kept in (True, False)]
         if "draft" in options.what:
             rows.append(draft(large))
+        if "start" in options.what:
+            rows += starting(Path(place) / "many")
+    if "waiting" in options.what:
+        rows.append(waiting())
     report("photos", rows)
 
 
