@@ -1,6 +1,5 @@
 """One section per record: heading, finding, charts without the finding above them, notes, tables behind folds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,13 +75,14 @@ def section_of(record: Record) -> Section:
         heading = LESIONS.get(value.kind, heading)
     elif record.kind == "export":
         heading = f"Export to {value.format}"
+    charts, notes = _shown(value)
     measured_on = ", ".join(part for part in (origin.data, origin.split and f"{origin.split} split") if part)
     return Section(
         heading=heading,
         finding=sentence(value.finding),
-        charts=tuple(map(picture, _charts(value))),
+        charts=tuple(map(picture, charts)),
         tables=tuple(value.table(wide=True).folds()),
-        notes=tuple(map(sentence, _notes(value))),
+        notes=tuple(map(sentence, notes)),
         command=origin.command,
         small_print=" · ".join(part for part in (measured_on, origin.small_print) if part),
     )
@@ -128,58 +128,39 @@ def untitled(chart: Chart) -> Chart:
     return bare
 
 
-def _charts(value: Any) -> list[Chart]:
-    """Return the charts of a record: those that stand side by side in a file, below each other."""
-    match value:
-        case Paths():
-            return [figures.paths(value), *([figures.unravelled(value)] if figures.can_unravel(value) else [])]
-        case Evaluation():
-            return [figures.confusion(value), *([figures.reliability(value)] if value.bins else [])]
-        case CostRecord():
-            return [ladder.figure() for ladder in value.ladders if len(ladder.depths) > 1]
-        case Lesion() if not _drawable(value):
-            return []
-        case Export():
-            return []
-    return [value.figure()]
-
-
-def _drawable(lesion: Lesion) -> bool:
-    # Of a matrix with more cells than that no chart is legible, and a page of a few megabytes would be ten times that.
-    return lesion.kind != "pairs" or len(lesion.trials) <= CELLS
-
-
-def _notes(value: Any) -> list[str]:
-    """Return what a reader should know of how a record was measured."""
+def _shown(value: Any) -> tuple[list[Chart], list[str]]:
+    """Return the charts of a record, below each other where a file has them side by side, and how it was measured."""
+    unfolded = [note for note in getattr(value, "notes", ()) if note.startswith(NOT_FOLDED)]
     match value:
         case Lesion():
-            many = f"There is no chart of {len(value.trials):,} pairs: its cells would be too small"
             base = f"Baseline: {value.baseline.error_percent:.2f} % error, n = {value.baseline.n:,}"
-            return [base, *([] if _drawable(value) else [many])]
+            # Of more cells no chart is legible, and a page of a few megabytes would be ten times that.
+            if value.kind == "pairs" and len(value.trials) > CELLS:
+                return [], [base, f"There is no chart of {len(value.trials):,} pairs: its cells would be too small"]
+            return [value.figure()], [base]
         case Paths():
-            return [f"Measured on {value.n:,} images"]
+            every = [figures.unravelled(value)] if figures.can_unravel(value) else []
+            return [figures.paths(value), *every], [f"Measured on {value.n:,} images"]
         case Flow():
             statistics = "of each mini-batch" if value.statistics == "batch" else "the running ones"
-            return [f"Measured on {value.n:,} images; statistics of norms: {statistics}"]
+            return [value.figure()], [f"Measured on {value.n:,} images; statistics of norms: {statistics}"]
         case Evaluation():
-            return [f"Loss {value.loss:.4f}; calibration error {value.calibration_error_percent:.2f} %"]
+            note = f"Loss {value.loss:.4f}; calibration error {value.calibration_error_percent:.2f} %"
+            return [figures.confusion(value), *([figures.reliability(value)] if value.bins else [])], [note]
         case CostRecord():
             depths = [one for ladder in value.ladders for one in ladder.depths]
-            return [f"{one.network}: {note}" for one in depths if one.times is not None for note in one.times.notes]
+            notes = [f"{one.network}: {note}" for one in depths if one.times is not None for note in one.times.notes]
+            return [ladder.figure() for ladder in value.ladders if len(ladder.depths) > 1], notes
         case Degradation():
-            return [f"{one.label}: {one.diagnosis.evidence}" for one in value.families]
+            return [value.figure()], [f"{one.label}: {one.diagnosis.evidence}" for one in value.families]
         case Fit():
-            return [value.verdict.finding, value.verdict.advice, *_unfolded(value.notes)]
+            return [value.figure()], [value.verdict.finding, value.verdict.advice, *unfolded]
         case Cut():
             chosen = f"Errors of the {value.calibration_images:,} images by which the cut was chosen"
-            return [chosen if value.test is None else f"{chosen}; {test_finding(value.test)}", *value.notes]
+            tested = "" if value.test is None else f"; {test_finding(value.test)}"
+            return [value.figure()], [chosen + tested, *value.notes]
         case Export():
             agreement = f"Logits within {value.agreement.difference:.1e} of the largest"
             left = [f"{value.norms_left:,} norms could not be folded"] if value.norms_left else []
-            return [f"{agreement}; {value.bytes:,} bytes, {value.runtime}", *left, *_unfolded(value.notes)]
-    return []
-
-
-def _unfolded(notes: Sequence[str]) -> list[str]:
-    """Return those of a record's notes that say that its latency is not that of folded norms."""
-    return [note for note in notes if note.startswith(NOT_FOLDED)]
+            return [], [f"{agreement}; {value.bytes:,} bytes, {value.runtime}", *left, *unfolded]
+    raise AssertionError(f"no page shows a {type(value).__name__}")
