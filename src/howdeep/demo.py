@@ -67,7 +67,12 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
         rows = [_train(out, family, depth, seed, console) for family in ("plain", "resnet") for depth in DEPTHS]
         console.print(f"\nAnd {VERY_DEEP:,} layers? With stochastic depth, which closes a quarter of the units:")
         very_deep = TrainConfig(
-            network=f"cifar_resnet{VERY_DEEP}", data="digits", epochs=VERY_DEEP_EPOCHS, survival=STOCHASTIC, seed=seed
+            network=f"cifar_resnet{VERY_DEEP}",
+            data="digits",
+            epochs=VERY_DEEP_EPOCHS,
+            survival=STOCHASTIC,
+            seed=seed,
+            keep="last",
         )
         rows.append(_row("stochastic", VERY_DEEP, train(very_deep, out / very_deep.network, console=console)))
         console.print()
@@ -170,7 +175,7 @@ def _sampled_finding(record: Paths) -> str:
 
 def _train(out: Path, family: str, depth: int, seed: int, console: Console) -> Row:
     name = f"cifar_{family}{depth}"
-    config = TrainConfig(network=name, data="digits", epochs=EPOCHS, seed=seed)
+    config = TrainConfig(network=name, data="digits", epochs=EPOCHS, seed=seed, keep="last")  # equally long
     with console.status(f"training {name} for {EPOCHS} epochs"):
         row = _row(family, depth, train(config, out / name, console=Console(quiet=True)))
     console.print(

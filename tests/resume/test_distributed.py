@@ -20,7 +20,7 @@ from howdeep import cli
 from howdeep.analysis.evaluation import add_up, evaluate
 from howdeep.analysis.signals import recorded_flow
 from howdeep.data import Batch, evaluation_batches, open_data
-from howdeep.networks import build
+from howdeep.networks import build, spec_of
 from howdeep.runs.folder import open_run
 from howdeep.runtime.precision import Arithmetic
 from howdeep.training import loop
@@ -109,8 +109,24 @@ def test_without_norms_two_processes_agree_with_one_to_rounding(mode: str, dropp
             assert mine[name] == pytest.approx(theirs[name], rel=1e-12)
 
 
-def _weights(run: Path) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(max((run / "checkpoints").iterdir()) / "weights.safetensors")
+@pytest.mark.slow
+def test_two_processes_fine_tune_as_one_does_to_rounding(tmp_path: Path) -> None:
+    """The classifier alone in the first of six steps, norms frozen, clipped means of both gradients, an average."""
+    given = tmp_path / "given.safetensors"
+    safetensors.torch.save_file(build(spec_of("cifar_resnet8", channels=1), seed=1).state_dict(), given)
+    ways = ["--weights", str(given), "--classifier", "new", "--optimizer", "sgd", "--lr", "0.02", "--ema", "0.5"]
+    assert [status for status, _ in together(command(tmp_path / "two", *ways), tmp_path)] == [0, 0]
+    assert cli.run(command(tmp_path / "one", *ways)) == 0
+    for group in ("weights", "ema"):
+        one, two = (_weights(tmp_path / name, group) for name in ("one", "two"))
+        assert max(float((one[name] - two[name]).abs().max()) for name in one if one[name].is_floating_point()) < 2e-6
+    assert any(not torch.equal(one[name], _weights(tmp_path / "one")[name]) for name in one)
+    for mine, theirs in zip(_metrics(tmp_path / "one"), _metrics(tmp_path / "two"), strict=True):
+        assert mine["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-5)
+
+
+def _weights(run: Path, group: str = "weights") -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(max((run / "checkpoints").iterdir()) / f"{group}.safetensors")
 
 
 def _metrics(run: Path) -> list[dict]:

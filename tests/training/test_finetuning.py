@@ -97,9 +97,9 @@ def test_a_run_stands_for_the_average_of_its_best_epoch(weights: Path, tmp_path:
     said = capsys.readouterr().err
     epochs = [record for record in open_run(out).metrics() if record["event"] == "epoch"]
     best = min(epochs, key=lambda record: (record["validation_error_percent"], record["validation_loss"]))
-    assert (
-        f"epoch {best['epoch']:g} is kept: validation error {best['validation_error_percent']:.1f} %, uncertain" in said
-    )
+    error = f"{best['validation_error_percent']:.1f} %"
+    assert f"kept: epoch {best['epoch']:g}, validation error {error}, uncertain with n = 179: 95 % from " in said
+    assert "recipe finetune: 4 epochs, batch 32, adamw at 0.001 (Cosine)" in said
     for split, expected in (
         ("val", best["validation_error_percent"]),
         ("test", json.loads((out / "result.json").read_text())["test"]["error_percent"]),

@@ -1,7 +1,7 @@
 """The commands: a frozen record of options each, and what it does."""
 
 from howdeep.commands.analysing import Flow, Lesion, Paths
-from howdeep.commands.building import Check, Demo, Import, Networks, Train
+from howdeep.commands.building import Check, Demo, Import, Networks, Recipes, Train
 from howdeep.commands.costing import Cost
 from howdeep.commands.cutting import Cut
 from howdeep.commands.searching import Degradation, Fit
@@ -10,6 +10,7 @@ from howdeep.commands.using import Evaluate, Explore, Export, Predict, Report
 COMMANDS = {
     "demo": Demo,
     "networks": Networks,
+    "recipes": Recipes,
     "train": Train,
     "import": Import,
     "evaluate": Evaluate,
@@ -31,6 +32,7 @@ SHARED = ("train", "lesion", "paths")
 Command = (
     Demo
     | Networks
+    | Recipes
     | Train
     | Import
     | Evaluate

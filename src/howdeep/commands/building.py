@@ -51,6 +51,27 @@ class Networks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """Print how networks can be trained: all recipes, or every value of one."""
+
+    name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    """Such as finetune."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Print the table."""
+        from howdeep.show.recipe_tables import recipe_table, recipes_table
+        from howdeep.training.recipes import RECIPES, recipe_of
+
+        self.output.check()
+        if self.name is None:
+            self.output.finish([one.to_json() for one in RECIPES.values()], recipes_table(RECIPES.values()))
+        else:
+            self.output.finish(recipe_of(self.name).to_json(), recipe_table(recipe_of(self.name)))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a network into a run folder; the same command again resumes where it stopped."""
 

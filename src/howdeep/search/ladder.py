@@ -179,6 +179,7 @@ class LadderConfig:
             device=self.device,
             precision=self.precision,
             threads=self.threads,
+            keep="last",  # equally long trainings are compared
         )
 
     def _given_depths(self) -> tuple[int, ...]:

@@ -394,7 +394,7 @@ def _standing(session: Session) -> Chain:
     best, validation = checkpoints.newest(session.run.best, session.place.report), session.dataset.validation
     if best is not None and validation is not None:
         error, n = best.state["error_percent"], len(validation)
-        line = f"epoch {best.state['epoch']:.4g} is kept: validation error {error:.1f} %"
+        line = f"kept: epoch {best.state['epoch']:.4g}, validation error {error:.1f} %"
         if n < UNCERTAIN:
             low, high = of_share(error, n)
             line += f", uncertain with n = {n}: 95 % from {low:.1f} to {high:.1f} %"

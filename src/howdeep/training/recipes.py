@@ -7,7 +7,7 @@ length cannot disagree.
 import math
 import textwrap
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 from howdeep.util.errors import unknown
@@ -196,6 +196,10 @@ class Recipe:
         wrapped = textwrap.wrap(rest, 80, initial_indent="  ", subsequent_indent="  ")
         return [f"recipe {self.name}: {length}, batch {self.batch_size}, {rate}", *wrapped]
 
+    def to_json(self) -> dict:
+        """Return every value as plain data; the schedule with its kind."""
+        return {**asdict(self), "schedule": {"kind": type(self.schedule).__name__, **asdict(self.schedule)}}
+
     def scaled(self, peak: float) -> "Recipe":
         """Return the same recipe with another highest learning rate; the warm-up keeps its share of it."""
         warmup = self.warmup and replace(self.warmup, rate=self.warmup.rate * peak / self.schedule.peak)
@@ -209,7 +213,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             name="fast",
-            source="one cycle, label smoothing and zero-initialised branches, short enough for a laptop",
+            source="short enough for a laptop: one cycle, label smoothing, zero-initialised branches, best epoch kept",
             batch_size=128,
             epochs=20,
             schedule=OneCycle(peak=0.2, rise=0.25),
@@ -217,10 +221,11 @@ RECIPES: dict[str, Recipe] = {
             decay_all=False,
             label_smoothing=0.1,
             zero_init=True,
+            keep="best",
         ),
         Recipe(
             name="extendable",
-            source="as fast, but a finished run can be given more epochs and resumes (Wen et al. 2024)",
+            source="Wen et al. 2024: as fast, but a finished run can be given more epochs and resumes",
             batch_size=128,
             epochs=20,
             schedule=WarmupStableDecay(peak=0.1, rise=0.05, fall=0.5),
