@@ -75,11 +75,12 @@ def section_of(record: Record) -> Section:
         heading = LESIONS.get(value.kind, heading)
     elif record.kind == "export":
         heading = f"Export to {value.format}"
+    finding = sentence(value.finding)
     charts, notes = _shown(value)
     measured_on = ", ".join(part for part in (origin.data, origin.split and f"{origin.split} split") if part)
     return Section(
         heading=heading,
-        finding=sentence(value.finding),
+        finding=finding,
         charts=tuple(map(picture, charts)),
         tables=tuple(value.table(wide=True).folds()),
         notes=tuple(map(sentence, notes)),
