@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from rich.console import Console
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -43,6 +43,7 @@ from howdeep.training.loop import _batches, _one_step, _timed
 from howdeep.training.session import Place, open_training_data, prepare
 
 SIDE, BATCH, WORKERS, MANY = 224, 32, 2, 20_000
+READY, COUNT = 2 * WORKERS, 12
 SCALE = STRENGTHS["light"].crop or (1.0, 1.0)
 HALF = torch.full((3, 1, 1), 0.5)
 
@@ -72,14 +73,14 @@ def write(folder: Path, *, count: int | None = None, enlarged: int = 1) -> Path:
 class Ours:
     """``training_batches``, as ``howdeep train`` calls it."""
 
-    def __init__(self, folder: Path, *, kept: bool) -> None:
+    def __init__(self, folder: Path, batch: int, *, kept: bool) -> None:
         self.dataset = open_data(folder, size=SIDE)
         self.kept = kept
         self.batches = training_batches(
             self.dataset.split("train"),
             normalization=Normalization(HALF, HALF),
             augmentation=augmentation_of(self.dataset, "light", "yes"),
-            batch_size=BATCH,
+            batch_size=batch,
             seed=0,
             start_step=0,
             stop_step=10**9,
@@ -98,41 +99,36 @@ class Ours:
 
 
 class Torchvision:
-    """Its tutorial's loader, with the same crops."""
+    """Its tutorial's loader, with the same crops; of one epoch without end, as ours are, so that no worker waits."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, batch: int) -> None:
         normalise = v2.Normalize([0.5] * 3, [0.5] * 3)
         crop = v2.RandomResizedCrop(SIDE, scale=SCALE)
         as_floats = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), normalise]
         images = ImageFolder(folder, v2.Compose([crop, v2.RandomHorizontalFlip(), *as_floats]))
-        self.loader = DataLoader(images, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
-        self.batches = self._endless()
-
-    def _endless(self) -> Iterator[torch.Tensor]:
-        while True:
-            for images, _ in self.loader:
-                yield images
+        order = RandomSampler(images, replacement=True, num_samples=10**9)
+        self.batches = iter(DataLoader(images, batch, sampler=order, num_workers=WORKERS))
 
     def load(self, count: int) -> None:
         """Take so many batches."""
-        for images in islice(self.batches, count):
+        for images, _ in islice(self.batches, count):
             assert images.shape[1:] == (3, SIDE, SIDE)
 
 
-def loading(name: str, folder: Path, count: int, seconds: float, *, kept: bool) -> dict:
-    """Return the line of images per second, both sides in turn, so many batches each."""
-    ours, theirs = Ours(folder, kept=kept), Torchvision(folder)
+def loading(name: str, folder: Path, batch: int, seconds: float, *, kept: bool) -> dict:
+    """Return the line of images per second, both sides in turn, twelve batches after those that lay ready."""
+    ours, theirs = Ours(folder, batch, kept=kept), Torchvision(folder, batch)
     rates: list[tuple[float, float]] = []
-    epoch = -(-len(ours.dataset.split("train")) // BATCH)
-    ours.load(epoch if kept else count)  # the first epoch, which fills what is kept
-    theirs.load(count)
+    if kept:
+        ours.load(-(-len(ours.dataset.split("train")) // batch))  # the first epoch, which fills what is kept
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rates) < 3:
         pair = []
         for side in (ours, theirs):
+            side.load(READY)
             started = time.perf_counter()
-            side.load(count)
-            pair.append(count * BATCH / (time.perf_counter() - started))
+            side.load(COUNT)
+            pair.append(COUNT * batch / (time.perf_counter() - started))
         rates.append((pair[0], pair[1]))
     value = statistics.median(ours / theirs for ours, theirs in rates)
     own, other = (statistics.median(side) for side in zip(*rates, strict=True))
@@ -236,12 +232,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         if "small" in options.what:
             small = write(Path(place) / "small")
-            rows += [loading("256×341", small, 12, options.seconds, kept=kept) for kept in (True, False)]
+            rows += [loading("256×341", small, BATCH, options.seconds, kept=kept) for kept in (True, False)]
         large = Path(place) / "large"
         if {"large", "draft"} & set(options.what):
             write(large, count=64, enlarged=8)
         if "large" in options.what:
-            rows += [loading("2,048×2,728", large, 2, options.seconds, kept=kept) for kept in (True, False)]
+            rows.append(loading("2,048×2,728", large, 8, options.seconds, kept=False))
         if "draft" in options.what:
             rows.append(draft(large))
         if "start" in options.what:

@@ -169,7 +169,9 @@ def _transforms(size: tuple[int, int], augmentation: Augmentation) -> tuple:
 
 
 def mixed(images: Tensor, labels: Tensor, classes: int, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Mix the images of a mini-batch with its neighbours, all in one share: by mixup or cutmix, equally often.
+    """Mix every image of a mini-batch with the one before it, all in one share: by mixup or cutmix, equally often.
+
+    Of several processes each mixes its own images, in the same share.
 
     Args:
         images: Normalised, of shape (batch, channels, height, width).
