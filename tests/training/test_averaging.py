@@ -32,7 +32,7 @@ def test_a_chain_is_its_average_for_a_while_and_then_itself_again() -> None:
     average = Average(chain, 0.5)
     with torch.no_grad():
         before = chain(images(2))
-        chain.head.linear.weight.mul_(2)
+        chain.get_parameter("head.linear.weight").mul_(2)
         after = chain(images(2))
         with average.shown():
             assert torch.equal(chain(images(2)), before)

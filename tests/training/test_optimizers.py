@@ -60,7 +60,7 @@ def test_rates_fall_towards_the_stem_by_the_decay_per_unit() -> None:
 
 def test_rates_and_weight_decay_of_convnext_are_timms() -> None:
     timm = pytest.importorskip("timm")
-    from timm.optim import param_groups_layer_decay
+    from timm.optim._param_groups import param_groups_layer_decay
 
     network = timm.create_model("convnext_atto", num_classes=5)
     theirs = {
