@@ -107,9 +107,10 @@ def library_network(
         model = published.make(classes, pretrained)
     except ImportError:
         raise UserError(f"{name} needs {library}: pip install {library}") from None
-    except (OSError, RuntimeError, AssertionError) as error:
+    except (OSError, RuntimeError) as error:
         raise UserError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from None
-    _refuse_patches(name, model, published)
+    patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    _refuse_patches(name, published.size, patches[0] if isinstance(patches, tuple) else 1)
     matched = None
     if tensors is not None:
         other = published.size != published.usual_size
@@ -118,16 +119,12 @@ def library_network(
     return LibraryNetwork(name, model.eval(), classes, published, matched)
 
 
-def _refuse_patches(name: str, model: nn.Module, published: "Published") -> None:
-    """Refuse images that a network of patches would cut the rest off."""
-    patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    side = patches[0] if isinstance(patches, tuple) else 0
-    if side and published.size % side:
-        fits = published.size // side * side
+def _refuse_patches(name: str, size: int, side: int) -> None:
+    """Refuse images whose size is no multiple of the side of a network's patches."""
+    if size % side:
+        fits = size // side * side
         nearest = f"{fits} or {fits + side}" if fits else f"{side}"
-        raise UserError(
-            f"--size {published.size} is not possible for {name}: its patches are of {side} pixels; {nearest} is"
-        )
+        raise UserError(f"--size {size} is not possible for {name}: its patches are of {side} pixels; {nearest} is")
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,10 @@ def _torchvision(network: str, size: int | None) -> Published:
     published = models.get_model_weights(network)["DEFAULT"]
     example, categories = published.transforms(), tuple(published.meta["categories"])
     usual = example.crop_size[0]
-    sized = {"image_size": size} if network.startswith("vit_") and size not in (None, usual) else {}
+    sized = {}
+    if network.startswith("vit_") and size is not None:  # such as vit_b_16
+        _refuse_patches(f"torchvision:{network}", size, int(network.rpartition("_")[2]))
+        sized = {"image_size": size}
 
     def make(classes: int, pretrained: bool) -> nn.Module:
         return models.get_model(network, weights=published if pretrained else None, num_classes=classes, **sized)
