@@ -84,9 +84,9 @@ class TargetOptions:
     size: OptionalInt = None
     """Side in pixels of the images of a torchvision or timm network; without it the published one."""
     mean: OptionalFloats = None
-    """Mean per channel, of pixels in [0, 1]; without it the run's own."""
+    """Mean per channel, of pixels in [0, 1]; without it the run's own, or the library's."""
     std: OptionalFloats = None
-    """Standard deviation per channel; without it the run's own."""
+    """Standard deviation per channel; without it the run's own, or the library's."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
 
