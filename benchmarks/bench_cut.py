@@ -79,8 +79,7 @@ def small(rule: str, seed: int, folder: Path) -> Cut:
     calibration, evaluation, training = (
         SplitBatches(data.split(name), normalization, 100, host) for name in ("val", "test", "train")
     )
-    pixels = torch.cat([batch.images for batch in training])
-    images = Images(calibration, evaluation, [pixels])
+    images = Images(calibration, evaluation, training)
     units = len(chain := run.chain(print))
     return cut(chain, images, budget=CutBudget(units=units - SMALL_OUT), console=Console(quiet=True))
 
