@@ -1,7 +1,7 @@
 """Splits on their way to the device: mini-batches of training and of evaluation, decoded here or by workers."""
 
-import multiprocessing
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def training_batches(
     Raises:
         UserError: An image turned out to be broken when it was decoded.
     """
-    if augmentation.crop is not None and (not workers or multiprocessing.get_start_method() == "fork"):
+    if augmentation.crop is not None and (not workers or START == "fork"):
         split.keep(_enough(split, augmentation), world)
     constants = normalization.to(device)
     steps = range(start_step, stop_step)
@@ -200,6 +200,8 @@ class _Answers(TorchDataset):
             return error
 
 
+START = "fork" if sys.platform == "linux" else "spawn"
+"""How workers start: forked ones share decoded images, and begin at once whatever the version's own default is."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What a terminal, Slurm or a container sends to all processes of a command: its first process decides what happens."""
 
@@ -238,6 +240,7 @@ def _from_workers(split: Split, requests: Iterator[Request], workers: int, *, pi
         num_workers=workers,
         pin_memory=pinned,
         worker_init_fn=_ignore_signals,
+        multiprocessing_context=START,
     )
     # They are started while no signal can arrive, so that none reaches one before it ignores them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
