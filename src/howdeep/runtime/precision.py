@@ -22,7 +22,8 @@ from howdeep.util.errors import UserError, out_of_memory
 from howdeep.util.text import Report
 
 ENOUGH_SECONDS = 10.0
-"""No further candidate is tried once the trials took this long and found a correct one."""
+"""No further format is tried once the trials took this long and found a correct candidate. Every precision is tried: a
+processor may compute one of them in software, many times slower, and it may be the first."""
 TIMED_STEPS = 3
 SLOWER = 1.5
 """A candidate whose first timed step is this much slower than the best one's is not timed further."""
@@ -231,10 +232,12 @@ def _trials(workload: Workload, candidates: Sequence[Arithmetic], enough: float,
     """Return the trials of all candidates that there is time and memory for."""
     expected, started = workload.logits(FP32), time.perf_counter()
     trials: list[Trial] = []
-    shortage = ""
+    untried, shortage = {one.precision for one in candidates}, ""
     for arithmetic in candidates:
-        if any(trial.correct for trial in trials) and time.perf_counter() - started > enough:
+        late = time.perf_counter() - started > enough
+        if late and not untried and any(trial.correct for trial in trials):
             break
+        untried.discard(arithmetic.precision)
         best = min((trial.seconds_per_step for trial in trials), default=float("inf"))
         try:
             trials.append(_trial(workload, arithmetic, expected, best))
