@@ -15,10 +15,27 @@ from howdeep.util.text import percent_text, share_text
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "results"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
-ORDER = (
-    "weights", "stochastic_depth", "chain", "training", "threads", "very_deep", "memory", "cost", "fit_digits",
-    "fit_cifar10", "fit_folder", "cut", "lesion", "paths", "unravel", "traced", "explorer",
-)  # fmt: skip
+ORDER = [
+    "weights",
+    "stochastic_depth",
+    "chain",
+    "training",
+    "threads",
+    "very_deep",
+    "memory",
+    "cost",
+    "fit_digits",
+    "fit_cifar10",
+    "fit_folder",
+    "cut",
+    "lesion",
+    "paths",
+    "unravel",
+    "traced",
+    "finetuning",
+    "photos",
+    "explorer",
+]
 FIGURES = {
     "lesion_delete": "one unit out at a time",
     "lesion_random": "units out at random",
