@@ -14,7 +14,6 @@ from howdeep.costs import cost as costing
 from howdeep.costs import measuring
 from howdeep.data import open_data
 from howdeep.data.split_names import FILLERS, WORDS
-from howdeep.runtime import precision
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,13 +23,9 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process: starting fifty would take minutes, and a peak of memory needs one of its own each.
-
-    And without trials of bfloat16, which many a CPU computes ten times slower: tests of the precision have them.
-    """
+    """In one process: starting fifty would take minutes, and a peak of memory needs one of its own each."""
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
-    monkeypatch.setattr(precision, "has_bf16", lambda device: False)
     found = blocks(ROOT / "docs" / "guide.md")
     assert len(found) > 5
     monkeypatch.chdir(tmp_path)

@@ -138,7 +138,8 @@ def test_a_network_is_prepared_with_the_threads_that_are_asked_for_and_they_are_
 
 def test_auto_takes_bf16_only_where_its_logits_are_right(monkeypatch) -> None:
     chain, x = network("resnet A"), batch_for("resnet A").images
-    for seconds, tolerance, chosen in (([0.5, 1.0], 0.1, "bf16"), ([2.0, 1.0], 0.1, "fp32"), ([0.5, 1.0], 0.0, "fp32")):
+    monkeypatch.setattr(precision, "has_bf16", lambda device: True)
+    for seconds, tolerance, chosen in (([1.0, 0.5], 0.1, "bf16"), ([1.0, 2.0], 0.1, "fp32"), ([1.0, 0.5], 0.0, "fp32")):
         times = iter(seconds)
         monkeypatch.setattr(precision, "_time", lambda *_, times=times: [next(times)])
         monkeypatch.setattr(precision, "TOLERANCE", tolerance)

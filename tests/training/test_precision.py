@@ -17,7 +17,7 @@ from howdeep.training.recipes import recipe_of
 
 CPU = torch.device("cpu")
 BOTH = ("fp32", "bf16")
-AUTO = arithmetics("auto", "auto", CPU)
+AUTO = [Arithmetic(name, layout) for layout in ("channels_last", "contiguous") for name in BOTH]
 
 
 def trial(name: str, seconds: float, difference: float) -> Trial:
@@ -66,8 +66,13 @@ def test_the_number_of_classes_is_that_of_the_scores_whatever_the_head_is_made_o
         assert measure(steps_of(chain, batch=64), arithmetics("fp32", "auto", CPU), threads=[1])
 
 
-def test_auto_tries_every_precision_and_format_and_a_choice_leaves_only_itself() -> None:
-    assert len(set(arithmetics("auto", "auto", CPU))) == 4
+def test_auto_tries_every_format_and_bf16_where_the_processor_has_instructions_for_it(monkeypatch) -> None:
+    for found, tried in (({"avx2": True, "amx_bf16": True}, AUTO), ({"avx2": True, "avx512_bf16": False}, AUTO[::2])):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", found.copy)
+        assert arithmetics("auto", "auto", CPU) == tried
+
+
+def test_a_choice_leaves_only_itself() -> None:
     assert arithmetics("fp32", "auto", CPU) == [Arithmetic("fp32", "channels_last"), Arithmetic("fp32", "contiguous")]
     assert arithmetics("bf16", "contiguous", CPU) == [Arithmetic("bf16", "contiguous")]
 
@@ -152,7 +157,7 @@ def test_where_memory_is_enough_for_no_candidate_that_is_the_error_and_others_ar
 
 
 def test_every_precision_but_no_further_format_is_tried_when_time_is_up(monkeypatch) -> None:
-    """A precision that the processor computes in software may be the first, and use up all the time."""
+    """The first may use up all the time, and the second be the fast one."""
     monkeypatch.setattr(precision, "ENOUGH_SECONDS", 0.0)
     found = measured("resnet A")
     assert sorted(trial.precision for trial in found) == sorted(BOTH)

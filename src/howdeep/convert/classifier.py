@@ -1,28 +1,38 @@
 """The first and the last weighted layer of a chain, found by watching it compute: for other channels, other classes."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from howdeep.chain import Chain
+from howdeep.chain import Chain, run
 from howdeep.util.errors import UserError
 
 aten = torch.ops.aten
 
 WEIGHT_OF = {
-    aten.convolution.default: (1, 2),
-    aten.addmm.default: (2, 0),
-    aten.mm.default: (1, None),
-    aten.bmm.default: (1, None),
+    aten.convolution.default: (0, 1, 2),
+    aten.addmm.default: (1, 2, 0),
+    aten.mm.default: (0, 1, None),
+    aten.bmm.default: (0, 1, None),
 }
-"""Operators of weighted layers: where among their arguments the weight is, and where the bias."""
+"""Operators of weighted layers: where among their arguments is what they read, where the weight, and where the bias."""
+
+
+class _Layer(NamedTuple):
+    """A weighted layer that computed."""
+
+    weight: str
+    bias: str | None
+    read: Tensor
 
 
 class _Weighted(TorchDispatchMode):
-    """Notes the weight and the bias of every weighted layer that computes, in order.
+    """Notes every weighted layer that computes, in order.
 
     ``nn.Linear``, ``F.linear`` and a convolution of a traced graph all arrive here as the same operators; views of a
     parameter share its memory. The class is private (torch 2.15).
@@ -31,21 +41,22 @@ class _Weighted(TorchDispatchMode):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.names = {tensor.untyped_storage().data_ptr(): name for name, tensor in module.named_parameters()}
-        self.layers: list[tuple[str, str | None]] = []
+        self.layers: list[_Layer] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in WEIGHT_OF:
-            weight, bias = (None if place is None else self._name(args[place]) for place in WEIGHT_OF[func])
+            read, *places = WEIGHT_OF[func]
+            weight, bias = (None if place is None else self._name(args[place]) for place in places)
             if weight is not None:
-                self.layers.append((weight, bias))
+                self.layers.append(_Layer(weight, bias, args[read]))
         return func(*args, **(kwargs or {}))
 
     def _name(self, tensor: Tensor | None) -> str | None:
         return None if tensor is None else self.names.get(tensor.untyped_storage().data_ptr())
 
 
-def _layers(module: nn.Module, x: Tensor) -> tuple[list[tuple[str, str | None]], Tensor]:
-    """Return the weights and biases of a module's weighted layers, in the order of computing, and its output."""
+def _layers(module: nn.Module, x: Tensor) -> tuple[list[_Layer], Tensor]:
+    """Return a module's weighted layers, in the order of computing, and its output."""
     with torch.no_grad(), _Weighted(module) as watched:
         output = module(x)
     return watched.layers, output
@@ -73,7 +84,7 @@ def replace_classifier(chain: Chain, example: Tensor, classes: int, *, seed: int
     layers, logits = _layers(chain.head, x)
     parameters = dict(chain.head.named_parameters())
     last: list[tuple[str, str | None]] = []
-    for weight, bias in reversed(layers):
+    for weight, bias, _ in reversed(layers):
         if parameters[weight].shape[0] != logits.shape[1]:
             break
         last.append((weight, bias))
@@ -114,7 +125,7 @@ def adapt_channels(chain: Chain, example: Tensor, channels: int) -> str:
     """
     layers, _ = _layers(chain.stem, example)
     parameters, before = dict(chain.stem.named_parameters()), example.shape[1]
-    weight = layers[0][0] if layers else None
+    weight = layers[0].weight if layers else None
     if weight is None or parameters[weight].dim() != 4 or parameters[weight].shape[1] != before:
         raise UserError(
             f"images of {channels} channels do not fit: no convolution over the {before} channels was found"
@@ -124,6 +135,43 @@ def adapt_channels(chain: Chain, example: Tensor, channels: int) -> str:
     new = old.sum(1, keepdim=True) if channels == 1 else repeated
     _set(chain.stem, {weight: nn.Parameter(new)})
     return f"stem.{weight}"
+
+
+def read_by(chain: Chain, images: Tensor, classifier: Sequence[str]) -> Tensor | None:
+    """Return what the classifier of a chain reads, shape (batch, features).
+
+    None where the logits are anything else than its weight times that, plus its bias: the mean of two classifiers, or
+    of one at every place.
+
+    Args:
+        chain: The network, in evaluation mode.
+        images: Shape (batch, channels, height, width).
+        classifier: Names of its parameters, as :func:`replace_classifier` returns them.
+    """
+    if len(classifier) != 2:
+        return None
+    weight, bias = (chain.get_parameter(name) for name in classifier)
+    with torch.no_grad():
+        layers, logits = _layers(chain.head, run(chain.steps(), chain.stem(images)))
+    found = [layer.read.flatten(1) for layer in layers if f"head.{layer.weight}" == classifier[0]]
+    if len(found) != 1 or found[0].shape != (len(images), weight[0].numel()):
+        return None
+    logits_of_it = F.linear(found[0], weight.flatten(1), bias)
+    return found[0] if torch.allclose(logits_of_it, logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())) else None
+
+
+def set_classifier(chain: Chain, classifier: Sequence[str], weight: Tensor, bias: Tensor) -> None:
+    """Give the classifier of a chain other numbers, in place.
+
+    Args:
+        chain: The network.
+        classifier: Names of its parameters: weight, bias.
+        weight: Shape (classes, features).
+        bias: Shape (classes,).
+    """
+    with torch.no_grad():
+        for name, new in zip(classifier, (weight, bias), strict=True):
+            chain.get_parameter(name).copy_(new.view(chain.get_parameter(name).shape))
 
 
 def _before_head(chain: Chain, example: Tensor) -> Tensor:

@@ -59,6 +59,8 @@ class Target:
     """Seed by which images were held out in training, where the data has no splits of its own."""
     run: runs.Run | None = None
     """The run folder that it comes from; None for weights of elsewhere."""
+    drop_path: float = 0.0
+    """The highest probability with which its library closes a branch in training."""
 
     def view(self, height: int, width: int) -> View:
         """Return how an image becomes one of this size that the network reads."""
@@ -292,10 +294,10 @@ def run_target(run: runs.Run, report: Report) -> Target:
 
 
 def _library_target(network: LibraryNetwork, given: Normalization | None) -> Target:
-    names, published = network.names, network.published
+    names, published, chain = network.names, network.published, network.chain()
     return Target(
         name=network.name,
-        chain=network.chain(),
+        chain=chain,
         rule=None,
         outputs=network.classes,
         classes=names and names.shown,
@@ -306,4 +308,5 @@ def _library_target(network: LibraryNetwork, given: Normalization | None) -> Tar
         crop=published.crop,
         normalization=given or normalization_of(published.mean, published.std),
         network=network.record,
+        drop_path=chain.modes.drop_path,
     )

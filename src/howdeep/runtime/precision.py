@@ -22,8 +22,8 @@ from howdeep.util.errors import UserError, out_of_memory
 from howdeep.util.text import Report
 
 ENOUGH_SECONDS = 10.0
-"""No further format is tried once the trials took this long and found a correct candidate. Every precision is tried: a
-processor may compute one of them in software, many times slower, and it may be the first."""
+"""No further format is tried once the trials took this long and found a correct candidate. Every precision is tried:
+of a network of a thousand layers the first can take all of that time, and the second be the fast one."""
 TIMED_STEPS = 3
 SLOWER = 1.5
 """A candidate whose first timed step is this much slower than the best one's is not timed further."""
@@ -70,20 +70,24 @@ def place(chain: Chain, arithmetic: Arithmetic, device: torch.device) -> Chain:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Return whether a device computes in bfloat16 itself, so that it can be worth trying."""
+    """Return whether a device computes in bfloat16 itself: in software a step can take a minute."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return any(found for name, found in torch.cpu.get_capabilities().items() if "bf16" in name)
     return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
 
 
 def require_precision(precision: str, device: torch.device) -> None:
-    """Refuse numbers that a device does not have.
+    """Refuse numbers that a device does not have; a processor computes bf16 in software where it must.
 
     Raises:
         UserError: It has none of 16 bits (bf16), or of 64 (fp64).
     """
-    missing = not has_bf16(device) if precision == "bf16" else precision == "fp64" and device.type == "mps"
+    missing = precision == "fp64" and device.type == "mps"
+    if precision == "bf16" and device.type != "cpu":
+        missing = not has_bf16(device)
     if missing:
         raise UserError(f"precision {precision} is not allowed on {device}: it has no such numbers; use fp32")
 
@@ -147,13 +151,14 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 
 def arithmetics(precision: str, memory_format: str, device: torch.device) -> list[Arithmetic]:
-    """Return the candidates, likeliest first; ``auto`` allows all, a forced choice leaves only itself.
+    """Return the candidates, surest first; ``auto`` allows all, a forced choice leaves only itself.
 
     Raises:
         UserError: The device has no such numbers.
     """
     require_precision(precision, device)
-    precisions = ["bf16", "fp32"][not has_bf16(device) :] if precision == "auto" else [precision]
+    both = ["fp32", "bf16"] if has_bf16(device) else ["fp32"]
+    precisions = both if precision == "auto" else [precision]
     formats = ["channels_last", "contiguous"] if memory_format == "auto" else [memory_format]
     return [Arithmetic(precision, memory_format) for memory_format in formats for precision in precisions]
 

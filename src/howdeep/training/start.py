@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from howdeep.chain import Chain
-from howdeep.convert import Unravelled
 from howdeep.convert.classifier import adapt_channels, replace_classifier
 from howdeep.convert.libraries import is_library_name, library_network, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
@@ -67,6 +66,8 @@ class Initial:
     """The same for ``run.json``; None for initial weights."""
     cut: dict = field(default_factory=dict)
     """What ``run.json`` says of a cut that it went through before."""
+    drop_path: float = 0.0
+    """The highest probability with which its library closes a branch in training, which it is trained without."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,10 @@ class Start:
         rule.check(len(chain))
         chain.rule = rule
         chain.train()
-        path = chain.modes.drop_path if isinstance(chain, Unravelled) else 0.0
-        if not path or rule.random:
+        if not initial.drop_path or rule.random:
             return initial
-        said = f"drop-path of up to {path:g}, which {self.config.network} has in its library, is left to --survival"
+        path, name = f"drop-path of up to {initial.drop_path:g}", self.config.network
+        said = f"{path}, which {name} has in its library, is left to --survival"
         return replace(initial, lines=(*initial.lines, said))
 
     def _fresh(self, dataset: Dataset, recipe: Recipe) -> Initial:
@@ -121,7 +122,8 @@ class Start:
         if is_library_name(config.network):
             torch.manual_seed(config.seed)
             library = library_network(config.network, fresh=True, size=self.prepared.size, classes=len(dataset.classes))
-            return Initial(library.chain(), library.record, normalization)
+            chain = library.chain()
+            return Initial(chain, library.record, normalization, drop_path=chain.modes.drop_path)
         spec = spec_of(
             config.network,
             classes=len(dataset.classes),
@@ -157,7 +159,7 @@ class Start:
         record = {**{name: value for name, value in origin.items() if value}, "reset": reset, "lines": lines}
         before = target.run.record if target.run else {}
         cut = {name: before[name] for name in ("removed", "folded") if name in before}
-        return Initial(chain, network, normalization, tuple(lines), record, cut)
+        return Initial(chain, network, normalization, tuple(lines), record, cut, target.drop_path)
 
     def _normalization(self, own: Normalization | None, dataset: Dataset, recipe: Recipe) -> Normalization:
         """Return how pixels are normalised: as asked for, as for given weights, or by the data."""
