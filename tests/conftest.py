@@ -20,6 +20,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 settings.register_profile("gate", max_examples=40, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick() -> None:
+    from tests import quick  # not imported by the process that hands tests out to others
+
+    quick.install()
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CIFAR10 = SHARED / "data" / "cifar10"
 WEIGHTS = SHARED / "weights"

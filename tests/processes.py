@@ -1,4 +1,4 @@
-"""Commands and functions in processes of their own, forked from one that has imported everything and computed nothing.
+"""Commands and functions in processes of their own, forked from one that has imported everything and has the digits.
 
 A process of tests has one server of forks, whose imports are settled before the first start: all tests that want
 processes take them from here.
@@ -26,6 +26,7 @@ PRELOADED = [
     "torch._dynamo",  # what an optimizer imports when it is made, in about three seconds
     "torch.distributed.tensor",
     "tests.runs.workers",
+    "tests.preloaded",
 ]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(PRELOADED)
