@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from howdeep.analysis.evaluation import evaluate as evaluate
     from howdeep.analysis.lesion import Lesion as Lesion
     from howdeep.analysis.lesion import lesion as lesion
+    from howdeep.analysis.options import LesionOptions as LesionOptions
+    from howdeep.analysis.options import PathsOptions as PathsOptions
     from howdeep.analysis.paths import Paths as Paths
     from howdeep.analysis.paths import paths as paths
     from howdeep.analysis.signals import Flow as Flow
@@ -79,8 +81,10 @@ _HOMES = {
     "FitOptions": "search.options",
     "fit": "search.fit",
     "Lesion": "analysis.lesion",
+    "LesionOptions": "analysis.options",
     "lesion": "analysis.lesion",
     "Paths": "analysis.paths",
+    "PathsOptions": "analysis.options",
     "paths": "analysis.paths",
     "UserError": "util.errors",
     "Evaluation": "analysis.evaluation",

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from howdeep.analysis.lesion import Lesion, lesion
-from howdeep.analysis.options import StudyOptions
+from howdeep.analysis.options import LesionOptions, PathsOptions, StudyOptions
 from howdeep.analysis.paths import Paths, paths
 from howdeep.analysis.study import Study, open_study
 from howdeep.cutting.options import CutOptions
@@ -103,7 +103,7 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     for family in ("plain", "resnet"):
         run = out / f"cifar_{family}{DISSECTED}"
         with _study(run, "lesion.json") as study:
-            lesions = lesion(study.chain, study.batches, seed=seed, journal=study.journal)
+            lesions = lesion(study.chain, study.batches, LesionOptions(seed=seed), journal=study.journal)
             _keep(study, lesions)
         changes = [unit.change or 0.0 for unit in measured(lesions)]
         console.print(
@@ -113,21 +113,14 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     figures.save(figures.lesion(lesions), out / "lesion.png")
     console.print("\nBecause a residual network is many paths, and most of its gradient takes the short ones:")
     with _study(run, "paths.json") as study:
-        whole = paths(study.chain, study.batches, seed=seed, journal=study.journal)
+        whole = paths(study.chain, study.batches, PathsOptions(seed=seed), journal=study.journal)
         _keep(study, whole)
     console.print(f"  {DISSECTED:5,} layers: {paths_finding(whole)}", soft_wrap=True)
     figures.save(figures.paths(whole), out / "paths.png")
     deepest = out / f"cifar_resnet{VERY_DEEP}"
     with _study(deepest, "paths.json", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
-        sampled = paths(
-            study.chain,
-            study.batches,
-            exact=False,
-            draws=3,
-            sampled_lengths=SAMPLED_LENGTHS,
-            seed=seed,
-            journal=study.journal,
-        )
+        few = PathsOptions(exact=False, draws=3, lengths=SAMPLED_LENGTHS, seed=seed)
+        sampled = paths(study.chain, study.batches, few, journal=study.journal)
         _keep(study, sampled)
     console.print(f"  {VERY_DEEP:,} layers: {_sampled_finding(sampled)}", soft_wrap=True)
     console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import get_args
@@ -20,8 +21,8 @@ from tests.analysis.cases import NETWORKS, Shift, Threshold, batch_for, classifi
 from tests.oracles import in_turn, linear_chain, untimed
 from torch import nn
 
-from howdeep.analysis.changes import Kind, removable
-from howdeep.analysis.lesion import Lesion, UnitEffect, kendall_tau, lesion
+from howdeep.analysis.lesion import Lesion, UnitEffect, kendall_tau, lesion, removable
+from howdeep.analysis.options import Kind, LesionOptions
 from howdeep.analysis.study import prepared
 from howdeep.chain import Add, Chain, Gates, Replace, Unit
 from howdeep.data import Batch
@@ -34,7 +35,9 @@ from howdeep.util.records import from_json, to_json
 KINDS = get_args(Kind)
 X = [-3.0, -0.7, -0.1, 0.3, 0.8, 1.1, 1.7, 4.0]
 LABELS = [0, 1, 1, 0, 1, 0, 0, 1]
-FEW: dict = {"max_k": 2, "draws": 3}
+FEW = {kind: LesionOptions(kind=kind) for kind in KINDS}
+FEW |= {kind: LesionOptions(kind=kind, max_k=2, draws=3) for kind in ("random", "permute")}
+"""One study of every kind, of few draws."""
 
 factors = st.floats(-3, 3).filter(lambda weight: abs(1 + weight) > 0.05)
 
@@ -76,7 +79,7 @@ def test_deleting_a_unit_of_a_linear_chain_divides_its_scores_by_one_plus_the_we
 @given(weights=st.lists(factors, min_size=1, max_size=6))
 def test_running_a_unit_of_a_linear_chain_twice_multiplies_its_scores_once_more(weights: list[float]) -> None:
     whole = math.prod(1 + weight for weight in weights)
-    found = lesion(classifier(weights), [numbers(X, LABELS)], kind="duplicate")
+    found = lesion(classifier(weights), [numbers(X, LABELS)], FEW["duplicate"])
     for unit, weight in zip(found.units, weights, strict=True):
         if clear(whole) and clear(whole * (1 + weight)):
             assert_on_paper(unit, whole * (1 + weight), whole)
@@ -86,7 +89,8 @@ def test_running_a_unit_of_a_linear_chain_twice_multiplies_its_scores_once_more(
 def test_units_out_together_divide_by_all_their_factors(kind: Kind) -> None:
     weights = [0.5, -0.25, 2.0, -3.0, 0.125]
     whole = math.prod(1 + weight for weight in weights)
-    found = lesion(classifier(weights), [numbers(X, LABELS)], kind=kind, max_k=5, draws=4)
+    options = LesionOptions(kind=kind, max_k=5, draws=4) if kind == "random" else FEW[kind]
+    found = lesion(classifier(weights), [numbers(X, LABELS)], options)
     assert len(found.trials) == (20 if kind == "random" else 10)
     for trial in found.trials:
         assert_on_paper(trial.effect, whole / math.prod(1 + weights[unit - 1] for unit in trial.units), whole)
@@ -96,7 +100,7 @@ def test_units_out_together_divide_by_all_their_factors(kind: Kind) -> None:
 @untimed
 @given(weights=st.lists(factors, min_size=2, max_size=6))
 def test_the_order_of_linear_units_does_not_matter(weights: list[float]) -> None:
-    found = lesion(classifier(weights), [numbers(X, LABELS)], kind="permute", **FEW)
+    found = lesion(classifier(weights), [numbers(X, LABELS)], FEW["permute"])
     moved = [trial for trial in found.trials if trial.units != tuple(range(1, len(weights) + 1))]
     assert moved
     for trial in found.trials:
@@ -105,7 +109,7 @@ def test_the_order_of_linear_units_does_not_matter(weights: list[float]) -> None
 
 
 def test_order_matters_where_units_are_not_linear_and_the_old_order_changes_nothing() -> None:
-    found = lesion(twenty(), [batch_for("resnet A")], kind="permute", max_k=2, draws=10)
+    found = lesion(twenty(), [batch_for("resnet A")], LesionOptions(kind="permute", max_k=2, draws=10))
     kept = [trial for trial in found.trials if trial.kendall_tau == 1]
     moved = [trial for trial in found.trials if trial.kendall_tau != 1]
     assert kept
@@ -135,7 +139,7 @@ def test_every_batch_is_fetched_once(kind: Kind) -> None:
             fetched.append(index)
             return batch_for("resnet A", 6)
 
-    lesion(network("resnet A"), Batches(), kind=kind, max_k=1, draws=1)
+    lesion(network("resnet A"), Batches(), FEW[kind])
     assert fetched == [0, 1, 2]
 
 
@@ -195,7 +199,7 @@ def test_deleting_each_unit_is_the_chain_with_that_gate_none(name: str, survival
 @pytest.mark.parametrize("name", ["preresnet", "resnet B", "densenet_bc"])
 def test_deleting_several_units_is_the_chain_with_these_gates_none(name: str, kind: Kind) -> None:
     chain, batch = network(name), batch_for(name, 24)
-    found = lesion(chain, [batch], kind=kind, **FEW)
+    found = lesion(chain, [batch], FEW[kind])
     assert found.units == ()
     for trial in found.trials:
         assert_by_hand(trial.effect, by_hand(chain, batch, without(chain, trial.units)))
@@ -228,7 +232,7 @@ def test_units_that_cannot_be_taken_out_are_listed_with_nothing_measured() -> No
 
 
 def test_units_that_change_the_shape_cannot_run_twice_and_say_so() -> None:
-    found = lesion(twenty(), [batch_for("resnet A")], kind="duplicate")
+    found = lesion(twenty(), [batch_for("resnet A")], FEW["duplicate"])
     assert [unit.index for unit in found.units if not unit.removable] == [4, 7]
     assert [unit.index for unit in found.units if unit.error_percent is None] == [4, 7]
 
@@ -238,20 +242,20 @@ def test_a_network_without_anything_to_take_out_is_refused(kind: Kind) -> None:
     unit = Unit(nn.Identity(), nn.Identity(), Replace(1, stride=1, removable=False))
     chain = Chain(nn.Identity(), [unit], Threshold())
     with pytest.raises(UserError, match=rf"no unit of this network can be changed in this way \({kind}\): .*1 units"):
-        lesion(chain, [numbers(X, LABELS)], kind=kind)
+        lesion(chain, [numbers(X, LABELS)], FEW[kind])
 
 
 def test_what_cannot_be_asked_is_refused_in_one_line() -> None:
     chain, batches = classifier([0.5, 0.25]), [numbers(X, LABELS)]
     with pytest.raises(UserError, match=r"^k 3 is not allowed: 2 of 2 units can be taken out$"):
-        lesion(chain, batches, kind="random", max_k=3)
+        lesion(chain, batches, LesionOptions(kind="random", max_k=3))
     for name, value in (("max_k", 0), ("draws", 0), ("sample", -1)):
         with pytest.raises(UserError, match=f"^{name.replace('_', '-')} {value} is not allowed: it must be at least 1"):
-            lesion(chain, batches, **{name: value})  # type: ignore[arg-type]
+            LesionOptions(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no images"):
         lesion(chain, [])
     with pytest.raises(UserError, match=r"unknown kind 'deleted'; did you mean delete or"):
-        lesion(chain, batches, kind="deleted")  # type: ignore[arg-type]
+        LesionOptions(kind="deleted")  # type: ignore[arg-type]
 
 
 # --- numbers that are not finite
@@ -293,7 +297,7 @@ def test_scores_that_a_lesion_makes_not_finite_are_counted_as_wrong_and_never_av
 
 
 def test_means_over_draws_have_the_error_of_their_spread() -> None:
-    found = lesion(network("preresnet"), [batch_for("preresnet", 24)], kind="random", max_k=3, draws=5)
+    found = lesion(network("preresnet"), [batch_for("preresnet", 24)], LesionOptions(kind="random", max_k=3, draws=5))
     assert [summary.k for summary in found.by_k] == [1, 2, 3]
     for summary in found.by_k:
         errors = [trial.effect.error_percent for trial in found.trials if trial.k == summary.k]
@@ -301,7 +305,7 @@ def test_means_over_draws_have_the_error_of_their_spread() -> None:
         assert summary.error_percent == pytest.approx(np.mean(errors))
         assert summary.standard_error == pytest.approx(np.std(errors, ddof=1) / math.sqrt(5))
     assert any(summary.standard_error for summary in found.by_k)
-    (single,) = lesion(classifier([0.5]), [numbers(X, LABELS)], kind="random", max_k=1, draws=1).by_k
+    (single,) = lesion(classifier([0.5]), [numbers(X, LABELS)], LesionOptions(kind="random", max_k=1, draws=1)).by_k
     assert (single.draws, single.standard_error) == (1, None)
 
 
@@ -309,7 +313,7 @@ def test_the_same_seed_gives_the_same_study_and_another_another() -> None:
     chain, batches = network("preresnet"), [batch_for("preresnet", 12)]
     for kind in ("random", "permute"):
         chain = chain if kind == "random" else twenty()
-        one, again, other = (lesion(chain, batches, kind=kind, seed=seed, **FEW) for seed in (5, 5, 6))
+        one, again, other = (lesion(chain, batches, replace(FEW[kind], seed=seed)) for seed in (5, 5, 6))
         assert one == again
         assert one.seed == 5
         assert [trial.units for trial in other.trials] != [trial.units for trial in one.trials]
@@ -323,9 +327,9 @@ def test_results_do_not_depend_on_the_batch_size(kind: Kind) -> None:
         pairs = zip(whole.images.split(size), whole.labels.split(size), strict=True)
         return [Batch(images, labels, len(labels)) for images, labels in pairs]
 
-    expected = lesion(chain, [whole], kind=kind, **FEW)
+    expected = lesion(chain, [whole], FEW[kind])
     for size in (1, 4):
-        found = lesion(chain, cut(size), kind=kind, **FEW)
+        found = lesion(chain, cut(size), FEW[kind])
         assert found.baseline == expected.baseline
         if kind in ("delete", "duplicate"):
             effects, wanted = found.units, expected.units
@@ -342,7 +346,7 @@ def test_the_chain_stays_as_it_is() -> None:
     chain = network("resnet A")
     before = deepcopy(chain.state_dict())
     for kind in KINDS:
-        lesion(twenty() if kind == "permute" else chain, [batch_for("resnet A")], kind=kind, **FEW)
+        lesion(twenty() if kind == "permute" else chain, [batch_for("resnet A")], FEW[kind])
     assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
     assert not chain.training
     assert all(parameter.grad is None for parameter in chain.parameters())
@@ -350,7 +354,7 @@ def test_the_chain_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_study_survives_json(kind: Kind) -> None:
-    found = lesion(twenty(), [batch_for("resnet A")], kind=kind, **FEW)
+    found = lesion(twenty(), [batch_for("resnet A")], FEW[kind])
     text = json.dumps(to_json(found), allow_nan=False)
     assert from_json(Lesion, json.loads(text)) == found
     assert found.kind == kind

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from howdeep.analysis import paths as module
 from howdeep.analysis.gradients import draw_paths, exact_gradients, forward, path_counts, path_norms
+from howdeep.analysis.options import PathsOptions
 from howdeep.analysis.paths import Effective, Paths, SumError, checked, effective, paths
 from howdeep.chain import Add, Chain, Replace, Unit
 from howdeep.data import Batch
@@ -73,7 +74,7 @@ def test_the_gradient_of_length_k_is_the_elementary_symmetric_polynomial(weights
     for length, polynomial in enumerate(polynomials):
         torch.testing.assert_close(found[length], polynomial * stream.last, rtol=1e-9, atol=1e-12)
     head = float(stream.last.norm(dim=1).mean())
-    record = paths(chain, [batch], draws=0)
+    record = paths(chain, [batch], PathsOptions(draws=0))
     assert record.gradient_norm == pytest.approx([abs(one) * head for one in polynomials], rel=1e-9, abs=1e-12)
 
 
@@ -82,7 +83,7 @@ def test_a_sampled_path_carries_the_product_of_its_weights() -> None:
     head = float(forward(chain, batch).last.norm(dim=1).mean())
     drawn = draw_paths(chain, range(6), 7, seed=3)
     products = [math.prod(abs(w) for w, through in zip(WEIGHTS, path, strict=True) if through) for path in drawn]
-    found = paths(chain, [batch], draws=7, seed=3)
+    found = paths(chain, [batch], PathsOptions(draws=7, seed=3))
     assert [sampled.length for sampled in found.sampled] == list(range(6))
     for sampled in found.sampled:
         norms = torch.tensor(products[7 * sampled.length : 7 * sampled.length + 7], dtype=torch.float64) * head
@@ -99,7 +100,7 @@ def test_a_path_through_hundreds_of_branches_does_not_vanish(length: int, dtype:
     chain, batch = linear_chain([1e-3] * 300).to(dtype), vectors()
     batches = [Batch(batch.images.to(dtype), batch.labels, 5), Batch(2 * batch.images.to(dtype), batch.labels, 5)]
     head = sum(float(forward(chain, one).last.norm(dim=1).double().mean()) for one in batches) / 2
-    (sampled,) = paths(chain, batches, exact=False, draws=3, sampled_lengths=[length]).sampled
+    (sampled,) = paths(chain, batches, PathsOptions(exact=False, draws=3, lengths=(length,))).sampled
     expected = math.log10(head) - 3 * length + math.log10(math.comb(300, length))
     assert sampled.log10_product == pytest.approx(expected, abs=1e-4)
     if length <= 60:
@@ -109,7 +110,7 @@ def test_a_path_through_hundreds_of_branches_does_not_vanish(length: int, dtype:
 
 
 def test_no_gradient_is_none_and_not_minus_infinity() -> None:
-    found = paths(linear_chain([0.0, 0.5]), [vectors()], draws=2, sampled_lengths=[2])
+    found = paths(linear_chain([0.0, 0.5]), [vectors()], PathsOptions(draws=2, lengths=(2,)))
     assert (found.sampled[0].mean, found.sampled[0].log10_product) == (0.0, None)
     assert found.effective_by_sample is None
 
@@ -122,7 +123,7 @@ def test_lengths_add_up_to_autograds_gradient(name: str, survival: Survival | No
     for tolerance, change in ((1e-4, lambda *both: both), (1e-10, wide)):
         chain, batch = change(network(name), batch_for(name))
         chain.rule = survival
-        found = paths(chain, [batch, batch], draws=1)
+        found = paths(chain, [batch, batch], PathsOptions(draws=1))
         assert found.sum_check_relative_error is not None
         assert found.sum_check_relative_error <= tolerance
         assert found.ordinary_norm > 0
@@ -179,11 +180,11 @@ def test_the_check_is_as_strict_as_it_says(dtype: torch.dtype, off: float) -> No
 def test_norms_are_means_over_images_of_each_images_own_gradient(name: str) -> None:
     chain, batch = wide(network(name), batch_for(name, 5))
     alone = [Batch(batch.images[n : n + 1], batch.labels[n : n + 1], 1) for n in range(5)]
-    single = [paths(chain, [one], draws=2, seed=1) for one in alone]
+    single = [paths(chain, [one], PathsOptions(draws=2, seed=1)) for one in alone]
     exact = [exact_gradients(forward(chain, one)) for one in alone]
     split = [Batch(batch.images[:2], batch.labels[:2], 2), Batch(batch.images[2:], batch.labels[2:], 3)]
     for batches in ([batch], split):
-        found = paths(chain, batches, draws=2, seed=1)
+        found = paths(chain, batches, PathsOptions(draws=2, seed=1))
         assert found.n == 5
         assert found.gradient_norm is not None
         for k, norm in enumerate(found.gradient_norm):
@@ -195,7 +196,7 @@ def test_norms_are_means_over_images_of_each_images_own_gradient(name: str) -> N
 
 def test_gradients_of_sampled_paths_are_carried_a_few_at_a_time_where_they_are_large(monkeypatch) -> None:
     chain, batch = wide(network("preresnet"), batch_for("preresnet", 2))
-    expected, sizes = paths(chain, [batch], draws=3), []
+    expected, sizes = paths(chain, [batch], PathsOptions(draws=3)), []
 
     def watched(stream, chosen):
         sizes.append(len(chosen))
@@ -203,7 +204,7 @@ def test_gradients_of_sampled_paths_are_carried_a_few_at_a_time_where_they_are_l
 
     monkeypatch.setattr(module, "path_norms", watched)
     monkeypatch.setattr(module, "GRADIENT_BYTES", 4 * max(x.numel() * 8 for x in forward(chain, batch).inputs))
-    assert paths(chain, [batch], draws=3) == expected
+    assert paths(chain, [batch], PathsOptions(draws=3)) == expected
     assert sizes == [4, 4, 4, 4, 4, 1]
 
 
@@ -278,7 +279,7 @@ def test_fractions_of_two_to_the_54_paths_are_the_literatures(first: int, last: 
 
 def test_effective_lengths_of_norms_and_of_samples_are_those_of_their_magnitudes() -> None:
     chain = linear_chain([0.05] * 40)
-    found = paths(chain, [vectors()], draws=1)
+    found = paths(chain, [vectors()], PathsOptions(draws=1))
     exact = [math.comb(40, k) * 0.05**k for k in range(41)]
     expected = effective(list(range(41)), exact, binomial(40), 2**40)
     assert expected is not None
@@ -295,7 +296,7 @@ def test_effective_lengths_of_norms_and_of_samples_are_those_of_their_magnitudes
 
 
 def test_paths_may_cancel_in_the_sum_and_not_in_the_sum_of_norms() -> None:
-    found = paths(linear_chain([0.5, -0.5]), [vectors()], draws=4)
+    found = paths(linear_chain([0.5, -0.5]), [vectors()], PathsOptions(draws=4))
     assert found.gradient_norm is not None
     assert found.gradient_norm[1] == pytest.approx(0, abs=1e-12)
     assert found.sampled[1].mean > 0.1
@@ -306,14 +307,14 @@ def test_paths_may_cancel_in_the_sum_and_not_in_the_sum_of_norms() -> None:
 
 def test_without_draws_nothing_is_sampled_and_without_exact_nothing_is_summed() -> None:
     chain, batch = linear_chain(WEIGHTS), vectors()
-    found = paths(chain, [batch], draws=0)
+    found = paths(chain, [batch], PathsOptions(draws=0))
     assert (found.sampled, found.effective_by_sample) == ((), None)
     assert found.effective is not None
-    found = paths(chain, [batch], exact=False, draws=1)
+    found = paths(chain, [batch], PathsOptions(exact=False, draws=1))
     assert found.gradient_norm is found.sum_check_relative_error is found.effective is None
     assert found.effective_by_sample is not None
     assert [sampled.standard_error for sampled in found.sampled] == [None] * 6
-    some = paths(chain, [batch], draws=2, sampled_lengths=[4, 1])
+    some = paths(chain, [batch], PathsOptions(draws=2, lengths=(4, 1)))
     assert [sampled.length for sampled in some.sampled] == [4, 1]
     assert some.effective_by_sample is None
     assert some.lengths == (0, 1, 2, 3, 4, 5)
@@ -323,13 +324,13 @@ def test_what_cannot_be_asked_is_refused_in_one_line() -> None:
     chain, batch = linear_chain(WEIGHTS), vectors()
     for length in (-1, 6):
         with pytest.raises(UserError, match=f"^length {length} is not allowed: paths pass 0 to 5 branches$"):
-            paths(chain, [batch], sampled_lengths=[2, length])
+            paths(chain, [batch], PathsOptions(lengths=(2, length)))
     with pytest.raises(UserError, match=r"^length 2 is not allowed: paths pass 3 to 3 branches$"):
-        paths(network("plain"), [batch_for("plain")], sampled_lengths=[2])
+        paths(network("plain"), [batch_for("plain")], PathsOptions(lengths=(2,)))
     with pytest.raises(UserError, match=r"^draws -1 is not allowed: it must be at least 0$"):
-        paths(chain, [batch], draws=-1)
+        paths(chain, [batch], PathsOptions(draws=-1))
     with pytest.raises(UserError, match=r"^draws 0 is not allowed: it must be at least 1$"):
-        paths(chain, [batch], exact=False, draws=0)
+        paths(chain, [batch], PathsOptions(exact=False, draws=0))
     for nothing in ((chain, []), (chain_of([]), [batch])):
         with pytest.raises(UserError, match="there is nothing to measure"):
             paths(*nothing)
@@ -345,17 +346,15 @@ def test_broken_weights_and_images_are_reported() -> None:
 # --- the record
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"exact": False}, {"draws": 0}, {"draws": 1}, {"sampled_lengths": [3]}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"exact": False}, {"draws": 0}, {"draws": 1}, {"lengths": (3,)}], ids=str)
 @pytest.mark.parametrize("name", ["preresnet", "plain"])
 def test_every_record_survives_json(name: str, options: dict) -> None:
-    found = paths(network(name), [batch_for(name)], **options)
+    found = paths(network(name), [batch_for(name)], PathsOptions(**options))
     assert from_json(Paths, json.loads(json.dumps(to_json(found), allow_nan=False))) == found
 
 
 def test_a_record_has_the_documented_names_and_counts_in_decimal() -> None:
-    found = paths(linear_chain([1e-3] * 60), [vectors()], draws=2, sampled_lengths=range(5))
+    found = paths(linear_chain([1e-3] * 60), [vectors()], PathsOptions(draws=2, lengths=tuple(range(5))))
     record = json.loads(json.dumps(to_json(found)))
     assert record["units"] == 60
     assert record["lengths"] == list(range(61))

@@ -14,6 +14,7 @@ from tests.processes import Watch, start_ranks
 
 from howdeep import cli
 from howdeep.analysis.lesion import lesion
+from howdeep.analysis.options import PathsOptions
 from howdeep.analysis.paths import paths
 from howdeep.analysis.signals import flow
 from howdeep.analysis.study import prepared
@@ -176,7 +177,9 @@ def _lesions(device: torch.device):
 
 def test_the_gradient_by_path_length_adds_up_and_is_that_of_the_host(device: torch.device) -> None:
     with precision.true_fp32():
-        found, expected = (paths(network(where, "preresnet"), [batch(where)], draws=2) for where in (device, HOST))
+        found, expected = (
+            paths(network(where, "preresnet"), [batch(where)], PathsOptions(draws=2)) for where in (device, HOST)
+        )
     assert found.sum_check_relative_error is not None
     assert found.sum_check_relative_error < 1e-4
     assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-3)

@@ -12,23 +12,27 @@ from tests.oracles import images, small_network
 from tests.processes import SECONDS, fork, ranks
 
 from howdeep.analysis.lesion import lesion
+from howdeep.analysis.options import LesionOptions, PathsOptions
 from howdeep.analysis.paths import paths
+from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.runtime.ranks import joined
 from howdeep.util.errors import UserError
 from howdeep.util.records import to_json
 
+RANDOM = LesionOptions(kind="random", max_k=3, draws=2)
+PERMUTE = LesionOptions(kind="permute", max_k=2, draws=2)
 KEY = {"network": "a", "data": "b"}
 STUDIES: dict[str, Callable[[Journal], object]] = {
     "delete": lambda journal: lesion(*_subject(), journal=journal),
-    "random": lambda journal: lesion(*_subject(), kind="random", max_k=3, draws=2, journal=journal),
-    "permute": lambda journal: lesion(*_subject("resnet A"), kind="permute", max_k=2, draws=2, journal=journal),
-    "paths": lambda journal: paths(*_subject(), draws=2, journal=journal),
+    "random": lambda journal: lesion(*_subject(), RANDOM, journal=journal),
+    "permute": lambda journal: lesion(*_subject("resnet A"), PERMUTE, journal=journal),
+    "paths": lambda journal: paths(*_subject(), PathsOptions(draws=2), journal=journal),
 }
 
 
-def _subject(family: str = "preresnet") -> tuple:
+def _subject(family: str = "preresnet") -> tuple[Chain, list[Batch]]:
     batches = [Batch(images(3 + n, seed=n), torch.arange(3 + n), 3 + n) for n in range(5)]
     return small_network(family), batches
 

@@ -4,22 +4,24 @@ Veit, Wilber and Belongie 2016 (arXiv 1605.06431), section 4; the original's ver
 """
 
 import math
+import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import get_args
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from howdeep.analysis import changes as plans
-from howdeep.analysis.changes import Change, Kind, baseline, follow
 from howdeep.analysis.effects import Baseline, Effect, baseline_batch, baseline_of, counts, effect_of, per_class
-from howdeep.chain import Chain
+from howdeep.analysis.options import LesionOptions
+from howdeep.analysis.routes import Route, baseline, follow, places, without
+from howdeep.chain import Chain, Unit, run
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
-from howdeep.util.errors import UserError, unknown
+from howdeep.util.errors import UserError
 from howdeep.util.records import Shown
+from howdeep.util.seeds import derive
 from howdeep.util.text import Report, bytes_text
 
 
@@ -94,12 +96,8 @@ class Lesion(Shown):
 def lesion(
     chain: Chain,
     batches: Sequence[Batch],
+    options: LesionOptions | None = None,
     *,
-    kind: Kind = "delete",
-    max_k: int = 10,
-    draws: int = 10,
-    sample: int | None = None,
-    seed: int = 0,
     autocast: torch.autocast | None = None,
     journal: Journal | None = None,
     report: Report = lambda line: None,
@@ -111,11 +109,7 @@ def lesion(
     Args:
         chain: The network, in evaluation mode.
         batches: Images and labels.
-        kind: What is changed.
-        max_k: For ``random`` and ``permute``: the most units taken out, or swaps.
-        draws: For the same: draws of every k.
-        sample: For ``pairs``: how many; None is all of them.
-        seed: Seed of the draws.
+        options: What is changed; None takes out each unit alone.
         autocast: The precision; None is that of the weights.
         journal: Where progress is shown and kept.
         report: Receives one line about the size of the work.
@@ -125,8 +119,8 @@ def lesion(
     """
     if not len(batches):
         raise UserError("there are no images to measure on")
-    first = batches[0]
-    changes = changes_of(chain, first.images, kind=kind, max_k=max_k, draws=draws, sample=sample, seed=seed)
+    options, first = options or LesionOptions(), batches[0]
+    changes = changes_of(chain, first.images, options)
     routes = [baseline(chain), *(change.route for change in changes)]
     report(_size(chain, first.images, len(routes)))
     autocast = autocast or torch.autocast("cpu", enabled=False)
@@ -147,6 +141,7 @@ def lesion(
     whole = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
     sums = [_sum(list(of_change)) for of_change in zip(*(one["effects"] for one in results), strict=True)]
     effects = [(change, effect_of(one, whole.n)) for change, one in zip(changes, sums, strict=True)]
+    kind, seed = options.kind, options.seed
     if kind in ("delete", "duplicate"):
         by_unit = {change.units[0]: asdict(effect) for change, effect in effects}
         units = tuple(
@@ -176,30 +171,89 @@ def _size(chain: Chain, images: Tensor, routes: int) -> str:
     return f"{routes - 1:,} changes of {len(chain)} units; shared maps take at most {held} × the stem's: {size}"
 
 
-def changes_of(
-    chain: Chain, images: Tensor, *, kind: str, max_k: int, draws: int, sample: int | None, seed: int
-) -> list[Change]:
+@dataclass(frozen=True)
+class Change:
+    """One change of a network, and the route that carries it out."""
+
+    route: Route
+    """The way of the images."""
+    units: tuple[int, ...]
+    """The units that are out, or run twice, counted from 1; for swaps, the new order of all units."""
+    k: int
+    """How many units are out, or how many swaps were made."""
+    draw: int
+    """Number of the draw, from 0."""
+
+
+def changes_of(chain: Chain, images: Tensor, options: LesionOptions) -> list[Change]:
     """Return what a study changes.
 
     Raises:
-        UserError: The kind is unknown, a number is out of range, or nothing can be changed.
+        UserError: k is larger than the units, no two units have equal shapes, or nothing can be changed.
     """
-    for name, value in (("max-k", max_k), ("draws", draws), ("sample", sample)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} {value} is not allowed: it must be at least 1")
-    kinds = {
-        "delete": lambda: plans.delete(chain),
-        "random": lambda: plans.delete_random(chain, max_k=max_k, draws=draws, seed=seed),
-        "pairs": lambda: plans.delete_pairs(chain, sample=sample, seed=seed),
-        "permute": lambda: plans.permute(chain, images, max_k=max_k, draws=draws, seed=seed),
-        "duplicate": lambda: plans.duplicate(chain, images),
-    }
-    if kind not in kinds:
-        raise unknown("kind", kind, get_args(Kind))
-    changes = kinds[kind]()
+    able, at, route = removable(chain), places(chain), baseline(chain)
+
+    def out(units: Sequence[int], draw: int = 0) -> Change:
+        left = without(route, [at[unit] for unit in units])
+        return Change(left, tuple(unit + 1 for unit in units), len(units), draw)
+
+    def stream(*parts: int | str) -> random.Random:
+        return random.Random(derive(options.seed, "lesion", options.kind, *parts))
+
+    draws = [(k, draw) for k in range(1, options.max_k + 1) for draw in range(options.draws)]
+    if options.kind == "delete":
+        changes = [out([unit]) for unit in able]
+    elif options.kind == "random":
+        if options.max_k > len(able):
+            raise UserError(f"k {options.max_k} is not allowed: {len(able)} of {len(chain)} units can be taken out")
+        changes = [out(sorted(stream(k, draw).sample(able, k)), draw) for k, draw in draws]
+    elif options.kind == "pairs":
+        pairs = list(combinations(able, 2))
+        if options.sample is not None and options.sample < len(pairs):
+            pairs = sorted(stream().sample(pairs, options.sample))
+        changes = [out(pair) for pair in pairs]
+    elif options.kind == "permute":
+        swaps = [pair for group in alike(chain, images) for pair in combinations(group, 2)]
+        if not swaps:
+            raise UserError("no two units of this network have equal shapes, so that none can change places")
+        changes = [_swapped(route, at, stream(k, draw).choices(swaps, k=k), draw) for k, draw in draws]
+    else:
+        twice = sorted(unit for group in alike(chain, images) for unit in group)
+        changes = [Change((*route[: at[i] + 1], *route[at[i] :]), (i + 1,), 1, 0) for i in twice]
     if not changes:
-        raise UserError(f"no unit of this network can be changed in this way ({kind}): it has {len(chain)} units")
+        raise UserError(
+            f"no unit of this network can be changed in this way ({options.kind}): it has {len(chain)} units"
+        )
     return changes
+
+
+def _swapped(route: Route, at: Sequence[int], swaps: Sequence[tuple[int, int]], draw: int) -> Change:
+    """Return the change in which pairs of units change places, one after the other; links stay where they are."""
+    order = list(range(len(at)))
+    for first, second in swaps:
+        order[first], order[second] = order[second], order[first]
+    moved = {at[position]: route[at[unit]] for position, unit in enumerate(order)}
+    swapped = tuple(moved.get(place, step) for place, step in enumerate(route))
+    return Change(swapped, tuple(unit + 1 for unit in order), len(swaps), draw)
+
+
+def removable(chain: Chain) -> list[int]:
+    """Return the units that can be taken out, counted from 0."""
+    return [index for index, unit in enumerate(chain.units) if unit.merge.removable]
+
+
+@torch.inference_mode()
+def alike(chain: Chain, images: Tensor) -> list[list[int]]:
+    """Return the units whose output has the shape of their input, those of one shape together."""
+    x, groups, index = chain.stem(images[:1]), {}, 0
+    for module, gate in chain.steps():
+        y = run([(module, gate)], x)
+        if isinstance(module, Unit):
+            if y.shape == x.shape:
+                groups.setdefault(tuple(x.shape), []).append(index)
+            index += 1
+        x = y
+    return list(groups.values())
 
 
 def _sum(rows: list[list]) -> list:

@@ -1,10 +1,16 @@
-"""Which images a trained network is measured on, and how."""
+"""What is measured of a trained network, on which images, and how."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, get_args
+
+import tyro.conf
 
 from howdeep.runtime.threads import Threads, check_threads
+from howdeep.util.errors import unknown
 from howdeep.util.options import Data, OptionalInt, refuse_without_use, require_at_least
+
+Kind = Literal["delete", "random", "pairs", "permute", "duplicate"]
+Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +72,46 @@ class EvaluationOptions(SplitOptions):
         check_threads(self.threads)
         if self.limit is None:
             refuse_without_use(self, ("seed",), "without --limit: nothing is drawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LesionOptions:
+    """What a lesion study changes."""
+
+    kind: Kind = "delete"
+    """Each unit alone; k at random; pairs; k swaps of units of equal shape; each unit twice."""
+    max_k: int = 10
+    """random, permute: the most units out, or swaps."""
+    draws: int = 10
+    """random, permute: draws of every k."""
+    sample: OptionalInt = None
+    """pairs: only so many, drawn at random."""
+    seed: int = 0
+    """Seed of whatever is drawn: the sample, units, paths, initial weights."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise unknown("kind", self.kind, get_args(Kind))
+        require_at_least(1, self, "max_k", "draws", "sample")
+        unused = {"pairs": ("max_k", "draws"), "random": ("sample",), "permute": ("sample",)}
+        why = f"with --kind {self.kind}: nothing there depends on it"
+        refuse_without_use(self, unused.get(self.kind, ("max_k", "draws", "sample")), why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsOptions:
+    """Which paths of the gradient are measured."""
+
+    draws: int = 10
+    """Single paths to draw of every length; 0 draws none."""
+    lengths: Lengths = None
+    """Lengths to draw."""
+    exact: bool = True
+    """The sum over all paths of each length; costs about a quarter of a backward pass per unit."""
+    seed: int = 0
+    """Seed of whatever is drawn: the sample, units, paths, initial weights."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0 if self.exact else 1, self, "draws")
+        if self.draws == 0:
+            refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")

@@ -22,6 +22,7 @@ from howdeep.analysis.gradients import (
     path_counts,
     path_norms,
 )
+from howdeep.analysis.options import PathsOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
@@ -102,11 +103,8 @@ class Paths(Shown):
 def paths(
     chain: Chain,
     batches: Sequence[Batch],
+    options: PathsOptions | None = None,
     *,
-    exact: bool = True,
-    draws: int = 10,
-    sampled_lengths: Sequence[int] | None = None,
-    seed: int = 0,
     journal: Journal | None = None,
 ) -> Paths:
     """Split the gradient of a trained network by the length of the paths that it takes.
@@ -114,32 +112,27 @@ def paths(
     Args:
         chain: The network, in evaluation mode, in float32 or float64.
         batches: Images and labels.
-        exact: Compute the sum over all paths of each length, and check it against autograd.
-        draws: Single paths to draw of each length; 0 draws none.
-        sampled_lengths: The lengths to draw; None is all of them.
-        seed: Seed of the draws.
+        options: Which paths; None draws some of every length and computes the sum over all, checked against autograd.
         journal: Where progress is shown and kept.
 
     Raises:
         UserError: There is nothing to measure, or a length does not exist.
         SumError: The lengths do not add up to the ordinary gradient.
     """
-    counts = path_counts(chain)
-    lengths = sorted(counts) if sampled_lengths is None else list(sampled_lengths)
+    options, counts = options or PathsOptions(), path_counts(chain)
+    lengths = sorted(counts) if options.lengths is None else list(options.lengths)
     if not len(batches) or not len(chain):
         raise UserError("there is nothing to measure: the network has no units, or the data no images")
-    if draws < 0 or not (draws or exact):
-        raise UserError(f"draws {draws} is not allowed: it must be at least {0 if exact else 1}")
     for length in lengths:
         if length not in counts:
             raise UserError(f"length {length} is not allowed: paths pass {min(counts)} to {max(counts)} branches")
-    drawn = draw_paths(chain, lengths, draws, seed)
+    drawn = draw_paths(chain, lengths, options.draws, options.seed)
 
     def block(number: int) -> dict:
-        return _measured(chain, batches[number], drawn, sorted(counts) if exact else None)
+        return _measured(chain, batches[number], drawn, sorted(counts) if options.exact else None)
 
     results = (journal or Journal()).blocks("paths", len(batches), block)
-    return _record(chain, counts, lengths, draws, results, seed)
+    return _record(chain, counts, lengths, results, options)
 
 
 def _measured(chain: Chain, batch: Batch, drawn: Sequence[Choice], lengths: Sequence[int] | None) -> dict:
@@ -177,7 +170,7 @@ def checked(gradients: Mapping[int, Tensor], whole: Tensor) -> float:
 
 
 def _record(
-    chain: Chain, counts: dict[int, int], lengths: Sequence[int], draws: int, results: Sequence[dict], seed: int
+    chain: Chain, counts: dict[int, int], lengths: Sequence[int], results: Sequence[dict], options: PathsOptions
 ) -> Paths:
     n = sum(one["images"] for one in results)
     exact = None
@@ -185,6 +178,7 @@ def _record(
         exact = tuple(math.fsum(column) / n for column in zip(*(one["exact"] for one in results), strict=True))
     columns = [_aligned(column) for column in zip(*(one["sampled"] for one in results), strict=True)]
     per_path = [(math.fsum(numbers) / n, exponent) for numbers, exponent in columns]
+    draws = options.draws
     groups = [per_path[start : start + draws] for start in range(0, len(per_path), max(1, draws))]
     sampled = tuple(_sampled(length, group, counts[length]) for length, group in zip(lengths, groups, strict=False))
     every, total = sorted(counts), sum(counts.values())
@@ -204,7 +198,7 @@ def _record(
         effective=effective(every, exact, counts, total) if exact else None,
         effective_by_sample=effective(every, products, counts, total) if whole else None,
         sum_check_relative_error=max(one["check"] for one in results) if exact else None,
-        seed=seed,
+        seed=options.seed,
     )
 
 

@@ -3,31 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import tyro.conf
-
-from howdeep.analysis.options import StudyOptions
+from howdeep.analysis.options import LesionOptions, PathsOptions, StudyOptions
 from howdeep.commands.options import ResultOptions, TargetOptions
 from howdeep.commands.output import remark
 from howdeep.runtime.ranks import this_process
-from howdeep.util.options import OptionalInt, refuse_without_use
+from howdeep.util.options import refuse_without_use
 
 if TYPE_CHECKING:
     from howdeep.analysis.study import Study
     from howdeep.runs.target import Target
     from howdeep.util.records import Shown
-
-Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
-
-UNUSED = {
-    "delete": ("max_k", "draws", "sample"),
-    "duplicate": ("max_k", "draws", "sample"),
-    "random": ("sample",),
-    "permute": ("sample",),
-    "pairs": ("max_k", "draws"),
-}
-"""Options of a lesion study that a kind of it makes no use of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,74 +46,46 @@ class Dissection(ResultOptions, StudyOptions, TargetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesion(Dissection):
+class Lesion(LesionOptions, Dissection):
     """Take units out of a trained network, swap them or run them twice, and count what it then gets wrong."""
 
-    kind: Literal["delete", "random", "pairs", "permute", "duplicate"] = "delete"
-    """Each unit alone; k at random; pairs; k swaps of units of equal shape; each unit twice."""
-    max_k: int = 10
-    """random, permute: the most units out, or swaps."""
-    draws: int = 10
-    """random, permute: draws of every k."""
-    sample: OptionalInt = None
-    """pairs: only so many, drawn at random."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of the activations; auto times both and takes the fastest correct one."""
+
+    def __post_init__(self) -> None:
+        LesionOptions.__post_init__(self)
+        Dissection.__post_init__(self)
 
     def run(self) -> int:
         """Measure and print."""
         from howdeep.analysis.lesion import lesion
 
         self.check_files()
-        refuse_without_use(self, UNUSED[self.kind], f"with --kind {self.kind}: nothing there depends on it")
         with self.study(self.precision) as study:
-            record = lesion(
-                study.chain,
-                study.batches,
-                kind=self.kind,
-                max_k=self.max_k,
-                draws=self.draws,
-                sample=self.sample,
-                seed=self.seed,
-                autocast=study.autocast,
-                journal=study.journal,
-                report=study.report,
-            )
+            chain, batches, autocast = study.chain, study.batches, study.autocast
+            record = lesion(chain, batches, self, autocast=autocast, journal=study.journal, report=study.report)
             self.report(study, record)
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paths(Dissection):
+class Paths(PathsOptions, Dissection):
     """Split a trained network's gradient by the number of branches that it passed."""
 
-    draws: int = 10
-    """Single paths to draw of every length; 0 draws none."""
-    lengths: Lengths = None
-    """Lengths to draw."""
-    exact: bool = True
-    """The sum over all paths of each length; costs about a quarter of a backward pass per unit."""
     precision: Literal["fp32", "fp64"] = "fp32"
     """Arithmetic of the activations."""
+
+    def __post_init__(self) -> None:
+        PathsOptions.__post_init__(self)
+        Dissection.__post_init__(self)
 
     def run(self) -> int:
         """Measure and print."""
         from howdeep.analysis.paths import paths
 
         self.check_files()
-        if self.draws == 0:
-            refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
         with self.study(self.precision) as study:
-            record = paths(
-                study.chain,
-                study.batches,
-                exact=self.exact,
-                draws=self.draws,
-                sampled_lengths=self.lengths,
-                seed=self.seed,
-                journal=study.journal,
-            )
-            self.report(study, record)
+            self.report(study, paths(study.chain, study.batches, self, journal=study.journal))
         return 0
 
 

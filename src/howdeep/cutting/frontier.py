@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from howdeep.analysis.changes import baseline, follow, places
-from howdeep.analysis.changes import without as around
 from howdeep.analysis.effects import (
     Baseline,
     BaselineBatch,
@@ -21,6 +19,8 @@ from howdeep.analysis.effects import (
     effect_of,
     per_class,
 )
+from howdeep.analysis.routes import baseline, follow, places
+from howdeep.analysis.routes import without as around
 from howdeep.analysis.study import Prepared, prepared
 from howdeep.chain import Chain
 from howdeep.cutting.images import Images

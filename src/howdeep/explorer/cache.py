@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from howdeep.analysis.changes import Route, Step, baseline
+from howdeep.analysis.routes import Route, Step, baseline
 from howdeep.chain import Chain, run
 
 LIMIT = 1 << 30

@@ -167,9 +167,7 @@ class Engine:
     def deletions(self, advance: Advance) -> Lesion:
         """Return what the deletion of each unit costs on the sample."""
         chain, autocast = self.cache.chain, self.cache.autocast
-        return lesion(
-            chain, self.sample.batches, kind="delete", autocast=autocast, journal=ReportingJournal(advance=advance)
-        )
+        return lesion(chain, self.sample.batches, autocast=autocast, journal=ReportingJournal(advance=advance))
 
     def greedy(self, units: int, advance: Advance) -> list[int]:
         """Return which units go, counted from 0 and in their order, until so many are left (see :class:`Frontier`).

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from howdeep.analysis.changes import Route, places
+from howdeep.analysis.routes import Route, places
 from howdeep.chain import Chain
 from howdeep.util.errors import UserError
 

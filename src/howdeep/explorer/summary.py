@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from howdeep.analysis.changes import alike
-from howdeep.analysis.lesion import Lesion
+from howdeep.analysis.lesion import Lesion, alike
 from howdeep.data.decoding import MAX_PIXELS
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.images import MAX_BYTES
