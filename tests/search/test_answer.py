@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from howdeep.analysis.evaluation import Answers
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, Verdict, verdict
 from howdeep.search.candidates import CandidateCosts, Dropped
@@ -15,14 +17,20 @@ from howdeep.search.study import RoundResult
 IMAGES = 5000
 
 
-def result(seconds: float, error: float, train: float = 5.0) -> RoundResult:
-    return RoundResult(seconds / 10, int(seconds), seconds, train, error, 0.5)
+def answers(error: float, seed: int | None = None, n: int = IMAGES) -> Answers:
+    """Return wrong answers to so many percent of the images: to the first ones, or to those that a seed draws."""
+    order = torch.arange(n) if seed is None else torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return Answers.of("the validation split", order < round(error * n / 100))
+
+
+def result(seconds: float, error: float, train: float = 5.0, seed: int | None = None) -> RoundResult:
+    return RoundResult(seconds / 10, int(seconds), seconds, train, error, 0.5, answers(error, seed))
 
 
 def candidate(
     depth: int, *errors: float, train: float = 5.0, family: str = "resnet", failed: bool = False
 ) -> Candidate:
-    """A network whose error after 10, 20, 40, … seconds is known."""
+    """A network whose error after 10, 20, 40, … seconds is known; which images are wrong is drawn for each anew."""
     costs = CandidateCosts(
         family,
         depth,
@@ -34,7 +42,8 @@ def candidate(
         10.0,
         False,
     )
-    return Candidate(costs, tuple(result(10 * 2**at, error, train) for at, error in enumerate(errors)), failed)
+    rounds = (result(10 * 2**at, error, train, 10 * depth + at) for at, error in enumerate(errors))
+    return Candidate(costs, tuple(rounds), failed)
 
 
 def dropped(depth: int, budget: str, reason: str = "4.10 ms") -> Dropped:
@@ -57,7 +66,7 @@ def test_where_the_deepest_allowed_network_is_best_its_budget_is_the_limit(budge
     ladder = [candidate(8, 30.0), candidate(14, 25.0), candidate(20, 20.0, 15.0)]
     found = judged(20, ladder, [dropped(32, budget)])
     assert found.limit == budget
-    assert found.advice == f"{budget} limits you, not training time: cifar_resnet32 would be next, with 4.10 ms"
+    assert found.advice == f"{budget} limits you: cifar_resnet32 would be next, with 4.10 ms"
 
 
 def test_where_time_keeps_deeper_networks_out_time_is_the_limit() -> None:
@@ -91,13 +100,13 @@ def test_where_the_error_still_falls_with_time_time_is_the_limit() -> None:
 def test_where_a_deeper_network_is_ahead_after_equally_many_epochs_time_is_the_limit() -> None:
     """14 layers are at 25 % after 1 epoch, 20 % after 2 and 19.9 % after 4; 20 layers need twice the time."""
     chosen, deeper = candidate(14, 25.0, 20.0, 19.9, train=18.0), candidate(20, 21.0)
-    ahead = replace(deeper, rounds=(replace(deeper.rounds[0], epochs=2**0.5, validation_error_percent=19.0),))
+    ahead = replace(deeper, rounds=(replace(result(20, 19.0, seed=3), epochs=2**0.5),))
     found = judged(14, [chosen, ahead])
     assert found.limit == "train"
     assert "after 1.4 epochs cifar_resnet20 is at 19.0 % and cifar_resnet14 at about 22.5 %" in found.finding
-    behind = replace(deeper, rounds=(replace(deeper.rounds[0], epochs=2**0.5, validation_error_percent=22.0),))
+    behind = replace(deeper, rounds=(replace(result(20, 22.0, seed=3), epochs=2**0.5),))
     assert judged(14, [chosen, behind]).limit == "nothing"
-    sooner = replace(deeper, rounds=(replace(deeper.rounds[0], epochs=0.5, validation_error_percent=19.0),))
+    sooner = replace(deeper, rounds=(replace(result(20, 19.0, seed=3), epochs=0.5),))
     assert judged(14, [chosen, sooner]).limit == "nothing"
 
 
@@ -133,12 +142,37 @@ def test_one_network_alone_is_judged() -> None:
     assert judged(14, [candidate(14, 20.0, 15.0)], [dropped(20, "latency")]).limit == "latency"
 
 
-@given(st.lists(st.floats(0.0, 90.0), min_size=2, max_size=8), st.data())
-def test_the_interval_holds_the_chosen_depth_and_grows_with_fewer_images(errors: list[float], data) -> None:
-    ladder = [candidate(6 * at + 8, error) for at, error in enumerate(errors)]
-    best = min(ladder, key=lambda one: one.rounds[0].validation_error_percent)
-    few, many = (verdict(best, ladder, [], Budgets(60.0), images, 32).depths for images in (100, 10_000))
-    assert few[0] <= many[0] <= best.costs.depth <= many[1] <= few[1]
+def test_networks_are_compared_image_by_image() -> None:
+    """Of 21 against 20 % the 50 images more are no chance where all others agree, and may be where they do not."""
+    chosen = replace(candidate(14, 20.0), rounds=(result(10, 20.0),))
+    for seed, depths in ((None, (14, 14)), (1, (8, 14))):
+        other = replace(candidate(8, 21.0), rounds=(result(10, 21.0, seed=seed),))
+        assert judged(14, [other, chosen]).depths == depths
+    elsewhere = replace(result(10, 21.0), answers=replace(answers(21.0), images="in another order"))
+    assert judged(14, [replace(candidate(8, 21.0), rounds=(elsewhere,)), chosen]).depths == (8, 14)
+
+
+def test_a_network_that_was_tried_alone_did_not_do_best() -> None:
+    assert judged(14, [candidate(14, 20.0)]).finding == "cifar_resnet14 is the only network that was tried"
+
+
+@given(st.lists(st.integers(0, 90), min_size=2, max_size=8))
+def test_the_interval_holds_the_chosen_depth_and_grows_with_fewer_images(errors: list[int]) -> None:
+    """Images are those of the few, a hundred times each."""
+
+    best = 6 * errors.index(min(errors)) + 8
+
+    def depths(times: int) -> tuple[int, int]:
+        ladder = []
+        for at, error in enumerate(errors):
+            wrong = torch.randperm(100, generator=torch.Generator().manual_seed(at)) < error
+            told = replace(result(10, float(error)), answers=Answers.of("the validation split", wrong.repeat(times)))
+            ladder.append(replace(candidate(6 * at + 8), rounds=(told,)))
+        chosen = next(one for one in ladder if one.costs.depth == best)
+        return verdict(chosen, ladder, [], Budgets(60.0), 100 * times, 32).depths
+
+    few, many = depths(1), depths(100)
+    assert few[0] <= many[0] <= best <= many[1] <= few[1]
 
 
 def test_the_order_of_the_candidates_does_not_matter() -> None:

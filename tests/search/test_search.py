@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from tests.processes import FORKS
 
+from howdeep.analysis.evaluation import Answers
 from howdeep.search import storage as storages
 from howdeep.search import study as studies
 from howdeep.search.storage import open_study, pulse, storage_of
@@ -36,7 +37,7 @@ ERRORS = {8: (30.0, 28.0, 27.0), 14: (20.0, 12.0, 11.0), 20: (22.0, 10.0, 9.0), 
 
 def result(entry: Entry, until: float) -> RoundResult:
     number = ROUNDS.index(until)
-    return RoundResult(number + 1.0, number + 1, until, 1.0, ERRORS[entry.depth][number], 0.5)
+    return RoundResult(number + 1.0, number + 1, until, 1.0, ERRORS[entry.depth][number], 0.5, Answers("i", "AA=="))
 
 
 @pytest.fixture(autouse=True)

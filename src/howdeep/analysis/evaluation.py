@@ -35,6 +35,8 @@ class Sums:
     """Images whose highest score was not their class's."""
     loss: float
     """Sum of the cross-entropies."""
+    which: torch.Tensor | None = None
+    """Which images these are, bool of shape (images,) on the host; None where processes have added up their shares."""
 
     @property
     def error_percent(self) -> float:
@@ -84,6 +86,11 @@ class Answers:
     wrong: str
     """One bit per image in that order, 1 for a wrong answer; bytes in base64."""
 
+    @classmethod
+    def of(cls, images: str, wrong: torch.Tensor) -> "Answers":
+        """Return which images of a fingerprint were answered wrong: bool of shape (images,) on the host."""
+        return cls(images, base64.b64encode(np.packbits(wrong.numpy()).tobytes()).decode())
+
 
 @dataclass(frozen=True)
 class Evaluation(Shown):
@@ -122,15 +129,15 @@ class Evaluation(Shown):
 @torch.inference_mode()
 def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, gates: Gates | None = None) -> Sums:
     """Count the errors of a chain in evaluation mode; its mode is put back afterwards."""
-    images, wrong, loss = 0, 0, 0.0
+    wrong, loss = [], 0.0
     with evaluating(chain):
         for batch in batches:
             with autocast:
                 logits = chain(batch.images, gates).float()
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-            wrong += int((logits.argmax(1) != batch.labels).sum())
-            images += len(batch.labels)
-    return Sums(images, wrong, loss)
+            wrong.append((logits.argmax(1) != batch.labels).cpu())
+    which = torch.cat(wrong) if wrong else torch.zeros(0, dtype=torch.bool)
+    return Sums(len(which), int(which.sum()), loss, which)
 
 
 @torch.inference_mode()
@@ -183,8 +190,7 @@ def evaluate(
     seconds = time.perf_counter() - started
     if classes is None or not n:
         raise UserError("there are no images to evaluate on")
-    bits = np.packbits(torch.cat(wrong).numpy()).tobytes()
-    answers = None if images is None else Answers(images, base64.b64encode(bits).decode())
+    answers = None if images is None else Answers.of(images, torch.cat(wrong))
     return _record(confusion, loss, _bins(calibration), classes, seconds, answers)
 
 

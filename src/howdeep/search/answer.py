@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from howdeep.analysis.evaluation import exchanged
 from howdeep.search.candidates import CandidateCosts, Dropped
 from howdeep.search.ladder import LARGE_SIDE
 from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
-from howdeep.util.intervals import of_difference
+from howdeep.util.intervals import of_change, of_difference
 from howdeep.util.text import seconds_text
 
 
@@ -31,10 +32,11 @@ class Verdict:
 
     depths: tuple[int, int]
     """Least and greatest depth of the chosen family that the evidence cannot tell from the chosen one: the 95 %
-    interval of the difference of their errors at equal training time holds zero, one training each."""
+    interval of the paired difference of their errors at equal training time holds zero, one training each."""
     limit: str
-    """``train``, ``latency``, ``parameters`` or ``memory``: the budget that keeps the error up; ``data``: the network
-    knows its training images; ``ladder``: deeper networks were not asked for; ``nothing``: depth brings nothing."""
+    """``train``, ``latency``, ``parameters`` or ``memory``: the budget that kept deeper ones out, or with which the
+    error still falls; ``data``: the network knows its training images; ``ladder``: deeper networks were not asked for;
+    ``nothing``: neither depth nor time showed more than chance."""
     finding: str
     """The evidence, in one sentence."""
     advice: str
@@ -90,19 +92,21 @@ class _Evidence:
     def limit(self) -> tuple[str, str]:
         """Return what the limit is, and the evidence."""
         name, last = self.chosen.costs.network, self.chosen.rounds[-1]
-        gains = len(self.family) == 1 or self._worse(self.family[-2], self.family[-1])
-        if self.chosen is self.family[-1] and gains:
-            if self.barrier is None:
-                return "ladder", f"the deepest network that was tried, {name}, did best"
-            return self.barrier.budget, f"{name} is the deepest that the budgets allow"
+        alone = len(self.family) == 1
+        if self.chosen is self.family[-1] and (alone or self._worse(self.family[-2], self.chosen)):
+            if self.barrier is not None:
+                return self.barrier.budget, f"{name} is the deepest that the budgets allow"
+            best = "is the only network that was tried" if alone else "is the deepest that was tried, and did best"
+            return "ladder", f"{name} {best}"
         if time := self._still_falls() or self._deeper_is_better():
             return "train", time
         training, validation = last.train_error_percent, last.validation_error_percent
-        if training < validation / 2 and self._apart(training, validation):
+        if training < validation / 2 and of_difference(training, self.images, validation, self.images).beyond_chance:
             return "data", (
                 f"{name} gets {training:.1f} % of its training images wrong and {validation:.1f} % of others"
             )
-        return "nothing", f"more time and more depth than {name} has did not help"
+        shown = f"on {self.images:,} validation images neither more time nor more depth than {name} has"
+        return "nothing", f"{shown} shows more than chance"
 
     def advice(self, limit: str) -> str:
         """Return one sentence of advice."""
@@ -123,7 +127,7 @@ class _Evidence:
             cheap = f"{least.network} where it must be cheap: {least.latency.median_ms:.2g} ms"
             return f"take {name}, or {cheap}, and the evidence cannot tell them apart"
         assert barrier is not None, "a budget is the limit where a network misses it"
-        return f"{limit} limits you, not training time: {barrier.network} would be next, with {barrier.reason}"
+        return f"{limit} limits you: {barrier.network} would be next, with {barrier.reason}"
 
     def depths(self) -> tuple[int, int]:
         """Return the ends of the run of depths around the chosen one that cannot be told from it."""
@@ -136,55 +140,54 @@ class _Evidence:
 
     def _worse(self, one: Candidate, other: Candidate) -> bool:
         """Return whether a network did worse than another, on the last round that both passed."""
-        if one.failed:
-            return True
         last = min(len(one.rounds), len(other.rounds)) - 1
-        mine, best = (each.rounds[last].validation_error_percent for each in (one, other))
-        return mine > best and self._apart(mine, best)
+        return one.failed or of_change(*self._exchanged(one.rounds[last], other.rounds[last]), self.images).low > 0
+
+    def _exchanged(self, one: RoundResult, other: RoundResult) -> tuple[float, float]:
+        """Return how many validation images only the one answers wrong, and how many only the other.
+
+        Where two processes list the images in another order, as many as of independent answers.
+        """
+        if (counts := exchanged(one.answers, other.answers)) is not None:
+            return counts
+        mine, others = one.validation_error_percent / 100, other.validation_error_percent / 100
+        return self.images * mine * (1 - others), self.images * others * (1 - mine)
 
     def _still_falls(self) -> str:
         """Return how the error fell with the last stretch of training, or nothing where it did not."""
         if len(self.chosen.rounds) < 2:
             return ""
         before, after = self.chosen.rounds[-2:]
-        errors = before.validation_error_percent, after.validation_error_percent
-        if errors[1] >= errors[0] or not self._apart(*errors):
+        if of_change(*self._exchanged(after, before), self.images).high >= 0:
             return ""
         return (
             f"from {seconds_text(before.seconds)} to {seconds_text(after.seconds)} of training the validation error of"
-            f" {self.chosen.costs.network} fell from {errors[0]:.1f} to {errors[1]:.1f} %"
+            f" {self.chosen.costs.network} fell from {before.validation_error_percent:.1f} to"
+            f" {after.validation_error_percent:.1f} %"
         )
 
     def _deeper_is_better(self) -> str:
-        """Return by how much a deeper network was ahead after equally many epochs, or nothing where none was."""
+        """Return by how much a deeper network was ahead after equally many epochs, or nothing where none was.
+
+        What the chosen one had reached by then lies between two of its rounds, in proportion to log(epochs): as if
+        each image were answered as in one of the two, drawn in that proportion.
+        """
         for one in self.family:
-            if one.costs.depth <= self.chosen.costs.depth or one.failed:
+            deeper = one.rounds[-1]
+            around = (
+                pair for pair in pairwise(self.chosen.rounds) if pair[0].epochs <= deeper.epochs <= pair[1].epochs
+            )
+            pair = next(around, None)
+            if one.costs.depth <= self.chosen.costs.depth or one.failed or pair is None:
                 continue
-            epochs, error = one.rounds[-1].epochs, one.rounds[-1].validation_error_percent
-            own = _error_at(epochs, self.chosen.rounds)
-            if own is not None and error < own and self._apart(error, own):
+            share = math.log(deeper.epochs / pair[0].epochs) / math.log(pair[1].epochs / pair[0].epochs)
+            both = zip(*(self._exchanged(deeper, each) for each in pair), strict=True)
+            wrong, right = (sooner + share * (later - sooner) for sooner, later in both)
+            if of_change(wrong, right, self.images).high < 0:
+                error = deeper.validation_error_percent
                 return (
-                    f"after {epochs:.1f} epochs {one.costs.network} is at {error:.1f} %"
-                    f" and {self.chosen.costs.network} at about {own:.1f} %: more layers help where there is time for"
-                    " them"
+                    f"after {deeper.epochs:.1f} epochs {one.costs.network} is at {error:.1f} %"
+                    f" and {self.chosen.costs.network} at about {error + 100 * (right - wrong) / self.images:.1f} %:"
+                    " more layers help where there is time for them"
                 )
         return ""
-
-    def _apart(self, one: float, other: float) -> bool:
-        """Return whether two errors in percent differ by more than chance.
-
-        As if they were counted on images of their own: of a round the counts are kept and not the answers. On the same
-        images that is the more careful way.
-        """
-        return of_difference(one, self.images, other, self.images).beyond_chance
-
-
-def _error_at(epochs: float, rounds: Sequence[RoundResult]) -> float | None:
-    """Return the error after some epochs, between two rounds in proportion to log(epochs); None outside of them."""
-    for before, after in pairwise(rounds):
-        if before.epochs <= epochs <= after.epochs:
-            share = math.log(epochs / before.epochs) / math.log(after.epochs / before.epochs)
-            return before.validation_error_percent + share * (
-                after.validation_error_percent - before.validation_error_percent
-            )
-    return None

@@ -167,7 +167,6 @@ class Trainer:
         started = time.perf_counter()
         phase = advance(config, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
         wall = time.perf_counter() - started
-        assert phase.validation_error_percent is not None, "the data has a validation split"
         result = RoundResult(
             epochs=phase.epochs,
             steps=round(phase.epochs * self._per_epoch),
@@ -176,6 +175,7 @@ class Trainer:
             train_error_percent=phase.train_error_percent,
             validation_error_percent=phase.validation_error_percent,
             validation_loss=phase.validation_loss,
+            answers=phase.answers,
         )
         self.clock.save()
         self.report(

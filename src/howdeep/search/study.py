@@ -24,8 +24,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from howdeep.analysis.evaluation import Answers
 from howdeep.search.storage import Watch
 from howdeep.util.errors import UserError
+from howdeep.util.records import from_json, to_json
 
 SEARCH_SHARE = 0.5
 """Share of the time that the search takes; the chosen network gets the rest, and keeps what it has learned."""
@@ -112,6 +114,8 @@ class RoundResult:
     """Of the validation split."""
     validation_loss: float | None
     """In nats; None where it is not finite."""
+    answers: Answers
+    """To the images of the validation split, so that networks are compared image by image."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class Held:
     @property
     def rounds(self) -> list[RoundResult]:
         """The rounds that it has passed."""
-        return [RoundResult(**one) for one in self.trial.user_attrs.get(ROUNDS, [])]
+        return [from_json(RoundResult, one) for one in self.trial.user_attrs.get(ROUNDS, [])]
 
     @property
     def own_rounds(self) -> list[RoundResult]:
@@ -214,7 +218,7 @@ class Search:
         trial = live(self.study, self.held(network).trial)
         trial.report(rounds[-1].validation_error_percent, step=len(rounds) - 1)
         # Last: whoever reads it may promote others, and close the trial.
-        trial.set_user_attr(ROUNDS, [vars(one) for one in rounds])
+        trial.set_user_attr(ROUNDS, [to_json(one) for one in rounds])
 
     def finish(self, network: str) -> None:
         """Close the trial of the chosen network, and those that were left open by processes that are gone."""
@@ -296,7 +300,7 @@ class Search:
             take_over(self.study, name, held.owner, self.owner, since)
             if self.held(name).owner == self.owner:
                 self.report(f"  {name}: taken over, nothing is heard from {held.owner or 'its process'}")
-                live(self.study, held.trial).set_user_attr(ROUNDS, [vars(one) for one in held.rounds[:since]])
+                live(self.study, held.trial).set_user_attr(ROUNDS, [to_json(one) for one in held.rounds[:since]])
         if silent:
             self.excuse(max(silent.values()))
         return bool(silent)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from howdeep.analysis.evaluation import Sums, add_up, evaluate, fingerprint
+from howdeep.analysis.evaluation import Answers, Sums, add_up, evaluate, fingerprint
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Dataset, Split, evaluation_batches, mixed, training_batches
 from howdeep.runs import checkpoints
@@ -75,10 +75,12 @@ class Phase:
     """Passes over the training images so far."""
     train_error_percent: float
     """Of the last epoch, while it was trained and augmented."""
-    validation_error_percent: float | None
-    """At the end; None without a validation split."""
+    validation_error_percent: float
+    """At the end, in fp32."""
     validation_loss: float | None
-    """Mean cross-entropy in nats; None as well where it is not finite."""
+    """Mean cross-entropy in nats; None where it is not finite."""
+    answers: Answers
+    """To the validation images."""
     seconds: float
     """Training time so far, evaluation left out."""
 
@@ -125,15 +127,22 @@ def train(
 
 
 def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Phase:
-    """Train to the end of the epochs, as :func:`train` does, without reading the test split: more epochs may follow."""
+    """Train to the end of the epochs, as :func:`train` does, and validate image by image; more epochs may follow.
+
+    The test split is not read.
+    """
     with _session(config, out, console, dataset) as session:
         _to_the_end(session, console)
         last = [record for record in session.run.metrics() if record["event"] == "epoch"][-1]
+        split = session.dataset.split("validation")
+        sums = add_up(session.chain, _evaluation_batches(session, split, Ranks()), autocast=_exact(session))
+    assert sums.which is not None, "one process has added them up"
     return Phase(
         epochs=last["epoch"],
         train_error_percent=last["train_error_percent"],
-        validation_error_percent=last["validation_error_percent"],
-        validation_loss=last["validation_loss"],
+        validation_error_percent=sums.error_percent,
+        validation_loss=sums.mean_loss if math.isfinite(sums.mean_loss) else None,
+        answers=Answers.of(fingerprint(split), sums.which),
         seconds=last["seconds"],
     )
 
@@ -389,6 +398,11 @@ def _evaluation_batches(session: Session, split: Split, ranks: Ranks) -> Iterato
     )
 
 
+def _exact(session: Session) -> torch.autocast:
+    """Return fp32, in which errors are those that ``howdeep evaluate`` says."""
+    return replace(session.arithmetic, precision="fp32").autocast(session.place.device)
+
+
 def _standing(session: Session) -> Chain:
     """Return the network that a run stands for at its end, and say where it is not simply the last one."""
     best, validation = checkpoints.newest(session.run.best, session.place.report), session.dataset.validation
@@ -405,13 +419,12 @@ def _standing(session: Session) -> Chain:
 
 
 def _finish(session: Session, chain: Chain) -> TrainResult:
-    """Read the test split, once, and write the result; in fp32, so that ``howdeep evaluate`` says the same."""
+    """Read the test split, once, and write the result."""
     seconds, test = session.position.seconds, None
     if session.dataset.test is not None:
         batches = _evaluation_batches(session, session.dataset.test, Ranks())
-        fp32 = replace(session.arithmetic, precision="fp32").autocast(session.place.device)
         images = fingerprint(session.dataset.test)
-        evaluation = evaluate(chain, batches, session.dataset.classes, autocast=fp32, images=images)
+        evaluation = evaluate(chain, batches, session.dataset.classes, autocast=_exact(session), images=images)
         test = evaluation.to_json()
         error = percent_text(evaluation.error_percent, evaluation.n)
         session.place.report(f"test error {error}, n = {evaluation.n:,}")

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from howdeep.analysis.effects import Baseline, Effect
-from howdeep.analysis.evaluation import Bin, ClassResult, Evaluation
+from howdeep.analysis.evaluation import Answers, Bin, ClassResult, Evaluation
 from howdeep.analysis.lesion import Lesion, Summary, Trial, UnitEffect
 from howdeep.analysis.paths import Effective, Paths, Sampled
 from howdeep.analysis.signals import Flow, UnitFlow
@@ -132,7 +132,7 @@ def fit() -> Fit:
     candidates = tuple(
         Candidate(
             CandidateCosts("resnet", depth, f"cifar_resnet{depth}", 1, 1, timing(0.1 * depth), 0.1, 9.0, False),
-            tuple(RoundResult(seconds, int(seconds), 10 * seconds, error + 1, error, 0.5) for seconds, error in rounds),
+            tuple(RoundResult(at, int(at), 10 * at, error + 1, error, 0.5, Answers("i", "")) for at, error in rounds),
             False,
         )
         for depth, rounds in ((8, ((1.0, 30.0),)), (20, ((1.0, 25.0), (4.0, 12.0))))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tests.show.report import cases
 
+from howdeep.analysis.evaluation import Answers
 from howdeep.runs.folder import Run
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, Verdict
@@ -33,7 +34,7 @@ def answer(*paths: Path) -> Answer:
 
 
 def fit_of(run: Path, network: str = "cifar_resnet20") -> Fit:
-    timing, result = Timing(1.5, (1.4, 1.6), 5), RoundResult(10.0, 100, 60.0, 1.0, 6.0, 0.2)
+    timing, result = Timing(1.5, (1.4, 1.6), 5), RoundResult(10.0, 100, 60.0, 1.0, 6.0, 0.2, Answers("i", ""))
     costs = CandidateCosts("resnet", 20, network, 269_000, 2_500_000, timing, 0.01, 30.0, False)
     verdict = Verdict((14, 32), "nothing", "more depth did not help", f"take {network}")
     return Fit(
