@@ -40,7 +40,7 @@ def begun(out: Path) -> Run:
     dataset = open_training_data(CONFIG, prepared=Prepared(32, "crop", 3))
     names = ("name", "classes", "channels", "height", "width", "notes", "bits")
     more = {"removed": [1], "config": CONFIG.to_json(), "recipe": asdict(CONFIG.resolved_recipe())}
-    more["choices"] = {"chosen": {"precision": "fp32", "memory_format": "channels_last"}, "trials": []}
+    more["choices"] = {"chosen": {"precision": "fp32", "memory_format": "channels_last", "threads": 1}, "trials": []}
     record = runs.record_of(
         spec={"library": CONFIG.network, "classes": 10, "size": 32},
         survival=Survival(),

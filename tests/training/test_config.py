@@ -83,12 +83,6 @@ def test_options_survive_a_round_trip_through_json() -> None:
     assert difference(record, config) is None
 
 
-def test_a_run_older_than_an_option_resumes_with_its_default_only() -> None:
-    old = {name: value for name, value in CONFIG.to_json().items() if name != "record"}
-    assert difference(old, CONFIG) is None
-    assert difference(old, replace(CONFIG, record="flow")) == "--record was none and is now flow"
-
-
 def test_without_options_the_recipe_is_its_own() -> None:
     for name in ("fast", "he2015", "densenet2016"):
         assert replace(CONFIG, recipe=name).resolved_recipe() == recipe_of(name)

@@ -92,13 +92,6 @@ def test_a_run_resumes_with_the_threads_of_its_last_change_before_that_step(tmp_
     assert found[20].more[-1] == 4
 
 
-def test_a_run_that_is_older_than_the_choice_resumes_with_torchs_own_number(tmp_path: Path) -> None:
-    run = recorded(tmp_path, [])
-    for own in (1, 2):
-        with threads_of(own):
-            assert pace_of(run, "auto", CPU, 7).threads == own
-
-
 def test_threads_that_are_asked_for_are_used_and_not_watched(tmp_path: Path) -> None:
     found = pace_of(recorded(tmp_path, [], threads=2), 1, CPU, 0)
     assert (found.threads, found.before, list(found.counts)) == (1, 2, [1])

@@ -31,10 +31,6 @@ UNCHANGING = ("data", "device", "out", "workers", "skip_broken")
 called; the others say where results lie and who decodes images."""
 
 
-LATER = ("howdeep",)
-"""Entries that older keys lack: what was made without one is resumed."""
-
-
 def options_key(options: Any, declared: type | None = None, *, without: Collection[str] = UNCHANGING) -> dict[str, Any]:
     """Return the fields of a frozen record of options, called as they are typed.
 
@@ -71,33 +67,11 @@ def surroundings(device: torch.device) -> dict[str, str]:
     return {"device": devices.name_of(device), "torch": torch.__version__, "howdeep": version("howdeep")}
 
 
-def require_same_surroundings(path: Path, record: Mapping[str, Any], device: torch.device) -> str | None:
-    """Refuse to repeat what was finished on another device or with other versions, as it would be other numbers here.
-
-    Args:
-        path: Where it lies.
-        record: What was written beside it; :func:`surroundings` under ``surroundings``.
-        device: Where it is asked for now.
-
-    Returns:
-        What to say where the record is too old to tell; None otherwise.
-
-    Raises:
-        UserError: They differ; the first difference is named.
-    """
-    found = record.get("surroundings")
-    if found is None:
-        return f"{path} does not say on which device and with which versions it was made"
-    if other := difference(found, surroundings(device)):
-        raise UserError(f"{path} was finished with another {other}; use that, or name another --out")
-    return None
-
-
 def difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
     """Return the first entry in which two keys differ, with its values where they can be read; None where none does."""
     for name in [*own, *(name for name in found if name not in own)]:
         before, now = found.get(name), own.get(name)
-        if before != now and not (name in LATER and before is None):
+        if before != now:
             return name if name in ("network", "data") else f"{name} ({before}, now {now})"
     return None
 

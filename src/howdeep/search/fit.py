@@ -5,7 +5,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from howdeep.data import Dataset, augmentation_line, augmentation_record
 from howdeep.data.recorded import recorded
 from howdeep.data.sampling import trainable
 from howdeep.runs import folder as runs
-from howdeep.runs.resume import Journal, require_same_surroundings, surroundings
+from howdeep.runs.resume import Journal, require_same, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
 from howdeep.runtime.timing import Timing, forward_times
@@ -134,11 +134,9 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
     path = options.out / ANSWER
     if path.exists():
         record = json.loads(path.read_bytes())
-        images_known = runs.read_images_of(options.out) is not None
-        _require_same(record["asked"], options, str(options.out), images_known=images_known)
+        _require_same(record["asked"], options, str(options.out))
         _opened(options)
-        if note := require_same_surroundings(options.out, record, devices.pick(options.device)):
-            report(note)
+        require_same(options.out, record["surroundings"], surroundings(devices.pick(options.device)))
         report(f"{options.out} has its answer; nothing to do")
         return from_json(Fit, record)
     with (
@@ -174,12 +172,10 @@ def _opened(options: FitOptions) -> Dataset:
     return trainable(open_training_data(options.training(1), known, options.out), options.limit, options.seed)
 
 
-def _require_same(before: dict, options: FitOptions, where: str, *, images_known: bool) -> None:
-    # A fit that is older than an option was made with what is now its default.
-    defaults = {field.name: field.default for field in fields(options)}
+def _require_same(before: dict, options: FitOptions, where: str) -> None:
     for name, now in json.loads(json.dumps(options.asked())).items():
-        if (old := before.get(name, defaults.get(name))) != now and not (name == "data" and images_known):
-            told = f"{name.replace('_', '-')} was {old} and is now {now}"
+        if before[name] != now:
+            told = f"{name.replace('_', '-')} was {before[name]} and is now {now}"
             raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 
 
@@ -252,8 +248,8 @@ class _Part:
                 take_over(self.study, PLAN, planner, self.owner, 0)
             else:
                 time.sleep(POLL_SECONDS)
-        _require_same(plan["asked"], options, f"study {options.study!r}", images_known="images" in plan)
-        if plan.get("images", self.fingerprint) != self.fingerprint:
+        _require_same(plan["asked"], options, f"study {options.study!r}")
+        if plan["images"] != self.fingerprint:
             raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")
         return from_json(Candidates, plan["candidates"]), tuple(plan["rounds"])
 

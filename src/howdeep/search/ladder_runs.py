@@ -92,7 +92,7 @@ def trained(job: PlannedRun, dataset: Dataset, journal: Journal) -> LadderRun:
     """
     if job.done(journal):
         run = open_run(job.out)
-        if changed := difference(run.record["config"], job.config, images_known=run.images() is not None):
+        if changed := difference(run.record["config"], job.config):
             raise UserError(f"{job.out} is a run with other options: {changed}; use those, or name another --out")
         require_same_images(job.out, run.images(), dataset)
         return from_json(LadderRun, journal.steps[job.out.name])
@@ -118,7 +118,7 @@ def _finished(job: PlannedRun, dataset: Dataset) -> tuple[float, float, Errors]:
     seen = train_split.take(order[:TRAINING_IMAGES].sort().values)
     chain = run.chain(lambda line: None).to(where)
     sums = []
-    with threads_of(run.record["choices"]["chosen"].get("threads", torch.get_num_threads())):
+    with threads_of(run.record["choices"]["chosen"]["threads"]):
         for split in (seen, dataset.split("validation")):
             batches = evaluation_batches(
                 split,

@@ -118,13 +118,13 @@ class FitOptions:
         return None if self.depths is None else units.whole_numbers("depths", self.depths)
 
     def asked(self) -> dict[str, Any]:
-        """Return the options that the answer depends on, as JSON holds them."""
+        """Return the options that the answer depends on, beside the images, as JSON holds them."""
         parsed = {
             "budgets": asdict(self.budgets),
             "families": list(self.family_names),
             "depths": self.given_depths and list(self.given_depths),
         }
-        other = ("out", "storage", "study", "device", "threads", "workers")
+        other = ("data", "out", "storage", "study", "device", "threads", "workers")
         names = [field.name for field in fields(FitOptions) if not field.name.endswith("_budget")]
         return {name: getattr(self, name) for name in names if name not in other} | parsed
 

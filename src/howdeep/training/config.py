@@ -175,14 +175,15 @@ class TrainConfig:
         return asdict(self)
 
 
-RESUMABLE = ("workers", "tensorboard", "checkpoint_every", "device", "threads")
-"""Options that change nothing but roundings, so that a run may resume with others: on another machine, say.
+RESUMABLE = ("data", "workers", "tensorboard", "checkpoint_every", "device", "threads")
+"""Options that change nothing but roundings, so that a run may resume with others: on another machine, say. What the
+data are called changes nothing; the images are compared.
 
 ``record`` is not one of them: a run that resumes with another would have holes in its record.
 """
 
 
-def difference(old: dict, new: TrainConfig, *, images_known: bool = False) -> str | None:
+def difference(old: dict, new: TrainConfig) -> str | None:
     """Return the first option in which a run and a new command differ, as a line for the user, or None.
 
     A run whose schedule can be extended may be given other epochs.
@@ -190,13 +191,10 @@ def difference(old: dict, new: TrainConfig, *, images_known: bool = False) -> st
     Args:
         old: The options of the run.
         new: Those of the command.
-        images_known: Whether the run says which images are its own: then these may lie elsewhere.
     """
     free = (*RESUMABLE, "epochs") if recipe_of(new.recipe).schedule.extendable else RESUMABLE
-    free = (*free, "data") if images_known else free
     for field in fields(new):
-        # A run that is older than an option was made with what is now its default.
-        before, now = old.get(field.name, field.default), getattr(new, field.name)
+        before, now = old[field.name], getattr(new, field.name)
         before = tuple(before) if isinstance(before, list) else before
         if field.name not in free and before != now:
             return f"--{field.name.removesuffix('_run').replace('_', '-')} was {before} and is now {now}"

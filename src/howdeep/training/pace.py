@@ -81,8 +81,7 @@ def pace_of(run: Run, asked: Threads, device: torch.device, step: int) -> Pace:
         step: From which it resumes.
     """
     own, choices = thread_counts(asked, device), run.record["choices"]
-    # A run that is older than this choice had torch's own number.
-    chosen = choices["chosen"].get("threads", own[0])
+    chosen = choices["chosen"]["threads"]
     taken = (trial["seconds_per_step"] for trial in choices["trials"] if choices["chosen"].items() <= trial.items())
     threads, expected = chosen, next(taken, None)
     for event in run.metrics():

@@ -181,7 +181,7 @@ def _existing_run(config: TrainConfig, place: Place) -> Run | None:
     run = runs.open_run(out)
     if "config" not in run.record:
         raise UserError(f"{out} holds imported weights, not a run to resume; name another --out")
-    if changed := difference(run.record["config"], config, images_known=(out / runs.IMAGES).is_file()):
+    if changed := difference(run.record["config"], config):
         raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
     return run
 
