@@ -13,7 +13,8 @@ from torchvision.transforms import Compose
 
 from howdeep.convert.imagenet import timm_names
 from howdeep.convert.libraries import published_as
-from howdeep.data.decoding import BadImage, Crop, View, render
+from howdeep.data.decoding import BadImage
+from howdeep.data.view import Crop, View
 from howdeep.util.errors import UserError
 
 SHAPES = [(320, 240), (240, 321), (500, 333), (64, 48), (224, 224), (37, 400)]
@@ -32,7 +33,7 @@ def photo(width: int, height: int) -> Image.Image:
 
 def ours(name: str, image: Image.Image, size: int | None = None) -> np.ndarray:
     published = published_as(name, size)
-    return render(image, View(3, published.size, published.size, "crop", crop=published.crop))
+    return View(3, published.size, published.size, "crop", crop=published.crop).render(image)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,7 +61,7 @@ def test_images_are_prepared_as_torchvision_does_it_to_the_bit(name: str, shape:
 
 def test_an_image_of_one_row_is_refused_before_it_is_huge() -> None:
     with pytest.raises(BadImage, match="20000×1 cannot be resized"):
-        render(Image.new("RGB", (20_000, 1)), View(3, 224, 224, "crop", crop=Crop(0.875, "bicubic")))
+        View(3, 224, 224, "crop", crop=Crop(0.875, "bicubic")).render(Image.new("RGB", (20_000, 1)))
 
 
 @pytest.mark.parametrize(("share", "method"), [(0.0, "bilinear"), (1.5, "bilinear"), (0.9, "cubic")])

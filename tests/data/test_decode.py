@@ -8,18 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.oracles import in_turn
 
-from howdeep.data.decoding import (
-    RESIZE,
-    BadImage,
-    View,
-    choose_view,
-    decode,
-    default_shape,
-    open_image,
-    quiet_pillow,
-    read_header,
-    render,
-)
+from howdeep.data.decoding import BadImage, Header, decode, open_image, quiet_pillow, read_header
+from howdeep.data.view import RESIZE, View, choose_view, default_shape
 
 Encode = Callable[..., io.BytesIO]
 
@@ -148,7 +138,7 @@ def test_damaged_bytes_give_an_image_or_a_named_refusal(data: st.DataObject) -> 
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with quiet_pillow():
         try:
-            seen = render(decode(io.BytesIO(content), 3), View(3, 16, 16, "crop"))
+            seen = View(3, 16, 16, "crop").read(io.BytesIO(content))
         except BadImage:
             return
     assert seen.shape == (3, 16, 16)
@@ -157,7 +147,7 @@ def test_damaged_bytes_give_an_image_or_a_named_refusal(data: st.DataObject) -> 
 def test_policies_crop_pad_and_squash(photo: Image.Image) -> None:
     wide = Image.new("RGB", (60, 20), "black")
     wide.paste("red", (20, 0, 40, 20))
-    seen = {policy: render(wide, View(3, 20, 20, policy)) for policy in RESIZE}
+    seen = {policy: View(3, 20, 20, policy).render(wide) for policy in RESIZE}
     assert seen["crop"][0].min() == 255
     assert seen["pad"][0, 10].tolist().count(255) in (5, 6, 7)
     assert seen["pad"][0, :6].max() == 0
@@ -165,8 +155,6 @@ def test_policies_crop_pad_and_squash(photo: Image.Image) -> None:
 
 
 def test_default_size_follows_the_documented_rule() -> None:
-    from howdeep.data.decoding import Header
-
     def shape(*sizes: tuple[int, int]) -> tuple[int, int]:
         return default_shape([Header(width, height, "RGB") for width, height in sizes])
 
@@ -178,8 +166,6 @@ def test_default_size_follows_the_documented_rule() -> None:
 
 
 def test_grayscale_is_kept_only_if_every_image_is_gray() -> None:
-    from howdeep.data.decoding import Header
-
     gray, colour = Header(8, 8, "I;16"), Header(8, 8, "P")
     options = {"size": None, "resize": "crop"}
     assert choose_view([gray, gray], channels=None, **options)[0].channels == 1

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from howdeep.data import held, open_data
-from howdeep.data.dataset import Encoded, Split
-from howdeep.data.decoding import View
-from howdeep.data.listing import Images
+from howdeep.data.dataset import Split
+from howdeep.data.images import Images
+from howdeep.data.storage import Encoded
+from howdeep.data.view import View
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from howdeep.data import Dataset, open_data
-from howdeep.data import decoding as survey
+from howdeep.data import Dataset, open_data, view
 from howdeep.data.dataset import decodes
-from howdeep.data.decoding import RESIZE, read_header
+from howdeep.data.decoding import read_header
 from howdeep.data.splits import stratified
+from howdeep.data.view import RESIZE
 from howdeep.util.errors import UserError
 
 
@@ -156,7 +156,7 @@ def test_a_split_asked_for_reads_no_headers_of_others_and_is_the_same(
         place.parent.mkdir(parents=True, exist_ok=True)
         photo.rename(place)
     read: list[object] = []
-    monkeypatch.setattr(survey, "read_header", lambda stream: read.append(stream) or read_header(stream))
+    monkeypatch.setattr(view, "read_header", lambda stream: read.append(stream) or read_header(stream))
     options = {"size": 224, "channels": 3, "skip_broken": True}
     whole = open_data(str(tmp_path / "set"), **options)  # type: ignore[arg-type]
     assert len(read) == 24

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from howdeep.data import Normalization, Split, augmentation_of, open_data, training_batches
-from howdeep.data.dataset import Encoded
-from howdeep.data.shelf import SHELF_BYTES, Shelf, free_bytes
+from howdeep.data.storage import SHELF_BYTES, Encoded, Shelf, free_bytes
 
 PLAIN = Normalization(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
 
@@ -64,7 +63,7 @@ def test_pixels_are_the_same_kept_or_not_and_nothing_is_decoded_twice(
     (shelf,) = images_of(split).shelves.values()
     places = [shelf.get(row) for row in split.rows.tolist()]
     assert all(place is not None for place in places)
-    monkeypatch.setattr(Encoded, "_decoded", lambda *_: pytest.fail("is decoded again"))
+    monkeypatch.setattr(Encoded, "_opened", lambda *_: pytest.fail("is decoded again"))
     assert torch.equal(kept, epochs_of(split, 0))
     monkeypatch.undo()
     with monkeypatch.context() as patched:

@@ -12,7 +12,7 @@ from howdeep.convert.imagenet import ClassNames, timm_names, torchvision_names
 from howdeep.convert.matching import Match, differing_size, examples, own_names, report_copies, shape_of
 from howdeep.convert.reading import read_weights
 from howdeep.convert.split import Unravelled, unravel
-from howdeep.data.decoding import Crop
+from howdeep.data.view import Crop
 from howdeep.util.errors import UserError, unknown
 
 USUAL_SIZE = 224

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from howdeep.data.images import ArrowImages, PickedImages
-from howdeep.data.listing import Images, Listing, Source
+from howdeep.data.images import ArrowImages, Images, Listing, PickedImages, Source
 from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:

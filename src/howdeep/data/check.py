@@ -4,25 +4,15 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import torch
 
-from howdeep.data.decoding import (
-    WHOLE_BITS,
-    BadImage,
-    Survey,
-    check_options,
-    choose_view,
-    decode,
-    decoding_threads,
-    quiet_pillow,
-    spread,
-    survey,
-)
-from howdeep.data.images import digest_of
-from howdeep.data.listing import Listing, Problem
+from howdeep.data.decoding import WHOLE_BITS, decode
+from howdeep.data.images import Listing, Problem, digest_of, visit
 from howdeep.data.sources import find_source
 from howdeep.data.splits import three_splits
+from howdeep.data.view import Survey, check_options, choose_view, survey
 
 SHOWN = 5
 SHOWN_CLASSES = 24
@@ -125,20 +115,14 @@ def check(
 def _examine(listing: Listing, surveyed: Survey, part: str, bits: int) -> tuple[list[_Entry], list[Problem]]:
     """Decode every surveyed image of a listing; return the sound ones, and all problems in file order."""
 
-    def examined(row: int) -> _Entry | Problem:
-        try:
-            with listing.images.stream(row) as stream:
-                key, image = digest_of(stream), decode(stream, 3, bits)
-        except BadImage as error:
-            return Problem(listing.names[row], part, error.kind, error.reason)
+    def examined(row: int, stream: BinaryIO) -> _Entry:
+        key, image = digest_of(stream), decode(stream, 3, bits)
         digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest()
         return _Entry(listing.names[row], int(listing.labels[row]), digest, key)
 
-    threads = decoding_threads(list(surveyed.headers.values())) if surveyed.headers else 1
-    with quiet_pillow():
-        rows = dict(zip(surveyed.good, spread(examined, surveyed.good, threads=threads), strict=True))
-    problems = surveyed.problems | {row: one for row, one in rows.items() if isinstance(one, Problem)}
-    return [one for one in rows.values() if isinstance(one, _Entry)], [problems[row] for row in sorted(problems)]
+    entries, damaged = visit(listing, part, list(surveyed.headers), examined, threads=surveyed.threads)
+    problems = surveyed.problems | damaged
+    return list(entries.values()), [problems[row] for row in sorted(problems)]
 
 
 def _groups(

@@ -1,24 +1,17 @@
 """What the rest of the package sees of data: labelled images in splits.
 
-There is one type of split. What differs is how its images are kept: decoded in one tensor, encoded and decoded
-whenever they are asked for, or encoded with those in memory that were asked for before.
+There is one type of split; how its images are kept is behind it (`storage`).
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from howdeep.data.decoding import BadImage, View, decode, reduction, render
-from howdeep.data.images import BytesImages, digests_of
-from howdeep.data.listing import Images, Problem
-from howdeep.data.shelf import Shelf, free_bytes
+from howdeep.data.images import Problem
+from howdeep.data.storage import Decoded, Encoded, free_bytes
 from howdeep.util.errors import UserError, unknown
 
 HELD_BYTES = 320_000_000
@@ -31,7 +24,7 @@ SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation"
 class Split:
     """One of train, validation and test: labelled images that can be fetched by position."""
 
-    images: "Decoded | Encoded | Held"
+    images: Decoded | Encoded
     """All images of the listing, shared by the splits that are cut from it."""
     rows: Tensor
     """The rows of `images` that belong to this split, int64 of shape (n,)."""
@@ -147,148 +140,9 @@ class Dataset:
         return split
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Images that were decoded once and lie in one tensor."""
-
-    tensor: Tensor
-    """uint8 of shape (all rows, channels, height, width)."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.tensor.shape[1:]
-        return channels, height, width
-
-    def pixels(self, rows: Tensor) -> Tensor:
-        """Return images by row."""
-        return self.tensor[rows]
-
-    def whole(self, row: int, least: float) -> Tensor:
-        """Return an image at the size at which it is held."""
-        return self.tensor[row]
-
-    def digests(self, rows: Tensor) -> Tensor:
-        """Return the digests of the pixels, as the encoded bytes are gone."""
-        blobs = [image.numpy().tobytes() for image in self.pixels(rows)]
-        return digests_of(BytesImages(blobs), range(len(blobs)))
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Images that are too large to hold decoded: every access opens and decodes the file, unless they are kept."""
-
-    images: Images
-    """All encoded images of the listing."""
-    view: View
-    """The shape every image is brought to."""
-    names: Sequence[str]
-    """Where each image came from."""
-    sizes: np.ndarray | None = None
-    """Height and width that each declares, upright, int32 of shape (all rows, 2); zeros where no header was read."""
-    shelves: dict[float, Shelf] = field(default_factory=dict)
-    """Images that are kept, by the pixels that are enough."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.view.channels, self.view.height, self.view.width
-
-    def pixels(self, rows: Tensor) -> Tensor:
-        """Return images by row, resized by the policy."""
-        stacked = np.empty((len(rows), *self.shape), np.uint8)
-        for slot, row in zip(stacked, rows.tolist(), strict=True):
-            with self._named(row):
-                slot[...] = render(self._decoded(row), self.view)
-        return torch.from_numpy(stacked)
-
-    def whole(self, row: int, least: float) -> Tensor:
-        """Return an image before it is resized; see `Split.whole`."""
-        shelf = self.shelves.get(least)
-        image = shelf.get(row) if shelf is not None else None
-        if image is None:
-            with self._named(row):
-                image = np.array(self._decoded(row, least))  # a copy, as Pillow's own memory is read-only
-            image = image if image.ndim == 3 else image[..., None]
-            if shelf is not None:
-                shelf.put(row, image)
-        return torch.from_numpy(image).permute(2, 0, 1)
-
-    def keep(self, rows: Tensor, least: float, limit: int) -> None:
-        """Keep every image of these rows that is decoded from now on, if all fit; see `Split.keep`."""
-        wanted = rows.tolist()
-        if self.sizes is None or (least in self.shelves and all(row in self.shelves[least] for row in wanted)):
-            return
-        shapes = {}
-        for row, (height, width) in zip(wanted, self.sizes[wanted].tolist(), strict=True):
-            factor = reduction(width, height, least)
-            shapes[row] = (-(-height // factor), -(-width // factor), self.view.channels)
-        if sum(map(math.prod, shapes.values())) <= limit:
-            self.shelves[least] = Shelf(shapes)
-
-    def _decoded(self, row: int, least: float | None = None) -> Image.Image:
-        with self.images.stream(row) as stream:
-            return decode(stream, self.view.channels, self.view.bits, least=least)
-
-    @contextmanager
-    def _named(self, row: int) -> Iterator[None]:
-        try:
-            yield
-        except BadImage as error:
-            raise UserError(f"{self.names[row]} cannot be used: {error}") from error
-
-    def digests(self, rows: Tensor) -> Tensor:
-        """Return the digests of the bytes, which are read now."""
-        try:
-            return digests_of(self.images, rows.tolist())
-        except BadImage as error:
-            raise UserError(f"an image cannot be read any longer: {error}") from error
-
-    def length(self, row: int) -> int:
-        """Return the number of bytes of an image, which are not read; below 0, no two equal, of unreadable ones."""
-        try:
-            return self.images.length(row)
-        except BadImage:
-            return -1 - row
-
-
-@dataclass(frozen=True)
-class Held:
-    """Encoded images, of which those that were decoded stay in memory as far as they fit."""
-
-    encoded: Encoded
-    """Where the others are decoded."""
-    limit: int
-    """Bytes of pixels that are held."""
-    pixels_of: dict[int, Tensor] = field(default_factory=dict)
-    """Pixels by row."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.encoded.shape
-
-    def pixels(self, rows: Tensor) -> Tensor:
-        """Return images by row."""
-        wanted = rows.tolist()
-        missing = list(dict.fromkeys(row for row in wanted if row not in self.pixels_of))
-        fresh = dict(zip(missing, self.encoded.pixels(torch.tensor(missing, dtype=torch.int64)), strict=True))
-        for row, image in fresh.items():
-            if (len(self.pixels_of) + 1) * image.nbytes <= self.limit:
-                # A copy: what does not fit is not kept alive by what does.
-                self.pixels_of[row] = image.clone()
-        images = [self.pixels_of[row] if row in self.pixels_of else fresh[row] for row in wanted]
-        return torch.stack(images) if images else self.encoded.pixels(rows)
-
-    def whole(self, row: int, least: float) -> Tensor:
-        """Return an image before it is resized; see `Split.whole`."""
-        return self.encoded.whole(row, least)
-
-    def digests(self, rows: Tensor) -> Tensor:
-        """Return the digests of the bytes, which are read now."""
-        return self.encoded.digests(rows)
-
-
 def decodes(split: Split) -> bool:
     """Return whether every access to the images of a split decodes them."""
-    return isinstance(split.images, Encoded)
+    return isinstance(split.images, Encoded) and not split.images.limit
 
 
 def held(split: Split, limit: int = HELD_BYTES) -> Split:
@@ -298,7 +152,9 @@ def held(split: Split, limit: int = HELD_BYTES) -> Split:
         split: The images; a split that holds them already stays as it is.
         limit: Bytes of pixels that are held.
     """
-    return replace(split, images=Held(split.images, limit)) if isinstance(split.images, Encoded) else split
+    if isinstance(split.images, Encoded) and not split.images.limit:
+        return replace(split, images=replace(split.images, limit=limit, held={}))
+    return split
 
 
 def content_keys(parts: Mapping[str, Split]) -> dict[str, Tensor]:

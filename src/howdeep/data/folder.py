@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 
 from howdeep.data.arrow import agree
-from howdeep.data.images import FileImages
-from howdeep.data.listing import Listing, Source
+from howdeep.data.images import FileImages, Listing, Source
 from howdeep.data.split_names import (
     called_like_splits,
     chosen_note,

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from howdeep.data.arrow import find_columns, labelled_source, with_labels
-from howdeep.data.listing import Source
+from howdeep.data.images import Source
 from howdeep.data.split_names import chosen_note, is_split_name, split_of
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 
 if TYPE_CHECKING:
     import datasets
@@ -52,8 +52,7 @@ def _download(name: str) -> "datasets.DatasetDict":
     try:
         return datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"hf:{name} cannot be loaded: {reason}") from error
+        raise UserError(f"hf:{name} cannot be loaded: {reason(error)}") from error
 
 
 def _by_split(

@@ -1,24 +1,46 @@
-"""Encoded images as they lie on disk or in Arrow: where the bytes of image i come from, and their digests."""
+"""What a source lists before anything is decoded: encoded images with labels and names, and a pass over all of them."""
 
 import hashlib
 import io
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
 
-from howdeep.data.decoding import BadImage, spread
-from howdeep.data.listing import Images
+from howdeep.data.decoding import BadImage, quiet_pillow
+from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow
 
+T = TypeVar("T")
 DIGEST_BYTES = 8
+
+
+class Images:
+    """Images that are still encoded (JPEG, PNG, …), opened one at a time.
+
+    These are classes and not closures because worker processes receive them.
+    """
+
+    def stream(self, index: int) -> BinaryIO:
+        """Return the encoded bytes of one image as a file, to be closed by the caller.
+
+        Raises:
+            BadImage: There are none.
+        """
+        raise NotImplementedError
+
+    def length(self, index: int) -> int:
+        """Return the number of those bytes; raises as `stream`."""
+        with self.stream(index) as stream:
+            return stream.seek(0, os.SEEK_END)
 
 
 @dataclass(frozen=True)
@@ -93,6 +115,105 @@ def open_regular(path: Path) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise BadImage("unreadable", error.strerror or type(error).__name__) from error
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The encoded images of one split, as a source found them."""
+
+    images: Images
+    """The encoded images."""
+    labels: Tensor
+    """Class indices, int64 of shape (n,)."""
+    names: Sequence[str]
+    """Where each image came from."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What lies where a user said, before anything is decoded."""
+
+    name: str
+    """What the data is called."""
+    classes: tuple[str, ...]
+    """Class names in the order of the labels."""
+    parts: Mapping[str, Listing]
+    """Listings by split: some of `train`, `validation`, `test`, never none."""
+    notes: tuple[str, ...] = ()
+    """What was ignored or decided while listing."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image that cannot be used, and why."""
+
+    name: str
+    """Where the image is."""
+    split: str
+    """The split it belongs to."""
+    kind: str
+    """One of `empty`, `not an image`, `broken`, `oversized`, `unreadable`, `unsupported`."""
+    reason: str
+    """What was found, in a few words."""
+
+
+def refuse(place: str, problems: Sequence[Problem]) -> None:
+    """Stop with the first few names when images cannot be used.
+
+    Raises:
+        UserError: There is at least one problem.
+    """
+    if not problems:
+        return
+    first = "; ".join(f"{problem.name} ({problem.kind}: {problem.reason})" for problem in problems[:3])
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    files = "1 image" if len(problems) == 1 else f"{len(problems)} images"
+    raise UserError(f"{place}: {files} cannot be used: {first}{more}; remove them, or give --skip-broken")
+
+
+def visit(
+    listing: Listing, split: str, rows: Sequence[int], function: Callable[[int, BinaryIO], T], *, threads: int = 1
+) -> tuple[dict[int, T], dict[int, Problem]]:
+    """Apply a function to the row and the encoded bytes of images.
+
+    Args:
+        listing: The images.
+        split: What a problem says of where it is.
+        rows: Which images.
+        function: May raise BadImage.
+        threads: See `spread`.
+
+    Returns:
+        What the function returned, and the images that cannot be used, each by row in the order of the rows.
+    """
+
+    def visited(row: int) -> T | Problem:
+        try:
+            with listing.images.stream(row) as stream:
+                return function(row, stream)
+        except BadImage as error:
+            return Problem(listing.names[row], split, error.kind, error.reason)
+
+    with quiet_pillow():
+        found = dict(zip(rows, spread(visited, rows, threads=threads), strict=True))
+    problems = {row: one for row, one in found.items() if isinstance(one, Problem)}
+    return {row: one for row, one in found.items() if not isinstance(one, Problem)}, problems
+
+
+def spread(function: Callable[[int], T], rows: Sequence[int], *, threads: int) -> Iterator[T]:
+    """Apply a function to every row, in order, in blocks over threads.
+
+    Threads pay where Pillow decodes large images, since its decoders release the interpreter's lock. For
+    headers and for small images the lock is most of the work: 10,000 CIFAR JPEGs decode in 0.43 s alone and in
+    0.53 s with two threads on two cores.
+    """
+    if threads == 1:
+        yield from map(function, rows)
+        return
+    blocks = [rows[start : start + 64] for start in range(0, len(rows), 64)]
+    with ThreadPoolExecutor(threads) as pool:
+        for block in pool.map(lambda block: [function(row) for row in block], blocks):
+            yield from block
 
 
 def digest_of(stream: BinaryIO) -> int:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from howdeep.data.arrow import Columns, find_columns, labelled_source, with_labels
-from howdeep.data.listing import Source
+from howdeep.data.images import Source
 from howdeep.data.split_names import chosen_note, is_junk, listed, split_of, split_words, splits_in
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 
 if TYPE_CHECKING:
     import pyarrow
@@ -163,7 +163,7 @@ def _columns(path: Path) -> Columns:
         schema = pq.read_schema(path)
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these two
-        raise _unreadable(path, error) from error
+        raise UserError(f"{path} is not a readable Parquet file: {reason(error)}") from error
     for key in ("info", "features"):
         features = features.get(key, {}) if isinstance(features, dict) else {}
     return find_columns(str(path), schema, features if isinstance(features, dict) else {})
@@ -194,13 +194,8 @@ def _read_one(place: Path, path: Path, columns: Columns) -> "pyarrow.Table":
         # The paths inside the struct stay unread: see `labelled_source`.
         table = file.read(columns=[f"{columns.image}.bytes" if is_struct else columns.image, columns.label])
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+        raise UserError(f"{path} is not a readable Parquet file: {reason(error)}") from error
     name = path.relative_to(place).as_posix().removeprefix("data/") if place.is_dir() else path.name
     names = pa.array([f"{name}#{row}" for row in range(len(table))], pa.string())
     picked = {"image": table.column(columns.image), "label": table.column(columns.label), "name": names}
     return pa.table(picked)
-
-
-def _unreadable(path: Path, error: BaseException) -> UserError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(f"{path} is not a readable Parquet file: {reason}")

@@ -5,34 +5,21 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from howdeep.data.dataset import SPLIT_NAMES, Dataset, Decoded, Encoded, Split, content_keys
-from howdeep.data.decoding import (
-    BadImage,
-    Crop,
-    Header,
-    Survey,
-    View,
-    check_options,
-    choose_view,
-    decode,
-    decoding_threads,
-    quiet_pillow,
-    refuse,
-    render,
-    spread,
-    survey,
-)
+from howdeep.data.dataset import SPLIT_NAMES, Dataset, Split, content_keys
 from howdeep.data.folder import read_folder
 from howdeep.data.hub import read_hub
-from howdeep.data.images import BytesImages, digest_of
-from howdeep.data.listing import Listing, Problem, Source
+from howdeep.data.images import BytesImages, Listing, Problem, Source, digest_of, refuse, visit
 from howdeep.data.parquet import find_parquet, read_parquet
 from howdeep.data.recorded import Recorded, recorded_splits
 from howdeep.data.splits import three_splits
+from howdeep.data.storage import Decoded, Encoded
+from howdeep.data.view import Crop, Survey, View, check_options, choose_view, survey
 from howdeep.util.errors import UserError
 
 KINDS = "DATA is digits, a folder of class folders, a Parquet file or a folder of them, or hf:owner/name"
@@ -128,7 +115,7 @@ def open_data(
     Args:
         data: `digits`, a folder of class folders (with or without split folders above them), a Parquet file
             or a folder of them, or `hf:owner/name`.
-        size: Height and width of what the network sees; see `decoding.choose_view` for the default.
+        size: Height and width of what the network sees; see `view.choose_view` for the default.
         resize: What to do with images of another shape: `crop`, `pad` or `squash`.
         channels: 1 or 3; by default 1 if all images are grayscale, else 3.
         bits: How many bits the values of 16-bit grayscale images use; by default the fewest that hold them all.
@@ -146,12 +133,9 @@ def open_data(
     check_options(size, resize, channels)
     data = str(data)
     source = find_source(data)
-    surveyed = set(source.parts)
-    if splits is not None and size is not None and size > MEMORY_SIDE and channels is not None:
-        # The parts that these splits are, or are held out from.
-        fields = {SPLIT_NAMES.get(name, "") for name in splits}
-        surveyed = {name if name in source.parts else "train" for name in fields} & surveyed or surveyed
-    surveys = {part: survey(listing, part) for part, listing in source.parts.items() if part in surveyed}
+    sized = size is not None and size > MEMORY_SIDE and channels is not None
+    surveyed = source.parts if splits is None or not sized else _parts_of(splits, source)
+    surveys = {part: survey(source.parts[part], part) for part in surveyed}
     if not skip_broken:
         refuse(data, [problem for one in surveys.values() for problem in one.problems.values()])
     headers = [header for one in surveys.values() for header in one.headers.values()]
@@ -163,11 +147,9 @@ def open_data(
         refuse(data, problems)
     if identify or recorded is not None:
         # To be compared with recorded images, a train split needs digests only where others are drawn from it.
-        compared = set(parts) if identify or len(parts) < 3 else {"validation", "test"}
-        parts |= {
-            part: replace(parts[part], digests=parts[part].digests_at(torch.arange(len(parts[part]))))
-            for part in compared
-        }
+        compared = parts if identify or len(parts) < 3 else ("validation", "test")
+        digests = {part: parts[part].digests_at(torch.arange(len(parts[part]))) for part in compared}
+        parts |= {part: replace(parts[part], digests=own) for part, own in digests.items()}
     ready, held_out, changes = _splits(source, parts, recorded, seed)
     skipped = [f"skipped broken images: {len(problems)}"] if problems else []
     return Dataset(
@@ -177,14 +159,21 @@ def open_data(
         bits=view.bits,
         height=view.height,
         width=view.width,
+        notes=(*source.notes, *notes, *held_out, *skipped),
+        skipped=tuple(problems),
+        changes=changes,
         train=ready.get("train"),
         validation=ready.get("validation"),
         test=ready.get("test"),
-        notes=(*source.notes, *notes, *held_out, *skipped),
-        skipped=tuple(problems),
         unused=ready.get("unused"),
-        changes=changes,
     )
+
+
+def _parts_of(splits: Collection[str], source: Source) -> Collection[str]:
+    """Return the parts that splits are, or are held out from; all parts where the source has none of them."""
+    fields = [SPLIT_NAMES.get(name, "") for name in splits]
+    named = {name if name in source.parts else "train" for name in fields}
+    return [part for part in source.parts if part in named] or source.parts
 
 
 def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Split], list[Problem]]:
@@ -195,57 +184,37 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
     parts: dict[str, Split] = {}
     problems: list[Problem] = []
     for part, listing in source.parts.items():
-        whole = Split(
-            Encoded(listing.images, view, listing.names, _sizes(len(listing.names), surveys.get(part))),
-            torch.arange(len(listing.names)),
-            listing.labels,
-            listing.names,
-        )
+        names = listing.names
+        sizes = np.zeros((len(names), 2), np.int32)  # zeros where they are not known
+        encoded = Encoded(listing.images, view, names, sizes)
+        parts[part] = Split(encoded, torch.arange(len(names)), listing.labels, names)
         if part not in surveys:
-            parts[part] = whole
             continue
-        problems += surveys[part].problems.values()
+        own = surveys[part]
+        for row, header in own.headers.items():
+            sizes[row] = header.height, header.width
+        problems += own.problems.values()
+        good = list(own.headers)
         if fits:
-            parts[part], damaged = _decode_part(listing, surveys[part].headers, view, part)
-            problems += damaged
-        else:
-            parts[part] = whole.take(torch.tensor(surveys[part].good, dtype=torch.int64))
+            images, digests, damaged = _decoded(listing, own, view, part)
+            parts[part] = replace(parts[part], images=images, digests=digests)
+            problems += damaged.values()
+            good = [row for row in good if row not in damaged]
+        parts[part] = parts[part].take(torch.tensor(good, dtype=torch.int64))
     return parts, problems
 
 
-def _sizes(count: int, survey: Survey | None) -> np.ndarray:
-    """Return height and width of images by row, zeros where they are not known."""
-    sizes = np.zeros((count, 2), np.int32)
-    for row, header in ({} if survey is None else survey.headers).items():
-        sizes[row] = header.height, header.width
-    return sizes
-
-
-def _decode_part(listing: Listing, headers: Mapping[int, Header], view: View, part: str) -> tuple[Split, list[Problem]]:
-    """Decode the surveyed rows of a listing into one tensor; return with it what turned out to be damaged."""
-    rows = list(headers)
+def _decoded(listing: Listing, surveyed: Survey, view: View, part: str) -> tuple[Decoded, Tensor, dict[int, Problem]]:
+    """Decode the surveyed rows of a listing into one tensor; return it, all digests, and what is damaged, by row."""
     pixels = np.zeros((len(listing.names), view.channels, view.height, view.width), np.uint8)
     digests = np.zeros(len(listing.names), np.int64)
 
-    def fill(row: int) -> BadImage | None:
-        try:
-            with listing.images.stream(row) as stream:
-                digests[row] = digest_of(stream)
-                pixels[row] = render(decode(stream, view.channels, view.bits), view)
-        except BadImage as error:
-            return error
-        return None
+    def fill(row: int, stream: BinaryIO) -> None:
+        digests[row] = digest_of(stream)
+        pixels[row] = view.read(stream)
 
-    problems: dict[int, Problem] = {}
-    with quiet_pillow():
-        threads = decoding_threads(list(headers.values())) if rows else 1
-        for row, error in zip(rows, spread(fill, rows, threads=threads), strict=True):
-            if error is not None:
-                problems[row] = Problem(listing.names[row], part, error.kind, error.reason)
-    images = Decoded(torch.from_numpy(pixels))
-    whole = Split(images, torch.arange(len(pixels)), listing.labels, listing.names, torch.from_numpy(digests))
-    good = torch.tensor([row for row in rows if row not in problems], dtype=torch.int64)
-    return whole.take(good), list(problems.values())
+    _, damaged = visit(listing, part, list(surveyed.headers), fill, threads=surveyed.threads)
+    return Decoded(torch.from_numpy(pixels)), torch.from_numpy(digests), damaged
 
 
 def _splits(

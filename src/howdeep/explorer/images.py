@@ -13,7 +13,7 @@ from torch import Tensor
 
 from howdeep.analysis.inference import required_normalization
 from howdeep.data import Batch, Dataset, Split
-from howdeep.data.decoding import BadImage, decode, render
+from howdeep.data.decoding import BadImage, decode
 from howdeep.data.sampling import sample
 from howdeep.runs.target import Target
 from howdeep.util.errors import UserError
@@ -114,7 +114,7 @@ class Uploads:
         """
         try:
             picture = decode(io.BytesIO(content), self.view.channels, self.view.bits)
-            pixels = torch.from_numpy(render(picture, self.view).copy())
+            pixels = torch.from_numpy(self.view.render(picture).copy())
         except BadImage as error:
             raise UserError(f"the image cannot be used: {error}") from None
         (batch,) = normalised(self.target, pixels[None], torch.zeros(1, dtype=torch.int64), self.device)

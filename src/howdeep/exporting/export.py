@@ -21,12 +21,12 @@ from howdeep.chain import Chain
 from howdeep.data import Dataset
 from howdeep.data.sampling import sampled
 from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
-from howdeep.exporting.formats import FORMATS, Format, reason
+from howdeep.exporting.formats import FORMATS, Format
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime.timing import THREADS, threads_of
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 from howdeep.util.files import SaveError, partial_of, write_flushed
 from howdeep.util.records import Shown, tagged, to_json
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,12 @@ import torch
 from torch.export import ExportedProgram
 
 from howdeep.exporting.agreement import Runner
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 
 LARGEST_ONNX = 2**31 - 2**24
 """Bytes of weights that fit into one ONNX file, which is at most 2 GiB."""
 METADATA = "howdeep.json"
 """Name of the metadata among the extra files of a .pt2."""
-REASON = 250
-"""Characters of a library's reason that an error repeats."""
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of a library's complaint, shortened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return textwrap.shorten(lines[0], REASON, placeholder=" …")
 
 
 @dataclass(frozen=True)

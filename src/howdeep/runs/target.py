@@ -11,9 +11,10 @@ from howdeep.chain import Chain
 from howdeep.convert.imagenet import ClassNames
 from howdeep.convert.libraries import LibraryNetwork, is_library_name, library_network, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
-from howdeep.data.decoding import WHOLE_BITS, BadImage, Crop, View, decode, quiet_pillow, read_header, render
+from howdeep.data.decoding import WHOLE_BITS, BadImage, quiet_pillow, read_header
 from howdeep.data.images import open_regular
 from howdeep.data.recorded import class_changes, renumbered
+from howdeep.data.view import Crop, View
 from howdeep.networks import build, spec_of, spec_to_json
 from howdeep.networks.residual import Block, Shortcut
 from howdeep.runs import folder as runs
@@ -262,7 +263,7 @@ def _read(path: Path, view: View) -> Tensor | str:
             peak = read_header(stream).peak
             if peak is not None and peak >= 2**view.bits:
                 return f"unsupported: values of more than the {view.bits} bits that the network was trained on"
-            return torch.tensor(render(decode(stream, view.channels, view.bits), view))
+            return torch.tensor(view.read(stream))
     except BadImage as error:
         return str(error)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from howdeep.runtime.ranks import this_process
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -38,8 +38,7 @@ def pick(name: str) -> torch.device:
             raise RuntimeError("it holds shapes without numbers")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} is not available here ({reason}); allowed: auto, cpu") from None
+        raise UserError(f"device {name!r} is not available here ({reason(error)}); allowed: auto, cpu") from None
     return device
 
 

@@ -10,7 +10,7 @@ from howdeep.chain import Chain
 from howdeep.convert.classifier import adapt_channels, replace_classifier
 from howdeep.convert.libraries import is_library_name, library_network, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
-from howdeep.data.decoding import Crop
+from howdeep.data.view import Crop
 from howdeep.networks import build, spec_from_json, spec_of, spec_to_json
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs.folder import Run, open_run

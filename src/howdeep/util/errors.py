@@ -1,5 +1,6 @@
 """Errors that are meant for the user: one line, no traceback."""
 
+import textwrap
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -7,6 +8,8 @@ SHORT = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "
 """What torch, its libraries and the system say, each in words of its own, where there is too little memory."""
 SHOWN = 12
 """Known names that an error lists where none is near."""
+REASON = 250
+"""Characters of a library's complaint that an error repeats."""
 
 
 class UserError(ValueError):
@@ -35,6 +38,12 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in SHORT)
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of a library's complaint, shortened; where it says nothing, the name of its class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return textwrap.shorten(lines[0], REASON, placeholder=" …") if lines else type(error).__name__
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
