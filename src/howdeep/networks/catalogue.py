@@ -80,7 +80,10 @@ def spec_of(
         UserError: No such family, the family has no such depth (the nearest valid ones are named), or an option
             does not exist there.
     """
-    spec = _by_name(name, block)
+    matches = ((re.fullmatch(pattern, name), family) for pattern, family in FAMILIES)
+    spec = next((family(name, block, *match.groups()) for match, family in matches if match), None)
+    if spec is None:
+        raise unknown("network", name, LITERATURE)
     if isinstance(spec, DenseSpec) or spec.order == "plain":
         _refuse(name, block=block, shortcut=shortcut, zero_init=zero_init or None)
     changes = {"classes": classes, "shortcut": shortcut, "zero_init": zero_init or None}
@@ -112,38 +115,23 @@ def _refuse(name: str, **options: object) -> None:
             raise UserError(f"{option} {value!r} is not allowed for {name}: its units have no such choice")
 
 
-def _by_name(name: str, block: Block | None) -> Spec:
-    for pattern, family in FAMILIES:
-        if match := re.fullmatch(pattern, name):
-            return family(name, block, *match.groups())
-    raise unknown("network", name, LITERATURE)
-
-
-def _block_of(depth: int) -> Block:
-    return "bottleneck" if depth in MEANS_BOTTLENECK or (depth - 2) % 6 else "basic"
-
-
 LAYERS: dict[Block, int] = {"basic": 6, "bottleneck": 9}
 """Layers that one more unit in each of three stages adds."""
 
 
-def _blocks(name: str, family: str, block: Block | None) -> list[Block]:
-    """Return the kinds of unit that a CIFAR family may have, given the one that was asked for."""
-    if block is not None and block not in LAYERS:
-        raise unknown("block", block, LAYERS)
-    if family == "plain":
-        _refuse(name, block=block)
-        return ["basic"]
-    return list(LAYERS) if block is None else [block]
-
-
 def _cifar(name: str, block: Block | None, family: str, digits: str) -> ResidualSpec:
     depth = int(digits)
-    allowed = _blocks(name, family, block)
-    block = block or (_block_of(depth) if len(allowed) > 1 else allowed[0])
+    if block not in (None, *LAYERS):
+        raise unknown("block", str(block), LAYERS)
+    if family == "plain":
+        _refuse(name, block=block)
+    # The kinds of unit that the family may have, given the one that was asked for.
+    kinds: list[Block] = ["basic"] if family == "plain" else list(LAYERS) if block is None else [block]
+    fits = (depth - 2) % LAYERS["basic"] == 0 and depth not in MEANS_BOTTLENECK
+    block = kinds[0] if fits or len(kinds) == 1 else "bottleneck"
     step = LAYERS[block]
     if (depth - 2) % step or depth <= 2:
-        nearest = sorted({other for kind in allowed for other in _around(depth, LAYERS[kind], 2)})
+        nearest = sorted({other for kind in kinds for other in _around(depth, LAYERS[kind], 2)})
         wide = f" or {name}_w64" if family == "resnet" and depth in BASIC | BOTTLENECK else ""
         raise UserError(f"{_no_depth(name, f'cifar_{family}', depth, nearest, '')}{wide}")
     return ResidualSpec(

@@ -77,23 +77,27 @@ class Description(Summary):
     """Stem, units and links in order, head; parameters and MACs add up to those of the network."""
 
 
-def describe(spec: Spec, *, size: int | None = None) -> Description:
+Measured = dict[tuple, tuple[Shape, int]]
+"""Output shape and multiply-adds of layers, by what they print, the shapes of their weights and their input."""
+
+
+def describe(spec: Spec, *, size: int | None = None, measured: Measured | None = None) -> Description:
     """Return what a network consists of, for square images.
 
     Args:
         spec: The network.
         size: Pixels of a side; None is what the literature counts for, 32 or 224.
+        measured: What is known of equal layers; more is added.
 
     Raises:
         UserError: The images are too small for the network.
     """
-    return _described(spec, (LARGE if spec.large else SMALL) if size is None else size, {})
-
-
-def _described(spec: Spec, pixels: int, measured: Measured) -> Description:
-    refuse_too_small(spec, pixels, pixels)
-    parts = _parts(skeleton(spec).eval(), image := (spec.channels, pixels, pixels), measured)
-    return _description(parts, image, name=spec.name, family=spec.family, depth=spec.depth)
+    side = (LARGE if spec.large else SMALL) if size is None else size
+    refuse_too_small(spec, side, side)
+    chain, image = skeleton(spec).eval(), (spec.channels, side, side)
+    return _counted(
+        chain, image, {} if measured is None else measured, name=spec.name, family=spec.family, depth=spec.depth
+    )
 
 
 def describe_chain(chain: Chain, image: Shape, *, name: str, family: str) -> Description:
@@ -105,21 +109,65 @@ def describe_chain(chain: Chain, image: Shape, *, name: str, family: str) -> Des
         name: What it is called.
         family: Where it comes from.
     """
-    parts = _parts(copy.deepcopy(chain).to("meta"), image, {})
-    return _description(parts, image, name=name, family=family, depth=None)
+    return _counted(copy.deepcopy(chain).to("meta"), image, {}, name=name, family=family, depth=None)
 
 
-def _description(parts: tuple[Part, ...], image: Shape, *, name: str, family: str, depth: int | None) -> Description:
+def catalogue() -> list[Summary]:
+    """Return every network of the literature in one line each, in the order of the catalogue."""
+    measured: Measured = {}  # networks of one family have equal units
+    return [describe(spec_of(name), measured=measured) for name in LITERATURE]
+
+
+def _counted(
+    chain: Chain, image: Shape, measured: Measured, *, name: str, family: str, depth: int | None
+) -> Description:
+    parts: list[Part] = []
+    shape, numbered = image, iter(enumerate(chain.names, 1))
+    for module in (chain.stem, *chain.body, chain.head):
+        # Equal layers print equally and cost the same, so that 600 equal units are measured once; a traced part
+        # prints its name alone, and a module of one's own need not print the shapes of its weights.
+        weights = tuple(weight.shape for weight in module.parameters())
+        traced = any(isinstance(part, GraphModule) for part in module.modules())
+        key = (id(module) if traced else repr(module), weights, shape)
+        if key not in measured:
+            output, macs = output_and_macs(module, sample_of(shape))
+            measured[key] = tuple(output.shape[1:]), macs
+        output, macs = measured[key]
+        unit = module if isinstance(module, Unit) else None
+        other = "stem" if module is chain.stem else "head" if module is chain.head else "link"
+        number, own = (None, other) if unit is None else next(numbered)
+        parts.append(
+            Part(
+                name=own,
+                index=number,
+                input=shape,
+                output=output,
+                parameters=sum(weight.numel() for weight in module.parameters()),
+                macs=macs,
+                merge=MERGES.get(type(unit.merge), type(unit.merge).__name__) if unit else None,
+                shortcut=_shortcut_name(unit.shortcut) if unit and unit.merge.passes_shortcut else None,
+                removable=unit is not None and unit.merge.removable,
+            )
+        )
+        shape = output
     return Description(
         name=name,
         family=family,
         depth=depth,
-        units=sum(part.index is not None for part in parts),
+        units=len(chain),
         parameters=sum(part.parameters for part in parts),
         macs=sum(part.macs for part in parts),
         input=image,
-        parts=parts,
+        parts=tuple(parts),
     )
+
+
+def _shortcut_name(shortcut: nn.Module) -> str:
+    if isinstance(shortcut, nn.Identity):
+        return "identity"
+    if any(True for _ in shortcut.parameters()):
+        return "projection"
+    return "padding" if isinstance(shortcut, Pad) else "pooling"
 
 
 def refuse_too_small(spec: Spec, height: int, width: int) -> None:
@@ -139,62 +187,6 @@ def smallest(spec: Spec) -> int:
         return 1
     side = 2 ** (len(spec.units) - 1)
     return 4 * (side - 1) + 1 if spec.large else side
-
-
-def catalogue() -> list[Summary]:
-    """Return every network of the literature in one line each, in the order of the catalogue."""
-    measured: Measured = {}  # networks of one family have equal units
-    specs = [spec_of(name) for name in LITERATURE]
-    return [_described(spec, LARGE if spec.large else SMALL, measured) for spec in specs]
-
-
-Measured = dict[tuple, tuple[Shape, int]]
-"""Output shape and multiply-adds of layers, by what they print, the shapes of their weights and their input."""
-
-
-def _parts(chain: Chain, image: Shape, measured: Measured) -> tuple[Part, ...]:
-    parts, shape, index, names = [], image, 0, iter(chain.names)
-    for module in (chain.stem, *chain.body, chain.head):
-        index += isinstance(module, Unit)
-        # Equal layers print equally and cost the same, so that 600 equal units are measured once; a traced part
-        # prints its name alone, and a module of one's own need not print the shapes of its weights.
-        weights = tuple(weight.shape for weight in module.parameters())
-        traced = any(isinstance(part, GraphModule) for part in module.modules())
-        key = (id(module) if traced else repr(module), weights, shape)
-        if key not in measured:
-            output, macs = output_and_macs(module, sample_of(shape))
-            measured[key] = tuple(output.shape[1:]), macs
-        output, macs = measured[key]
-        name = "stem" if module is chain.stem else "head" if module is chain.head else "link"
-        name = next(names) if isinstance(module, Unit) else name
-        parts.append(_part(name, module, index, shape, output, macs))
-        shape = output
-    return tuple(parts)
-
-
-def _shortcut_name(shortcut: nn.Module) -> str:
-    if isinstance(shortcut, nn.Identity):
-        return "identity"
-    if any(True for _ in shortcut.parameters()):
-        return "projection"
-    return "padding" if isinstance(shortcut, Pad) else "pooling"
-
-
-def _part(name: str, module: nn.Module, index: int, shape: Shape, output: Shape, macs: int) -> Part:
-    parameters = sum(weight.numel() for weight in module.parameters())
-    if not isinstance(module, Unit):
-        return Part(name, None, shape, output, parameters, macs, merge=None, shortcut=None, removable=False)
-    return Part(
-        name=name,
-        index=index,
-        input=shape,
-        output=output,
-        parameters=parameters,
-        macs=macs,
-        merge=MERGES.get(type(module.merge), type(module.merge).__name__),
-        shortcut=_shortcut_name(module.shortcut) if module.merge.passes_shortcut else None,
-        removable=module.merge.removable,
-    )
 
 
 def output_and_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:

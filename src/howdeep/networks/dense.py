@@ -6,14 +6,13 @@ Known numbers (parameters; 10 classes for CIFAR, 1,000 for ImageNet):
     cifar_densenet_bc100_k12    769,162        densenet161    28,681,000
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
 from howdeep.chain import Chain, Concatenate, GateRule, Unit
-from howdeep.networks.parts import conv, dropout, named, norm, pooled_classifier, relu, require_counts
+from howdeep.networks.parts import conv, dropout, named, norm, pooled_classifier, relu, require_counts, stem
 from howdeep.util.errors import UserError
 
 BOTTLENECK = 4
@@ -66,41 +65,17 @@ class DenseSpec:
 
 def dense(spec: DenseSpec, rule: GateRule | None = None) -> Chain:
     """Return the chain of a spec; its weights are not initialised."""
-    body = list(_body(spec))
-    return Chain(_stem(spec), body, _head(spec), rule)
-
-
-def _stem(spec: DenseSpec) -> nn.Sequential:
-    kernel, stride = (7, 2) if spec.large else (3, 1)
-    return named(
-        ("conv", conv(spec.channels, spec.stem, kernel, stride, bias=not spec.normed)),
-        ("norm", norm(spec.stem, on=spec.normed and spec.large)),
-        ("relu", relu() if spec.large else None),
-        ("pool", nn.MaxPool2d(3, stride=2, padding=1) if spec.large else None),
-    )
-
-
-def _widths(spec: DenseSpec) -> list[int]:
-    """Return the channels at the start of every block."""
-    widths = [spec.stem]
-    for count in spec.units[:-1]:
-        widths.append(int(spec.compression * (widths[-1] + count * spec.growth)))
-    return widths
-
-
-def _body(spec: DenseSpec) -> Iterator[nn.Module]:
-    widths = _widths(spec)
-    for block, (width, count) in enumerate(zip(widths, spec.units, strict=True)):
-        for position in range(count):
-            branch = _branch(spec, width + position * spec.growth)
-            yield Unit(branch, nn.Identity(), Concatenate(spec.growth))
-        if block + 1 < len(widths):
-            yield _transition(spec, width + count * spec.growth, widths[block + 1])
-
-
-def _head(spec: DenseSpec) -> nn.Sequential:
-    channels = _widths(spec)[-1] + spec.units[-1] * spec.growth
-    return pooled_classifier(channels, spec.classes, activate=True, normed=spec.normed)
+    channels, body = spec.stem, []
+    for block, units in enumerate(spec.units):
+        if block:
+            kept = int(spec.compression * channels)
+            body.append(_transition(spec, channels, kept))
+            channels = kept
+        for _ in range(units):
+            body.append(Unit(_branch(spec, channels), nn.Identity(), Concatenate(spec.growth)))
+            channels += spec.growth
+    first = stem(spec.channels, spec.stem, large=spec.large, activate=spec.large, normed=spec.normed)
+    return Chain(first, body, pooled_classifier(channels, spec.classes, activate=True, normed=spec.normed), rule)
 
 
 def _branch(spec: DenseSpec, channels: int) -> nn.Sequential:

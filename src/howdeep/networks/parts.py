@@ -82,7 +82,18 @@ def projection(in_channels: int, out_channels: int, stride: int, *, normed: bool
     )
 
 
-def pooled_classifier(channels: int, classes: int, *, activate: bool, normed: bool = True) -> nn.Sequential:
+def stem(images: int, channels: int, *, large: bool, activate: bool, normed: bool) -> nn.Sequential:
+    """Return the stem: one 3×3 convolution, or 7×7 and pooling for large images; norm and ReLU where units lack them."""
+    kernel, stride = (7, 2) if large else (3, 1)
+    return named(
+        ("conv", conv(images, channels, kernel, stride, bias=not normed)),
+        ("norm", norm(channels, on=normed and activate)),
+        ("relu", relu() if activate else None),
+        ("pool", nn.MaxPool2d(3, stride=2, padding=1) if large else None),
+    )
+
+
+def pooled_classifier(channels: int, classes: int, *, activate: bool, normed: bool) -> nn.Sequential:
     """Return the head: norm and ReLU where the last unit lacks them, mean over height and width, linear layer."""
     return named(
         ("norm", norm(channels, on=activate and normed)),
@@ -117,13 +128,6 @@ def initialise(chain: Chain, *, seed: int, zero_branches: bool) -> None:
             nn.init.zeros_(layer.bias)
     if zero_branches:
         for unit in chain.units:
-            zero_last_weight(unit.branch)
-
-
-def zero_last_weight(branch: nn.Module) -> None:
-    """Make a branch return zeros: its last weighted layer, norm or convolution, gets weight 0.
-
-    No ReLU follows that layer inside the branch, so it still receives a gradient.
-    """
-    weighted = [layer for layer in branch.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
-    nn.init.zeros_(weighted[-1].weight)
+            # No ReLU follows the last weighted layer inside the branch, so it still receives a gradient.
+            weighted = [layer for layer in unit.branch.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
+            nn.init.zeros_(weighted[-1].weight)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from howdeep.chain import Add, AddReLU, Chain, GateRule, Merge, Replace, Unit
+from howdeep.chain import Add, AddReLU, Chain, GateRule, Replace, Unit
 from howdeep.networks.parts import (
     Pad,
     conv,
@@ -26,16 +26,13 @@ from howdeep.networks.parts import (
     relu,
     require,
     require_counts,
+    stem,
 )
 from howdeep.util.errors import UserError
 
 Order = Literal["plain", "post", "pre"]
 Block = Literal["basic", "bottleneck"]
 Shortcut = Literal["A", "B", "C"]
-
-Shape = tuple[int, int, int, int]
-"""Channels in, channels out, kernel and stride of a convolution."""
-Layer = tuple[str, nn.Module | None]
 
 EXPANSION = 4
 """How many times wider a bottleneck's output is than its 3×3 convolution."""
@@ -93,40 +90,25 @@ class ResidualSpec:
 
 def residual(spec: ResidualSpec, rule: GateRule | None = None) -> Chain:
     """Return the chain of a spec; its weights are not initialised."""
-    return Chain(_stem(spec), _body(spec), _head(spec), rule)
-
-
-def _out_channels(spec: ResidualSpec, stage: int) -> int:
-    return spec.width * 2**stage * (EXPANSION if spec.block == "bottleneck" else 1)
+    channels, pre = _out_channels(spec, len(spec.units) - 1), spec.order == "pre"
+    first = stem(spec.channels, _stem_channels(spec), large=spec.large, activate=not pre, normed=spec.normed)
+    return Chain(first, _body(spec), pooled_classifier(channels, spec.classes, activate=pre, normed=spec.normed), rule)
 
 
 def _stem_channels(spec: ResidualSpec) -> int:
     return spec.stem if spec.stem is not None else 64 if spec.large else 16
 
 
-def _stem(spec: ResidualSpec) -> nn.Sequential:
-    channels, post = _stem_channels(spec), spec.order != "pre"
-    kernel, stride = (7, 2) if spec.large else (3, 1)
-    return named(
-        ("conv", conv(spec.channels, channels, kernel, stride, bias=not spec.normed)),
-        ("norm", norm(channels, on=spec.normed and post)),
-        ("relu", relu() if post else None),
-        ("pool", nn.MaxPool2d(3, stride=2, padding=1) if spec.large else None),
-    )
-
-
-def _head(spec: ResidualSpec) -> nn.Sequential:
-    channels = _out_channels(spec, len(spec.units) - 1)
-    return pooled_classifier(channels, spec.classes, activate=spec.order == "pre", normed=spec.normed)
+def _out_channels(spec: ResidualSpec, stage: int) -> int:
+    return spec.width * 2**stage * (EXPANSION if spec.block == "bottleneck" else 1)
 
 
 def _body(spec: ResidualSpec) -> Iterator[nn.Module]:
     channels = _stem_channels(spec)
     for stage, count in enumerate(spec.units):
         for position in range(count):
-            opening = position == 0
-            first = opening and stage == 0
-            yield from _unit(spec, channels, stage, 2 if opening and not first else 1, first=first)
+            first = stage == position == 0
+            yield from _unit(spec, channels, stage, 2 if position == 0 and not first else 1, first=first)
             channels = _out_channels(spec, stage)
 
 
@@ -136,70 +118,49 @@ def _unit(spec: ResidualSpec, channels: int, stage: int, stride: int, *, first: 
     They are shared where the shortcut projects, which reads the activated input, and at the first unit of the
     CIFAR networks (He et al. 2016, appendix). A link of their own keeps unit and equation apart, at no cost.
     """
-    out, same = _out_channels(spec, stage), stride == 1 and channels == _out_channels(spec, stage)
-    projects = spec.order != "plain" and (spec.shortcut == "C" or (spec.shortcut == "B" and not same))
-    shared = spec.order == "pre" and (projects or (first and not spec.large))
+    out, plain, pre = _out_channels(spec, stage), spec.order == "plain", spec.order == "pre"
+    same = stride == 1 and channels == out
+    projects = not plain and (spec.shortcut == "C" or (spec.shortcut == "B" and not same))
+    shared = pre and (projects or (first and not spec.large))
     if shared:
         yield named(("norm", norm(channels, on=spec.normed)), ("relu", relu(fresh=spec.normed)))
-    yield Unit(
-        _branch(spec, channels, stage, stride, activate=spec.order == "pre" and not shared),
-        _shortcut(spec, channels, out, stride, projects=projects),
-        _merge(spec, out, stride, same=same, projects=projects),
-    )
-
-
-def _shortcut(spec: ResidualSpec, channels: int, out: int, stride: int, *, projects: bool) -> nn.Module:
     if projects:
-        return projection(channels, out, stride, normed=spec.normed and spec.order == "post", bias=not spec.normed)
-    if spec.order == "plain" or (stride == 1 and channels == out):
-        return nn.Identity()
-    return Pad(channels, out, stride)
-
-
-def _merge(spec: ResidualSpec, out: int, stride: int, *, same: bool, projects: bool) -> Merge:
-    if spec.order == "plain":
-        return Replace(out, stride=stride, removable=same)
-    return Add() if spec.order == "pre" else AddReLU(identity=not projects)
-
-
-def _convolutions(spec: ResidualSpec, channels: int, stage: int, stride: int) -> list[Shape]:
-    """Return the convolutions of a branch; a bottleneck strides in its 3×3 (torchvision, not the paper)."""
-    width, out = spec.width * 2**stage, _out_channels(spec, stage)
-    if spec.block == "basic":
-        return [(channels, out, 3, stride), (out, out, 3, 1)]
-    return [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
+        shortcut = projection(channels, out, stride, normed=spec.normed and not pre, bias=not spec.normed)
+    else:
+        shortcut = nn.Identity() if plain or same else Pad(channels, out, stride)
+    added = Add() if pre else AddReLU(identity=not projects)
+    merge = Replace(out, stride=stride, removable=same) if plain else added
+    yield Unit(_branch(spec, channels, stage, stride, activate=pre and not shared), shortcut, merge)
 
 
 def _branch(spec: ResidualSpec, channels: int, stage: int, stride: int, *, activate: bool) -> nn.Sequential:
-    """Return the convolutions of a unit, each followed or, in pre-activation order, preceded by norm and ReLU."""
-    convolutions = _convolutions(spec, channels, stage, stride)
+    """Return the convolutions of a unit, each followed or, in pre-activation order, preceded by norm and ReLU.
+
+    In post-activation order the last ReLU follows the sum, or ends a plain branch; in pre-activation order the first
+    norm and ReLU may stand before the unit. A bottleneck strides in its 3×3 (torchvision, not the paper).
+    """
+    width, out = spec.width * 2**stage, _out_channels(spec, stage)
+    shapes = [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
+    if spec.block == "basic":
+        shapes = [(channels, out, 3, stride), (out, out, 3, 1)]
     layers = []
-    for number, shape in enumerate(convolutions, 1):
-        last = number == len(convolutions)
+    for number, (before, after, kernel, step) in enumerate(shapes, 1):
+        last = number == len(shapes)
+        convolution = (
+            ("dropout", dropout(spec.dropout) if last else None),
+            (f"conv{number}", conv(before, after, kernel, step, bias=not spec.normed)),
+        )
         if spec.order == "pre":
-            layers += _norm_relu_conv(spec, number, shape, activate=activate or number > 1, last=last)
+            own = activate or number > 1
+            layers += [
+                (f"norm{number}", norm(before, on=spec.normed and own)),
+                (f"relu{number}", relu(fresh=spec.normed or number > 1) if own else None),
+                *convolution,
+            ]
         else:
-            layers += _conv_norm_relu(spec, number, shape, activate=spec.order == "plain" or not last, last=last)
+            layers += [
+                *convolution,
+                (f"norm{number}", norm(after, on=spec.normed)),
+                (f"relu{number}", relu() if spec.order == "plain" or not last else None),
+            ]
     return named(*layers)
-
-
-def _conv_norm_relu(spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool) -> list[Layer]:
-    """Return one layer of a post-activation branch; the last ReLU follows the sum, or ends a plain branch."""
-    channels, out, kernel, stride = shape
-    return [
-        ("dropout", dropout(spec.dropout) if last else None),
-        (f"conv{number}", conv(channels, out, kernel, stride, bias=not spec.normed)),
-        (f"norm{number}", norm(out, on=spec.normed)),
-        (f"relu{number}", relu() if activate else None),
-    ]
-
-
-def _norm_relu_conv(spec: ResidualSpec, number: int, shape: Shape, *, activate: bool, last: bool) -> list[Layer]:
-    """Return one layer of a pre-activation branch; the first norm and ReLU may stand before the unit."""
-    channels, out, kernel, stride = shape
-    return [
-        (f"norm{number}", norm(channels, on=spec.normed and activate)),
-        (f"relu{number}", relu(fresh=spec.normed or number > 1) if activate else None),
-        ("dropout", dropout(spec.dropout) if last else None),
-        (f"conv{number}", conv(channels, out, kernel, stride, bias=not spec.normed)),
-    ]
