@@ -9,7 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from howdeep.convert.modes import Modes, refused
-from howdeep.convert.trace import DROPOUTS, Traced, aten
+from howdeep.convert.simplify import DROPOUTS
+from howdeep.convert.trace import Traced, aten, modules_of
 
 NORMS = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 """The norm of an input with so many axes; with fewer it is the one of one dimension."""
@@ -104,4 +105,4 @@ def _dropout_name(model: nn.Module, node: Node, taken: Layers) -> str:
 
 def _owner(node: Node) -> str:
     """Return the module in whose forward pass a node was made; empty for the network itself."""
-    return next((name for name, _ in reversed((node.meta.get("nn_module_stack") or {}).values())), "")
+    return (modules_of(node) or [""])[-1]

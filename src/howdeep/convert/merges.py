@@ -1,4 +1,4 @@
-"""Which values all data of a network must pass, and which of these merge a shortcut and a branch: its units."""
+"""The units of a network: what all data must pass, and where that merges a shortcut and a branch, or ends a layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ from functools import cached_property
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from howdeep.chain import Add, Concatenate, Merge
+from howdeep.chain import Add, Concatenate, Merge, Replace
 from howdeep.convert.layers import Layers
-from howdeep.convert.trace import LIKE, Overwrites, Traced, aten, is_batch, overload, schema_of, simplify
+from howdeep.convert.simplify import LIKE, Overwrites, is_batch, overload, schema_of
+from howdeep.convert.trace import aten
 
 
 def immediate_dominators(sources: Sequence[Sequence[int]]) -> list[int | None]:
@@ -31,18 +32,13 @@ def immediate_dominators(sources: Sequence[Sequence[int]]) -> list[int | None]:
             continue
         meeting = reached[0]
         for source in reached[1:]:
-            meeting = _meet(dominators, meeting, source)
+            # A dominator always comes earlier, so that the later of the two goes up.
+            while meeting != source:
+                above = dominators[max(meeting, source)]
+                assert above is not None, "only the root has no dominator, and it is nobody's maximum"
+                meeting, source = min(meeting, source), above
         dominators[node] = meeting
     return dominators
-
-
-def _meet(dominators: Sequence[int | None], one: int, other: int) -> int:
-    """Return the last node that dominates both, or is one of them; a dominator always comes earlier."""
-    while one != other:
-        above = dominators[max(one, other)]
-        assert above is not None, "only the root has no dominator, and it is nobody's maximum"
-        one, other = min(one, other), above
-    return one
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,11 @@ class Dataflow:
         line = [self.result]
         while line[-1] in self.dominators:
             line.append(self.dominators[line[-1]])
-        return [node for node in reversed(line) if self._cuttable(node)]
+
+        def cuttable(value: object) -> bool:
+            return isinstance(value, Tensor) and value.dim() > 0 and is_batch(value.shape[0], self.images)
+
+        return [node for node in reversed(line) if cuttable(node.meta.get("val"))]
 
     def sources(self, node: Node) -> list[Node]:
         """Return the nodes whose data a node reads: neither weights nor sizes."""
@@ -95,26 +95,6 @@ class Dataflow:
                 found.add(node)
                 todo.extend(node.all_input_nodes)
         return sorted(found)
-
-    def _cuttable(self, node: Node) -> bool:
-        value = node.meta.get("val")
-        return isinstance(value, Tensor) and value.dim() > 0 and is_batch(value.shape[0], self.images)
-
-
-def dataflow_of(traced: Traced, layers: Layers) -> Dataflow:
-    """Return the simplified graph of a network.
-
-    Args:
-        traced: Its graph.
-        layers: The modules for those of its operators that depend on the mode.
-
-    Raises:
-        SharedWrite: The network writes into a part of a tensor.
-    """
-    overwrites = simplify(traced)
-    result = traced.output.args[0]
-    assert isinstance(result, Node)
-    return Dataflow(traced.graph, traced.images, result, traced.weights, overwrites, layers)
 
 
 def _data_sources(node: Node, images: Node) -> list[Node]:
@@ -152,30 +132,23 @@ class UnitNodes:
 def merges(flow: Dataflow) -> list[UnitNodes]:
     """Return the residual and dense units of a network, in order."""
     steps = zip(flow.main_line, flow.main_line[1:], strict=False)
-    units = (_unit(flow, source, merged) for source, merged in steps)
+    units = (_dense(flow, source, merged) or _residual(flow, source, merged) for source, merged in steps)
     return [unit for unit in units if unit is not None]
-
-
-def _unit(flow: Dataflow, source: Node, merged: Node) -> UnitNodes | None:
-    if is_sum(flow, merged):
-        return _residual(flow, source, merged)
-    if merged.target is aten.cat.default:
-        return _dense(flow, source, merged)
-    return None
-
-
-def is_sum(flow: Dataflow, node: Node) -> bool:
-    """Whether a node adds two values that both depend on the images."""
-    return node.target is aten.add.Tensor and len(flow.sources(node)) == 2 and not node.kwargs
 
 
 def _residual(flow: Dataflow, source: Node, merged: Node) -> UnitNodes | None:
     """Return the unit of a sum: one of its terms is a shortcut, and the sum of the others a branch."""
-    found = _pair(flow, source, merged, flow.sources(merged))
-    terms = _terms(flow, source, merged)
+    if not _is_sum(flow, merged):
+        return None
+    found, terms = _pair(flow, source, merged, flow.sources(merged)), _terms(flow, source, merged)
     if found is None and len(set(terms)) == len(terms) > 2:
         found = _pair(flow, source, merged, terms)
     return found
+
+
+def _is_sum(flow: Dataflow, node: Node) -> bool:
+    """Whether a node adds two values that both depend on the images."""
+    return node.target is aten.add.Tensor and len(flow.sources(node)) == 2 and not node.kwargs
 
 
 def _terms(flow: Dataflow, source: Node, merged: Node) -> list[Node]:
@@ -183,7 +156,7 @@ def _terms(flow: Dataflow, source: Node, merged: Node) -> list[Node]:
     terms, todo = [], [merged]
     while todo:
         node = todo.pop()
-        inner = node is merged or (node is not source and is_sum(flow, node) and len(node.users) == 1)
+        inner = node is merged or (node is not source and _is_sum(flow, node) and len(node.users) == 1)
         todo.extend(reversed(flow.sources(node))) if inner else terms.append(node)
     return terms
 
@@ -195,7 +168,11 @@ def _pair(flow: Dataflow, source: Node, merged: Node, terms: Sequence[Node]) -> 
         return None
     shortcut = min(candidates, key=lambda term: _cost(flow, source, term))
     others = [term for term in terms if term is not shortcut]
-    if not _is_branch(flow, source, shortcut, others):
+    # A branch computes more than the shortcut, and nothing that the shortcut computes too.
+    passed = {node for node in flow.between(source, shortcut) if node in flow.dominators}
+    sides = [flow.between(source, term) for term in others]
+    apart = not any(passed.intersection(side) for side in sides)
+    if not apart or sum(_numbers(flow, side) for side in sides) <= _cost(flow, source, shortcut):
         return None
     return UnitNodes(source, shortcut, _sum(flow, merged, others), merged, Add())
 
@@ -211,14 +188,6 @@ def _is_shortcut(flow: Dataflow, source: Node, term: Node, merged: Node) -> bool
             return False
         term = read[0]
     return True
-
-
-def _is_branch(flow: Dataflow, source: Node, shortcut: Node, terms: Sequence[Node]) -> bool:
-    """Whether terms compute more than the shortcut, and nothing that the shortcut computes too."""
-    passed = {node for node in flow.between(source, shortcut) if node in flow.dominators}
-    sides = [flow.between(source, term) for term in terms]
-    apart = not any(passed.intersection(side) for side in sides)
-    return apart and sum(_numbers(flow, side) for side in sides) > _cost(flow, source, shortcut)
 
 
 def _cost(flow: Dataflow, source: Node, result: Node) -> int:
@@ -242,6 +211,8 @@ def _sum(flow: Dataflow, merged: Node, terms: Sequence[Node]) -> Node:
 
 def _dense(flow: Dataflow, source: Node, merged: Node) -> UnitNodes | None:
     """Return the unit of a concatenation that appends what a branch makes of the source to the source."""
+    if merged.target is not aten.cat.default:
+        return None
     joined, *axis = merged.args
     assert isinstance(joined, Sequence)
     value = merged.meta["val"]
@@ -252,3 +223,54 @@ def _dense(flow: Dataflow, source: Node, merged: Node) -> UnitNodes | None:
     if branch not in flow.dominators or _cost(flow, source, branch) == 0:
         return None
     return UnitNodes(source, source, branch, merged, Concatenate(branch.meta["val"].shape[1]))
+
+
+WEIGHTED = {
+    *(aten.conv2d.default, aten.conv2d.padding, aten.convolution.default, aten.conv_transpose2d.input),
+    aten.linear.default,
+}
+"""Operators that begin a layer."""
+
+
+def layers(flow: Dataflow) -> list[UnitNodes]:
+    """Return the layers of a plain network that work on feature maps, but for the first and the last: stem and head.
+
+    A layer is a convolution (or several side by side, as in Inception) and what follows it without changing the
+    shape: norm and activation. Layers whose output on a closed unit cannot be foretold stay links (see
+    :func:`_replacing`).
+    """
+    units, line, start = [], flow.main_line, 1
+    while start < len(line):
+        end = start + 1
+        if _weighted(flow, line[start - 1], line[start]):
+            while end < len(line) and _follows(flow, line[end - 1], line[end]):
+                end += 1
+            units.append((line[start - 1], line[end - 1]))
+        start = end
+    replacing = [_replacing(source, result) for source, result in units[1:-1]]
+    return [unit for unit in replacing if unit is not None]
+
+
+def _weighted(flow: Dataflow, source: Node, result: Node) -> bool:
+    return any(node.target in WEIGHTED and node in flow.dominators for node in flow.between(source, result))
+
+
+def _follows(flow: Dataflow, source: Node, result: Node) -> bool:
+    """Whether a step belongs to the layer before it: it keeps the shape and weighs nothing anew."""
+    return _shape(source) == _shape(result) and not _weighted(flow, source, result)
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    """Return the shape of one sample."""
+    return tuple(node.meta["val"].shape[1:])
+
+
+def _replacing(source: Node, result: Node) -> UnitNodes | None:
+    """Return the unit of a layer from feature maps to feature maps, whose stride is a whole number that rounds up."""
+    before, after = _shape(source), _shape(result)
+    if len(before) != 3 or len(after) != 3:
+        return None
+    stride = round(before[1] / after[1])
+    if stride < 1 or any(-(-old // stride) != new for old, new in zip(before[1:], after[1:], strict=True)):
+        return None
+    return UnitNodes(source, source, result, result, Replace(after[0], stride=stride, removable=before == after))

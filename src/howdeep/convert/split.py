@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
-from howdeep.chain import Chain, Replace, Unit
+from howdeep.chain import Chain, Unit
 from howdeep.convert.layers import layers_of
-from howdeep.convert.merges import Dataflow, UnitNodes, dataflow_of, merges
+from howdeep.convert.merges import Dataflow, UnitNodes, layers, merges
 from howdeep.convert.modes import Modes, modes_of
-from howdeep.convert.trace import CONSTANTS, SharedWrite, aten, evaluating, is_view, trace, unwrapped
+from howdeep.convert.simplify import CONSTANTS, SharedWrite, is_view, simplify
+from howdeep.convert.trace import evaluating, modules_of, trace, unwrapped
 from howdeep.util.errors import UserError
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -80,9 +81,17 @@ def unravel(model: nn.Module, example: Tensor) -> Unravelled:
 
 
 def _flow(model: nn.Module, example: Tensor, *, functional: bool) -> tuple[Dataflow, Modes]:
+    """Return the simplified graph of a network, and what of it depends on the mode.
+
+    Raises:
+        SharedWrite: The network writes into a part of a tensor.
+    """
     traced = trace(model, example, functional=functional)
     kept, modes = layers_of(traced, model, modes_of(model, example))
-    return dataflow_of(traced, kept), modes
+    overwrites = simplify(traced)
+    result = traced.output.args[0]
+    assert isinstance(result, Node)
+    return Dataflow(traced.graph, traced.images, result, traced.weights, overwrites, kept), modes
 
 
 def _body(flow: Dataflow, units: Sequence[UnitNodes]) -> Iterator[nn.Module]:
@@ -162,57 +171,6 @@ def _may_overwrite(flow: Dataflow, node: Node, copies: dict[Node, Node]) -> bool
     return copies[written].op in ("call_function", "call_module") and len(written.users) == 1 and not is_view(written)
 
 
-WEIGHTED = {
-    *(aten.conv2d.default, aten.conv2d.padding, aten.convolution.default, aten.conv_transpose2d.input),
-    aten.linear.default,
-}
-"""Operators that begin a layer."""
-
-
-def layers(flow: Dataflow) -> list[UnitNodes]:
-    """Return the layers of a plain network that work on feature maps, but for the first and the last: stem and head.
-
-    A layer is a convolution (or several side by side, as in Inception) and what follows it without changing the
-    shape: norm and activation. Layers whose output on a closed unit cannot be foretold stay links (see
-    :func:`_replacing`).
-    """
-    units, line, start = [], flow.main_line, 1
-    while start < len(line):
-        end = start + 1
-        if _weighted(flow, line[start - 1], line[start]):
-            while end < len(line) and _follows(flow, line[end - 1], line[end]):
-                end += 1
-            units.append((line[start - 1], line[end - 1]))
-        start = end
-    replacing = [_replacing(source, result) for source, result in units[1:-1]]
-    return [unit for unit in replacing if unit is not None]
-
-
-def _weighted(flow: Dataflow, source: Node, result: Node) -> bool:
-    return any(node.target in WEIGHTED and node in flow.dominators for node in flow.between(source, result))
-
-
-def _follows(flow: Dataflow, source: Node, result: Node) -> bool:
-    """Whether a step belongs to the layer before it: it keeps the shape and weighs nothing anew."""
-    return _shape(source) == _shape(result) and not _weighted(flow, source, result)
-
-
-def _shape(node: Node) -> tuple[int, ...]:
-    """Return the shape of one sample."""
-    return tuple(node.meta["val"].shape[1:])
-
-
-def _replacing(source: Node, result: Node) -> UnitNodes | None:
-    """Return the unit of a layer from feature maps to feature maps, whose stride is a whole number that rounds up."""
-    before, after = _shape(source), _shape(result)
-    if len(before) != 3 or len(after) != 3:
-        return None
-    stride = round(before[1] / after[1])
-    if stride < 1 or any(-(-old // stride) != new for old, new in zip(before[1:], after[1:], strict=True)):
-        return None
-    return UnitNodes(source, source, result, result, Replace(after[0], stride=stride, removable=before == after))
-
-
 def names(flow: Dataflow, units: Sequence[UnitNodes]) -> list[str]:
     """Return one name per unit, no two alike: the deepest module that contains the branch and the merge.
 
@@ -226,7 +184,12 @@ def names(flow: Dataflow, units: Sequence[UnitNodes]) -> list[str]:
     ]
     while (finer := _finer(flow, owners, stretches)) != owners:
         owners = finer
-    return _numbered(owners)
+    # Those that are still alike, or empty, are counted from 1.
+    alike, seen, unique = Counter(owners), Counter(), []
+    for name in owners:
+        seen[name] += 1
+        unique.append(f"{name}:{seen[name]}" if alike[name] > 1 or not name else name)
+    return unique
 
 
 def _finer(flow: Dataflow, owners: Sequence[str], stretches: Sequence[Sequence[Node]]) -> list[str]:
@@ -236,30 +199,15 @@ def _finer(flow: Dataflow, owners: Sequence[str], stretches: Sequence[Sequence[N
     return [_child(flow, name, nodes) if alike[name] > 1 else name for name, nodes in pairs]
 
 
-def _numbered(owners: Sequence[str]) -> list[str]:
-    """Return the same names, those that are alike (or empty) counted from 1."""
-    alike, seen, unique = Counter(owners), Counter(), []
-    for name in owners:
-        seen[name] += 1
-        unique.append(f"{name}:{seen[name]}" if alike[name] > 1 or not name else name)
-    return unique
-
-
 def _owner(nodes: Sequence[Node]) -> str:
     """Return the deepest module in whose forward pass all nodes were made; empty for the network itself."""
-    stacks = [stack for node in nodes if (stack := _stack(node))]
+    stacks = [stack for node in nodes if (stack := modules_of(node))]
     common = ""
     for level in zip(*stacks, strict=False):
         if len(set(level)) > 1:
             break
         common = level[0]
     return common
-
-
-def _stack(node: Node) -> list[str]:
-    """Return the qualified names of the modules in whose forward pass a node was made, from the outermost."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return [name for name, _ in stack.values()]
 
 
 def _child(flow: Dataflow, owner: str, nodes: Sequence[Node]) -> str:

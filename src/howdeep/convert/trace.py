@@ -1,30 +1,26 @@
-"""A network as a flat graph of ATen operators, for batches of any size, in which every value is written once."""
+"""A network as a flat graph of ATen operators, for batches of any size."""
 
 import io
 import logging
-import textwrap
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator
 from torch.export import Dim, ExportedProgram
 from torch.fx import Graph, Node
-from torch.fx.node import map_arg
 from torch.nn.parallel import DistributedDataParallel
 
 from howdeep.runtime.modes import modes_kept
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 
 BATCH = 2
 """Images of the traced batch: torch.export takes a batch of one for a constant."""
 
-REASON = 250
-"""Characters of torch.export's reason that an error repeats."""
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,17 @@ def trace(model: nn.Module, example: Tensor, *, functional: bool = False) -> Tra
         program = _export(model, images)
         program = program.run_decompositions({}) if functional else program
     graph, signature = program.graph, program.graph_signature
-    _require_flat(model, graph)
+    blocks = [str(node.target) for node in graph.nodes if isinstance(node.target, HigherOrderOperator)]
+    if blocks:
+        cure = "it runs a part of its forward pass in another mode, such as autocast; take that out"
+        raise UserError(f"{type(model).__name__} cannot be cut, {cure}: torch.export's {blocks[0]}")
+    result = next(iter(signature.user_outputs))
+    if result is None:
+        raise UserError(f"{type(model).__name__} returns a constant: there is nothing that depends on the images")
     nodes = {node.name: node for node in graph.nodes}
-    output = _output(graph, nodes[_result(model, program)])
+    # The trace also returns buffers that the network writes to.
+    graph.erase_node(graph.output_node())
+    output = graph.output(nodes[str(result)])
     _whole_norms(graph)
     return Traced(graph, nodes[str(next(iter(signature.user_inputs)))], output, _weights(model, program, nodes))
 
@@ -78,7 +82,7 @@ def unwrapped(model: object) -> nn.Module:
             break
         model = inner
     if isinstance(model, torch.jit.ScriptModule):
-        raise UserError(f"{_name(model)} is a program of TorchScript: pass the module that it was made from")
+        raise UserError(f"{type(model).__name__} is a program of TorchScript: pass the module that it was made from")
     if not isinstance(model, nn.Module):
         what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
         raise UserError(f"unravel takes a network that is a torch.nn.Module, not {what}: make a module of it")
@@ -125,7 +129,7 @@ def logits_of(model: nn.Module, returned: object) -> Tensor:
     elif isinstance(returned, tuple | list):
         what += f" of {len(returned)}"
     cure = "wrap it in a module that returns the logits alone"
-    raise UserError(f"{_name(model)} does not return one tensor or logits, but {what}: {cure}")
+    raise UserError(f"{type(model).__name__} does not return one tensor or logits, but {what}: {cure}")
 
 
 @contextmanager
@@ -153,35 +157,20 @@ def _export(model: nn.Module, images: Tensor) -> ExportedProgram:
         raise
     except Exception as error:  # whatever the network's own code raises while it is traced
         cure = "it needs a forward pass without decisions that depend on values or on the batch"
-        raise UserError(f"{_name(model)} cannot be traced by torch.export, {cure}: {reason_of(error)}") from error
+        raise UserError(
+            f"{type(model).__name__} cannot be traced by torch.export, {cure}: {reason_of(error)}"
+        ) from error
 
 
 def reason_of(error: Exception) -> str:
     """Return in one short line what PyTorch says of a network that it cannot trace."""
-    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    # The first line of a violated constraint does not say which; that of a tensor kept aside is very long.
-    return textwrap.shorten(" ".join(lines[: 2 if "Constraints" in lines[0] else 1]), REASON, placeholder=" …")
+    # The first line of a violated constraint does not say which.
+    return reason(error, lines=2 if "Constraints" in str(error).strip().partition("\n")[0] else 1)
 
 
-def _result(model: nn.Module, program: ExportedProgram) -> str:
-    """Return the name of the node that the network returns, or refuse one that returns what it was given."""
-    names = list(program.graph_signature.user_outputs)
-    if names[0] is None:
-        raise UserError(f"{_name(model)} returns a constant: there is nothing that depends on the images")
-    return str(names[0])
-
-
-def _require_flat(model: nn.Module, graph: Graph) -> None:
-    blocks = [str(node.target) for node in graph.nodes if isinstance(node.target, HigherOrderOperator)]
-    if blocks:
-        cure = "it runs a part of its forward pass in another mode, such as autocast; take that out"
-        raise UserError(f"{_name(model)} cannot be cut, {cure}: torch.export's {blocks[0]}")
-
-
-def _output(graph: Graph, result: Node) -> Node:
-    """Let a graph return the result alone: the trace also returns buffers that the network writes to."""
-    graph.erase_node(graph.output_node())
-    return graph.output(result)
+def modules_of(node: Node) -> list[str]:
+    """Return the qualified names of the modules in whose forward pass a node was made, from the outermost."""
+    return [name for name, _ in (node.meta.get("nn_module_stack") or {}).values()]
 
 
 def _whole_norms(graph: Graph) -> None:
@@ -209,167 +198,3 @@ def _weights(model: nn.Module, program: ExportedProgram, nodes: dict[str, Node])
         assert isinstance(value, Tensor)
         found[nodes[name]] = (target, value)
     return found
-
-
-def _name(model: object) -> str:
-    return type(model).__name__
-
-
-aten = torch.ops.aten
-
-DROPOUTS = {
-    aten.dropout.default,
-    aten.dropout_.default,
-    aten.feature_dropout.default,
-    aten.feature_dropout_.default,
-    aten.alpha_dropout.default,
-    aten.alpha_dropout_.default,
-    aten.feature_alpha_dropout.default,
-    aten.feature_alpha_dropout_.default,
-}
-LIKE = {aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default, aten.new_full.default}
-"""Operators that take from their first argument its type and device alone."""
-
-CONSTANTS = "constants"
-"""What folded constants are called before the dot, as buffers of a part."""
-
-Overwrites = dict[Node, OpOverload]
-"""For every value that wrote over its first argument the operator that did so: a part may do so again."""
-
-
-class SharedWrite(Exception):
-    """A write in place that cannot become a new value, as another view of the same memory is read later."""
-
-
-def simplify(traced: Traced) -> Overwrites:
-    """Rewrite a graph in place; results stay the same to the bit.
-
-    Raises:
-        SharedWrite: The network writes into a part of a tensor.
-    """
-    _read_batch_from_images(traced)
-    _fold_constants(traced)
-    overwrites = _write_once(traced)
-    _nest_cats(traced)
-    return overwrites
-
-
-def overload(node: Node) -> OpOverload | None:
-    """Return the ATen operator of a node; None for weights, elements of tuples and arithmetic on sizes."""
-    return node.target if isinstance(node.target, OpOverload) else None
-
-
-def schema_of(operator: OpOverload) -> torch.FunctionSchema:
-    """Return the signature of an operator: its name and arguments; the attribute is private (torch 2.15)."""
-    return operator._schema
-
-
-def is_view(node: Node) -> bool:
-    """Whether a value may share the memory of its first argument, as that of dropout does in evaluation."""
-    operator = overload(node)
-    if node.target in DROPOUTS:
-        return True
-    if operator is None:
-        return bool(node.all_input_nodes)  # an element of a tuple, such as that of unbind
-    return any(argument.alias_info is not None for argument in schema_of(operator).arguments)
-
-
-def is_batch(size: object, images: Node) -> bool:
-    """Whether a traced size is the number of images."""
-    batch = images.meta["val"].shape[0]
-    return isinstance(size, torch.SymInt) and size.node.expr == batch.node.expr
-
-
-def _read_batch_from_images(traced: Traced) -> None:
-    """Read sizes, types and devices that are those of the images from the images: they carry no data."""
-    kind = traced.images.meta["val"].dtype
-    for node in traced.graph.nodes:
-        if node.target is aten.sym_size.int and is_batch(node.meta["val"], traced.images):
-            node.args = (traced.images, 0)
-        elif node.target in LIKE and node.args[0].meta["val"].dtype == kind:
-            node.args = (traced.images, *node.args[1:])
-
-
-def _fold_constants(traced: Traced) -> None:
-    """Compute what depends on neither images nor weights, in the order of the graph, writing in place included."""
-    example = traced.images.meta["val"]
-    # Only operators of LIKE read it, and those take its type and device.
-    stand_in = torch.empty(0, dtype=example.dtype, device=example.device)
-    known: dict[Node, object] = {}
-    for node in traced.graph.nodes:
-        values = {traced.images: stand_in, **known} if node.target in LIKE else known
-        if node.op == "call_function" and all(source in values for source in node.all_input_nodes):
-            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)  # type: ignore[misc]
-            known[node] = node.target(*args, **kwargs)
-    for node in reversed(known):
-        _name_constant(traced, node, known[node], used=any(user not in known for user in node.users))
-
-
-def _name_constant(traced: Traced, node: Node, value: object, *, used: bool) -> None:
-    """Let a constant that the rest of the graph reads stand for itself, as a weight does."""
-    if not used:
-        if not node.users:
-            traced.graph.erase_node(node)
-    elif isinstance(value, Tensor):
-        # Flat, as Module.to(memory_format=…) fails on buffers of five axes.
-        with traced.graph.inserting_before(node):
-            buffer = traced.graph.create_node("get_attr", node.name)
-        traced.weights[buffer] = (f"{CONSTANTS}.{node.name}", value.flatten())
-        node.target, node.args, node.kwargs = aten.view.default, (buffer, list(value.shape)), {}
-
-
-def _write_once(traced: Traced) -> Overwrites:
-    """Turn what writes in place into what does not, and lead later readers to the new value."""
-    current: dict[Node, Node] = {}
-    roots: dict[Node, Node] = {}
-    families: defaultdict[Node, list[Node]] = defaultdict(list)
-    overwrites: Overwrites = {}
-
-    def latest(node: Node) -> Node:
-        while node in current:
-            node = current[node]
-        return node
-
-    for node in traced.graph.nodes:
-        node.args, node.kwargs = map_arg((node.args, node.kwargs), latest)  # type: ignore[misc]
-        operator = overload(node)
-        if operator is not None and _writes(operator):
-            written = node.all_input_nodes[0]
-            _require_unshared(node, families[roots[written]])
-            node.target, overwrites[node], current[written] = _functional(operator), operator, node
-        roots[node] = roots[node.all_input_nodes[0]] if is_view(node) else node
-        families[roots[node]].append(node)
-    return overwrites
-
-
-def _writes(operator: OpOverload) -> bool:
-    first = schema_of(operator).arguments[:1]
-    return any(argument.alias_info is not None and argument.alias_info.is_write for argument in first)
-
-
-def _require_unshared(node: Node, family: list[Node]) -> None:
-    """Raise SharedWrite for a write that would show in another view of the same memory, read later."""
-    written = node.all_input_nodes[0]
-    if any(user > node for relative in family if relative is not written for user in relative.users):
-        raise SharedWrite(f"{node.target} writes over a tensor of which another view is read later")
-
-
-def _functional(operator: OpOverload) -> OpOverload:
-    """Return the operator that returns what this one writes: relu for relu_."""
-    schema = schema_of(operator)
-    namespace, name = schema.name.split("::")
-    return getattr(getattr(getattr(torch.ops, namespace), name.removesuffix("_")), schema.overload_name or "default")
-
-
-def _nest_cats(traced: Traced) -> None:
-    """Let a concatenation that extends an earlier one by one tensor read that one: the values are the same."""
-    seen: dict[tuple[object, ...], Node] = {}
-    for node in traced.graph.find_nodes(op="call_function", target=aten.cat.default):
-        joined, *axis = node.args
-        parts = list(joined)
-        known = seen.get((*axis, *parts[:-1]))
-        seen[*axis, *parts] = node if len(parts) > 1 else parts[0]
-        if len(parts) == 1:
-            node.replace_all_uses_with(parts[0])
-        elif len(parts) > 2 and known is not None:
-            node.args = ([known, parts[-1]], *axis)

@@ -40,10 +40,10 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in SHORT)
 
 
-def reason(error: BaseException) -> str:
-    """Return the first line of a library's complaint, shortened; where it says nothing, the name of its class."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return textwrap.shorten(lines[0], REASON, placeholder=" …") if lines else type(error).__name__
+def reason(error: BaseException, *, lines: int = 1) -> str:
+    """Return the first lines of a library's complaint as one, shortened; its class where it says nothing."""
+    said = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+    return textwrap.shorten(" ".join(said[:lines]) or type(error).__name__, REASON, placeholder=" …")
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
