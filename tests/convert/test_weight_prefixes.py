@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision import models
 
 from howdeep.convert import match
+from howdeep.convert.foreign_names import own_names
 from howdeep.convert.libraries import library_network
-from howdeep.convert.matching import own_names
 from howdeep.networks import build, spec_of
 from howdeep.runs.foreign import read_network
 from howdeep.util.errors import UserError

@@ -1,21 +1,65 @@
-"""Networks of torchvision and timm by name: ``torchvision:resnet50``, ``timm:seresnet18``."""
+"""Networks of torchvision and timm by name, ``torchvision:resnet50``, and what the libraries say of their weights."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from howdeep.convert.imagenet import ClassNames, timm_names, torchvision_names
-from howdeep.convert.matching import Match, differing_size, examples, own_names, report_copies, shape_of
+from howdeep.convert.foreign_names import own_names
+from howdeep.convert.matching import Match, differing_size, examples, report_copies, shape_of
 from howdeep.convert.reading import read_weights
 from howdeep.convert.split import Unravelled, unravel
 from howdeep.data.view import Crop
-from howdeep.util.errors import UserError, unknown
+from howdeep.util.errors import UserError, reason, unknown
 
 USUAL_SIZE = 224
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """Classes in the order of the logits."""
+
+    shown: tuple[str, ...]
+    """One name each, no two alike."""
+    positions: Mapping[str, int] = field(default_factory=dict)
+    """By every name that means one of them: torchvision's, timm's, a WordNet id as n01440764; in small letters too."""
+
+    def order(self, names: tuple[str, ...]) -> list[int] | None:
+        """Return the positions of classes by their names, all different; None where one is unknown."""
+        found = [self.positions.get(name, self.positions.get(name.lower(), -1)) for name in names]
+        return found if min(found, default=-1) >= 0 and len(set(found)) == len(found) else None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network of a library, and how images are prepared for its published weights."""
+
+    make: Callable[[int, bool], nn.Module]
+    """The network for so many classes, with its published weights or initial ones."""
+    classes: int
+    size: int
+    """Side of its images in pixels: as asked for, or the usual one."""
+    usual_size: int
+    """Side of the images of the published weights."""
+    mean: tuple[float, ...] | None
+    """Subtracted from pixels in [0, 1]; None where the library has no weights."""
+    std: tuple[float, ...] | None
+    """What they are divided by."""
+    crop: Crop | None
+    names: Callable[[], ClassNames | None]
+
+    @property
+    def preparation(self) -> str:
+        """How images are prepared, in a few words."""
+        crop = self.crop and f"the middle {100 * self.crop.share:.3g} % ({self.crop.interpolation})"
+        mean, std = (one and " ".join(f"{value:g}" for value in one) for one in (self.mean, self.std))
+        said = [f"{self.size}×{self.size} pixels", crop, mean and f"mean {mean}", std and f"std {std}"]
+        return ", ".join(filter(None, said))
 
 
 @dataclass(frozen=True)
@@ -28,7 +72,7 @@ class LibraryNetwork:
     """In evaluation mode."""
     classes: int
     """Number of logits."""
-    published: "Published"
+    published: Published
     """What the library says of it; its own size."""
     match: Match | None = None
     """What became of the tensors of a file; None where there was none."""
@@ -108,7 +152,7 @@ def library_network(
     except ImportError:
         raise UserError(f"{name} needs {library}: pip install {library}") from None
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{name} could not be loaded: {reason(error)}") from None
     patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     _refuse_patches(name, published.size, patches[0] if isinstance(patches, tuple) else 1)
     matched = None
@@ -119,39 +163,62 @@ def library_network(
     return LibraryNetwork(name, model.eval(), classes, published, matched)
 
 
-def _refuse_patches(name: str, size: int, side: int) -> None:
-    """Refuse images whose size is no multiple of the side of a network's patches."""
-    if size % side:
-        fits = size // side * side
-        nearest = f"{fits} or {fits + side}" if fits else f"{side}"
-        raise UserError(f"--size {size} is not possible for {name}: its patches are of {side} pixels; {nearest} is")
+def _classes_of(published: Published, tensors: Mapping[str, Tensor]) -> int | None:
+    """Return how many classes weights are for; None where they lack the tensors that say so."""
+    one, other = (_shapes(published.make, classes) for classes in (published.classes, published.classes + 1))
+    inside = own_names(tensors, lambda name: name if name in one else None).names
+    return differing_size({short: tensors[name] for name, short in inside.items()}, one, other)
 
 
-@dataclass(frozen=True)
-class Published:
-    """A network of a library, and how images are prepared for its published weights."""
+def _shapes(make: Callable[[int, bool], nn.Module], classes: int) -> Mapping[str, Tensor]:
+    """Return the state of an initial network without its values, where it can be made without them."""
+    try:
+        with torch.device("meta"):
+            return make(classes, False).state_dict()
+    except (NotImplementedError, RuntimeError):  # it computes widths from values, as torchvision's regnets do
+        return make(classes, False).state_dict()
 
-    make: Callable[[int, bool], nn.Module]
-    """The network for so many classes, with its published weights or initial ones."""
-    classes: int
-    size: int
-    """Side of its images in pixels: as asked for, or the usual one."""
-    usual_size: int
-    """Side of the images of the published weights."""
-    mean: tuple[float, ...] | None
-    """Subtracted from pixels in [0, 1]; None where the library has no weights."""
-    std: tuple[float, ...] | None
-    """What they are divided by."""
-    crop: Crop | None
-    names: Callable[[], ClassNames | None]
 
-    @property
-    def preparation(self) -> str:
-        """How images are prepared, in a few words."""
-        crop = self.crop and f"the middle {100 * self.crop.share:.3g} % ({self.crop.interpolation})"
-        mean, std = (one and " ".join(f"{value:g}" for value in one) for one in (self.mean, self.std))
-        said = [f"{self.size}×{self.size} pixels", crop, mean and f"mean {mean}", std and f"std {std}"]
-        return ", ".join(filter(None, said))
+def _load(
+    name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str, report: Callable[[str], None]
+) -> Match:
+    """Fill a network; what belongs to none of its modules is left out, and reported.
+
+    Raises:
+        UserError: A weight is missing, left over in one of its modules, or of another shape.
+    """
+    own, modules = model.state_dict(), {child for child, _ in model.named_children()}
+    theirs = own_names(tensors, lambda short: short if short in own else None)
+    inside = {short: tensors[whole] for whole, short in theirs.names.items()}
+    # Old files do not count batches.
+    absent = [key for key in own if key not in inside]
+    missing = [key for key in absent if not key.endswith("num_batches_tracked")]
+    strangers = [key for key in inside if key not in own and key.partition(".")[0] in modules]
+    shapes = [
+        f"{key} is {shape_of(own[key])} here, {shape_of(inside[key])} in the file"
+        for key in own
+        if key in inside and own[key].shape != inside[key].shape
+    ]
+    has = f"; it has {examples(inside)}" if missing else ""
+    for what, names in (("have no place in it", strangers), ("are missing", missing)):
+        if names:
+            raise UserError(f"{file} does not hold {name}: {len(names)} tensors {what}, {examples(names)}{has}")
+    if shapes:
+        raise UserError(f"{file} does not hold {name}: {len(shapes)} of {len(own)} shapes do not fit: {shapes[0]}")
+    left = [whole for whole, short in theirs.names.items() if short not in own] + list(theirs.outside)
+    if left:
+        report(f"{file}: left, as no part of {name}: {examples(left)}")
+    report_copies(file, theirs.again, report)
+    model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)
+    placed = [(whole, short) for whole, short in theirs.names.items() if short in own]
+    return Match(
+        state=model.state_dict(),
+        kept=tuple(short for whole, short in placed if whole == short),
+        renamed=tuple((whole, short) for whole, short in placed if whole != short),
+        left=tuple((whole, "no part of the network") for whole in left),
+        missing=tuple(absent),
+        again=theirs.again,
+    )
 
 
 def published_as(name: str, size: int | None = None) -> Published:
@@ -231,59 +298,46 @@ def _timm(network: str, size: int | None) -> Published:
 LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
-def _classes_of(published: Published, tensors: Mapping[str, Tensor]) -> int | None:
-    """Return how many classes weights are for; None where they lack the tensors that say so."""
-    one, other = (_shapes(published.make, classes) for classes in (published.classes, published.classes + 1))
-    inside = own_names(tensors, lambda name: name if name in one else None).names
-    return differing_size({short: tensors[name] for name, short in inside.items()}, one, other)
+def _refuse_patches(name: str, size: int, side: int) -> None:
+    """Refuse images whose size is no multiple of the side of a network's patches."""
+    if size % side:
+        fits = size // side * side
+        nearest = f"{fits} or {fits + side}" if fits else f"{side}"
+        raise UserError(f"--size {size} is not possible for {name}: its patches are of {side} pixels; {nearest} is")
 
 
-def _shapes(make: Callable[[int, bool], nn.Module], classes: int) -> Mapping[str, Tensor]:
-    """Return the state of an initial network without its values, where it can be made without them."""
-    try:
-        with torch.device("meta"):
-            return make(classes, False).state_dict()
-    except (NotImplementedError, RuntimeError):  # it computes widths from values, as torchvision's regnets do
-        return make(classes, False).state_dict()
+def torchvision_names(categories: tuple[str, ...]) -> ClassNames:
+    """Return the names of the 1,000 classes of torchvision's weights, with timm's where that is installed."""
+    own = {name: place for place, name in enumerate(categories)}
+    return ClassNames(categories, _positions("imagenet-1k", categories) | own)
 
 
-def _load(
-    name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str, report: Callable[[str], None]
-) -> Match:
-    """Fill a network; what belongs to none of its modules is left out, and reported.
+def timm_names(subset: str) -> ClassNames:
+    """Return the names of the classes of a part of ImageNet, such as ``imagenet-1k``, by timm."""
+    from timm.data.imagenet_info import ImageNetInfo
 
-    Raises:
-        UserError: A weight is missing, left over in one of its modules, or of another shape.
-    """
-    own, modules = model.state_dict(), {child for child, _ in model.named_children()}
-    theirs = own_names(tensors, lambda short: short if short in own else None)
-    inside = {short: tensors[whole] for whole, short in theirs.names.items()}
-    # Old files do not count batches.
-    absent = [key for key in own if key not in inside]
-    missing = [key for key in absent if not key.endswith("num_batches_tracked")]
-    strangers = [key for key in inside if key not in own and key.partition(".")[0] in modules]
-    shapes = [
-        f"{key} is {shape_of(own[key])} here, {shape_of(inside[key])} in the file"
-        for key in own
-        if key in inside and own[key].shape != inside[key].shape
-    ]
-    has = f"; it has {examples(inside)}" if missing else ""
-    for what, names in (("have no place in it", strangers), ("are missing", missing)):
-        if names:
-            raise UserError(f"{file} does not hold {name}: {len(names)} tensors {what}, {examples(names)}{has}")
-    if shapes:
-        raise UserError(f"{file} does not hold {name}: {len(shapes)} of {len(own)} shapes do not fit: {shapes[0]}")
-    left = [whole for whole, short in theirs.names.items() if short not in own] + list(theirs.outside)
-    if left:
-        report(f"{file}: left, as no part of {name}: {examples(left)}")
-    report_copies(file, theirs.again, report)
-    model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)
-    placed = [(whole, short) for whole, short in theirs.names.items() if short in own]
-    return Match(
-        state=model.state_dict(),
-        kept=tuple(short for whole, short in placed if whole == short),
-        renamed=tuple((whole, short) for whole, short in placed if whole != short),
-        left=tuple((whole, "no part of the network") for whole in left),
-        missing=tuple(absent),
-        again=theirs.again,
-    )
+    if subset == "imagenet-1k":
+        from torchvision.models import ResNet18_Weights
+
+        return torchvision_names(tuple(ResNet18_Weights.DEFAULT.meta["categories"]))
+    info = ImageNetInfo(subset)
+    told = [info.index_to_description(place) for place in range(info.num_classes())]
+    ids, times = [info.index_to_label_name(place) for place in range(info.num_classes())], Counter(told)
+    shown = tuple(name if times[name] == 1 else f"{name} ({own})" for name, own in zip(told, ids, strict=True))
+    return ClassNames(shown, _positions(subset, shown))
+
+
+def _positions(subset: str, shown: tuple[str, ...]) -> dict[str, int]:
+    """Return names in small letters, timm's among them where it is installed; −1 where one means several classes."""
+    positions: dict[str, int] = {}
+    for place, name in enumerate(shown):
+        positions[name.lower()] = -1 if name.lower() in positions else place
+    with suppress(ImportError):
+        from timm.data.imagenet_info import ImageNetInfo
+
+        info = ImageNetInfo(subset)
+        for place in range(info.num_classes()):
+            told, number = info.index_to_description(place).lower(), info.index_to_label_name(place)
+            for name in {told, told.partition(",")[0], number}:
+                positions[name] = place if positions.get(name, place) == place else -1
+    return positions

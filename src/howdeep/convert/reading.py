@@ -163,12 +163,17 @@ def read_weights(path: Path, key: str | None = None, report: Callable[[str], Non
     """
     try:
         _require_file(path)
-        content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+        content = _content(path)
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror or 'not a readable file'}") from None
-    weights = _by_name(path, _chosen(path, content, key, report))
-    for name, tensor in weights.items():
-        _require_plain(path, name, tensor)
+    weights: Tensors = {}
+    for given, value in _entries(_chosen(path, content, key, report)):
+        if isinstance(given, str) and isinstance(value, Tensor):
+            name = WRAPPED.sub("", given)
+            if name in weights:
+                raise UserError(f"{str(path)!r} holds {name!r} twice, the second time as {given!r}")
+            _require_plain(path, name, value)
+            weights[name] = value.detach()
     return weights
 
 
@@ -182,27 +187,23 @@ def _require_file(path: Path) -> None:
         found = next((path / name for name in PUBLISHED if (path / name).is_file()), None)
         hint = f"did you mean {str(found)!r}?" if found else "expected one file of weights"
         raise UserError(f"{str(path)!r} is a folder; {hint}")
+    if not path.parent.is_dir():
+        raise UserError(f"no such file: {str(path)!r}; there is no folder {str(path.parent)!r} either")
     if not path.exists():
-        raise UserError(f"no such file: {str(path)!r}{_nearest(path)}")
+        nearest = get_close_matches(path.name, (other.name for other in path.parent.iterdir()), n=1, cutoff=0.5)
+        hint = f"; did you mean {str(path.parent / nearest[0])!r}?" if nearest else ""
+        raise UserError(f"no such file: {str(path)!r}{hint}")
     if not path.is_file():
         raise UserError(f"{str(path)!r} is not a regular file")
 
 
-def _nearest(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; there is no folder {str(path.parent)!r} either"
-    nearest = get_close_matches(path.name, (other.name for other in path.parent.iterdir()), n=1, cutoff=0.5)
-    return f"; did you mean {str(path.parent / nearest[0])!r}?" if nearest else ""
-
-
-def _read_safetensors(path: Path) -> object:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{str(path)!r} is truncated or damaged: {' '.join(str(error).split())}") from None
-
-
-def _read_torch(path: Path) -> object:
+def _content(path: Path) -> object:
+    """Return what a file of weights holds, without running code from it."""
+    if is_safetensors(path):
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{str(path)!r} is truncated or damaged: {' '.join(str(error).split())}") from None
     try:
         return inert.load(path)
     except DAMAGES as error:
@@ -241,7 +242,8 @@ def _chosen(path: Path, content: object, key: str | None, report: Callable[[str]
     shapes = _shapes(found[taken])
     others = [other for other in order[1:] if (shapes & _shapes(found[other])).total() >= SHARE * shapes.total()]
     if _rank(taken)[0] == _UNKNOWN:
-        return _joined(found)
+        # All places are parts of names: the network says which of them are its own.
+        return {f"{where}.{name}": value for where, inner in found.items() for name, value in _entries(inner)}
     if others:
         left = " and ".join(repr(other or "the outermost") for other in others)
         report(f"{path}: {taken or 'the outermost'!r} was taken, {left} left; --key {others[0]} takes that")
@@ -293,11 +295,6 @@ def _rank(where: str) -> tuple[int, list[int]]:
     return _UNKNOWN, []
 
 
-def _joined(found: Mapping[str, Content]) -> Content:
-    """Return the tensors of all places, which are parts of their names: the network says which of them are its own."""
-    return {f"{where}.{name}": value for where, inner in found.items() for name, value in _entries(inner)}
-
-
 def _asked(path: Path, found: Mapping[str, Content], order: list[str], key: str) -> Content:
     """Return the weights that a key names: a place in the file, or the first part of names in the likeliest place."""
     if key in found:
@@ -328,17 +325,6 @@ def _instead(content: object) -> str:
     keys = [name for name, _ in _entries(content) if isinstance(name, str)]
     has = f", and it has the keys {', '.join(map(repr, keys[:5]))}" if keys else ""
     return f"a dictionary of names and tensors is expected{has}"
-
-
-def _by_name(path: Path, content: object) -> Tensors:
-    weights = {}
-    for key, value in _entries(content):
-        if isinstance(key, str) and isinstance(value, Tensor):
-            name = WRAPPED.sub("", key)
-            if name in weights:
-                raise UserError(f"{str(path)!r} holds {name!r} twice, the second time as {key!r}")
-            weights[name] = value.detach()
-    return weights
 
 
 def _require_plain(path: Path, name: str, tensor: Tensor) -> None:

@@ -15,16 +15,9 @@ import torch
 
 from howdeep.data.arrow import agree
 from howdeep.data.images import FileImages, Listing, Source
-from howdeep.data.split_names import (
-    called_like_splits,
-    chosen_note,
-    is_junk,
-    is_split_name,
-    listed,
-    split_of,
-    splits_in,
-)
+from howdeep.data.split_names import called_like_splits, chosen_note, is_junk, is_split_name, split_of, splits_in
 from howdeep.util.errors import UserError
+from howdeep.util.text import first_few
 
 EXTENSIONS = frozenset(
     {"", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".png", ".webp", ".gif", ".avif", ".bmp"}
@@ -115,7 +108,7 @@ def _refuse_splits(folder: Path, names: list[str], *, all_of_them: bool = False)
         whole = any(_subfolders(folder / name) for name in alike)
         raise UserError(
             f"{folder} holds folders that are called like splits, where a class or its images should be:"
-            f" {listed([printable(name) for name in alike])}; "
+            f" {first_few([printable(name) for name in alike])}; "
             + (f"if {folder} is the data, name that" if whole else "a split is a folder of class folders")
         )
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from howdeep.data.arrow import Columns, find_columns, labelled_source, with_labels
 from howdeep.data.images import Source
-from howdeep.data.split_names import chosen_note, is_junk, listed, split_of, split_words, splits_in
+from howdeep.data.split_names import chosen_note, is_junk, split_of, split_words, splits_in
 from howdeep.util.errors import UserError, reason
+from howdeep.util.text import first_few
 
 if TYPE_CHECKING:
     import pyarrow
@@ -87,12 +88,14 @@ def _of_one_set(place: Path) -> tuple[list[Path], tuple[str, ...]]:
         names = [name for name in folders if (name != "data" or above) and splits_in(name) != [split]]
         sets.setdefault("/".join(names), []).append(path)
     if "" not in sets and len(sets) > 1:
-        raise UserError(f"{place} holds several data sets: {listed(list(sets))}; name one, such as {place / min(sets)}")
+        named = first_few(list(sets))
+        raise UserError(f"{place} holds several data sets: {named}; name one, such as {place / min(sets)}")
     files = sets.pop("" if "" in sets else next(iter(sets)))
     used = {folder for path in files for folder in path.relative_to(place).parts[:-1][:1]}
     others = [path.name for path in _scan(place)[1] if path.name not in used]
     if others and used - {"data"} and not sets:
-        raise UserError(f"{place} holds Parquet files in {listed(sorted(used))}, and other folders: {listed(others)}")
+        inside = first_few(sorted(used))
+        raise UserError(f"{place} holds Parquet files in {inside}, and other folders: {first_few(others)}")
     return files, tuple(f"left out folder {name}" for name in others)
 
 
@@ -126,7 +129,7 @@ def _by_split(place: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path]]
     named = {str(split): paths for split, paths in groups.items() if paths}
     if not named:
         stems = list(dict.fromkeys(_stem(path) for path in others))
-        note = f"train: read from {listed(stems)}, as no name is that of a split"
+        note = f"train: read from {first_few(stems)}, as no name is that of a split"
         return {"train": others}, (note,) if len(stems) > 1 else ()
     notes: list[str] = []
     for split, paths in named.items():

@@ -7,6 +7,7 @@ meant where one of its words is among them, alone or joined to one of `FILLERS` 
 import re
 
 from howdeep.util.errors import UserError
+from howdeep.util.text import first_few
 
 WORDS = {
     "train": ("train", "training"),
@@ -77,10 +78,4 @@ def called_like_splits(names: list[str]) -> list[str]:
 def chosen_note(split: str, names: list[str]) -> tuple[str, ...]:
     """Say what a split was read from, or nothing where its name is the usual one."""
     unusual = [name for name in names if [word for word in _words(name) if word != "of"] not in [[w] for w in USUAL]]
-    return (f"{split}: read from {listed(names)}",) if unusual else ()
-
-
-def listed(names: list[str], most: int = 3) -> str:
-    """Return names in one line; many are cut and say by how much."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
+    return (f"{split}: read from {first_few(names)}",) if unusual else ()

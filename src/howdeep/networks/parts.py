@@ -83,7 +83,7 @@ def projection(in_channels: int, out_channels: int, stride: int, *, normed: bool
 
 
 def stem(images: int, channels: int, *, large: bool, activate: bool, normed: bool) -> nn.Sequential:
-    """Return the stem: one 3×3 convolution, or 7×7 and pooling for large images; norm and ReLU where units lack them."""
+    """Return the stem: a 3×3 convolution, or 7×7 and pooling for large images; norm and ReLU where units lack them."""
     kernel, stride = (7, 2) if large else (3, 1)
     return named(
         ("conv", conv(images, channels, kernel, stride, bias=not normed)),

@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from howdeep.util.text import first_few
+
 SHORT = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_failed")
 """What torch, its libraries and the system say, each in words of its own, where there is too little memory."""
 SHOWN = 12
@@ -56,6 +58,5 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
     """
     names = sorted(known)
     nearest = get_close_matches(value, names, n=3, cutoff=0.5)
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {shown}"
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {first_few(names, SHOWN)}"
     return UserError(f"unknown {kind} {value!r}; {hint}")

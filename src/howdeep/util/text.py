@@ -103,6 +103,12 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return names in one line; of many the first few, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def sentence(text: str) -> str:
     """Return a finding as a sentence: a capital at its start unless that is a name, a full stop at its end."""
     if not text:
