@@ -2,13 +2,15 @@
 hundreds of commands, and nothing waits for the disk, since no test cuts the power."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 
+from torch import Tensor
+
 from howdeep.data import sources
-from howdeep.data.dataset import Split
-from howdeep.data.decoding import Header, Survey, View, survey
-from howdeep.data.listing import Listing, Problem, Source
+from howdeep.data.images import Listing, Problem, Source
+from howdeep.data.storage import Decoded
+from howdeep.data.view import Survey, View, survey
 
 
 class Digits(Listing):
@@ -20,7 +22,7 @@ class Digits(Listing):
         return self is other
 
 
-READ, DECODE = sources.read_digits, sources._decode_part
+READ, DECODE = sources.read_digits, sources._decoded
 
 
 def _read() -> Source:
@@ -43,16 +45,19 @@ def _survey(listing: Listing, part: str) -> Survey:
 _surveyed = cache(survey)
 
 
-def _decode(listing: Listing, headers: Mapping[int, Header], view: View, part: str) -> tuple[Split, list[Problem]]:
-    return _decoded(listing, view, part) if isinstance(listing, Digits) else DECODE(listing, headers, view, part)
+Images = tuple[Decoded, Tensor, dict[int, Problem]]
+
+
+def _decode(listing: Listing, surveyed: Survey, view: View, part: str) -> Images:
+    return _decoded(listing, view, part) if isinstance(listing, Digits) else DECODE(listing, surveyed, view, part)
 
 
 @cache
-def _decoded(listing: Digits, view: View, part: str) -> tuple[Split, list[Problem]]:
-    return DECODE(listing, _surveyed(listing, part).headers, view, part)
+def _decoded(listing: Digits, view: View, part: str) -> Images:
+    return DECODE(listing, _surveyed(listing, part), view, part)
 
 
 def install() -> None:
     """Leave it out in this process."""
-    sources.read_digits, sources.survey, sources._decode_part = _read, _survey, _decode
+    sources.read_digits, sources.survey, sources._decoded = _read, _survey, _decode
     os.fsync = lambda descriptor: None
