@@ -39,7 +39,7 @@ from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Journal
-from howdeep.training.loop import _batches, _one_step, _timed
+from howdeep.training.loop import _one_step, _timed
 from howdeep.training.session import Place, open_training_data, prepare
 
 SIDE, BATCH, WORKERS, MANY = 224, 32, 2, 20_000
@@ -163,9 +163,9 @@ def waiting(steps: int = 8) -> dict:
         workers=WORKERS,
     )
     with tempfile.TemporaryDirectory() as place:
-        session = prepare(config, Place(Path(place) / "run", Ranks(), torch.device("cpu"), print))
+        session = prepare(config, Path(place) / "run", Place(Ranks(), torch.device("cpu"), print))
         journal = Journal(session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
-        batches = _timed(_batches(session))
+        batches = _timed(session.feed.training(0, session.total))
         next(batches)  # for which the workers are started
         with threads_of(session.pace.threads):
             for batch, waited in islice(batches, steps):

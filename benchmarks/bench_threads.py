@@ -21,7 +21,7 @@ from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Journal
-from howdeep.training.loop import _batches, _keep_pace, _one_step, _timed
+from howdeep.training.loop import _keep_pace, _one_step, _timed
 from howdeep.training.session import Place, open_training_data, prepare
 
 STEPS = 40
@@ -34,9 +34,9 @@ class Side:
     """``howdeep train`` with some threads, some steps at a time: its own choice, watched as a run watches it."""
 
     def __init__(self, config: TrainConfig, folder: Path, dataset: Dataset) -> None:
-        self.session = prepare(config, Place(folder, Ranks(), torch.device("cpu"), print), dataset)
+        self.session = prepare(config, folder, Place(Ranks(), torch.device("cpu"), print), dataset)
         self.journal = Journal(self.session.run, Console(), total=1, tensorboard=False, on=True)
-        self.batches = _timed(_batches(self.session))
+        self.batches = _timed(self.session.feed.training(0, self.session.total))
 
     def images_per_second(self, steps: int) -> float:
         """Train for some steps and return the rate, with whatever watching takes."""

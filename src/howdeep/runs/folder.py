@@ -15,12 +15,14 @@ import shlex
 import shutil
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.convert.libraries import library_network
@@ -28,6 +30,7 @@ from howdeep.data import Normalization
 from howdeep.data.recorded import Recorded
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
 from howdeep.runs import checkpoints
+from howdeep.runs.checkpoints import Checkpoint
 from howdeep.runtime import device
 from howdeep.survival import Survival
 from howdeep.transform.removal import without
@@ -104,7 +107,7 @@ class Run:
         Raises:
             UserError: There is no whole checkpoint.
         """
-        saved = checkpoints.newest(self.best, report) or checkpoints.newest(self.checkpoints, report)
+        saved = self.kept(report) or checkpoints.newest(self.checkpoints, report)
         if saved is None:
             raise UserError(f"{self.path} has no checkpoint yet; train it first")
         chain = self.untrained()
@@ -130,6 +133,23 @@ class Run:
             chain = without(chain, removed)
         chain.rule = self.survival
         return chain
+
+    def save(self, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> None:
+        """Write a checkpoint (see :func:`howdeep.runs.checkpoints.save`)."""
+        checkpoints.save(self.checkpoints, step, tensors=tensors, state=state)
+
+    def save_best(self, step: int, *, weights: Mapping[str, Tensor], state: dict) -> None:
+        """Write the weights of the best epoch, in place of those that were the best before."""
+        checkpoints.save_only(self.best, step, tensors={"weights": weights}, state=state)
+
+    def kept(self, report: Report) -> Checkpoint | None:
+        """Return the weights of the best epoch; None where none are kept."""
+        return checkpoints.newest(self.best, report)
+
+    @property
+    def last_good(self) -> str:
+        """Which checkpoint there is to go back to, as the user reads it."""
+        return checkpoints.last_good(self.checkpoints)
 
     def images(self) -> Recorded | None:
         """Return the images that it was trained, validated and tested on; None where nothing says which.
@@ -165,7 +185,7 @@ class Run:
         try:
             append(self.path / METRICS, json.dumps(record) + "\n")
         except SaveError as error:
-            raise SaveError(f"{error}; {checkpoints.last_good(self.checkpoints)}") from error
+            raise SaveError(f"{error}; {self.last_good}") from error
 
     def metrics(self) -> list[dict]:
         """Return the lines of the metrics; a last line that a crash cut short is left out."""

@@ -20,8 +20,9 @@ from howdeep.runtime.precision import Arithmetic, best_of
 from howdeep.runtime.timing import threads_of
 from howdeep.search.diagnosis import Errors
 from howdeep.training.config import TrainConfig, difference
+from howdeep.training.feed import EVALUATION_BATCH
 from howdeep.training.log import print_line
-from howdeep.training.loop import EVALUATION_BATCH, train
+from howdeep.training.loop import train
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.saving import NotFiniteError
 from howdeep.training.session import require_same_images

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.runs.folder import Run
+from howdeep.training.state import Memory
 from howdeep.util.errors import UserError
 from howdeep.util.progress import ProgressBar
 from howdeep.util.records import Shown, from_json
@@ -17,7 +18,7 @@ class Journal:
     """The metrics of a run, and the progress bar where the output is a terminal.
 
     Args:
-        run: Its folder.
+        run: Its folder, or what stands for it.
         console: Where lines and the bar go.
         total: Steps of the run.
         tensorboard: Write TensorBoard files into the run folder too.
@@ -27,11 +28,12 @@ class Journal:
         UserError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, run: Run, console: Console, *, total: int, tensorboard: bool, on: bool) -> None:
+    def __init__(self, run: Run | Memory, console: Console, *, total: int, tensorboard: bool, on: bool) -> None:
         self.run, self.console, self.on = run, console, on
         self.bar = ProgressBar(console, "training", total, on=on)
         self.writer = None
         if tensorboard and on:
+            assert isinstance(run, Run), "TensorBoard's files lie in a folder"
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:

@@ -21,15 +21,16 @@ from rich.console import Console
 
 from howdeep.analysis.evaluation import Answers, Sums, add_up, evaluate, fingerprint
 from howdeep.chain import Chain, Gates
-from howdeep.data import Batch, Dataset, Split, evaluation_batches, mixed, training_batches
-from howdeep.runs import checkpoints
+from howdeep.data import Batch, Dataset
 from howdeep.runs import folder as runs
+from howdeep.runs.folder import Run
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import StopRequest, patience, stopped
 from howdeep.runtime.precision import place
 from howdeep.runtime.ranks import Ranks, joined
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
+from howdeep.training.feed import SplitFeed
 from howdeep.training.log import Journal, epoch_line, print_line
 from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
 from howdeep.training.session import Place, Session, prepare
@@ -42,7 +43,6 @@ from howdeep.util.intervals import of_share
 from howdeep.util.seeds import derive
 from howdeep.util.text import percent_text
 
-EVALUATION_BATCH = 500
 UNSAVED_SECONDS, SAVING_SHARE = 30.0, 0.02
 """Where no --checkpoint-every is given, every epoch ends with a checkpoint; where epochs are so short that writing
 would take more than this share of the time, the first one that ends so many seconds after the last checkpoint."""
@@ -112,18 +112,18 @@ def train(
         Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
     console, out = console or Console(stderr=True), Path(out)
-    with _session(config, out, console, dataset) as session:
-        if (done := session.run.result()) is not None:
+    with _session(config, out, console, dataset) as (session, run):
+        if (done := run.result()) is not None:
             session.place.report(f"{out} is finished; nothing to do")
             return TrainResult(out, done["test"], done["seconds"])
         if chosen is None:
-            _to_the_end(session, console, best=session.recipe.keep == "best")
-            return _finish(session, _standing(session))
+            to_the_end(session, console, best=session.recipe.keep == "best")
+            return _finish(session, run, _standing(session, run))
         try:
-            _to_the_end(session, console, best=True)
+            to_the_end(session, console, best=True)
         except NotFiniteError as error:
             session.place.report(f"training ended early: {error}")
-        return _finish(session, chosen())
+        return _finish(session, run, chosen())
 
 
 def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Phase:
@@ -131,11 +131,12 @@ def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Datase
 
     The test split is not read.
     """
-    with _session(config, out, console, dataset) as session:
-        _to_the_end(session, console)
-        last = [record for record in session.run.metrics() if record["event"] == "epoch"][-1]
-        split = session.dataset.split("validation")
-        sums = add_up(session.chain, _evaluation_batches(session, split, Ranks()), autocast=_exact(session))
+    with _session(config, out, console, dataset) as (session, run):
+        to_the_end(session, console)
+        last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
+        feed = _splits(session)
+        split = feed.dataset.split("validation")
+        sums = add_up(session.chain, feed.evaluation(split, Ranks()), autocast=_exact(session))
     assert sums.which is not None, "one process has added them up"
     return Phase(
         epochs=last["epoch"],
@@ -148,15 +149,18 @@ def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Datase
 
 
 @contextmanager
-def _session(config: TrainConfig, out: Path, console: Console, dataset: Dataset | None) -> Iterator[Session]:
+def _session(
+    config: TrainConfig, out: Path, console: Console, dataset: Dataset | None
+) -> Iterator[tuple[Session, Run]]:
     device = devices.pick(config.device)
     with joined(device) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
         report = partial(print_line, console) if ranks.first else lambda _: None
         with stopped("the same command resumes"), _begun(out, ranks) as begun:
-            session = prepare(config, Place(out, ranks, device, report), dataset)
+            session = prepare(config, out, Place(ranks, device, report), dataset)
             begun.append(session)
+            assert isinstance(session.run, Run)
             with threads_of(session.pace.threads), devices.repeatable():
-                yield session
+                yield session, session.run
 
 
 @contextmanager
@@ -177,15 +181,21 @@ def _begun(out: Path, ranks: Ranks) -> Iterator[list[Session]]:
         raise
 
 
-def _to_the_end(session: Session, console: Console, *, best: bool = False) -> None:
-    """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for."""
+def to_the_end(session: Session, console: Console, *, best: bool = False) -> None:
+    """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for.
+
+    Raises:
+        NotFiniteError: Loss or weights stopped being numbers.
+        SaveError: Something could not be written.
+        Stopped: SIGINT or SIGTERM arrived; everything was saved.
+    """
     position, saved_at, saving = session.position, session.position.seconds, 0.0
     ranks, tensorboard = session.place.ranks, session.config.tensorboard
     with (
         Journal(session.run, console, total=session.total, tensorboard=tensorboard, on=ranks.first) as journal,
         patience() as request,
         # Closed at once where an error or a signal ends the loop, and with them the processes that decode images.
-        closing(_timed(_batches(session))) as batches,
+        closing(_timed(session.feed.training(position.step, session.total))) as batches,
     ):
         journal.rewind(position.step)
         # Only a start before a crash can have recorded the fresh network: it is written before all else.
@@ -196,7 +206,7 @@ def _to_the_end(session: Session, console: Console, *, best: bool = False) -> No
         for batch, waited in batches:
             after = _one_step(session, batch, waited, journal, request)
             journal.advance(position.step)
-            epoch_ended = position.step % session.steps_per_epoch == 0 or position.step == session.total
+            epoch_ended = position.step % session.feed.steps_per_epoch == 0 or position.step == session.total
             if epoch_ended:
                 validation = _end_epoch(session, journal)
                 if best:
@@ -246,10 +256,6 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
     lr = learning_rate(session.recipe, position, session.ends, session.classifier_steps)
     waiting = session.given if position.step < session.classifier_steps else ()
     gates = _gates(session, batch)
-    if session.augmentation.mixing:
-        seed, classes = session.config.seed, len(session.dataset.classes)
-        images, labels = mixed(batch.images, batch.labels, classes, seed=seed, step=position.step)
-        batch = replace(batch, images=images, labels=labels)
     torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.place.ranks.rank))
     with held(session.engine, waiting) if waiting else nullcontext():
         loss, wrong = train_step(
@@ -268,8 +274,7 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
     if session.average is not None:
         session.average.update(position.step)
     seconds, count = time.perf_counter() - started, len(batch.labels)
-    whole = batch.total == min(session.recipe.batch_size, session.images)
-    stalls = whole and session.pace.stalls(seconds)
+    stalls = batch.total == session.feed.whole and session.pace.stalls(seconds)
     # One exchange a step: everything that the processes must know of each other.
     own = [loss * count, wrong, _open(session, gates, count), seconds + waited, waited, stalls, request.signum]
     rows = session.place.ranks.rows(own)
@@ -316,23 +321,6 @@ def _open(session: Session, gates: Gates | None, count: int) -> float:
     )
 
 
-def _batches(session: Session) -> Iterator[Batch]:
-    return training_batches(
-        session.dataset.split("train"),
-        normalization=session.normalization,
-        augmentation=session.augmentation,
-        batch_size=session.recipe.batch_size,
-        seed=session.config.seed,
-        start_step=session.position.step,
-        stop_step=session.total,
-        device=session.place.device,
-        channels_last=session.arithmetic.channels_last,
-        rank=session.place.ranks.rank,
-        world=session.place.ranks.world,
-        workers=session.config.workers,
-    )
-
-
 def _timed(batches: Iterator[Batch]) -> Generator[tuple[Batch, float], None, None]:
     """Yield every batch with the seconds that it had to be waited for."""
     started = time.perf_counter()
@@ -349,7 +337,7 @@ def _end_epoch(session: Session, journal: Journal) -> Sums | None:
     record = {
         "event": "epoch",
         "step": position.step,
-        "epoch": position.step / session.steps_per_epoch,
+        "epoch": position.step / session.feed.steps_per_epoch,
         "train_loss": tally.loss / tally.images,
         "train_error_percent": 100 * tally.wrong / tally.images,
         # JSON has no infinity, which young running statistics of a very deep network can give.
@@ -363,39 +351,32 @@ def _end_epoch(session: Session, journal: Journal) -> Sums | None:
         "seconds": position.seconds,
     }
     position.tally = Tally(lr=tally.lr)
-    journal.event(record, epoch_line(record, session.total / session.steps_per_epoch))
+    journal.event(record, epoch_line(record, session.total / session.feed.steps_per_epoch))
     record_epoch(session, journal)
     return validation
 
 
 def _validate(session: Session) -> Sums | None:
     """Return the sums over the validation split, each process taking its share."""
-    split, ranks = session.dataset.validation, session.place.ranks
-    if split is None:
+    batches, ranks = session.feed.validation(), session.place.ranks
+    if batches is None:
         return None
     with session.average.shown() if session.average else nullcontext():
         if session.average is not None:
             ranks.copy_buffers(session.chain)
-        sums = add_up(
-            session.chain,
-            _evaluation_batches(session, split, ranks),
-            autocast=session.arithmetic.autocast(session.place.device),
-        )
+        sums = add_up(session.chain, batches, autocast=session.arithmetic.autocast(session.place.device))
     images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
     return Sums(int(images), int(wrong), loss)
 
 
-def _evaluation_batches(session: Session, split: Split, ranks: Ranks) -> Iterator[Batch]:
-    return evaluation_batches(
-        split,
-        normalization=session.normalization,
-        batch_size=EVALUATION_BATCH,
-        device=session.place.device,
-        channels_last=session.arithmetic.channels_last,
-        workers=session.config.workers,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
+def kept_line(state: dict) -> str:
+    """Return in one line which epoch was kept, and how uncertain that choice is."""
+    error, n = state["error_percent"], state["images"]
+    line = f"kept: epoch {state['epoch']:.4g}, validation error {error:.1f} %"
+    if n >= UNCERTAIN:
+        return line
+    low, high = of_share(error, n)
+    return f"{line}, uncertain with n = {n}: 95 % from {low:.1f} to {high:.1f} %"
 
 
 def _exact(session: Session) -> torch.autocast:
@@ -403,31 +384,32 @@ def _exact(session: Session) -> torch.autocast:
     return replace(session.arithmetic, precision="fp32").autocast(session.place.device)
 
 
-def _standing(session: Session) -> Chain:
+def _splits(session: Session) -> SplitFeed:
+    """Return the mini-batches of a run in a folder, which is trained on a data set."""
+    assert isinstance(session.feed, SplitFeed)
+    return session.feed
+
+
+def _standing(session: Session, run: Run) -> Chain:
     """Return the network that a run stands for at its end, and say where it is not simply the last one."""
-    best, validation = checkpoints.newest(session.run.best, session.place.report), session.dataset.validation
-    if best is not None and validation is not None:
-        error, n = best.state["error_percent"], len(validation)
-        line = f"kept: epoch {best.state['epoch']:.4g}, validation error {error:.1f} %"
-        if n < UNCERTAIN:
-            low, high = of_share(error, n)
-            line += f", uncertain with n = {n}: 95 % from {low:.1f} to {high:.1f} %"
-        session.place.report(line)
+    best = run.kept(session.place.report)
+    if best is not None:
+        session.place.report(kept_line(best.state))
     if best is None and session.average is None:
         return session.chain
-    return place(session.run.chain(session.place.report), session.arithmetic, session.place.device)
+    return place(run.chain(session.place.report), session.arithmetic, session.place.device)
 
 
-def _finish(session: Session, chain: Chain) -> TrainResult:
+def _finish(session: Session, run: Run, chain: Chain) -> TrainResult:
     """Read the test split, once, and write the result."""
-    seconds, test = session.position.seconds, None
-    if session.dataset.test is not None:
-        batches = _evaluation_batches(session, session.dataset.test, Ranks())
-        images = fingerprint(session.dataset.test)
-        evaluation = evaluate(chain, batches, session.dataset.classes, autocast=_exact(session), images=images)
+    feed, seconds, test = _splits(session), session.position.seconds, None
+    if feed.dataset.test is not None:
+        batches = feed.evaluation(feed.dataset.test, Ranks())
+        images = fingerprint(feed.dataset.test)
+        evaluation = evaluate(chain, batches, feed.dataset.classes, autocast=_exact(session), images=images)
         test = evaluation.to_json()
         error = percent_text(evaluation.error_percent, evaluation.n)
         session.place.report(f"test error {error}, n = {evaluation.n:,}")
     if session.place.ranks.first:
-        session.run.write_result({"test": test, "seconds": seconds, "steps": session.position.step})
-    return TrainResult(session.run.path, test, seconds)
+        run.write_result({"test": test, "seconds": seconds, "steps": session.position.step})
+    return TrainResult(run.path, test, seconds)

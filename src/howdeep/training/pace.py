@@ -12,6 +12,7 @@ import torch
 from howdeep.runs.folder import Run
 from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import thread_counts
+from howdeep.training.state import Memory
 
 EVENT = "threads"
 IN_A_ROW, SLOW = 10, 3.0
@@ -71,7 +72,7 @@ class Pace:
         self.timed_at, self.timing = trained, timing
 
 
-def pace_of(run: Run, asked: Threads, device: torch.device, step: int) -> Pace:
+def pace_of(run: Run | Memory, asked: Threads, device: torch.device, step: int) -> Pace:
     """Return the pace of a run at a step: that of its last change, else what was chosen at its start.
 
     Args:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 from howdeep.analysis.evaluation import Sums
-from howdeep.runs import checkpoints
 from howdeep.training.optimizers import state_of
 from howdeep.training.session import Session
 from howdeep.util.files import SaveError
@@ -16,8 +15,8 @@ class NotFiniteError(ArithmeticError):
 
 def not_finite(session: Session, what: str, lr: float) -> NotFiniteError:
     """Return the error that says where a run left the finite numbers, and which checkpoint is the last good one."""
-    last = checkpoints.last_good(session.run.checkpoints)
-    return NotFiniteError(f"{what} is not finite at step {session.position.step}, learning rate {lr:g}; {last}")
+    at = f"step {session.position.step}, learning rate {lr:g}"
+    return NotFiniteError(f"{what} is not finite at {at}; {session.run.last_good}")
 
 
 def save(session: Session) -> None:
@@ -32,7 +31,7 @@ def save(session: Session) -> None:
         tensors = {"weights": session.chain.state_dict(), **state_of(session.optimizer, session.chain)}
         tensors |= {"ema": session.average.tensors} if session.average else {}
         position = session.position
-        checkpoints.save(session.run.checkpoints, position.step, tensors=tensors, state=position.to_json())
+        session.run.save(position.step, tensors=tensors, state=position.to_json())
 
     _by_first(session, write)
 
@@ -52,11 +51,11 @@ def save_best(session: Session, validation: Sums | None) -> None:
     error, loss = validation.error_percent, validation.mean_loss
 
     def write() -> None:
-        best, position = checkpoints.newest(session.run.best, lambda _: None), session.position
+        best, position = session.run.kept(lambda _: None), session.position
         if best is None or (error, loss) < (best.state["error_percent"], best.state["loss"]):
-            state = {"epoch": position.step / session.steps_per_epoch, "error_percent": error, "loss": loss}
-            tensors = {"weights": session.standing()}
-            checkpoints.save_only(session.run.best, position.step, tensors=tensors, state=state)
+            epoch = position.step / session.feed.steps_per_epoch
+            state = {"epoch": epoch, "error_percent": error, "loss": loss, "images": validation.images}
+            session.run.save_best(position.step, weights=session.standing(), state=state)
 
     _by_first(session, write)
 

@@ -11,15 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from howdeep.chain import Chain
-from howdeep.data import (
-    Augmentation,
-    Dataset,
-    Normalization,
-    augmentation_line,
-    augmentation_of,
-    augmentation_record,
-    open_data,
-)
+from howdeep.data import Dataset, augmentation_line, augmentation_of, augmentation_record, open_data
 from howdeep.data import steps_per_epoch as steps_of
 from howdeep.data.recorded import Recorded, recorded
 from howdeep.data.recorded import difference as changes_between
@@ -35,12 +27,13 @@ from howdeep.survival import Survival
 from howdeep.training import step
 from howdeep.training.averaging import Average
 from howdeep.training.config import TrainConfig, difference
+from howdeep.training.feed import Feed, SplitFeed
 from howdeep.training.optimizers import make_optimizer, restore
 from howdeep.training.pace import Pace, pace_of
 from howdeep.training.precision import TrainingSteps, batch_shape, choose
 from howdeep.training.recipes import Recipe
 from howdeep.training.start import Initial, Prepared, Start, image_of, start_of
-from howdeep.training.state import Position
+from howdeep.training.state import Memory, Position
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
 
@@ -49,8 +42,6 @@ from howdeep.util.text import Report
 class Place:
     """Where a run is trained, and who hears of it."""
 
-    out: Path
-    """The run folder."""
     ranks: Ranks
     """Which of the processes this is."""
     device: torch.device
@@ -65,8 +56,10 @@ class Session:
 
     config: TrainConfig
     place: Place
-    run: Run
-    dataset: Dataset
+    run: Run | Memory
+    """What it leaves."""
+    feed: Feed
+    """Its mini-batches."""
     recipe: Recipe
     chain: Chain
     engine: nn.Module
@@ -78,40 +71,20 @@ class Session:
     pace: Pace
 
     @cached_property
-    def normalization(self) -> Normalization:
-        """How pixels are normalised: as they were when the run was begun."""
-        assert self.run.normalization is not None, "a run that was trained here has one"
-        return self.run.normalization
-
-    @cached_property
-    def augmentation(self) -> Augmentation:
-        """What is done at random to training images."""
-        return augmentation_of(self.dataset, self.config.augmentation, self.config.flip)
-
-    @cached_property
     def arithmetic(self) -> Arithmetic:
         """Precision and memory format, as they were chosen when the run was begun."""
         return _arithmetic(self.run)
 
-    @cached_property
+    @property
     def rule(self) -> Survival:
         """The rule for the gates."""
-        return self.run.survival
-
-    @property
-    def images(self) -> int:
-        """Training images of an epoch."""
-        return len(self.dataset.split("train"))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Mini-batches of an epoch."""
-        return steps_of(self.images, self.recipe.batch_size)
+        assert isinstance(self.chain.rule, Survival), "a network that is trained has one"
+        return self.chain.rule
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
         """Step at which each phase of the schedule ends: one, and one more for every time that the run was extended."""
-        return tuple(self.run.record.get("ends", [total_steps(self.recipe, self.images)]))
+        return tuple(self.run.record.get("ends", [steps_in(self.recipe, self.feed.steps_per_epoch)]))
 
     @cached_property
     def given(self) -> list[nn.Parameter]:
@@ -122,7 +95,7 @@ class Session:
     @cached_property
     def classifier_steps(self) -> int:
         """Mini-batches at the start in which a new classifier learns alone."""
-        wanted = round(self.recipe.classifier_epochs * self.steps_per_epoch)
+        wanted = round(self.recipe.classifier_epochs * self.feed.steps_per_epoch)
         return min(wanted, self.ends[0] // 4) if self.given else 0
 
     def standing(self) -> dict[str, Tensor]:
@@ -136,14 +109,19 @@ class Session:
 
 
 def total_steps(recipe: Recipe, images: int) -> int:
-    """Return the mini-batches of a run."""
+    """Return the mini-batches of a run on so many images."""
+    return steps_in(recipe, steps_of(images, recipe.batch_size))
+
+
+def steps_in(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Return the mini-batches of a run whose epochs have so many."""
     if recipe.steps is not None:
         return recipe.steps
     # Rounded first: epochs that were computed from steps give those steps again.
-    return max(1, math.ceil(round((recipe.epochs or 0) * steps_of(images, recipe.batch_size), 6)))
+    return max(1, math.ceil(round((recipe.epochs or 0) * steps_per_epoch, 6)))
 
 
-def prepare(config: TrainConfig, place: Place, dataset: Dataset | None = None) -> Session:
+def prepare(config: TrainConfig, out: Path, place: Place, dataset: Dataset | None = None) -> Session:
     """Return a session at its start, or where the run in the folder left off.
 
     In this order: a run in the folder resumes from its newest whole checkpoint; an empty or missing folder becomes a
@@ -151,31 +129,34 @@ def prepare(config: TrainConfig, place: Place, dataset: Dataset | None = None) -
 
     Args:
         config: What to do.
+        out: The run folder.
         place: Where.
         dataset: What :func:`open_training_data` gives, where it is open already.
 
     Raises:
         UserError: An option, the data or the folder is not usable, or the run was made with other options.
     """
-    run = _existing_run(config, place)
-    finished, lines = run is not None and run.result() is not None, []
-    # Of a run that turns out to be finished, and not to be extended, nobody needs to hear how it would resume.
-    quiet = replace(place, report=lines.append) if finished else place
+    run = _existing_run(config, out, place.ranks)
     # Before the data are read, which can take minutes. A run with a checkpoint is built again from its record alone.
     begun = run is not None and place.ranks.from_first(run.begun)
-    start = None if begun else start_of(config, place.report)
-    session = _session(config, quiet, run, start, _dataset(config, place, run, start, dataset))
-    if session.run.result() is None:
+    origin = Begun(run) if run is not None and begun else start_of(config, place.report)
+    beginning = Beginning(config, out, place, run, origin)
+    dataset = beginning.dataset(dataset)
+    if run is None or run.result() is None:
+        return beginning.session(dataset)
+    # Of a run that turns out to be finished, and not to be extended, nobody needs to hear how it would resume.
+    lines: list[str] = []
+    session = replace(beginning, place=replace(place, report=lines.append)).session(dataset)
+    if run.result() is None:
         for line in lines:
             place.report(line)
     return replace(session, place=place)
 
 
-def _existing_run(config: TrainConfig, place: Place) -> Run | None:
+def _existing_run(config: TrainConfig, out: Path, ranks: Ranks) -> Run | None:
     """Return the run in the folder if these options resume it, or None where the folder is free."""
-    out = place.out
-    if not place.ranks.from_first(runs.is_run(out)):
-        if place.ranks.first:
+    if not ranks.from_first(runs.is_run(out)):
+        if ranks.first:
             runs.check_free(out)
         return None
     run = runs.open_run(out)
@@ -184,6 +165,96 @@ def _existing_run(config: TrainConfig, place: Place) -> Run | None:
     if changed := difference(run.record["config"], config):
         raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
     return run
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Where a run that has a checkpoint begins again: with what its record says, whatever the options are."""
+
+    run: Run
+    known: None = None
+    """Its images are its own, not those of another run."""
+
+    @property
+    def prepared(self) -> Prepared:
+        """How its images are prepared."""
+        return Prepared.of_run(self.run)
+
+    def network(self, dataset: Dataset, recipe: Recipe) -> Initial:
+        """Return its network, which the checkpoint fills."""
+        normalization = self.run.normalization
+        assert normalization is not None, "a run that was trained here has one"
+        return Initial(self.run.untrained().train(), self.run.record["network"], normalization)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a session begins: data, then network and recipe, then the record of the run, then its state."""
+
+    config: TrainConfig
+    out: Path
+    place: Place
+    run: Run | None
+    """The run in the folder, begun or not; None where there is none yet."""
+    origin: Start | Begun
+    """Where its network comes from."""
+
+    def dataset(self, given: Dataset | None) -> Dataset:
+        """Return the data of a run: those that it was begun with, or, of a new one, without what its weights know.
+
+        Args:
+            given: The data, where they are open already.
+        """
+        config, folder, known = self.config, None, self.origin.known
+        if self.run is not None:
+            folder, known = self.out, _images(self.run, self.place)
+        if given is None:
+            dataset = open_training_data(config, known, folder, self.origin.prepared)
+            return trainable(dataset, config.limit, config.seed)
+        dataset = trainable(given, config.limit, config.seed)
+        if folder is not None:
+            require_same_images(folder, known, dataset)
+        return dataset
+
+    def session(self, dataset: Dataset) -> Session:
+        """Return the session on its data."""
+        config, place = self.config, self.place
+        recipe = config.resolved_recipe()
+        initial = self.origin.network(dataset, recipe)
+        chain = initial.chain
+        if recipe.warmup is not None and initial.network.get("depth", len(chain)) < recipe.warmup.from_depth:
+            recipe = replace(recipe, warmup=None)
+        _refuse_lone_image(chain, config.network, dataset, recipe.batch_size, place.ranks)
+        augmented = augmentation_line(dataset, config.augmentation, config.flip)
+        for line in (*dataset.notes, size_line(config.network, chain), *initial.lines, augmented, *recipe.lines):
+            place.report(line)
+        run = self._run_of(dataset, recipe, initial)
+        arithmetic = _arithmetic(run)
+        normalization = run.normalization
+        assert normalization is not None, "a run that was trained here has one"
+        feed = SplitFeed(
+            dataset=dataset,
+            normalization=normalization,
+            augmentation=augmentation_of(dataset, config.augmentation, config.flip),
+            recipe=recipe,
+            seed=config.seed,
+            device=place.device,
+            channels_last=arithmetic.channels_last,
+            workers=config.workers,
+            ranks=place.ranks,
+        )
+        return session_of(config, place, run, feed, recipe, chain)
+
+    def _run_of(self, dataset: Dataset, recipe: Recipe, initial: Initial) -> Run:
+        """Return the run in the folder, or the new one, with the record of what it is and of its images."""
+        run, first = self.run, self.place.ranks.first
+        if run is None:
+            record = _record(self.config, self.place, dataset, recipe, self.origin.prepared, initial)
+            images = recorded(dataset).after(self.origin.known)
+            return runs.create(self.out, record, images) if first else Run(self.out, record)
+        if first and not run.begun:
+            run.keep_images(recorded(dataset).after(self.origin.known))
+        return run
 
 
 # --- data
@@ -239,25 +310,6 @@ def require_same_images(folder: Path, images: Recorded | None, dataset: Dataset)
         raise UserError(f"{folder} was begun with other data: {changes}; restore them, or name another --out")
 
 
-def _dataset(
-    config: TrainConfig, place: Place, run: Run | None, start: Start | None, dataset: Dataset | None
-) -> Dataset:
-    """Return the data of a run: those that it was begun with, or, of a new one, without what its weights know."""
-    images = run and _images(run, place)
-    if dataset is not None:
-        dataset = trainable(dataset, config.limit, config.seed)
-        require_same_images(place.out, images, dataset)
-        return dataset
-    if run is not None:
-        prepared = Prepared.of_run(run) if start is None else start.prepared
-        dataset = open_training_data(config, images, place.out, prepared)
-    else:
-        assert start is not None, "a new run begins somewhere"
-        earlier = start.earlier.images() if start.earlier else None
-        dataset = open_training_data(config, earlier, None, start.prepared)
-    return trainable(dataset, config.limit, config.seed)
-
-
 def _images(run: Run, place: Place) -> Recorded:
     """Return the images of a run; of one that does not say which they are, only classes and shape."""
     images = run.images()
@@ -270,35 +322,6 @@ def _images(run: Run, place: Place) -> Recorded:
 
 
 # --- network and recipe
-
-
-def _session(config: TrainConfig, place: Place, run: Run | None, start: Start | None, dataset: Dataset) -> Session:
-    """Return the session of a network: that of a run with a checkpoint, or a new one."""
-    recipe = config.resolved_recipe()
-    initial = None if start is None else start.network(dataset, recipe)
-    if initial is not None:
-        chain, network = initial.chain, initial.network
-    else:
-        assert run is not None, "a run that was begun is there"
-        chain, network = run.untrained().train(), run.record["network"]
-    if recipe.warmup is not None and network.get("depth", len(chain)) < recipe.warmup.from_depth:
-        recipe = replace(recipe, warmup=None)
-    _refuse_lone_image(chain, config.network, dataset, recipe.batch_size, place.ranks)
-    parameters = sum(parameter.numel() for parameter in chain.parameters())
-    size = f"{config.network}: {len(chain)} units, {parameters:,} parameters"
-    said = initial.lines if initial else ()
-    augmented = augmentation_line(dataset, config.augmentation, config.flip)
-    for line in (*dataset.notes, size, *said, augmented, *recipe.lines):
-        place.report(line)
-    if run is None:
-        assert start is not None, "a new run begins somewhere"
-        assert initial is not None, "a new run has a new network"
-        record = _record(config, place, dataset, recipe, start, initial)
-        images = recorded(dataset).after(start.earlier.images() if start.earlier else None)
-        run = runs.create(place.out, record, images) if place.ranks.first else Run(place.out, record)
-    elif place.ranks.first and not run.begun:
-        run.keep_images(recorded(dataset).after(start.earlier.images() if start and start.earlier else None))
-    return _with_state(config, place, run, dataset, recipe, chain)
 
 
 def _refuse_lone_image(chain: Chain, name: str, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
@@ -318,10 +341,10 @@ def _refuse_lone_image(chain: Chain, name: str, dataset: Dataset, batch_size: in
 
 
 def _record(
-    config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe, start: Start, initial: Initial
+    config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe, prepared: Prepared, initial: Initial
 ) -> dict:
     """Return what a new run is: its options, where it begins, and what was chosen by measuring."""
-    chain, prepared = initial.chain, start.prepared
+    chain = initial.chain
     assert isinstance(chain.rule, Survival)
     attributes = ("name", "classes", "channels", "height", "width", "bits", "notes")
     data = {"source": config.data, "resize": prepared.resize, **{name: getattr(dataset, name) for name in attributes}}
@@ -348,16 +371,35 @@ def _record(
     )
 
 
+def size_line(name: str, chain: Chain) -> str:
+    """Return in one line how large a network is."""
+    parameters = sum(parameter.numel() for parameter in chain.parameters())
+    return f"{name}: {len(chain)} units, {parameters:,} parameters"
+
+
 # --- state
 
 
-def _with_state(config: TrainConfig, place: Place, run: Run, dataset: Dataset, recipe: Recipe, chain: Chain) -> Session:
-    """Return the session of a network, filled from the newest checkpoint where there is one."""
+def session_of(
+    config: TrainConfig, place: Place, run: Run | Memory, feed: Feed, recipe: Recipe, chain: Chain
+) -> Session:
+    """Return the session of a network, filled from the newest checkpoint where there is one.
+
+    Args:
+        config: Its options.
+        place: Where it is trained.
+        run: What it leaves. Its record says what was chosen.
+        feed: Its mini-batches.
+        recipe: How it is trained.
+        chain: The network with its rule for the gates; from here on it is the session's.
+    """
     precision.place(chain, _arithmetic(run), place.device)
     optimizer = make_optimizer(chain, recipe, frozen=config.dropped == "frozen")
     average = None if recipe.ema is None else Average(chain, recipe.ema)
-    position = _restored(run, place, chain, optimizer, average)
-    run = _extended(run, config, recipe, total_steps(recipe, len(dataset.split("train"))), position.step, place)
+    position = Position()
+    if isinstance(run, Run):
+        position = _restored(run, place, chain, optimizer, average)
+        run = _extended(run, config, recipe, steps_in(recipe, feed.steps_per_epoch), position.step, place)
     first = place.ranks.first
     pace = place.ranks.from_first(pace_of(run, config.threads, place.device, position.step) if first else None)
     assert isinstance(pace, Pace)
@@ -372,11 +414,11 @@ def _with_state(config: TrainConfig, place: Place, run: Run, dataset: Dataset, r
     if place.ranks.world > 1:
         # No device_ids: with them the wrapper would move the gates, which live on the host, to the device. Dropped
         # units have no gradient, which it must look for; that costs a walk through the graph.
-        engine = DistributedDataParallel(engine, find_unused_parameters=run.survival.random)
-    return Session(config, place, run, dataset, recipe, chain, engine, optimizer, average, position, pace)
+        engine = DistributedDataParallel(engine, find_unused_parameters=chain.rule is not None and chain.rule.random)
+    return Session(config, place, run, feed, recipe, chain, engine, optimizer, average, position, pace)
 
 
-def _arithmetic(run: Run) -> Arithmetic:
+def _arithmetic(run: Run | Memory) -> Arithmetic:
     chosen = run.record["choices"]["chosen"]
     return Arithmetic(chosen["precision"], chosen["memory_format"])
 

@@ -10,6 +10,7 @@ from howdeep.chain import Chain
 from howdeep.convert.classifier import adapt_channels, replace_classifier
 from howdeep.convert.libraries import is_library_name, library_network, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
+from howdeep.data.recorded import Recorded
 from howdeep.data.view import Crop
 from howdeep.networks import build, spec_from_json, spec_of, spec_to_json
 from howdeep.networks.counting import refuse_too_small
@@ -94,9 +95,10 @@ class Start:
         return Prepared(config.size, config.resize)
 
     @property
-    def earlier(self) -> Run | None:
-        """The run that it begins with, whose training images are in no other split."""
-        return self.target.run if self.target else None
+    def known(self) -> Recorded | None:
+        """The images of the run that it begins with: those it was trained on are in no other split."""
+        run = self.target.run if self.target else None
+        return run and run.images()
 
     def network(self, dataset: Dataset, recipe: Recipe) -> Initial:
         """Return the network for some data.

@@ -1,10 +1,16 @@
-"""Where a run is: the step, and what has been counted since the epoch began. All of it is in every checkpoint."""
+"""Where a run is: the step, and what has been counted since the epoch began. All of it is in every checkpoint.
+
+A run that writes nothing leaves what it measured, and the weights of its best epoch, in a :class:`Memory`.
+"""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from torch import Tensor
+
 from howdeep.training.recipes import Recipe
+from howdeep.util.text import Report
 
 
 @dataclass
@@ -114,3 +120,47 @@ def watch_warmup(recipe: Recipe, position: Position, error: float, total: int) -
     position.warmup_ended = position.step
     reason = f"training error {100 * mean:.1f} %" if learned else f"its cap of {cap} steps"
     return f"warm-up at {warmup.rate:g} ended at step {position.step}: {reason}"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights after the best epoch."""
+
+    state: dict
+    """Which epoch it was, and what it got wrong."""
+    weights: dict[str, Tensor]
+
+
+@dataclass
+class Memory:
+    """What a run leaves that writes nothing; it does what a run folder does."""
+
+    record: dict
+    """What was chosen when it began, and the steps at which it ends."""
+    lines: list[dict] = field(default_factory=list)
+    """Its metrics."""
+    best: Best | None = None
+    last_good: str = "nothing was written"
+
+    def log(self, record: dict) -> None:
+        """Append one line to the metrics."""
+        self.lines.append(record)
+
+    def metrics(self) -> list[dict]:
+        """Return the lines of the metrics."""
+        return self.lines
+
+    def forget_after(self, step: int) -> None:
+        """Remove the metrics of later steps."""
+        self.lines = [line for line in self.lines if line["step"] <= step]
+
+    def save(self, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> None:
+        """Do nothing: there is nowhere to resume from."""
+
+    def save_best(self, step: int, *, weights: Mapping[str, Tensor], state: dict) -> None:
+        """Keep the weights of the best epoch, in place of those that were the best before."""
+        self.best = Best(state, {name: tensor.detach().clone() for name, tensor in weights.items()})
+
+    def kept(self, report: Report) -> Best | None:
+        """Return the weights of the best epoch; None where none are kept."""
+        return self.best

@@ -10,9 +10,10 @@ from howdeep.analysis.signals import Flow, draws_of, flow
 from howdeep.data import evaluation_batches
 from howdeep.data.sampling import mixed, sample
 from howdeep.runtime.precision import best_of, measure
+from howdeep.training.feed import SplitFeed
 from howdeep.training.log import Journal
 from howdeep.training.pace import EVENT
-from howdeep.training.precision import TrainingSteps, batch_shape
+from howdeep.training.precision import TrainingSteps
 from howdeep.training.session import Session
 from howdeep.util.errors import out_of_memory
 from howdeep.util.records import to_json
@@ -30,7 +31,7 @@ def record_epoch(session: Session, journal: Journal) -> None:
     """
     if session.config.record != "flow" or not journal.on:
         return
-    moment = {"step": session.position.step, "epoch": session.position.step / session.steps_per_epoch}
+    moment = {"step": session.position.step, "epoch": session.position.step / session.feed.steps_per_epoch}
     try:
         found = _flow(session)
     except (ValueError, RuntimeError, MemoryError) as error:
@@ -48,11 +49,13 @@ def _flow(session: Session) -> Flow:
     suffice. All are whole, so that statistics are of equally many images, each of a mix of the classes.
     """
     config, share = session.config, max(1, session.recipe.batch_size // session.place.ranks.world)
-    size = min(share, session.images, PROBE)
-    count = min(session.images, PROBE) // size * size
+    feed = session.feed
+    assert isinstance(feed, SplitFeed), "what is recorded lies in a run folder"
+    size = min(share, feed.images, PROBE)
+    count = min(feed.images, PROBE) // size * size
     batches = evaluation_batches(
-        mixed(sample(session.dataset.split("train"), count, config.seed), config.seed),
-        normalization=session.normalization,
+        mixed(sample(feed.dataset.split("train"), count, config.seed), config.seed),
+        normalization=feed.normalization,
         batch_size=size,
         device=session.place.device,
         channels_last=session.arithmetic.channels_last,
@@ -82,8 +85,9 @@ def time_again(session: Session, journal: Journal, counts: Sequence[int], reason
         reason: Why.
     """
     pace, before, started = session.pace, session.pace.threads, time.perf_counter()
-    shape = batch_shape(session.recipe, session.dataset, session.place.ranks.world)
-    steps = TrainingSteps(session.chain, shape, session.recipe, session.place.device, session.config.checkpointing)
+    steps = TrainingSteps(
+        session.chain, session.feed.shape, session.recipe, session.place.device, session.config.checkpointing
+    )
     best = best_of(measure(steps, [session.arithmetic], threads=counts))
     own = [best.threads, best.seconds_per_step, time.perf_counter() - started]
     threads, expected, timing = session.place.ranks.rows(own)[0]

@@ -1,0 +1,123 @@
+"""Where the mini-batches of a run come from: the splits of a data set, or whatever else can say the same."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from howdeep.data import (
+    Augmentation,
+    Batch,
+    Dataset,
+    Normalization,
+    Split,
+    evaluation_batches,
+    mixed,
+    steps_per_epoch,
+    training_batches,
+)
+from howdeep.runtime.ranks import Ranks
+from howdeep.training.precision import batch_shape
+from howdeep.training.recipes import Recipe
+
+EVALUATION_BATCH = 500
+
+
+class Feed(Protocol):
+    """What a run is trained on and validated by, as mini-batches on its device."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Mini-batches of an epoch."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of one process's share of a whole mini-batch: images, channels, height, width."""
+        ...
+
+    @property
+    def whole(self) -> int:
+        """Images of a whole mini-batch, over all processes."""
+        ...
+
+    def training(self, start: int, stop: int) -> Iterator[Batch]:
+        """Return the batches of the steps from ``start`` up to, not including, ``stop``."""
+        ...
+
+    def validation(self) -> Iterable[Batch] | None:
+        """Return what choices are made by, this process's share; None where there is nothing."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFeed:
+    """The mini-batches of a data set: their order and augmentation are a function of the seed and the step."""
+
+    dataset: Dataset
+    normalization: Normalization
+    augmentation: Augmentation
+    recipe: Recipe
+    """For the size of a mini-batch, over all processes."""
+    seed: int
+    device: torch.device
+    channels_last: bool
+    workers: int
+    """Processes that decode large images."""
+    ranks: Ranks
+
+    @property
+    def images(self) -> int:
+        """Training images of an epoch."""
+        return len(self.dataset.split("train"))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(self.images, self.recipe.batch_size)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return batch_shape(self.recipe, self.dataset, self.ranks.world)
+
+    @property
+    def whole(self) -> int:
+        return min(self.recipe.batch_size, self.images)
+
+    def training(self, start: int, stop: int) -> Iterator[Batch]:
+        batches = training_batches(
+            self.dataset.split("train"),
+            normalization=self.normalization,
+            augmentation=self.augmentation,
+            batch_size=self.recipe.batch_size,
+            seed=self.seed,
+            start_step=start,
+            stop_step=stop,
+            device=self.device,
+            channels_last=self.channels_last,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            workers=self.workers,
+        )
+        return map(self._mixed, batches, range(start, stop)) if self.augmentation.mixing else batches
+
+    def _mixed(self, batch: Batch, step: int) -> Batch:
+        images, labels = mixed(batch.images, batch.labels, len(self.dataset.classes), seed=self.seed, step=step)
+        return replace(batch, images=images, labels=labels)
+
+    def validation(self) -> Iterable[Batch] | None:
+        split = self.dataset.validation
+        return None if split is None else self.evaluation(split, self.ranks)
+
+    def evaluation(self, split: Split, ranks: Ranks) -> Iterator[Batch]:
+        """Return the images of a split in its order, not augmented."""
+        return evaluation_batches(
+            split,
+            normalization=self.normalization,
+            batch_size=EVALUATION_BATCH,
+            device=self.device,
+            channels_last=self.channels_last,
+            workers=self.workers,
+            rank=ranks.rank,
+            world=ranks.world,
+        )
