@@ -1,6 +1,7 @@
 """The public names as a notebook uses them: with strings for paths, and without arguments that have a usual value."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from howdeep.analysis.signals import flow
 from howdeep.data import open_data
 from howdeep.search.ladder import LadderConfig
 from howdeep.search.options import FitOptions
-from howdeep.show.figures import FIGURES
+from howdeep.show.kinds import KINDS, kind_of
 from howdeep.util.records import Shown, from_json, to_json
 
 BATCHES = [Batch(images(4), torch.arange(4), 4)]
@@ -87,6 +88,6 @@ def test_a_notebook_shows_finding_chart_and_table_of_a_record(analysis: Callable
 
 def test_a_record_without_a_chart_is_shown_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     record = howdeep.lesion(small_network("resnet A"), BATCHES)
-    monkeypatch.delitem(FIGURES, "Lesion")  # type: ignore[arg-type]
+    monkeypatch.setitem(KINDS, "Lesion", replace(kind_of(record), figure=None))  # type: ignore[arg-type]
     assert "<svg" not in record._repr_html_()
     assert record.table().html() in record._repr_html_()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from howdeep.chain import Replace as Replace
     from howdeep.chain import Unit as Unit
     from howdeep.convert import unravel as unravel
-    from howdeep.costs.cost import CostRecord as CostRecord
+    from howdeep.costs.cost import Cost as Cost
     from howdeep.costs.cost import cost as cost
     from howdeep.costs.options import CostOptions as CostOptions
     from howdeep.cutting.cut import cut as cut
@@ -68,7 +68,7 @@ _HOMES = {
     "Batch": "data",
     "open_data": "data",
     "CostOptions": "costs.options",
-    "CostRecord": "costs.cost",
+    "Cost": "costs.cost",
     "cost": "costs.cost",
     "Degradation": "search.degradation",
     "degradation": "search.degradation",

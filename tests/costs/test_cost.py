@@ -26,7 +26,6 @@ from howdeep.costs.predicting import Costs
 from howdeep.networks import build, spec_of
 from howdeep.networks.counting import describe
 from howdeep.runtime.timing import Timing
-from howdeep.show.sentences import cost_finding
 from howdeep.survival import Survival
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json, to_json
@@ -166,7 +165,7 @@ def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pyt
     assert error is not None
     assert error.training_ms == pytest.approx(-50.0)
     assert error.latency_ms == pytest.approx(0, abs=1e-7)
-    assert "of what 110 layers took" in cost_finding(ladder)
+    assert "of what 110 layers took" in ladder.finding
 
 
 def test_time_under_survival_follows_the_multiply_adds(exact: list[str]) -> None:
@@ -373,12 +372,10 @@ def test_ctrl_c_ends_in_one_line(tmp_path: Path) -> None:
 
 def test_a_chart_needs_no_number_that_is_missing(exact: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that cannot tell peaks has two panels."""
-    from howdeep.show import figures
-
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
     ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST).ladders
     assert ladders[0].depths[0].measured == Costs(4.0, 5.0, 6.0, None, None)
-    panels = figures.costs(ladders).to_dict()["vconcat"][0]["hconcat"]
+    panels = ladders[0].figure().to_dict()["vconcat"][0]["hconcat"]
     assert len(panels) == 2
 
 

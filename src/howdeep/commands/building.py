@@ -32,7 +32,7 @@ class Networks:
         from howdeep.networks import spec_of
         from howdeep.networks.counting import catalogue, describe
         from howdeep.runs.foreign import describe_library
-        from howdeep.show.network_tables import networks_table, units_table
+        from howdeep.show.catalogue_tables import networks_table, units_table
 
         self.output.check()
         if self.name is None:
@@ -60,7 +60,7 @@ class Recipes:
 
     def run(self) -> int:
         """Print the table."""
-        from howdeep.show.recipe_tables import recipe_table, recipes_table
+        from howdeep.show.catalogue_tables import recipe_table, recipes_table
         from howdeep.training.recipes import RECIPES, recipe_of
 
         self.output.check()

@@ -1,27 +1,25 @@
 """What depth costs: measured, predicted, and on paper for many devices."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
-from howdeep.commands.options import check_files
-from howdeep.commands.output import Output, remark
-from howdeep.costs.options import CostOptions
+from howdeep.commands.options import ResultOptions
+from howdeep.commands.output import remark
+from howdeep.costs.options import CostOptions, ScalingOptions
 from howdeep.util.errors import UserError
-from howdeep.util.options import Flat, OptionalFile, refuse_without_use
+from howdeep.util.options import refuse_without_use
 from howdeep.util.units import whole_numbers
 
 if TYPE_CHECKING:
     from howdeep.costs.cost import Ladder
-    from howdeep.costs.scaling import Cluster, Paper, TrainingJob
+    from howdeep.costs.scaling import Paper
 
 Networks = Annotated[
     tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NETWORK [NETWORK ...]", help_behavior_hint="")
 ]
 Depths = Annotated[str | None, tyro.conf.arg(metavar="INT,INT,…", help_behavior_hint="")]
-Text = Annotated[str | None, tyro.conf.arg(metavar="RATE", help_behavior_hint="")]
-Nodes = Annotated[str | None, tyro.conf.arg(metavar="NODESxDEVICES", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,117 +36,71 @@ class _Networks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost(CostOptions, _Networks):
+class Cost(ResultOptions, ScalingOptions, CostOptions, _Networks):
     """Measure what networks cost here; predict other depths, and many devices."""
 
-    scale: Nodes = None
-    """On paper: training on so many nodes, such as 64x8."""
-    rate: Text = None
-    """scale: what one device sustains, such as 60TFLOP/s; without it, as measured here."""
-    inside: str = "300GB/s"
-    """scale: link between the devices of a node."""
-    between: str = "25GB/s"
-    """scale: link between nodes."""
-    images: int = 1_281_167
-    """scale: images of the training set."""
-    epochs: float = 90.0
-    """scale: passes over it."""
-    figure: OptionalFile = None
-    """Draw a chart into this file: .svg, .png or .html."""
-    output: Flat[Output] = field(default_factory=Output)
-
-    def run(self) -> int:
-        """Measure, predict and print."""
-        self.check()
-        if self.rate is not None:
-            return self.on_paper()
-        from howdeep.costs.cost import cost
-        from howdeep.util.files import file_locked
-
-        depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
-        place = self.output.place
-        with file_locked(place):
-            ladders = [cost(name, depths, fitted, self, place=place, report=remark).ladders for name in self.networks]
-            self.report([ladder for several in ladders for ladder in several])
-        return 0
-
-    def check(self) -> None:
-        """Refuse before anything is measured what could not be done or written afterwards."""
-        check_files(self.output, self.figure)
-        if not self.networks:
-            raise UserError("no NETWORK was given; such as cifar_resnet56, or cifar_resnet with --depths 8,20,56,110")
+    def __post_init__(self) -> None:
+        CostOptions.__post_init__(self)
+        ScalingOptions.__post_init__(self)
         if self.measured is not None and self.depths is None:
             raise UserError(f"--measured {self.measured} is not allowed without --depths")
-        if self.rate is not None and self.scale is None:
-            raise UserError(f"--rate {self.rate} is not allowed without --scale: it describes one of many devices")
-        if self.scale is None:
-            refuse_without_use(self, ("inside", "between", "images", "epochs"), "without --scale NODESxDEVICES")
         if self.rate is not None:
             unused = ("measured", "seconds", "threads", "precision", "device", "survival", "figure")
             refuse_without_use(self, unused, "with --rate: then nothing is measured")
-        if self.scale is not None:
-            self.cluster_and_job(parameters=1)
         if self.figure is not None and self.depths is None:
             raise UserError(f"--figure {self.figure} is not allowed without --depths: it draws cost against depth")
 
-    def report(self, ladders: "list[Ladder]") -> None:
-        """Scale on paper if that was asked for, write, draw and print."""
-        from howdeep.costs.cost import forget_kept
+    def run(self) -> int:
+        """Measure, predict and print."""
+        from howdeep.costs import cost as costs
         from howdeep.runs.folder import provenance
         from howdeep.runtime.device import pick
-        from howdeep.show import figures
+        from howdeep.util.files import file_locked
         from howdeep.util.records import tagged
 
-        papers = [] if self.scale is None else [self.scaled_ladder(ladder) for ladder in ladders]
-        records = {"ladders": [asdict(ladder) for ladder in ladders], "scaled": [paper.to_json() for paper in papers]}
-        self.output.finish(
-            tagged("cost", {**records, **provenance(pick(self.device))}),
-            *(one.table() for one in (*ladders, *papers)),
-            figure=self.figure,
-            draw=lambda place: figures.save(figures.costs(ladders), place),
-            written=lambda: forget_kept(self.output.place),
-        )
-
-    def on_paper(self) -> int:
-        """Scale from a device description; nothing is measured."""
-        from howdeep.costs.cost import plans_of
-        from howdeep.costs.scaling import flops_per_second
-        from howdeep.networks.counting import describe
-        from howdeep.util.records import tagged
-
-        rate = flops_per_second("rate", str(self.rate))
-        depths = _numbers("depths", self.depths)
-        plans = [plan for name in self.networks for plan in plans_of(name, depths, None, channels=self.channels)]
-        networks = [describe(spec, size=self.size) for plan in plans for spec in plan.asked]
-        papers = [self.scaled(one.name, one.parameters, one.macs, rate=rate) for one in networks]
-        record = {"ladders": [], "scaled": [paper.to_json() for paper in papers], "rate": rate}
-        self.output.finish(tagged("cost", record), *(paper.table() for paper in papers))
+        self.check_files()
+        if not self.networks:
+            raise UserError("no NETWORK was given; such as cifar_resnet56, or cifar_resnet with --depths 8,20,56,110")
+        if self.rate is not None:
+            return self.on_paper()
+        depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
+        place = self.output.place
+        with file_locked(place):
+            found = [costs.cost(name, depths, fitted, self, place=place, report=remark) for name in self.networks]
+            ladders = tuple(ladder for one in found for ladder in one.ladders)
+            papers = () if self.scale is None else tuple(map(self.scaled, ladders))
+            record = costs.Cost(ladders=ladders, scaled=papers)
+            data = tagged("cost", {**record.to_json(), **provenance(pick(self.device))})
+            self.finish(data, record, written=lambda: costs.forget_kept(place))
         return 0
 
-    def scaled_ladder(self, ladder: "Ladder") -> "Paper":
+    def scaled(self, ladder: "Ladder") -> "Paper":
         """Scale the deepest network of a ladder from what it costs here."""
+        from howdeep.costs.scaling import on_paper
+
         deepest = ladder.depths[-1]
         costs = deepest.measured or deepest.predicted
         if costs is None or costs.training_ms is None:
             raise UserError(f"--scale {self.scale} is not allowed for {deepest.network}: its training was not measured")
-        seconds, counts = costs.training_ms / 1000, deepest.counts
-        return self.scaled(deepest.network, counts.parameters, counts.macs, seconds=seconds)
+        job, macs = self.job(deepest.counts.parameters, self.batch_size), deepest.counts.macs
+        return on_paper(deepest.network, job, self.cluster(), macs, image_seconds=costs.training_ms / 1000)
 
-    def cluster_and_job(self, parameters: int) -> "tuple[Cluster, TrainingJob]":
-        """Return what is scaled to, and what is trained there."""
-        from howdeep.costs.scaling import TrainingJob, cluster_of
+    def on_paper(self) -> int:
+        """Scale from a device description; nothing is measured."""
+        from howdeep.costs import cost as costs
+        from howdeep.costs.scaling import flops_per_second, on_paper
+        from howdeep.networks.counting import describe
+        from howdeep.util.records import tagged
 
-        job = TrainingJob(parameters, self.batch_size, self.images, self.epochs)
-        return cluster_of(str(self.scale), self.inside, self.between), job
-
-    def scaled(
-        self, network: str, parameters: int, macs: int, *, rate: float | None = None, seconds: float | None = None
-    ) -> "Paper":
-        """Scale one network."""
-        from howdeep.costs.scaling import on_paper
-
-        cluster, job = self.cluster_and_job(parameters)
-        return on_paper(network, job, cluster, macs, flops_per_second=rate, image_seconds=seconds)
+        rate, depths = flops_per_second("rate", str(self.rate)), _numbers("depths", self.depths)
+        plans = [plan for name in self.networks for plan in costs.plans_of(name, depths, None, channels=self.channels)]
+        papers = []
+        for one in (describe(spec, size=self.size) for plan in plans for spec in plan.asked):
+            job = self.job(one.parameters, self.batch_size)
+            papers.append(on_paper(one.name, job, self.cluster(), one.macs, flops_per_second=rate))
+        record = costs.Cost(scaled=tuple(papers))
+        self.finish(tagged("cost", {**record.to_json(), "rate": rate}), record)
+        return 0
 
 
 def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:

@@ -188,13 +188,17 @@ class Ladder(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostRecord(Shown):
+class Cost(Shown):
     """What networks cost: here, and on many devices."""
 
     ladders: tuple[Ladder, ...] = ()
     """Measured and predicted, one per family and kind of unit."""
     scaled: tuple[Paper, ...] = ()
     """Training on many devices, on paper."""
+
+    def to_json(self) -> dict:
+        """Return the record as plain data, with the formulas in words."""
+        return {"ladders": list(map(to_json, self.ladders)), "scaled": [paper.to_json() for paper in self.scaled]}
 
 
 def cost(
@@ -205,7 +209,7 @@ def cost(
     *,
     place: str | Path | None = None,
     report: Report = lambda line: None,
-) -> CostRecord:
+) -> Cost:
     """Return what networks cost on this device; one ladder for each kind of unit that the depths have.
 
     Args:
@@ -226,7 +230,7 @@ def cost(
     for plan in plans:
         for spec in plan.asked:
             options.rule.check(described(spec, options.size).units)
-    return CostRecord(ladders=tuple(_ladder(plan, options, place, report) for plan in plans))
+    return Cost(ladders=tuple(_ladder(plan, options, place, report) for plan in plans))
 
 
 def forget_kept(place: Path | None) -> None:

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro.conf
 
 from howdeep.util.errors import UserError
-from howdeep.util.options import OptionalInt, require_at_least
+from howdeep.util.options import OptionalInt, refuse_without_use, require_at_least
 
 if TYPE_CHECKING:
+    from howdeep.costs.scaling import Cluster, TrainingJob
     from howdeep.survival import Survival
+
+Nodes = Annotated[str | None, tyro.conf.arg(metavar="NODESxDEVICES", help_behavior_hint="")]
+Rate = Annotated[str | None, tyro.conf.arg(metavar="RATE", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +50,42 @@ class CostOptions:
         from howdeep.survival import Survival  # imports torch, which the options of a command do without
 
         return Survival.parse(self.survival)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingOptions:
+    """Training on many devices, on paper."""
+
+    scale: Nodes = None
+    """On paper: training on so many nodes, such as 64x8."""
+    rate: Rate = None
+    """scale: what one device sustains, such as 60TFLOP/s; without it, as measured here."""
+    inside: str = "300GB/s"
+    """scale: link between the devices of a node."""
+    between: str = "25GB/s"
+    """scale: link between nodes."""
+    images: int = 1_281_167
+    """scale: images of the training set."""
+    epochs: float = 90.0
+    """scale: passes over it."""
+
+    def __post_init__(self) -> None:
+        if self.scale is not None:
+            self.cluster()
+            self.job(parameters=1, batch_size=1)
+            return
+        if self.rate is not None:
+            raise UserError(f"--rate {self.rate} is not allowed without --scale: it describes one of many devices")
+        refuse_without_use(self, ("inside", "between", "images", "epochs"), "without --scale NODESxDEVICES")
+
+    def cluster(self) -> "Cluster":
+        """Return the devices."""
+        from howdeep.costs.scaling import cluster_of
+
+        return cluster_of(str(self.scale), self.inside, self.between)
+
+    def job(self, parameters: int, batch_size: int) -> "TrainingJob":
+        """Return what is trained on them: a network of so many parameters, with so many images of a step on each."""
+        from howdeep.costs.scaling import TrainingJob
+
+        return TrainingJob(parameters, batch_size, self.images, self.epochs)

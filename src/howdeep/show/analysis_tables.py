@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from howdeep.show.sentences import confusions, curves_finding, flow_finding, lesion_finding, measured, paths_finding
+from howdeep.show.sentences import confusions, measured
 from howdeep.show.tables import Table, all_of
 from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, whole
 
@@ -104,7 +104,7 @@ def lesion_table(lesion: Lesion, *, wide: bool = False) -> Table:
         table = _by_k(lesion) if lesion.by_k and not wide else _trials(lesion, wide)
     base = lesion.baseline
     baseline = f"baseline: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"
-    return replace(table, title=lesion_finding(lesion), lines=[baseline])
+    return replace(table, title=lesion.finding, lines=[baseline])
 
 
 def _units(lesion: Lesion, wide: bool) -> Table:
@@ -182,7 +182,7 @@ def paths_table(paths: Paths, *, wide: bool = False) -> Table:
     check = paths.sum_check_relative_error
     notes = "" if check is None else f"; lengths add up to autograd's gradient within {check:.1e}"
     return Table(
-        title=paths_finding(paths),
+        title=paths.finding,
         lines=[f"n = {paths.n:,} images{notes}"],
         heads=["length", "paths", "of all", "gradient", "of it", "per path", ""],
         rows=rows if wide else _thinned(rows),
@@ -205,7 +205,7 @@ def flow_table(flow: Flow, *, wide: bool = False) -> Table:
         rows.append((str(unit.index), unit.name, *map(number, numbers)))
     statistics = "of each mini-batch" if flow.statistics == "batch" else "the running ones"
     return Table(
-        title=flow_finding(flow),
+        title=flow.finding,
         lines=[f"n = {flow.n:,} images, loss {flow.loss:.4f}, statistics of norms: {statistics}"],
         heads=["unit", "name", "stream σ", "branch σ", "ratio", "gradient", "weights'"],
         text=(1,),
@@ -221,7 +221,7 @@ def curves_table(curves: Curves, *, wide: bool = False) -> Table:
         errors = fixed(one.train_error_percent), fixed(one.validation_error_percent)
         rows.append((number(one.epoch, 4), *errors, number(one.lr), number(one.open_units)))
     return Table(
-        title=curves_finding(curves),
+        title=curves.finding,
         heads=["epoch", "training error %", "validation error %", "learning rate", "open units"],
         rows=rows,
         summary=f"All {len(curves.epochs):,} epochs",

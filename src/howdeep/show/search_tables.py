@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
-from howdeep.show.sentences import cost_finding, cut_finding
 from howdeep.show.tables import CHOSEN, Table, all_of
 from howdeep.util.text import (
     NONE,
@@ -24,7 +23,7 @@ from howdeep.util.text import (
 
 if TYPE_CHECKING:
     from howdeep.analysis.effects import Effect
-    from howdeep.costs.cost import CostRecord, DepthCost, Ladder
+    from howdeep.costs.cost import Cost, DepthCost, Ladder
     from howdeep.costs.predicting import Costs
     from howdeep.costs.scaling import Paper
     from howdeep.cutting.records import Cut, Size
@@ -36,18 +35,18 @@ NAMED = 10
 """Units that are named at most."""
 
 
-def costs_table(record: CostRecord, *, wide: bool = False) -> Table:
+def cost_table(record: Cost, *, wide: bool = False) -> Table:
     """Return all ladders, and training on many devices."""
-    ladders = [cost_table(ladder, wide=wide) for ladder in record.ladders]
+    ladders = [ladder_table(ladder, wide=wide) for ladder in record.ladders]
     first, *others = [*ladders, *(scaling_table(paper, wide=wide) for paper in record.scaled)]
     return replace(first, below=[*first.below, *others])
 
 
-def cost_table(ladder: Ladder, *, wide: bool = False) -> Table:
+def ladder_table(ladder: Ladder, *, wide: bool = False) -> Table:
     """Return what is counted, and what is measured and predicted; wide, both in one grid."""
     if wide:
-        return replace(_measured(ladder, wide), title=cost_finding(ladder), summary=f"{ladder.title}: all depths")
-    return replace(_counted(ladder), title=cost_finding(ladder), below=["", _measured(ladder, wide)])
+        return replace(_measured(ladder, wide), title=ladder.finding, summary=f"{ladder.title}: all depths")
+    return replace(_counted(ladder), title=ladder.finding, below=["", _measured(ladder, wide)])
 
 
 def _counted(ladder: Ladder) -> Table:
@@ -274,7 +273,7 @@ def cut_table(cut: Cut, *, wide: bool = False) -> Table:
     if wide:
         heads.insert(7, "change")
     return Table(
-        title=cut_finding(cut),
+        title=cut.finding,
         lines=[f"uncut: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"],
         heads=heads,
         rows=rows,

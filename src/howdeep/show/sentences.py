@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from howdeep.util.intervals import of_share
 from howdeep.util.text import listed, minus, number, share_text
@@ -16,18 +16,13 @@ if TYPE_CHECKING:
     from howdeep.analysis.lesion import Lesion, UnitEffect
     from howdeep.analysis.paths import Paths
     from howdeep.analysis.signals import Flow
-    from howdeep.costs.cost import CostRecord, Ladder
+    from howdeep.costs.cost import Cost, Ladder
     from howdeep.costs.scaling import Paper
     from howdeep.cutting.records import Cut, Point, Test
     from howdeep.exporting.export import Export
     from howdeep.search.degradation import Degradation
     from howdeep.search.fit import Fit
     from howdeep.training.log import Curves
-
-
-def finding_of(record: Any) -> str:
-    """Return the sentence of a record."""
-    return FINDINGS[type(record).__name__](record)
 
 
 def lesion_finding(lesion: Lesion) -> str:
@@ -151,7 +146,7 @@ def curves_finding(curves: Curves) -> str:
     return f"{ends}, its best" if best == validation else f"{ends}; its best was {best:.1f} % after epoch {epoch:.4g}"
 
 
-def cost_finding(ladder: Ladder) -> str:
+def ladder_finding(ladder: Ladder) -> str:
     """Return the sentence of a ladder: how far its predictions are right, or what its deepest network costs."""
     checked = [one for one in ladder.depths if one.error_percent and not one.fitted]
     if checked:
@@ -174,9 +169,9 @@ def scaling_finding(paper: Paper) -> str:
     return f"{paper.network} on {last.devices:,} devices: {number(last.seconds[0] / 3600)} hours at best, on paper"
 
 
-def costs_finding(record: CostRecord) -> str:
+def cost_finding(record: Cost) -> str:
     """Return the sentences of all ladders, and of training on many devices."""
-    return "; ".join([*map(cost_finding, record.ladders), *map(scaling_finding, record.scaled)])
+    return "; ".join([*map(ladder_finding, record.ladders), *map(scaling_finding, record.scaled)])
 
 
 def degradation_finding(ladder: Degradation) -> str:
@@ -240,20 +235,3 @@ def export_finding(export: Export) -> str:
     if alone is None:
         return agreed
     return f"{agreed}; one image takes {number(alone.exported_ms)} ms instead of {number(alone.original_ms)}"
-
-
-FINDINGS: Mapping[str, Callable[[Any], str]] = {
-    "Lesion": lesion_finding,
-    "Paths": paths_finding,
-    "Flow": flow_finding,
-    "Evaluation": evaluation_finding,
-    "Curves": curves_finding,
-    "Ladder": cost_finding,
-    "Paper": scaling_finding,
-    "CostRecord": costs_finding,
-    "Degradation": degradation_finding,
-    "Fit": fit_finding,
-    "Cut": cut_finding,
-    "Export": export_finding,
-}
-"""Class of a record → its sentence. By name: the sentence of one kind shall not cost the imports of all."""

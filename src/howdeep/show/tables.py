@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,30 +99,3 @@ def all_of(there: int, shown: int, what: str) -> str:
     if there == 1:
         return f"The one of the {what}"
     return f"All {there:,} {what}" if there == shown else f"The {shown:,} worst of {there:,} {what}"
-
-
-def table_of(record: Any, *, wide: bool = False) -> Table:
-    """Return a record as a table.
-
-    Args:
-        record: What an analysis returned.
-        wide: Every row and column, for a page that scrolls; else what a terminal of 80 columns holds.
-    """
-    from howdeep.show import analysis_tables as analysis
-    from howdeep.show import search_tables as search
-
-    builders = {
-        "Lesion": analysis.lesion_table,
-        "Paths": analysis.paths_table,
-        "Flow": analysis.flow_table,
-        "Evaluation": analysis.evaluation_table,
-        "Curves": analysis.curves_table,
-        "Export": analysis.export_table,
-        "Ladder": search.cost_table,
-        "Paper": search.scaling_table,
-        "CostRecord": search.costs_table,
-        "Degradation": search.degradation_table,
-        "Fit": search.fit_table,
-        "Cut": search.cut_table,
-    }
-    return builders[type(record).__name__](record, wide=wide)

@@ -16,9 +16,7 @@ T = TypeVar("T")
 IN_MEMORY = {"in_memory": True}
 """Metadata of a field that no file holds, such as a network; its default is None."""
 KIND = "record"
-"""Entry of a written record that says what it is."""
-KINDS = ("lesion", "paths", "flow", "evaluation", "cost", "degradation", "fit", "cut", "export")
-"""What it may be."""
+"""Entry of a written record that says what it is: the name of its class, in lower case."""
 
 
 class Shown:
@@ -30,15 +28,15 @@ class Shown:
     @property
     def finding(self) -> str:
         """What the record says, in one sentence."""
-        from howdeep.show.sentences import finding_of
+        from howdeep.show.kinds import kind_of
 
-        return finding_of(self)
+        return kind_of(self).finding(self)
 
     def table(self, *, wide: bool = False) -> "Table":
         """Return the record as a table: of 80 columns or, wide, with every row and column."""
-        from howdeep.show.tables import table_of
+        from howdeep.show.kinds import kind_of
 
-        return table_of(self, wide=wide)
+        return kind_of(self).table(self, wide=wide)
 
     def figure(self) -> "Chart":
         """Return the record as a chart.
@@ -46,9 +44,12 @@ class Shown:
         Raises:
             UserError: There is no chart of this kind of record.
         """
-        from howdeep.show.figures import figure_of
+        from howdeep.show import figures
+        from howdeep.show.kinds import kind_of
 
-        return figure_of(self)
+        if (name := kind_of(self).figure) is None:
+            raise UserError(f"there is no chart of a record of kind {type(self).__name__}")
+        return getattr(figures, name)(self)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the finding, the chart where there is one, and the table."""
@@ -64,7 +65,6 @@ class Shown:
 
 def tagged(kind: str, data: Mapping[str, Any]) -> dict:
     """Return plain data that a command is about to write, with what it is, so that a reader of files can tell."""
-    assert kind in KINDS, f"{kind!r} is no kind of record"
     return {KIND: kind, **data}
 
 

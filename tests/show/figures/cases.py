@@ -10,7 +10,7 @@ from howdeep.analysis.evaluation import Answers, Bin, ClassResult, Evaluation
 from howdeep.analysis.lesion import Lesion, Summary, Trial, UnitEffect
 from howdeep.analysis.paths import Effective, Paths, Sampled
 from howdeep.analysis.signals import Flow, UnitFlow
-from howdeep.costs.cost import DepthCost, Ladder
+from howdeep.costs.cost import Cost, DepthCost, Ladder
 from howdeep.costs.counting import Counts
 from howdeep.costs.predicting import Costs
 from howdeep.cutting.options import CutBudget
@@ -203,7 +203,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "by_depth": lambda: figures.by_depth(DEPTHS, "plain networks fail", "95 % intervals"),
     "confusion": lambda: figures.confusion(evaluation()),
     "confusion_matrix_many": lambda: figures.confusion_matrix(*confusions(40), "forty classes"),
-    "costs": lambda: figures.costs([costs()]),
+    "costs": lambda: figures.costs(Cost(ladders=(costs(),))),
     "curves": lambda: figures.curves(curves()),
     "curves_stochastic": lambda: figures.curves(curves(opened=6.0)),
     "degradation": lambda: figures.degradation(degradation()),

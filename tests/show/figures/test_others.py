@@ -11,7 +11,7 @@ from tests.show.figures.test_strip import marks
 from howdeep.analysis.lesion import Lesion, Trial
 from howdeep.show import figures
 from howdeep.show.figures.base import spec_of
-from howdeep.show.sentences import cost_finding, curves_finding, cut_finding, fit_finding, flow_finding, lesion_finding
+from howdeep.show.sentences import curves_finding, cut_finding, fit_finding, flow_finding, lesion_finding
 from howdeep.util.errors import UserError
 
 FINDINGS = {
@@ -31,8 +31,8 @@ def test_the_title_is_the_finding(name: str) -> None:
 
 
 def test_every_ladder_of_costs_has_its_finding() -> None:
-    (ladder,) = figures.costs([cases.costs()]).to_dict()["vconcat"]
-    assert ladder["title"]["text"] == cost_finding(cases.costs())
+    (ladder,) = figures.ladder(cases.costs()).to_dict()["vconcat"]
+    assert ladder["title"]["text"] == cases.costs().finding
 
 
 def sizes(spec: Any) -> Iterator[float]:

@@ -1,9 +1,5 @@
 """Record → chart. A figure knows nothing about networks; its title states the finding."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-from howdeep.show.figures.base import Chart
 from howdeep.show.figures.base import check_ending as check_ending
 from howdeep.show.figures.base import save as save
 from howdeep.show.figures.base import svg as svg
@@ -12,6 +8,7 @@ from howdeep.show.figures.depth import by_depth as by_depth
 from howdeep.show.figures.depth import costs as costs
 from howdeep.show.figures.depth import degradation as degradation
 from howdeep.show.figures.depth import fit as fit
+from howdeep.show.figures.depth import ladder as ladder
 from howdeep.show.figures.evaluation import confusion as confusion
 from howdeep.show.figures.evaluation import confusion_matrix as confusion_matrix
 from howdeep.show.figures.evaluation import evaluation as evaluation
@@ -25,30 +22,3 @@ from howdeep.show.figures.paths import path_lengths as path_lengths
 from howdeep.show.figures.paths import paths as paths
 from howdeep.show.figures.paths import study_of_paths as study_of_paths
 from howdeep.show.figures.paths import unravelled as unravelled
-from howdeep.util.errors import UserError
-
-FIGURES: Mapping[str, Callable[[Any], Chart]] = {
-    "Lesion": lesion,
-    "Paths": study_of_paths,
-    "Flow": flow,
-    "Evaluation": evaluation,
-    "Curves": curves,
-    "Ladder": lambda ladder: costs([ladder]),
-    "CostRecord": lambda record: costs(record.ladders),
-    "Degradation": degradation,
-    "Fit": fit,
-    "Cut": frontier,
-}
-"""Class of a record → its chart."""
-
-
-def figure_of(record: Any) -> Chart:
-    """Return the chart of a record.
-
-    Raises:
-        UserError: There is none of this kind.
-    """
-    name = type(record).__name__
-    if name not in FIGURES:
-        raise UserError(f"there is no chart of a record of kind {name}")
-    return FIGURES[name](record)

@@ -15,7 +15,6 @@ from howdeep.show.figures.base import (
     heading,
     traced,
 )
-from howdeep.show.sentences import curves_finding
 from howdeep.training.log import Curves
 
 TRAINING, VALIDATION, TEST = "training (augmented)", "validation", "test"
@@ -33,7 +32,7 @@ def curves(record: Curves) -> Chart:
         y = alt.Y("open:Q", title=["open", "units"], axis=alt.Axis(tickCount=3), scale=scale)
         opened = [_row(one.epoch, "open", one.open_units, "open units") for one in record.epochs]
         panels.append(_low(record, opened, y, last=True))
-    return alt.vconcat(*panels, spacing=10).properties(title=heading(curves_finding(record)))
+    return alt.vconcat(*panels, spacing=10).properties(title=heading(record.finding))
 
 
 def _x(record: Curves, *, labels: bool) -> alt.X:

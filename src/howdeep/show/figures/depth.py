@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from howdeep.costs.cost import Ladder
+from howdeep.costs.cost import Cost, Ladder
 from howdeep.costs.predicting import Costs
 from howdeep.search.answer import Candidate
 from howdeep.search.degradation import Degradation
@@ -23,7 +23,6 @@ from howdeep.show.figures.base import (
     error_row,
     heading,
 )
-from howdeep.show.sentences import cost_finding, fit_finding
 from howdeep.util.text import seconds_text
 
 PANEL_WIDTH, PANEL_HEIGHT = 215, 230
@@ -36,19 +35,22 @@ PANELS = {
 FITTED, CHECK = "measured, fitted on", "measured, not fitted on"
 
 
-def costs(record: Sequence[Ladder]) -> Chart:
+def costs(record: Cost) -> Chart:
     """Return cost against depth: latency, training time and peak memory, one row of panels per ladder."""
-    return alt.vconcat(*map(_ladder, record), spacing=30)
+    return alt.vconcat(*map(_panels, record.ladders), spacing=30)
 
 
-def _ladder(record: Ladder) -> alt.HConcatChart:
+def ladder(record: Ladder) -> Chart:
+    """Return the same of one ladder."""
+    return costs(Cost(ladders=(record,)))
+
+
+def _panels(record: Ladder) -> alt.HConcatChart:
     names = [name for name in PANELS if any(getattr(one.measured, name, None) for one in record.depths)]
     setting = f"{record.size}×{record.size} pixels, batch {record.batch_size}, training in {record.precision}"
     if any(one.predicted for one in record.depths):
         setting = f"line: predicted; blue: {FITTED}; orange: {CHECK} ({setting})"
-    title = alt.Title(
-        cost_finding(record), subtitle=setting, fontSize=16, anchor="start", offset=14, subtitleFontSize=13
-    )
+    title = alt.Title(record.finding, subtitle=setting, fontSize=16, anchor="start", offset=14, subtitleFontSize=13)
     return alt.hconcat(*(_panel(record, name) for name in names), spacing=22).properties(title=title)
 
 
@@ -207,7 +209,7 @@ def fit(record: Fit) -> Chart:
         words = base.mark_text(align="right", dx=4, dy=-10, fontSize=13, color=STOCHASTIC)
         marks = [described(whisker), described(point), words.encode(y="high:Q", text="text:N")]
         layers.append(alt.LayerChart(layer=marks))
-    return alt.layer(*layers).properties(title=heading(fit_finding(record)), width=WIDTH, height=320)
+    return alt.layer(*layers).properties(title=heading(record.finding), width=WIDTH, height=320)
 
 
 def _line(one: Candidate, colour: str, width: float) -> alt.LayerChart:

@@ -16,7 +16,6 @@ from howdeep.show.figures.base import (
     level,
     limit,
 )
-from howdeep.show.sentences import cut_finding
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
 
@@ -51,7 +50,7 @@ def frontier(record: Cut) -> Chart:
         described(base.mark_point(filled=True, size=60).encode(opacity=kept)),
         _labels(record, lines, x),
     ]
-    return alt.layer(*layers).properties(title=heading(cut_finding(record)), width=WIDTH, height=HEIGHT)
+    return alt.layer(*layers).properties(title=heading(record.finding), width=WIDTH, height=HEIGHT)
 
 
 def _rows(record: Cut, point: Point) -> list[dict]:

@@ -20,7 +20,7 @@ from howdeep.show.figures.base import (
     level,
     ticks,
 )
-from howdeep.show.sentences import lesion_finding, measured
+from howdeep.show.sentences import measured
 from howdeep.util.intervals import of_share
 from howdeep.util.text import change_text, minus
 
@@ -54,7 +54,7 @@ def strip_heading(record: Lesion) -> alt.Title:
     """Return the finding, and what a dashed cell is where there is one."""
     done = "deleted" if record.kind == "delete" else "run twice"
     gaps = any(unit.change is None for unit in record.units)
-    return heading(lesion_finding(record), subtitle=f"dashed: cannot be {done}" if gaps else "")
+    return heading(record.finding, subtitle=f"dashed: cannot be {done}" if gaps else "")
 
 
 def cells(record: Lesion) -> alt.LayerChart:
@@ -146,7 +146,7 @@ def lesion(record: Lesion) -> Chart:
     if record.units:
         return alt.vconcat(cells(record), _by_unit(record), spacing=16).properties(title=strip_heading(record))
     kinds = {"random": _by_k, "permute": _by_tau, "pairs": _by_pair}
-    return kinds[record.kind](record).properties(title=heading(lesion_finding(record)))
+    return kinds[record.kind](record).properties(title=heading(record.finding))
 
 
 def _by_unit(record: Lesion) -> alt.LayerChart:

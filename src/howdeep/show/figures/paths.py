@@ -23,7 +23,6 @@ from howdeep.show.figures.base import (
     ticks,
     traced,
 )
-from howdeep.show.sentences import flow_finding, paths_finding
 from howdeep.util.text import share_text
 
 
@@ -88,7 +87,7 @@ def unravelled(record: Paths) -> Chart:
     words = alt.Chart(data(sides)).mark_text(align="left", fontSize=13, color=INK)
     words = words.encode(x=alt.value(width + 8), y=y, text="text:N")
     many = f"{units} units are" if units > 1 else "one unit is"
-    title = heading(f"{many} {2**units} paths; {paths_finding(record)}", width=width + SIDE)
+    title = heading(f"{many} {2**units} paths; {record.finding}", width=width + SIDE)
     return alt.layer(described(wires), described(boxes), words).properties(title=title, width=width, height=height)
 
 
@@ -188,7 +187,7 @@ def paths(record: Paths) -> Chart:
     if record.sampled:
         panels.append(_panel(singles, "gradient of one path (log 10)", inside, PLAIN))
     panels.append(_panel(shares, "share of the gradient (%)", inside, STOCHASTIC))
-    return alt.hconcat(*panels, spacing=18).properties(title=heading(paths_finding(record)))
+    return alt.hconcat(*panels, spacing=18).properties(title=heading(record.finding))
 
 
 def _panel(rows: list[dict], title: str, inside: Effective | None, colour: str) -> alt.LayerChart:
@@ -210,7 +209,7 @@ def flow(record: Flow) -> Chart:
     gradient = [_place(unit.index, "gradient", unit.input_gradient) for unit in record.units]
     last = len(record.units)
     panels = [_through(signal, "standard deviation", last), _through(gradient, "gradient norm", last)]
-    return alt.vconcat(*panels).resolve_scale(color="independent").properties(title=heading(flow_finding(record)))
+    return alt.vconcat(*panels).resolve_scale(color="independent").properties(title=heading(record.finding))
 
 
 def _place(unit: int, what: str, value: float | None) -> dict:

@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.analysis.lesion import Lesion
+from howdeep.analysis.options import Kind
 from howdeep.analysis.paths import Paths
 from howdeep.analysis.signals import Flow
-from howdeep.costs.cost import CostRecord
+from howdeep.costs.cost import Cost
 from howdeep.cutting.records import Cut
 from howdeep.exporting.export import Export
 from howdeep.runs.folder import METRICS, RECORD, RESULT, Run, is_run, open_run
@@ -24,18 +25,15 @@ from howdeep.util.text import masked
 
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, StopIteration, RecursionError)
 """What reading or drawing raises where a record does not hold what its kind should."""
-TYPES: Mapping[str, type] = {
-    "lesion": Lesion,
-    "paths": Paths,
-    "flow": Flow,
-    "evaluation": Evaluation,
-    "cost": CostRecord,
-    "degradation": Degradation,
-    "fit": Fit,
-    "cut": Cut,
-    "export": Export,
-}
-"""Kind → what is read."""
+STORY = (Fit, Degradation, Cut, Evaluation, Lesion, Paths, Flow, Cost, Export)
+"""What is read, in the order in which it tells a story."""
+TYPES = {kind.__name__.lower(): kind for kind in STORY}
+LESIONS = get_args(Kind)
+"""Kinds of lesions, in the same order."""
+NESTED = "runs"
+"""Folder in which ``fit`` keeps its runs."""
+UNREADABLE = (UserError, OSError, *MALFORMED)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ class Record:
     """One record of a file."""
 
     kind: str
-    """One of :data:`howdeep.util.records.KINDS`."""
+    """A name of :data:`TYPES`."""
     value: Any
     """What the analysis returned: a record of the kind's type."""
     origin: Origin
@@ -113,15 +111,6 @@ def origin_of(data: Mapping[str, Any], path: Path) -> Origin:
         device=str(device.get("name")) if isinstance(device, dict) else None,
         **texts,
     )
-
-
-T = TypeVar("T")
-ORDER = ("fit", "degradation", "cut", "evaluation", "lesion", "paths", "flow", "cost", "export")
-LESIONS = ("delete", "random", "pairs", "permute", "duplicate")
-"""Kinds of records, and of lesions, in the order in which they tell a story."""
-NESTED = "runs"
-"""Folder in which ``fit`` keeps its runs."""
-UNREADABLE = (UserError, OSError, *MALFORMED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +230,7 @@ def _records(folder: Path, left_out: list[str]) -> tuple[Record, ...]:
 
     def place(record: Record) -> tuple[int, int]:
         kind = record.value.kind if record.kind == "lesion" else LESIONS[0]
-        return ORDER.index(record.kind), LESIONS.index(kind) if kind in LESIONS else len(LESIONS)
+        return STORY.index(type(record.value)), LESIONS.index(kind) if kind in LESIONS else len(LESIONS)
 
     return tuple(sorted((record for record in found if record is not None), key=place))
 

@@ -10,13 +10,14 @@ from howdeep.analysis.lesion import Lesion
 from howdeep.analysis.paths import Paths
 from howdeep.analysis.signals import Flow
 from howdeep.analysis.study import NOT_FOLDED
-from howdeep.costs.cost import CostRecord
+from howdeep.costs.cost import Cost
 from howdeep.cutting.records import Cut
 from howdeep.exporting.export import Export
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
 from howdeep.show import figures
 from howdeep.show.figures.base import Chart
+from howdeep.show.kinds import kind_of
 from howdeep.show.report.comparison import Comparison, comparison_table
 from howdeep.show.report.reading import Origin, Record
 from howdeep.show.sentences import test_finding
@@ -26,18 +27,6 @@ from howdeep.util.text import sentence
 
 CELLS = 2_500
 """Pairs of units that a chart shows at most: more cells than that are smaller than a pixel's worth of ink."""
-HEADINGS = {
-    "paths": "Paths of the gradient",
-    "flow": "Signal and gradient through the depth",
-    "evaluation": "Evaluation",
-    "cost": "Cost by depth",
-    "degradation": "Error against depth",
-    "fit": "How deep: the search",
-    "cut": "Cut: a shallower network",
-    "export": "Export",
-    "lesion": "Lesion",
-}
-"""Kind → heading."""
 LESIONS = {
     "delete": "Lesion: each unit taken out",
     "random": "Lesion: units taken out at random",
@@ -70,7 +59,7 @@ class Section:
 def section_of(record: Record) -> Section:
     """Return the section of a record, with where it comes from."""
     value, origin = record.value, record.origin
-    heading = HEADINGS[record.kind]
+    heading = kind_of(value).heading
     if record.kind == "lesion":
         heading = LESIONS.get(value.kind, heading)
     elif record.kind == "export":
@@ -92,7 +81,7 @@ def section_of(record: Record) -> Section:
 def training_section(curves: Curves, origin: Origin) -> Section:
     """Return the section of a training run."""
     return Section(
-        heading="Training",
+        heading=kind_of(curves).heading,
         finding=sentence(curves.finding),
         charts=(picture(curves.figure()),),
         tables=(curves.table(wide=True),),
@@ -148,7 +137,7 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
         case Evaluation():
             note = f"Loss {value.loss:.4f}; calibration error {value.calibration_error_percent:.2f} %"
             return [figures.confusion(value), *([figures.reliability(value)] if value.bins else [])], [note]
-        case CostRecord():
+        case Cost():
             depths = [one for ladder in value.ladders for one in ladder.depths]
             notes = [f"{one.network}: {note}" for one in depths if one.times is not None for note in one.times.notes]
             return [ladder.figure() for ladder in value.ladders if len(ladder.depths) > 1], notes
