@@ -8,7 +8,7 @@ import vl_convert
 from tests.show.figures.cases import CHARTS, NINE, chart
 
 from howdeep.show import figures
-from howdeep.show.figures.base import spec_of
+from howdeep.show.figures.drawing import spec_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = ("evaluation", "frontier", "lesion_delete", "unravelled")

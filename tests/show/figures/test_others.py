@@ -10,7 +10,7 @@ from tests.show.figures.test_strip import marks
 
 from howdeep.analysis.lesion import Lesion, Trial
 from howdeep.show import figures
-from howdeep.show.figures.base import spec_of
+from howdeep.show.figures.drawing import spec_of
 from howdeep.show.sentences import curves_finding, cut_finding, fit_finding, flow_finding, lesion_finding
 from howdeep.util.errors import UserError
 

@@ -1,14 +1,14 @@
 """Record → chart. A figure knows nothing about networks; its title states the finding."""
 
-from howdeep.show.figures.base import check_ending as check_ending
-from howdeep.show.figures.base import save as save
-from howdeep.show.figures.base import svg as svg
 from howdeep.show.figures.curves import curves as curves
+from howdeep.show.figures.curves import fit as fit
 from howdeep.show.figures.depth import by_depth as by_depth
 from howdeep.show.figures.depth import costs as costs
 from howdeep.show.figures.depth import degradation as degradation
-from howdeep.show.figures.depth import fit as fit
 from howdeep.show.figures.depth import ladder as ladder
+from howdeep.show.figures.drawing import check_ending as check_ending
+from howdeep.show.figures.drawing import save as save
+from howdeep.show.figures.drawing import svg as svg
 from howdeep.show.figures.evaluation import confusion as confusion
 from howdeep.show.figures.evaluation import confusion_matrix as confusion_matrix
 from howdeep.show.figures.evaluation import evaluation as evaluation

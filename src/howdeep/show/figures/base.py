@@ -1,24 +1,15 @@
-"""What all charts share: colours, titles, marks, and the ways into a file and a page."""
+"""What all charts share: colours, titles, marks."""
 
-import hashlib
-import json
-import re
 import textwrap
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
-from xml.etree import ElementTree
 
 import altair as alt
-import vl_convert
 from altair.utils.schemapi import debug_mode
 
-from howdeep.util.errors import UserError
-from howdeep.util.files import write_whole
 from howdeep.util.intervals import of_share
 
 Chart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
-ENDINGS = (".svg", ".png", ".html")
 
 PLAIN, RESIDUAL, STOCHASTIC = "#d55e00", "#0072b2", "#009e73"
 """Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
@@ -31,45 +22,6 @@ DOTTED, CROWDED = 200, 60
 """Marks up to which a line has points that tell its numbers, and up to which they are large."""
 LETTER = 8.7
 """Pixels of a letter of a title of 16 pixels, in the mean and in a wide font."""
-LETTERS = {"labelFontSize": 13, "titleFontSize": 13}
-"""Of axes and legends."""
-
-
-def check_ending(path: Path) -> None:
-    """Raise a UserError for a file whose ending is not that of a chart."""
-    if path.suffix not in ENDINGS:
-        raise UserError(f"figure {path} is not allowed: its name must end in {', '.join(ENDINGS)}")
-
-
-def save(chart: Chart, path: Path) -> None:
-    """Write a chart as SVG, PNG or HTML, by the ending of the file.
-
-    Raises:
-        UserError: The ending is another one.
-        SaveError: The disk is full, or the folder cannot be written.
-    """
-    check_ending(path)
-    spec = spec_of(chart)
-    if path.suffix == ".png":
-        write_whole(path, vl_convert.vegalite_to_png(spec, scale=2))
-        return
-    text = vl_convert.vegalite_to_svg(spec) if path.suffix == ".svg" else vl_convert.vegalite_to_html(spec, bundle=True)
-    write_whole(path, text.encode())
-
-
-def spec_of(chart: Chart, **config: str) -> dict[str, Any]:
-    """Return the specification that is drawn: the chart, and the letters that all charts have.
-
-    Altair does not check it against its schema, which would take a third of the time: tests check every chart.
-
-    Args:
-        chart: From a function of this package.
-        config: Settings of Vega-Lite for the whole chart.
-    """
-    spec = chart.to_dict(validate=False)
-    spec["config"] = {**spec["config"], "axis": LETTERS, "legend": {**LETTERS, "labelLimit": 400}, **config}
-    spec["config"] |= {"axisX": {"labelFlush": False}, "view": {**spec["config"]["view"], "stroke": None}}
-    return spec
 
 
 def heading(text: str, *, width: int = WIDTH, subtitle: str = "", size: int = 16) -> alt.Title:
@@ -141,105 +93,3 @@ def level(row: dict, y: alt.Y | str) -> list[alt.Chart]:
     """Return a dashed line at an error, with its ``text`` to the right of the chart."""
     words = alt.Chart(data([row])).mark_text(align="left", dx=WIDTH + 5, color=GREY, fontSize=13)
     return [limit(row).encode(y=y), words.encode(y=y, x=alt.value(0), text="text:N")]
-
-
-SVG = "http://www.w3.org/2000/svg"
-WIDE, ANY = "DejaVu Sans", "sans-serif"
-"""Room is made for the widest of the usual fonts, since a page takes whichever font its browser has."""
-MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
-LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
-DARK = {
-    "#333333": "#d0d0d0",
-    "#777777": "#a8a8a8",
-    "#dce9f2": "#17384d",
-    # Families, and other series.
-    "#0072b2": "#4aa8e0",
-    "#d55e00": "#f0803c",
-    "#009e73": "#2cc295",
-    "#56b4e9": "#8fd0f5",
-    # Costs of units: brighter is worse. Letters on the cells change sides.
-    "#2f7fc1": "#3f9be6",
-    "#efefef": "#2c2c2c",
-    "#fbd06a": "#6e5424",
-    "#ee8a2b": "#9a5a22",
-    "#b8420f": "#f7ab62",
-    "#4a1204": "#fff0dc",
-    "#111111": "#eeeeee",
-    "#ffffff": "#111111",
-    # Confusions, likewise.
-    "#fdf1dc": "#9a6428",
-    "#f2a045": "#d98c3f",
-    "#a63603": "#ffd9a8",
-    "#fefefe": "#101010",
-}
-"""Colours that charts of this package name → colours on #111."""
-DARK_FRAME = {"#000": "#e6e6e6", "#888": "#8a8a8a", "#ddd": "#3a3a3a"}
-"""Likewise, colours of letters, axes and grids that charts do not name."""
-
-# Without it every element would be written with a prefix, which HTML does not read.
-ElementTree.register_namespace("", SVG)
-
-
-def svg(chart: Chart, *, dark: bool = False) -> str:
-    """Return a chart as one self-contained SVG element for HTML, without a background.
-
-    Nothing is loaded and nothing is executed: numbers appear on hover because every mark has a ``<title>``. The
-    ``viewBox`` is kept, so that a style sheet can scale it. Ids begin with a digest of the picture, so that several
-    charts may stand on one page.
-
-    Args:
-        chart: From a function of this package.
-        dark: Colours for a background of #111.
-    """
-    spec = spec_of(chart, background="transparent", font=WIDE)
-    spec = _darkened(spec) if dark else spec
-    root = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec))
-    digest = hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:8]
-    # The renderer counts on from chart to chart; numbers of their own make equal charts equal texts.
-    ids = [element.get("id", "") for element in root.iter() if "id" in element.keys()]  # noqa: SIM118
-    names = {one: f"c{digest}-{number}" for number, one in enumerate(ids)}
-    for element in root.iter():
-        if MARKS in element.get("class", "").split():
-            _tell(element)
-        for name, value in element.items():
-            element.set(name, _rewritten(name, value, names, dark))
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _tell(group: ElementTree.Element) -> None:
-    """Turn the labels of marks into titles. Letters let the pointer through to the mark that they stand on.
-
-    A line's label is that of its first point alone, which would mislead.
-    """
-    for mark in group:
-        label, kind = mark.attrib.pop(LABEL, None), mark.attrib.pop(ROLE, None)
-        if mark.tag == f"{{{SVG}}}text":
-            mark.set("pointer-events", "none")
-        elif label and kind not in ("line mark", "area mark"):
-            title = ElementTree.Element(f"{{{SVG}}}title")
-            title.text = label
-            mark.insert(0, title)
-
-
-def _rewritten(name: str, value: str, names: Mapping[str, str], dark: bool) -> str:
-    """Return the value of an attribute on a page: with the new ids, and a strip of 600 cells is a third smaller."""
-    if name == "id":
-        return names[value]
-    if value.startswith("url(#"):
-        return f"url(#{names[value[5:-1]]})"
-    if name.endswith("href"):
-        return f"#{names[value[1:]]}"
-    if name == "font-family":
-        return ANY
-    if name in ("d", "transform"):  # hundredths of a pixel are enough
-        return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value)
-    return DARK_FRAME.get(value, value) if dark and name in ("fill", "stroke") else value
-
-
-def _darkened(spec: Any) -> Any:
-    """Return a specification with the colours for a dark page, also those between which a scale mixes."""
-    if isinstance(spec, dict):
-        return {name: _darkened(value) for name, value in spec.items()}
-    if isinstance(spec, list):
-        return [_darkened(value) for value in spec]
-    return DARK.get(spec, spec) if isinstance(spec, str) else spec

@@ -1,29 +1,28 @@
-"""Charts against depth and time: what layers cost, and which error more layers or more training bring."""
+"""Charts against depth: what layers cost, and which error more layers bring."""
+
+from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import altair as alt
 
-from howdeep.costs.cost import Cost, Ladder
-from howdeep.costs.predicting import Costs
-from howdeep.search.answer import Candidate
-from howdeep.search.degradation import Degradation
-from howdeep.search.fit import Fit
 from howdeep.show.figures.base import (
     GREY,
     PLAIN,
     RESIDUAL,
     STOCHASTIC,
-    WIDTH,
     Chart,
     data,
     described,
-    error_row,
-    heading,
 )
-from howdeep.util.text import seconds_text
+
+if TYPE_CHECKING:
+    from howdeep.costs.cost import Cost, Ladder
+    from howdeep.costs.predicting import Costs
+    from howdeep.search.degradation import Degradation
 
 PANEL_WIDTH, PANEL_HEIGHT = 215, 230
 PANELS = {
@@ -33,6 +32,16 @@ PANELS = {
 }
 """Cost → title of its axis, and the factor to its unit."""
 FITTED, CHECK = "measured, fitted on", "measured, not fitted on"
+DEPTH_WIDTH, DEPTH_HEIGHT = 560, 320
+COLOURS = {"plain": PLAIN, "residual": RESIDUAL}
+OTHERS = (STOCHASTIC, "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours of families that have none of their own (Okabe and Ito 2008)."""
+APART = 0.06
+"""Height of a line of a name, as a share of the chart's."""
+LINE = 18
+"""Letters of a line of a name."""
+MARGIN = 1.08
+"""Air left of the first depth and right of the last, as a factor."""
 
 
 def costs(record: Cost) -> Chart:
@@ -42,7 +51,7 @@ def costs(record: Cost) -> Chart:
 
 def ladder(record: Ladder) -> Chart:
     """Return the same of one ladder."""
-    return costs(Cost(ladders=(record,)))
+    return alt.vconcat(_panels(record), spacing=30)
 
 
 def _panels(record: Ladder) -> alt.HConcatChart:
@@ -90,18 +99,6 @@ def _decades(rows: list[dict]) -> alt.Axis:
     digits = (1, 2, 5) if high < 500 * low else (1,)
     steps = [digit * 10.0**power for power in range(-9, 16) for digit in digits]
     return alt.Axis(values=[step for step in steps if low / 1.4 <= step <= 1.4 * high], format=",.3~r")
-
-
-DEPTH_WIDTH, DEPTH_HEIGHT = 560, 320
-COLOURS = {"plain": PLAIN, "residual": RESIDUAL}
-OTHERS = (STOCHASTIC, "#cc79a7", "#e69f00", "#56b4e9")
-"""Colours of families that have none of their own (Okabe and Ito 2008)."""
-APART = 0.06
-"""Height of a line of a name, as a share of the chart's."""
-LINE = 18
-"""Letters of a line of a name."""
-MARGIN = 1.08
-"""Air left of the first depth and right of the last, as a factor."""
 
 
 @dataclass(frozen=True)
@@ -188,53 +185,3 @@ def _names(points: Sequence[DepthPoint], top: float, colour: alt.Color) -> alt.C
         align="left", baseline="line-bottom", dx=10, dy=8, fontSize=14, fontWeight="bold", lineBreak="\n"
     )
     return text.encode(x="depth:Q", y="place:Q", text="name:N", color=colour)
-
-
-TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
-"""Seconds at which people expect a mark."""
-
-
-def fit(record: Fit) -> Chart:
-    """Return validation error against training time, one line per network, the chosen one on top, budgets told."""
-    chosen = next(one for one in record.candidates if one.costs.network == record.network)
-    others = [one for one in record.candidates if one is not chosen and one.rounds]
-    layers: list = [_line(one, GREY, 1.5) for one in others]
-    layers += [_line(chosen, RESIDUAL, 3.5), _candidate_names(others, GREY), _candidate_names([chosen], RESIDUAL)]
-    if (test := record.test) is not None:
-        text = f"test {test.error_percent:.1f} %"
-        row = {"seconds": chosen.rounds[-1].seconds, "text": text, **error_row(test.error_percent, test.n)}
-        base = alt.Chart(data([row])).encode(x="seconds:Q")
-        whisker = base.mark_rule(color=STOCHASTIC, strokeWidth=2).encode(y="low:Q", y2="high:Q")
-        point = base.mark_point(color=STOCHASTIC, filled=True, size=90, opacity=1).encode(y="error:Q")
-        words = base.mark_text(align="right", dx=4, dy=-10, fontSize=13, color=STOCHASTIC)
-        marks = [described(whisker), described(point), words.encode(y="high:Q", text="text:N")]
-        layers.append(alt.LayerChart(layer=marks))
-    return alt.layer(*layers).properties(title=heading(record.finding), width=WIDTH, height=320)
-
-
-def _line(one: Candidate, colour: str, width: float) -> alt.LayerChart:
-    """Return the rounds of one network."""
-    rows = []
-    for result in one.rounds:
-        error = result.validation_error_percent
-        after = f"{one.costs.network} after {seconds_text(result.seconds)}, {result.epochs:.3g} epochs"
-        tell = f"{after}: {error:.2f} % error (validation)"
-        rows.append({"seconds": result.seconds, "error": error, "tell": tell})
-    first, last = rows[0]["seconds"], rows[-1]["seconds"]
-    marks = [seconds for seconds in TIMES if first / 3 <= seconds <= 3 * last]
-    axis = alt.Axis(values=marks, grid=False, format="~s")
-    scale = alt.Scale(type="log", nice=False)
-    x = alt.X("seconds:Q", title="training time of the network (s)", scale=scale, axis=axis)
-    y = alt.Y("error:Q", title="validation error (%)", scale=alt.Scale(domainMin=0))
-    base = alt.Chart(data(rows)).encode(x=x, y=y)
-    points = base.mark_point(color=colour, filled=True, size=55, opacity=1)
-    return alt.LayerChart(layer=[base.mark_line(color=colour, strokeWidth=width), described(points)])
-
-
-def _candidate_names(candidates: list[Candidate], colour: str) -> alt.Chart:
-    rows = []
-    for one in candidates:
-        last = one.rounds[-1]
-        rows.append({"seconds": last.seconds, "error": last.validation_error_percent, "depth": one.costs.depth})
-    text = alt.Chart(data(rows)).mark_text(align="left", dx=8, fontSize=13, color=colour, fontWeight="bold")
-    return text.encode(x="seconds:Q", y="error:Q", text="depth:N")

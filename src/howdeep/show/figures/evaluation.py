@@ -1,15 +1,20 @@
 """Charts of an evaluation: which classes are taken for which, and whether its confidence can be believed."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import altair as alt
 
-from howdeep.analysis.evaluation import Evaluation
 from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, described, heading
 from howdeep.show.sentences import confusion_finding, confusions, reliability_finding
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
+
+if TYPE_CHECKING:
+    from howdeep.analysis.evaluation import Evaluation
 
 SIDE = 320
 """Pixels of the width, without names."""

@@ -1,8 +1,11 @@
 """The chart of a cut: error against latency, before and after recalibration, with the budget as a line."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import altair as alt
 
-from howdeep.cutting.records import Cut, Point, Size
 from howdeep.show.figures.base import (
     GREY,
     PLAIN,
@@ -18,6 +21,9 @@ from howdeep.show.figures.base import (
 )
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
+
+if TYPE_CHECKING:
+    from howdeep.cutting.records import Cut, Point, Size
 
 CUT, RECALIBRATED, TUNED = "as cut", "batch norm recalibrated", "fine-tuned"
 COLOURS = {CUT: PLAIN, RECALIBRATED: RESIDUAL, TUNED: STOCHASTIC}

@@ -1,11 +1,13 @@
 """Charts of lesions: the strip, one cell per unit, coloured by what its deletion costs; and error by what was done."""
 
+from __future__ import annotations
+
 import math
 import statistics
+from typing import TYPE_CHECKING
 
 import altair as alt
 
-from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
 from howdeep.show.figures.base import (
     GREY,
     INK,
@@ -24,6 +26,9 @@ from howdeep.show.sentences import measured
 from howdeep.util.intervals import of_share
 from howdeep.util.text import change_text, minus
 
+if TYPE_CHECKING:
+    from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
+
 WRITTEN = 30
 """Cells of a row in which a number of 11 pixels fits."""
 ROWS_WRITTEN = 4
@@ -39,6 +44,11 @@ MARKS = (-5, -1, 0, 1, 5, 20, 90)
 """Points of error that the legend names."""
 PALE = 7.0
 """Points of error below which letters on a cell are those of a pale one."""
+HEIGHT = 300
+GROUPS = 9
+"""Orders of similar τ are averaged in so many groups of equal size."""
+WHISKERS = 100
+"""Units up to which bars have their 95 % intervals."""
 
 
 def strip(record: Lesion) -> Chart:
@@ -132,13 +142,6 @@ def cost_scale() -> alt.Scale:
     return alt.Scale(
         type="symlog", constant=KNEE, domain=list(COLOURS), range=list(COLOURS.values()), clamp=True, nice=False
     )
-
-
-HEIGHT = 300
-GROUPS = 9
-"""Orders of similar τ are averaged in so many groups of equal size."""
-WHISKERS = 100
-"""Units up to which bars have their 95 % intervals."""
 
 
 def lesion(record: Lesion) -> Chart:

@@ -1,13 +1,14 @@
 """Charts of what flows through a network: the paths of the gradient, one by one or by length, and the signal."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import altair as alt
 
-from howdeep.analysis.paths import Effective, Paths
-from howdeep.analysis.signals import Flow
 from howdeep.show.figures.base import (
     GREY,
     INK,
@@ -25,18 +26,9 @@ from howdeep.show.figures.base import (
 )
 from howdeep.util.text import share_text
 
-
-def gradient_shares(record: Paths) -> dict[int, float]:
-    """Return each length's share in percent: exact where it was computed, else paths × mean of the sampled ones."""
-    if record.gradient_norm is not None:
-        values = dict(zip(record.lengths, record.gradient_norm, strict=True))
-    else:
-        logs = {one.length: one.log10_product for one in record.sampled if one.log10_product is not None}
-        top = max(logs.values(), default=0.0)
-        values = {length: 10 ** (log - top) for length, log in logs.items()}
-    whole = math.fsum(values.values()) or 1.0
-    return {length: 100 * value / whole for length, value in values.items()}
-
+if TYPE_CHECKING:
+    from howdeep.analysis.paths import Effective, Paths
+    from howdeep.analysis.signals import Flow
 
 MOST_UNITS = 5
 COLUMN, LINE, GAP = 76, 13, 10
@@ -48,6 +40,21 @@ LENGTHS = (RESIDUAL, "#56b4e9", STOCHASTIC, "#e69f00", PLAIN, "#cc79a7")
 SMALL = 320
 SEEN = 1e-4
 """Share of the paths below which a length has no visible bar."""
+AIR = 1.3
+"""Factor of air above the largest value and below the least."""
+NAMES = {"stream": RESIDUAL, "branch": PLAIN, "gradient": STOCHASTIC}
+
+
+def gradient_shares(record: Paths) -> dict[int, float]:
+    """Return each length's share in percent: exact where it was computed, else paths × mean of the sampled ones."""
+    if record.gradient_norm is not None:
+        values = dict(zip(record.lengths, record.gradient_norm, strict=True))
+    else:
+        logs = {one.length: one.log10_product for one in record.sampled if one.log10_product is not None}
+        top = max(logs.values(), default=0.0)
+        values = {length: 10 ** (log - top) for length, log in logs.items()}
+    whole = math.fsum(values.values()) or 1.0
+    return {length: 100 * value / whole for length, value in values.items()}
 
 
 def can_unravel(record: Paths) -> bool:
@@ -151,11 +158,6 @@ def count_text(count: int) -> str:
         digits = str(count)
         base, exponent = f"{digits[0]}.{digits[1]} × 10", len(digits) - 1
     return base + str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-AIR = 1.3
-"""Factor of air above the largest value and below the least."""
-NAMES = {"stream": RESIDUAL, "branch": PLAIN, "gradient": STOCHASTIC}
 
 
 def study_of_paths(record: Paths) -> Chart:
