@@ -49,9 +49,11 @@ if TYPE_CHECKING:
     from howdeep.search.options import Budgets as Budgets
     from howdeep.search.options import FitOptions as FitOptions
     from howdeep.survival import Survival as Survival
+    from howdeep.training.chains import ChainOptions as ChainOptions
+    from howdeep.training.chains import Trained as Trained
+    from howdeep.training.chains import train as train
     from howdeep.training.config import TrainConfig as TrainConfig
     from howdeep.training.loop import TrainResult as TrainResult
-    from howdeep.training.loop import train as train
     from howdeep.transform.folding import fold_norms as fold_norms
     from howdeep.transform.removal import without as without
     from howdeep.util.errors import UserError as UserError
@@ -101,7 +103,9 @@ _HOMES = {
     "Survival": "survival",
     "TrainConfig": "training.config",
     "TrainResult": "training.loop",
-    "train": "training.loop",
+    "Trained": "training.chains",
+    "ChainOptions": "training.chains",
+    "train": "training.chains",
     "unravel": "convert",
 }
 

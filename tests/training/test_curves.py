@@ -27,7 +27,9 @@ def line(epoch: int, training: float, validation: float | None, opened: float = 
         "event": "epoch",
         "step": 10 * epoch,
         "epoch": float(epoch),
+        "train_loss": 0.02 * training,
         "train_error_percent": training,
+        "validation_loss": None,
         "validation_error_percent": validation,
         "lr": 0.1,
         "open_units": opened,
@@ -49,7 +51,9 @@ def curves(*errors: tuple[float, float | None]) -> Curves:
     epochs = [
         Epoch(
             epoch=float(number),
+            train_loss=0.02 * training,
             train_error_percent=training,
+            validation_loss=None,
             validation_error_percent=validation,
             lr=0.1,
             open_units=3.0,

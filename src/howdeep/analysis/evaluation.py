@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Split
+from howdeep.data.loaders import Loader, batches_of
 from howdeep.runtime.device import synchronise
 from howdeep.runtime.modes import evaluating
 from howdeep.util.errors import UserError
@@ -143,7 +144,7 @@ def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, 
 @torch.inference_mode()
 def evaluate(
     chain: Chain,
-    batches: Iterable[Batch],
+    loader: Loader,
     classes: Sequence[str] | None = None,
     *,
     autocast: torch.autocast | None = None,
@@ -154,14 +155,15 @@ def evaluate(
     A function of the chain and the batches alone: nothing is gathered from other processes of a process group.
 
     Args:
-        chain: The network; it is put into evaluation mode.
-        batches: Of the split.
+        chain: The network; its mode is put back afterwards.
+        loader: Labelled images, once through (see :mod:`howdeep.data.loaders`).
         classes: Their names, in the order of the logits; None calls them by their numbers, from 0.
         autocast: The precision; None is that of the weights.
-        images: The :func:`fingerprint` of the images of the batches, for the record of who was answered wrong.
+        images: The :func:`fingerprint` of the images of the loader, for the record of who was answered wrong.
 
     Raises:
-        UserError: There are no images, or there are more or fewer logits than classes.
+        UserError: There are no images, or there are more or fewer logits than classes; the loader yields something
+            else.
         NotFiniteLogitsError: A score is not finite.
     """
     autocast = autocast or torch.autocast("cpu", enabled=False)
@@ -169,24 +171,24 @@ def evaluate(
     calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
     wrong: list[torch.Tensor] = []
     n, loss, started = 0, 0.0, time.perf_counter()
-    chain.eval()
-    for batch in batches:
-        with autocast:
-            logits = chain(batch.images).float()
-        classes = [str(number) for number in range(logits.shape[1])] if classes is None else classes
-        if logits.shape[1] != len(classes):
-            raise UserError(f"the network returns {logits.shape[1]} logits for {len(classes)} classes")
-        if not bool(logits.isfinite().all()):
-            raise NotFiniteLogitsError("the network returns logits that are not finite: its weights are broken")
-        loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-        n += len(batch.labels)
-        given, labels = logits.argmax(1).cpu(), batch.labels.cpu()
-        # Row: the true class; column: the given one.
-        pairs = torch.bincount(labels * len(classes) + given, minlength=len(classes) ** 2)
-        confusion = confusion + pairs.view(len(classes), len(classes))
-        wrong.append(given != labels)
-        calibration += _calibration_sums(logits.softmax(1).cpu(), labels)
-        synchronise(logits.device)
+    with evaluating(chain):
+        for batch in batches_of(chain, loader):
+            with autocast:
+                logits = chain(batch.images).float()
+            classes = [str(number) for number in range(logits.shape[1])] if classes is None else classes
+            if logits.shape[1] != len(classes):
+                raise UserError(f"the network returns {logits.shape[1]} logits for {len(classes)} classes")
+            if not bool(logits.isfinite().all()):
+                raise NotFiniteLogitsError("the network returns logits that are not finite: its weights are broken")
+            loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
+            n += len(batch.labels)
+            given, labels = logits.argmax(1).cpu(), batch.labels.cpu()
+            # Row: the true class; column: the given one.
+            pairs = torch.bincount(labels * len(classes) + given, minlength=len(classes) ** 2)
+            confusion = confusion + pairs.view(len(classes), len(classes))
+            wrong.append(given != labels)
+            calibration += _calibration_sums(logits.softmax(1).cpu(), labels)
+            synchronise(logits.device)
     seconds = time.perf_counter() - started
     if classes is None or not n:
         raise UserError("there are no images to evaluate on")

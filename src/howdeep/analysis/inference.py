@@ -90,7 +90,7 @@ def evaluate_target(
 def _few(split: Split, normalization: Normalization, where: torch.device) -> Tensor:
     """Return a few images, on which threads are tried."""
     batches = evaluation_batches(split, normalization=normalization, batch_size=FEW, device=where, channels_last=True)
-    return next(batches).images
+    return next(iter(batches)).images
 
 
 @torch.inference_mode()

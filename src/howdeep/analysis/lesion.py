@@ -17,8 +17,9 @@ from howdeep.analysis.effects import Baseline, Effect, baseline_batch, baseline_
 from howdeep.analysis.options import LesionOptions
 from howdeep.analysis.routes import Route, baseline, follow, places, without
 from howdeep.chain import Chain, Unit, run
-from howdeep.data import Batch
+from howdeep.data.loaders import Loader, batches_of
 from howdeep.runs.resume import Journal
+from howdeep.runtime.modes import evaluating
 from howdeep.util.errors import UserError
 from howdeep.util.records import Shown
 from howdeep.util.seeds import derive
@@ -95,7 +96,7 @@ class Lesion(Shown):
 
 def lesion(
     chain: Chain,
-    batches: Sequence[Batch],
+    loader: Loader,
     options: LesionOptions | None = None,
     *,
     autocast: torch.autocast | None = None,
@@ -107,37 +108,40 @@ def lesion(
     Shared work is done once: everything before the first changed unit, and whatever several changes have in common.
 
     Args:
-        chain: The network, in evaluation mode.
-        batches: Images and labels.
+        chain: The network; its mode is put back afterwards.
+        loader: Labelled images (see :mod:`howdeep.data.loaders`).
         options: What is changed; None takes out each unit alone.
         autocast: The precision; None is that of the weights.
         journal: Where progress is shown and kept.
         report: Receives one line about the size of the work.
 
     Raises:
-        UserError: Nothing can be changed, k is larger than the units, or the network's logits are not finite.
+        UserError: Nothing can be changed, k is larger than the units, the network's logits are not finite, or the
+            loader yields something else.
     """
+    batches = batches_of(chain, loader)
     if not len(batches):
         raise UserError("there are no images to measure on")
     options, first = options or LesionOptions(), batches[0]
-    changes = changes_of(chain, first.images, options)
-    routes = [baseline(chain), *(change.route for change in changes)]
-    report(_size(chain, first.images, len(routes)))
-    autocast = autocast or torch.autocast("cpu", enabled=False)
+    with evaluating(chain):
+        changes = changes_of(chain, first.images, options)
+        routes = [baseline(chain), *(change.route for change in changes)]
+        report(_size(chain, first.images, len(routes)))
+        autocast = autocast or torch.autocast("cpu", enabled=False)
 
-    def block(number: int) -> dict:
-        """Return the raw counts of one batch: of the baseline network, and of every change."""
-        batch = batches[number] if number else first
-        with torch.inference_mode(), autocast:
-            logits = {number: one.float() for number, one in follow(chain, batch.images, routes)}
-            before, classes = baseline_batch(logits[0], batch.labels), logits[0].shape[1]
-            return {
-                "wrong": per_class(batch.labels[before.wrong], classes),
-                "totals": per_class(batch.labels, classes),
-                "effects": [counts(before, logits[number], classes) for number in range(1, len(routes))],
-            }
+        def block(number: int) -> dict:
+            """Return the raw counts of one batch: of the baseline network, and of every change."""
+            batch = batches[number] if number else first
+            with torch.inference_mode(), autocast:
+                logits = {number: one.float() for number, one in follow(chain, batch.images, routes)}
+                before, classes = baseline_batch(logits[0], batch.labels), logits[0].shape[1]
+                return {
+                    "wrong": per_class(batch.labels[before.wrong], classes),
+                    "totals": per_class(batch.labels, classes),
+                    "effects": [counts(before, logits[number], classes) for number in range(1, len(routes))],
+                }
 
-    results = (journal or Journal()).blocks("lesions", len(batches), block)
+        results = (journal or Journal()).blocks("lesions", len(batches), block)
     whole = baseline_of(_sum([one["wrong"] for one in results]), _sum([one["totals"] for one in results]))
     sums = [_sum(list(of_change)) for of_change in zip(*(one["effects"] for one in results), strict=True)]
     effects = [(change, effect_of(one, whole.n)) for change, one in zip(changes, sums, strict=True)]

@@ -25,8 +25,10 @@ from howdeep.analysis.gradients import (
 from howdeep.analysis.options import PathsOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch
+from howdeep.data.loaders import Loader, batches_of
 from howdeep.runs.resume import Journal
 from howdeep.runtime.device import wide
+from howdeep.runtime.modes import evaluating
 from howdeep.util.errors import UserError
 from howdeep.util.records import Shown
 
@@ -102,7 +104,7 @@ class Paths(Shown):
 
 def paths(
     chain: Chain,
-    batches: Sequence[Batch],
+    loader: Loader,
     options: PathsOptions | None = None,
     *,
     journal: Journal | None = None,
@@ -110,16 +112,16 @@ def paths(
     """Split the gradient of a trained network by the length of the paths that it takes.
 
     Args:
-        chain: The network, in evaluation mode, in float32 or float64.
-        batches: Images and labels.
+        chain: The network, in float32 or float64; its mode is put back afterwards.
+        loader: Labelled images (see :mod:`howdeep.data.loaders`).
         options: Which paths; None draws some of every length and computes the sum over all, checked against autograd.
         journal: Where progress is shown and kept.
 
     Raises:
-        UserError: There is nothing to measure, or a length does not exist.
+        UserError: There is nothing to measure, a length does not exist, or the loader yields something else.
         SumError: The lengths do not add up to the ordinary gradient.
     """
-    options, counts = options or PathsOptions(), path_counts(chain)
+    options, counts, batches = options or PathsOptions(), path_counts(chain), batches_of(chain, loader)
     lengths = sorted(counts) if options.lengths is None else list(options.lengths)
     if not len(batches) or not len(chain):
         raise UserError("there is nothing to measure: the network has no units, or the data no images")
@@ -131,7 +133,8 @@ def paths(
     def block(number: int) -> dict:
         return _measured(chain, batches[number], drawn, sorted(counts) if options.exact else None)
 
-    results = (journal or Journal()).blocks("paths", len(batches), block)
+    with evaluating(chain):
+        results = (journal or Journal()).blocks("paths", len(batches), block)
     return _record(chain, counts, lengths, results, options)
 
 

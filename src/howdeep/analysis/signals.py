@@ -1,7 +1,7 @@
 """One forward and one backward pass through a chain, unit by unit: sums of what goes through each of them."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates, Unit
 from howdeep.data import Batch
+from howdeep.data.loaders import Loader, batches_of
 from howdeep.runs.folder import Run
 from howdeep.runtime.device import summable
 from howdeep.runtime.modes import evaluating, frozen_statistics, norms_of
@@ -194,7 +195,7 @@ class Flow(Shown):
 
 def flow(
     chain: Chain,
-    batches: Iterable[Batch],
+    loader: Loader,
     *,
     statistics: Statistics = "running",
     draws: Sequence[Gates | None] = (None,),
@@ -208,7 +209,7 @@ def flow(
 
     Args:
         chain: The network.
-        batches: Images and labels. One batch's maps are all kept, as in a training step.
+        loader: Labelled images (see :mod:`howdeep.data.loaders`). One batch's maps are all kept, as in a training step.
         statistics: ``running``: as in evaluation. ``batch``: of each mini-batch, as in training; the running ones
             do not move.
         draws: Gates to average over, such as :func:`draws_of`; None is the expectation, as in evaluation. A gate per
@@ -216,12 +217,13 @@ def flow(
         autocast: The precision; None is that of the weights.
 
     Raises:
-        UserError: There are no images, or something is not finite, with the name of the unit.
+        UserError: There are no images, something is not finite, with the name of the unit, or the loader yields
+            something else.
     """
     autocast = autocast or torch.autocast("cpu", enabled=False)
     passes: list[Pass] = []
     with _prepared(chain, statistics), torch.enable_grad():
-        for batch in batches:
+        for batch in batches_of(chain, loader):
             passes += [measure(chain, batch, gates, autocast) for gates in draws]
     if not passes:
         raise UserError("there are no images to measure signal and gradient on")

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -97,8 +97,8 @@ def evaluation_batches(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
-) -> Iterator[Batch]:
-    """Yield the images of a split in file order, not augmented.
+) -> Iterable[Batch]:
+    """Return the images of a split in file order, not augmented; every pass decodes them anew.
 
     Args:
         split: The images.
@@ -113,14 +113,27 @@ def evaluation_batches(
     Raises:
         UserError: An image turned out to be broken when it was decoded.
     """
-    constants = normalization.to(device)
     batches = torch.arange(len(split)).split(batch_size)
     shares = [positions[_share(len(positions), rank, world)] for positions in batches]
-    requests = (Request(positions) for positions in shares)
-    decoded = _answers(split, requests, workers if decodes(split) else 0, device)
-    for batch, positions, pixels in zip(batches, shares, decoded, strict=True):
-        labels = sent(split.labels[positions], device)
-        yield Batch(_laid_out(constants(pixels), channels_last), labels, len(batch))
+    workers, constants = workers if decodes(split) else 0, normalization.to(device)
+
+    def once() -> Iterator[Batch]:
+        decoded = _answers(split, (Request(positions) for positions in shares), workers, device)
+        for batch, positions, pixels in zip(batches, shares, decoded, strict=True):
+            labels = sent(split.labels[positions], device)
+            yield Batch(_laid_out(constants(pixels), channels_last), labels, len(batch))
+
+    return _Again(once)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """What begins anew with every pass."""
+
+    once: Callable[[], Iterator[Batch]]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.once()
 
 
 def _share(total: int, rank: int, world: int) -> slice:

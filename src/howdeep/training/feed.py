@@ -1,4 +1,4 @@
-"""Where the mini-batches of a run come from: the splits of a data set, or whatever else can say the same."""
+"""Where the mini-batches of a run come from: the splits of a data set, or loaders of a caller."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,9 +17,11 @@ from howdeep.data import (
     steps_per_epoch,
     training_batches,
 )
+from howdeep.data.loaders import LoaderBatches
 from howdeep.runtime.ranks import Ranks
 from howdeep.training.precision import batch_shape
 from howdeep.training.recipes import Recipe
+from howdeep.util.errors import UserError
 
 EVALUATION_BATCH = 500
 
@@ -109,7 +111,7 @@ class SplitFeed:
         split = self.dataset.validation
         return None if split is None else self.evaluation(split, self.ranks)
 
-    def evaluation(self, split: Split, ranks: Ranks) -> Iterator[Batch]:
+    def evaluation(self, split: Split, ranks: Ranks) -> Iterable[Batch]:
         """Return the images of a split in its order, not augmented."""
         return evaluation_batches(
             split,
@@ -121,3 +123,43 @@ class SplitFeed:
             rank=ranks.rank,
             world=ranks.world,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderFeed:
+    """The mini-batches of loaders, in the order in which they come; of single images, in an order by seed."""
+
+    train: LoaderBatches
+    validated: LoaderBatches | None
+    """What choices are made by."""
+    shape: tuple[int, int, int, int]
+    """That of the first mini-batch, of which every whole one has as many images."""
+    seed: int
+    channels_last: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train)
+
+    @property
+    def whole(self) -> int:
+        return self.shape[0]
+
+    def training(self, start: int, stop: int) -> Iterator[Batch]:
+        step = start
+        while step < stop:
+            before = step
+            for batch in self.train.shuffled(self.seed, "order", step // self.steps_per_epoch):
+                if step == stop:
+                    return
+                yield self._laid_out(batch)
+                step += 1
+            if step == before:
+                raise UserError(f"{self.train.name} yields no mini-batch any more")
+
+    def validation(self) -> Iterable[Batch] | None:
+        return None if self.validated is None else map(self._laid_out, self.validated)
+
+    def _laid_out(self, batch: Batch) -> Batch:
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return replace(batch, images=batch.images.contiguous(memory_format=layout))

@@ -108,8 +108,12 @@ class Epoch:
 
     epoch: float
     """Passes over the training images so far."""
+    train_loss: float
+    """Mean loss of the images of this epoch, while it was trained and augmented."""
     train_error_percent: float
-    """Of the images of this epoch, while it was trained and augmented."""
+    """Of the same images."""
+    validation_loss: float | None
+    """Mean cross-entropy in nats at its end; None as well where it is not finite."""
     validation_error_percent: float | None
     """At its end; None without a validation split."""
     lr: float

@@ -219,7 +219,8 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
                 save(session)
                 saved_at, saving = position.seconds, time.perf_counter() - started
             if signum:
-                raise Stopped(128 + signum, f"stopped after step {position.step} and saved; the same command resumes")
+                saved = "and saved; the same command resumes" if isinstance(session.run, Run) else "and wrote nothing"
+                raise Stopped(128 + signum, f"stopped after step {position.step} {saved}")
 
 
 def _keep_pace(session: Session, journal: Journal, stalls: bool, epoch_ended: bool) -> None:

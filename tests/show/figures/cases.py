@@ -185,7 +185,7 @@ def confusions(classes: int) -> tuple[list[str], list[list[int]]]:
 
 def curves(*, opened: float = 9.0, epochs: int = 3, validated: bool = True) -> Curves:
     lines = [
-        Epoch(epoch=float(epoch), train_error_percent=60.0 / epoch,
+        Epoch(epoch=float(epoch), train_loss=1.5 / epoch, train_error_percent=60.0 / epoch, validation_loss=None,
               validation_error_percent=50.0 / epoch + 20.0 * (epoch == 3) if validated else None, lr=0.1 / epoch,
               open_units=opened)
         for epoch in range(1, epochs + 1)

@@ -1,0 +1,205 @@
+"""A chain in memory, trained on loaders by the loop of a run folder; nothing is written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+from rich.console import Console
+from torch import distributed
+
+from howdeep.chain import Chain
+from howdeep.data import Dataset
+from howdeep.data.loaders import Loader, LoaderBatches
+from howdeep.runtime import device as devices
+from howdeep.runtime.modes import norms_of
+from howdeep.runtime.ranks import Ranks, this_process
+from howdeep.runtime.threads import Threads
+from howdeep.runtime.timing import threads_of
+from howdeep.survival import Survival
+from howdeep.training.config import TrainConfig
+from howdeep.training.feed import LoaderFeed
+from howdeep.training.log import Epoch, print_line
+from howdeep.training.loop import TrainResult, kept_line, to_the_end
+from howdeep.training.loop import train as train_into
+from howdeep.training.precision import TrainingSteps, choose
+from howdeep.training.recipes import Keep, Kind, Statistics
+from howdeep.training.session import Place, Session, session_of, size_line, steps_in
+from howdeep.training.state import Memory
+from howdeep.util.errors import UserError, unknown
+from howdeep.util.records import from_json
+from howdeep.util.text import Report
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A chain that was trained in memory, and what was measured meanwhile."""
+
+    chain: Chain
+    """The network that was given, with the weights that the training stands for, in evaluation mode."""
+    epochs: tuple[Epoch, ...]
+    """Losses and errors, in order."""
+    kept: float
+    """The epoch whose weights these are."""
+    validation_error_percent: float | None
+    """Of these weights; None without validation images."""
+    validation_loss: float | None
+    """Mean cross-entropy in nats; None as well where it is not finite."""
+    seconds: float
+    """Training time, evaluation left out."""
+
+
+class ChainOptions(TypedDict, total=False):
+    """Options of a training in memory: those of :class:`TrainConfig` that loaders and the chain leave open."""
+
+    recipe: str
+    """One of ``howdeep recipes``; ``finetune`` without it."""
+    epochs: float
+    """Passes over the training loader."""
+    lr: float
+    """Highest learning rate; the recipe's schedule is scaled to it."""
+    weight_decay: float
+    """L2 penalty."""
+    optimizer: Kind
+    """Rule of the update."""
+    layer_decay: float
+    """Learning rate of a unit, as a share of that of the next one on the way to the head."""
+    clip: float
+    """Largest L2 norm of all gradients together."""
+    ema: float
+    """Share of the weights' moving average that stays in a step; the chain ends with the average."""
+    norm_statistics: Statistics
+    """What norms normalise by; ``auto`` freezes running statistics that were ever moved."""
+    keep: Keep
+    """The weights that the chain ends with: of the best epoch, or the last."""
+    survival: str
+    """Rule for the gates; without it the chain's own, else the recipe's."""
+    survival_mode: Literal["batch", "sample"]
+    """One draw per unit and mini-batch, or one per unit and image."""
+    dropped: Literal["momentum", "frozen"]
+    """Weights of a dropped unit: moved by momentum and weight decay, or left alone."""
+    seed: int
+    """Of gates, dropout and the order of single images."""
+    precision: Literal["auto", "fp32", "bf16"]
+    """Arithmetic of the activations; ``auto`` times a few steps."""
+    memory_format: Literal["auto", "contiguous", "channels_last"]
+    """Layout of the activations; ``auto`` times a few steps."""
+    threads: Threads
+    """Threads of the host; ``auto`` times a few steps."""
+    checkpointing: bool
+    """Compute activations a second time instead of keeping them."""
+    compile: bool
+    """Compile the branches (torch.compile)."""
+
+
+def train_chain(
+    chain: Chain,
+    training: Loader,
+    validation: Loader | None = None,
+    *,
+    console: Console | None = None,
+    **options: Unpack[ChainOptions],
+) -> Trained:
+    """Train a chain, in place, on loaders; nothing is written, and nothing can be resumed.
+
+    Args:
+        chain: The network, on the device that is to compute.
+        training: Loader of what it learns (see :mod:`howdeep.data.loaders`). It decides how many images a mini-batch
+            has, in which order they come, and what is done to them at random; single images are put together, in an
+            order by seed.
+        validation: Loader of what the best epoch is chosen by; None keeps the last.
+        console: Where lines and the progress bar go; None is standard error.
+        options: How it is trained.
+
+    Raises:
+        UserError: An option or a loader is not usable, or the network cannot be trained.
+        NotFiniteError: Loss or weights stopped being numbers.
+        Stopped: SIGINT or SIGTERM arrived.
+    """
+    if not this_process().alone or (distributed.is_initialized() and distributed.get_world_size() > 1):
+        raise UserError("a chain in memory is trained by one process: give chain.to_module() to what starts several")
+    known = ChainOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise unknown("option of a chain on loaders", name, known)
+    console = console or Console(stderr=True)
+    config = TrainConfig(**{"network": "chain", "data": "", "recipe": "finetune", **options})
+    chain.train()  # refuses a network that cannot be trained as a chain
+    try:
+        session = _session(chain, training, validation, config, partial(print_line, console))
+        with threads_of(session.pace.threads), devices.repeatable():
+            to_the_end(session, console, best=session.recipe.keep == "best")
+        return _trained(session)
+    finally:
+        chain.zero_grad(set_to_none=True)
+        chain.eval()
+
+
+def _session(chain: Chain, training: Loader, validation: Loader | None, config: TrainConfig, report: Report) -> Session:
+    """Return the session of a chain at its start."""
+    recipe = config.resolved_recipe()
+    train = LoaderBatches(chain, training, name="the training loader", batch_size=recipe.batch_size, soft=True)
+    validated = None if validation is None else LoaderBatches(chain, validation, name="the validation loader")
+    for loader in (train, validated):
+        if loader is not None and not len(loader):
+            raise UserError(f"{loader.name} yields nothing")
+    first = next(iter(train)).images
+    recipe = replace(recipe, batch_size=len(first))
+    if config.survival is not None or not isinstance(chain.rule, Survival):
+        chain.rule = Survival.parse(recipe.survival, config.survival_mode)
+        chain.rule.check(len(chain))
+    for line in (size_line("chain", chain), *recipe.lines):
+        report(line)
+    images, channels, height, width = first.shape
+    shape, total = (max(2, images), channels, height, width), steps_in(recipe, len(train))
+    place = Place(Ranks(), train.device, report)
+    steps = TrainingSteps(chain, shape, recipe, place.device, config.checkpointing)
+    choices = choose(config, steps, total, place.ranks, report)
+    run = Memory({"ends": [total], "choices": choices})
+    if any(norm.running_mean is not None and bool(norm.running_mean.any()) for norm in norms_of(chain)):
+        run.record["start"] = {}  # it begins with given weights
+    layout = choices["chosen"]["memory_format"]
+    feed = LoaderFeed(
+        train=train, validated=validated, shape=shape, seed=config.seed, channels_last=layout == "channels_last"
+    )
+    return session_of(config, place, run, feed, recipe, chain)
+
+
+def _trained(session: Session) -> Trained:
+    """Give the chain the weights that it stands for, and return what was measured."""
+    chain, run = session.chain, session.run
+    assert isinstance(run, Memory)
+    epochs = tuple(from_json(Epoch, line) for line in run.metrics() if line["event"] == "epoch")
+    last = epochs[-1]
+    kept = {"epoch": last.epoch, "error_percent": last.validation_error_percent, "loss": last.validation_loss}
+    if run.best is not None:
+        kept = run.best.state
+        session.place.report(kept_line(kept))
+    chain.load_state_dict(run.best.weights if run.best is not None else session.standing())
+    return Trained(chain, epochs, kept["epoch"], kept["error_percent"], kept["loss"], session.position.seconds)
+
+
+@overload
+def train(
+    network: TrainConfig, /, out: str | Path, *, console: Console | None = None, dataset: Dataset | None = None
+) -> TrainResult: ...
+@overload
+def train(
+    network: Chain,
+    /,
+    training: Loader,
+    validation: Loader | None = None,
+    *,
+    console: Console | None = None,
+    **options: Unpack[ChainOptions],
+) -> Trained: ...
+def train(network: Any, /, *given: Any, **options: Any) -> TrainResult | Trained:
+    """Train a network: a run folder from its options, or a chain in memory on loaders.
+
+    ``train(TrainConfig(…), "run")`` is :func:`howdeep.training.loop.train`, which resumes what is there;
+    ``train(chain, training, validation, recipe="finetune", epochs=5)`` is :func:`train_chain`, which writes nothing,
+    with the options of :class:`ChainOptions`.
+    """
+    run: Callable = train_chain if isinstance(network, Chain) else train_into
+    return run(network, *given, **options)

@@ -1,0 +1,97 @@
+"""Analyses on what users have: loaders of every kind give the same numbers, and modes are put back."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from tests.oracles import images, small_network
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import howdeep
+from howdeep.chain import Chain
+from howdeep.data import Batch
+from howdeep.util.errors import UserError
+
+PIXELS, LABELS = images(12), torch.arange(12) % 10
+PARTS = list(zip(PIXELS.split(5), LABELS.split(5), strict=True))
+BATCHES = [Batch(pixels, labels, len(labels)) for pixels, labels in PARTS]
+
+
+class Streamed(IterableDataset):
+    """Mini-batches of a length that nobody knows."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(PARTS)
+
+
+class Indexed(Dataset):
+    """Single images by position, beyond which there would be more."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        return PIXELS[position % 12], int(LABELS[position % 12])
+
+
+LOADERS = {
+    "a list of mini-batches": PARTS,
+    "a DataLoader": DataLoader(TensorDataset(PIXELS, LABELS), 5),
+    "a DataLoader without a length": DataLoader(Streamed(), batch_size=None),
+    "a stream": Streamed(),
+    "a data set": TensorDataset(PIXELS, LABELS),
+    "a data set without an end": Indexed(),
+    "tensors": (PIXELS, LABELS),
+    "mappings": [{"pixel_values": pixels, "labels": labels} for pixels, labels in PARTS],
+    "mappings of single images": [{"image": one, "label": int(label)} for one, label in zip(PIXELS, LABELS, strict=True)],
+    "arrays": [(pixels.numpy(), labels.tolist()) for pixels, labels in PARTS],
+    "doubles": [(pixels.double(), labels.to(torch.uint8)) for pixels, labels in PARTS],
+}  # fmt: skip
+ANALYSES: dict[str, Callable] = {
+    "evaluate": lambda chain, loader: howdeep.evaluate(chain, loader).loss,
+    "lesion": lambda chain, loader: [unit.error_percent for unit in howdeep.lesion(chain, loader).units],
+    "paths": lambda chain, loader: howdeep.paths(chain, loader, howdeep.PathsOptions(draws=0)).gradient_norm,
+    "flow": lambda chain, loader: [unit.input_gradient for unit in howdeep.flow(chain, loader).units],
+}
+
+
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return small_network("resnet A")
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize("kind", LOADERS)
+def test_every_kind_of_loader_gives_the_same_numbers(kind: str, analysis: str, chain: Chain) -> None:
+    expected = ANALYSES[analysis](chain, BATCHES)
+    assert ANALYSES[analysis](chain, LOADERS[kind]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_a_chain_in_training_mode_is_measured_in_evaluation_mode_and_put_back(analysis: str) -> None:
+    chain = small_network("resnet A", dropout=0.5)
+    expected = ANALYSES[analysis](chain.eval(), BATCHES)
+    chain.train().body[0].eval()
+    modes, state = [module.training for module in chain.modules()], [one.clone() for one in chain.buffers()]
+    assert ANALYSES[analysis](chain, PARTS) == pytest.approx(expected, rel=1e-6)
+    assert [module.training for module in chain.modules()] == modes
+    assert all(torch.equal(one, other) for one, other in zip(chain.buffers(), state, strict=True))
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_what_yields_once_is_refused_by_name(analysis: str, chain: Chain) -> None:
+    with pytest.raises(UserError, match="the loader is a generator, which yields once only: give a list, a DataLoader"):
+        ANALYSES[analysis](chain, (part for part in PARTS))
+
+
+def test_a_loader_that_has_less_than_it_says_is_refused(chain: Chain) -> None:
+    class Short:
+        def __len__(self) -> int:
+            return 4
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            return iter(PARTS)
+
+    with pytest.raises(UserError, match="the loader yields 3 mini-batches, and says that it has 4"):
+        howdeep.lesion(chain, Short())
