@@ -3,7 +3,6 @@
 import io
 import json
 import math
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import combinations
@@ -26,6 +25,7 @@ from howdeep.analysis.options import Kind, LesionOptions
 from howdeep.analysis.study import prepared
 from howdeep.chain import Add, Chain, Gates, Replace, Unit
 from howdeep.data import Batch
+from howdeep.data.loaders import Batches
 from howdeep.runs.foreign import read_network
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
@@ -131,7 +131,7 @@ def test_kendalls_tau_counts_pairs_in_order_minus_pairs_out_of_order(order: list
 def test_every_batch_is_fetched_once(kind: Kind) -> None:
     fetched = []
 
-    class Batches(Sequence[Batch]):
+    class Counted(Batches):
         def __len__(self) -> int:
             return 3
 
@@ -139,7 +139,7 @@ def test_every_batch_is_fetched_once(kind: Kind) -> None:
             fetched.append(index)
             return batch_for("resnet A", 6)
 
-    lesion(network("resnet A"), Batches(), FEW[kind])
+    lesion(network("resnet A"), Counted(), FEW[kind])
     assert fetched == [0, 1, 2]
 
 

@@ -44,7 +44,7 @@ LOADERS = {
     "a data set without an end": Indexed(),
     "tensors": (PIXELS, LABELS),
     "mappings": [{"pixel_values": pixels, "labels": labels} for pixels, labels in PARTS],
-    "mappings of single images": [{"image": one, "label": int(label)} for one, label in zip(PIXELS, LABELS, strict=True)],
+    "mappings of single images": [{"image": PIXELS[i], "label": int(LABELS[i])} for i in range(12)],
     "arrays": [(pixels.numpy(), labels.tolist()) for pixels, labels in PARTS],
     "doubles": [(pixels.double(), labels.to(torch.uint8)) for pixels, labels in PARTS],
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """What a dissection works on: a trained network on a device, and the images of a split, batch by batch."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,7 @@ from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.options import StudyOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
+from howdeep.data.loaders import Batches
 from howdeep.data.sampling import mixed, sampled
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
@@ -47,7 +48,7 @@ NOT_FOLDED = "norms are not folded"
 
 
 @dataclass(frozen=True)
-class SplitBatches(Sequence[Batch]):
+class SplitBatches(Batches):
     """The images of a split in its order; every batch can be had alone, and again.
 
     The last one is held: who needs a batch several times in a row decodes it once.

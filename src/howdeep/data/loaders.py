@@ -37,12 +37,16 @@ def batches_of(chain: Chain, given: object) -> Sequence[Batch]:
     Raises:
         UserError: It can be iterated once only, or not at all.
     """
-    if isinstance(given, Sequence) and (not len(given) or isinstance(given[0], Batch)):
+    if isinstance(given, Batches) or (isinstance(given, list | tuple) and all(isinstance(one, Batch) for one in given)):
         return given
     return LoaderBatches(chain, given)
 
 
-class LoaderBatches(Sequence[Batch]):
+class Batches(Sequence[Batch]):
+    """Mini-batches of this package, which need no check; a batch that is asked for may be made then."""
+
+
+class LoaderBatches(Batches):
     """The mini-batches of a loader; every pass iterates it anew, and so does going back to an earlier batch.
 
     What it yields is checked: types and shapes, that labels are classes of the network, that the network reads such
