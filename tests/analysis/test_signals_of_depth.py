@@ -270,14 +270,15 @@ def test_nothing_is_left_behind(family: str, statistics: Statistics, with_gradie
 
 @pytest.mark.parametrize("statistics", ["running", "batch"])
 def test_nothing_is_left_behind_by_an_error_either(statistics: Statistics) -> None:
-    def broken() -> Iterator[Batch]:
-        yield pictures()
-        raise ZeroDivisionError
+    class Broken:
+        def __iter__(self) -> Iterator[Batch]:
+            yield pictures()
+            raise ZeroDivisionError
 
     chain = small_network("resnet A").train()
     before = state(chain)
     with pytest.raises(ZeroDivisionError):
-        flow(chain, broken(), statistics=statistics, draws=[[1.0] * 6], autocast=FP32)
+        flow(chain, Broken(), statistics=statistics, draws=[[1.0] * 6], autocast=FP32)
     assert state(chain) == before
 
 
