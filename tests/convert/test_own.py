@@ -8,7 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from howdeep.chain import Concatenate
 from howdeep.convert import unravel
 
-FAMILIES = [family for family in SMALL if family != "plain"]
+ALIKE = ("resnet B", "preresnet", "preresnet B", "preresnet C", "densenet")
+"""Families of which another has all operators, shortcuts and merges: they are tried by hand."""
+FAMILIES = [pytest.param(family, marks=[pytest.mark.slow] * (family in ALIKE)) for family in SMALL if family != "plain"]
 
 
 def cost(unit, x):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torchvision.ops import StochasticDepth
 
+from howdeep.chain import Chain
 from howdeep.convert import unravel
 from howdeep.runtime.checkpointing import Checkpointed
 from howdeep.runtime.modes import norms_of
@@ -78,10 +79,9 @@ def assert_equal_state(one: nn.Module, other: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_three_steps_are_those_of_the_network(case):
-    model, x = network(case)
-    owner = copy.deepcopy(model)
-    chain = unravel(owner, x[:1])
+def test_three_steps_are_those_of_the_network(case, dense):
+    model, chain, x = dense if case == "densenet" else _traced(case)
+    model, (owner, chain) = copy.deepcopy(model), copy.deepcopy((model, chain))
     assert trained(chain, x) == trained(model, x)
     assert_equal_state(owner, model)
     with torch.no_grad():
@@ -91,7 +91,11 @@ def test_three_steps_are_those_of_the_network(case):
 @pytest.fixture(scope="module")
 def dense():
     """A network with batch norm and dropout, its chain, and images; tests work on copies."""
-    model, x = network("densenet")
+    return _traced("densenet")
+
+
+def _traced(case: str) -> tuple[nn.Module, Chain, Tensor]:
+    model, x = network(case)
     return model, unravel(model, x[:1]), x
 
 

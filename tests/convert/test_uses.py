@@ -4,17 +4,16 @@ import copy
 
 import pytest
 import torch
-from tests.convert.networks import SWIN, foreign
+from tests.convert import networks
+from tests.convert.networks import PATCHES, SWIN
 from tests.oracles import images
 
-from howdeep.convert import unravel
-
 NETWORKS = {
-    "residual": ("torchvision:resnet18", {"num_classes": 10}, 64),
-    "dense": ("timm:densenet121", {"num_classes": 10, "block_config": (2, 3, 4, 2)}, 64),
-    "windows": ("torchvision:SwinTransformer", {"num_classes": 10, **SWIN}, 64),
-    "patches": ("timm:vit_tiny_patch16_224", {"num_classes": 10, "img_size": 64, "depth": 4}, 64),
-    "rotary": ("timm:eva02_tiny_patch14_224", {"num_classes": 10, "depth": 2}, 224),
+    "residual": ("torchvision:resnet18", {}, 64),
+    "dense": ("timm:densenet121", {"num_classes": 10, "block_config": (2, 3)}, 64),
+    "windows": ("torchvision:SwinTransformer", SWIN, 64),
+    "patches": ("timm:vit_tiny_patch16_224", PATCHES, 64),
+    "rotary": ("timm:eva02_tiny_patch14_224", {"num_classes": 10, "img_size": 56, "depth": 1}, 56),
     "plain": ("torchvision:squeezenet1_1", {"num_classes": 10}, 64),
 }
 
@@ -23,8 +22,7 @@ NETWORKS = {
 def traced(request):
     """A network, its chain and images for both; a test that changes one of them works on a copy."""
     name, options, pixels = NETWORKS[request.param]
-    model, batch = foreign(name, **options), images(3, size=pixels)
-    return model, unravel(model, batch[:1]), batch
+    return *networks.traced(name, pixels, **options), images(3, size=pixels)
 
 
 @torch.no_grad()
@@ -97,4 +95,4 @@ def test_everything_moves_to_another_device(traced):
     _, chain, batch = traced
     scores = copy.deepcopy(chain).to("meta")(batch.to("meta"))
     assert scores.is_meta
-    assert scores.shape == (3, 10)
+    assert scores.shape == (3, traced[0](batch[:1]).shape[1])
