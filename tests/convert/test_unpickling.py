@@ -84,9 +84,7 @@ def test_objects_of_others_hold_nothing(tmp_path):
 def test_a_checkpoint_of_timms_own_trainer_is_read(tmp_path):
     model = timm.create_model("test_resnet", num_classes=2)
     options, optimizer = argparse.Namespace(model="test_resnet"), torch.optim.SGD(model.parameters(), 0.1, 0.9)
-    saver = CheckpointSaver(
-        model, optimizer, args=options, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path)
-    )  # fmt: skip
+    saver = CheckpointSaver(model, optimizer, args=options, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path))
     saver.save_checkpoint(0, metric=50.0)
     assert_same(read_weights(tmp_path / "model_best.pth.tar"), dict(model.state_dict()))
 
@@ -151,13 +149,17 @@ BENDS: dict[str, bytes] = {
     "attributes of a function": b"ctorch._utils\n_rebuild_tensor_v2\n" + slots(pairs(__defaults__=pickle.NONE)),
     "a method called as a class": b"cargparse\nNamespace.__init__\n" + pickle.EMPTY_TUPLE + pickle.NEWOBJ,
     "a type rebuilt from a stand-in": call(
-        "torch._tensor", "_rebuild_from_type_v2", TOUCH.encode(), b"cpathlib\nPath\n",
-        pickle.EMPTY_TUPLE, pairs(a=pickle.NONE),
+        "torch._tensor",
+        "_rebuild_from_type_v2",
+        TOUCH.encode(),
+        b"cpathlib\nPath\n",
+        pickle.EMPTY_TUPLE,
+        pairs(a=pickle.NONE),
     ),
     "old opcode for an instance": pickle.MARK + b"S'x'\nios\nsystem\n",
     "protocol 4": b"\x8c\x02os\x8c\x06system\x93",
     "an extension": b"\x82\x01",
-}  # fmt: skip
+}
 """Pickles that try to change what is there already."""
 
 

@@ -32,9 +32,7 @@ def loaded(file: Path, weights: dict[str, Tensor], **options) -> tuple[dict[str,
     """Return the weights of a library's network that read them from a file, what it said, and its classes."""
     torch.save({"state_dict": weights}, file)
     said: list[str] = []
-    found = library_network(
-        LIBRARY, weights=file, report=said.append, **options
-    )  # fmt: skip
+    found = library_network(LIBRARY, weights=file, report=said.append, **options)
     return dict(found.model.state_dict()), said, found.classes
 
 

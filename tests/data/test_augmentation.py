@@ -138,10 +138,9 @@ def test_the_number_of_images_decides_for_large_ones_alone(digits: Dataset, cifa
         assert augmentation_record(dataset)["name"] == name
         assert augmentation_of(dataset) == augmentation_of(dataset, name)
     assert augmentation_line(replace(large, train=many)).endswith("(standard, for at least 10,000 training images)")
-    assert augmentation_record(digits, "none", "yes") == {
-        "padding": 0, "flip": True, "crop": None, "trivial": False, "erasing": 0.0, "mixing": False,
-        "name": "none", "asked": {"augmentation": "none", "flip": "yes"},
-    }  # fmt: skip
+    drawn = {"padding": 0, "flip": True, "crop": None, "trivial": False, "erasing": 0.0, "mixing": False}
+    asked = {"augmentation": "none", "flip": "yes"}
+    assert augmentation_record(digits, "none", "yes") == {**drawn, "name": "none", "asked": asked}
 
 
 def test_unknown_names_are_refused_with_the_nearest(digits: Dataset) -> None:

@@ -13,17 +13,16 @@ from howdeep.analysis.study import open_study
 from howdeep.cutting.images import cut_images
 from howdeep.cutting.options import CutOptions
 from howdeep.data import Split, open_data
-from howdeep.data.sampling import mixed, sample, sample_positions, sampled
+from howdeep.data.sampling import Sampled, mixed, sample, sample_positions, sampled
 from howdeep.explorer.images import draw_sample
 from howdeep.runs.target import Target, fresh_target
+from howdeep.util.records import to_json
 
 CLASSES = ("glass", "metal", "paper")
 SIZES = (100, 50, 25)
 
 
-@given(
-    st.lists(st.integers(1, 60), min_size=1, max_size=12), st.floats(0, 1), st.integers(0, 5),
-)  # fmt: skip
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.floats(0, 1), st.integers(0, 5))
 def test_a_sample_keeps_shares_and_every_class_where_the_count_allows(
     sizes: list[int], share: float, seed: int
 ) -> None:
@@ -82,9 +81,7 @@ def test_every_command_that_takes_some_images_takes_a_sample_and_records_it(
 ) -> None:
     found, record = evaluate_target(target, EvaluationOptions(data=sorted_by_class, limit=35, seed=2))
     assert {each.name: each.n for each in found.classes} == EXPECTED
-    which = {
-        "split": "test", "images": 35, "of": 175, "seed": 2, "classes": 3, "of_classes": 3, "rule": "stratified",
-    }  # fmt: skip
+    which = to_json(Sampled(split="test", images=35, of=175, seed=2, classes=3, of_classes=3))
     assert record["sample"] == which
     assert evaluate_target(target, EvaluationOptions(data=sorted_by_class))[1]["sample"] is None
     options = StudyOptions(data=sorted_by_class, limit=35, seed=2, device="cpu")

@@ -127,7 +127,7 @@ def test_a_split_folder_without_images_is_left_out(tmp_path: Path, write_classes
         ("left right", {"train": 48, "validation": 6, "test": 6}, ["train: read from left, right, as no name"]),
         ("train test extra", {"train": 27, "validation": 3, "test": 30}, ["left out extra.parquet: its name"]),
     ],
-)  # fmt: skip
+)
 def test_parquet_files_are_sorted_into_splits_by_their_names_and_folders(
     tmp_path: Path, write_parquet, files: str, expected: dict[str, int], notes: list[str]
 ) -> None:

@@ -223,11 +223,17 @@ def test_batches_of_the_device_are_those_of_the_host(device: torch.device) -> No
     split = open_data("digits").split("train")
     there_and_here = (
         training_batches(
-            split, normalization=NORMALIZATIONS["per_channel"](split), augmentation=Augmentation(1, True),
-            batch_size=64, seed=0, start_step=0, stop_step=3, device=where,
+            split,
+            normalization=NORMALIZATIONS["per_channel"](split),
+            augmentation=Augmentation(1, True),
+            batch_size=64,
+            seed=0,
+            start_step=0,
+            stop_step=3,
+            device=where,
         )
         for where in (device, HOST)
-    )  # fmt: skip
+    )
     for there, host in zip(*there_and_here, strict=True):
         assert close(there.images, host.images, 1e-6)
         assert torch.equal(host.labels, there.labels.cpu())

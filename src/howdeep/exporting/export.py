@@ -5,28 +5,26 @@ The file is ONNX or a program of torch.export (.pt2). It reads a batch of any si
 (p_l), norms are folded into the convolutions before them, and how pixels are prepared stands in the file's metadata.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import Dim, ExportedProgram
-from torch.fx import GraphModule
+from torch.export import ExportedProgram
 
 from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.study import SplitBatches, prepared
-from howdeep.chain import Chain
 from howdeep.data import Dataset
 from howdeep.data.sampling import sampled
 from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
-from howdeep.exporting.formats import FORMATS, Format
+from howdeep.exporting.formats import FORMATS, Format, program_of
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime.timing import THREADS, threads_of
-from howdeep.util.errors import UserError, reason
+from howdeep.util.errors import reason
 from howdeep.util.files import SaveError, partial_of, write_flushed
 from howdeep.util.records import Shown, tagged, to_json
 
@@ -136,32 +134,6 @@ def metadata_of(target: Target, dataset: Dataset) -> dict:
         "classes": list(target.classes or dataset.classes),
         "classes_from": "target" if target.classes else "data",
     }
-
-
-def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
-    """Return a chain in evaluation mode as a program of torch.export, for a batch of any size.
-
-    Args:
-        chain: The network; its weights are laid out anew.
-        shape: Channels, height and width of the images.
-
-    Raises:
-        UserError: It cannot be traced.
-    """
-    # torch.export's files hold contiguous tensors, and would take others for parts of larger ones.
-    for tensor in (*chain.parameters(), *chain.buffers()):
-        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
-    images = torch.zeros(2, *shape)  # torch.export takes a batch of one for a constant
-    try:
-        with torch.no_grad():
-            program = torch.export.export(chain, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
-    except Exception as error:  # whatever the network's own code raises while it is traced
-        raise UserError(f"the network cannot be traced by torch.export: {reason(error)}") from error
-    # The lines of code behind every operator: a file that is handed on holds no paths of this machine.
-    for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
-            node.meta.pop("stack_trace", None)
-    return program
 
 
 def _write(

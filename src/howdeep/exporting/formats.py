@@ -1,14 +1,16 @@
-"""Kinds of files that hold a network for other programs: how each is written, and how it is run."""
+"""Kinds of files that hold a network for other programs: how a chain becomes one, and how it is run."""
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.export import ExportedProgram
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
+from howdeep.chain import Chain
 from howdeep.exporting.agreement import Runner
 from howdeep.util.errors import UserError, reason
 
@@ -16,6 +18,32 @@ LARGEST_ONNX = 2**31 - 2**24
 """Bytes of weights that fit into one ONNX file, which is at most 2 GiB."""
 METADATA = "howdeep.json"
 """Name of the metadata among the extra files of a .pt2."""
+
+
+def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
+    """Return a chain in evaluation mode as a program of torch.export, for a batch of any size.
+
+    Args:
+        chain: The network; its weights are laid out anew.
+        shape: Channels, height and width of the images.
+
+    Raises:
+        UserError: It cannot be traced.
+    """
+    # torch.export's files hold contiguous tensors, and would take others for parts of larger ones.
+    for tensor in (*chain.parameters(), *chain.buffers()):
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    images = torch.zeros(2, *shape)  # torch.export takes a batch of one for a constant
+    try:
+        with torch.no_grad():
+            program = torch.export.export(chain, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    except Exception as error:  # whatever the network's own code raises while it is traced
+        raise UserError(f"the network cannot be traced by torch.export: {reason(error)}") from error
+    # The lines of code behind every operator: a file that is handed on holds no paths of this machine.
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    return program
 
 
 @dataclass(frozen=True)

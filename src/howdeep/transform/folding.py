@@ -5,6 +5,7 @@
 
 import copy
 from itertools import pairwise
+from operator import attrgetter
 from typing import TypeGuard
 
 import torch
@@ -25,19 +26,14 @@ def fold_norms(chain: Chain) -> Chain:
     """
     folded = copy.deepcopy(chain).eval()
     for module in list(folded.modules()):
-        if isinstance(module, nn.Sequential):
-            _fold_sequence(module)
-        elif isinstance(module, GraphModule):
+        if isinstance(module, GraphModule):
             _fold_graph(module)
+        elif isinstance(module, nn.Sequential):
+            for (first, convolution), (second, norm) in pairwise(list(module.named_children())):
+                if isinstance(convolution, nn.Conv2d) and _foldable(norm):
+                    setattr(module, first, fuse_conv_bn_eval(convolution, norm))
+                    delattr(module, second)
     return folded
-
-
-def _fold_sequence(layers: nn.Sequential) -> None:
-    """Fold the norms of a sequence of layers, in place."""
-    for (first, convolution), (second, norm) in pairwise(list(layers.named_children())):
-        if isinstance(convolution, nn.Conv2d) and _kept(norm):
-            setattr(layers, first, fuse_conv_bn_eval(convolution, norm))
-            delattr(layers, second)
 
 
 def _fold_graph(part: GraphModule) -> None:
@@ -46,7 +42,7 @@ def _fold_graph(part: GraphModule) -> None:
         norm, convolution = part.get_submodule(str(node.target)), node.args[0]
         alone = convolution.target is CONVOLUTION and len(convolution.users) == 1
         # Weights that are computed differ from pass to pass.
-        if alone and all(one is None or one.op == "get_attr" for one in convolution.args[1:3]) and _kept(norm):
+        if alone and all(one is None or one.op == "get_attr" for one in convolution.args[1:3]) and _foldable(norm):
             _fold_pair(part, convolution, node, norm)
     for node in [node for node in part.graph.nodes if node.op == "get_attr" and not node.users]:
         part.graph.erase_node(node)
@@ -54,14 +50,14 @@ def _fold_graph(part: GraphModule) -> None:
     part.recompile()
 
 
-def _kept(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+def _foldable(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Return whether a layer is a norm with running statistics."""
     return isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
 
 
 def _fold_pair(part: GraphModule, convolution: Node, node: Node, norm: nn.BatchNorm2d) -> None:
-    weight, bias = (_tensor(part, given) for given in (*convolution.args[1:], None)[:2])
-    assert weight is not None, "a convolution has a weight"
+    given = [attrgetter(str(one.target))(part) for one in convolution.args[1:3] if isinstance(one, Node)]
+    weight, bias = given if len(given) == 2 else (*given, None)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     folded = fuse_conv_bn_weights(weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
@@ -73,11 +69,3 @@ def _fold_pair(part: GraphModule, convolution: Node, node: Node, norm: nn.BatchN
     convolution.args = (convolution.args[0], *attributes, *convolution.args[3:])
     node.replace_all_uses_with(convolution)
     part.graph.erase_node(node)
-
-
-def _tensor(part: GraphModule, node: object) -> nn.Parameter | None:
-    """Return the weight or buffer that a node of a graph stands for."""
-    if not isinstance(node, Node):
-        return None
-    owner, _, name = str(node.target).rpartition(".")
-    return getattr(part.get_submodule(owner), name)
