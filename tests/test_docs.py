@@ -13,7 +13,7 @@ from howdeep import cli
 from howdeep.costs import cost as costing
 from howdeep.costs import measuring
 from howdeep.data import open_data
-from howdeep.data.split_names import FILLERS, WORDS
+from howdeep.data.splits import FILLERS, WORDS
 
 ROOT = Path(__file__).parents[1]
 

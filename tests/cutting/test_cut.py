@@ -23,7 +23,7 @@ from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import Timing
 from howdeep.show.figures import frontier as chart
 from howdeep.show.sentences import cut_finding
-from howdeep.transform.recalibration import reestimate
+from howdeep.transform.norms import reestimate
 from howdeep.transform.removal import without
 from howdeep.util.records import from_json, to_json
 

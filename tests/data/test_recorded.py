@@ -138,8 +138,8 @@ def test_no_trained_image_is_held_out_by_any_change_of_names_contents_and_splits
         size = data.draw(st.integers(3, 16))
         pool = st.one_of(st.sampled_from(known.digests.tolist()), st.integers(10**6, 10**6 + 20))
         digests = data.draw(st.lists(pool, min_size=size, max_size=size))
-        names = st.sampled_from([*known.names, *(f"new{n}" for n in range(20))])
-        called = data.draw(st.lists(names, min_size=size, max_size=size, unique=True))
+        called_so = st.sampled_from([*known.names, *(f"new{n}" for n in range(20))])
+        called = data.draw(st.lists(called_so, min_size=size, max_size=size, unique=True))
         labels = torch.tensor([digest % 3 for digest in digests])
         parts[part] = Split(Decoded(torch.empty(0)), torch.arange(size), labels, called, torch.tensor(digests))
     keys = {part: split.digests for part, split in parts.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from howdeep.data import Dataset, open_data
 from howdeep.data.check import check
-from howdeep.data.split_names import splits_in
+from howdeep.data.splits import splits_in
 from howdeep.util.errors import UserError
 
 Lay = Callable[[Path], object]

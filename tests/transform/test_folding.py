@@ -1,4 +1,4 @@
-"""Folded norms: the same scores to rounding in every network, fewer layers, the original untouched."""
+"""Folded norms: the same logits to rounding in every network, fewer layers, the original untouched."""
 
 from copy import deepcopy
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from howdeep.chain import Add, Chain, Unit
 from howdeep.convert import unravel
-from howdeep.transform.folding import fold_norms
+from howdeep.transform.norms import fold_norms
 
 GONE = ("plain", "resnet A", "resnet B", "resnet bottleneck", "torchvision resnet18")
 """Networks whose every norm follows a convolution."""
@@ -22,7 +22,7 @@ def norms(chain: Chain) -> int:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_folding_changes_scores_by_rounding_alone_whatever_the_gates(name: str) -> None:
+def test_folding_changes_logits_by_rounding_alone_whatever_the_gates(name: str) -> None:
     chain, batch = network(name).double(), batch_for(name)
     folded, x = fold_norms(chain), batch.images.double()
     half = [0.5 if unit.merge.passes_shortcut else 1.0 for unit in chain.units]

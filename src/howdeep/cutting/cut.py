@@ -19,7 +19,7 @@ from howdeep.cutting.records import Cut, Point, Removal, Size
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import THREADS, forward_times
-from howdeep.transform.recalibration import batch_norms
+from howdeep.transform.norms import batch_norms
 from howdeep.transform.removal import narrows
 from howdeep.util.errors import UserError
 from howdeep.util.progress import ProgressBar

@@ -30,7 +30,7 @@ from howdeep.networks.counting import describe_chain
 from howdeep.runs.resume import Journal
 from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.timing import Timing
-from howdeep.transform.recalibration import reestimate
+from howdeep.transform.norms import reestimate
 from howdeep.transform.removal import without
 from howdeep.util.intervals import of_change
 

@@ -18,6 +18,7 @@ from howdeep.data.dataset import Dataset
 from howdeep.runtime.device import sent
 from howdeep.util.errors import unknown
 from howdeep.util.seeds import derive, generator
+from howdeep.util.text import counted
 
 SMALL_SIDE = 64
 
@@ -253,8 +254,7 @@ def augmentation_line(dataset: Dataset, strength: Strength = "auto", flip: Flip 
 
 def described(augmentation: Augmentation) -> list[str]:
     """Return in a few words each what is done at random."""
-    pixels = f"{augmentation.padding} pixel{'s' if augmentation.padding > 1 else ''}"
-    parts = [f"shifts by up to {pixels}"] if augmentation.padding else []
+    parts = [f"shifts by up to {counted(augmentation.padding, 'pixel')}"] if augmentation.padding else []
     if augmentation.crop is not None:
         smallest, largest = (round(100 * share) for share in augmentation.crop)
         parts.append(f"random resized crops of {smallest} to {largest} %")

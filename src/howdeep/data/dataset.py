@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from howdeep.data.images import Problem
+from howdeep.data.splits import SPLIT_NAMES
 from howdeep.data.storage import Decoded, Encoded, free_bytes
 from howdeep.util.errors import UserError, unknown
 
 HELD_BYTES = 320_000_000
 """Pixels that one split holds at most: 2,125 colour images of 224×224."""
-SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-"""The names a user may give a split, and the field of `Dataset` each one means."""
 
 
 @dataclass(frozen=True)

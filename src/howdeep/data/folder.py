@@ -1,4 +1,4 @@
-"""Image folders: `root/class/*`, or `root/{train,val,test}/class/*` (see `split_names` for other names).
+"""Image folders: `root/class/*`, or `root/{train,val,test}/class/*` (see `splits` for other names).
 
 A folder that can be reached in two ways (a loop of symbolic links) is read once. Files that are hidden or
 whose extension says that they are no images are left out and counted; everything else is taken for an image
@@ -15,7 +15,7 @@ import torch
 
 from howdeep.data.arrow import agree
 from howdeep.data.images import FileImages, Listing, Source
-from howdeep.data.split_names import called_like_splits, chosen_note, is_junk, is_split_name, split_of, splits_in
+from howdeep.data.splits import called_like_splits, chosen_note, is_junk, is_split_name, split_of, splits_in
 from howdeep.util.errors import UserError
 from howdeep.util.text import first_few
 
@@ -55,7 +55,12 @@ def read_folder(root: Path) -> Source:
     if missing := [one.name for one in folders if not one.images]:
         hint = "".join(f" ({note})" for note in _ignored_note(folders))
         raise UserError(f"{root}: no images of class {', '.join(map(repr, missing[:5]))} in {first}{hint}")
-    parts = {split: _listing(root, folders) for split, folders in kept.items()}
+    parts: dict[str, Listing] = {}
+    for split, own in kept.items():
+        paths = [path for one in own for path in one.images]
+        labels = torch.arange(len(own)).repeat_interleave(torch.tensor([len(one.images) for one in own]))
+        names = [printable(path.relative_to(root).as_posix()) for path in paths]
+        parts[split] = Listing(FileImages(paths), labels, names)
     empties = tuple(f"left out {printable(splits[split].name)}: it holds no images" for split in empty)
     ignored = _ignored_note([one for folders in classes.values() for one in folders])
     notes = (*left_out, *empties, *_strays(root, splits), *ignored)
@@ -167,13 +172,6 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
     _refuse_splits(folder, [path.name for path in folders])
     for path in folders:
         yield from _walk(path, seen)
-
-
-def _listing(root: Path, folders: Sequence[ClassFolder]) -> Listing:
-    paths = [path for one in folders for path in one.images]
-    counts = torch.tensor([len(one.images) for one in folders])
-    labels = torch.arange(len(folders)).repeat_interleave(counts)
-    return Listing(FileImages(paths), labels, [printable(path.relative_to(root).as_posix()) for path in paths])
 
 
 def _ignored_note(folders: Sequence[ClassFolder]) -> tuple[str, ...]:

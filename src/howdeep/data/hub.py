@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from howdeep.data.arrow import find_columns, labelled_source, with_labels
 from howdeep.data.images import Source
-from howdeep.data.split_names import chosen_note, is_split_name, split_of
+from howdeep.data.splits import chosen_note, is_split_name, split_of
 from howdeep.util.errors import UserError, reason
 
 if TYPE_CHECKING:

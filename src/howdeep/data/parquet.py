@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from howdeep.data.arrow import Columns, find_columns, labelled_source, with_labels
 from howdeep.data.images import Source
-from howdeep.data.split_names import chosen_note, is_junk, split_of, split_words, splits_in
+from howdeep.data.splits import chosen_note, is_junk, split_of, split_words, splits_in
 from howdeep.util.errors import UserError, reason
 from howdeep.util.text import first_few
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from howdeep.data.dataset import Dataset, Split
-from howdeep.data.splits import Plan, counted, stratified
+from howdeep.data.splits import Plan, stratified
+from howdeep.util.text import counted
 
 SPLITS = ("train", "validation", "test", "unused", "before")
 """Where an image was: in one of the splits, in none, or among what a network was trained on before this run."""

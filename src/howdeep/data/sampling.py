@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from howdeep.data.dataset import SPLIT_NAMES, Dataset, Split
+from howdeep.data.dataset import Dataset, Split
+from howdeep.data.splits import SPLIT_NAMES
 from howdeep.util.errors import UserError
 from howdeep.util.seeds import generator
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from howdeep.data.dataset import SPLIT_NAMES, Dataset, Split, content_keys
+from howdeep.data.dataset import Dataset, Split, content_keys
 from howdeep.data.folder import read_folder
 from howdeep.data.hub import read_hub
 from howdeep.data.images import BytesImages, Listing, Problem, Source, digest_of, refuse, visit
 from howdeep.data.parquet import find_parquet, read_parquet
 from howdeep.data.recorded import Recorded, recorded_splits
-from howdeep.data.splits import three_splits
+from howdeep.data.splits import SPLIT_NAMES, three_splits
 from howdeep.data.storage import Decoded, Encoded
 from howdeep.data.view import Crop, Survey, View, check_options, choose_view, survey
 from howdeep.util.errors import UserError

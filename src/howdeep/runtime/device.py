@@ -11,6 +11,7 @@ from torch import Tensor
 
 from howdeep.runtime.ranks import this_process
 from howdeep.util.errors import UserError, reason
+from howdeep.util.text import counted
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -46,8 +47,7 @@ def describe(device: torch.device) -> str:
     """Return the name of the device as a person would say it, with threads for the host."""
     if device.type == "cuda":
         return name_of(device)
-    threads = torch.get_num_threads()
-    return f"{name_of(device)}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{name_of(device)}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def name_of(device: torch.device) -> str:

@@ -37,6 +37,11 @@ def whole(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, such as ``2 images``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def short(count: float | None) -> str:
     """Return three digits of a count: 40.6 M."""
     if count is None:
