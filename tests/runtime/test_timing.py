@@ -50,11 +50,11 @@ def raced(monkeypatch: pytest.MonkeyPatch, times: dict[str, list[float]]) -> tup
     """Race sides that take so many milliseconds; return who ran when, and what was found."""
     clock, ran = {name: iter(row) for name, row in times.items()}, []
 
-    def milliseconds(side, device) -> float:
+    def seconds_of(side, device) -> float:
         side()
-        return next(clock[ran[-1]])
+        return next(clock[ran[-1]]) / 1000
 
-    monkeypatch.setattr(stopwatch, "_milliseconds", milliseconds)
+    monkeypatch.setattr(stopwatch, "seconds_of", seconds_of)
     return ran, race({name: partial(ran.append, name) for name in times})
 
 

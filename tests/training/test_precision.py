@@ -99,7 +99,7 @@ def test_every_trial_says_its_time_and_its_distance_from_fp32(monkeypatch) -> No
         monkeypatch.setattr(precision, name, float("inf"))
     found = measured("resnet A")
     assert [one.arithmetic for one in found] == AUTO
-    assert all(one.steps == precision.TIMED_STEPS for one in found)
+    assert all(one.steps == precision.ROUNDS for one in found)
     assert all(one.seconds_per_step > 0 for one in found)
     distances = {(one.precision, one.memory_format): one.difference for one in found}
     # Dropout would make every pass differ from every other one, and no candidate correct.
@@ -180,10 +180,10 @@ def test_threads_are_tried_with_the_best_precision_and_format_alone(monkeypatch)
     assert len(found) == 5
     (both,) = {one.arithmetic for one in found if sum(other.arithmetic == one.arithmetic for other in found) == 2}
     assert {one.threads for one in found if one.arithmetic == both} == {1, 2}
-    assert all(one.steps == precision.TIMED_STEPS for one in found if one.arithmetic == both)
+    assert all(one.steps == precision.ROUNDS for one in found if one.arithmetic == both)
 
 
 def test_every_candidate_does_a_step_that_is_not_measured(monkeypatch) -> None:
     steps = []
     found = precision._time(lambda: steps.append(1), CPU, float("inf"))
-    assert len(steps) == 1 + len(found) == 1 + precision.TIMED_STEPS
+    assert len(steps) == 1 + len(found) == 1 + precision.ROUNDS

@@ -16,17 +16,14 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.runtime.device import peak_bytes, reset_peak, synchronise
-from howdeep.runtime.timing import race_of_threads, threads_of
+from howdeep.runtime.device import peak_bytes, reset_peak
+from howdeep.runtime.timing import ROUNDS, SLOWER, race_of_threads, seconds_of, threads_of
 from howdeep.util.errors import UserError, out_of_memory
 from howdeep.util.text import Report
 
 ENOUGH_SECONDS = 10.0
 """No further format is tried once the trials took this long and found a correct candidate. Every precision is tried:
 of a network of a thousand layers the first can take all of that time, and the second be the fast one."""
-TIMED_STEPS = 3
-SLOWER = 1.5
-"""A candidate whose first timed step is this much slower than the best one's is not timed further."""
 HOPELESS = 3.0
 """Threads whose forward pass takes this much longer than with the best number are tried no further."""
 TOLERANCE = 0.1
@@ -273,12 +270,8 @@ def _trial(workload: Workload, arithmetic: Arithmetic, expected: Tensor, best: f
 
 def _time(step: Callable[[], object], device: torch.device, best: float) -> list[float]:
     """Return the seconds of a candidate's steps after one unmeasured, which loads what it needs."""
-    step()
-    synchronise(device)
+    seconds_of(step, device)
     seconds: list[float] = []
-    while len(seconds) < TIMED_STEPS and not (seconds and seconds[0] > SLOWER * best):
-        started = time.perf_counter()
-        step()
-        synchronise(device)
-        seconds.append(time.perf_counter() - started)
+    while len(seconds) < ROUNDS and not (seconds and seconds[0] > SLOWER * best):
+        seconds.append(seconds_of(step, device))
     return seconds

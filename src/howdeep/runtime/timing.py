@@ -45,6 +45,14 @@ class Timing:
     """Timed runs."""
 
 
+def seconds_of(side: Callable[[], object], device: torch.device) -> float:
+    """Return how long one run takes, until everything that it launched has finished."""
+    started = time.perf_counter()
+    side()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
 def by_turns(
     sides: Sequence[Callable[[], object]],
     *,
@@ -63,9 +71,9 @@ def by_turns(
     device = device or torch.device("cpu")
     for side in sides:
         side()
-    once = sum(_milliseconds(side, device) for side in sides)
-    count = max(FEWEST_RUNS, min(runs, int(1000 * seconds / max(once, 1e-6))))
-    rounds = [[_milliseconds(side, device) for side in sides] for _ in range(count)]
+    once = sum(seconds_of(side, device) for side in sides)
+    count = max(FEWEST_RUNS, min(runs, int(seconds / max(once, 1e-9))))
+    rounds = [[1000 * seconds_of(side, device) for side in sides] for _ in range(count)]
     timings = []
     for milliseconds in zip(*rounds, strict=True):
         first, median, third = statistics.quantiles(milliseconds, n=4)
@@ -121,7 +129,7 @@ def race(
     left = list(sides)
     for _ in range(rounds):
         for name in left:
-            seconds[name].append(_milliseconds(sides[name], device) / 1000)
+            seconds[name].append(seconds_of(sides[name], device))
         medians = {name: statistics.median(seconds[name]) for name in left}
         best = min(medians, key=medians.__getitem__)
         left = [name for name in left if name == best or seconds[name][-1] <= SLOWER * medians[best]]
@@ -165,10 +173,3 @@ def fastest_threads(chain: Chain, images: Callable[[], Tensor], asked: Threads, 
     few = images()[:FEW]
     seconds = race_of_threads(lambda: chain(few), counts, device)
     return min(counts, key=lambda count: statistics.median(seconds[count]))
-
-
-def _milliseconds(side: Callable[[], object], device: torch.device) -> float:
-    started = time.perf_counter()
-    side()
-    synchronise(device)
-    return 1000 * (time.perf_counter() - started)
