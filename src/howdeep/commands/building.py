@@ -171,7 +171,7 @@ class Check:
 
         def draw(sheet: Path) -> None:
             dataset = open_data(self.data, size=self.size, resize=self.resize, seed=self.seed, skip_broken=True)
-            contact_sheet(dataset, sheet, seed=self.seed, overwrite=self.output.overwrite)
+            contact_sheet(dataset, sheet, seed=self.seed)
 
         lines, caption = report_lines(report), "what a network sees"
         self.output.finish(asdict(report), *lines, figure=self.sheet, draw=draw, caption=caption)

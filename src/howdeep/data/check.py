@@ -66,28 +66,25 @@ class _Entry:
     """Of the encoded bytes, which decide what may lie in two splits."""
 
 
-def check(
-    data: str, *, size: int | None = None, resize: str = "crop", channels: int | None = None, seed: int = 0
-) -> DataReport:
+def check(data: str, *, size: int | None = None, resize: str = "crop", seed: int = 0) -> DataReport:
     """Decode every image and report on all of them; broken ones are named, not raised.
 
     Args:
         data: As for `open_data`.
         size: As for `open_data`.
         resize: As for `open_data`.
-        channels: As for `open_data`.
         seed: As for `open_data`.
 
     Raises:
         UserError: There is no such data, or an option is out of range.
     """
-    check_options(size, resize, channels)
+    check_options(size, resize, None)
     source = find_source(data)
     surveys = {part: survey(listing, part) for part, listing in source.parts.items()}
     headers = [header for one in surveys.values() for header in one.headers.values()]
     view, notes = None, ()
     if headers:
-        view, notes = choose_view(headers, size=size, resize=resize, channels=channels)
+        view, notes = choose_view(headers, size=size, resize=resize, channels=None)
     bits = view.bits if view else WHOLE_BITS
     examined = {part: _examine(listing, surveys[part], part, bits) for part, listing in source.parts.items()}
     parts = {part: entries for part, (entries, _) in examined.items()}

@@ -10,7 +10,6 @@ from howdeep.data.augmentation import Augmentation, augmentation_of, described, 
 from howdeep.data.batches import Request, fetch
 from howdeep.data.dataset import Dataset, Split
 from howdeep.data.normalization import per_channel
-from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 
 MAX_ROWS = 40
@@ -22,7 +21,7 @@ TITLE, TEXT = 22, 16
 INK, QUIET, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 
-def contact_sheet(dataset: Dataset, path: str | Path, *, seed: int = 0, overwrite: bool = False) -> None:
+def contact_sheet(dataset: Dataset, path: Path, *, seed: int = 0) -> None:
     """Draw images of every class as the network sees them in training, and save them as PNG.
 
     The images are those that come first in the first epoch of this seed, after the size policy and the
@@ -34,18 +33,13 @@ def contact_sheet(dataset: Dataset, path: str | Path, *, seed: int = 0, overwrit
         dataset: The images.
         path: The file to write.
         seed: Decides which images, and their augmentation.
-        overwrite: Replace a file that exists.
 
     Raises:
-        UserError: The file exists.
         SaveError: It cannot be written.
     """
-    target = Path(path)
-    if target.exists() and not overwrite:
-        raise UserError(f"{target} exists already; choose another name, or ask to overwrite it")
     picture = io.BytesIO()
     draw_sheet(dataset, seed=seed).save(picture, format="PNG")
-    write_whole(target, picture.getvalue())
+    write_whole(path, picture.getvalue())
 
 
 def draw_sheet(dataset: Dataset, *, seed: int) -> Image.Image:

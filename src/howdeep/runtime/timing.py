@@ -109,9 +109,7 @@ def threads_of(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def race(
-    sides: Mapping[Side, Callable[[], object]], *, rounds: int = ROUNDS, device: torch.device | None = None
-) -> dict[Side, list[float]]:
+def race(sides: Mapping[Side, Callable[[], object]], *, device: torch.device | None = None) -> dict[Side, list[float]]:
     """Return the seconds of every timed run of several things; all have run once unmeasured.
 
     They run by turns, so that other work on the machine disturbs all alike. One that is clearly slower is timed no
@@ -119,7 +117,6 @@ def race(
 
     Args:
         sides: What to run.
-        rounds: Timed runs of each that stays.
         device: Where they run; None is the host.
     """
     device = device or torch.device("cpu")
@@ -127,7 +124,7 @@ def race(
         side()
     seconds: dict[Side, list[float]] = {name: [] for name in sides}
     left = list(sides)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name in left:
             seconds[name].append(seconds_of(sides[name], device))
         medians = {name: statistics.median(seconds[name]) for name in left}
