@@ -41,7 +41,7 @@ NOBODY = torch.empty(0, dtype=torch.int64)
 
 @dataclass(frozen=True)
 class Recorded:
-    """Images with their labels and splits; none where a run says only its classes and the shape, as imported weights do."""
+    """Images with their labels and splits; none where a run knows only classes and shape, as imported weights do."""
 
     classes: tuple[str, ...]
     """Names of the classes, in the order of the labels."""
