@@ -33,3 +33,14 @@ def test_the_time_of_a_start_that_failed_counts(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         work()
     assert Journal.open(tmp_path / "steps", {}).steps == {"seconds": 7.0}
+
+
+def test_time_that_was_waited_for_a_process_that_is_gone_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
+    with Clock(Journal.open(tmp_path / "steps", {})) as clock:
+        now[0] = 30.0
+        clock.excuse(12.0)
+        assert clock.spent == 18.0
