@@ -117,6 +117,20 @@ def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:
     return [Removal(index=number, name=chain.names[number - 1], loss=None) for number in sorted(remove)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """How many units go, and what was measured on the way."""
+
+    out: int | None
+    """Units that go; None for the whole frontier."""
+    looked: int
+    """Units of the order that were looked for."""
+    shown: tuple[int, ...]
+    """How many units are out of each cut that is shown."""
+    sizes: tuple[Size, ...]
+    """What the network costs, and then each of these cuts."""
+
+
 @dataclass(frozen=True)
 class _Search:
     """How a budget is met, or what named units cost."""
@@ -131,12 +145,11 @@ class _Search:
     def result(self) -> Cut:
         """Return the order, what was chosen, and the points on the way."""
         frontier, images = self.frontier, self.frontier.images
-        choice = frontier.journal.result("choice", self._choice)
-        order = list(islice(self._removals(), choice["looked"]))
-        sizes = [from_json(Size, size) for size in choice["sizes"]]
-        shown = zip(choice["shown"], sizes[1:], strict=True)
+        choice = from_json(_Choice, frontier.journal.result("choice", lambda: to_json(self._choice())))
+        order = list(islice(self._removals(), choice.looked))
+        shown = zip(choice.shown, choice.sizes[1:], strict=True)
         points = [Point(out=out, size=size, **self._effects(order, out)) for out, size in shown]
-        limit, chosen = self.budget.error_increase, next((one for one in points if one.out == choice["out"]), None)
+        limit, chosen = self.budget.error_increase, next((one for one in points if one.out == choice.out), None)
         if limit is not None and chosen is not None and chosen.best.change > limit:
             raise UserError(
                 f"the budgets contradict each other: the smaller network has {chosen.out} units out, which costs"
@@ -144,11 +157,11 @@ class _Search:
             )
         return Cut(
             budget=self.budget,
-            original=sizes[0],
+            original=choice.sizes[0],
             baseline=errors_of(self.before),
             order=tuple(order),
             points=tuple(points),
-            chosen=choice["out"],
+            chosen=choice.out,
             threads=self.threads,
             notes=(*_notes(frontier.chain), *frontier.whole.notes),
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
@@ -158,10 +171,9 @@ class _Search:
     def _removals(self) -> Iterator[Removal]:
         return iter(self.named) if self.named else self.frontier.removals()
 
-    def _choice(self) -> dict[str, Any]:
-        """Return how many units go, how many were looked at, and which cuts are shown, with what they cost."""
+    def _choice(self) -> _Choice:
         if count := len(self.named):
-            return _choice(count, count, [count], self._sizes([], self.named))
+            return _Choice(out=count, looked=count, shown=(count,), sizes=self._sizes([], self.named))
         order: list[Removal] = []
         removals = self._removals()
         if self.budget.sized:
@@ -169,9 +181,10 @@ class _Search:
         out = self._within_error(order, removals) if self.budget.given else None
         order.extend(removals if out is None else ())
         shown = _spread(out or len(order), ALL_SHOWN)
-        return _choice(out, len(order), shown, self._sizes([], *(order[:out] for out in shown)))
+        sizes = self._sizes([], *(order[:out] for out in shown))
+        return _Choice(out=out, looked=len(order), shown=shown, sizes=sizes)
 
-    def _within_size(self, order: list[Removal], removals: Iterator[Removal]) -> dict[str, Any]:
+    def _within_size(self, order: list[Removal], removals: Iterator[Removal]) -> _Choice:
         """Take out unit after unit until the budget holds, and holds again when the shown cuts are timed by turns."""
         chain = self.frontier.chain
         indices = [index for index, unit in enumerate(chain.units, 1) if unit.merge.removable]
@@ -193,7 +206,7 @@ class _Search:
                     out for out, size in zip(shown, sizes[1:], strict=True) if not self.budget.excess(size, sizes[0])
                 ]
                 if holding:
-                    return _choice(holding[0], len(order), shown, sizes)
+                    return _Choice(out=holding[0], looked=len(order), shown=shown, sizes=sizes)
         fastest = f"{smallest.latency.median_ms:.3g} ms"
         raise UserError(f"no cut held the budget both times that it was timed; the smallest takes {fastest}")
 
@@ -216,14 +229,14 @@ class _Search:
             )
         return best
 
-    def _sizes(self, *cuts: Sequence[Removal]) -> list[Size]:
+    def _sizes(self, *cuts: Sequence[Removal]) -> tuple[Size, ...]:
         """Return what the network costs without these units, timed by turns; without none it is the network itself."""
         chains = [self.frontier.cut(removals) if removals else self.frontier.chain for removals in cuts]
         folded = [self.frontier.folded(chain) for chain in chains]
         one = self.frontier.images.calibration[0].images[:1]
         self.report(f"timing {len(chains)} networks by turns" if len(chains) > 1 else "timing the cut network")
         times = forward_times(folded, one, threads=self.threads)
-        return [self.frontier.size(chain, timing) for chain, timing in zip(chains, times, strict=True)]
+        return tuple(self.frontier.size(chain, timing) for chain, timing in zip(chains, times, strict=True))
 
     def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:
         """Return what a cut gets wrong, as it is and with batch norm recalibrated, and which of the two is kept."""
@@ -238,14 +251,10 @@ class _Search:
         return {**effects, **{name: from_json(Effect, effects[name]) for name in ("cut", "repaired")}}
 
 
-def _choice(out: int | None, looked: int, shown: Sequence[int], sizes: Sequence[Size]) -> dict[str, Any]:
-    return {"out": out, "looked": looked, "shown": list(shown), "sizes": [to_json(size) for size in sizes]}
-
-
-def _spread(count: int, most: int) -> list[int]:
+def _spread(count: int, most: int) -> tuple[int, ...]:
     """Return at most so many of 1 … count, evenly spread, the last among them."""
     most = min(count, most)
-    return sorted({round(count * part / most) for part in range(1, most + 1)})
+    return tuple(sorted({round(count * part / most) for part in range(1, most + 1)}))
 
 
 def _notes(chain: Chain) -> tuple[str, ...]:

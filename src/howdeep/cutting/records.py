@@ -48,7 +48,7 @@ class Point:
     """What it gets wrong as it was cut."""
     repaired: Effect
     """What it gets wrong with its batch norm recalibrated."""
-    kept: str = "repaired"
+    kept: str
     """Which of the two it is, the better one on the calibration images: ``cut`` or ``repaired``."""
 
     @property

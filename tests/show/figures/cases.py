@@ -151,7 +151,8 @@ def size(units: int) -> Size:
 
 def cut() -> Cut:
     points = [
-        CutPoint(out=out, size=size(9 - out), cut=effect(9.0 * out), repaired=effect(3.0 * out)) for out in (1, 2, 4)
+        CutPoint(out=out, size=size(9 - out), cut=effect(9.0 * out), repaired=effect(3.0 * out), kept="repaired")
+        for out in (1, 2, 4)
     ]
     return Cut(
         budget=CutBudget(latency_ms=7.5, error_increase=10.0), original=size(9), baseline=BASELINE,

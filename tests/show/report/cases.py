@@ -150,7 +150,8 @@ def size(units: int, ms: float) -> Size:
 
 def cut(units: int, out: int, change: float = 0.5, error: float = 5.0, n: int = 100) -> Cut:
     """Return a cut of so many units that halves the latency."""
-    point = Point(out=out, size=size(units - out, 1.0), cut=effect(change + 2), repaired=effect(change))
+    effects = {"cut": effect(change + 2), "repaired": effect(change), "kept": "repaired"}
+    point = Point(out=out, size=size(units - out, 1.0), **effects)
     order = tuple(Removal(index=index, name=f"unit {index}", loss=0.1) for index in range(1, out + 1))
     return Cut(
         budget=CutBudget(units=units - out), original=size(units, 2.0), baseline=baseline(error, n), order=order,
