@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from howdeep.cutting.records import Cut as Cut
     from howdeep.data import Batch as Batch
     from howdeep.data import open_data as open_data
+    from howdeep.data.loaders import Loader as Loader
+    from howdeep.data.split_loaders import loaders as loaders
+    from howdeep.exporting.export import Export as Export
+    from howdeep.exporting.export import export as export
     from howdeep.networks import build as build
     from howdeep.networks import spec_of as spec_of
     from howdeep.runs.folder import Run as Run
@@ -69,6 +73,10 @@ _HOMES = {
     "Unit": "chain",
     "Batch": "data",
     "open_data": "data",
+    "Loader": "data.loaders",
+    "loaders": "data.split_loaders",
+    "Export": "exporting.export",
+    "export": "exporting.export",
     "CostOptions": "costs.options",
     "Cost": "costs.cost",
     "cost": "costs.cost",

@@ -21,13 +21,13 @@ from howdeep import cli
 from howdeep.chain import Chain
 from howdeep.convert import match, read_weights
 from howdeep.data import Batch, Normalization
+from howdeep.data.normalization import normalization_of
 from howdeep.exporting import agreement as agreement_of
 from howdeep.exporting import export, formats
 from howdeep.exporting.agreement import Latency, compared
 from howdeep.exporting.export import Export, ExportError, export_target
 from howdeep.exporting.options import LIBRARIES, ExportOptions
 from howdeep.networks import build
-from howdeep.runs.foreign import normalization_of
 from howdeep.runs.target import Target
 from howdeep.runtime.timing import FEWEST_RUNS
 from howdeep.survival import Survival

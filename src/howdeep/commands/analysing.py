@@ -118,7 +118,7 @@ class Flow(Dissection):
 
     def open(self) -> "Target":
         """Return the trained network, or one with initial weights."""
-        from howdeep.runs.foreign import normalization_of
+        from howdeep.data.normalization import normalization_of
         from howdeep.runs.target import fresh_target
 
         if not self.fresh:

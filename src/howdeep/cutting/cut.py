@@ -16,8 +16,9 @@ from howdeep.cutting.frontier import Frontier, errors_of, networks_tried
 from howdeep.cutting.images import Images
 from howdeep.cutting.options import CutBudget, listed, refuse_both
 from howdeep.cutting.records import Cut, Point, Removal, Size
-from howdeep.data import Batch
+from howdeep.data.loaders import Loader, LoaderBatches, batches_of
 from howdeep.runs.resume import Journal
+from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import THREADS, forward_times
 from howdeep.transform.norms import batch_norms
 from howdeep.transform.removal import narrows
@@ -34,10 +35,14 @@ ALL_SHOWN, FEW_SHOWN = 20, 4
 
 def cut(
     chain: Chain,
-    images: Images | Sequence[Batch],
+    loader: Loader | Images,
     *,
-    budget: CutBudget | None = None,
+    latency: str | None = None,
+    units: int | None = None,
+    macs: str | None = None,
+    error_increase: float | None = None,
     remove: Sequence[int] = (),
+    budget: CutBudget | None = None,
     threads: int = THREADS,
     precision: str = "fp32",
     journal: Journal | None = None,
@@ -50,10 +55,15 @@ def cut(
     anew (see :func:`howdeep.cutting.frontier.is_better`).
 
     Args:
-        chain: The network, in evaluation mode, own or unravelled, on the device of the images; it stays as it is.
-        images: What it is measured on; batches alone serve for calibration, errors and statistics.
-        budget: What it may cost; neither this nor ``remove`` measures the whole frontier.
+        chain: The network, own or unravelled; it stays as it is.
+        loader: Labelled images (see :mod:`howdeep.data.loaders`), for calibration, errors and statistics. They are
+            read once and held, as networks are compared image by image.
+        latency: Time for one image, such as ``2ms``, on the host of the cut network.
+        units: So many units stay.
+        macs: Multiply-adds per image, such as ``50%`` of the network's or ``20M``.
+        error_increase: Points of error above the network's; alone, as many units go as that allows.
         remove: Numbers, from 1, of the units to take out, whatever that costs; not with a budget.
+        budget: The four as a record, in place of them. Neither budget nor ``remove`` measures the whole frontier.
         threads: Threads of the timed passes, on the host.
         precision: In which units are chosen: ``fp32``, ``bf16`` or ``auto``.
         journal: Where finished steps are kept.
@@ -67,33 +77,40 @@ def cut(
         UserError: No unit can go, or not one of those to remove; the network holds the budget as it is, or no cut
             does: the smallest possible value is named.
     """
-    if not isinstance(images, Images):
-        images = Images(images, images, images)
-    budget = budget or CutBudget()
+    budget = budget or CutBudget.of(latency, units, macs, error_increase)
     refuse_both(budget, remove)
     named = named_units(chain, remove)
     removable = sum(unit.merge.removable for unit in chain.units)
     if not removable:
         raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
     out = removable if budget.units is None else min(removable, len(chain) - int(budget.units))
-    # As the frontier counts it, at most.
-    total = None if named else networks_tried(removable, out) * len(images.calibration)
-    with ProgressBar(console or Console(stderr=True), total=total, counted=False) as bar:
+    with evaluating(chain):
+        images = loader if isinstance(loader, Images) else _held(chain, loader)
+        # As the frontier counts it, at most.
+        total = None if named else networks_tried(removable, out) * len(images.calibration)
+        with ProgressBar(console or Console(stderr=True), total=total, counted=False) as bar:
 
-        def report(line: str, done: float = 0) -> None:
-            bar.show(line, more=done)
-            progress(line)
+            def report(line: str, done: float = 0) -> None:
+                bar.show(line, more=done)
+                progress(line)
 
-        chosen = partial(report, "choosing units")
-        frontier = Frontier(chain, images, journal or Journal(), precision=precision, advance=chosen)
-        report("measuring the network")
-        result = _Search(frontier, budget, named, frontier.answers(), threads, report).result()
-        if not result.chosen:
-            return replace(result, chain=chain)
-        assert result.choice is not None
-        report("making the cut network")
-        made = frontier.recalibrated if result.choice.kept == "repaired" else frontier.cut
-        return replace(result, chain=made(result.order[: result.chosen]))
+            chosen = partial(report, "choosing units")
+            frontier = Frontier(chain, images, journal or Journal(), precision=precision, advance=chosen)
+            report("measuring the network")
+            result = _Search(frontier, budget, named, frontier.answers(), threads, report).result()
+            if not result.chosen:
+                return replace(result, chain=chain)
+            assert result.choice is not None
+            report("making the cut network")
+            made = frontier.recalibrated if result.choice.kept == "repaired" else frontier.cut
+            return replace(result, chain=made(result.order[: result.chosen]))
+
+
+def _held(chain: Chain, loader: Loader) -> Images:
+    """Return the images of a loader for every purpose; the same mini-batches every time, whatever it draws."""
+    batches = batches_of(chain, loader)
+    batches = list(batches) if isinstance(batches, LoaderBatches) else batches
+    return Images(batches, batches, batches)
 
 
 def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:

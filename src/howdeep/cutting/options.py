@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro.conf
 
 from howdeep.runtime.threads import Threads, check_threads
-from howdeep.util import units
+from howdeep.util import units as amounts
 from howdeep.util.errors import SHOWN, UserError
 from howdeep.util.options import Data, OptionalInt, OptionalInts, refuse_without_use, require_at_least
 
@@ -43,6 +43,24 @@ class CutBudget:
                 raise UserError(f"{name.replace('_', '-')} {value:g} is not allowed: it must be above 0 and finite")
         if self.macs is not None and self.macs_share is not None:
             raise UserError(f"macs {self.macs:g} and a share of {self.macs_share:g} contradict each other: give one")
+
+    @classmethod
+    def of(
+        cls,
+        latency: str | None = None,
+        units: int | None = None,
+        macs: str | None = None,
+        error_increase: float | None = None,
+    ) -> "CutBudget":
+        """Return the budget of amounts as people write them: ``2ms``, ``50%`` of the network's, ``20M``.
+
+        Raises:
+            UserError: An amount cannot be read, or is not allowed.
+        """
+        share, count = (None, None) if macs is None else amounts.share_or_count("macs", macs)
+        seconds = None if latency is None else amounts.seconds("latency-budget", latency)
+        milliseconds = None if seconds is None else 1000 * seconds
+        return cls(units=units, macs=count, macs_share=share, latency_ms=milliseconds, error_increase=error_increase)
 
     @property
     def given(self) -> dict[str, float]:
@@ -131,15 +149,7 @@ class CutOptions:
     @property
     def budget(self) -> CutBudget:
         """The budgets as numbers."""
-        share, macs = (None, None) if self.macs is None else units.share_or_count("macs", self.macs)
-        seconds = None if self.latency_budget is None else units.seconds("latency-budget", self.latency_budget)
-        return CutBudget(
-            units=self.units,
-            macs=macs,
-            macs_share=share,
-            latency_ms=None if seconds is None else 1000 * seconds,
-            error_increase=self.error_increase,
-        )
+        return CutBudget.of(self.latency_budget, self.units, self.macs, self.error_increase)
 
     @property
     def timed_threads(self) -> int:

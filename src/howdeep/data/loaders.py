@@ -1,4 +1,4 @@
-"""Loaders: what a caller gives where mini-batches are wanted, and the package's own for code of others.
+"""Loaders: what a caller gives where mini-batches are wanted.
 
 A loader is anything that can be iterated more than once and yields ``(images, labels)``, or a mapping that has them by
 the usual names: mini-batches, as a DataLoader does, or single images, as a data set does, which are put together here.

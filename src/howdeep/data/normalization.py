@@ -3,13 +3,14 @@
 Sums are taken over integers, so the constants do not depend on the order or the size of the chunks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from howdeep.data.dataset import Split, decodes
+from howdeep.util.errors import UserError
 
 CHUNK_BYTES = 2**25
 SAMPLED_IMAGES = 2_000
@@ -31,6 +32,21 @@ class Normalization:
     def to(self, device: torch.device | str) -> "Normalization":
         """Return the same normalisation with its constants on another device."""
         return Normalization(self.mean.to(device), self.std.to(device))
+
+
+def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
+    """Return the normalization of the two options, or None where neither is given.
+
+    Raises:
+        UserError: Only one is given, their lengths differ, or a standard deviation is not above 0.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std):
+        raise UserError(f"--mean {mean} and --std {std} do not fit: give both, one number per channel")
+    if min(std) <= 0:
+        raise UserError(f"--std {std} is not allowed: it must be above 0")
+    return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
 
 
 def per_channel(split: Split) -> Normalization:

@@ -5,8 +5,8 @@ The file is ONNX or a program of torch.export (.pt2). It reads a batch of any si
 (p_l), norms are folded into the convolutions before them, and how pixels are prepared stands in the file's metadata.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,27 @@ from torch.export import ExportedProgram
 
 from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.study import SplitBatches, prepared
-from howdeep.data import Dataset
+from howdeep.chain import Chain
+from howdeep.data import Batch, Dataset
+from howdeep.data.loaders import Loader, batches_of
+from howdeep.data.normalization import normalization_of
 from howdeep.data.sampling import sampled
 from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
 from howdeep.exporting.formats import FORMATS, Format, program_of
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for
+from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import THREADS, threads_of
-from howdeep.util.errors import reason
+from howdeep.util.errors import UserError, reason
 from howdeep.util.files import SaveError, partial_of, write_flushed
 from howdeep.util.records import Shown, tagged, to_json
 
 BATCH = 48
 """Images at a time in the comparison, beside one at a time."""
+
+
+PREPROCESSING = "(pixels / 255 - mean) / std"
 
 
 class ExportError(ArithmeticError):
@@ -90,18 +97,10 @@ def export_target(
     # The last batch is smaller than the others, so that sizes differ in the comparison.
     size = next(size for size in range(BATCH, 0, -1) if len(split) % size or len(split) < BATCH)
     images = SplitBatches(split, required_normalization(target), size, host)
-    first = images[0].images
-    folded = prepared(target.chain, first, precision="fp32", device=host)
-    original = prepared(target.chain, first, precision="fp32", device=host, fold=False, threads="auto")
-    metadata = metadata_of(target, dataset)
-    program = program_of(folded.chain, first.shape[1:])
-    # The host has no TF32; and torch.onnx reads its switch in a way that raises where `true_fp32` has set it.
-    with torch.no_grad(), threads_of(original.threads):
-        file = _write(program, original.chain, images, metadata, options)
-    notes = [*dataset.notes, *([f"compared on {sample}"] if sample else []), *folded.notes]
-    if len(split) < FEWEST:
-        notes.append(f"compared on all {len(split)} images of {options.split}, fewer than {FEWEST}")
-    export = Export(**file, metadata=metadata, notes=tuple(notes))
+    notes = [*dataset.notes, *([f"compared on {sample}"] if sample else [])]
+    few = [f"compared on all {len(split)} images of {options.split}, fewer than {FEWEST}"]
+    found = _exported(target.chain, images, metadata_of(target, dataset), options)
+    export = replace(found, notes=(*notes, *found.notes, *(few if len(split) < FEWEST else [])))
     origin = {
         "target": target.name,
         "data": options.data,
@@ -110,6 +109,74 @@ def export_target(
         "sample": sample and to_json(sample),
     }
     return export, tagged("export", {**to_json(export), **origin, **provenance(host)})
+
+
+def export(
+    chain: Chain,
+    file: str | Path,
+    loader: Loader,
+    *,
+    opset: int | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Export:
+    """Write a chain into a file that other programs run, checked and timed on the host; the chain stays as it is.
+
+    Args:
+        chain: The network.
+        file: ``.onnx``, or ``.pt2`` for torch.export.
+        loader: Images to compare on, as the network reads them (see :mod:`howdeep.data.loaders`): the first
+            mini-batches that have at least 256, or all.
+        opset: Version of ONNX's operators, 18 to 23; None is torch's choice.
+        classes: Their names, for the metadata of the file; None calls them by their numbers.
+        mean: Subtracted from pixels in [0, 1], per channel, for the metadata; None where nothing says so.
+        std: What they are divided by.
+
+    Raises:
+        UserError: The file's name or the loader is not usable, or the network cannot be exported.
+        ExportError: The file disagrees with the network; there is none.
+        SaveError: The disk is full, or the folder cannot be written.
+    """
+    options = ExportOptions(data="", out=Path(file), opset=opset)
+    constants = normalization_of(mean, std)
+    images: list[Batch] = []
+    with evaluating(chain), torch.no_grad():
+        for batch in batches_of(chain, loader):
+            outputs = len(chain(batch.images[:1])[0])
+            if classes is not None and len(classes) != outputs:
+                raise UserError(f"classes has {len(classes)} names: the network returns {outputs} logits")
+            images.append(Batch(batch.images.cpu(), batch.labels.cpu(), batch.total))
+            if sum(len(one.labels) for one in images) >= FEWEST:
+                break
+    if not images:
+        raise UserError("there are no images to compare on")
+    count, (_, channels, height, width) = sum(len(one.labels) for one in images), images[0].images.shape
+    metadata = {
+        "howdeep_version": version("howdeep"),
+        "preprocessing": constants and PREPROCESSING,
+        "mean": constants and constants.mean.tolist(),
+        "std": constants and constants.std.tolist(),
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "classes": classes and list(classes),
+    }
+    found = _exported(chain, images, metadata, options)
+    few = [f"compared on all {count} images of the loader, fewer than {FEWEST}"] if count < FEWEST else []
+    return replace(found, notes=(*found.notes, *few))
+
+
+def _exported(chain: Chain, images: Sequence[Batch], metadata: dict, options: ExportOptions) -> Export:
+    """Write a network, folded, compare it with itself as it is, and time both; the images lie on the host."""
+    first, host = images[0].images, torch.device("cpu")
+    folded = prepared(chain, first, precision="fp32", device=host)
+    original = prepared(chain, first, precision="fp32", device=host, fold=False, threads="auto")
+    program = program_of(folded.chain, first.shape[1:])
+    # The host has no TF32; and torch.onnx reads its switch in a way that raises where `true_fp32` has set it.
+    with torch.no_grad(), threads_of(original.threads):
+        file = _write(program, original.chain, images, metadata, options)
+    return Export(**file, metadata=metadata, notes=folded.notes)
 
 
 def metadata_of(target: Target, dataset: Dataset) -> dict:
@@ -122,7 +189,7 @@ def metadata_of(target: Target, dataset: Dataset) -> dict:
     return {
         "howdeep_version": version("howdeep"),
         "target": target.name,
-        "preprocessing": "(pixels / 255 - mean) / std",
+        "preprocessing": PREPROCESSING,
         "mean": constants.mean.tolist(),
         "std": constants.std.tolist(),
         "channels": dataset.channels,
@@ -137,7 +204,7 @@ def metadata_of(target: Target, dataset: Dataset) -> dict:
 
 
 def _write(
-    program: ExportedProgram, original: Runner, images: SplitBatches, metadata: dict, options: ExportOptions
+    program: ExportedProgram, original: Runner, images: Sequence[Batch], metadata: dict, options: ExportOptions
 ) -> dict[str, Any]:
     """Write the file beside its place, compare and time it, and only then give it its name."""
     out, form, partial = options.out, FORMATS[options.chosen], partial_of(options.out)

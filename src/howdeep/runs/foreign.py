@@ -9,7 +9,7 @@ import torch
 from howdeep.chain import Chain
 from howdeep.convert import Match, by_our_names, differing_size, match, read_weights, report_copies
 from howdeep.convert.libraries import is_library_name, library_network
-from howdeep.data import Normalization
+from howdeep.data.normalization import normalization_of
 from howdeep.networks import Spec, build, skeleton, spec_of
 from howdeep.networks.counting import Description, describe_chain
 from howdeep.networks.residual import Block, Shortcut
@@ -141,18 +141,3 @@ def import_weights(
         run = runs.create(out, record)
         checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
     return matched
-
-
-def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
-    """Return the normalization of the two options, or None where neither is given.
-
-    Raises:
-        UserError: Only one is given, their lengths differ, or a standard deviation is not above 0.
-    """
-    if mean is None and std is None:
-        return None
-    if mean is None or std is None or len(mean) != len(std):
-        raise UserError(f"--mean {mean} and --std {std} do not fit: give both, one number per channel")
-    if min(std) <= 0:
-        raise UserError(f"--std {std} is not allowed: it must be above 0")
-    return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))

@@ -12,12 +12,13 @@ from howdeep.convert.libraries import ClassNames, LibraryNetwork, is_library_nam
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, quiet_pillow, read_header
 from howdeep.data.images import open_regular
+from howdeep.data.normalization import normalization_of
 from howdeep.data.recorded import class_changes, renumbered
 from howdeep.data.view import Crop, View
 from howdeep.networks import build, spec_of, spec_to_json
 from howdeep.networks.residual import Block, Shortcut
 from howdeep.runs import folder as runs
-from howdeep.runs.foreign import normalization_of, read_network, usual_size
+from howdeep.runs.foreign import read_network, usual_size
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report

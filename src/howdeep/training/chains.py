@@ -131,6 +131,12 @@ def train_chain(
         with threads_of(session.pace.threads), devices.repeatable():
             to_the_end(session, console, best=session.recipe.keep == "best")
         return _trained(session)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "the training loader yields a mini-batch of 1 image, which a norm cannot normalise: let it drop the last"
+        ) from None
     finally:
         chain.zero_grad(set_to_none=True)
         chain.eval()

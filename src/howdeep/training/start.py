@@ -10,12 +10,12 @@ from howdeep.chain import Chain
 from howdeep.convert.classifier import adapt_channels, replace_classifier
 from howdeep.convert.libraries import is_library_name, library_network, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
+from howdeep.data.normalization import normalization_of
 from howdeep.data.recorded import Recorded
 from howdeep.data.view import Crop
 from howdeep.networks import build, spec_from_json, spec_of, spec_to_json
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs.folder import Run, open_run
-from howdeep.runs.foreign import normalization_of
 from howdeep.runs.target import Target, open_target, run_target
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig
