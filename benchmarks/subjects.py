@@ -8,6 +8,7 @@ from common import SHARED
 from howdeep.analysis.study import SplitBatches
 from howdeep.data import open_data
 from howdeep.data.sampling import sample
+from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, open_target
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -17,7 +18,7 @@ CIFAR10 = SHARED / "data" / "cifar10"
 
 def public(name: str) -> Target:
     """Return a public trained network."""
-    return open_target(name, weights=weights(name), mean=MEAN, std=STD, report=print)
+    return open_target(TargetOptions(target=name, weights=weights(name), mean=MEAN, std=STD), report=print)
 
 
 def weights(name: str) -> Path:

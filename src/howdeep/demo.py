@@ -14,8 +14,8 @@ from howdeep.analysis.paths import Paths, paths
 from howdeep.analysis.study import Study, open_study
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import cut_target
-from howdeep.runs.folder import as_json
-from howdeep.runs.target import open_target
+from howdeep.runs.folder import as_json, open_run
+from howdeep.runs.target import run_target
 from howdeep.runtime.interrupt import stopped
 from howdeep.show import figures
 from howdeep.show.figures.depth import DepthPoint
@@ -128,7 +128,7 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
 
 def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextManager[Study]:
     """Return a finished run and the test digits, made ready for a dissection."""
-    target = open_target(str(run), weights=None, mean=None, std=None, report=lambda line: None)
+    target = run_target(open_run(run), lambda line: None)
     options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
     return open_study(target, options, asked={}, place=run / record, report=lambda line: None)
 
@@ -143,9 +143,7 @@ def _keep(study: Study, record: Lesion | Paths) -> None:
 def _cut(out: Path, console: Console) -> None:
     """Cut the trained residual network to two thirds of its units and say what that saved."""
     console.print(f"\nSo units can go. The trained {DISSECTED}-layer residual network with {KEPT} of its 27:")
-    target = open_target(
-        str(out / f"cifar_resnet{DISSECTED}"), weights=None, mean=None, std=None, report=lambda _: None
-    )
+    target = run_target(open_run(out / f"cifar_resnet{DISSECTED}"), lambda _: None)
     options = CutOptions(data="digits", units=KEPT, out=out / f"cut_to_{KEPT}_units", device="cpu")
     cut, _, journal = cut_target(target, options, report=lambda _: None, console=Console(stderr=True))
     journal.remove()
@@ -179,8 +177,6 @@ def _train(out: Path, family: str, depth: int, seed: int, console: Console) -> R
 
 
 def _row(family: str, depth: int, result: TrainResult) -> Row:
-    from howdeep.runs.folder import open_run
-
     assert result.test is not None, "the digits have a test split"
     last = [record for record in open_run(result.run).metrics() if record["event"] == "epoch"][-1]
     return Row(

@@ -7,6 +7,7 @@ import torch
 
 from howdeep.analysis.options import StudyOptions
 from howdeep.analysis.study import Study, open_study
+from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, fresh_target
 from howdeep.runtime.timing import threads_of
 from howdeep.util.errors import UserError
@@ -20,7 +21,7 @@ def _no_threads(line: str) -> None:
 
 @pytest.fixture(scope="module")
 def target() -> Target:
-    return fresh_target("cifar_resnet8", "digits", size=None, seed=0, skip_broken=False)
+    return fresh_target(TargetOptions(target="cifar_resnet8"), "digits", seed=0, skip_broken=False)
 
 
 def options(**more) -> StudyOptions:

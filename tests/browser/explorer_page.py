@@ -17,7 +17,8 @@ from howdeep.analysis.evaluation import add_up
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.explorer.images import draw_sample
-from howdeep.runs.target import open_data_for, open_target
+from howdeep.runs.folder import open_run
+from howdeep.runs.target import open_data_for, run_target
 
 Gates = Sequence[float | None]
 IMAGES = 60
@@ -47,7 +48,7 @@ class Network:
 
 
 def open_network(run: Path) -> Network:
-    target = open_target(str(run), weights=None, mean=None, std=None, report=print)
+    target = run_target(open_run(run), print)
     data = open_data_for(target, "digits", skip_broken=False)
     sample = draw_sample(target, data, split="val", images=IMAGES, seed=0, device=torch.device("cpu"))
     return Network(target.chain.eval(), sample.batches)

@@ -20,7 +20,7 @@ from howdeep.cutting.frontier import Frontier
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import cut_target
 from howdeep.runs.checkpoints import list_checkpoints, newest
-from howdeep.runs.target import open_target
+from howdeep.runs.target import run_target
 from howdeep.training import loop
 from howdeep.util.errors import Stopped
 
@@ -64,7 +64,7 @@ def named(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
 
 
 def save_named(run: Path, out: Path, progress: Callable[[str], None]) -> None:
-    target = open_target(str(run), weights=None, mean=None, std=None, report=print)
+    target = run_target(open_run(run), print)
     options = CutOptions(data="digits", remove=(2, 5), out=out, precision="fp32")
     cut_target(target, options, report=print, console=Console(stderr=True), progress=progress)[2].remove()
 
@@ -90,7 +90,7 @@ def test_a_cut_network_is_a_run_folder_like_any_other(
     assert len(open_run(out).chain(print)) == 4
     assert (place / "cut.svg").read_text().startswith("<svg")
     assert sorted(entry.name for entry in place.iterdir()) == ["cut", "cut.json", "cut.svg"]
-    assert open_target(str(out), weights=None, mean=None, std=None, report=print).seed == 3
+    assert run_target(open_run(out), print).seed == 3
     exported = ["export", str(out), "--data", "digits", "--split", "train", "--out", str(tmp_path / "cut.pt2")]
     assert cli.run(exported) == 0
 

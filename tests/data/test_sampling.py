@@ -15,6 +15,7 @@ from howdeep.cutting.options import CutOptions
 from howdeep.data import Split, open_data
 from howdeep.data.sampling import Sampled, mixed, sample, sample_positions, sampled
 from howdeep.explorer.images import draw_sample
+from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, fresh_target
 from howdeep.util.records import to_json
 
@@ -70,7 +71,7 @@ def sorted_by_class(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def target(sorted_by_class: str) -> Target:
-    return fresh_target("cifar_resnet8", sorted_by_class, size=None, seed=0, skip_broken=False)
+    return fresh_target(TargetOptions(target="cifar_resnet8"), sorted_by_class, seed=0, skip_broken=False)
 
 
 EXPECTED = {"glass": 20, "metal": 10, "paper": 5}

@@ -14,6 +14,7 @@ from howdeep.data import open_data
 from howdeep.data.check import check
 from howdeep.data.decoding import bits_of, decode
 from howdeep.exporting.export import metadata_of
+from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import fresh_target, open_data_for, read_images
 
 
@@ -56,8 +57,8 @@ def test_different_scans_of_few_bits_are_no_duplicates(tmp_path: Path) -> None:
 
 def test_a_trained_network_keeps_the_scale_of_its_data(tmp_path: Path) -> None:
     """Other data that would choose another scale, and single images, are seen as the training images were."""
-    old = str(scans(tmp_path / "old", {"a": 4095, "b": 2000}))
-    target = fresh_target("cifar_resnet8", old, size=None, seed=0, skip_broken=False)
+    data = str(scans(tmp_path / "old", {"a": 4095, "b": 2000}))
+    target = fresh_target(TargetOptions(target="cifar_resnet8"), data, seed=0, skip_broken=False)
     assert target.bits == 12
     assert metadata_of(target, open_data(str(tmp_path / "old")))["bits"] == 12
     dim = scans(tmp_path / "new", {"a": 500, "b": 1000})

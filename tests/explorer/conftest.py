@@ -9,7 +9,8 @@ from howdeep.explorer.engine import Engine
 from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.serve import open_page
 from howdeep.explorer.server import Page
-from howdeep.runs.target import open_target
+from howdeep.runs.folder import open_run
+from howdeep.runs.target import run_target
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def page(run: Path) -> Page:
     """What a server answers from."""
-    target = open_target(str(run), weights=None, mean=None, std=None, report=print)
+    target = run_target(open_run(run), print)
     options = ExploreOptions(data="digits", precision="fp32", device="cpu")
     return open_page(target, options, arguments=(str(run),))
 

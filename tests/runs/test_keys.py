@@ -9,13 +9,13 @@ import torch
 
 from howdeep.analysis.options import StudyOptions
 from howdeep.commands.analysing import Dissection, Flow, Lesion, Paths
-from howdeep.commands.options import TargetOptions
 from howdeep.costs.options import CostOptions
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import BUDGETS
 from howdeep.cutting.run import asked as asked_of_cut
 from howdeep.data import Normalization, open_data
 from howdeep.networks import build, spec_of
+from howdeep.runs.options import TargetOptions
 from howdeep.runs.resume import UNCHANGING, difference, options_key, work_key
 from howdeep.runs.target import Target
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from howdeep.analysis.options import LesionOptions, PathsOptions, StudyOptions
-from howdeep.commands.options import ResultOptions, TargetOptions
+from howdeep.commands.options import ResultOptions
 from howdeep.commands.output import remark
+from howdeep.runs.options import TargetOptions
 from howdeep.runtime.ranks import this_process
 from howdeep.util.options import refuse_without_use
+from howdeep.util.text import Report
 
 if TYPE_CHECKING:
     from howdeep.analysis.study import Study
@@ -35,7 +37,7 @@ class Dissection(ResultOptions, StudyOptions, TargetOptions):
 
         place = self.output.place
         with open_study(
-            self.open(), self, asked=self.asked(), precision=precision, fold=fold, place=place, report=remark
+            self.open(remark), self, asked=self.asked(), precision=precision, fold=fold, place=place, report=remark
         ) as study:
             yield study
 
@@ -116,19 +118,11 @@ class Flow(Dissection):
             self.report(study, record)
         return 0
 
-    def open(self) -> "Target":
+    def open(self, report: Report) -> "Target":
         """Return the trained network, or one with initial weights."""
-        from howdeep.data.normalization import normalization_of
         from howdeep.runs.target import fresh_target
 
         if not self.fresh:
-            return super().open()
+            return super().open(report)
         refuse_without_use(self, ("weights", "key", "pretrained"), "with --fresh: initial weights need none")
-        return fresh_target(
-            self.target,
-            self.data,
-            size=self.size,
-            seed=self.seed,
-            skip_broken=self.skip_broken,
-            given=normalization_of(self.mean, self.std),
-        )
+        return fresh_target(self, self.data, seed=self.seed, skip_broken=self.skip_broken)

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.commands.output import Output, remark
+from howdeep.runs.options import ImportOptions
 from howdeep.runtime.ranks import this_process
 from howdeep.training.config import TrainConfig
-from howdeep.util.options import Flat, OptionalFile, OptionalFloats, OptionalInt, OptionalName, refuse_without_use
+from howdeep.util.options import Flat, OptionalFile, OptionalInt, refuse_without_use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,29 +91,9 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Import:
+class Import(ImportOptions):
     """Read foreign weights into a run folder, and list what was kept, renamed and left."""
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """A checkpoint of PyTorch or safetensors, whatever it is called."""
-    network: str
-    """The network that they belong to, such as cifar_resnet56, torchvision:resnet50 or timm:convnext_tiny."""
-    out: Path
-    """The run folder."""
-    key: OptionalName = None
-    """Which weights of the file, where it holds several, such as state_dict_ema."""
-    block: Annotated[
-        Literal["basic", "bottleneck"] | None, tyro.conf.arg(metavar="{basic,bottleneck}", help_behavior_hint="")
-    ] = None
-    """Kind of unit; without it the literature's."""
-    shortcut: Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}", help_behavior_hint="")] = None
-    """A zero padding, B projection where the shape changes, C everywhere; without it the literature's."""
-    mean: OptionalFloats = None
-    """Mean per channel that was subtracted in training, of pixels in [0, 1]."""
-    std: OptionalFloats = None
-    """Standard deviation per channel that pixels were divided by."""
-    size: OptionalInt = None
-    """Side of the images in pixels; without it the library's, 32, or 224 for the ImageNet names."""
     output: Flat[Output] = field(default_factory=Output)
 
     def run(self) -> int:
@@ -121,18 +102,7 @@ class Import:
 
         self.output.check()
         notes: list[str] = []
-        imported = import_weights(
-            self.file,
-            self.network,
-            self.out,
-            mean=self.mean,
-            std=self.std,
-            size=self.size,
-            key=self.key,
-            block=self.block,
-            shortcut=self.shortcut,
-            report=notes.append,
-        )
+        imported = import_weights(self, report=notes.append)
         for note in notes:
             remark(note)
         lists = {name: getattr(imported, name) for name in ("kept", "renamed", "left", "missing")}

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from howdeep.commands.options import ResultOptions, TargetOptions
+from howdeep.commands.options import ResultOptions
 from howdeep.commands.output import remark
 from howdeep.cutting.options import CutOptions
+from howdeep.runs.options import TargetOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class Cut(ResultOptions, CutOptions, TargetOptions):
         beside = self.output.place
         with file_locked(beside) if self.out is None else folder_locked(self.out):
             console = Console(stderr=True)
-            result, record, journal = cut_target(self.open(), self, beside=beside, report=remark, console=console)
+            result, record, journal = cut_target(self.open(remark), self, beside=beside, report=remark, console=console)
             self.finish(record, result, written=journal.remove)
             if self.out is not None:
                 remark(f"{self.out}: the cut network")

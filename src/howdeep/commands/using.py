@@ -7,10 +7,11 @@ from typing import Annotated
 import tyro.conf
 
 from howdeep.analysis.options import EvaluationOptions
-from howdeep.commands.options import ResultOptions, TargetOptions
+from howdeep.commands.options import ResultOptions
 from howdeep.commands.output import Output, refuse_existing, remark
 from howdeep.explorer.options import ExploreOptions
 from howdeep.exporting.options import ExportOptions
+from howdeep.runs.options import TargetOptions
 from howdeep.util.errors import UserError
 from howdeep.util.options import Flat
 
@@ -25,7 +26,7 @@ class Evaluate(ResultOptions, EvaluationOptions, TargetOptions):
         from howdeep.show.analysis_tables import evaluation_table
 
         self.check_files()
-        evaluation, record = evaluate_target(self.open(), self, report=remark)
+        evaluation, record = evaluate_target(self.open(remark), self, report=remark)
         table = evaluation_table(evaluation, of=f"{self.target} on {self.data}, {self.split}")
         self.finish(record, evaluation, table=table)
         return 0
@@ -50,7 +51,7 @@ class Predict(TargetOptions):
         from howdeep.show.analysis_tables import predictions_table
 
         self.output.check()
-        predictions = predict(self.open(), self.images, top=self.top, device=self.device)
+        predictions = predict(self.open(remark), self.images, top=self.top, device=self.device)
         self.output.finish([asdict(one) for one in predictions], predictions_table(predictions))
         unusable = sum(one.unusable is not None for one in predictions)
         if unusable:
@@ -69,7 +70,7 @@ class Export(ExportOptions, TargetOptions):
         from howdeep.exporting.export import export_target
 
         self.output.check(self.out)
-        export, record = export_target(self.open(), self, report=remark)
+        export, record = export_target(self.open(remark), self, report=remark)
         self.output.finish(record, export.table())
         return 0
 
@@ -83,7 +84,7 @@ class Explore(ExploreOptions, TargetOptions):
         from howdeep.explorer.serve import listen, open_page, serve
 
         with listen(self.host, self.port) as listener:
-            page = open_page(self.open(), self, arguments=self.arguments(), report=remark)
+            page = open_page(self.open(remark), self, arguments=self.arguments(), report=remark)
             serve(page, listener, host=self.host, report=remark)
         return 0
 

@@ -1,6 +1,5 @@
 """Networks of elsewhere: weights of a file, read into a network of the catalogue or into a run folder."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,9 +14,11 @@ from howdeep.networks.counting import Description, describe_chain
 from howdeep.networks.residual import Block, Shortcut
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
+from howdeep.runs.options import ImportOptions
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
 from howdeep.util.files import folder_locked
+from howdeep.util.options import refuse_without_use
 from howdeep.util.text import Report
 
 
@@ -77,31 +78,11 @@ def usual_size(spec: Spec) -> tuple[int, int]:
     return (224, 224) if spec.large else (32, 32)
 
 
-def import_weights(
-    file: Path,
-    network: str,
-    out: Path,
-    *,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    size: int | None,
-    key: str | None = None,
-    block: Block | None = None,
-    shortcut: Shortcut | None = None,
-    report: Report = lambda line: None,
-) -> Match:
+def import_weights(options: ImportOptions, *, report: Report = lambda line: None) -> Match:
     """Read foreign weights into a new run folder.
 
     Args:
-        file: The weights.
-        network: Name in the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
-        out: The run folder.
-        mean: Mean per channel that was subtracted in training; None is the library's, or leaves it open.
-        std: Standard deviation per channel.
-        size: Side of the images in pixels; None is the library's, or the literature's.
-        key: Which of several weights in the file.
-        block: Basic or bottleneck; None is the literature's.
-        shortcut: A, B or C; None is the literature's.
+        options: Which weights, and where to.
         report: Receives a line for whatever was taken where something else could have been.
 
     Returns:
@@ -110,11 +91,10 @@ def import_weights(
     Raises:
         UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
     """
-    normalization = normalization_of(mean, std)
+    file, network, size, key = options.file, options.network, options.size, options.key
+    normalization = normalization_of(options.mean, options.std)
     if is_library_name(network):
-        for option, value in (("block", block), ("shortcut", shortcut)):
-            if value is not None:
-                raise UserError(f"--{option} {value} is not allowed for {network}: its library says how it is built")
+        refuse_without_use(options, ("block", "shortcut"), f"for {network}: its library says how it is built")
         library = library_network(network, weights=file, size=size, key=key, report=report)
         published, chain, matched, channels = library.published, library.chain(), library.match, 3
         report(f"{network}: images are prepared as for its published weights: {published.preparation}")
@@ -122,11 +102,13 @@ def import_weights(
         normalization = normalization or normalization_of(published.mean, published.std)
         height, width, crop = library.size, library.size, published.crop and asdict(published.crop)
     else:
-        own, chain, matched = read_network(network, file, key=key, block=block, shortcut=shortcut, report=report)
+        own, chain, matched = read_network(
+            network, file, key=key, block=options.block, shortcut=options.shortcut, report=report
+        )
         (height, width), channels, crop = (size, size) if size else usual_size(own), own.channels, None
     assert matched is not None, "there is a file"
     if normalization is not None and len(normalization.mean) not in (1, channels):
-        raise UserError(f"--mean {mean} is not allowed: {network} reads images of {channels} channels")
+        raise UserError(f"--mean {options.mean} is not allowed: {network} reads images of {channels} channels")
     data = {"source": str(file), "name": file.name, "classes": None, "channels": channels}
     data |= {"height": height, "width": width, "resize": "crop", "notes": []} | ({"crop": crop} if crop else {})
     record = runs.record_of(
@@ -137,7 +119,7 @@ def import_weights(
         where=torch.device("cpu"),
         more={"imported": str(file)} | ({"key": key} if key else {}),
     )
-    with folder_locked(out):
-        run = runs.create(out, record)
+    with folder_locked(options.out):
+        run = runs.create(options.out, record)
         checkpoints.save(run.checkpoints, 0, tensors={"weights": chain.state_dict()}, state={})
     return matched

@@ -19,6 +19,7 @@ from howdeep.networks import build, spec_of, spec_to_json
 from howdeep.networks.residual import Block, Shortcut
 from howdeep.runs import folder as runs
 from howdeep.runs.foreign import read_network, usual_size
+from howdeep.runs.options import TargetOptions
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
@@ -69,28 +70,12 @@ class Target:
 
 
 def open_target(
-    name: str,
-    *,
-    weights: Path | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    pretrained: bool = False,
-    size: int | None = None,
-    key: str | None = None,
-    block: Block | None = None,
-    shortcut: Shortcut | None = None,
-    report: Report,
+    options: TargetOptions, *, block: Block | None = None, shortcut: Shortcut | None = None, report: Report
 ) -> Target:
     """Return a trained network.
 
     Args:
-        name: A run folder; or a name of the catalogue, ``torchvision:NAME`` or ``timm:NAME`` together with weights.
-        weights: A file of weights.
-        mean: Mean per channel that is subtracted from pixels in [0, 1]; None is the run's own.
-        std: Standard deviation per channel; None is the run's own.
-        pretrained: Take the published weights of a library's network, which the library downloads.
-        size: Side of the images of a library's network; None is the published one.
-        key: Which of several weights in the file.
+        options: Which one, and how its images are prepared.
         block: Basic or bottleneck, of a name of the catalogue; None is the literature's.
         shortcut: A, B or C, of a name of the catalogue; None is the literature's.
         report: Receives one line per damaged checkpoint that is passed over, and for whatever of a file was left.
@@ -98,23 +83,24 @@ def open_target(
     Raises:
         UserError: There is no such target, or it lacks something.
     """
-    given = normalization_of(mean, std)
+    name, weights, key, size = options.target, options.weights, options.key, options.size
+    given = normalization_of(options.mean, options.std)
     if key is not None and weights is None:
         raise UserError(f"--key {key} is not allowed without --weights: it says which weights of that file are meant")
     if is_library_name(name):
         library = library_network(
-            name, weights=weights, pretrained=pretrained, size=size, fresh=False, key=key, report=report
+            name, weights=weights, pretrained=options.pretrained, size=size, fresh=False, key=key, report=report
         )
         if weights is not None:
             report(f"{name}: images are prepared as for its published weights: {library.published.preparation}")
         return _library_target(library, given)
-    if pretrained or size is not None:
-        option = "--pretrained" if pretrained else f"--size {size}"
+    if options.pretrained or size is not None:
+        option = "--pretrained" if options.pretrained else f"--size {size}"
         raise UserError(f"{option} is not allowed for {name}: it is meant for torchvision:NAME and timm:NAME")
     if runs.is_run(Path(name)):
         if weights is not None:
             raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
-        target = run_target(runs.open_run(Path(name)), report)
+        target = run_target(runs.open_run(name), report)
         return replace(target, normalization=given or target.normalization)
     if Path(name).exists():
         raise UserError(f"{name} is not a run folder: there is no {runs.RECORD} in it")
@@ -138,22 +124,20 @@ def open_target(
     )
 
 
-def fresh_target(
-    name: str, data: str, *, size: int | None, seed: int, skip_broken: bool, given: Normalization | None = None
-) -> Target:
+def fresh_target(options: TargetOptions, data: str, *, seed: int, skip_broken: bool) -> Target:
     """Return a network with its initial weights, for looking at what depth does before training.
 
     Args:
-        name: A name of the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
-        data: What DATA is on the command line; it says the classes, and how its pixels are normalised.
-        size: Side of the images.
+        options: Which one: a name of the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
+        data: What DATA is on the command line; it says the classes and, where the options do not, how its pixels are
+            normalised.
         seed: Seed of the weights.
         skip_broken: Leave broken images out.
-        given: How pixels are normalised, where the data shall not say it.
 
     Raises:
         UserError: There is no such network.
     """
+    name, size, given = options.target, options.size, normalization_of(options.mean, options.std)
     if is_library_name(name):
         torch.manual_seed(seed)
         classes = len(open_data(data, skip_broken=skip_broken).classes)

@@ -16,6 +16,7 @@ from howdeep.data.view import Crop
 from howdeep.networks import build, spec_from_json, spec_of, spec_to_json
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs.folder import Run, open_run
+from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, open_target, run_target
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig
@@ -259,15 +260,11 @@ def _of_run(config: TrainConfig, report: Report) -> Target:
 
 def _foreign(config: TrainConfig, library: bool, report: Report) -> Target:
     """Return a network with the weights of a file or of its library."""
-    return open_target(
-        config.network,
+    options = TargetOptions(
+        target=config.network,
         weights=None if config.weights is None else Path(config.weights),
-        mean=None,
-        std=None,
         pretrained=config.pretrained,
         size=config.size if library else None,
         key=config.key,
-        block=config.block,
-        shortcut=config.shortcut,
-        report=report,
     )
+    return open_target(options, block=config.block, shortcut=config.shortcut, report=report)
