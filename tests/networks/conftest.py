@@ -6,8 +6,11 @@ from functools import cache
 import pytest
 from torch import nn
 
-from howdeep.networks import skeleton, spec_of
+from howdeep.networks import counting, skeleton, spec_of
 from howdeep.networks.counting import Summary, catalogue
+
+skeleton_once = cache(skeleton)
+"""No test changes one; for the deepest network it takes half a second."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Counted:
 
 @cache
 def counted(name: str, **options: object) -> Counted:
-    chain = skeleton(spec_of(name, **options))  # type: ignore[arg-type]
+    chain = skeleton_once(spec_of(name, **options))  # type: ignore[arg-type]
     weighted = {place: part for place, part in chain.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
     return Counted(
         units=len(chain),
@@ -37,4 +40,6 @@ def counted(name: str, **options: object) -> Counted:
 @pytest.fixture(scope="session")
 def networks() -> dict[str, Summary]:
     """Return the catalogue by name."""
-    return {network.name: network for network in catalogue()}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(counting, "skeleton", skeleton_once)
+        return {network.name: network for network in catalogue()}
