@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.utils.flop_counter import FlopCounterMode
 
 from howdeep.chain import Add, AddReLU, Chain, Concatenate, Replace, Unit
 from howdeep.networks import LITERATURE, Spec, skeleton, spec_of
@@ -191,6 +190,8 @@ def smallest(spec: Spec) -> int:
 
 def output_and_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     """Return what a module returns, without gradients, and the multiply-adds that it takes for that."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton, twice the time of this package's own modules
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         output = module(x)
     return output, counter.get_total_flops() // 2
