@@ -10,7 +10,7 @@ from torch import Tensor
 from howdeep.data import sources
 from howdeep.data.images import Listing, Problem, Source
 from howdeep.data.storage import Decoded
-from howdeep.data.view import Survey, View, survey
+from howdeep.data.view import Headers, View, read_headers
 
 
 class Digits(Listing):
@@ -38,26 +38,26 @@ def _listed(_load: Callable) -> Source:
     return Source(source.name, source.classes, {"train": Digits(listing.images, listing.labels, listing.names)})
 
 
-def _survey(listing: Listing, part: str) -> Survey:
-    return (_surveyed if isinstance(listing, Digits) else survey)(listing, part)
+def _read_headers(listing: Listing, part: str) -> Headers:
+    return (_headers if isinstance(listing, Digits) else read_headers)(listing, part)
 
 
-_surveyed = cache(survey)
+_headers = cache(read_headers)
 
 
 Images = tuple[Decoded, Tensor, dict[int, Problem]]
 
 
-def _decode(listing: Listing, surveyed: Survey, view: View, part: str) -> Images:
-    return _decoded(listing, view, part) if isinstance(listing, Digits) else DECODE(listing, surveyed, view, part)
+def _decode(listing: Listing, headers: Headers, view: View, part: str) -> Images:
+    return _decoded(listing, view, part) if isinstance(listing, Digits) else DECODE(listing, headers, view, part)
 
 
 @cache
 def _decoded(listing: Digits, view: View, part: str) -> Images:
-    return DECODE(listing, _surveyed(listing, part), view, part)
+    return DECODE(listing, _headers(listing, part), view, part)
 
 
 def install() -> None:
     """Leave it out in this process."""
-    sources.read_digits, sources.survey, sources._decoded = _read, _survey, _decode
+    sources.read_digits, sources.read_headers, sources._decoded = _read, _read_headers, _decode
     os.fsync = lambda descriptor: None

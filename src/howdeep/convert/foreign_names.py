@@ -87,7 +87,7 @@ def _in_unit(stage: int, position: int, part: str, own: Collection[str], stages:
 
     Where a pre-activation unit's shortcut reads its first norm too, that norm is a link just before the unit.
     """
-    ours = part_of(part)
+    ours = layer_of(part)
     if ours is None or not (0 <= stage < len(stages) and 0 <= position < len(stages[stage])):
         return []
     index = stages[stage][position]
@@ -96,13 +96,13 @@ def _in_unit(stage: int, position: int, part: str, own: Collection[str], stages:
     return [f"body.{index}.{ours}", *([f"{before}.norm"] if opens else [])]
 
 
-def part_of(name: str) -> str | None:
+def layer_of(name: str) -> str | None:
     """Return what a layer of theirs is in one of our units."""
     return next((found.expand(ours) for rule, ours in PARTS if (found := rule.fullmatch(name))), None)
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnNames:
     """Which names of a file are those of a network."""
 
     names: dict[str, str]
@@ -113,7 +113,7 @@ class Own:
     """Prefixes under which the file holds the whole network once more."""
 
 
-def own_names(names: Iterable[str], place: Callable[[str], str | None]) -> Own:
+def own_names(names: Iterable[str], place: Callable[[str], str | None]) -> OwnNames:
     """Return the names that belong to a network: those behind the prefix that gives most of its weights their places.
 
     A classifier, or another part, may stand outside that prefix where nothing inside takes its place
@@ -138,7 +138,7 @@ def own_names(names: Iterable[str], place: Callable[[str], str | None]) -> Own:
     inside = {name: name.removeprefix(main) for name in names if name.startswith(main)} | apart
     why = f"outside {main.removesuffix('.')!r}"
     again = [prefix for prefix in found if prefix != main and len(found[prefix]) == len(found[main])]
-    return Own(inside, {name: why for name in names if name not in inside}, tuple(again))
+    return OwnNames(inside, {name: why for name in names if name not in inside}, tuple(again))
 
 
 def _apart(found: dict[str, dict[str, str]], main: str) -> dict[str, str]:

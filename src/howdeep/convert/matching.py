@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.convert.foreign_names import UNITS, Stages, meanings_of, own_names, part_of, stages_of
+from howdeep.convert.foreign_names import UNITS, Stages, layer_of, meanings_of, own_names, stages_of
 from howdeep.util.errors import UserError
 from howdeep.util.text import first_few
 
@@ -216,7 +216,7 @@ def _hint(strangers: list[str], stages: Stages) -> str:
     layers = {
         (found[1], found[2], found[3]) for name in strangers for rule, _, _ in UNITS if (found := rule.match(name))
     }
-    parts = {(stage, unit, ours) for stage, unit, part in layers if (ours := part_of(part.rpartition(".")[0]))}
+    parts = {(stage, unit, ours) for stage, unit, part in layers if (ours := layer_of(part.rpartition(".")[0]))}
     projected = {(stage, unit) for stage, unit, ours in parts if ours == "shortcut.conv"}
     if any(ours == "branch.conv3" for _, _, ours in parts):
         return "; its units are bottlenecks: howdeep import --block bottleneck"

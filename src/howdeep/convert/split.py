@@ -97,7 +97,7 @@ def _flow(model: nn.Module, example: Tensor, *, functional: bool) -> tuple[Dataf
 def _body(flow: Dataflow, units: Sequence[UnitNodes]) -> Iterator[nn.Module]:
     """Yield the units, and what lies between one and the next as a link."""
     last: Node = units[0].source
-    for unit, name in zip(units, names(flow, units), strict=True):
+    for unit, name in zip(units, unit_names(flow, units), strict=True):
         if last is not unit.source:
             yield part(flow, last, unit.source)
         branch, shortcut = (part(flow, unit.source, result) for result in (unit.branch, unit.shortcut))
@@ -171,7 +171,7 @@ def _may_overwrite(flow: Dataflow, node: Node, copies: dict[Node, Node]) -> bool
     return copies[written].op in ("call_function", "call_module") and len(written.users) == 1 and not is_view(written)
 
 
-def names(flow: Dataflow, units: Sequence[UnitNodes]) -> list[str]:
+def unit_names(flow: Dataflow, units: Sequence[UnitNodes]) -> list[str]:
     """Return one name per unit, no two alike: the deepest module that contains the branch and the merge.
 
     A module that contains several units (a transformer block) is followed by the child with most weights of the

@@ -12,7 +12,7 @@ from howdeep.data.decoding import WHOLE_BITS, decode
 from howdeep.data.images import Listing, Problem, digest_of, visit
 from howdeep.data.sources import find_source
 from howdeep.data.splits import three_splits
-from howdeep.data.view import Survey, check_options, choose_view, survey
+from howdeep.data.view import Headers, check_options, choose_view, read_headers
 
 SHOWN = 5
 SHOWN_CLASSES = 24
@@ -80,13 +80,13 @@ def check(data: str, *, size: int | None = None, resize: str = "crop", seed: int
     """
     check_options(size, resize, None)
     source = find_source(data)
-    surveys = {part: survey(listing, part) for part, listing in source.parts.items()}
-    headers = [header for one in surveys.values() for header in one.headers.values()]
+    read = {part: read_headers(listing, part) for part, listing in source.parts.items()}
+    headers = [header for one in read.values() for header in one.good.values()]
     view, notes = None, ()
     if headers:
         view, notes = choose_view(headers, size=size, resize=resize, channels=None)
     bits = view.bits if view else WHOLE_BITS
-    examined = {part: _examine(listing, surveys[part], part, bits) for part, listing in source.parts.items()}
+    examined = {part: _examine(listing, read[part], part, bits) for part, listing in source.parts.items()}
     parts = {part: entries for part, (entries, _) in examined.items()}
     # The sound images are sorted into the splits that `open_data` would make of them.
     labels = {part: torch.tensor([entry.label for entry in entries]) for part, entries in parts.items()}
@@ -109,16 +109,16 @@ def check(data: str, *, size: int | None = None, resize: str = "crop", seed: int
     )
 
 
-def _examine(listing: Listing, surveyed: Survey, part: str, bits: int) -> tuple[list[_Entry], list[Problem]]:
-    """Decode every surveyed image of a listing; return the sound ones, and all problems in file order."""
+def _examine(listing: Listing, headers: Headers, part: str, bits: int) -> tuple[list[_Entry], list[Problem]]:
+    """Decode every image of a listing whose header is good; return the sound ones, and all problems in file order."""
 
     def examined(row: int, stream: BinaryIO) -> _Entry:
         key, image = digest_of(stream), decode(stream, 3, bits)
         digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).digest()
         return _Entry(listing.names[row], int(listing.labels[row]), digest, key)
 
-    entries, damaged = visit(listing, part, list(surveyed.headers), examined, threads=surveyed.threads)
-    problems = surveyed.problems | damaged
+    entries, damaged = visit(listing, part, list(headers.good), examined, threads=headers.threads)
+    problems = headers.problems | damaged
     return list(entries.values()), [problems[row] for row in sorted(problems)]
 
 

@@ -19,7 +19,7 @@ from howdeep.data.parquet import find_parquet, read_parquet
 from howdeep.data.recorded import Recorded, recorded_splits
 from howdeep.data.splits import SPLIT_NAMES, three_splits
 from howdeep.data.storage import Decoded, Encoded
-from howdeep.data.view import Crop, Survey, View, check_options, choose_view, survey
+from howdeep.data.view import Crop, Headers, View, check_options, choose_view, read_headers
 from howdeep.util.errors import UserError
 
 KINDS = "DATA is digits, a folder of class folders, a Parquet file or a folder of them, or hf:owner/name"
@@ -134,15 +134,15 @@ def open_data(
     data = str(data)
     source = find_source(data)
     sized = size is not None and size > MEMORY_SIDE and channels is not None
-    surveyed = source.parts if splits is None or not sized else _parts_of(splits, source)
-    surveys = {part: survey(source.parts[part], part) for part in surveyed}
+    needed = source.parts if splits is None or not sized else _parts_of(splits, source)
+    read = {part: read_headers(source.parts[part], part) for part in needed}
     if not skip_broken:
-        refuse(data, [problem for one in surveys.values() for problem in one.problems.values()])
-    headers = [header for one in surveys.values() for header in one.headers.values()]
+        refuse(data, [problem for one in read.values() for problem in one.problems.values()])
+    headers = [header for one in read.values() for header in one.good.values()]
     if not headers:
         raise UserError(f"{data} holds no usable image")
     view, notes = choose_view(headers, size=size, resize=resize, channels=channels, bits=bits, crop=crop)
-    parts, problems = _load(source, surveys, view)
+    parts, problems = _load(source, read, view)
     if not skip_broken:
         refuse(data, problems)
     if identify or recorded is not None:
@@ -176,9 +176,9 @@ def _parts_of(splits: Collection[str], source: Source) -> Collection[str]:
     return [part for part in source.parts if part in named] or source.parts
 
 
-def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[dict[str, Split], list[Problem]]:
+def _load(source: Source, read: Mapping[str, Headers], view: View) -> tuple[dict[str, Split], list[Problem]]:
     """Make a split of every part, in memory where all of them fit; return with them every image found unusable."""
-    count = sum(len(one.headers) for one in surveys.values())
+    count = sum(len(one.good) for one in read.values())
     fits = max(view.height, view.width) <= MEMORY_SIDE
     fits = fits and count * view.channels * view.height * view.width <= MEMORY_BYTES
     parts: dict[str, Split] = {}
@@ -188,13 +188,13 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
         sizes = np.zeros((len(names), 2), np.int32)  # zeros where they are not known
         encoded = Encoded(listing.images, view, names, sizes)
         parts[part] = Split(encoded, torch.arange(len(names)), listing.labels, names)
-        if part not in surveys:
+        if part not in read:
             continue
-        own = surveys[part]
-        for row, header in own.headers.items():
+        own = read[part]
+        for row, header in own.good.items():
             sizes[row] = header.height, header.width
         problems += own.problems.values()
-        good = list(own.headers)
+        good = list(own.good)
         if fits:
             images, digests, damaged = _decoded(listing, own, view, part)
             parts[part] = replace(parts[part], images=images, digests=digests)
@@ -204,8 +204,8 @@ def _load(source: Source, surveys: Mapping[str, Survey], view: View) -> tuple[di
     return parts, problems
 
 
-def _decoded(listing: Listing, surveyed: Survey, view: View, part: str) -> tuple[Decoded, Tensor, dict[int, Problem]]:
-    """Decode the surveyed rows of a listing into one tensor; return it, all digests, and what is damaged, by row."""
+def _decoded(listing: Listing, headers: Headers, view: View, part: str) -> tuple[Decoded, Tensor, dict[int, Problem]]:
+    """Decode the rows with good headers into one tensor; return it, all digests, and what is damaged, by row."""
     pixels = np.zeros((len(listing.names), view.channels, view.height, view.width), np.uint8)
     digests = np.zeros(len(listing.names), np.int64)
 
@@ -213,7 +213,7 @@ def _decoded(listing: Listing, surveyed: Survey, view: View, part: str) -> tuple
         digests[row] = digest_of(stream)
         pixels[row] = view.read(stream)
 
-    _, damaged = visit(listing, part, list(surveyed.headers), fill, threads=surveyed.threads)
+    _, damaged = visit(listing, part, list(headers.good), fill, threads=headers.threads)
     return Decoded(torch.from_numpy(pixels)), torch.from_numpy(digests), damaged
 
 

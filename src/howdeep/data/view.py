@@ -107,10 +107,10 @@ class View:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Headers:
     """What the images of one split declare."""
 
-    headers: dict[int, Header]
+    good: dict[int, Header]
     """By row; rows with a problem are absent."""
     problems: dict[int, Problem]
     """By row."""
@@ -118,14 +118,14 @@ class Survey:
     @property
     def threads(self) -> int:
         """How many threads decode these images fastest (see `images.spread`)."""
-        areas = [header.width * header.height for header in self.headers.values()]
+        areas = [header.width * header.height for header in self.good.values()]
         return 1 if not areas or statistics.fmean(areas) < 128 * 128 else os.cpu_count() or 1
 
 
-def survey(listing: Listing, split: str) -> Survey:
+def read_headers(listing: Listing, split: str) -> Headers:
     """Read every header of a listing, in file order."""
     rows = range(len(listing.names))
-    return Survey(*visit(listing, split, rows, lambda _, stream: read_header(stream)))
+    return Headers(*visit(listing, split, rows, lambda _, stream: read_header(stream)))
 
 
 def check_options(size: int | None, resize: str, channels: int | None) -> None:
