@@ -14,7 +14,7 @@ from howdeep.convert.layers import layers_of
 from howdeep.convert.merges import Dataflow, UnitNodes, layers, merges
 from howdeep.convert.modes import Modes, modes_of
 from howdeep.convert.simplify import CONSTANTS, SharedWrite, is_view, simplify
-from howdeep.convert.trace import evaluating, modules_of, trace, unwrapped
+from howdeep.convert.trace import giving_logits, modules_of, trace, unwrapped
 from howdeep.util.errors import UserError
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -107,7 +107,7 @@ def _body(flow: Dataflow, units: Sequence[UnitNodes]) -> Iterator[nn.Module]:
 
 def _require_same(model: nn.Module, chain: Chain, images: Tensor) -> None:
     """Refuse a chain whose logits are not the network's: one that draws random numbers, or decides by values."""
-    with evaluating(model), torch.no_grad():
+    with giving_logits(model), torch.no_grad():
         expected, actual = model(images), chain(images)
     difference, scale = (actual - expected).abs().max().item(), expected.abs().max().item()
     if not difference <= TOLERANCE.get(expected.dtype, 0.05) * scale:

@@ -51,8 +51,8 @@ def trace(model: nn.Module, example: Tensor, *, functional: bool = False) -> Tra
     """
     # Values do not matter to the trace, and neither does the example's batch, which may be one.
     images = torch.zeros(BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
-    with evaluating(model), torch.no_grad():
-        program = _export(model, images)
+    with giving_logits(model), torch.no_grad():
+        program = program_of(model, images)
         program = program.run_decompositions({}) if functional else program
     graph, signature = program.graph, program.graph_signature
     blocks = [str(node.target) for node in graph.nodes if isinstance(node.target, HigherOrderOperator)]
@@ -97,10 +97,10 @@ def _uncompiled(model: object) -> object:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and back into its own mode at the end.
+def giving_logits(model: nn.Module) -> Iterator[None]:
+    """Let a network return its logits alone (see :func:`logits_of`), in evaluation mode, and be as it was at the end.
 
-    Meanwhile the network returns its logits alone (see :func:`logits_of`), and nothing is compiled to run it once.
+    Meanwhile nothing is compiled to run it once.
     """
     with modes_kept(model):
         model.eval()
@@ -149,17 +149,25 @@ def quiet() -> Iterator[None]:
             log.setLevel(level)
 
 
-def _export(model: nn.Module, images: Tensor) -> ExportedProgram:
+def program_of(model: nn.Module, images: Tensor) -> ExportedProgram:
+    """Return a network as a program of torch.export, for batches of any size.
+
+    Args:
+        model: The network, in evaluation mode.
+        images: Of any values, :data:`BATCH` of them.
+
+    Raises:
+        UserError: It cannot be traced.
+    """
     try:
-        with quiet():
+        with quiet(), torch.no_grad():
             return torch.export.export(model, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     except UserError:
         raise
     except Exception as error:  # whatever the network's own code raises while it is traced
         cure = "it needs a forward pass without decisions that depend on values or on the batch"
-        raise UserError(
-            f"{type(model).__name__} cannot be traced by torch.export, {cure}: {reason_of(error)}"
-        ) from error
+        name = type(model).__name__
+        raise UserError(f"{name} cannot be traced by torch.export, {cure}: {reason_of(error)}") from error
 
 
 def reason_of(error: Exception) -> str:

@@ -22,7 +22,7 @@ from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.normalization import normalization_of
 from howdeep.data.sampling import sampled
 from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
-from howdeep.exporting.formats import FORMATS, Format, program_of
+from howdeep.exporting.formats import FORMATS, Format, portable_program
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for
@@ -172,7 +172,7 @@ def _exported(chain: Chain, images: Sequence[Batch], metadata: dict, options: Ex
     first, host = images[0].images, torch.device("cpu")
     folded = prepared(chain, first, precision="fp32", device=host)
     original = prepared(chain, first, precision="fp32", device=host, fold=False, threads="auto")
-    program = program_of(folded.chain, first.shape[1:])
+    program = portable_program(folded.chain, first.shape[1:])
     # The host has no TF32; and torch.onnx reads its switch in a way that raises where `true_fp32` has set it.
     with torch.no_grad(), threads_of(original.threads):
         file = _write(program, original.chain, images, metadata, options)

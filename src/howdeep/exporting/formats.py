@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from howdeep.chain import Chain
+from howdeep.convert.trace import BATCH, program_of
 from howdeep.exporting.agreement import Runner
 from howdeep.util.errors import UserError, reason
 
@@ -20,8 +21,8 @@ METADATA = "howdeep.json"
 """Name of the metadata among the extra files of a .pt2."""
 
 
-def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
-    """Return a chain in evaluation mode as a program of torch.export, for a batch of any size.
+def portable_program(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
+    """Return a chain in evaluation mode as a program of torch.export that can be handed on, for a batch of any size.
 
     Args:
         chain: The network; its weights are laid out anew.
@@ -33,12 +34,7 @@ def program_of(chain: Chain, shape: Iterable[int]) -> ExportedProgram:
     # torch.export's files hold contiguous tensors, and would take others for parts of larger ones.
     for tensor in (*chain.parameters(), *chain.buffers()):
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
-    images = torch.zeros(2, *shape)  # torch.export takes a batch of one for a constant
-    try:
-        with torch.no_grad():
-            program = torch.export.export(chain, (images,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
-    except Exception as error:  # whatever the network's own code raises while it is traced
-        raise UserError(f"the network cannot be traced by torch.export: {reason(error)}") from error
+    program = program_of(chain, torch.zeros(BATCH, *shape))
     # The lines of code behind every operator: a file that is handed on holds no paths of this machine.
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, GraphModule) else ():
