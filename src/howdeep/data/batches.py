@@ -15,7 +15,8 @@ from torch.utils.data import Dataset as TorchDataset
 from howdeep.data.augmentation import Augmentation, Draws, augmented, draw_epoch, shift_and_flip
 from howdeep.data.dataset import Split, decodes
 from howdeep.data.normalization import Normalization
-from howdeep.runtime.device import sent
+from howdeep.runtime.device import laid_out, sent
+from howdeep.runtime.interrupt import SIGNALS
 from howdeep.util.errors import UserError
 
 
@@ -84,7 +85,7 @@ def training_batches(
     for (draws, total), pixels in zip(shares(), _answers(split, requests, workers, device), strict=True):
         images = shift_and_flip(constants(pixels), augmentation, draws)
         labels = sent(split.labels[draws.order], device)
-        yield Batch(_laid_out(images, channels_last), labels, total)
+        yield Batch(laid_out(images, channels_last=channels_last), labels, total)
 
 
 def evaluation_batches(
@@ -121,7 +122,7 @@ def evaluation_batches(
         decoded = _answers(split, (Request(positions) for positions in shares), workers, device)
         for batch, positions, pixels in zip(batches, shares, decoded, strict=True):
             labels = sent(split.labels[positions], device)
-            yield Batch(_laid_out(constants(pixels), channels_last), labels, len(batch))
+            yield Batch(laid_out(constants(pixels), channels_last=channels_last), labels, len(batch))
 
     return _Again(once)
 
@@ -215,11 +216,10 @@ class _Answers(TorchDataset):
 
 START = "fork" if sys.platform == "linux" else "spawn"
 """How workers start: forked ones share decoded images, and begin at once whatever the version's own default is."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""What a terminal, Slurm or a container sends to all processes of a command: its first process decides what happens."""
 
 
 def _ignore_signals(worker: int) -> None:
+    """Leave to the first process what a terminal, Slurm or a container sends to all processes of a command."""
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -270,7 +270,3 @@ def _from_workers(split: Split, requests: Iterator[Request], workers: int, *, pi
         raise WorkerError(
             f"a process that decodes images died ({reason}): memory may be short; give fewer than --workers {workers}"
         ) from error
-
-
-def _laid_out(images: Tensor, channels_last: bool) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -88,6 +88,11 @@ def sent(x: Tensor, device: torch.device | str) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True)
 
 
+def laid_out(images: Tensor, *, channels_last: bool) -> Tensor:
+    """Return images, shape (batch, channels, height, width), with the channels innermost or not."""
+    return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until everything that was launched has finished, so that a clock can be read."""
     if device.type != "cpu":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.runtime.device import peak_bytes, reset_peak
+from howdeep.runtime.device import laid_out, peak_bytes, reset_peak
 from howdeep.runtime.timing import ROUNDS, SLOWER, race_of_threads, seconds_of, threads_of
 from howdeep.util.errors import UserError, out_of_memory
 from howdeep.util.text import Report
@@ -51,7 +51,7 @@ class Arithmetic:
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Return images in this memory format."""
-        return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        return laid_out(images, channels_last=self.channels_last)
 
 
 FP32 = Arithmetic("fp32", "contiguous")
