@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from itertools import tee
 
 import torch
 from torch import Tensor
@@ -79,10 +79,10 @@ def training_batches(
         split.keep(_enough(split, augmentation), world)
     constants = normalization.to(device)
     steps = range(start_step, stop_step)
-    shares = partial(_shares, len(split), augmentation, batch_size, seed, steps, rank, world)
-    requests = (Request(draws.order, augmentation, draws) for draws, _ in shares())
+    shares, ahead = tee(_shares(len(split), augmentation, batch_size, seed, steps, rank, world))
+    requests = (Request(draws.order, augmentation, draws) for draws, _ in ahead)
     workers = workers if augmentation.per_image or decodes(split) else 0
-    for (draws, total), pixels in zip(shares(), _answers(split, requests, workers, device), strict=True):
+    for (draws, total), pixels in zip(shares, _answers(split, requests, workers, device), strict=True):
         images = shift_and_flip(constants(pixels), augmentation, draws)
         labels = sent(split.labels[draws.order], device)
         yield Batch(laid_out(images, channels_last=channels_last), labels, total)
