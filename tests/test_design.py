@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import howdeep
@@ -58,3 +59,9 @@ def test_every_file_that_the_design_names_is_there() -> None:
     assert named
     for name in named:
         assert (SOURCE / name).exists() or (DESIGN.parents[1] / name).exists(), name
+
+
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    """Pytest imports them without packages, so that the second of one name would end the collection."""
+    times = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in times.items() if count > 1] == []
