@@ -15,7 +15,6 @@ they get a gradient, also at 0, so that every branch is computed.
 """
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Protocol
 
 import torch
@@ -24,9 +23,8 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 Gate = float | Tensor | None
-"""What one unit lets through: a factor on the branch, which is a float tensor of shape () where it is learned; a
-boolean tensor of shape (batch,) on the host, true where a sample runs the branch; or None, the unit is taken out (see
-:meth:`Merge.removed`)."""
+"""What one unit lets through: a factor on the branch, a float tensor of shape () where it is learned; a boolean tensor
+of shape (batch,) on the host, true where a sample runs the branch; or None, the unit is out (:meth:`Merge.removed`)."""
 
 Gates = Sequence[Gate] | Tensor
 """One gate per unit, in the order of the chain: a sequence, or a float tensor of shape (units,)."""
@@ -248,15 +246,17 @@ class Chain(nn.Module):
             raise ValueError(f"{self.rule} draws its gates in training: pass gates=rule.draw(...)")
         return [1.0] * len(self) if self.rule is None else self.rule.expected(len(self))
 
+    def to_module(self, seed: int = 0) -> nn.Module:
+        """Return these weights as a module of images alone, which draws its own gates: for training code of others."""
+        from howdeep.survival import Drawing
+
+        return Drawing(self, seed)
+
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the size of the chain, and its units with their share of the parameters."""
-        total, *counts = [sum(one.numel() for one in module.parameters()) for module in (self, *self.units)]
-        table = "<tr><th>unit<th>merge<th colspan=2>parameters"
-        for name, unit, count in zip(self.names, self.units, counts, strict=True):
-            bar = f'<div style="background: #4477aa; height: 0.7em; width: {20 * count / max(total, 1):.2f}em">'
-            table += f"<tr><td>{escape(name)}<td>{type(unit.merge).__name__}<td>{count:,}<td>{bar}</div>"
-        title = f"<summary>chain of {len(self)} units, {total:,} parameters</summary>"
-        return f"<details open>{title}<table>{table}</table></details>"
+        """Return what a notebook shows."""
+        from howdeep.show.chains import html_of
+
+        return html_of(self)
 
 
 def run(steps: Iterable[tuple[nn.Module, Gate]], x: Tensor) -> Tensor:

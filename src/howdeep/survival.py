@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from howdeep.chain import Gates
+from howdeep.chain import Chain, Gates
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.seeds import generator
 
@@ -141,6 +141,38 @@ class Survival:
         # Every order of independent numbers is equally likely, so the units of the m smallest are any m units.
         smallest = uniform.argsort(dim=0, stable=True)[: self.open_units]
         return torch.zeros_like(uniform, dtype=torch.bool).scatter_(0, smallest, True)
+
+
+class Drawing(nn.Module):
+    """A chain as a module of images alone: in training it draws the gates of its rule, by seed and number of the pass.
+
+    It begins in training mode, as new modules do and trainers expect, and its mode is the chain's too. The number is a
+    buffer: a copy, a pickle or a state that was loaded draws what the original would have drawn next. Processes that
+    hold the same seed and number close the same units.
+
+    Args:
+        chain: The network, whose weights are shared.
+        seed: Of the draws.
+
+    Raises:
+        UserError: The network cannot be trained as a chain.
+    """
+
+    def __init__(self, chain: Chain, seed: int) -> None:
+        super().__init__()
+        self.chain, self.seed = chain, seed
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        self.passes: Tensor
+        """Passes in training mode so far."""
+        self.train()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, shape (batch, classes), of images, shape (batch, channels, height, width)."""
+        rule, gates = self.chain.rule, None
+        if self.training and isinstance(rule, Survival) and rule.random:
+            gates = rule.draw(len(self.chain), seed=self.seed, step=int(self.passes), batch=len(images))
+            self.passes += 1
+        return self.chain(images, gates)
 
 
 def expected_open(rule: Survival, num_units: int) -> float:
