@@ -78,7 +78,7 @@ def test_the_python_of_the_readme_executes() -> None:
 
 
 MORE_PAGES = [
-    f"docs/{name}.md" for name in ("fit", "degradation", "scaling", "dissect", "unravel", "report", "explore")
+    f"docs/{name}.md" for name in ("fit", "cut", "degradation", "scaling", "dissect", "unravel", "report", "explore")
 ]
 
 

@@ -113,7 +113,7 @@ def test_the_same_command_resumes_and_then_is_finished(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Stopped in the second round, before the first checkpoint and twice in fine-tuning: the weights of one go."""
-    options = ["--units", 3, "--epochs", 2, "--lr", 0.01, "--precision", "fp32"]
+    options = ["--units", 3, "--epochs", 2, "--precision", "fp32"]
     whole, out = tmp_path / "whole", tmp_path / "out"
     # The memory layout is chosen by time, which differs from run to run; another one rounds otherwise.
     monkeypatch.setattr("howdeep.cutting.run.best_of", lambda trials: trials[0])
@@ -199,7 +199,7 @@ def test_epochs_that_do_not_help_leave_the_cut_network_as_it_was(
     cut_only, out = tmp_path / "cut", tmp_path / "tuned"
     assert cut(run, "--remove", 3, "--out", cut_only) == 0
     capsys.readouterr()
-    assert cut(run, "--remove", 3, "--out", out, "--epochs", 2, "--lr", 20, "--precision", "fp32") == 0
+    assert cut(run, "--remove", 3, "--out", out, "--epochs", 2, "--lr", 1, "--precision", "fp32") == 0
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines())) <= 80
     assert "of 2: discarded (" in told
@@ -212,7 +212,7 @@ def test_epochs_that_do_not_help_leave_the_cut_network_as_it_was(
 
 def test_the_network_is_that_of_the_best_epoch(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
-    assert cut(run, "--remove", 3, 4, "--out", out, "--epochs", 4, "--lr", 0.02, "--precision", "fp32") == 0
+    assert cut(run, "--remove", 3, 4, "--out", out, "--epochs", 4, "--precision", "fp32") == 0
     found = json.loads((out / "cut.json").read_text())
     epochs = [line for line in open_run(out).metrics() if line["event"] == "epoch"]
     best = min(epochs, key=lambda line: (line["validation_error_percent"], line["validation_loss"]))
@@ -272,8 +272,8 @@ def _while_training(patch: pytest.MonkeyPatch, after: int = 0) -> None:
 
 
 def _in_the_second_epoch(patch: pytest.MonkeyPatch) -> None:
-    """An epoch is four mini-batches; the best one so far is kept by then."""
-    _while_training(patch, 5)
+    """An epoch is sixteen mini-batches; the best one so far is kept by then."""
+    _while_training(patch, 17)
 
 
 def test_a_cut_library_network_is_built_again_tuned_and_evaluated(

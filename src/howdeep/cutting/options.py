@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro.conf
 
 from howdeep.runtime.threads import Threads, check_threads
+from howdeep.training.config import RecipeFloat
 from howdeep.util import units as amounts
 from howdeep.util.errors import SHOWN, UserError
 from howdeep.util.options import Data, OptionalInt, OptionalInts, refuse_without_use, require_at_least
@@ -106,7 +107,7 @@ class CutOptions:
     """Run folder of the cut network."""
     epochs: float = 0.0
     """Fine-tune for so many passes over the training images, and keep the best epoch where it helps; needs --out."""
-    lr: float = 0.02
+    lr: RecipeFloat = None
     """Highest learning rate of the fine-tuning."""
     flip: Literal["auto", "yes", "no"] = "auto"
     """Fine-tuning mirrors half of its images; auto does unless all classes are single letters or digits."""

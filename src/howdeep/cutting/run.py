@@ -205,6 +205,8 @@ class _Cutting:
             size=target.size[0] if target.size and target.size[0] == target.size[1] else None,
             resize=target.resize,
             seed=target.seed,
+            recipe="finetune",
+            norm_statistics="frozen",
             **{name: getattr(self.options, name) for name in FINE_TUNED_WITH},
         )
 
@@ -216,7 +218,7 @@ class _Cutting:
             earlier = self.target.run.images() if self.target.run else None
             run = runs.create(out, self._record(smaller, result), recorded(self.dataset).after(earlier))
         if not checkpoints.list_checkpoints(run.checkpoints):
-            tensors = {"weights": smaller.state_dict(), "momentum": {}}
+            tensors = {"weights": smaller.state_dict()}
             checkpoints.save(run.checkpoints, 0, tensors=tensors, state=Position().to_json())
         return run
 

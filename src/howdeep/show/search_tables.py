@@ -216,7 +216,9 @@ def fit_table(fit: Fit, *, wide: bool = False) -> Table:
 def _answer(fit: Fit) -> list[str]:
     """Return the errors of the network that was chosen, its latency, and what was spent."""
     low, high = fit.verdict.depths
-    between = f"{low} to {high} layers cannot be told apart" if low != high else "no other depth does as well"
+    family = sum(one.costs.family == fit.family and bool(one.rounds) for one in fit.candidates)
+    between = "its neighbours in depth did worse" if family > 1 else "no other depth was tried"
+    between = f"{low} to {high} layers cannot be told apart" if low != high else between
     first, third = fit.latency.quartiles_ms
     spent = f"{seconds_text(fit.spent_seconds)} of {seconds_text(fit.budgets.train_seconds)} spent"
     lines = [
