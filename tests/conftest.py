@@ -1,7 +1,9 @@
 import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -24,8 +26,20 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest test begin first: at the end the other workers would wait for it."""
-    items.sort(key=lambda item: "guide_executes" not in item.name)
+    """Let the longest test begin first: at the end the other workers would wait for it.
+
+    Then come those that start processes, in the share of one worker, which alone needs a server of forks.
+    """
+    items.sort(key=lambda item: ("guide_executes" not in item.name, not _forks(getattr(item, "module", None))))
+
+
+@cache
+def _forks(module: ModuleType | None) -> bool:
+    origins = {
+        getattr(value, "__module__", None) or getattr(value, "__name__", "")
+        for value in getattr(module, "__dict__", {}).values()
+    }
+    return hasattr(module, "FORKS") or bool(origins & {"tests.processes", "tests.runs.workers"})
 
 
 # HYPOTHESIS_PROFILE=default draws 100 examples per generated test, as hypothesis does by itself.

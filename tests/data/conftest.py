@@ -45,15 +45,20 @@ def write_classes(digit_images: tuple[list[Image.Image], list[int]]) -> WriteCla
     return write
 
 
-@pytest.fixture
-def photo_folder(tmp_path: Path, photos: list[Image.Image]) -> Path:
+def write_photos(root: Path, photos: list[Image.Image]) -> Path:
     """Twelve crops of different sizes from each of two photographs: large images in two classes."""
     for label, photo in zip(("temple", "flower"), photos, strict=True):
-        folder = tmp_path / "photos" / label
-        folder.mkdir(parents=True)
+        (root / label).mkdir(parents=True)
         for part in range(12):
-            photo.crop((20 * part, 10 * part, 20 * part + 300, 10 * part + 200 + part)).save(folder / f"{part:02}.jpg")
-    return tmp_path / "photos"
+            crop = photo.crop((20 * part, 10 * part, 20 * part + 300, 10 * part + 200 + part))
+            crop.save(root / label / f"{part:02}.jpg")
+    return root
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path, photos: list[Image.Image]) -> Path:
+    """A folder of them that a test may change."""
+    return write_photos(tmp_path / "photos", photos)
 
 
 @pytest.fixture

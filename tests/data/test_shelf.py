@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data.conftest import write_photos
 
 from howdeep.data import Normalization, Split, augmentation_of, open_data, training_batches
 from howdeep.data.storage import SHELF_BYTES, Encoded, Shelf, free_bytes
@@ -19,10 +20,11 @@ def images_of(split: Split) -> Encoded:
     return split.images
 
 
-@pytest.fixture
-def large(photo_folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def large(photos: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs of which some are decoded at half of the scale, upright and turned, JPEG and PNG."""
-    for number, path in enumerate(sorted(photo_folder.glob("*/*.jpg"))):
+    folder = write_photos(tmp_path_factory.mktemp("large"), photos)
+    for number, path in enumerate(sorted(folder.glob("*/*.jpg"))):
         with Image.open(path) as opened:
             image = opened.copy()
         if number % 3 == 1:
@@ -32,7 +34,7 @@ def large(photo_folder: Path) -> Path:
         if number % 3 == 2:
             image.resize((900, 601)).save(path.with_suffix(".png"))
             path.unlink()
-    return photo_folder
+    return folder
 
 
 def epochs_of(split: Split, workers: int) -> torch.Tensor:
