@@ -13,7 +13,7 @@ from howdeep.analysis.study import open_study
 from howdeep.cutting.images import cut_images
 from howdeep.cutting.options import CutOptions
 from howdeep.data import Split, open_data
-from howdeep.data.sampling import Sampled, mixed, sample, sample_positions, sampled
+from howdeep.data.sampling import Sampled, sample, sample_positions, sampled, shuffled
 from howdeep.explorer.images import draw_sample
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, fresh_target
@@ -46,8 +46,8 @@ def test_seed_and_count_decide_a_sample_and_nothing_else() -> None:
     assert names[0] == names[1] != names[2]
     assert len(set(names[0]) & set(sample(split, 128, 0).names)) == 64
     assert sample(split, None, 0) is sample(split, len(split), 0) is sample(split, 10**9, 0) is split
-    assert sorted(mixed(split, 0).names) == sorted(split.names)
-    assert list(mixed(split, 0).names) != list(split.names)
+    assert sorted(shuffled(split, 0).names) == sorted(split.names)
+    assert list(shuffled(split, 0).names) != list(split.names)
 
 
 def test_fewer_images_than_classes_are_not_those_of_the_first_classes() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from howdeep.analysis.signals import draws_of, flow, recorded_flow
 from howdeep.data import evaluation_batches, open_data
-from howdeep.data.sampling import mixed, sample
+from howdeep.data.sampling import sample, shuffled
 from howdeep.networks import build
 from howdeep.runs.folder import open_run
 from howdeep.survival import Survival
@@ -76,7 +76,7 @@ def test_the_probe_is_a_sample_of_images_as_they_are_under_the_runs_own_draws(tm
     chain = build(run.spec, run.survival, seed=3)
     trained = sample(open_data("digits", seed=3).split("train"), 150, seed=3)
     batches = evaluation_batches(
-        mixed(sample(trained, 128, seed=3), seed=3),
+        shuffled(sample(trained, 128, seed=3), seed=3),
         normalization=run.normalization,
         batch_size=32,
         device="cpu",

@@ -16,7 +16,7 @@ from howdeep.analysis.options import StudyOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
 from howdeep.data.loaders import Batches
-from howdeep.data.sampling import mixed, sampled
+from howdeep.data.sampling import sampled, shuffled
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runs.target import Target, open_data_for
@@ -67,9 +67,9 @@ class SplitBatches(Batches):
         """How many there are."""
         return len(self.split)
 
-    def mixed(self, seed: int) -> "SplitBatches":
-        """Return the same images in an order by seed, for statistics of single batches (see `data.sampling.mixed`)."""
-        return replace(self, split=mixed(self.split, seed))
+    def shuffled(self, seed: int) -> "SplitBatches":
+        """Return the same images in an order by seed, for statistics of single batches (see `data.sampling.shuffled`)."""
+        return replace(self, split=shuffled(self.split, seed))
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)

@@ -113,7 +113,7 @@ class Flow(Dissection):
             drawn = draws_of(study.rule, len(study.chain), seed=self.seed, batch=self.batch_size)
             draws = drawn if statistics == "batch" else [None]
             # In file order a mini-batch would show few classes, and its statistics with it.
-            batches = study.batches.mixed(self.seed) if statistics == "batch" else study.batches
+            batches = study.batches.shuffled(self.seed) if statistics == "batch" else study.batches
             record = flow(study.chain, batches, statistics=statistics, draws=draws, autocast=study.autocast)
             self.report(study, record)
         return 0

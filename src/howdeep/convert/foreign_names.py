@@ -142,9 +142,9 @@ def own_names(names: Iterable[str], place: Callable[[str], str | None]) -> OwnNa
 
 
 def _apart(found: dict[str, dict[str, str]], main: str) -> dict[str, str]:
-    """Return the names of the part that stands outside the main prefix, without theirs.
+    """Return the names of the part that stands outside the main prefix, each with what it is without its own prefix.
 
-    Such a prefix gives no weight that the main one gives: a teacher's or an average's are not mixed in.
+    That prefix gives no weight that the main one gives: a teacher's or an average's are not mixed in.
     """
     best: dict[str, str] = {}
     for prefix, places in found.items():

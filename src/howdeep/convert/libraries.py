@@ -37,7 +37,7 @@ class ClassNames:
 
 @dataclass(frozen=True)
 class Published:
-    """A network of a library, and how images are prepared for its published weights."""
+    """What a library says of one of its networks: how it is made, and what its published weights expect."""
 
     make: Callable[[int, bool], nn.Module]
     """The network for so many classes, with its published weights or initial ones."""
@@ -64,7 +64,7 @@ class Published:
 
 @dataclass(frozen=True)
 class LibraryNetwork:
-    """A network of a library, and how images are prepared for its published weights."""
+    """A network of a library, made."""
 
     name: str
     """With its library, as the user typed it."""

@@ -1,4 +1,4 @@
-"""What of a network depends on its mode: norms and dropout, which a chain keeps as modules; anything else is refused.
+"""How a network depends on its mode: by norms and dropout, which a chain keeps as modules; anything else is refused.
 
 The network runs twice on tensors without numbers, in evaluation and in training mode. Norms are told to use their
 running statistics and dropout to do nothing both times, so that whatever else differs is something that a chain cannot

@@ -173,7 +173,7 @@ def encode_labels(
 
 
 def _plain(value: Any) -> Any:
-    """Return a whole number that was stored as a float, beside missing ones, as what it is."""
+    """Return a whole number as such, which is stored as a float where others are missing; a missing one as None."""
     if isinstance(value, float):
         return None if math.isnan(value) else int(value) if value.is_integer() else value
     return value

@@ -1,4 +1,4 @@
-"""So many images of a split: a sample that keeps the shares of the classes, drawn by seed.
+"""A sample of a split: so many images, every class with its share, drawn by seed.
 
 Files come class by class, so that the first N of them would often be of one class.
 """
@@ -68,7 +68,7 @@ def sample(split: Split, count: int | None, seed: int) -> Split:
     return split.take(sample_positions(split.labels, count, seed))
 
 
-def mixed(split: Split, seed: int) -> Split:
+def shuffled(split: Split, seed: int) -> Split:
     """Return a split in an order by seed: a batch in file order shows few classes, and so do statistics of it."""
     return split.take(torch.randperm(len(split), generator=generator(seed, "mixed")))
 

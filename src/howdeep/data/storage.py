@@ -100,7 +100,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Images that are too large to hold all of them decoded: every access opens and decodes the file, unless kept."""
+    """Images that are too large to be held decoded: every access opens and decodes the file, unless they are kept."""
 
     images: Images
     """All encoded images of the listing."""

@@ -8,7 +8,7 @@ import torch
 
 from howdeep.analysis.signals import Flow, draws_of, flow
 from howdeep.data import evaluation_batches
-from howdeep.data.sampling import mixed, sample
+from howdeep.data.sampling import sample, shuffled
 from howdeep.runtime.precision import best_of, measure
 from howdeep.training.feed import SplitFeed
 from howdeep.training.log import Journal
@@ -54,7 +54,7 @@ def _flow(session: Session) -> Flow:
     size = min(share, feed.images, PROBE)
     count = min(feed.images, PROBE) // size * size
     batches = evaluation_batches(
-        mixed(sample(feed.dataset.split("train"), count, config.seed), config.seed),
+        shuffled(sample(feed.dataset.split("train"), count, config.seed), config.seed),
         normalization=feed.normalization,
         batch_size=size,
         device=session.place.device,

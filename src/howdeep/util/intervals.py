@@ -1,4 +1,4 @@
-"""How far a count on some images may be from what all images there are would give: 95 % intervals, made only here.
+"""95 % intervals: how far a count on some images may be from the count on all images there are.
 
 Three kinds, because images are counted in three ways:
 
