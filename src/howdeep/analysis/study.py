@@ -68,7 +68,7 @@ class SplitBatches(Batches):
         return len(self.split)
 
     def shuffled(self, seed: int) -> "SplitBatches":
-        """Return the same images in an order by seed, for statistics of single batches (see `data.sampling.shuffled`)."""
+        """Return the same images in an order by seed, for statistics of batches (see `data.sampling.shuffled`)."""
         return replace(self, split=shuffled(self.split, seed))
 
     def __len__(self) -> int:
