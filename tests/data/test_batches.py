@@ -20,7 +20,7 @@ from howdeep.data import (
     training_batches,
 )
 from howdeep.data.augmentation import STRENGTHS, draw_epoch, shift_and_flip
-from howdeep.data.batches import Request, fetch
+from howdeep.data.workers import Request, fetch
 from howdeep.util.errors import UserError
 
 PLAIN = Normalization(torch.zeros(1, 1, 1), torch.ones(1, 1, 1))

@@ -1,23 +1,17 @@
-"""Splits on their way to the device: mini-batches of training and of evaluation, decoded here or by workers."""
+"""Splits on their way to the device: mini-batches of training and of evaluation."""
 
-import signal
-import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from howdeep.data.augmentation import Augmentation, Draws, augmented, draw_epoch, shift_and_flip
+from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, shift_and_flip
 from howdeep.data.dataset import Split, decodes
 from howdeep.data.normalization import Normalization
+from howdeep.data.workers import START, Request, answers, enough
 from howdeep.runtime.device import laid_out, sent
-from howdeep.runtime.interrupt import SIGNALS
-from howdeep.util.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -76,13 +70,13 @@ def training_batches(
         UserError: An image turned out to be broken when it was decoded.
     """
     if augmentation.crop is not None and (not workers or START == "fork"):
-        split.keep(_enough(split, augmentation), world)
+        split.keep(enough(split, augmentation), world)
     constants = normalization.to(device)
     steps = range(start_step, stop_step)
     shares, ahead = tee(_shares(len(split), augmentation, batch_size, seed, steps, rank, world))
     requests = (Request(draws.order, augmentation, draws) for draws, _ in ahead)
     workers = workers if augmentation.per_image or decodes(split) else 0
-    for (draws, total), pixels in zip(shares, _answers(split, requests, workers, device), strict=True):
+    for (draws, total), pixels in zip(shares, answers(split, requests, workers, device), strict=True):
         images = shift_and_flip(constants(pixels), augmentation, draws)
         labels = sent(split.labels[draws.order], device)
         yield Batch(laid_out(images, channels_last=channels_last), labels, total)
@@ -119,7 +113,7 @@ def evaluation_batches(
     workers, constants = workers if decodes(split) else 0, normalization.to(device)
 
     def once() -> Iterator[Batch]:
-        decoded = _answers(split, (Request(positions) for positions in shares), workers, device)
+        decoded = answers(split, (Request(positions) for positions in shares), workers, device)
         for batch, positions, pixels in zip(batches, shares, decoded, strict=True):
             labels = sent(split.labels[positions], device)
             yield Batch(laid_out(constants(pixels), channels_last=channels_last), labels, len(batch))
@@ -155,118 +149,3 @@ def _shares(
         first = step % per_epoch * batch_size
         total = min(batch_size, count - first)
         yield epoch.at(slice(first, first + total)).at(_share(total, rank, world)), total
-
-
-class WorkerError(OSError):
-    """A process that decodes images died."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Some images of a split, as the evaluation sees them or after all that is done per image at random."""
-
-    positions: Tensor
-    """int64 of shape (k,)."""
-    augmentation: Augmentation | None = None
-    """What is done to them; None for nothing."""
-    draws: Draws | None = None
-    """How it is done."""
-
-
-def fetch(split: Split, request: Request) -> Tensor:
-    """Return the pixels of a request, uint8 of shape (k, channels, height, width), on the host.
-
-    Raises:
-        UserError: An image is broken.
-    """
-    augmentation, draws = request.augmentation, request.draws
-    if augmentation is None or draws is None or not augmentation.per_image:
-        return split.pixels(request.positions)
-    _, height, width = split.shape
-    pixels = torch.empty((len(request.positions), *split.shape), dtype=torch.uint8)
-    drawn = zip(pixels, request.positions.tolist(), draws.seeds.tolist(), draws.mirrored.tolist(), strict=True)
-    for slot, position, seed, mirrored in drawn:
-        if augmentation.crop is None:
-            image = split.pixels(torch.tensor([position]))[0]
-        else:
-            image = split.whole(position, _enough(split, augmentation))
-        slot.copy_(augmented(image, (height, width), augmentation, seed=seed, mirrored=mirrored))
-    return pixels
-
-
-def _enough(split: Split, augmentation: Augmentation) -> float:
-    """Return the pixels that are enough of an image: its smallest crop has as many as the network sees."""
-    assert augmentation.crop is not None, "it is cropped"
-    _, height, width = split.shape
-    return height * width / augmentation.crop[0]
-
-
-@dataclass(frozen=True)
-class _Answers(TorchDataset):
-    """Answers requests in a worker; returns errors, which a worker would wrap in a traceback."""
-
-    split: Split
-
-    def __getitem__(self, request: Request) -> Tensor | UserError:
-        try:
-            return fetch(self.split, request)
-        except UserError as error:
-            return error
-
-
-START = "fork" if sys.platform == "linux" else "spawn"
-"""How workers start: forked ones share decoded images, and begin at once whatever the version's own default is."""
-
-
-def _ignore_signals(worker: int) -> None:
-    """Leave to the first process what a terminal, Slurm or a container sends to all processes of a command."""
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-def _answers(split: Split, requests: Iterator[Request], workers: int, device: torch.device | str) -> Iterator[Tensor]:
-    """Answer requests in order, with pixels on the device."""
-    if workers:
-        answers = _from_workers(split, requests, workers, pinned=torch.device(device).type == "cuda")
-    else:
-        answers = (fetch(split, request) for request in requests)
-    # Closed while its queues work: workers that the garbage collector finds in a cycle with an error are not told to
-    # end, and since they ignore signals the end of the program would wait for them for ever.
-    with closing(answers):
-        for pixels in answers:
-            if isinstance(pixels, UserError):
-                raise UserError(str(pixels))  # itself, it would hold the frame that holds it
-            yield sent(pixels, device)
-
-
-def _from_workers(split: Split, requests: Iterator[Request], workers: int, *, pinned: bool) -> Generator:
-    """Answer requests in order, by processes.
-
-    Raises:
-        WorkerError: A process died: the system ended it.
-    """
-    loader = DataLoader(
-        _Answers(split),
-        batch_size=None,
-        sampler=requests,
-        num_workers=workers,
-        pin_memory=pinned,
-        worker_init_fn=_ignore_signals,
-        multiprocessing_context=START,
-    )
-    # They are started while no signal can arrive, so that none reaches one before it ignores them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        answers = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    try:
-        yield from answers
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        reason = str(error).partition(". ")[0].rstrip(".")
-        raise WorkerError(
-            f"a process that decodes images died ({reason}): memory may be short; give fewer than --workers {workers}"
-        ) from error

@@ -7,9 +7,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from howdeep.data.augmentation import Augmentation, augmentation_of, described, draw_epoch, shift_and_flip
-from howdeep.data.batches import Request, fetch
 from howdeep.data.dataset import Dataset, Split
 from howdeep.data.normalization import per_channel
+from howdeep.data.workers import Request, fetch
 from howdeep.util.files import write_whole
 
 MAX_ROWS = 40
