@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from howdeep.convert.foreign_names import own_names
-from howdeep.convert.matching import Match, differing_size, examples, report_copies, shape_of
+from howdeep.convert.matching import Match, differing_size, fill
 from howdeep.convert.reading import read_weights
 from howdeep.convert.split import Unravelled, unravel
 from howdeep.data.view import Crop
@@ -159,7 +159,7 @@ def library_network(
     if tensors is not None:
         other = published.size != published.usual_size
         hint = f" (--size {published.size}; published weights are for {published.usual_size})" if other else ""
-        matched = _load(name, model, tensors, f"{weights}{hint}", report)
+        matched = fill(name, model, tensors, f"{weights}{hint}", report)
     return LibraryNetwork(name, model.eval(), classes, published, matched)
 
 
@@ -177,48 +177,6 @@ def _shapes(make: Callable[[int, bool], nn.Module], classes: int) -> Mapping[str
             return make(classes, False).state_dict()
     except (NotImplementedError, RuntimeError):  # it computes widths from values, as torchvision's regnets do
         return make(classes, False).state_dict()
-
-
-def _load(
-    name: str, model: nn.Module, tensors: Mapping[str, Tensor], file: str, report: Callable[[str], None]
-) -> Match:
-    """Fill a network; what belongs to none of its modules is left out, and reported.
-
-    Raises:
-        UserError: A weight is missing, left over in one of its modules, or of another shape.
-    """
-    own, modules = model.state_dict(), {child for child, _ in model.named_children()}
-    theirs = own_names(tensors, lambda short: short if short in own else None)
-    inside = {short: tensors[whole] for whole, short in theirs.names.items()}
-    # Old files do not count batches.
-    absent = [key for key in own if key not in inside]
-    missing = [key for key in absent if not key.endswith("num_batches_tracked")]
-    strangers = [key for key in inside if key not in own and key.partition(".")[0] in modules]
-    shapes = [
-        f"{key} is {shape_of(own[key])} here, {shape_of(inside[key])} in the file"
-        for key in own
-        if key in inside and own[key].shape != inside[key].shape
-    ]
-    has = f"; it has {examples(inside)}" if missing else ""
-    for what, names in (("have no place in it", strangers), ("are missing", missing)):
-        if names:
-            raise UserError(f"{file} does not hold {name}: {len(names)} tensors {what}, {examples(names)}{has}")
-    if shapes:
-        raise UserError(f"{file} does not hold {name}: {len(shapes)} of {len(own)} shapes do not fit: {shapes[0]}")
-    left = [whole for whole, short in theirs.names.items() if short not in own] + list(theirs.outside)
-    if left:
-        report(f"{file}: left, as no part of {name}: {examples(left)}")
-    report_copies(file, theirs.again, report)
-    model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)
-    placed = [(whole, short) for whole, short in theirs.names.items() if short in own]
-    return Match(
-        state=model.state_dict(),
-        kept=tuple(short for whole, short in placed if whole == short),
-        renamed=tuple((whole, short) for whole, short in placed if whole != short),
-        left=tuple((whole, "no part of the network") for whole in left),
-        missing=tuple(absent),
-        again=theirs.again,
-    )
 
 
 def published_as(name: str, size: int | None = None) -> Published:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.convert.foreign_names import UNITS, Stages, layer_of, meanings_of, own_names, stages_of
@@ -79,6 +79,53 @@ def match(weights: Tensors, chain: Chain) -> Match:
         left=placed.left,
         missing=missing,
         again=placed.again,
+    )
+
+
+def fill(name: str, model: nn.Module, tensors: Tensors, file: str, report: Callable[[str], None]) -> Match:
+    """Fill a library's network with its own weights; what belongs to none of its modules is left out, and reported.
+
+    Args:
+        name: What errors call the network.
+        model: The network.
+        tensors: By name, from :func:`read_weights`.
+        file: What errors call the file.
+        report: Receives one line for what was left.
+
+    Raises:
+        UserError: A weight is missing, left over in one of its modules, or of another shape.
+    """
+    own, modules = model.state_dict(), {child for child, _ in model.named_children()}
+    theirs = own_names(tensors, lambda short: short if short in own else None)
+    inside = {short: tensors[whole] for whole, short in theirs.names.items()}
+    # Old files do not count batches.
+    absent = [key for key in own if key not in inside]
+    missing = [key for key in absent if not key.endswith("num_batches_tracked")]
+    strangers = [key for key in inside if key not in own and key.partition(".")[0] in modules]
+    shapes = [
+        f"{key} is {shape_of(own[key])} here, {shape_of(inside[key])} in the file"
+        for key in own
+        if key in inside and own[key].shape != inside[key].shape
+    ]
+    has = f"; it has {examples(inside)}" if missing else ""
+    for what, names in (("have no place in it", strangers), ("are missing", missing)):
+        if names:
+            raise UserError(f"{file} does not hold {name}: {len(names)} tensors {what}, {examples(names)}{has}")
+    if shapes:
+        raise UserError(f"{file} does not hold {name}: {len(shapes)} of {len(own)} shapes do not fit: {shapes[0]}")
+    left = [whole for whole, short in theirs.names.items() if short not in own] + list(theirs.outside)
+    if left:
+        report(f"{file}: left, as no part of {name}: {examples(left)}")
+    report_copies(file, theirs.again, report)
+    model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)
+    placed = [(whole, short) for whole, short in theirs.names.items() if short in own]
+    return Match(
+        state=model.state_dict(),
+        kept=tuple(short for whole, short in placed if whole == short),
+        renamed=tuple((whole, short) for whole, short in placed if whole != short),
+        left=tuple((whole, "no part of the network") for whole in left),
+        missing=tuple(absent),
+        again=theirs.again,
     )
 
 
