@@ -1,11 +1,13 @@
 """What is measured is in its file, whatever becomes of the terminal."""
 
+import fcntl
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -182,6 +184,24 @@ def test_a_reader_that_left_ends_a_command_as_sigpipe_would_and_without_a_word(
         sys.stderr.flush()
     assert (tmp_path / "stderr").read_text() == ""
     assert json.loads((tmp_path / "found.json").read_text())["shape"]
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_reader_that_leaves_in_the_middle_ends_it_likewise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The pipe holds less than is written, so that the command is still writing when its reader has gone."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    reader = threading.Thread(target=lambda: (os.read(reading, 1), os.close(reading)))
+    reader.start()
+    with open(writing, "w") as left, (tmp_path / "stderr").open("w+") as said:
+        monkeypatch.setattr(sys, "stdout", left)
+        monkeypatch.setattr(sys, "stderr", said)
+        assert _status(["networks", "cifar_resnet110", "--json", "-"]) == 141
+        sys.stderr.flush()
+    reader.join()
+    table = (tmp_path / "stderr").read_text()
+    assert "units 1–18" in table
+    assert not any(word in table for word in ("howdeep: ", "Traceback", "Error"))
 
 
 def test_a_full_disk_behind_standard_output_is_one_line(data: Path, tmp_path: Path) -> None:

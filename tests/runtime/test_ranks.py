@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.processes import Watch, start_ranks
 
 from howdeep import cli
 from howdeep.commands import COMMANDS, SHARED
@@ -89,6 +90,7 @@ def torchrun(*asked: str, environment: dict[str, str] | None = None) -> tuple[in
 
 
 SMALL = ("--data", "digits", "--limit", "40", "--device", "cpu")
+LESION = ("lesion", *SMALL, "--batch-size", "10")
 
 
 @pytest.mark.slow
@@ -99,20 +101,40 @@ def test_torchrun_evaluate_is_refused_once(tmp_path: Path) -> None:
     assert said.count("howdeep: evaluate runs in one process") == 1
 
 
-def test_torchrun_lesion_prints_and_writes_once(tmp_path: Path) -> None:
-    train = ["train", "cifar_resnet8", "--epochs", "1", "--precision", "fp32", "--out", str(tmp_path / "run")]
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("trained") / "run"
+    train = ["train", "cifar_resnet8", "--epochs", "1", "--precision", "fp32", "--out", str(place)]
     assert cli.run([*train, *SMALL]) == 0
-    asked = ["lesion", str(tmp_path / "run"), *SMALL, "--batch-size", "10", "--json", str(tmp_path / "found.json")]
-    status, out, said = torchrun(*asked)
+    return place
+
+
+def test_two_processes_of_a_lesion_print_and_write_once(run: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    both = start_ranks([*LESION, str(run), "--json", str(found)], tmp_path, [Watch(), Watch()])
+    (first, told), (second, silent) = (running.finish() for running in both)
+    assert (first, second, silent) == (0, 0, "")
+    _written_once(told, found)
+
+
+@pytest.mark.slow
+def test_torchrun_lesion_prints_and_writes_once(run: Path, tmp_path: Path) -> None:
+    """Adds torchrun itself."""
+    found = tmp_path / "found.json"
+    status, out, said = torchrun(*LESION, str(run), "--json", str(found))
     assert (status, said) == (0, "")
+    _written_once(out, found)
+
+
+def _written_once(out: str, found: Path) -> None:
     assert out.count("unit 1") == 1
-    assert len(json.loads((tmp_path / "found.json").read_text())["units"]) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "run"]
+    assert len(json.loads(found.read_text())["units"]) == 3
+    assert [path.name for path in found.parent.iterdir() if path.suffix != ".txt"] == ["found.json"]
 
 
 @pytest.mark.slow
 def test_torchrun_train_into_a_place_that_is_taken_is_refused_once(tmp_path: Path) -> None:
-    """Adds a refusal to what `test_torchrun_lesion_prints_and_writes_once` tells of results."""
+    """Adds a refusal to what the lesion tells of results."""
     (tmp_path / "something").touch()
     status, out, said = torchrun("train", "cifar_resnet8", *SMALL, "--out", str(tmp_path))
     assert (status, out) == (1, "")
