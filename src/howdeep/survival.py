@@ -40,7 +40,7 @@ class Survival:
     mode: Draw = "batch"
     """One draw per unit for the whole mini-batch, or one per unit and sample."""
     open_units: int | None = None
-    """How many units ``exactly`` opens, at least 1; None for the other rules, and in records older than that rule."""
+    """How many units ``exactly`` opens, at least 1; None for the other rules."""
 
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):

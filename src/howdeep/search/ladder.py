@@ -17,6 +17,13 @@ DEEPEST = 110
 """Where nobody says which depths, a ladder for small images ends here: 1,202 layers take hours on two cores."""
 
 
+SHARED_WITH_TRAINING = (
+    *("data", "recipe", "epochs", "batch_size", "lr", "limit", "size", "flip", "skip_broken"),
+    *("device", "precision", "threads"),
+)
+"""Options that a run has too."""
+
+
 @dataclass(frozen=True)
 class Family:
     """Networks that differ in depth only."""
@@ -144,7 +151,7 @@ class LadderConfig:
     @property
     def family_names(self) -> tuple[str, ...]:
         """The families, each once."""
-        return tuple(dict.fromkeys(name.strip() for name in self.families.split(",")))
+        return units.names("families", self.families)
 
     @property
     def budget_seconds(self) -> float | None:
@@ -165,21 +172,10 @@ class LadderConfig:
         """Return the options of one run."""
         return TrainConfig(
             network=network,
-            data=self.data,
-            recipe=self.recipe,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
             survival="constant" if family == "plain" else self.survival,
-            limit=self.limit,
-            size=self.size,
-            flip=self.flip,
-            skip_broken=self.skip_broken,
             seed=seed,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
             keep="last",  # equally long trainings are compared
+            **{name: getattr(self, name) for name in SHARED_WITH_TRAINING},
         )
 
     def _given_depths(self) -> tuple[int, ...]:

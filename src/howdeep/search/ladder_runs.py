@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,7 +15,7 @@ from howdeep.networks import build, spec_of
 from howdeep.runs.folder import is_run, open_run
 from howdeep.runs.resume import Journal
 from howdeep.runtime import device as devices
-from howdeep.runtime.precision import Arithmetic, best_of
+from howdeep.runtime.precision import Arithmetic, Trial, best_of
 from howdeep.runtime.timing import threads_of
 from howdeep.search.diagnosis import Errors
 from howdeep.training.config import TrainConfig, difference
@@ -34,8 +33,8 @@ from howdeep.util.text import seconds_text
 
 TRAINING_IMAGES = 2_000
 """Training error is taken on so many training images at most, drawn by the run's seed."""
-SHARE = "seconds of each run"
-"""Step of the journal that keeps what every run is given in equal time."""
+SHARE, SPEED = "seconds of each run", "speed of "
+"""Steps of the journal that keep what every run is given in equal time, and what a network's training takes."""
 
 
 @dataclass(frozen=True)
@@ -135,20 +134,6 @@ def _finished(job: PlannedRun, dataset: Dataset) -> tuple[float, float, Errors]:
     return result["steps"] / per_epoch, result["seconds"], errors
 
 
-@dataclass(frozen=True)
-class Speed:
-    """How fast a network trains here."""
-
-    network: str
-    """Name in the catalogue."""
-    seconds_per_step: float
-    """Median of a few training steps."""
-    precision: str
-    """The fastest correct one, which the runs then use."""
-    memory_format: str
-    """Likewise."""
-
-
 def with_equal_time(jobs: Sequence[PlannedRun], seconds: float, dataset: Dataset, journal: Journal) -> list[PlannedRun]:
     """Return the jobs with the epochs that an equal share of the time allows.
 
@@ -169,36 +154,37 @@ def with_equal_time(jobs: Sequence[PlannedRun], seconds: float, dataset: Dataset
             " name another --out"
         )
 
-    speeds: dict[str, Any] = {}
+    fastest: dict[str, Trial] = {}
     for job in jobs:
-        step = f"speed of {job.config.network}"
-        if step not in speeds:
-            speeds[step] = journal.steps.get(step) or to_json(_speed(job.config, dataset))
-    longer = [_longer(job, share, Speed(**speeds[f"speed of {job.config.network}"]), dataset) for job in jobs]
+        if (network := job.config.network) not in fastest:
+            known = journal.steps.get(SPEED + network)
+            fastest[network] = from_json(Trial, known) if known else _fastest(job.config, dataset)
+    longer = [_longer(job, share, fastest[job.config.network], dataset) for job in jobs]
+    speeds = {SPEED + network: to_json(trial) for network, trial in fastest.items()}
     for step, value in {SHARE: share, **speeds}.items():  # written last: what was refused leaves nothing
         journal.result(step, lambda: value)  # noqa: B023
     return longer
 
 
-def _speed(config: TrainConfig, dataset: Dataset) -> Speed:
+def _fastest(config: TrainConfig, dataset: Dataset) -> Trial:
+    """Return the fastest correct arithmetic for a network here, which its runs then use."""
     recipe = config.resolved_recipe()
     chain = build(spec_of(config.network, classes=len(dataset.classes), channels=dataset.channels), seed=config.seed)
     shape, device = batch_shape(recipe, dataset), devices.pick(config.device)
-    best = best_of(trials_of(config, TrainingSteps(chain, shape, recipe, device, config.checkpointing)))
-    return Speed(config.network, best.seconds_per_step, best.precision, best.memory_format)
+    return best_of(trials_of(config, TrainingSteps(chain, shape, recipe, device, config.checkpointing)))
 
 
-def _longer(job: PlannedRun, share: float, speed: Speed, dataset: Dataset) -> PlannedRun:
-    steps = int(share / speed.seconds_per_step)
+def _longer(job: PlannedRun, share: float, trial: Trial, dataset: Dataset) -> PlannedRun:
+    steps = int(share / trial.seconds_per_step)
     if steps < 1:
         raise UserError(
-            f"--train-budget gives each run {share:.2g} s, and one step of {speed.network} takes"
-            f" {speed.seconds_per_step:.2g} s; give more, or fewer depths or seeds"
+            f"--train-budget gives each run {share:.2g} s, and one step of {job.config.network} takes"
+            f" {trial.seconds_per_step:.2g} s; give more, or fewer depths or seeds"
         )
     per_epoch = steps_per_epoch(len(dataset.split("train")), job.config.resolved_recipe().batch_size)
     # Rounded down so that the run, which rounds epochs up to steps, has no step more.
     epochs = math.floor(1e6 * steps / per_epoch) / 1e6
-    chosen = {"precision": speed.precision, "memory_format": speed.memory_format}
+    chosen = {"precision": trial.precision, "memory_format": trial.memory_format}
     return replace(job, config=replace(job.config, epochs=epochs, **chosen))
 
 
