@@ -1,9 +1,15 @@
-"""Networks of torchvision and timm by name, ``torchvision:resnet50``, and what the libraries say of their weights."""
+"""Networks of libraries by name, and what these say of their weights: torchvision, timm, Hugging Face.
 
+``torchvision:resnet50``, ``timm:seresnet18``; ``hf-model:owner/name`` is an image classifier of ``transformers``, from
+the hub or from a folder that ``save_pretrained`` wrote.
+"""
+
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -14,6 +20,7 @@ from howdeep.convert.foreign_names import own_names
 from howdeep.convert.matching import Match, differing_size, fill
 from howdeep.convert.reading import read_weights
 from howdeep.convert.split import Unravelled, unravel
+from howdeep.convert.trace import quiet
 from howdeep.data.view import Crop
 from howdeep.util.errors import UserError, reason, unknown
 
@@ -125,7 +132,7 @@ def library_network(
     key: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> LibraryNetwork:
-    """Return a network of torchvision or timm.
+    """Return a network of a library.
 
     Args:
         name: Library and name, such as ``timm:resnet50``.
@@ -140,7 +147,6 @@ def library_network(
     Raises:
         UserError: There is no such network or library, the weights are not its own, or there are none.
     """
-    library = name.partition(":")[0]
     if pretrained + (weights is not None) + fresh != 1:
         raise UserError(f"{name} needs weights: give --weights FILE or --pretrained, one of them")
     tensors = None if weights is None else read_weights(weights, key, report)
@@ -150,7 +156,7 @@ def library_network(
         classes = classes or in_file or published.classes
         model = published.make(classes, pretrained)
     except ImportError:
-        raise UserError(f"{name} needs {library}: pip install {library}") from None
+        raise _absent(name) from None
     except (OSError, RuntimeError) as error:
         raise UserError(f"{name} could not be loaded: {reason(error)}") from None
     patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
@@ -193,7 +199,12 @@ def published_as(name: str, size: int | None = None) -> Published:
     try:
         return LIBRARIES[library](network, size)
     except ImportError:
-        raise UserError(f"{name} needs {library}: pip install {library}") from None
+        raise _absent(name) from None
+
+
+def _absent(name: str) -> UserError:
+    library = name.partition(":")[0]
+    return UserError(f"{name} needs {library}: pip install {PACKAGES.get(library, library)}")
 
 
 def _torchvision(network: str, size: int | None) -> Published:
@@ -253,7 +264,53 @@ def _timm(network: str, size: int | None) -> Published:
     )
 
 
-LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
+def _hugging_face(network: str, size: int | None) -> Published:
+    transformers, auto = import_module("transformers"), import_module("transformers.models.auto.modeling_auto")
+    entry = {"_raise_exceptions_for_missing_entries": False}
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(network)
+            file = transformers.utils.cached_file(network, "preprocessor_config.json", **entry)
+    except (OSError, ValueError) as error:
+        raise UserError(f"hf-model:{network} could not be loaded: {reason(error)}") from None
+    if type(config) not in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise UserError(f"hf-model:{network} is no image classifier of transformers: it is {config.model_type}")
+    told = json.loads(Path(file).read_bytes()) if file else {}
+    resized = _side(told.get("size")) or getattr(config, "image_size", None) or USUAL_SIZE
+    usual = (_side(told.get("crop_size")) if told.get("do_center_crop") else None) or resized
+    sized = {"image_size": size} if size and hasattr(config, "image_size") else {}
+    _refuse_patches(f"hf-model:{network}", size or usual, getattr(config, "patch_size", 1) if sized else 1)
+    mean, std = (told.get("image_mean"), told.get("image_std")) if told.get("do_normalize", True) else ((0.0,), (1.0,))
+    method = Image.Resampling(told.get("resample", Image.Resampling.BILINEAR)).name.lower()
+    names = tuple(config.id2label[number] for number in range(config.num_labels))
+    positions = {name.lower(): place for place, name in enumerate(names)}
+
+    def make(classes: int, pretrained: bool) -> nn.Module:
+        kind = transformers.AutoModelForImageClassification
+        with quiet():
+            asked = transformers.AutoConfig.from_pretrained(network, num_labels=classes, **sized)
+            return kind.from_pretrained(network, config=asked) if pretrained else kind.from_config(asked)
+
+    return Published(
+        make,
+        classes=config.num_labels,
+        size=size or usual,
+        usual_size=usual,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+        crop=Crop(told.get("crop_pct") or usual / resized, method) if told else None,
+        names=lambda: None if names[0] == "LABEL_0" else ClassNames(names, positions),
+    )
+
+
+def _side(size: int | Mapping[str, int] | None) -> int | None:
+    """Return the side that a preparation of Hugging Face names, in pixels."""
+    return next(iter(size.values()), None) if isinstance(size, Mapping) else size
+
+
+LIBRARIES = {"torchvision": _torchvision, "timm": _timm, "hf-model": _hugging_face}
+PACKAGES = {"hf-model": "'howdeep[hf]'"}
+"""What to install for a library that is not there, where it is called otherwise."""
 
 
 def _refuse_patches(name: str, size: int, side: int) -> None:

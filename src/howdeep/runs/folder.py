@@ -42,7 +42,7 @@ from howdeep.util.text import Report, masked
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
 BEST = "best"
 IMAGES = "images.parquet"
-LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm")
+LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm", "transformers")
 """What networks, arithmetic and decoded pixels come from."""
 
 
