@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from howdeep.explorer.server import Guard, Guarded
+from howdeep.explorer.guard import Guard, Guarded
 
 GUARD = Guard(hosts=frozenset({"127.0.0.1", "localhost"}), upload_bytes=1000)
 

@@ -22,8 +22,9 @@ from PIL import Image
 from howdeep import cli, open_run
 from howdeep.data.decoding import quiet_pillow
 from howdeep.explorer import serve
+from howdeep.explorer.guard import Guard
 from howdeep.explorer.images import MAX_BYTES
-from howdeep.explorer.server import Guard, Page, create_app
+from howdeep.explorer.server import Page, create_app
 
 OWN = [1 - (unit / 6) * 0.5 for unit in range(1, 7)]
 ORDER = list(range(6))

@@ -19,6 +19,7 @@ TEST = Evaluation(
     classes=(ClassResult("a", 2, 0.0), ClassResult("b", 2, 50.0)),
     confusion=((2, 0), (1, 1)),
     images_per_second=9.0,
+    bins=(),
 )
 
 

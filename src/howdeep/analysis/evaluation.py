@@ -113,8 +113,8 @@ class Evaluation(Shown):
     """Counts, row = true class, column = given class."""
     images_per_second: float
     """Preparing images included."""
-    bins: tuple[Bin, ...] = ()
-    """What the calibration error is summed over; empty where an older record has none."""
+    bins: tuple[Bin, ...]
+    """What the calibration error is summed over."""
     answers: Answers | None = None
     """Image by image; None where nobody said which images these were."""
 
@@ -192,8 +192,23 @@ def evaluate(
     seconds = time.perf_counter() - started
     if classes is None or not n:
         raise UserError("there are no images to evaluate on")
-    answers = None if images is None else Answers.of(images, torch.cat(wrong))
-    return _record(confusion, loss, _bins(calibration), classes, seconds, answers)
+    totals, bins, error = confusion.sum(1), _bins(calibration), 1 - float(confusion.trace()) / n
+    results = [
+        ClassResult(name, int(total), 100 * (1 - float(right) / float(total)) if total else None)
+        for name, total, right in zip(classes, totals, confusion.diag(), strict=True)
+    ]
+    return Evaluation(
+        n=n,
+        error_percent=100 * error,
+        standard_error=standard_error_percent(error, n),
+        loss=loss / n,
+        calibration_error_percent=calibration_error_percent(bins),
+        classes=tuple(results),
+        confusion=tuple(map(tuple, confusion.tolist())),
+        images_per_second=n / seconds,
+        bins=bins,
+        answers=None if images is None else Answers.of(images, torch.cat(wrong)),
+    )
 
 
 def fingerprint(split: Split) -> str:
@@ -250,32 +265,3 @@ def _bins(sums: torch.Tensor) -> tuple[Bin, ...]:
         low, high = number / CALIBRATION_BINS, (number + 1) / CALIBRATION_BINS
         bins.append(Bin(low=low, high=high, n=int(images), confidence_percent=means[0], accuracy_percent=means[1]))
     return tuple(bins)
-
-
-def _record(
-    counts: torch.Tensor,
-    loss: float,
-    bins: tuple[Bin, ...],
-    classes: Sequence[str],
-    seconds: float,
-    answers: Answers | None,
-) -> Evaluation:
-    n, error = int(counts.sum()), 1 - float(counts.trace()) / float(counts.sum())
-    totals = counts.sum(1)
-    results = [
-        ClassResult(name, int(total), 100 * (1 - float(right) / float(total)) if total else None)
-        for name, total, right in zip(classes, totals, counts.diag(), strict=True)
-    ]
-    rows = tuple(tuple(int(count) for count in row) for row in counts)
-    return Evaluation(
-        n=n,
-        error_percent=100 * error,
-        standard_error=standard_error_percent(error, n),
-        loss=loss / n,
-        calibration_error_percent=calibration_error_percent(bins),
-        classes=tuple(results),
-        confusion=rows,
-        images_per_second=n / seconds,
-        bins=bins,
-        answers=answers,
-    )

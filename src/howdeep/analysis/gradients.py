@@ -26,6 +26,10 @@ from howdeep.util.seeds import derive
 
 Pull = Callable[[Tensor], Tensor | None]
 """A gradient behind a unit → that before it, along one of its two ways; None where the way is closed."""
+Choice = tuple[bool, ...]
+"""Whether a path goes through the branch, at each unit from some place on."""
+ScaledFloat = tuple[float, int]
+"""m and e of a number m·2ᵉ, which may be outside of the range of floats."""
 State = TypeVar("State", bound=Hashable)
 
 
@@ -183,14 +187,6 @@ def exact_gradients(stream: Stream) -> dict[int, Tensor]:
         return before
 
     return sweep(stream, 0, route)
-
-
-Choice = tuple[bool, ...]
-"""Whether a path goes through the branch, at each unit from some place on."""
-
-
-ScaledFloat = tuple[float, int]
-"""m and e of a number m·2ᵉ, which may be outside of the range of floats."""
 
 
 def path_norms(stream: Stream, paths: Sequence[Choice]) -> list[ScaledFloat]:

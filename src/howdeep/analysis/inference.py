@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from howdeep.analysis.evaluation import Evaluation, evaluate, fingerprint
 from howdeep.analysis.options import EvaluationOptions
-from howdeep.data import Normalization, Split, evaluation_batches
+from howdeep.data import evaluation_batches
 from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, open_data_for, read_images
+from howdeep.runs.target import Target, open_data_for, read_images, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, require_precision
 from howdeep.runtime.timing import FEW, fastest_threads, threads_of
@@ -71,8 +69,8 @@ def evaluate_target(
         workers=options.workers,
     )
     chain = place(target.chain, arithmetic, device)
-    few = partial(_few, images, normalization, device)
-    with threads_of(fastest_threads(chain, few, options.threads, device)):
+    some = evaluation_batches(images, normalization=normalization, batch_size=FEW, device=device, channels_last=True)
+    with threads_of(fastest_threads(chain, lambda: next(iter(some)).images, options.threads, device)):
         evaluation = evaluate(
             chain, batches, dataset.classes, autocast=arithmetic.autocast(device), images=fingerprint(images)
         )
@@ -85,12 +83,6 @@ def evaluate_target(
             "sample": sample and to_json(sample),
         }
         return evaluation, tagged("evaluation", {**evaluation.to_json(), **origin, **provenance(device)})
-
-
-def _few(split: Split, normalization: Normalization, where: torch.device) -> Tensor:
-    """Return a few images, on which threads are tried."""
-    batches = evaluation_batches(split, normalization=normalization, batch_size=FEW, device=where, channels_last=True)
-    return next(iter(batches)).images
 
 
 @torch.inference_mode()
@@ -121,14 +113,3 @@ def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str
             names = tuple(target.classes[index] if target.classes else str(index) for index in best.indices.tolist())
             predictions.append(Prediction(str(path), names, tuple(best.values.tolist())))
     return predictions
-
-
-def required_normalization(target: Target) -> Normalization:
-    """Return how a network's pixels are normalised.
-
-    Raises:
-        UserError: Nothing says so.
-    """
-    if target.normalization is None:
-        raise UserError(f"{target.name} does not say how its pixels were normalised: give --mean and --std")
-    return target.normalization

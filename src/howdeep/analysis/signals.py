@@ -1,4 +1,4 @@
-"""One forward and one backward pass through a chain, unit by unit: sums of what goes through each of them."""
+"""Signal and gradient through the depth of a chain: forward and backward passes, summed up unit by unit."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,9 @@ from howdeep.util.errors import UserError, unknown
 from howdeep.util.records import Shown, from_json
 from howdeep.util.seeds import derive
 
+Statistics = Literal["running", "batch"]
+DRAWS = 8
+"""Draws of gates that a random rule is averaged over: as many forward and backward passes per mini-batch."""
 MEASURED = ("input", "shortcut's output", "branch's output")
 
 
@@ -144,12 +147,6 @@ def _moments(x: Tensor) -> Tensor:
     total = wide.sum(dtype=torch.float64)
     squares = torch.linalg.vector_norm(wide, dtype=torch.float64).square()
     return torch.stack([torch.full_like(total, wide.numel()), total, squares])
-
-
-Statistics = Literal["running", "batch"]
-
-DRAWS = 8
-"""Draws of gates that a random rule is averaged over: as many forward and backward passes per mini-batch."""
 
 
 @dataclass(frozen=True)

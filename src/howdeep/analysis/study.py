@@ -11,7 +11,6 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.options import StudyOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
@@ -19,7 +18,7 @@ from howdeep.data.loaders import Batches
 from howdeep.data.sampling import sampled, shuffled
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
-from howdeep.runs.target import Target, open_data_for
+from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import (
     FP32,

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.study import SplitBatches
 from howdeep.cutting.options import CutOptions
 from howdeep.data import Batch, Dataset, Split, held
 from howdeep.data.sampling import Sampled, sample, sampled
-from howdeep.runs.target import Target
+from howdeep.runs.target import Target, required_normalization
 
 STATISTICS_BATCH = 500
 """Images whose statistics are taken at a time."""

@@ -10,7 +10,6 @@ import torch
 from rich.console import Console
 
 from howdeep.analysis.effects import Effect
-from howdeep.analysis.inference import required_normalization
 from howdeep.chain import Chain
 from howdeep.convert import Unravelled
 from howdeep.cutting.cut import cut, named_units
@@ -24,7 +23,7 @@ from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import UNCHANGING, Journal, files_of, options_key, require_same, work_key
-from howdeep.runs.target import Target, open_data_for
+from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.interrupt import stopped
 from howdeep.runtime.precision import Arithmetic, best_of, place

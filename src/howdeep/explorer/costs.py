@@ -66,26 +66,23 @@ def costs_of(chain: Chain, folded: Chain, image: Tensor) -> Costs:
         parts, x = [], folded.stem(image)
         for module, gate in folded.steps():
             able = isinstance(module, Unit) and module.merge.removable
-            parts.append(_Part(module, gate, None if able else gate, x))
-            x = run([(module, gate)], x)
+            parts.append(_Part(module, gate, None if able else gate, x, run([(module, gate)], x)))
+            x = parts[-1].output
         opened = [lambda part=part: run([(part.module, part.gate)], part.input) for part in parts]
         closed = [lambda part=part: run([(part.module, part.without)], part.input) for part in parts]
         ends = [lambda: folded.stem(image), lambda: folded.head(x)]
         times = by_turns([*opened, *closed, *ends], runs=RUNS, seconds=SECONDS, device=image.device)
         medians = [timing.median_ms for timing in times]
-        branches = [
-            (part, max(0.0, whole - rest))
-            for part, whole, rest in zip(parts, medians, medians[len(parts) :], strict=False)
-            if isinstance(part.module, Unit)
-        ]
+        branches = iter(chain.units)
         units = tuple(
             UnitCosts(
-                output=tuple(run([(part.module, part.gate)], part.input).shape[1:]),
+                output=tuple(part.output.shape[1:]),
                 macs=output_and_macs(part.module.branch, part.input)[1],
-                parameters=sum(weight.numel() for weight in unit.branch.parameters()),
-                ms=ms,
+                parameters=sum(weight.numel() for weight in next(branches).branch.parameters()),
+                ms=max(0.0, whole - rest),
             )
-            for unit, (part, ms) in zip(chain.units, branches, strict=True)
+            for part, whole, rest in zip(parts, medians, medians[len(parts) :], strict=False)
+            if isinstance(part.module, Unit)
         )
     return Costs(
         macs=output_and_macs(folded, image)[1],
@@ -97,7 +94,7 @@ def costs_of(chain: Chain, folded: Chain, image: Tensor) -> Costs:
 
 @dataclass(frozen=True)
 class _Part:
-    """A module of the body, and what it reads."""
+    """A module of the body, what it reads and what it returns."""
 
     module: nn.Module
     gate: Gate
@@ -105,3 +102,4 @@ class _Part:
     without: Gate
     """The same without its branch, where it has one that can go."""
     input: Tensor
+    output: Tensor

@@ -1,4 +1,4 @@
-"""The images that the page measures on: drawn once, by seed, and kept in memory."""
+"""The images of the page: the sample that it measures on, drawn once by seed, and those that are dropped on it."""
 
 import asyncio
 import io
@@ -11,15 +11,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from howdeep.analysis.inference import required_normalization
-from howdeep.data import Batch, Dataset, Split
+from howdeep.data import Batch, Dataset
 from howdeep.data.decoding import BadImage, decode
 from howdeep.data.sampling import sample
-from howdeep.runs.target import Target
+from howdeep.runs.target import Target, required_normalization
 from howdeep.util.errors import UserError
 
 CHUNK = 64
 """Images that pass the network at a time: a turn of computing is one such pass, and maps of so many stay in cache."""
+MAX_BYTES = 20_000_000
+"""Of one image file."""
+KEPT = 64
+"""Images at a time; the oldest go first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +48,9 @@ def draw_sample(
     Raises:
         UserError: The data has no such split, or it is not known how pixels are normalised.
     """
-    return sample_of(target, sample(dataset.split(split), images, seed), device)
-
-
-def sample_of(target: Target, split: Split, device: torch.device) -> Sample:
-    """Return all images of a split as a sample."""
-    pixels = split.pixels(torch.arange(len(split)))
-    return Sample(pixels=pixels, batches=normalised(target, pixels, split.labels, device))
+    drawn = sample(dataset.split(split), images, seed)
+    pixels = drawn.pixels(torch.arange(len(drawn)))
+    return Sample(pixels=pixels, batches=normalised(target, pixels, drawn.labels, device))
 
 
 def normalised(target: Target, pixels: Tensor, labels: Tensor, device: torch.device) -> list[Batch]:
@@ -62,12 +61,6 @@ def normalised(target: Target, pixels: Tensor, labels: Tensor, device: torch.dev
         Batch(constants(some.to(device)).contiguous(memory_format=torch.channels_last), truth.to(device), len(truth))
         for some, truth in chunks
     ]
-
-
-MAX_BYTES = 20_000_000
-"""Of one image file."""
-KEPT = 64
-"""Images at a time; the oldest go first."""
 
 
 @dataclass(frozen=True, kw_only=True)

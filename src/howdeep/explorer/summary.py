@@ -50,13 +50,6 @@ class Summary:
             "max_upload_pixels": MAX_PIXELS,
         }
 
-    def deletions_of(self, lesion: Lesion) -> dict[str, Any]:
-        """Return what was measured here, as the page wants it."""
-        return {
-            "change": [unit.change for unit in lesion.units],
-            "source": f"measured on these {lesion.baseline.n:,} images",
-        }
-
     def _units(self) -> list[dict[str, Any]]:
         chain = self.engine.chain
         parts = zip(chain.names, chain.units, self.engine.own.gates, self.engine.costs.units, self.like, strict=True)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from howdeep.analysis.inference import required_normalization
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
 from howdeep.data import Batch, Dataset
@@ -25,7 +24,7 @@ from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runne
 from howdeep.exporting.formats import FORMATS, Format, portable_program
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, open_data_for
+from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import THREADS, threads_of
 from howdeep.util.errors import UserError, reason

@@ -156,6 +156,17 @@ def fresh_target(options: TargetOptions, data: str, *, seed: int, skip_broken: b
     return replace(target, bits=dataset.bits, normalization=given or NORMALIZATIONS["per_channel"](split))
 
 
+def required_normalization(target: Target) -> Normalization:
+    """Return how a network's pixels are normalised.
+
+    Raises:
+        UserError: Nothing says so.
+    """
+    if target.normalization is None:
+        raise UserError(f"{target.name} does not say how its pixels were normalised: give --mean and --std")
+    return target.normalization
+
+
 def open_data_for(
     target: Target,
     data: str,

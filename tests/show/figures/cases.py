@@ -161,7 +161,7 @@ def cut() -> Cut:
     )  # fmt: skip
 
 
-def evaluation(*, bins: bool = True) -> Evaluation:
+def evaluation() -> Evaluation:
     """Return 10 images of two classes, of which 2 of 6 and 1 of 4 are wrong; two bins, one too sure of itself."""
     calibration = (
         Bin(low=0.0, high=0.5, n=0, confidence_percent=None, accuracy_percent=None),
@@ -171,7 +171,7 @@ def evaluation(*, bins: bool = True) -> Evaluation:
     return Evaluation(
         n=10, error_percent=30.0, standard_error=14.5, loss=0.7, calibration_error_percent=16.0,
         classes=(ClassResult("cat", 6, 100 * 2 / 6), ClassResult("dog", 4, 25.0)), confusion=((4, 2), (1, 3)),
-        images_per_second=100.0, bins=calibration if bins else (),
+        images_per_second=100.0, bins=calibration,
     )  # fmt: skip
 
 

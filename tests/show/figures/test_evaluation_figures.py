@@ -10,7 +10,6 @@ from howdeep.analysis.evaluation import Evaluation
 from howdeep.show import figures
 from howdeep.show.figures.evaluation import SHOWN
 from howdeep.show.sentences import confusion_finding, reliability_finding
-from howdeep.util.errors import UserError
 
 
 def title(chart: dict) -> str:
@@ -89,11 +88,3 @@ def evaluation_with(error: float, times: int) -> Evaluation:
     found = evaluation()
     bins = tuple(replace(one, n=times * one.n) for one in found.bins)
     return replace(found, error_percent=error, n=times * found.n, bins=bins)
-
-
-def test_a_record_without_bins_has_no_reliability_and_still_a_confusion() -> None:
-    old = evaluation(bins=False)
-    with pytest.raises(UserError, match="without calibration bins"):
-        figures.reliability(old)
-    assert len(figures.evaluation(old).to_dict()["hconcat"]) == 1
-    assert len(figures.evaluation(evaluation()).to_dict()["hconcat"]) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from howdeep.analysis.effects import Baseline, Effect
-from howdeep.analysis.evaluation import ClassResult, Evaluation, standard_error_percent
+from howdeep.analysis.evaluation import Bin, ClassResult, Evaluation, standard_error_percent
 from howdeep.analysis.lesion import Lesion, Summary, Trial, UnitEffect
 from howdeep.analysis.paths import Effective, Paths, Sampled
 from howdeep.analysis.signals import Flow, UnitFlow
@@ -16,6 +16,7 @@ from howdeep.networks import spec_of, spec_to_json
 from howdeep.runtime.timing import Timing
 from howdeep.util.records import tagged, to_json
 
+BINS = (Bin(low=0.0, high=1.0, n=9, confidence_percent=90.0, accuracy_percent=80.0),)
 VERSIONS = {"howdeep": "0.1.0", "torch": "2.10"}
 
 
@@ -74,6 +75,7 @@ def evaluation(wrong: int, n: int, classes: tuple[str, ...] = ("0", "1")) -> Eva
     return Evaluation(
         n=n, error_percent=100 * wrong / n, standard_error=standard_error_percent(wrong / n, n), loss=0.5,
         calibration_error_percent=2.0, classes=results, confusion=tuple(map(tuple, confusion)), images_per_second=10.0,
+        bins=(Bin(low=0.0, high=1.0, n=n, confidence_percent=90.0, accuracy_percent=100 - 100 * wrong / n),),
     )  # fmt: skip
 
 
@@ -171,7 +173,7 @@ def large_run(place: Path, units: int = 600, classes: int = 100) -> Path:
     counts = tuple(tuple(draw.randrange(60) for _ in names) for _ in names)
     total, right = sum(map(sum, counts)), sum(counts[place][place] for place in range(classes))
     every = tuple(ClassResult(name, sum(row), 90.0) for name, row in zip(names, counts, strict=True))
-    full = Evaluation(total, 100 * (1 - right / total), 0.1, 4.0, 3.0, every, counts, 10.0)
+    full = Evaluation(total, 100 * (1 - right / total), 0.1, 4.0, 3.0, every, counts, 10.0, BINS)
     written(run / "evaluation.json", "evaluation", full, data="digits", split="test")
     written(run / "lesion.json", "lesion", lesion(tuple(draw.gauss(0.5, 1) for _ in range(units))))
     for kind, count in (("random", 100), ("permute", 100), ("pairs", 3_000)):

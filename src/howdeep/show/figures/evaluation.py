@@ -9,7 +9,6 @@ import altair as alt
 
 from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, described, heading
 from howdeep.show.sentences import confusion_finding, confusions, reliability_finding
-from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
 
@@ -35,9 +34,9 @@ Counts = Sequence[Sequence[int]]
 
 
 def evaluation(record: Evaluation) -> Chart:
-    """Return the confusion matrix beside the reliability diagram, where the record has one."""
+    """Return the confusion matrix beside the reliability diagram."""
     title = heading(f"error {percent_text(record.error_percent, record.n)} on {record.n:,} images")
-    panels = [confusion(record), *([reliability(record)] if record.bins else [])]
+    panels = [confusion(record), reliability(record)]
     return alt.hconcat(*panels, spacing=36).resolve_scale(color="independent").properties(title=title)
 
 
@@ -107,13 +106,7 @@ def _bars(classes: Sequence[str], counts: Counts) -> alt.LayerChart:
 
 
 def reliability(record: Evaluation) -> Chart:
-    """Return accuracy against confidence with 95 % intervals, and how many images have which confidence.
-
-    Raises:
-        UserError: The record is of a version that kept no bins.
-    """
-    if not record.bins:
-        raise UserError("there is no reliability diagram: the evaluation was measured without calibration bins")
+    """Return accuracy against confidence with 95 % intervals, and how many images have which confidence."""
     rows = []
     for one in record.bins:
         if one.n:

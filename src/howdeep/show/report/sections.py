@@ -136,7 +136,7 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
             return [value.figure()], [f"Measured on {value.n:,} images; statistics of norms: {statistics}"]
         case Evaluation():
             note = f"Loss {value.loss:.4f}; calibration error {value.calibration_error_percent:.2f} %"
-            return [figures.confusion(value), *([figures.reliability(value)] if value.bins else [])], [note]
+            return [figures.confusion(value), figures.reliability(value)], [note]
         case Cost():
             depths = [one for ladder in value.ladders for one in ladder.depths]
             notes = [f"{one.network}: {note}" for one in depths if one.times is not None for note in one.times.notes]
