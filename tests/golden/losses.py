@@ -11,9 +11,16 @@ from howdeep.training import loop
 from howdeep.training.config import TrainConfig
 
 CONFIG = TrainConfig(
-    network="cifar_resnet8", data="digits", limit=640, batch_size=64, epochs=2, survival="linear:0.5",
-    device="cpu", precision="fp32", memory_format="contiguous",
-)  # fmt: skip
+    network="cifar_resnet8",
+    data="digits",
+    limit=640,
+    batch_size=64,
+    epochs=2,
+    survival="linear:0.5",
+    device="cpu",
+    precision="fp32",
+    memory_format="contiguous",
+)
 
 
 def first_losses(out: Path) -> list[float]:

@@ -82,14 +82,15 @@ def _require_weights(path: Path, head: bytes) -> None:
     for name in names:
         if ".." in PurePosixPath(name.replace("\\", "/")).parts or name.startswith("/"):
             raise UserError(f"{str(path)!r} is refused: its entry {name!r} points outside the archive")
-    if any(PurePosixPath(name).name == "constants.pkl" for name in names):
+    inside = {PurePosixPath(name).name for name in names}
+    if "constants.pkl" in inside:
         raise UserError(f"{str(path)!r} is a TorchScript program; save its state_dict instead")
-    if any(PurePosixPath(name).name == "archive_format" for name in names):
+    if "archive_format" in inside:
         raise UserError(f"{str(path)!r} is a program of torch.export; save the network's state_dict instead")
     if set(names) >= OLDEST:
         cure = "load it with torch.load where you trust it, and save its state_dict"
         raise UserError(f"{str(path)!r} is of PyTorch's first format, which needs code of its own to be read; {cure}")
-    if names and not any(PurePosixPath(name).name == "data.pkl" for name in names):
+    if names and "data.pkl" not in inside:
         raise UserError(f"{str(path)!r} is an archive of {', '.join(map(repr, names[:SHOWN]))}; {UNPACK}")
 
 
