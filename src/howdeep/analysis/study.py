@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,21 +73,11 @@ class SplitBatches(Batches):
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Batch]: ...
-    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        if index not in self._held:
-            self._held.clear()  # before the next one is made, so that there are never two
-            self._held[index] = self._fetched(index)
-        return self._held[index]
-
-    def _fetched(self, index: int) -> Batch:
+    def at(self, index: int) -> Batch:
+        """Return one of them, counted from 0."""
+        if index in self._held:
+            return self._held[index]
+        self._held.clear()  # before the next one is made, so that there are never two
         first = index * self.batch_size
         positions = torch.arange(first, min(first + self.batch_size, self.images))
         batches = evaluation_batches(
@@ -98,7 +88,8 @@ class SplitBatches(Batches):
             channels_last=True,
         )
         (batch,) = batches
-        return Batch(batch.images.to(self.dtype), batch.labels, batch.total)
+        self._held[index] = Batch(batch.images.to(self.dtype), batch.labels, batch.total)
+        return self._held[index]
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,21 @@ def batches_of(chain: Chain, given: object) -> Sequence[Batch]:
 class Batches(Sequence[Batch]):
     """Mini-batches of this package, which need no check; a batch that is asked for may be made then."""
 
+    def at(self, index: int) -> Batch:
+        """Return one of them, counted from 0."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.at(index)
+
 
 class LoaderBatches(Batches):
     """The mini-batches of a loader; every pass iterates it anew, and so does going back to an earlier batch.
@@ -110,15 +125,8 @@ class LoaderBatches(Batches):
             count = sum(1 for _ in self._items())
         return -(-count // self.batch_size) if count and self.single else count
 
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Batch]: ...
-    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+    def at(self, index: int) -> Batch:
+        """Return one of them, counted from 0; those before it are iterated too."""
         if self._at is None or index < self._at[0]:
             self._at, self._rest = None, iter(self)
         while self._at is None or self._at[0] < index:
