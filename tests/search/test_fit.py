@@ -1,5 +1,6 @@
 """`howdeep fit` on real digits: an answer, within its budgets, that a stop does not change."""
 
+import base64
 import html
 import io
 import json
@@ -20,6 +21,7 @@ from sklearn.datasets import load_digits
 from tests.search.servers import PASSWORD, Server
 
 from howdeep import cli
+from howdeep.analysis.evaluation import exchanged
 from howdeep.runs.folder import open_run
 from howdeep.runtime.precision import Trial
 from howdeep.search import candidates
@@ -92,6 +94,10 @@ def test_an_answer_holds_everything_that_it_says(whole: Whole) -> None:
     other = next(one for one in found.candidates if one is not chosen)
     assert (len(other.rounds), len(chosen.rounds)) == (1, 3)
     assert chosen.rounds[0].validation_error_percent <= other.rounds[0].validation_error_percent
+    for each in (*chosen.rounds, *other.rounds):
+        wrong = sum(byte.bit_count() for byte in base64.b64decode(each.answers.wrong))
+        assert 100 * wrong / found.validation_images == pytest.approx(each.validation_error_percent)
+    assert exchanged(chosen.rounds[0].answers, other.rounds[0].answers) is not None
     epochs = [one.epochs for one in chosen.rounds]
     assert (epochs, epochs[-1]) == (sorted(epochs), found.epochs)
     result = open_run(Path(found.run)).result()
