@@ -27,16 +27,32 @@ def _network(number_of_units: int) -> dict[str, Any]:
     stays = locked(number_of_units)
     units = [
         {
-            "index": number, "name": f"unit {number}", "removable": number != stays, "own": 1.0, "macs": 10**6,
-            "ms": 0.1, "output": STAGES[3 * (number - 1) // number_of_units], "like": None,
+            "index": number,
+            "name": f"unit {number}",
+            "removable": number != stays,
+            "own": 1.0,
+            "macs": 10**6,
+            "ms": 0.1,
+            "output": STAGES[3 * (number - 1) // number_of_units],
+            "like": None,
         }
         for number in range(1, number_of_units + 1)
-    ]  # fmt: skip
+    ]
     return {
-        "name": "cifar_resnet1202", "source": "runs/r1202", "units": units, "classes": ["cat", "dog"], "data": "pets",
-        "split": "val", "n": 2, "precision": "fp32", "images": [{"label": 0}, {"label": 1}], "deletions": None,
-        "measures_itself": False, "save": {"possible": True, "why": None}, "max_upload_bytes": 10,
-    }  # fmt: skip
+        "name": "cifar_resnet1202",
+        "source": "runs/r1202",
+        "units": units,
+        "classes": ["cat", "dog"],
+        "data": "pets",
+        "split": "val",
+        "n": 2,
+        "precision": "fp32",
+        "images": [{"label": 0}, {"label": 1}],
+        "deletions": None,
+        "measures_itself": False,
+        "save": {"possible": True, "why": None},
+        "max_upload_bytes": 10,
+    }
 
 
 def _answer(route: Route) -> dict[str, Any]:
@@ -44,12 +60,35 @@ def _answer(route: Route) -> dict[str, Any]:
     units, closed = len(gates), gates.count(None)
     left = units - closed
     paths = {
-        "total": f"{2**left:,}", "log2": left, "of": f"{2**units:,}", "shortest": 0, "longest": left, "mean": left / 2,
-    }  # fmt: skip
+        "total": f"{2**left:,}",
+        "log2": left,
+        "of": f"{2**units:,}",
+        "shortest": 0,
+        "longest": left,
+        "mean": left / 2,
+    }
     answer = {
-        "n": 2, "error_percent": closed / 100, "low": 0.0, "high": 60.0, "change": closed / 100, "change_low": -1.0,
-        "change_high": 2.0, "not_finite": 0, "closed": closed, "units": units, "kendall_tau": None, "paths": paths,
-        "macs": left * 10**6, "macs_all": units * 10**6, "ms": left / 10, "ms_all": units / 10,
-        "wrong": [], "newly_wrong": [], "newly_right": [], "watched": [], "upload": None, "seconds": closed / 7,
-    }  # fmt: skip
+        "n": 2,
+        "error_percent": closed / 100,
+        "low": 0.0,
+        "high": 60.0,
+        "change": closed / 100,
+        "change_low": -1.0,
+        "change_high": 2.0,
+        "not_finite": 0,
+        "closed": closed,
+        "units": units,
+        "kendall_tau": None,
+        "paths": paths,
+        "macs": left * 10**6,
+        "macs_all": units * 10**6,
+        "ms": left / 10,
+        "ms_all": units / 10,
+        "wrong": [],
+        "newly_wrong": [],
+        "newly_right": [],
+        "watched": [],
+        "upload": None,
+        "seconds": closed / 7,
+    }
     return {"answer": answer, "figures": {}}

@@ -93,16 +93,22 @@ class _Full(io.RawIOBase):
         raise OSError(28, "No space left on device")
 
 
+def finish(output: Output, figure: Path, forgotten: list[bool]) -> None:
+    """Write, draw and print a result; note that what was kept meanwhile may be forgotten."""
+
+    def written() -> None:
+        forgotten.append(True)
+
+    output.finish({"n": 1}, "a line", figure=figure, draw=lambda place: place.write_bytes(b"drawn"), written=written)
+
+
 def test_files_come_first_and_none_keeps_another_from_being_written(tmp_path: Path, monkeypatch) -> None:
     """Printing fails here: what was asked for is there, and what was kept meanwhile is forgotten."""
     forgotten: list[bool] = []
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(_Full(), 1), write_through=True))
     output = Output(json=str(tmp_path / "result.json"))
     with pytest.raises(OSError, match="No space"):
-        output.finish(
-            {"n": 1}, "a line", figure=tmp_path / "chart.svg", draw=lambda place: place.write_bytes(b"drawn"),
-            written=lambda: forgotten.append(True),
-        )  # fmt: skip
+        finish(output, tmp_path / "chart.svg", forgotten)
     assert json.loads((tmp_path / "result.json").read_text()) == {"n": 1}
     assert (tmp_path / "chart.svg").read_bytes() == b"drawn"
     assert forgotten == [True]
@@ -112,10 +118,7 @@ def test_a_result_whose_folder_is_gone_is_still_drawn_and_printed(tmp_path: Path
     forgotten: list[bool] = []
     output = Output(json=str(tmp_path / "gone" / "result.json"))
     with pytest.raises(SaveError, match=r"result\.json was not saved: No such file or directory"):
-        output.finish(
-            {"n": 1}, "a line", figure=tmp_path / "chart.svg", draw=lambda place: place.write_bytes(b"drawn"),
-            written=lambda: forgotten.append(True),
-        )  # fmt: skip
+        finish(output, tmp_path / "chart.svg", forgotten)
     assert capsys.readouterr().out == "a line\n"
     assert (tmp_path / "chart.svg").exists()
     assert forgotten == [], "blocks that were measured are kept until the result is in its file"

@@ -28,8 +28,10 @@ def state(gates: list[float | None]) -> State:
     return State(gates=tuple(gates), order=tuple(range(len(gates))))
 
 
-@given(changes=st.lists(st.tuples(st.integers(0, 5), st.sampled_from([None, 0.0, 0.5, 1.0])), max_size=12),
-       limit=st.sampled_from([0, 40, 200, 1 << 20]))  # fmt: skip
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 5), st.sampled_from([None, 0.0, 0.5, 1.0])), max_size=12),
+    limit=st.sampled_from([0, 40, 200, 1 << 20]),
+)
 @untimed
 def test_whatever_was_asked_before_scores_are_those_of_an_ordinary_call(changes: list, limit: int) -> None:
     chain = linear_chain(SIX)

@@ -34,18 +34,28 @@ BASELINE = Baseline(n=200, error_percent=6.0, standard_error=1.7, wrong=(5, 7), 
 
 def effect(change: float) -> Effect:
     return Effect(
-        error_percent=6.0 + change, standard_error=1.5, change=change, change_low=change - 1, change_high=change + 1,
-        wrong=(6, 6), score_change=0.1, not_finite=0,
-    )  # fmt: skip
+        error_percent=6.0 + change,
+        standard_error=1.5,
+        change=change,
+        change_low=change - 1,
+        change_high=change + 1,
+        wrong=(6, 6),
+        score_change=0.1,
+        not_finite=0,
+    )
 
 
 def by_unit(changes: list[float | None], kind: str = "delete") -> Lesion:
     """Return a study of one unit at a time; None is a unit that cannot be taken out."""
     units = [
-        UnitEffect(index=index, name=f"stages.0.{index}", removable=change is not None,
-                   **({} if change is None else vars(effect(change))))
+        UnitEffect(
+            index=index,
+            name=f"stages.0.{index}",
+            removable=change is not None,
+            **({} if change is None else vars(effect(change))),
+        )
         for index, change in enumerate(changes, 1)
-    ]  # fmt: skip
+    ]
     return Lesion(kind=kind, baseline=BASELINE, units=tuple(units))
 
 
@@ -61,8 +71,9 @@ def by_trial(kind: str) -> Lesion:
     taus = {1: (0.8, 0.9), 2: (0.6, 0.4)} if kind == "permute" else {1: (None, None), 2: (None, None)}
     trials = [
         Trial(k=k, draw=draw, units=(1, 2), kendall_tau=tau, effect=effect(10.0 * k + draw))
-        for k, pair in taus.items() for draw, tau in enumerate(pair)
-    ]  # fmt: skip
+        for k, pair in taus.items()
+        for draw, tau in enumerate(pair)
+    ]
     by_k = [Summary(k=k, draws=2, error_percent=6.5 + 10.0 * k, standard_error=0.5) for k in taus]
     return Lesion(kind=kind, baseline=BASELINE, trials=tuple(trials), by_k=tuple(by_k))
 
@@ -71,26 +82,46 @@ def paths_of(units: int, *, exact: bool = True) -> Paths:
     """Return paths whose gradient shrinks to 30 % with every branch."""
     counts = [math.comb(units, length) for length in range(units + 1)]
     sampled = [
-        Sampled(length=length, mean=0.3**length, standard_error=None, draws=1,
-                log10_product=math.log10(count) + length * math.log10(0.3))
+        Sampled(
+            length=length,
+            mean=0.3**length,
+            standard_error=None,
+            draws=1,
+            log10_product=math.log10(count) + length * math.log10(0.3),
+        )
         for length, count in enumerate(counts)
-    ]  # fmt: skip
+    ]
     inside = Effective(lengths=(0, 1), share=0.96, path_fraction=(1 + units) / 2**units)
     norms = tuple(count * 0.3**length for length, count in enumerate(counts))
     return Paths(
-        units=units, lengths=tuple(range(units + 1)), path_count=tuple(map(str, counts)), n=10,
-        gradient_norm=norms if exact else None, ordinary_norm=1.0, sampled=tuple(sampled),
-        effective=inside if exact else None, effective_by_sample=None if exact else inside,
-        sum_check_relative_error=None, seed=0,
-    )  # fmt: skip
+        units=units,
+        lengths=tuple(range(units + 1)),
+        path_count=tuple(map(str, counts)),
+        n=10,
+        gradient_norm=norms if exact else None,
+        ordinary_norm=1.0,
+        sampled=tuple(sampled),
+        effective=inside if exact else None,
+        effective_by_sample=None if exact else inside,
+        sum_check_relative_error=None,
+        seed=0,
+    )
 
 
 def flow(gradient: float = 1.0) -> Flow:
     units = [
-        UnitFlow(index=index, name=f"unit {index}", stream_std=1.0 + 0.1 * index, shortcut_std=1.0, branch_std=0.2,
-                 ratio=0.2, input_gradient=gradient / index, weight_gradient=None)
+        UnitFlow(
+            index=index,
+            name=f"unit {index}",
+            stream_std=1.0 + 0.1 * index,
+            shortcut_std=1.0,
+            branch_std=0.2,
+            ratio=0.2,
+            input_gradient=gradient / index,
+            weight_gradient=None,
+        )
         for index in (1, 2, 3)
-    ]  # fmt: skip
+    ]
     return Flow(units=tuple(units), n=10, statistics="running", loss=1.0)
 
 
@@ -101,10 +132,16 @@ def estimate(mean: float) -> Estimate:
 def degradation() -> Degradation:
     says = Diagnosis(kind="saturates", at=8, best=8, enough=8, evidence="")
     families = [
-        FamilyResult(family=name, label=label, diagnosis=says, points=tuple(
-            Point(depth, estimate(error - 1), estimate(error), estimate(1.0), 0) for depth, error in errors.items()))
+        FamilyResult(
+            family=name,
+            label=label,
+            diagnosis=says,
+            points=tuple(
+                Point(depth, estimate(error - 1), estimate(error), estimate(1.0), 0) for depth, error in errors.items()
+            ),
+        )
         for name, label, errors in (("plain", "plain", {8: 10.0, 56: 60.0}), ("resnet", "residual", {8: 9.0, 56: 7.0}))
-    ]  # fmt: skip
+    ]
     return Degradation(data="digits", equal="epochs", seeds=(0,), families=tuple(families), runs=())
 
 
@@ -115,13 +152,34 @@ def costs() -> Ladder:
     depths = []
     for depth, fitted in ((8, True), (20, True), (56, False)):
         measured, predicted = (Costs(depth * by, depth, depth * by, 1e6 * depth, None) for by in (0.1, 0.11))
-        depths.append(DepthCost(f"cifar_resnet{depth}", depth, COUNTS, fitted, None, measured, predicted,
-                              Costs(10.0, 0.0, 10.0, 0.0, None), None))  # fmt: skip
+        depths.append(
+            DepthCost(
+                f"cifar_resnet{depth}",
+                depth,
+                COUNTS,
+                fitted,
+                None,
+                measured,
+                predicted,
+                Costs(10.0, 0.0, 10.0, 0.0, None),
+                None,
+            )
+        )
     return Ladder(
-        title="resnet", size=32, batch_size=128, threads=1, precision="fp32", memory_format="contiguous",
-        survival="constant", rounds=3, depths=tuple(depths), fitted_on=("cifar_resnet8", "cifar_resnet20"),
-        fit_error_percent=None, one_more=COUNTS, one_more_costs=None,
-    )  # fmt: skip
+        title="resnet",
+        size=32,
+        batch_size=128,
+        threads=1,
+        precision="fp32",
+        memory_format="contiguous",
+        survival="constant",
+        rounds=3,
+        depths=tuple(depths),
+        fitted_on=("cifar_resnet8", "cifar_resnet20"),
+        fit_error_percent=None,
+        one_more=COUNTS,
+        one_more_costs=None,
+    )
 
 
 def timing(median: float) -> Timing:
@@ -136,13 +194,26 @@ def fit() -> Fit:
             False,
         )
         for depth, rounds in ((8, ((1.0, 30.0),)), (20, ((1.0, 25.0), (4.0, 12.0))))
-    )  # fmt: skip
+    )
     return Fit(
-        network="cifar_resnet20", family="resnet", depth=20, run="run", validation_error_percent=12.0,
-        validation_standard_error=2.0, validation_images=200, test=FinalError(13.0, 2.0, 200), latency=timing(2.0),
-        epochs=4.0, spent_seconds=60.0, budgets=Budgets(60.0), verdict=Verdict((8, 20), "train", "", ""),
-        candidates=candidates, dropped=(), precision="fp32", notes=(),
-    )  # fmt: skip
+        network="cifar_resnet20",
+        family="resnet",
+        depth=20,
+        run="run",
+        validation_error_percent=12.0,
+        validation_standard_error=2.0,
+        validation_images=200,
+        test=FinalError(13.0, 2.0, 200),
+        latency=timing(2.0),
+        epochs=4.0,
+        spent_seconds=60.0,
+        budgets=Budgets(60.0),
+        verdict=Verdict((8, 20), "train", "", ""),
+        candidates=candidates,
+        dropped=(),
+        precision="fp32",
+        notes=(),
+    )
 
 
 def size(units: int) -> Size:
@@ -155,10 +226,17 @@ def cut() -> Cut:
         for out in (1, 2, 4)
     ]
     return Cut(
-        budget=CutBudget(latency_ms=7.5, error_increase=10.0), original=size(9), baseline=BASELINE,
+        budget=CutBudget(latency_ms=7.5, error_increase=10.0),
+        original=size(9),
+        baseline=BASELINE,
         order=tuple(Removal(index=index, name=f"unit {index}", loss=None) for index in (3, 5, 7, 8)),
-        points=tuple(points), chosen=2, calibration_images=100, statistics_images=100, threads=1, tuned=effect(1.0),
-    )  # fmt: skip
+        points=tuple(points),
+        chosen=2,
+        calibration_images=100,
+        statistics_images=100,
+        threads=1,
+        tuned=effect(1.0),
+    )
 
 
 def evaluation() -> Evaluation:
@@ -169,10 +247,16 @@ def evaluation() -> Evaluation:
         Bin(low=0.8, high=1.0, n=6, confidence_percent=90.0, accuracy_percent=100 * 4 / 6),
     )
     return Evaluation(
-        n=10, error_percent=30.0, standard_error=14.5, loss=0.7, calibration_error_percent=16.0,
-        classes=(ClassResult("cat", 6, 100 * 2 / 6), ClassResult("dog", 4, 25.0)), confusion=((4, 2), (1, 3)),
-        images_per_second=100.0, bins=calibration,
-    )  # fmt: skip
+        n=10,
+        error_percent=30.0,
+        standard_error=14.5,
+        loss=0.7,
+        calibration_error_percent=16.0,
+        classes=(ClassResult("cat", 6, 100 * 2 / 6), ClassResult("dog", 4, 25.0)),
+        confusion=((4, 2), (1, 3)),
+        images_per_second=100.0,
+        bins=calibration,
+    )
 
 
 def confusions(classes: int) -> tuple[list[str], list[list[int]]]:
@@ -186,11 +270,17 @@ def confusions(classes: int) -> tuple[list[str], list[list[int]]]:
 
 def curves(*, opened: float = 9.0, epochs: int = 3, validated: bool = True) -> Curves:
     lines = [
-        Epoch(epoch=float(epoch), train_loss=1.5 / epoch, train_error_percent=60.0 / epoch, validation_loss=None,
-              validation_error_percent=50.0 / epoch + 20.0 * (epoch == 3) if validated else None, lr=0.1 / epoch,
-              open_units=opened)
+        Epoch(
+            epoch=float(epoch),
+            train_loss=1.5 / epoch,
+            train_error_percent=60.0 / epoch,
+            validation_loss=None,
+            validation_error_percent=50.0 / epoch + 20.0 * (epoch == 3) if validated else None,
+            lr=0.1 / epoch,
+            open_units=opened,
+        )
         for epoch in range(1, epochs + 1)
-    ]  # fmt: skip
+    ]
     return Curves(network="cifar_resnet20", data="digits", units=9, epochs=tuple(lines), test=evaluation())
 
 

@@ -19,8 +19,12 @@ def title(chart: dict) -> str:
 def test_rows_are_true_classes_and_columns_given_ones() -> None:
     chart = figures.confusion(evaluation()).to_dict()
     found = {(row["true"], row["given"]): (row["count"], row["share"]) for row in cells(chart)}
-    assert found == {(0, 0): (4, pytest.approx(200 / 3)), (0, 1): (2, pytest.approx(100 / 3)), (1, 0): (1, 25.0),
-                     (1, 1): (3, 75.0)}  # fmt: skip
+    assert found == {
+        (0, 0): (4, pytest.approx(200 / 3)),
+        (0, 1): (2, pytest.approx(100 / 3)),
+        (1, 0): (1, 25.0),
+        (1, 1): (3, 75.0),
+    }
     layer = next(marks(chart, "rect"))
     assert (layer["encoding"]["y"]["field"], layer["encoding"]["y"]["title"]) == ("true", "true class")
     assert title(chart) == "The most frequent mistake: cat taken for dog, 2 of 6 images"
@@ -29,8 +33,10 @@ def test_rows_are_true_classes_and_columns_given_ones() -> None:
 @pytest.mark.parametrize("classes", [2, 10, 30])
 def test_a_matrix_shows_all_that_happened(classes: int) -> None:
     names, counts = confusions(classes)
-    found = {(row["true"], row["given"]): row["count"]
-             for row in cells(figures.confusion_matrix(names, counts, "all").to_dict())}  # fmt: skip
+    found = {
+        (row["true"], row["given"]): row["count"]
+        for row in cells(figures.confusion_matrix(names, counts, "all").to_dict())
+    }
     assert found == {
         (true, given): count for true, row in enumerate(counts) for given, count in enumerate(row) if count
     }

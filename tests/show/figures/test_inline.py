@@ -75,8 +75,13 @@ def test_no_mark_tells_the_names_of_columns(name: str) -> None:
 
 def test_letters_let_the_pointer_through_to_their_mark(texts: dict) -> None:
     root = ElementTree.fromstring(texts["lesion_delete", False])
-    letters = [text for group in root.iter(f"{SVG}g") if "role-mark" in group.get("class", "") for text in group
-               if text.tag == f"{SVG}text"]  # fmt: skip
+    letters = [
+        text
+        for group in root.iter(f"{SVG}g")
+        if "role-mark" in group.get("class", "")
+        for text in group
+        if text.tag == f"{SVG}text"
+    ]
     assert len(letters) >= 8
     assert {text.get("pointer-events") for text in letters} == {"none"}
 

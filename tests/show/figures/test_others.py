@@ -60,8 +60,12 @@ def rows(chart: dict, kind: str) -> list[dict]:
 def test_the_curve_of_new_orders_begins_as_trained_and_goes_on_by_tau() -> None:
     (line,) = marks(figures.lesion(cases.by_trial("permute")).to_dict(), "line")
     assert [(row["tau"], row["error"]) for row in line["data"]["values"]] == [
-        (1.0, 6.0), (0.9, 17.0), (0.8, 16.0), (0.6, 26.0), (0.4, 27.0),
-    ]  # fmt: skip
+        (1.0, 6.0),
+        (0.9, 17.0),
+        (0.8, 16.0),
+        (0.6, 26.0),
+        (0.4, 27.0),
+    ]
 
 
 def test_orders_of_similar_tau_are_averaged() -> None:

@@ -30,9 +30,10 @@ def test_beside_the_paths_stand_their_number_and_their_gradient() -> None:
     (side,) = marks(figures.unravelled(paths_of(2)).to_dict(), "text")
     # 1, 2 · 0.3 and 0.09 of 1.69
     assert [row["text"] for row in side["data"]["values"]] == [
-        "length 0: 1 path, 59 % of the gradient", "length 1: 2 paths, 36 % of the gradient",
+        "length 0: 1 path, 59 % of the gradient",
+        "length 1: 2 paths, 36 % of the gradient",
         "length 2: 1 path, 5.3 % of the gradient",
-    ]  # fmt: skip
+    ]
 
 
 def test_only_small_networks_with_all_paths_can_be_unravelled() -> None:
@@ -66,8 +67,9 @@ def test_numbers_of_paths_are_exact(units: int) -> None:
     assert len(found) < 200  # lengths that no bar could show are left out
 
 
-@pytest.mark.parametrize(("now", "title"), [({}, "No path is left"), ({0: 0}, "No path is left"),
-                                            (binomial(3), "All 8 paths are there")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("now", "title"), [({}, "No path is left"), ({0: 0}, "No path is left"), (binomial(3), "All 8 paths are there")]
+)
 def test_the_ends_of_the_range_are_said_in_words(now: dict[int, int], title: str) -> None:
     assert figures.path_lengths(now, binomial(3)).to_dict()["title"]["text"] == [title]
 
@@ -97,8 +99,9 @@ def test_the_effective_range_is_shaded_in_all_three_panels() -> None:
 
 def test_the_product_of_the_first_two_panels_is_the_third() -> None:
     panels = figures.paths(paths_of(4)).to_dict()["hconcat"]
-    counts, single, shares = ([row["value"] for layer in marks(panel, "line") for row in layer["data"]["values"]]
-                              for panel in panels)  # fmt: skip
+    counts, single, shares = (
+        [row["value"] for layer in marks(panel, "line") for row in layer["data"]["values"]] for panel in panels
+    )
     products = [10 ** (count + one) for count, one in zip(counts, single, strict=True)]
     assert shares == pytest.approx([100 * product / sum(products) for product in products])
     sampled = figures.paths(paths_of(4, exact=False)).to_dict()["hconcat"][2]

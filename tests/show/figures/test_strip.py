@@ -43,8 +43,10 @@ def test_rows_say_which_units_they_hold(units: int, rows: int) -> None:
     assert all(row["unit"] == int(row["row"].split("–")[0]) + row["place"] - 1 for row in cells(chart))
 
 
-@pytest.mark.parametrize(("change", "text"), [(0.04, "0"), (-0.04, "0"), (-0.46, "−0.5"), (9.94, "9.9"), (9.96, "10"),
-                                              (87.4, "87"), (-12.3, "−12")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [(0.04, "0"), (-0.04, "0"), (-0.46, "−0.5"), (9.94, "9.9"), (9.96, "10"), (87.4, "87"), (-12.3, "−12")],
+)
 def test_costs_are_written_in_the_cells_with_four_signs_at_most(change: float, text: str) -> None:
     chart = figures.strip(by_unit([change])).to_dict()
     assert [row["text"] for layer in marks(chart, "text") for row in layer["data"]["values"]] == [text]
@@ -84,6 +86,9 @@ def test_the_title_is_the_finding(draw) -> None:
 
 def test_a_lesion_shows_the_strip_above_the_bars() -> None:
     upper, lower = figures.lesion(NINE).to_dict()["vconcat"]
-    assert upper == {name: value for name, value in figures.strip(NINE).to_dict().items()
-                     if name not in ("title", "$schema", "config")}  # fmt: skip
+    assert upper == {
+        name: value
+        for name, value in figures.strip(NINE).to_dict().items()
+        if name not in ("title", "$schema", "config")
+    }
     assert [row["unit"] for layer in marks(lower, "bar") for row in layer["data"]["values"]] == list(range(2, 10))

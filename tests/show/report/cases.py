@@ -28,19 +28,31 @@ def written(place: Path, kind: str, record: Any, **origin: Any) -> Path:
 
 
 def run_folder(
-    place: Path, network: str = "cifar_resnet20", *, wrong: int | None = 5, n: int = 100, seconds: float = 12.0,
-    errors: tuple[tuple[float, float | None], ...] = ((50.0, 40.0), (1.0, 6.0)), survival: str = "constant",
-    classes: tuple[str, ...] = ("0", "1"), data: str = "digits", removed: tuple[int, ...] = (),
-) -> Path:  # fmt: skip
+    place: Path,
+    network: str = "cifar_resnet20",
+    *,
+    wrong: int | None = 5,
+    n: int = 100,
+    seconds: float = 12.0,
+    errors: tuple[tuple[float, float | None], ...] = ((50.0, 40.0), (1.0, 6.0)),
+    survival: str = "constant",
+    classes: tuple[str, ...] = ("0", "1"),
+    data: str = "digits",
+    removed: tuple[int, ...] = (),
+) -> Path:
     """Write a run folder: errors are (training, validation) in percent by epoch; wrong None was not tested yet."""
     place.mkdir(parents=True)
     spec = spec_of(network, classes=len(classes), channels=1)
     where = {"name": data, "source": data, "classes": classes, "channels": 1, "height": 8, "width": 8, "notes": []}
     record = {
-        "command": f"howdeep train {network} --data {data} --out {place.name}", "versions": VERSIONS,
-        "device": {"type": "cpu", "name": "a machine", "threads": 1}, "network": spec_to_json(spec),
-        "survival": {"schedule": survival, "last": 1.0, "mode": "batch"}, "data": where, "normalization": None,
-    }  # fmt: skip
+        "command": f"howdeep train {network} --data {data} --out {place.name}",
+        "versions": VERSIONS,
+        "device": {"type": "cpu", "name": "a machine", "threads": 1},
+        "network": spec_to_json(spec),
+        "survival": {"schedule": survival, "last": 1.0, "mode": "batch"},
+        "data": where,
+        "normalization": None,
+    }
     record |= {"removed": removed} if removed else {}
     (place / "run.json").write_text(json.dumps(record))
     lines = [epoch(number, train, validation) for number, (train, validation) in enumerate(errors, 1)]
@@ -54,10 +66,20 @@ def run_folder(
 def epoch(number: int, train: float, validation: float | None, units: int = 9) -> dict:
     """Return one line of the metrics."""
     return {
-        "event": "epoch", "step": number, "epoch": float(number), "train_loss": 1.0, "train_error_percent": train,
-        "validation_loss": 1.0, "validation_error_percent": validation, "lr": 0.1, "images_per_second": 9.0,
-        "waiting_percent": 0.0, "open_units": float(units), "units": units, "seconds": float(number),
-    }  # fmt: skip
+        "event": "epoch",
+        "step": number,
+        "epoch": float(number),
+        "train_loss": 1.0,
+        "train_error_percent": train,
+        "validation_loss": 1.0,
+        "validation_error_percent": validation,
+        "lr": 0.1,
+        "images_per_second": 9.0,
+        "waiting_percent": 0.0,
+        "open_units": float(units),
+        "units": units,
+        "seconds": float(number),
+    }
 
 
 def evaluation(wrong: int, n: int, classes: tuple[str, ...] = ("0", "1")) -> Evaluation:
@@ -73,10 +95,16 @@ def evaluation(wrong: int, n: int, classes: tuple[str, ...] = ("0", "1")) -> Eva
         for place, (name, total) in enumerate(zip(classes, totals, strict=True))
     )
     return Evaluation(
-        n=n, error_percent=100 * wrong / n, standard_error=standard_error_percent(wrong / n, n), loss=0.5,
-        calibration_error_percent=2.0, classes=results, confusion=tuple(map(tuple, confusion)), images_per_second=10.0,
+        n=n,
+        error_percent=100 * wrong / n,
+        standard_error=standard_error_percent(wrong / n, n),
+        loss=0.5,
+        calibration_error_percent=2.0,
+        classes=results,
+        confusion=tuple(map(tuple, confusion)),
+        images_per_second=10.0,
         bins=(Bin(low=0.0, high=1.0, n=n, confidence_percent=90.0, accuracy_percent=100 - 100 * wrong / n),),
-    )  # fmt: skip
+    )
 
 
 def baseline(error: float = 5.0, n: int = 100) -> Baseline:
@@ -89,9 +117,15 @@ def baseline(error: float = 5.0, n: int = 100) -> Baseline:
 def effect(change: float, error: float = 5.0) -> Effect:
     """Return what a change of so many points does."""
     return Effect(
-        error_percent=error + change, standard_error=1.0, change=change, change_low=change - 1, change_high=change + 1,
-        wrong=(1, 1), score_change=0.1, not_finite=0,
-    )  # fmt: skip
+        error_percent=error + change,
+        standard_error=1.0,
+        change=change,
+        change_low=change - 1,
+        change_high=change + 1,
+        wrong=(1, 1),
+        score_change=0.1,
+        not_finite=0,
+    )
 
 
 def lesion(changes: tuple[float, ...], kind: str = "delete", error: float = 5.0) -> Lesion:
@@ -114,9 +148,11 @@ def trials(kind: str, units: int, count: int) -> Lesion:
         found.append(
             Trial(k=k, draw=number // 10, units=tuple(chosen), kendall_tau=tau, effect=effect(draw.uniform(0, 30)))
         )
-    by_k = () if kind == "pairs" else tuple(
-        Summary(k=k, draws=count // 10, error_percent=5.0 + k, standard_error=0.5) for k in range(1, 11)
-    )  # fmt: skip
+    by_k = (
+        ()
+        if kind == "pairs"
+        else tuple(Summary(k=k, draws=count // 10, error_percent=5.0 + k, standard_error=0.5) for k in range(1, 11))
+    )
     return Lesion(kind=kind, baseline=baseline(), trials=tuple(found), by_k=by_k)
 
 
@@ -127,13 +163,22 @@ def paths(units: int) -> Paths:
         counts.append(count)
         count = count * (units - length) // (length + 1)
     few = Effective(lengths=(0, 1, 2), share=0.96, path_fraction=1e-9)
-    sampled = tuple(Sampled(length=k, mean=10.0 ** (-k / 4), standard_error=None, draws=1, log10_product=float(-k))
-                    for k in lengths)  # fmt: skip
+    sampled = tuple(
+        Sampled(length=k, mean=10.0 ** (-k / 4), standard_error=None, draws=1, log10_product=float(-k)) for k in lengths
+    )
     return Paths(
-        units=units, lengths=lengths, path_count=tuple(map(str, counts)), n=10,
-        gradient_norm=tuple(2.0**-k for k in lengths), ordinary_norm=1.0, sampled=sampled, effective=few,
-        effective_by_sample=few, sum_check_relative_error=1e-6, seed=0,
-    )  # fmt: skip
+        units=units,
+        lengths=lengths,
+        path_count=tuple(map(str, counts)),
+        n=10,
+        gradient_norm=tuple(2.0**-k for k in lengths),
+        ordinary_norm=1.0,
+        sampled=sampled,
+        effective=few,
+        effective_by_sample=few,
+        sum_check_relative_error=1e-6,
+        seed=0,
+    )
 
 
 def flow(units: int) -> Flow:
@@ -156,19 +201,31 @@ def cut(units: int, out: int, change: float = 0.5, error: float = 5.0, n: int = 
     point = Point(out=out, size=size(units - out, 1.0), **effects)
     order = tuple(Removal(index=index, name=f"unit {index}", loss=0.1) for index in range(1, out + 1))
     return Cut(
-        budget=CutBudget(units=units - out), original=size(units, 2.0), baseline=baseline(error, n), order=order,
-        points=(point,), chosen=out, calibration_images=10, statistics_images=10, threads=1,
+        budget=CutBudget(units=units - out),
+        original=size(units, 2.0),
+        baseline=baseline(error, n),
+        order=order,
+        points=(point,),
+        chosen=out,
+        calibration_images=10,
+        statistics_images=10,
+        threads=1,
         test=Test(original=baseline(error, n), cut=effect(change, error)),
-    )  # fmt: skip
+    )
 
 
 def large_run(place: Path, units: int = 600, classes: int = 100) -> Path:
     """Write a run of many units and classes with every kind of record that grows with them."""
     names = tuple(f"class number {number}" for number in range(classes))
     run = run_folder(
-        place, f"cifar_resnet{2 * units + 2}", wrong=30, n=10_000, classes=names, survival="linear",
+        place,
+        f"cifar_resnet{2 * units + 2}",
+        wrong=30,
+        n=10_000,
+        classes=names,
+        survival="linear",
         errors=tuple((90 * 0.98**number, 90 * 0.99**number) for number in range(200)),
-    )  # fmt: skip
+    )
     draw = random.Random(1)
     counts = tuple(tuple(draw.randrange(60) for _ in names) for _ in names)
     total, right = sum(map(sum, counts)), sum(counts[place][place] for place in range(classes))

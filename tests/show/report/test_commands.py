@@ -42,9 +42,14 @@ def test_a_report_tells_of_all_of_them_and_asks_for_nothing_more(run: Path) -> N
     assert page.left_out == ()
     assert page.further == ()
     assert [section.heading for section in page.parts[0].sections] == [
-        "Training", "Evaluation", "Cut: a shallower network", "Evaluation", "Lesion: each unit taken out",
-        "Paths of the gradient", "Signal and gradient through the depth",
-    ]  # fmt: skip
+        "Training",
+        "Evaluation",
+        "Cut: a shallower network",
+        "Evaluation",
+        "Lesion: each unit taken out",
+        "Paths of the gradient",
+        "Signal and gradient through the depth",
+    ]
     assert all(section.command for section in page.parts[0].sections)
     assert "n = 179" in page.answer.sentence  # the test of all images, not the evaluation of 20
 

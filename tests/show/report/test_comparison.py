@@ -14,8 +14,18 @@ from howdeep.show.report.reading import collect
 from howdeep.show.report.summary import Error, RunSummary
 
 
-def facts(name: str, percent: float | None, *, depth: int = 20, n: int = 1000, family: str = "residual", macs: int = 10,
-          data: str = "digits", split: str = "test", answers: Answers | None = None) -> RunSummary:  # fmt: skip
+def facts(
+    name: str,
+    percent: float | None,
+    *,
+    depth: int = 20,
+    n: int = 1000,
+    family: str = "residual",
+    macs: int = 10,
+    data: str = "digits",
+    split: str = "test",
+    answers: Answers | None = None,
+) -> RunSummary:
     error = None if percent is None else Error(percent, n if split == "test" else None, split, answers)
     return RunSummary(name=name, family=family, depth=depth, macs=macs, error=error, data=data)
 

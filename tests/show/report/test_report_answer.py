@@ -38,12 +38,24 @@ def fit_of(run: Path, network: str = "cifar_resnet20") -> Fit:
     costs = CandidateCosts("resnet", 20, network, 269_000, 2_500_000, timing, 0.01, 30.0, False)
     verdict = Verdict((14, 32), "nothing", "more depth did not help", f"take {network}")
     return Fit(
-        network=network, family="resnet", depth=20, run=str(run), validation_error_percent=6.0,
-        validation_standard_error=1.0, validation_images=100, test=FinalError(5.0, 1.0, 100), latency=timing,
-        epochs=10.0, spent_seconds=seconds("x", "30m"), budgets=Budgets(1800.0), verdict=verdict,
-        candidates=(Candidate(costs, (result,), False),), precision="fp32", notes=(),
+        network=network,
+        family="resnet",
+        depth=20,
+        run=str(run),
+        validation_error_percent=6.0,
+        validation_standard_error=1.0,
+        validation_images=100,
+        test=FinalError(5.0, 1.0, 100),
+        latency=timing,
+        epochs=10.0,
+        spent_seconds=seconds("x", "30m"),
+        budgets=Budgets(1800.0),
+        verdict=verdict,
+        candidates=(Candidate(costs, (result,), False),),
+        precision="fp32",
+        notes=(),
         dropped=(Dropped("resnet", 56, "cifar_resnet56", "latency", "9 ms", 0.009),),
-    )  # fmt: skip
+    )
 
 
 def test_one_run_is_its_name_its_error_and_its_exact_interval(tmp_path: Path) -> None:

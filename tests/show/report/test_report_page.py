@@ -45,10 +45,13 @@ def page_saying(text: str) -> Page:
     table = Table(summary=text, heads=(text,), rows=((text,),), text=(0,))
     section = Section(heading=text, finding=text, tables=(table,), notes=(text,), command=text, small_print=text)
     return Page(
-        answer=Answer(sentence=text, facts=((text, text),), verdict=text), comparison=section, left_out=(text,),
-        parts=(Part(heading=text, facts=((text, text),), sections=(section,)),), further=((text, text),),
+        answer=Answer(sentence=text, facts=((text, text),), verdict=text),
+        comparison=section,
+        left_out=(text,),
+        parts=(Part(heading=text, facts=((text, text),), sections=(section,)),),
+        further=((text, text),),
         command=text,
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -92,10 +95,16 @@ def test_600_units_with_everything_take_less_than_3_megabytes(large: str) -> Non
     assert len(large.encode()) < 3_000_000
     headings = re.findall(r"<h2>(.*?)</h2>", large)
     assert headings == [
-        "Training", "Cut: a shallower network", "Evaluation", "Lesion: each unit taken out",
-        "Lesion: units taken out at random", "Lesion: pairs of units taken out", "Lesion: units in another order",
-        "Paths of the gradient", "Signal and gradient through the depth",
-    ]  # fmt: skip
+        "Training",
+        "Cut: a shallower network",
+        "Evaluation",
+        "Lesion: each unit taken out",
+        "Lesion: units taken out at random",
+        "Lesion: pairs of units taken out",
+        "Lesion: units in another order",
+        "Paths of the gradient",
+        "Signal and gradient through the depth",
+    ]
 
 
 def test_every_unit_length_and_epoch_is_in_a_table(large: str) -> None:
@@ -152,9 +161,10 @@ def test_commands_that_would_add_something_are_named_and_those_that_ran_are_not(
     cases.written(run / "flow.json", "flow", cases.flow(9))
     further = {shows: command for command, shows in page_of(collect([run]), "x").further}
     assert set(further) == {
-        "what every unit is worth", "through how many branches the gradient flows",
+        "what every unit is worth",
+        "through how many branches the gradient flows",
         "how many units can go, and what that saves",
-    }  # fmt: skip
+    }
     assert further["what every unit is worth"] == f"howdeep lesion '{run}' --data digits --json '{run}/lesion.json'"
 
 

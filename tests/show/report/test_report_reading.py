@@ -85,8 +85,10 @@ def test_bad_parts_of_a_folder_are_left_out_and_named_and_the_rest_is_told(tmp_p
     cases.written(run / "good.json", "flow", cases.flow(9))
     collected = collect([run])
     assert [Path(line.split(" is damaged")[0]).name for line in collected.left_out] == [
-        "empty.json", "half.json", "result.json",
-    ]  # fmt: skip
+        "empty.json",
+        "half.json",
+        "result.json",
+    ]
     assert [record.kind for record in collected.subjects[0].records] == ["flow"]
     assert collected.subjects[0].test is None
 
