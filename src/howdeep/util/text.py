@@ -52,11 +52,6 @@ def short(count: float | None) -> str:
     return f"{count:.0f}"
 
 
-def percent(value: float | None, places: int = 1) -> str:
-    """Return a number of percent."""
-    return NONE if value is None else f"{value:.{places}f} %"
-
-
 def share_text(share: float, digits: int = 2) -> str:
     """Return a share in percent with significant digits, however small."""
     value = 100 * share
@@ -72,11 +67,6 @@ def percent_text(percent: float, n: int) -> str:
 def change_text(low: float, high: float) -> str:
     """Return the ends of a change's interval as a terminal and a chart tell them: -0.40 to +4.84."""
     return f"{low:+.2f} to {high:+.2f}"
-
-
-def signed(value: float | None, places: int = 2) -> str:
-    """Return a change with its sign: +0.40, −0.40."""
-    return NONE if value is None else minus(f"{value:+.{places}f}")
 
 
 def minus(text: str) -> str:
