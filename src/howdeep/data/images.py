@@ -194,10 +194,15 @@ def visit(
         except BadImage as error:
             return Problem(listing.names[row], split, error.kind, error.reason)
 
+    found: dict[int, T] = {}
+    problems: dict[int, Problem] = {}
     with quiet_pillow():
-        found = dict(zip(rows, spread(visited, rows, threads=threads), strict=True))
-    problems = {row: one for row, one in found.items() if isinstance(one, Problem)}
-    return {row: one for row, one in found.items() if not isinstance(one, Problem)}, problems
+        for row, one in zip(rows, spread(visited, rows, threads=threads), strict=True):
+            if isinstance(one, Problem):
+                problems[row] = one
+            else:
+                found[row] = one
+    return found, problems
 
 
 def spread(function: Callable[[int], T], rows: Sequence[int], *, threads: int) -> Iterator[T]:
