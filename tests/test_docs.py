@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 from types import ModuleType
 
+import onnxruntime
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -16,6 +18,7 @@ from howdeep.data import open_data
 from howdeep.data.splits import FILLERS, WORDS
 
 ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -36,6 +39,31 @@ def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.M
         for line in text.splitlines() if kind == "sh" else []:
             program, *arguments = shlex.split(line)
             assert (program, cli.run(arguments)) == ("howdeep", 0), line
+
+
+def test_the_page_about_photos_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real weights, a few photos of three classes, and images and epochs of a size that suits a test."""
+    weights = SHARED / "weights" / "timm" / "tf_efficientnet_lite0.safetensors"
+    data = SHARED / "data" / "sign" / "train.parquet"
+    if not weights.exists() or not data.exists():
+        pytest.skip(f"needs {weights} and {data}")
+    monkeypatch.setattr(measuring, "SECONDS", 0.02)
+    monkeypatch.chdir(tmp_path)
+    Path("lite0.safetensors").symlink_to(weights)
+    rows = pq.read_table(data).to_pylist()
+    for sign in range(3):
+        (folder := Path("photos") / f"sign {sign}").mkdir(parents=True)
+        for number, row in enumerate([row for row in rows if row["label"] == sign][:12]):
+            (folder / f"{number}.jpg").write_bytes(row["image"]["bytes"])
+    shorter = {"train": ["--size", "64", "--epochs", "1"]}
+    for kind, text in blocks(ROOT / "docs" / "photos.md"):
+        if kind == "python":
+            exec(text.replace("128", "64").replace("epochs=2", "epochs=1"), {})
+        for line in text.splitlines() if kind == "sh" else []:
+            program, *arguments = shlex.split(line)
+            assert (program, cli.run([*arguments, *shorter.get(arguments[0], [])])) == ("howdeep", 0), line
+    for name in ("photos.onnx", "own.onnx"):
+        assert onnxruntime.InferenceSession(name).get_outputs()[0].shape[1] == 3
 
 
 def test_data_may_lie_as_the_guide_says(tmp_path: Path) -> None:
@@ -78,7 +106,8 @@ def test_the_python_of_the_readme_executes() -> None:
 
 
 MORE_PAGES = [
-    f"docs/{name}.md" for name in ("fit", "cut", "degradation", "scaling", "dissect", "unravel", "report", "explore")
+    f"docs/{name}.md"
+    for name in ("photos", "fit", "cut", "degradation", "scaling", "dissect", "unravel", "report", "explore")
 ]
 
 
