@@ -4,16 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import pytest
 import torch
-from tests.processes import Watch, start_ranks
+from tests.processes import FORKS, Watch, fork, ranks, start_ranks
 
 from howdeep import cli
 from howdeep.commands import COMMANDS, SHARED
 from howdeep.runtime.device import pick
-from howdeep.runtime.ranks import Ranks, this_process
+from howdeep.runtime.ranks import Ranks, complains_first, joined, this_process
 from howdeep.util.errors import UserError
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
@@ -148,3 +149,22 @@ def test_a_world_size_alone_trains_alone(tmp_path: Path, monkeypatch: pytest.Mon
     train = ["train", "cifar_resnet8", "--epochs", "1", "--precision", "fp32", "--out", str(tmp_path / "run")]
     assert cli.run([*train, *SMALL]) == 0
     assert (tmp_path / "run/result.json").exists()
+
+
+def _fail_in_turn(number: int, said: SimpleQueue) -> None:
+    """Process 1 fails while both are joined; process 0 has left the group when it does."""
+    with joined(torch.device("cpu")) as both:
+        if number == 1:
+            said.put(complains_first())
+        both.sums([1.0])
+    if number == 0:
+        said.put(complains_first())
+        said.put(both.world)
+
+
+def test_a_failure_of_both_is_said_once_where_one_has_left_the_group_before_it_fails() -> None:
+    said = FORKS.SimpleQueue()
+    processes = [fork(_fail_in_turn, number, said, rank=rank) for number, rank in enumerate(ranks(2))]
+    for process in processes:
+        process.join()
+    assert [said.get() for _ in range(3)] == [True, False, 2]

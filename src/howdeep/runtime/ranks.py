@@ -17,10 +17,45 @@ from howdeep.util.errors import UserError
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 ADDRESS, NUMBERS = ("MASTER_ADDR", "MASTER_PORT"), ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 COMPLAINTS, SECONDS = "howdeep/complaints", 20
 """Number of processes that failed, in the store that all of them reach; how long this store is looked for."""
+
+
+class Meeting:
+    """The store through which the processes find each other, one per process of the system.
+
+    It is kept to the end: where no ``torchrun`` has one, process 0 serves it, and another one in its place would count
+    failures from 0 again.
+    """
+
+    def __init__(self) -> None:
+        self._store: Store | None = None
+        self._joined = 0
+
+    def store(self, within: timedelta) -> "Store":
+        """Return the store, which is looked for so long.
+
+        Raises:
+            RuntimeError: Nobody serves it.
+        """
+        if self._store is None:
+            from torch.distributed.rendezvous import rendezvous
+
+            self._store, _, _ = next(rendezvous("env://", timeout=within))
+        return self._store
+
+    def joined(self, within: timedelta) -> "Store":
+        """Return a part of the store that no earlier group of processes has written to."""
+        from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+
+        self._joined += 1
+        return PrefixStore(f"howdeep/{self._joined}", self.store(within))
+
+
+MEETING = Meeting()
 
 
 @dataclass(frozen=True)
@@ -142,8 +177,10 @@ def joined(device: "torch.device") -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     try:
         # Numbers of the host go by gloo: they do not wait for what is queued on the device.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        process, store = this_process(), MEETING.joined(dist.default_pg_timeout)
+        dist.init_process_group(backend, store=store, rank=process.rank, world_size=process.world)
+        yield process
     except RuntimeError as error:
         # nccl and the store have errors of their own; gloo says where in its source a connection was lost.
         if isinstance(error, dist.DistError) or "gloo" in str(error):
@@ -162,11 +199,8 @@ def complains_first() -> bool:
     process = this_process()
     if process.alone:
         return True
-    from torch.distributed.rendezvous import rendezvous
-
     try:
-        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=SECONDS)))
-        return store.add(COMPLAINTS, 1) == 1
+        return MEETING.store(timedelta(seconds=SECONDS)).add(COMPLAINTS, 1) == 1
     except (RuntimeError, ValueError):
         # The store went with the first process, which reports why it ended.
         return process.first
