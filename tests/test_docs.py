@@ -16,6 +16,8 @@ from howdeep.costs import cost as costing
 from howdeep.costs import measuring
 from howdeep.data import open_data
 from howdeep.data.splits import FILLERS, WORDS
+from howdeep.runtime.precision import Trial
+from howdeep.search import candidates, phases
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -26,7 +28,14 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process: starting fifty would take minutes, and a peak of memory needs one of its own each."""
+    """In one process: starting fifty would take minutes, and a peak of memory needs one of its own each.
+
+    And at a speed that is known, as a busy machine may be refused a search of seconds.
+    """
+    known = [Trial("fp32", "contiguous", 0.02, 3, None, 0.0, 1)]
+    monkeypatch.setattr(candidates, "trials_of", lambda config, steps, tried=None: known)
+    monkeypatch.setattr(phases, "_pace", lambda candidate, done: candidate.seconds_per_step)
+    monkeypatch.setattr(phases.Clock, "spent", 1.0)
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
     found = blocks(ROOT / "docs" / "guide.md")
@@ -41,6 +50,8 @@ def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.M
             assert (program, cli.run(arguments)) == ("howdeep", 0), line
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_page_about_photos_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real weights, a few photos of three classes, and images and epochs of a size that suits a test."""
     weights = SHARED / "weights" / "timm" / "tf_efficientnet_lite0.safetensors"
