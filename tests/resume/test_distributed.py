@@ -21,6 +21,7 @@ from howdeep.analysis.evaluation import add_up, evaluate
 from howdeep.analysis.signals import recorded_flow
 from howdeep.data import Batch, evaluation_batches, open_data
 from howdeep.networks import build, spec_of
+from howdeep.runs import checkpoints
 from howdeep.runs.folder import open_run
 from howdeep.runtime.precision import Arithmetic
 from howdeep.training import loop
@@ -54,6 +55,24 @@ def seen_together(folder: Path, *more: str) -> Path:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of two processes that nothing stops."""
     return seen_together(tmp_path_factory.mktemp("two"))
+
+
+def test_two_processes_begin_with_one_classifier_and_leave_frozen_units_alone(tmp_path: Path) -> None:
+    given = build(spec_of("cifar_resnet8", classes=7)).state_dict()
+    torch.save(given, tmp_path / "a.pth")
+    found = together(command(tmp_path / "run", "--weights", str(tmp_path / "a.pth"), "--freeze", "1"), tmp_path)
+    assert [status for status, _ in found] == [0, 0], found
+    run = open_run(tmp_path / "run")
+    start = next(line for line in run.metrics() if line["event"] == "start")
+    regression = run.record["start"]["regression"]
+    assert regression["images"] == 65
+    assert start["validation_error_percent"] == pytest.approx(regression["validation_error_percent"], abs=0.6)
+    saved = checkpoints.newest(run.checkpoints, print)
+    assert saved is not None
+    after = saved.tensors("weights")
+    frozen = [name for name in given if name.startswith(("stem.", "body.0."))]
+    assert all(torch.equal(after[name], given[name]) for name in frozen)
+    assert not torch.equal(after["body.1.branch.conv1.weight"], given["body.1.branch.conv1.weight"])
 
 
 def seen(path: Path) -> list[dict]:

@@ -24,6 +24,8 @@ OTHER: dict[str, object] = {
     "clip": 2.0,
     "ema": 0.99,
     "norm_statistics": "frozen",
+    "tune": "classifier",
+    "freeze": 2,
     "keep": "best",
     "survival": "linear:0.5",
     "survival_mode": "sample",

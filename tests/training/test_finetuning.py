@@ -1,4 +1,4 @@
-"""Given weights trained on: the classifier first, norms as they are, what a run stands for, and resume to the bit."""
+"""Given weights trained on: where they begin, norms, what is frozen, what a run stands for, and resume to the bit."""
 
 import json
 import signal
@@ -16,7 +16,6 @@ from howdeep.runs import checkpoints
 from howdeep.runs.folder import open_run
 from howdeep.training import loop
 from howdeep.training.recipes import RECIPES, Cosine, recipe_of
-from howdeep.training.state import Position, learning_rate
 
 ALL = ["--survival", "linear:0.5", "--ema", "0.9", "--weight-decay", "0.05"]
 
@@ -30,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(out: Path, weights: Path, *more: str) -> list[str]:
-    """Ten steps of five an epoch, of which two are the classifier's."""
+    """Ten steps, five an epoch."""
     return [
         *("train", "cifar_resnet14", "--weights", str(weights), "--classifier", "new", "--data", "digits"),
         *("--limit", "160", "--epochs", "2", "--precision", "fp32", "--memory-format", "channels_last"),
@@ -38,31 +37,38 @@ def command(out: Path, weights: Path, *more: str) -> list[str]:
     ]
 
 
-def test_the_classifier_learns_alone_at_first_and_norms_keep_their_statistics(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step, states, rates = loop.train_step, [], []
+def test_a_new_classifier_begins_as_regression_and_epoch_0_takes_part(weights: Path, tmp_path: Path, capsys) -> None:
+    """With steps that move nothing, the run stands for what it began with; all but the classifier was given."""
+    out = tmp_path / "run"
+    assert cli.run(command(out, weights, "--lr", "1e-30", "--weight-decay", "0")) == 0
+    said, run = capsys.readouterr().err, open_run(out)
+    found, given, new = run.chain().state_dict(), load_file(weights), ("head.linear.weight", "head.linear.bias")
+    assert {name for name, tensor in found.items() if not torch.equal(tensor, given[name])} == set(new)
+    began, *epochs = [line for line in run.metrics() if line["event"] in ("start", "epoch")]
+    regression = run.record["start"]["regression"]
+    assert (regression["features"], regression["images"]) == (64, 160)
+    assert began["validation_error_percent"] == pytest.approx(regression["validation_error_percent"], abs=0.6)
+    assert began["validation_error_percent"] < 25  # of 179 digits, with random weights before the classifier
+    assert {line["validation_error_percent"] for line in epochs} == {began["validation_error_percent"]}
+    assert f"epoch 0/2  val {began['validation_error_percent']:.1f} %  nothing trained yet" in said
+    assert "kept: epoch 0, as none was better beyond chance, validation error " in said
 
-    def seen(engine, *given, **options):
-        found = step(engine, *given, **options)
-        states.append({name: tensor.clone() for name, tensor in engine.state_dict().items()})
-        rates.append(options["lr"])
-        return found
 
-    monkeypatch.setattr(loop, "train_step", seen)
-    assert cli.run(command(tmp_path / "run", weights)) == 0
-    given, new = load_file(weights), ("head.linear.weight", "head.linear.bias")
-    learned = {name for name, _ in small_network("resnet A", channels=1).named_parameters()}
-    for number, state in enumerate(states):
-        same = {name for name, tensor in state.items() if name not in new and torch.equal(tensor, given[name])}
-        assert same == given.keys() - set(new) - (learned if number >= 2 else set()), f"step {number}"
-    assert len(states) == 10
-    assert not torch.equal(states[0][new[0]], states[1][new[0]])
-    assert rates == [1e-3, 1e-3, *(recipe_of("finetune").schedule.at(number, 8) for number in range(8))]
+def test_the_classifier_alone_ends_where_it_begins(weights: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "run"
+    assert cli.run(command(out, weights, "--tune", "classifier")) == 0
+    run = open_run(out)
+    result = run.result()
+    assert result is not None
+    assert (result["steps"], run.record["ends"]) == (0, [0])
+    assert result["test"]["error_percent"] < 25
+    assert not [line for line in run.metrics() if line["event"] == "epoch"]
+    assert cli.run(command(out, weights, "--tune", "classifier")) == 0
+    assert "is finished; nothing to do" in capsys.readouterr().err
 
 
 def test_norms_move_their_statistics_where_that_is_asked_for(weights: Path, tmp_path: Path) -> None:
-    assert cli.run(command(tmp_path / "run", weights, "--norm-statistics", "batch")) == 0
+    assert cli.run(command(tmp_path / "run", weights, "--norm-statistics", "batch", "--keep", "last")) == 0
     found, given = open_run(tmp_path / "run").chain().state_dict(), load_file(weights)
     assert not torch.equal(found["body.0.branch.norm1.running_mean"], given["body.0.branch.norm1.running_mean"])
 
@@ -70,10 +76,12 @@ def test_norms_move_their_statistics_where_that_is_asked_for(weights: Path, tmp_
 @pytest.mark.parametrize(
     "options",
     [
-        ALL,
+        [*ALL, "--freeze", "2"],
         pytest.param([*ALL, "--optimizer", "muon", "--dropped", "frozen"], marks=pytest.mark.slow),
         pytest.param([*ALL, "--optimizer", "sgd", "--lr", "0.1", "--norm-statistics", "batch"], marks=pytest.mark.slow),
-        pytest.param(["--checkpointing", "--dropped", "frozen", "--keep", "last"], marks=pytest.mark.slow),
+        pytest.param(
+            ["--checkpointing", "--dropped", "frozen", "--keep", "last", "--freeze", "3"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_fine_tuning_that_was_stopped_twice_ends_at_the_same_bits(
@@ -81,25 +89,33 @@ def test_a_fine_tuning_that_was_stopped_twice_ends_at_the_same_bits(
 ) -> None:
     assert cli.run(command(tmp_path / "whole", weights, *options)) == 0
     parts = command(tmp_path / "parts", weights, *options)
-    for steps in (1, 6):  # within the classifier's steps, and five steps after them
+    for steps in (1, 6):
         with monkeypatch.context() as patched:
             patched.setattr(loop, "train_step", watched(loop.train_step, Watch(signal_at=(steps, signal.SIGTERM))))
             assert cli.run(parts) == 143
     assert cli.run(parts) == 0
     assert differences(bits(tmp_path / "whole"), bits(tmp_path / "parts")) == []
+    if "--freeze" in options:
+        given, saved = load_file(weights), checkpoints.newest(open_run(tmp_path / "whole").checkpoints, print)
+        assert saved is not None
+        same = {name for name, tensor in saved.tensors("weights").items() if torch.equal(tensor, given[name])}
+        units = [name.split(".")[1] for name in given if name.startswith("body.")]
+        frozen = {*list(dict.fromkeys(units))[: int(options[options.index("--freeze") + 1])]}
+        assert {name for name in given if name.startswith("stem.") or name.split(".")[1] in frozen} <= same
+        assert not {name for name in given if name.endswith("conv2.weight") and name.split(".")[1] not in frozen} & same
     one, two = (open_run(tmp_path / name).chain().state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_run_stands_for_the_average_of_its_best_epoch(weights: Path, tmp_path: Path, capsys) -> None:
+def test_a_run_stands_for_the_average_of_its_best_epoch(tmp_path: Path, capsys) -> None:
     out = tmp_path / "run"
-    assert cli.run(command(out, weights, "--ema", "0.9", "--epochs", "4")) == 0
+    options = ["--limit", "160", "--epochs", "3", "--batch-size", "32", "--ema", "0.9", "--device", "cpu"]
+    forced = ["--precision", "fp32", "--memory-format", "channels_last", "--threads", "1"]
+    assert cli.run(["train", "cifar_resnet8", "--data", "digits", "--out", str(out), *options, *forced]) == 0
     said = capsys.readouterr().err
-    epochs = [record for record in open_run(out).metrics() if record["event"] == "epoch"]
-    best = min(epochs, key=lambda record: (record["validation_error_percent"], record["validation_loss"]))
+    best = min(open_run(out).metrics(), key=lambda line: (line["validation_error_percent"], line["validation_loss"]))
     error = f"{best['validation_error_percent']:.1f} %"
     assert f"kept: epoch {best['epoch']:g}, validation error {error}, uncertain with n = 179: 95 % from " in said
-    assert "recipe finetune: 4 epochs, batch 32, adamw at 0.001 (Cosine)" in said
     for split, expected in (
         ("val", best["validation_error_percent"]),
         ("test", json.loads((out / "result.json").read_text())["test"]["error_percent"]),
@@ -135,9 +151,3 @@ def test_half_a_cosine_falls_from_the_peak_to_nothing() -> None:
     schedule = Cosine(peak=2.0, rise=0.25)
     assert [schedule.at(step, 4) for step in range(4)] == pytest.approx([1.0, 1.8660254, 1.0, 0.1339746])
     assert schedule.scaled(1.0).at(1, 4) == pytest.approx(1.8660254 / 2)
-
-
-def test_the_schedule_begins_behind_the_steps_of_the_classifier() -> None:
-    recipe = recipe_of("finetune")
-    rates = [learning_rate(recipe, Position(step=step), (12,), 2) for step in range(12)]
-    assert rates == [1e-3, 1e-3, *(recipe.schedule.at(step, 10) for step in range(10))]

@@ -11,16 +11,20 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tests.conftest import SHARED
 from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from howdeep import build, cli, spec_of
 from howdeep.convert.libraries import library_network, timm_names
+from howdeep.data.sampling import trainable
 from howdeep.runs import checkpoints
 from howdeep.runs.folder import RECORD, open_run
 from howdeep.training import loop
+from howdeep.training.config import TrainConfig
+from howdeep.training.session import open_training_data
+from howdeep.training.start import Initial, start_of
 
 NETWORK = "timm:test_resnet"
 OPTIONS = ["--epochs", "1", "--limit", "60", "--batch-size", "16", "--precision", "fp32", "--threads", "1"]
@@ -32,6 +36,14 @@ def train(network: str, out: Path, *more: object) -> int:
     data = [] if "--data" in more else ["--data", "digits"]
     fixed = ["--device", "cpu", "--memory-format", "contiguous", *OPTIONS]
     return cli.run(["train", network, *data, "--out", str(out), *fixed, *map(str, more)])
+
+
+def initial(network: str, **options) -> Initial:
+    """Return the network that a run would begin with."""
+    config = TrainConfig(network=network, **{"data": "digits", "limit": 60, **options})
+    start = start_of(config, print)
+    dataset = trainable(open_training_data(config, start.known, None, start.prepared), config.limit)
+    return start.network(dataset, config.resolved_recipe())
 
 
 def record_of(run: Path) -> dict:
@@ -86,15 +98,14 @@ def test_a_run_with_given_weights_says_what_was_kept_and_how_its_images_are_prep
     assert open_run(begun).chain()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
-def test_it_begins_with_the_weights_of_the_file(weights: Path, tmp_path: Path) -> None:
-    assert train(NETWORK, tmp_path / "run", "--weights", weights, "--size", 32, "--lr", 1e-12) == 0
+def test_it_begins_with_the_weights_of_the_file(weights: Path) -> None:
     given = library_network(NETWORK, weights=weights, size=32).chain().state_dict()
-    for name, tensor in last_weights(tmp_path / "run").items():
-        if name.endswith("weight") and not name.startswith("head."):
-            torch.testing.assert_close(tensor, given[name], rtol=0, atol=1e-6)
+    found = initial(NETWORK, weights=str(weights), size=32)
+    for name, tensor in found.chain.state_dict().items():
+        assert torch.equal(tensor, given[name]) or name in ("head.fc.weight", "head.fc.bias"), name
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, out: Path, steps: int, *more: object) -> None:
+def interrupted(monkeypatch: pytest.MonkeyPatch, network: str, out: Path, steps: int, *more: object) -> None:
     """Train, and stop before another step."""
     step, left = loop.train_step, iter(range(steps))
 
@@ -105,33 +116,34 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, out: Path, steps: int, *more: o
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", counting)
-        assert train(NETWORK, out, *more) == 128 + signal.SIGINT
+        assert train(network, out, *more) == 128 + signal.SIGINT
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["saved", "killed before anything was saved"])
-def test_it_resumes_to_the_bit(
-    lost: bool, begun: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_resumes_to_the_bit(begun: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ("--weights", weights, "--size", 32)
-    interrupted(monkeypatch, tmp_path / "run", 2, *given)
-    if lost:
-        shutil.rmtree(tmp_path / "run" / "checkpoints")
+    interrupted(monkeypatch, NETWORK, tmp_path / "run", 2, *given)
     assert train(NETWORK, tmp_path / "run", *given) == 0
     assert equal(last_weights(tmp_path / "run"), last_weights(begun))
 
 
-def test_a_library_network_from_scratch_is_drawn_by_the_seed_and_reads_images_as_the_data_say(tmp_path: Path) -> None:
-    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert train(NETWORK, tmp_path / out, "--size", 32, "--seed", seed, "--survival", "linear:0.5") == 0
-    one, same, other = (last_weights(tmp_path / out) for out in "abc")
-    assert equal(one, same)
-    assert not equal(one, other)
-    record = record_of(tmp_path / "a")
-    assert "crop" not in record["data"]
-    assert "start" not in record
-    assert record["normalization"]["mean"][0] != [[0.5]]
-    chain = open_run(tmp_path / "a").chain()
-    images = torch.rand(2, 3, 32, 32)
+def test_what_was_killed_before_anything_was_saved_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(build(spec_of("cifar_resnet8", classes=7)).state_dict(), tmp_path / "a.pth")
+    given = ("--weights", tmp_path / "a.pth")
+    assert train("cifar_resnet8", tmp_path / "whole", *given) == 0
+    interrupted(monkeypatch, "cifar_resnet8", tmp_path / "run", 2, *given)
+    for name in ("checkpoints", "best"):
+        shutil.rmtree(tmp_path / "run" / name)
+    assert train("cifar_resnet8", tmp_path / "run", *given) == 0
+    assert equal(last_weights(tmp_path / "run"), last_weights(tmp_path / "whole"))
+
+
+def test_a_library_network_from_scratch_is_drawn_by_the_seed_and_reads_images_as_the_data_say() -> None:
+    one, same, other = (initial(NETWORK, size=32, survival="linear:0.5", seed=seed) for seed in (1, 1, 2))
+    assert equal(one.chain.state_dict(), same.chain.state_dict())
+    assert not equal(one.chain.state_dict(), other.chain.state_dict())
+    assert one.record is None
+    assert not torch.allclose(one.normalization.mean, torch.tensor(0.5))
+    images, chain = torch.rand(2, 3, 32, 32), one.chain.eval()
     assert torch.equal(chain(images), chain(images, [0.875, 0.75, 0.625, 0.5]))  # its gates are the rule's
 
 
@@ -148,17 +160,17 @@ def test_a_run_begins_with_another_and_keeps_what_it_may_not_look_at(begun: Path
 
 def test_classes_in_another_order_keep_their_rows_of_the_classifier(tmp_path: Path) -> None:
     data = photos(tmp_path / "data", ("ant", "bee", "cat"))
-    few = ("--data", data, "--size", 32, "--limit", 20, "--lr", 1e-12)
-    assert train("cifar_resnet8", tmp_path / "one", *few) == 0
+    assert train("cifar_resnet8", tmp_path / "one", "--data", data, "--size", 32, "--limit", 20) == 0
+    options = {"data": str(data), "size": 32, "limit": 20, "from_run": str(tmp_path / "one")}
+    whole = open_run(tmp_path / "one").chain().get_parameter("head.linear.weight")
     (data / "ant").rename(data / "zebra")
-    assert train("cifar_resnet8", tmp_path / "two", *few, "--from", tmp_path / "one", "--classifier", "new") == 0
+    new = initial("cifar_resnet8", **options, classifier="new").chain.get_parameter("head.linear.weight")
     (data / "zebra").rename(data / "ant")
     (data / "bee").rename(tmp_path / "bee")
-    assert train("cifar_resnet8", tmp_path / "three", *few, "--from", tmp_path / "one") == 0
-    whole, new, fewer = (last_weights(tmp_path / out)["head.linear.weight"] for out in ("one", "two", "three"))
+    fewer = initial("cifar_resnet8", **options).chain.get_parameter("head.linear.weight")
     assert whole.shape == new.shape
     assert not torch.allclose(whole, new)
-    torch.testing.assert_close(fewer, whole[[0, 2]], rtol=0, atol=1e-6)
+    assert torch.equal(fewer, whole[[0, 2]])
 
 
 def test_a_network_of_gray_images_learns_to_read_colours(tmp_path: Path) -> None:
@@ -175,12 +187,10 @@ def test_a_network_of_gray_images_learns_to_read_colours(tmp_path: Path) -> None
 
 def test_weights_of_a_catalogue_network_and_own_constants(tmp_path: Path) -> None:
     torch.save(build(spec_of("cifar_resnet8", classes=7)).state_dict(), tmp_path / "a.pth")
-    constants = ("--mean", 0.1, 0.2, 0.3, "--std", 1, 2, 3)
-    assert train("cifar_resnet8", tmp_path / "run", "--weights", tmp_path / "a.pth", *constants) == 0
-    record = record_of(tmp_path / "run")
-    assert record["network"]["classes"] == 10
-    assert record["data"]["height"] == 32
-    assert np.allclose(np.array(record["normalization"]["std"]).flatten(), [1, 2, 3])
+    found = initial("cifar_resnet8", weights=str(tmp_path / "a.pth"), mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))
+    assert found.network["classes"] == 10
+    assert found.chain(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert torch.allclose(found.normalization.std.flatten(), torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_folders_named_by_wordnet_id_are_the_classes_of_published_weights(
@@ -196,10 +206,8 @@ def test_folders_named_by_wordnet_id_are_the_classes_of_published_weights(
     assert cli.run(["predict", *target, str(next(data.glob("*/*.png")))]) == 0
     printed = capsys.readouterr().out
     assert any(name in printed for name in timm_names("imagenet-1k").shown)
-    kept = ("--data", data, "--size", 32, "--limit", 20, "--lr", 1e-12)
-    assert train(NETWORK, tmp_path / "run", "--weights", weights, *kept) == 0
-    rows = library_network(NETWORK, weights=weights, size=32).chain().state_dict()["head.fc.weight"]
-    torch.testing.assert_close(last_weights(tmp_path / "run")["head.fc.weight"], rows[[2, 5]], rtol=0, atol=1e-6)
+    kept = initial(NETWORK, weights=str(weights), data=str(data), size=32, limit=20).chain.state_dict()
+    assert torch.equal(kept["head.fc.weight"], load_file(weights)["fc.weight"][[2, 5]])
 
 
 def test_imported_weights_of_a_library_are_a_run_that_knows_its_classes(
@@ -210,20 +218,21 @@ def test_imported_weights_of_a_library_are_a_run_that_knows_its_classes(
     assert "images are prepared as for its published weights: 32×32 pixels" in capsys.readouterr().err
     data = photos(tmp_path / "data", ("tench", "goldfish"))
     assert cli.run(["evaluate", str(out), "--data", str(data), "--split", "train", "--device", "cpu"]) == 0
-    assert train(NETWORK, tmp_path / "tuned", "--from", out, "--data", data, "--limit", 20) == 0
-    assert record_of(tmp_path / "tuned")["start"]["lines"] == ["classifier: kept, 2 of 1,000 classes are known by name"]
+    found = initial(NETWORK, from_run=str(out), data=str(data), limit=20)
+    assert found.lines == ("classifier: kept, 2 of 1,000 classes are known by name",)
 
 
 def test_a_network_of_a_library_that_closed_branches_in_training_is_cut_and_trained_on(tmp_path: Path) -> None:
-    few = ("--size", 32, "--survival", "linear:0.5")
+    few = ("--size", 32, "--survival", "linear:0.5", "--limit", 20)
     assert train(NETWORK, tmp_path / "run", *few) == 0
     cut = ["cut", str(tmp_path / "run"), "--data", "digits", "--remove", "2", "--device", "cpu"]
     assert cli.run([*cut, "--statistics-images", "20", "--limit", "20", "--out", str(tmp_path / "cut")]) == 0
     whole, smaller = (open_run(tmp_path / name).chain() for name in ("run", "cut"))
     assert len(whole) == 4
     assert [unit.branch.factor for unit in smaller.units] == [0.875, 0.625, 0.5]
-    assert train(NETWORK, tmp_path / "again", "--from", tmp_path / "cut") == 0
-    assert len(open_run(tmp_path / "again").chain()) == 3
+    again = initial(NETWORK, from_run=str(tmp_path / "cut"))
+    assert len(again.chain) == 3
+    assert again.cut["removed"] == [1]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +249,10 @@ def test_a_network_of_a_library_that_closed_branches_in_training_is_cut_and_trai
         ("timm:resnet10t", "--from RUN", "it holds timm:test_resnet"),
         (NETWORK, "--key ema", "--key ema is not allowed without --weights"),
         (NETWORK, "--classifier keep", "--classifier keep is not allowed without given weights"),
+        (NETWORK, "--tune classifier", "--tune classifier is not allowed without given weights"),
+        (NETWORK, "--freeze 1", "--freeze 1 is not allowed without given weights"),
+        (NETWORK, "--weights WEIGHTS --freeze 5", "--freeze 5 is not allowed: timm:test_resnet has 4 units"),
+        (NETWORK, "--from RUN --tune classifier", "--tune classifier is not allowed: it is kept"),
         (NETWORK, "--weights WEIGHTS --classifier keep", "--classifier keep is not allowed: .* has 10 classes"),
         (NETWORK, "--block basic", "--block basic is not allowed for timm:test_resnet"),
         (NETWORK, "--weights WEIGHTS --no-norm", "--norm False is not allowed"),
@@ -269,13 +282,11 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(
     assert not (tmp_path / "out" / RECORD).exists()
 
 
-def test_published_weights_and_photos_of_ten_classes(tmp_path: Path) -> None:
+def test_published_weights_and_photos_of_ten_classes() -> None:
     if not LITE0.exists() or not SIGN.exists():
         pytest.skip("published weights or photos are absent: ../shared/weights/timm, ../shared/data/sign")
-    few = ("--data", SIGN, "--size", 64, "--limit", 100)
-    assert train("timm:tf_efficientnet_lite0", tmp_path / "run", "--weights", LITE0, *few) == 0
-    record = record_of(tmp_path / "run")
-    assert record["data"]["crop"] == {"share": 0.875, "interpolation": "bicubic"}
-    assert record["start"]["reset"] == ["head.classifier.weight", "head.classifier.bias"]
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["test"]["n"] == 411
+    found = initial("timm:tf_efficientnet_lite0", weights=str(LITE0), data=str(SIGN), size=32)
+    assert found.record is not None
+    assert found.record["reset"] == ["head.classifier.weight", "head.classifier.bias"]
+    assert torch.equal(found.normalization.mean, torch.full((3, 1, 1), 0.5))
+    assert found.chain(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

@@ -241,7 +241,8 @@ def forget(path: Path) -> None:
     """Remove a run that holds nothing, but not the folder: whoever made it knows whether it was there before."""
     for name in (METRICS, IMAGES, RECORD):
         (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, BEST):
+        shutil.rmtree(path / name, ignore_errors=True)
 
 
 def check_free(path: Path) -> None:

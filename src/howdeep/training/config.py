@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.runtime.threads import Threads, check_threads
-from howdeep.training.recipes import Keep, Kind, Recipe, Statistics, recipe_of
+from howdeep.training.recipes import Freeze, Keep, Kind, Recipe, Statistics, Tune, recipe_of
 from howdeep.util.errors import UserError
 from howdeep.util.options import Data, OptionalFloats, OptionalInt, OptionalName, convert
 
@@ -22,6 +22,8 @@ RecipeInt = Annotated[int | None, _meta("INT", RECIPES_OWN)]
 OptionalText = Annotated[str | None, _meta("FILE")]
 RecipeOptimizer = Annotated[Kind | None, _meta("{sgd,adamw,muon}", RECIPES_OWN)]
 RecipeStatistics = Annotated[Statistics | None, _meta("{batch,frozen,auto}", RECIPES_OWN)]
+RecipeTune = Annotated[Tune | None, _meta("{all,classifier}", RECIPES_OWN)]
+RecipeFreeze = Annotated[Freeze | None, _meta("auto|N", RECIPES_OWN)]
 RecipeKeep = Annotated[Keep | None, _meta("{best,last}", RECIPES_OWN)]
 RecipeRule = Annotated[str | None, _meta("RULE", RECIPES_OWN)]
 
@@ -69,7 +71,11 @@ class TrainConfig:
     """Share of the weights' moving average that stays in a step, such as 0.999; the run stands for the average."""
     norm_statistics: RecipeStatistics = None
     """What norms normalise by in training: their mini-batch, or running statistics, which are left
-    as they are; auto freezes those of given weights."""
+    as they are; auto tries both on given weights."""
+    tune: RecipeTune = None
+    """What of given weights is trained: all, or a new classifier alone, by regression."""
+    freeze: RecipeFreeze = None
+    """Keep the stem and the first N units of given weights as they are; auto halves a step where that costs nothing."""
     keep: RecipeKeep = None
     """The weights that the run stands for: of the epoch of the best validation, or the last."""
     survival: RecipeRule = None
@@ -148,6 +154,8 @@ class TrainConfig:
             raise UserError(f"clip {self.clip} is not allowed: it must be above 0; inf clips nothing")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise UserError(f"ema {self.ema} is not allowed: it must be at least 0 and below 1")
+        if isinstance(self.freeze, int) and self.freeze < 0:
+            raise UserError(f"freeze {self.freeze} is not allowed: it must be auto, or at least 0")
         check_threads(self.threads)
         recipe_of(self.recipe)
 
@@ -166,7 +174,8 @@ class TrainConfig:
         if self.lr is not None:
             recipe = recipe.scaled(self.lr)
         own = {"batch_size": self.batch_size, "weight_decay": self.weight_decay}
-        names = "survival", "zero_init", "optimizer", "layer_decay", "clip", "ema", "norm_statistics", "keep"
+        names = "survival", "zero_init", "optimizer", "layer_decay", "clip", "ema"
+        names += "norm_statistics", "tune", "freeze", "keep"
         own |= {name: getattr(self, name) for name in names}
         return replace(recipe, **{name: value for name, value in own.items() if value is not None})
 

@@ -35,7 +35,7 @@ from howdeep.training.log import Journal, epoch_line, print_line
 from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
 from howdeep.training.session import Place, Session, prepare
 from howdeep.training.state import Tally, learning_rate, watch_warmup
-from howdeep.training.step import held, train_step
+from howdeep.training.step import gates_of, train_step
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, time_again
 from howdeep.util.errors import Stopped
 from howdeep.util.files import folder_locked
@@ -201,6 +201,8 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
         # Only a start before a crash can have recorded the fresh network: it is written before all else.
         if position.step == 0 and not session.run.metrics():
             record_epoch(session, journal)
+        if "start" in session.run.record and position.step == 0 and not ranks.from_first(session.run.begun):
+            _begin(session, journal, best=best)
         if session.pace.threads != session.pace.before:
             note_threads(session, journal, session.pace.before, ASKED)
         for batch, waited in batches:
@@ -221,6 +223,20 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
             if signum:
                 saved = "and saved; the same command resumes" if isinstance(session.run, Run) else "and wrote nothing"
                 raise Stopped(128 + signum, f"stopped after step {position.step} {saved}")
+
+
+def _begin(session: Session, journal: Journal, *, best: bool) -> None:
+    """Validate the network that a run was given: its epoch 0, which may stay the best."""
+    validation = _validate(session)
+    if best:
+        save_best(session, validation)
+    save(session)
+    if validation is not None:
+        loss = validation.mean_loss if math.isfinite(validation.mean_loss) else None
+        error = validation.error_percent
+        record = {"event": "start", "step": 0, "validation_loss": loss, "validation_error_percent": error}
+        epochs = session.total / session.feed.steps_per_epoch
+        journal.event(record, f"epoch 0/{epochs:.4g}  val {error:.1f} %  nothing trained yet")
 
 
 def _keep_pace(session: Session, journal: Journal, stalls: bool, epoch_ended: bool) -> None:
@@ -254,24 +270,21 @@ class After:
 
 def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, request: StopRequest) -> After:
     position, started = session.position, time.perf_counter()
-    lr = learning_rate(session.recipe, position, session.ends, session.classifier_steps)
-    waiting = session.given if position.step < session.classifier_steps else ()
-    gates = _gates(session, batch)
-    torch.manual_seed(derive(session.config.seed, "dropout", position.step, session.place.ranks.rank))
-    with held(session.engine, waiting) if waiting else nullcontext():
-        loss, wrong = train_step(
-            session.engine,
-            session.optimizer,
-            batch,
-            gates,
-            lr=lr,
-            smoothing=session.recipe.label_smoothing,
-            arithmetic=session.arithmetic,
-            share=len(batch.labels) * session.place.ranks.world / batch.total,
-            frozen=session.config.dropped == "frozen",
-            clip=session.recipe.clip,
-            waiting=waiting,
-        )
+    lr, seed, ranks = learning_rate(session.recipe, position, session.ends), session.config.seed, session.place.ranks
+    gates = gates_of(session.chain, session.recipe, batch, ranks, seed=seed, step=position.step)
+    torch.manual_seed(derive(seed, "dropout", position.step, ranks.rank))
+    loss, wrong = train_step(
+        session.engine,
+        session.optimizer,
+        batch,
+        gates,
+        lr=lr,
+        smoothing=session.recipe.label_smoothing,
+        arithmetic=session.arithmetic,
+        share=len(batch.labels) * ranks.world / batch.total,
+        frozen=session.config.dropped == "frozen",
+        clip=session.recipe.clip,
+    )
     if session.average is not None:
         session.average.update(position.step)
     seconds, count = time.perf_counter() - started, len(batch.labels)
@@ -300,25 +313,13 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
     return After(signum=int(max(row[-1] for row in rows)), stalls=bool(rows[0][-2]))
 
 
-def _gates(session: Session, batch: Batch) -> Gates | None:
-    """Return this step's gates, the same on every process; for draws per sample, those of this process's images."""
-    if not session.rule.random:
-        return None
-    first = batch.total * session.place.ranks.rank // session.place.ranks.world
-    return session.rule.draw(
-        len(session.chain),
-        seed=session.config.seed,
-        step=session.position.step,
-        samples=slice(first, first + len(batch.labels)),
-        batch=batch.total,
-    )
-
-
 def _open(session: Session, gates: Gates | None, count: int) -> float:
     """Return the open units, summed over the images of this process."""
     given = [1.0] * len(session.chain) if gates is None else gates
     return sum(
-        float(gate.sum()) if isinstance(gate, torch.Tensor) else gate * count for gate in given if gate is not None
+        float(gate.sum()) if isinstance(gate, torch.Tensor) else bool(gate) * count
+        for gate in given
+        if gate is not None
     )
 
 
@@ -366,14 +367,16 @@ def _validate(session: Session) -> Sums | None:
         if session.average is not None:
             ranks.copy_buffers(session.chain)
         sums = add_up(session.chain, batches, autocast=session.arithmetic.autocast(session.place.device))
-    images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
-    return Sums(int(images), int(wrong), loss)
+    which = torch.cat(ranks.gathered(sums.which))
+    (loss,) = ranks.sums([sums.loss])
+    return Sums(len(which), int(which.sum()), loss, which)
 
 
 def kept_line(state: dict) -> str:
     """Return in one line which epoch was kept, and how uncertain that choice is."""
     error, n = state["error_percent"], state["images"]
-    line = f"kept: epoch {state['epoch']:.4g}, validation error {error:.1f} %"
+    which = f"epoch {state['epoch']:.4g}" if state["epoch"] else "epoch 0, as none was better beyond chance"
+    line = f"kept: {which}, validation error {error:.1f} %"
     if n >= UNCERTAIN:
         return line
     low, high = of_share(error, n)

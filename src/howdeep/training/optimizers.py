@@ -56,25 +56,26 @@ class Muon(AdamW):
 
 
 def make_optimizer(chain: Chain, recipe: Recipe, *, frozen: bool = False) -> Optimizer:
-    """Return the optimizer of a recipe for a chain; every group has the factor of its rate in ``"scale"``.
+    """Return the optimizer of what is trained of a chain; every group has the factor of its rate in ``"scale"``.
 
     Args:
-        chain: The network.
+        chain: The network; what needs no gradient stays as it is.
         recipe: Which one, its constants, weight decay and the decay of the rates towards the stem.
         frozen: Start without gradients, so that dropped units stay as they are; else every gradient starts at zero, and
             momentum and weight decay move them from the first step on (see :func:`howdeep.training.step.train_step`).
     """
     groups = _groups(chain, recipe)
+    weights = [weight for group in groups for weight in group["params"]]
     if not frozen:
-        for parameter in chain.parameters():
-            parameter.grad = torch.zeros_like(parameter)
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
     if recipe.optimizer != "sgd":
         kind = Muon if recipe.optimizer == "muon" else AdamW
         return kind(groups, lr=0.0, betas=recipe.betas, fused=True)
     optimizer = SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
-    for parameter in chain.parameters():
-        # The fused update cannot mix parameters with and without a momentum, and units open at different steps.
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    for weight in weights:
+        # The fused update cannot mix weights with and without a momentum, and units open at different steps.
+        optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
     return optimizer
 
 
@@ -85,7 +86,7 @@ def _groups(chain: Chain, recipe: Recipe) -> list[dict[str, Any]]:
     for module, distance in distances(chain):
         scale = recipe.layer_decay**distance
         for weight in module.parameters():
-            if weight in seen:  # shared by two units: it belongs to the first
+            if weight in seen or not weight.requires_grad:  # shared by two units: it belongs to the first
                 continue
             seen.add(weight)
             decay = recipe.weight_decay if recipe.decay_all or weight.dim() > 1 else 0.0

@@ -15,7 +15,7 @@ from howdeep.runtime.timing import FEW, thread_counts
 from howdeep.training.config import TrainConfig
 from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import Recipe
-from howdeep.training.step import engine_of, train_step
+from howdeep.training.step import engine_of, ready, train_step
 from howdeep.util.seeds import generator
 from howdeep.util.text import Report, bytes_text, seconds_text
 
@@ -28,7 +28,7 @@ class TrainingSteps:
     shape: tuple[int, int, int, int]
     """Of a batch: images, channels, height, width."""
     recipe: Recipe
-    """For the optimizer."""
+    """For the optimizer, and for what is trained; it is settled."""
     device: torch.device
     checkpointing: bool = False
     """Compute activations a second time instead of keeping them."""
@@ -49,6 +49,7 @@ class TrainingSteps:
     def step(self, arithmetic: Arithmetic) -> Callable[[], object]:
         """Return what does one training step."""
         trial = self._copy(arithmetic)
+        ready(trial, self.recipe)
         engine, optimizer = engine_of(trial, self.checkpointing), make_optimizer(trial, self.recipe, frozen=True)
         images, gates = arithmetic.laid_out(self.images.to(self.device)), [1.0] * len(trial)
         # Which class an image has, the time does not depend on; every network has the first.

@@ -14,6 +14,8 @@ from howdeep.util.errors import unknown
 
 Kind = Literal["sgd", "adamw", "muon"]
 Statistics = Literal["batch", "frozen", "auto"]
+Tune = Literal["all", "classifier"]
+Freeze = int | Literal["auto"]
 Keep = Literal["best", "last"]
 
 
@@ -167,11 +169,12 @@ class Recipe:
     """Branches return zeros at the start."""
     warmup: Warmup | None = None
     """A low learning rate at the start."""
-    classifier_epochs: float = 0.0
-    """Passes in which a new classifier on given weights learns alone; at most a quarter of the run."""
     norm_statistics: Statistics = "batch"
-    """What norms normalise by in training: their mini-batch, or their running statistics, which stay as they are; auto
-    is frozen where a network begins with given weights."""
+    """What norms normalise by in training: their mini-batch, or their running statistics, which stay as they are."""
+    tune: Tune = "all"
+    """What of given weights is trained: all, or nothing beyond the regression with which a new classifier begins."""
+    freeze: Freeze = 0
+    """So many units at the start stay as they are, and the stem before them."""
     ema: float | None = None
     """What of the weights' moving average stays in a step; None for no average."""
     keep: Keep = "last"
@@ -190,6 +193,8 @@ class Recipe:
             f"smoothing {self.label_smoothing:g}": self.label_smoothing,
             f"survival {self.survival}": self.survival != "constant",
             f"norms {self.norm_statistics}": self.norm_statistics != "batch",
+            f"tune {self.tune}": self.tune != "all",
+            f"freeze {self.freeze}": self.freeze != 0,
         }
         shown = [text for text, on in more.items() if on]
         rest = ", ".join([decay, *shown, f"{self.keep} epoch kept"])
@@ -199,6 +204,20 @@ class Recipe:
     def to_json(self) -> dict:
         """Return every value as plain data; the schedule with its kind."""
         return {**asdict(self), "schedule": {"kind": type(self.schedule).__name__, **asdict(self.schedule)}}
+
+    @property
+    def choice(self) -> dict:
+        """What trials may decide, as a run records it."""
+        return {"norm_statistics": self.norm_statistics, "freeze": self.freeze}
+
+    def settled(self, *, given: bool) -> "Recipe":
+        """Return the same recipe with what ``auto`` is where nothing is tried.
+
+        Args:
+            given: Whether the network begins with given weights, of which it keeps the norms' statistics.
+        """
+        plain = {"norm_statistics": "frozen" if given else "batch", "freeze": 0}
+        return replace(self, **{name: value for name, value in plain.items() if getattr(self, name) == "auto"})
 
     def scaled(self, peak: float) -> "Recipe":
         """Return the same recipe with another highest learning rate; the warm-up keeps its share of it."""
@@ -246,7 +265,6 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.05,
             decay_all=False,
             label_smoothing=0.1,
-            classifier_epochs=1.0,
             norm_statistics="auto",
             keep="best",
         ),

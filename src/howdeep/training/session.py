@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from howdeep.chain import Chain
@@ -23,9 +22,11 @@ from howdeep.runtime import precision
 from howdeep.runtime.modes import frozen_statistics, norms_of
 from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.ranks import Ranks
+from howdeep.runtime.timing import threads_of
 from howdeep.survival import Survival
 from howdeep.training import step
 from howdeep.training.averaging import Average
+from howdeep.training.classifier import begin_as_regression
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.feed import Feed, SplitFeed
 from howdeep.training.optimizers import make_optimizer, restore
@@ -34,6 +35,7 @@ from howdeep.training.precision import TrainingSteps, batch_shape, choose
 from howdeep.training.recipes import Recipe
 from howdeep.training.start import Initial, Prepared, Start, image_of, start_of
 from howdeep.training.state import Memory, Position
+from howdeep.training.trials import Trials
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
 
@@ -73,7 +75,7 @@ class Session:
     @cached_property
     def arithmetic(self) -> Arithmetic:
         """Precision and memory format, as they were chosen when the run was begun."""
-        return _arithmetic(self.run)
+        return _arithmetic(self.run.record["choices"])
 
     @property
     def rule(self) -> Survival:
@@ -85,18 +87,6 @@ class Session:
     def ends(self) -> tuple[int, ...]:
         """Step at which each phase of the schedule ends: one, and one more for every time that the run was extended."""
         return tuple(self.run.record.get("ends", [steps_in(self.recipe, self.feed.steps_per_epoch)]))
-
-    @cached_property
-    def given(self) -> list[nn.Parameter]:
-        """Weights that the network began with, where its classifier is new; else none."""
-        new = (self.run.record.get("start") or {}).get("reset", ())
-        return [weight for name, weight in self.chain.named_parameters() if name not in new] if new else []
-
-    @cached_property
-    def classifier_steps(self) -> int:
-        """Mini-batches at the start in which a new classifier learns alone."""
-        wanted = round(self.recipe.classifier_epochs * self.feed.steps_per_epoch)
-        return min(wanted, self.ends[0] // 4) if self.given else 0
 
     def standing(self) -> dict[str, Tensor]:
         """Return what the run stands for at this step: the chain's state, its averages where there are any."""
@@ -114,7 +104,9 @@ def total_steps(recipe: Recipe, images: int) -> int:
 
 
 def steps_in(recipe: Recipe, steps_per_epoch: int) -> int:
-    """Return the mini-batches of a run whose epochs have so many."""
+    """Return the mini-batches of a run whose epochs have so many; none where nothing more is trained."""
+    if recipe.tune == "classifier":
+        return 0
     if recipe.steps is not None:
         return recipe.steps
     # Rounded first: epochs that were computed from steps give those steps again.
@@ -228,13 +220,11 @@ class Beginning:
         augmented = augmentation_line(dataset, config.augmentation, config.flip)
         for line in (*dataset.notes, size_line(config.network, chain), *initial.lines, augmented, *recipe.lines):
             place.report(line)
-        run = self._run_of(dataset, recipe, initial)
-        arithmetic = _arithmetic(run)
-        normalization = run.normalization
-        assert normalization is not None, "a run that was trained here has one"
+        choices = _choices(config, place, dataset, recipe, initial) if self.run is None else self.run.record["choices"]
+        arithmetic = _arithmetic(choices)
         feed = SplitFeed(
             dataset=dataset,
-            normalization=normalization,
+            normalization=initial.normalization,
             augmentation=augmentation_of(dataset, config.augmentation, config.flip),
             recipe=recipe,
             seed=config.seed,
@@ -243,13 +233,38 @@ class Beginning:
             workers=config.workers,
             ranks=place.ranks,
         )
+        if initial.record is not None:
+            precision.place(chain, arithmetic, place.device)
+            with threads_of(choices["chosen"]["threads"]):
+                recipe = self._with_weights(recipe, initial.record, choices, feed, chain)
+        elif "training" in choices:
+            recipe = replace(recipe, **choices["training"]["chosen"])
+        run = self._run_of(dataset, recipe, initial, choices)
         return session_of(config, place, run, feed, recipe, chain)
 
-    def _run_of(self, dataset: Dataset, recipe: Recipe, initial: Initial) -> Run:
+    def _with_weights(self, recipe: Recipe, start: dict, choices: dict, feed: SplitFeed, chain: Chain) -> Recipe:
+        """Let a new classifier begin as the regression, and return the recipe of the trials, which are recorded.
+
+        Raises:
+            UserError: The classifier alone is to be trained, and cannot be.
+        """
+        config, place = self.config, self.place
+        fitted = begin_as_regression(chain, start["reset"], feed, place.report) if start["reset"] else None
+        if recipe.tune == "classifier" and fitted is None:
+            raise UserError(f"--tune classifier is not allowed: {config.network} has no single linear layer for it")
+        start["regression"] = fitted
+        if "training" not in choices:
+            total = steps_in(recipe, feed.steps_per_epoch)
+            arithmetic = _arithmetic(choices)
+            trials = Trials(chain, recipe, feed, config, place.ranks, place.device, arithmetic, total)
+            choices["training"] = trials.settle(place.report)
+        return replace(recipe, **choices["training"]["chosen"])
+
+    def _run_of(self, dataset: Dataset, recipe: Recipe, initial: Initial, choices: dict) -> Run:
         """Return the run in the folder, or the new one, with the record of what it is and of its images."""
         run, first = self.run, self.place.ranks.first
         if run is None:
-            record = _record(self.config, self.place, dataset, recipe, self.origin.prepared, initial)
+            record = _record(self.config, self.place, dataset, recipe, self.origin.prepared, initial, choices)
             images = recorded(dataset).after(self.origin.known)
             return runs.create(self.out, record, images) if first else Run(self.out, record)
         if first and not run.begun:
@@ -340,8 +355,21 @@ def _refuse_lone_image(chain: Chain, name: str, dataset: Dataset, batch_size: in
         ) from None
 
 
+def _choices(config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe, initial: Initial) -> dict:
+    """Return the arithmetic and threads of a new run, by measuring."""
+    shape, settled = batch_shape(recipe, dataset, place.ranks.world), recipe.settled(given=initial.record is not None)
+    steps = TrainingSteps(initial.chain, shape, settled, place.device, config.checkpointing)
+    return choose(config, steps, total_steps(recipe, len(dataset.split("train"))), place.ranks, place.report)
+
+
 def _record(
-    config: TrainConfig, place: Place, dataset: Dataset, recipe: Recipe, prepared: Prepared, initial: Initial
+    config: TrainConfig,
+    place: Place,
+    dataset: Dataset,
+    recipe: Recipe,
+    prepared: Prepared,
+    initial: Initial,
+    choices: dict,
 ) -> dict:
     """Return what a new run is: its options, where it begins, and what was chosen by measuring."""
     chain = initial.chain
@@ -349,15 +377,12 @@ def _record(
     attributes = ("name", "classes", "channels", "height", "width", "bits", "notes")
     data = {"source": config.data, "resize": prepared.resize, **{name: getattr(dataset, name) for name in attributes}}
     data |= {} if prepared.crop is None else {"crop": asdict(prepared.crop)}
-    total = total_steps(recipe, len(dataset.split("train")))
-    shape = batch_shape(recipe, dataset, place.ranks.world)
-    steps = TrainingSteps(chain, shape, recipe, place.device, config.checkpointing)
     more = {
         "config": config.to_json(),
         "recipe": asdict(recipe),
-        "ends": [total],
+        "ends": [total_steps(recipe, len(dataset.split("train")))],
         "augmentation": augmentation_record(dataset, config.augmentation, config.flip),
-        "choices": choose(config, steps, total, place.ranks, place.report),
+        "choices": choices,
     }
     more |= initial.cut
     more |= {} if initial.record is None else {"start": initial.record}
@@ -390,10 +415,12 @@ def session_of(
         place: Where it is trained.
         run: What it leaves. Its record says what was chosen.
         feed: Its mini-batches.
-        recipe: How it is trained.
+        recipe: How it is trained; ``auto`` in it is what it is where nothing was tried.
         chain: The network with its rule for the gates; from here on it is the session's.
     """
-    precision.place(chain, _arithmetic(run), place.device)
+    recipe = recipe.settled(given="start" in run.record or "removed" in run.record)
+    precision.place(chain, _arithmetic(run.record["choices"]), place.device)
+    step.ready(chain, recipe)
     optimizer = make_optimizer(chain, recipe, frozen=config.dropped == "frozen")
     average = None if recipe.ema is None else Average(chain, recipe.ema)
     position = Position()
@@ -403,23 +430,14 @@ def session_of(
     first = place.ranks.first
     pace = place.ranks.from_first(pace_of(run, config.threads, place.device, position.step) if first else None)
     assert isinstance(pace, Pace)
-    chain.train()
-    given = "start" in run.record or "removed" in run.record
-    if recipe.norm_statistics == "frozen" or (recipe.norm_statistics == "auto" and given):
-        for norm in norms_of(chain):
-            norm.eval()
     if config.compile:
         step.compile_branches(chain)
-    engine = step.engine_of(chain, config.checkpointing)
-    if place.ranks.world > 1:
-        # No device_ids: with them the wrapper would move the gates, which live on the host, to the device. Dropped
-        # units have no gradient, which it must look for; that costs a walk through the graph.
-        engine = DistributedDataParallel(engine, find_unused_parameters=chain.rule is not None and chain.rule.random)
+    engine = step.engine_of(chain, config.checkpointing, place.ranks)
     return Session(config, place, run, feed, recipe, chain, engine, optimizer, average, position, pace)
 
 
-def _arithmetic(run: Run | Memory) -> Arithmetic:
-    chosen = run.record["choices"]["chosen"]
+def _arithmetic(choices: dict) -> Arithmetic:
+    chosen = choices["chosen"]
     return Arithmetic(chosen["precision"], chosen["memory_format"])
 
 

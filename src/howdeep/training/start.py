@@ -110,6 +110,10 @@ class Start:
         initial = self._fresh(dataset, recipe) if self.target is None else self._given(self.target, dataset, recipe)
         chain, rule = initial.chain, Survival.parse(recipe.survival, self.config.survival_mode)
         rule.check(len(chain))
+        if recipe.tune == "classifier" and not (initial.record and initial.record["reset"]):
+            raise UserError("--tune classifier is not allowed: it is kept; --classifier new begins with another")
+        if recipe.freeze != "auto" and recipe.freeze > len(chain):
+            raise UserError(f"--freeze {recipe.freeze} is not allowed: {self.config.network} has {len(chain)} units")
         chain.rule = rule
         chain.train()
         if not initial.drop_path or rule.random:
@@ -233,7 +237,9 @@ def start_of(config: TrainConfig, report: Report) -> Start:
     if config.key is not None and config.weights is None:
         raise UserError(f"--key {config.key} is not allowed without --weights: it says which of that file are meant")
     if not given:
-        refuse_without_use(config, ("classifier",), "without given weights: all of it is new")
+        alone = ("tune",) if config.tune == "classifier" else ()
+        frozen = ("freeze",) if config.freeze else ()
+        refuse_without_use(config, ("classifier", *alone, *frozen), "without given weights: all of it is new")
         return Start(config, None, report)
     what = ARCHITECTURE if config.from_run else ARCHITECTURE[2:]
     refuse_without_use(config, what, "with given weights, whose network it is")

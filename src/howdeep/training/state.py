@@ -77,22 +77,18 @@ class Position:
         return cls(**{**record, "tally": Tally(**record["tally"])})
 
 
-def learning_rate(recipe: Recipe, position: Position, ends: Sequence[int], classifier_steps: int = 0) -> float:
+def learning_rate(recipe: Recipe, position: Position, ends: Sequence[int]) -> float:
     """Return the learning rate of the next step.
 
     Args:
         recipe: Its schedule runs once per phase.
         position: Where the run is.
         ends: Step at which each phase ends; a run that was never given more epochs has one.
-        classifier_steps: Steps at the start in which the classifier learns alone, at the highest rate; the schedule
-            begins behind them.
     """
     if recipe.warmup is not None and position.warmup_ended is None:
         return recipe.warmup.rate
-    if position.step < classifier_steps:
-        return recipe.schedule.peak
     phase = bisect_right(ends, position.step)
-    first = ends[phase - 1] if phase else classifier_steps
+    first = ends[phase - 1] if phase else 0
     return recipe.schedule.at(position.step - first, ends[phase] - first)
 
 
@@ -141,6 +137,8 @@ class Memory:
     """Its metrics."""
     best: Best | None = None
     last_good: str = "nothing was written"
+    begun: bool = False
+    """Nothing resumes: it always begins anew."""
 
     def log(self, record: dict) -> None:
         """Append one line to the metrics."""

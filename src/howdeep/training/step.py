@@ -1,24 +1,83 @@
 """One training step: logits, loss, gradients, update."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from howdeep.chain import Chain, Gates
+from howdeep.chain import Chain, Gates, Unit
 from howdeep.data import Batch
 from howdeep.runtime.checkpointing import Checkpointed
-from howdeep.runtime.modes import frozen_statistics, modes_kept, norms_of
+from howdeep.runtime.modes import frozen_statistics, norms_of
 from howdeep.runtime.precision import Arithmetic
+from howdeep.runtime.ranks import Ranks
+from howdeep.survival import Survival
+from howdeep.training.recipes import Recipe
 
 
-def engine_of(chain: Chain, checkpointing: bool) -> nn.Module:
-    """Return what runs a training step of a chain: the chain, or one that computes activations twice."""
-    return Checkpointed(chain) if checkpointing else chain
+def engine_of(chain: Chain, checkpointing: bool, ranks: Ranks | None = None) -> nn.Module:
+    """Return what runs a training step of a chain.
+
+    Args:
+        chain: The network, in the mode in which it is trained.
+        checkpointing: Compute activations a second time instead of keeping them.
+        ranks: The processes that take part; None is this one alone.
+    """
+    engine = Checkpointed(chain) if checkpointing else chain
+    if ranks is None or ranks.alone:
+        return engine
+    # No device_ids: with them the wrapper would move the gates, which live on the host, to the device. Dropped
+    # units have no gradient, which it must look for; that costs a walk through the graph.
+    return DistributedDataParallel(engine, find_unused_parameters=chain.rule is not None and chain.rule.random)
+
+
+def gates_of(chain: Chain, recipe: Recipe, batch: Batch, ranks: Ranks, *, seed: int, step: int) -> Gates | None:
+    """Return the gates of a step, the same on every process; for draws per sample, those of this process's images.
+
+    Args:
+        chain: The network, whose rule draws. Its frozen units have the gates of evaluation.
+        recipe: How many those are.
+        batch: This process's share of the mini-batch.
+        ranks: Which process this is.
+        seed: Of the run.
+        step: Index of the mini-batch.
+    """
+    rule = chain.rule
+    assert isinstance(rule, Survival), "a network that is trained has one"
+    assert recipe.freeze != "auto", "it is settled"
+    if not rule.random:
+        return None
+    first = batch.total * ranks.rank // ranks.world
+    samples = slice(first, first + len(batch.labels))
+    drawn = rule.draw(len(chain), seed=seed, step=step, samples=samples, batch=batch.total)
+    return [*rule.expected(len(chain))[: recipe.freeze], *drawn[recipe.freeze :]]
+
+
+def ready(chain: Chain, recipe: Recipe) -> None:
+    """Put a chain into the mode in which a recipe trains it; what is frozen has no gradients until it is thawed.
+
+    Args:
+        chain: The network.
+        recipe: What norms normalise by, and how many units are frozen; both are settled.
+    """
+    chain.train()
+    if recipe.norm_statistics == "frozen":
+        for norm in norms_of(chain):
+            norm.eval()
+    assert recipe.freeze != "auto", "it is settled"
+    for part in frozen_parts(chain, recipe.freeze):
+        for module in part.modules():
+            module.training = False
+        part.requires_grad_(False)
+
+
+def frozen_parts(chain: Chain, count: int) -> list[nn.Module]:
+    """Return the stem of a chain and its body up to the last of so many units; nothing where these are none."""
+    if not count:
+        return []
+    last = [place for place, module in enumerate(chain.body) if isinstance(module, Unit)][count - 1]
+    return [chain.stem, *list(chain.body)[: last + 1]]
 
 
 def compile_branches(chain: Chain) -> None:
@@ -35,25 +94,6 @@ def compile_branches(chain: Chain) -> None:
         unit.branch.compile()
 
 
-@contextmanager
-def held(engine: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let norms keep and use their running statistics, and no gradient be computed for some weights.
-
-    Where several processes wait for each other's gradients these are computed, and :func:`train_step` drops them.
-    """
-    computed = isinstance(engine, DistributedDataParallel)
-    with modes_kept(engine):
-        for norm in norms_of(engine):
-            norm.eval()
-        try:
-            for weight in weights:
-                weight.requires_grad_(computed)
-            yield
-        finally:
-            for weight in weights:
-                weight.requires_grad_(True)
-
-
 def train_step(
     engine: nn.Module,
     optimizer: Optimizer,
@@ -66,7 +106,6 @@ def train_step(
     share: float = 1.0,
     frozen: bool = False,
     clip: float | None = None,
-    waiting: Sequence[nn.Parameter] = (),
 ) -> tuple[float, int]:
     """Do one step and return the mean loss and the number of wrong answers.
 
@@ -84,7 +123,6 @@ def train_step(
         frozen: Dropped units get no gradients and stay as they are; else they get zeros, so that momentum and weight
             decay move them, as in the code of Huang et al. 2016.
         clip: Gradients, averaged over the processes, whose common L2 norm is above it are scaled down to it.
-        waiting: Weights that stay as they are, their state too (see :func:`held`).
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
@@ -100,12 +138,8 @@ def train_step(
     # batch. float32 counts exactly up to 16 million.
     value, errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
     (loss * share).backward()
-    for weight in waiting:
-        weight.grad = None
     if clip is not None:
         nn.utils.clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=frozen)
-    for weight in waiting if not frozen else ():
-        weight.grad = torch.zeros_like(weight)
     return value, int(errors)

@@ -1,0 +1,67 @@
+"""A new classifier on given weights begins as the logistic regression on what it reads, not as random numbers."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from howdeep.analysis.linear import Features, regression
+from howdeep.chain import Chain
+from howdeep.convert.classifier import read_by, set_classifier
+from howdeep.data import Batch
+from howdeep.data.sampling import sample
+from howdeep.runtime.modes import evaluating
+from howdeep.runtime.ranks import Ranks
+from howdeep.training.feed import SplitFeed
+from howdeep.util.intervals import of_share
+from howdeep.util.text import Report
+
+NUMBERS, PRODUCTS = 2**26, 2**30
+"""What the regression may hold, half a gigabyte, and multiply in a pass over it, half a second; of more images it takes
+a sample, but ten of a class at least."""
+
+
+def begin_as_regression(chain: Chain, names: Sequence[str], feed: SplitFeed, report: Report) -> dict | None:
+    """Give a new classifier the weights of the regression on the training images, as the evaluation prepares them.
+
+    Args:
+        chain: The network, on the device and in the layout of the batches.
+        names: Parameters of its classifier.
+        feed: The images. What decays how much is chosen on those of the validation.
+        report: Receives a line.
+
+    Returns:
+        What ``run.json`` says of it; None where the classifier is not one linear layer that returns the logits, which
+        is left as it was drawn.
+    """
+    weight, ranks = chain.get_parameter(names[0]), feed.ranks
+    classes, width = len(weight), weight[0].numel()
+    count = min(NUMBERS // width, max(PRODUCTS // (width * classes), 10 * classes))
+    with evaluating(chain):
+        if read_by(chain, torch.zeros(2, *feed.shape[1:], device=weight.device), names) is None:
+            report("classifier: begins as it was drawn, since its logits are not those of one linear layer")
+            return None
+        images = sample(feed.dataset.split("train"), count, feed.seed), feed.dataset.split("val")
+        train, validation = (_features(chain, names, feed.evaluation(split, ranks), ranks) for split in images)
+    # One process computes: others could differ in the last bit.
+    linear, sums = ranks.from_first(regression(train, validation, classes) if ranks.first else None)  # type: ignore[misc]
+    set_classifier(chain, names, linear.weight, linear.bias)
+    low, high = of_share(sums.error_percent, sums.images)
+    report(
+        f"classifier: begins as logistic regression on {width:,} features of {len(train.labels):,} images; validation"
+        f" error {sums.error_percent:.1f} % ({low:.1f} to {high:.1f}), n = {sums.images:,}"
+    )
+    return {
+        "features": width,
+        "images": len(train.labels),
+        "strength": linear.strength,
+        "validation_error_percent": sums.error_percent,
+        "validation_loss": sums.mean_loss,
+    }
+
+
+def _features(chain: Chain, names: Sequence[str], batches: Iterable[Batch], ranks: Ranks) -> Features:
+    """Return what a classifier reads of some images, of which every process computes its share."""
+    own = [(read_by(chain, batch.images, names), batch.labels.cpu()) for batch in batches if len(batch.labels)]
+    shares = ranks.gathered([(read.cpu(), labels) for read, labels in own if read is not None])
+    read, labels = zip(*(batch for share in shares for batch in share), strict=True)
+    return Features(torch.cat(read), torch.cat(labels))

@@ -1,0 +1,203 @@
+"""Which statistics norms are given in the training of given weights, and how many units are frozen: short trials.
+
+    frozen   norms normalise by the statistics that they were given
+    batch    norms normalise by their mini-batch, and their statistics move
+
+Each trial is a whole short cycle of the recipe from the same start, compared on the validation images. Whether
+training helps at all, and at which rate, no short one tells: 16 steps took the errors on photos of ten signs of hands
+from 6 to 41 %, 138 from 12 to 2 %. That the run itself finds out: its start is epoch 0, which stays where no epoch is
+better beyond chance.
+"""
+
+import copy
+import math
+import statistics
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from howdeep.analysis.evaluation import Sums, add_up
+from howdeep.chain import Chain
+from howdeep.runtime.modes import norms_of
+from howdeep.runtime.precision import Arithmetic
+from howdeep.runtime.ranks import Ranks
+from howdeep.runtime.timing import race
+from howdeep.training.config import TrainConfig
+from howdeep.training.feed import Feed
+from howdeep.training.optimizers import make_optimizer
+from howdeep.training.precision import TrainingSteps
+from howdeep.training.recipes import Recipe
+from howdeep.training.step import engine_of, gates_of, ready, train_step
+from howdeep.util.intervals import of_share
+from howdeep.util.seeds import derive
+from howdeep.util.text import Report
+
+FEWEST, MOST = 40, 128
+"""Steps of a trial. In fewer, what a step destroys is not learned again; more cost more than they say."""
+SHARE = 8
+"""A trial takes an eighth of the run's steps, two a quarter. A run too short for that goes without."""
+HALF = 0.55
+"""Share of the whole network's step that a step of ``--freeze auto`` takes at most."""
+POINTS = 1.0
+"""By how much the validation error may be higher with units frozen."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A short training and what it led to."""
+
+    recipe: Recipe
+    """Settled."""
+    steps: int
+    sums: Sums
+    """On the validation images; the loss is infinite where training diverged."""
+
+    def to_json(self) -> dict:
+        """Return it as plain data."""
+        error, n, loss = self.sums.error_percent, self.sums.images, self.sums.mean_loss
+        low, high = of_share(error, n)
+        measured = {"steps": self.steps, "n": n, "error_percent": error, "low": low, "high": high}
+        return {**self.recipe.choice, **measured, "loss": loss if math.isfinite(loss) else None}
+
+    def line(self, verdict: str) -> str:
+        """Return it as a row of a table."""
+        error, recipe = self.sums.error_percent, self.recipe
+        low, high = of_share(error, self.sums.images)
+        what = f"{recipe.norm_statistics} statistics" + (f", {recipe.freeze} units frozen" if recipe.freeze else "")
+        interval = f"({low:.1f} to {high:.1f})"
+        return f"  {what:34} {error:5.1f} %  {interval:14} loss {self.sums.mean_loss:.3g}{verdict}"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Short trainings of copies of a network from the same start; the network is left as it is."""
+
+    chain: Chain
+    """On the device, with the rule for its gates, as the run begins."""
+    recipe: Recipe
+    """With ``auto`` where trials decide."""
+    feed: Feed
+    config: TrainConfig
+    """For everything that the recipe does not say."""
+    ranks: Ranks
+    device: torch.device
+    arithmetic: Arithmetic
+    total: int
+    """Steps of the run."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of a trial; 0 where the run is too short for trials."""
+        share = self.total // SHARE
+        return min(MOST, share) if share >= FEWEST else 0
+
+    def settle(self, report: Report) -> dict:
+        """Return what the recipe's ``auto`` is, under ``chosen``, and what was measured for that.
+
+        Args:
+            report: Receives a table of the trials.
+        """
+        recipe = self.recipe.settled(given=True)
+        record: dict[str, Any] = {}
+        if recipe.tune == "classifier":
+            return {"chosen": recipe.choice}
+        timed = self._timed(report)
+        if timed is not None:
+            recipe, record["freeze"] = replace(recipe, freeze=timed["units"]), timed
+        kinds = ["frozen"]
+        if self.recipe.norm_statistics == "auto" and norms_of(self.chain):
+            kinds.append("batch")
+        frozen = self.recipe.freeze == "auto" and recipe.freeze
+        if (len(kinds) > 1 or frozen) and not self.steps:
+            report(f"a run of {self.total} steps is too short for trials: norm statistics are {recipe.norm_statistics}")
+        elif len(kinds) > 1 or frozen:
+            both = [replace(recipe, norm_statistics=kind) for kind in kinds] if len(kinds) > 1 else [recipe]
+            report(f"trials of {self.steps} steps from the same start, validation error with 95 % interval:")
+            tried = [self._of(one) for one in both]
+            found = min(tried, key=lambda one: (one.sums.wrong, one.sums.loss))
+            found = self._thawed(found, tried) if frozen else found
+            for one in tried:
+                report(one.line("  selected" if one is found else ""))
+            recipe, record["trials"] = found.recipe, [one.to_json() for one in tried]
+        return {"chosen": recipe.choice, **record}
+
+    def _thawed(self, found: Tried, tried: list[Tried]) -> Tried:
+        """Return the trial of the most frozen units, half as many each time, that is not worse than that of none."""
+        whole = self._of(replace(found.recipe, freeze=0))
+        tried.append(whole)
+        while found.sums.error_percent > whole.sums.error_percent + POINTS:
+            count = int(found.recipe.freeze) // 2
+            if not count:
+                return whole
+            found = self._of(replace(found.recipe, freeze=count))
+            tried.append(found)
+        return found
+
+    def _of(self, recipe: Recipe) -> Tried:
+        """Return what a short training leads to."""
+        chain, config, ranks = copy.deepcopy(self.chain), self.config, self.ranks
+        frozen = config.dropped == "frozen"
+        ready(chain, recipe)
+        optimizer = make_optimizer(chain, recipe, frozen=frozen)
+        engine = engine_of(chain, config.checkpointing, ranks)
+        for step, batch in enumerate(self.feed.training(0, self.steps)):
+            torch.manual_seed(derive(config.seed, "dropout", step, ranks.rank))
+            train_step(
+                engine,
+                optimizer,
+                batch,
+                gates_of(chain, recipe, batch, ranks, seed=config.seed, step=step),
+                lr=recipe.schedule.at(step, self.steps),
+                smoothing=recipe.label_smoothing,
+                arithmetic=self.arithmetic,
+                share=len(batch.labels) * ranks.world / batch.total,
+                frozen=frozen,
+                clip=recipe.clip,
+            )
+        ranks.copy_buffers(chain)
+        sums = add_up(chain, self.feed.validation() or (), autocast=self.arithmetic.autocast(self.device))
+        images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
+        return Tried(recipe, self.steps, Sums(int(images), int(wrong), loss if math.isfinite(loss) else math.inf))
+
+    # --- how many units are frozen
+
+    def _timed(self, report: Report) -> dict | None:
+        """Return how many units are frozen and what that saves, as measured; None for none."""
+        asked = self.recipe.freeze
+        if asked == 0:
+            return None
+        if asked != "auto":
+            found = self._race(asked)
+        else:
+            low, high, found = 1, len(self.chain), None
+            while low <= high:  # a step takes the less, the more units are frozen
+                middle = (low + high) // 2
+                timed = self._race(middle)
+                if timed["seconds"] <= HALF * timed["whole_seconds"]:
+                    high, found = middle - 1, timed
+                else:
+                    low = middle + 1
+            if found is None:
+                report(f"freeze: none, since a step takes more than {HALF:g} of the whole network's in any case")
+                return None
+        units, frozen, whole = found["units"], found["seconds"], found["whole_seconds"]
+        report(
+            f"freeze: the stem and {units} of {len(self.chain)} units, a step takes {frozen / whole:.2f} of the whole"
+            f" network's ({1000 * frozen:.0f} of {1000 * whole:.0f} ms)"
+        )
+        return found
+
+    def _race(self, units: int) -> dict:
+        """Return the seconds of a step with so many units frozen and with none, by turns."""
+        recipe = self.recipe.settled(given=True)
+        sides = {
+            count: TrainingSteps(
+                self.chain, self.feed.shape, replace(recipe, freeze=count), self.device, self.config.checkpointing
+            ).step(self.arithmetic)
+            for count in (units, 0)
+        }
+        seconds = {count: statistics.median(times) for count, times in race(sides, device=self.device).items()}
+        return self.ranks.from_first(  # type: ignore[return-value]
+            {"units": units, "seconds": seconds[units], "whole_seconds": seconds[0]}
+        )

@@ -1,0 +1,160 @@
+"""Trials: statistics that are known to be right or wrong, and how many units are frozen by time and error."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+import torch
+from tests.oracles import small_network
+
+from howdeep.analysis.evaluation import Sums
+from howdeep.chain import Chain
+from howdeep.data import Batch
+from howdeep.runtime.modes import norms_of
+from howdeep.runtime.precision import Arithmetic
+from howdeep.runtime.ranks import Ranks
+from howdeep.survival import Survival
+from howdeep.training import trials
+from howdeep.training.config import TrainConfig
+from howdeep.training.recipes import Recipe, recipe_of
+from howdeep.training.trials import Trials, Tried
+
+STEPS = 10
+FINETUNE = replace(recipe_of("finetune"), batch_size=20)
+CONFIG = TrainConfig(network="cifar_resnet14", data="digits", recipe="finetune")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten steps are enough where statistics are far off, and where nothing hangs on them."""
+    monkeypatch.setattr(trials, "FEWEST", STEPS)
+
+
+class Patterns:
+    """Ten patterns with noise: images of 8×8 whose class is easy to learn."""
+
+    steps_per_epoch, shape, whole = 4, (20, 3, 8, 8), 20
+
+    def __init__(self) -> None:
+        random = torch.Generator().manual_seed(0)
+        labels = torch.arange(160) % 10
+        images = torch.randn(10, 3, 8, 8, generator=random)[labels] + torch.randn(160, 3, 8, 8, generator=random) / 3
+        self.images, self.labels = images, labels
+
+    def training(self, start: int, stop: int) -> Iterator[Batch]:
+        for step in range(start, stop):
+            first = 20 * (step % 4)
+            yield Batch(self.images[first : first + 20], self.labels[first : first + 20], 20)
+
+    def validation(self) -> Iterator[Batch]:
+        yield Batch(self.images[80:], self.labels[80:], 80)
+
+
+def trials_of(chain: Chain, recipe: Recipe = FINETUNE, *, total: int = 8 * STEPS, **options) -> Trials:
+    chain.rule = Survival()
+    config = replace(CONFIG, **options)
+    feed, cpu = Patterns(), torch.device("cpu")
+    return Trials(chain, recipe, feed, config, Ranks(), cpu, Arithmetic("fp32", "contiguous"), total)
+
+
+def test_both_statistics_are_tried_and_the_network_is_left_as_it_is() -> None:
+    chain, said = small_network("resnet A"), []
+    before = copy.deepcopy(chain.state_dict())
+    record = trials_of(chain).settle(said.append)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in chain.state_dict().items())
+    assert all(weight.requires_grad and weight.grad is None for weight in chain.parameters())
+    tried = record["trials"]
+    assert [(one["norm_statistics"], one["steps"], one["n"]) for one in tried] == [
+        ("frozen", STEPS, 80),
+        ("batch", STEPS, 80),
+    ]
+    best = min(tried, key=lambda one: (one["error_percent"], one["loss"]))
+    assert record["chosen"] == {"norm_statistics": best["norm_statistics"], "freeze": 0}
+    assert said[0] == "trials of 10 steps from the same start, validation error with 95 % interval:"
+    assert [line.endswith("  selected") for line in said[1:]] == [one is best for one in tried]
+    for line, one in zip(said[1:], tried, strict=True):
+        assert line.split()[0] == one["norm_statistics"]
+        assert f" {one['error_percent']:.1f} %  ({one['low']:.1f} to {one['high']:.1f})" in line
+
+
+def test_statistics_that_are_far_off_are_not_kept() -> None:
+    chain = small_network("plain")  # nothing passes by its norms
+    for norm in norms_of(chain):
+        assert norm.running_var is not None
+        norm.running_var.fill_(1e8)
+        norm.momentum = 0.9
+    record = trials_of(chain).settle(lambda line: None)
+    assert record["chosen"]["norm_statistics"] == "batch"
+
+
+def test_only_what_is_left_open_is_tried() -> None:
+    chain, said = small_network("resnet A"), []
+    for recipe in (replace(FINETUNE, norm_statistics="batch"), replace(FINETUNE, tune="classifier")):
+        record = trials_of(chain, recipe).settle(said.append)
+        assert record == {"chosen": recipe.settled(given=True).choice}
+    without = small_network("resnet A")
+    for unit in without.units:
+        unit.branch = torch.nn.Identity()
+    without.stem = torch.nn.Conv2d(3, 16, 3, padding=1)
+    assert not norms_of(without)
+    assert "trials" not in trials_of(without).settle(said.append)
+    assert said == []
+
+
+def test_a_run_too_short_for_trials_keeps_the_statistics_and_says_so() -> None:
+    said: list[str] = []
+    record = trials_of(small_network("resnet A"), total=79).settle(said.append)
+    assert record == {"chosen": {"norm_statistics": "frozen", "freeze": 0}}
+    assert said == ["a run of 79 steps is too short for trials: norm statistics are frozen"]
+
+
+@pytest.mark.parametrize(("total", "steps"), [(319, 0), (320, 40), (480, 60), (10_000, 128)])
+def test_two_trials_take_a_quarter_of_the_run(total: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert trials_of(small_network("resnet A"), total=total).steps == steps
+
+
+class Timed(Trials):
+    """Trials whose steps take 1 s less a tenth for every frozen unit, and whose errors are those that are said."""
+
+    errors: ClassVar[dict[int, int]] = {}
+
+    def _race(self, units: int) -> dict:
+        return {"units": units, "seconds": 1 - units / 10, "whole_seconds": 1.0}
+
+    def _of(self, recipe: Recipe) -> Tried:
+        return Tried(recipe, self.steps, Sums(100, self.errors[int(recipe.freeze)], 100.0))
+
+
+@pytest.mark.parametrize(
+    ("errors", "chosen", "tried"),
+    [
+        ({5: 11, 0: 10}, 5, [5, 0]),
+        ({5: 12, 2: 11, 0: 10}, 2, [5, 0, 2]),
+        ({5: 12, 2: 12, 1: 12, 0: 10}, 0, [5, 0, 2, 1]),
+    ],
+)
+def test_freeze_auto_halves_a_step_where_that_costs_no_more_than_a_point(
+    errors: dict, chosen: int, tried: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.55 of a step is at 4.5 units: the smallest whole number is 5."""
+    monkeypatch.setattr(Timed, "errors", errors)
+    plain = trials_of(small_network("resnet A"))
+    nine = Chain(plain.chain.stem, [plain.chain.units[0]] * 9, plain.chain.head, Survival())
+    recipe = replace(FINETUNE, freeze="auto", norm_statistics="frozen")
+    said: list[str] = []
+    timed = Timed(nine, recipe, plain.feed, plain.config, plain.ranks, plain.device, plain.arithmetic, plain.total)
+    record = timed.settle(said.append)
+    assert record["chosen"]["freeze"] == chosen
+    assert record["freeze"] == {"units": 5, "seconds": 0.5, "whole_seconds": 1.0}
+    assert [one["freeze"] for one in record["trials"]] == tried
+    assert said[0] == "freeze: the stem and 5 of 9 units, a step takes 0.50 of the whole network's (500 of 1000 ms)"
+
+
+def test_a_step_with_frozen_units_is_timed_against_the_whole() -> None:
+    found = trials_of(small_network("resnet A"))._race(2)
+    assert found["units"] == 2
+    assert found["seconds"] > 0 < found["whole_seconds"]
+    assert trials.HALF < 1
