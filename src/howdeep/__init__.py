@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from howdeep.training.config import TrainConfig as TrainConfig
     from howdeep.training.loop import TrainResult as TrainResult
     from howdeep.transform.norms import fold_norms as fold_norms
+    from howdeep.transform.norms import recalibrate as recalibrate
     from howdeep.transform.removal import without as without
     from howdeep.util.errors import UserError as UserError
 
@@ -102,6 +103,7 @@ _HOMES = {
     "Flow": "analysis.signals",
     "flow": "analysis.signals",
     "fold_norms": "transform.norms",
+    "recalibrate": "transform.norms",
     "build": "networks",
     "spec_of": "networks",
     "Run": "runs.folder",

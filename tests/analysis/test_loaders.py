@@ -1,7 +1,9 @@
 """Analyses on what users have: loaders of every kind give the same numbers, and modes are put back."""
 
+import copy
 from collections.abc import Callable, Iterator
 
+import datasets
 import pytest
 import torch
 from tests.oracles import images, small_network
@@ -35,7 +37,17 @@ class Indexed(Dataset):
         return PIXELS[position % 12], int(LABELS[position % 12])
 
 
+ROWS = {"image": PIXELS.tolist(), "label": LABELS.tolist()}
+
+
+def rendered(rows: dict) -> dict:
+    """Return rows of a data set of Hugging Face as tensors."""
+    return {"pixel_values": [torch.tensor(one) for one in rows["image"]], "label": rows["label"]}
+
+
 LOADERS = {
+    "a data set of Hugging Face": datasets.Dataset.from_dict(ROWS).with_format("torch"),
+    "one with a transform": datasets.Dataset.from_dict(ROWS).with_transform(rendered),
     "a list of mini-batches": PARTS,
     "a DataLoader": DataLoader(TensorDataset(PIXELS, LABELS), 5),
     "a DataLoader without a length": DataLoader(Streamed(), batch_size=None),
@@ -48,6 +60,8 @@ LOADERS = {
     "arrays": [(pixels.numpy(), labels.tolist()) for pixels, labels in PARTS],
     "doubles": [(pixels.double(), labels.to(torch.uint8)) for pixels, labels in PARTS],
 }  # fmt: skip
+
+
 ANALYSES: dict[str, Callable] = {
     "evaluate": lambda chain, loader: howdeep.evaluate(chain, loader).loss,
     "lesion": lambda chain, loader: [unit.error_percent for unit in howdeep.lesion(chain, loader).units],
@@ -95,3 +109,13 @@ def test_a_loader_that_has_less_than_it_says_is_refused(chain: Chain) -> None:
 
     with pytest.raises(UserError, match="the loader yields 3 mini-batches, and says that it has 4"):
         howdeep.lesion(chain, Short())
+
+
+def test_norms_are_recalibrated_by_a_loader_as_by_its_batches(chain: Chain) -> None:
+    one, other = copy.deepcopy(chain), copy.deepcopy(chain)
+    norms = howdeep.recalibrate(one, BATCHES)
+    assert howdeep.recalibrate(other.train(), DataLoader(TensorDataset(PIXELS, LABELS), 5)) == norms > 0
+    assert all(module.training for module in other.modules())
+    pairs = list(zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(torch.equal(*pair) for pair in pairs)
+    assert any(not torch.equal(*pair) for pair in zip(one.buffers(), chain.buffers(), strict=True))

@@ -90,6 +90,8 @@ def test_an_own_module_learns_and_the_best_epoch_is_what_is_left() -> None:
     assert run.validation_error_percent is not None
     assert run.validation_error_percent < 20
     assert run.seconds > 0
+    assert "after 6 epochs the chain is at " in run.curves.finding
+    assert len(run.curves.table().rows) >= 6
     assert all(parameter.grad is None for parameter in chain.parameters())
 
 
@@ -272,3 +274,8 @@ def test_a_signal_ends_it_after_the_step(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(Stopped, match="stopped after step 1 and wrote nothing"):
         howdeep.train(chain, *loaders(), epochs=1, **PLAIN)
     assert not chain.training
+
+
+def test_the_warmup_of_a_recipe_for_deep_networks_is_for_deep_chains(capsys: pytest.CaptureFixture) -> None:
+    howdeep.train(chain_of(), loaders()[0], epochs=1, recipe="he2015", precision="fp32", threads=1)
+    assert "warm-up" not in capsys.readouterr().err

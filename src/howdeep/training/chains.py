@@ -1,7 +1,7 @@
 """A chain in memory, trained on loaders by the loop of a run folder; nothing is written."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -20,7 +20,7 @@ from howdeep.runtime.timing import threads_of
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig
 from howdeep.training.feed import LoaderFeed
-from howdeep.training.log import Epoch, print_line
+from howdeep.training.log import Curves, Epoch, print_line
 from howdeep.training.loop import TrainResult, kept_line, to_the_end
 from howdeep.training.loop import train as train_into
 from howdeep.training.precision import TrainingSteps, choose
@@ -36,7 +36,7 @@ from howdeep.util.text import Report
 class Trained:
     """A chain that was trained in memory, and what was measured meanwhile."""
 
-    chain: Chain
+    chain: Chain = field(repr=False)
     """The network that was given, with the weights that the training stands for, in evaluation mode."""
     epochs: tuple[Epoch, ...]
     """Losses and errors, in order."""
@@ -48,6 +48,11 @@ class Trained:
     """Mean cross-entropy in nats; None as well where it is not finite."""
     seconds: float
     """Training time, evaluation left out."""
+
+    @property
+    def curves(self) -> Curves:
+        """The same as a record that can be looked at: a finding, a table, a chart."""
+        return Curves(network="the chain", data="its loaders", units=len(self.chain), epochs=self.epochs, test=None)
 
 
 class ChainOptions(TypedDict, total=False):
@@ -152,6 +157,8 @@ def _session(chain: Chain, training: Loader, validation: Loader | None, config: 
             raise UserError(f"{loader.name} yields nothing")
     first = next(iter(train)).images
     recipe = replace(recipe, batch_size=len(first))
+    if recipe.warmup is not None and len(chain) < recipe.warmup.from_depth:
+        recipe = replace(recipe, warmup=None)
     if config.survival is not None or not isinstance(chain.rule, Survival):
         chain.rule = Survival.parse(recipe.survival, config.survival_mode)
         chain.rule.check(len(chain))

@@ -22,7 +22,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
 from howdeep.chain import Chain
-from howdeep.runtime.modes import norms_of
+from howdeep.data.loaders import Loader, batches_of
+from howdeep.runtime.modes import evaluating, norms_of
 
 CONVOLUTION = torch.ops.aten.conv2d.default
 
@@ -100,13 +101,30 @@ def reestimate(chain: Chain, images: Iterable[Tensor]) -> int:
         How many norms there are.
     """
     moments = _Moments()
-    with moments:
-        for batch in images:
+    for batch in images:
+        with moments:
             chain(batch)
     for moment in moments.found.values():
         moment.mean.copy_(moment.own_mean)
         moment.variance.copy_(moment.squares / max(1, moment.count - 1))
     return len(moments.found)
+
+
+def recalibrate(chain: Chain, loader: Loader) -> int:
+    """Give the norms of a chain, in place, the statistics of a loader's images, as :func:`reestimate` does.
+
+    Args:
+        chain: The network, own or traced; its mode is put back afterwards.
+        loader: Labelled images (see :mod:`howdeep.data.loaders`).
+
+    Returns:
+        How many norms there are.
+
+    Raises:
+        UserError: The loader yields something else.
+    """
+    with evaluating(chain):
+        return reestimate(chain, (batch.images for batch in batches_of(chain, loader)))
 
 
 @dataclass
