@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from howdeep.runs.folder import Run
-from howdeep.training.log import Journal, epoch_line, print_line
+from howdeep.training.log import Log, epoch_line, print_line
 
 RECORD = {
     "event": "epoch",
@@ -40,17 +40,17 @@ def test_without_a_validation_split_its_error_is_left_out() -> None:
 
 def test_an_event_is_one_record_and_one_line(tmp_path: Path) -> None:
     said = io.StringIO()
-    with Journal(Run(tmp_path, {}), Console(file=said), total=10, tensorboard=False, on=True) as journal:
-        journal.event({"event": "epoch", "step": 5}, "a line with [brackets] and 50 %")
+    with Log(Run(tmp_path, {}), Console(file=said), total=10, tensorboard=False, on=True) as log:
+        log.event({"event": "epoch", "step": 5}, "a line with [brackets] and 50 %")
     assert said.getvalue() == "a line with [brackets] and 50 %\n"
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"event": "epoch", "step": 5}
 
 
 def test_other_processes_say_and_write_nothing(tmp_path: Path) -> None:
     said = io.StringIO()
-    with Journal(Run(tmp_path, {}), Console(file=said), total=10, tensorboard=True, on=False) as journal:
-        journal.rewind(0)
-        journal.event({"step": 5}, "a line")
+    with Log(Run(tmp_path, {}), Console(file=said), total=10, tensorboard=True, on=False) as log:
+        log.rewind(0)
+        log.event({"step": 5}, "a line")
     assert said.getvalue() == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -59,17 +59,17 @@ def test_a_resumed_run_forgets_the_metrics_that_it_measures_again(tmp_path: Path
     run = Run(tmp_path, {})
     for step in (5, 10, 15):
         run.log({"step": step})
-    with Journal(run, Console(quiet=True), total=20, tensorboard=False, on=True) as journal:
-        journal.rewind(10)
+    with Log(run, Console(quiet=True), total=20, tensorboard=False, on=True) as log:
+        log.rewind(10)
     assert run.metrics() == [{"step": 5}, {"step": 10}]
 
 
 def test_a_bar_is_shown_on_a_terminal(tmp_path: Path) -> None:
     said = io.StringIO()
     console = Console(file=said, force_terminal=True, width=80)
-    with Journal(Run(tmp_path, {}), console, total=10, tensorboard=False, on=True) as journal:
-        journal.advance(4)
-        journal.bar.refresh()
+    with Log(Run(tmp_path, {}), console, total=10, tensorboard=False, on=True) as log:
+        log.advance(4)
+        log.bar.refresh()
     assert "4/10" in said.getvalue()
 
 

@@ -14,7 +14,7 @@ from howdeep.util.progress import ProgressBar
 from howdeep.util.records import Shown, from_json
 
 
-class Journal:
+class Log:
     """The metrics of a run, and the progress bar where the output is a terminal.
 
     Args:
@@ -40,7 +40,7 @@ class Journal:
                 raise UserError("--tensorboard needs TensorBoard: pip install 'howdeep[tensorboard]'") from None
             self.writer = SummaryWriter(str(run.path / "tensorboard"))
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "Log":
         self.bar.start()
         return self
 

@@ -31,7 +31,7 @@ from howdeep.runtime.ranks import Ranks, joined
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.feed import SplitFeed
-from howdeep.training.log import Journal, epoch_line, print_line
+from howdeep.training.log import Log, epoch_line, print_line
 from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
 from howdeep.training.session import Place, Session, prepare
 from howdeep.training.state import Tally, learning_rate, watch_warmup
@@ -192,28 +192,28 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
     position, saved_at, saving = session.position, session.position.seconds, 0.0
     ranks, tensorboard = session.place.ranks, session.config.tensorboard
     with (
-        Journal(session.run, console, total=session.total, tensorboard=tensorboard, on=ranks.first) as journal,
+        Log(session.run, console, total=session.total, tensorboard=tensorboard, on=ranks.first) as log,
         patience() as request,
         # Closed at once where an error or a signal ends the loop, and with them the processes that decode images.
         closing(_timed(session.feed.training(position.step, session.total))) as batches,
     ):
-        journal.rewind(position.step)
+        log.rewind(position.step)
         # Only a start before a crash can have recorded the fresh network: it is written before all else.
         if position.step == 0 and not session.run.metrics():
-            record_epoch(session, journal)
+            record_epoch(session, log)
         if "start" in session.run.record and position.step == 0 and not ranks.from_first(session.run.begun):
-            _begin(session, journal, best=best)
+            _begin(session, log, best=best)
         if session.pace.threads != session.pace.before:
-            note_threads(session, journal, session.pace.before, ASKED)
+            note_threads(session, log, session.pace.before, ASKED)
         for batch, waited in batches:
-            after = _one_step(session, batch, waited, journal, request)
-            journal.advance(position.step)
+            after = _one_step(session, batch, waited, log, request)
+            log.advance(position.step)
             epoch_ended = position.step % session.feed.steps_per_epoch == 0 or position.step == session.total
             if epoch_ended:
-                validation = _end_epoch(session, journal)
+                validation = _end_epoch(session, log)
                 if best:
                     save_best(session, validation)
-            _keep_pace(session, journal, after.stalls, epoch_ended)
+            _keep_pace(session, log, after.stalls, epoch_ended)
             # The end of an epoch takes a while: a signal may have come since the step's own exchange.
             signum = int(max(row[0] for row in ranks.rows([request.signum]))) if epoch_ended else after.signum
             if signum or _due(session, epoch_ended, position.seconds - saved_at, saving):
@@ -225,7 +225,7 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
                 raise Stopped(128 + signum, f"stopped after step {position.step} {saved}")
 
 
-def _begin(session: Session, journal: Journal, *, best: bool) -> None:
+def _begin(session: Session, log: Log, *, best: bool) -> None:
     """Validate the network that a run was given: its epoch 0, which may stay the best."""
     validation = _validate(session)
     if best:
@@ -236,16 +236,16 @@ def _begin(session: Session, journal: Journal, *, best: bool) -> None:
         error = validation.error_percent
         record = {"event": "start", "step": 0, "validation_loss": loss, "validation_error_percent": error}
         epochs = session.total / session.feed.steps_per_epoch
-        journal.event(record, f"epoch 0/{epochs:.4g}  val {error:.1f} %  nothing trained yet")
+        log.event(record, f"epoch 0/{epochs:.4g}  val {error:.1f} %  nothing trained yet")
 
 
-def _keep_pace(session: Session, journal: Journal, stalls: bool, epoch_ended: bool) -> None:
+def _keep_pace(session: Session, log: Log, stalls: bool, epoch_ended: bool) -> None:
     """Time threads again where steps have become slow; or, after an epoch, where more may be fast again."""
     pace = session.pace
     if stalls:
-        time_again(session, journal, pace.fewer, BUSY)
+        time_again(session, log, pace.fewer, BUSY)
     elif epoch_ended and session.position.step < session.total and pace.may_rise(session.position.seconds):
-        time_again(session, journal, pace.more, QUIET)
+        time_again(session, log, pace.more, QUIET)
 
 
 def _due(session: Session, epoch_ended: bool, unsaved: float, saving: float) -> bool:
@@ -268,7 +268,7 @@ class After:
     """Whether steps have become so slow that threads should be timed again."""
 
 
-def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, request: StopRequest) -> After:
+def _one_step(session: Session, batch: Batch, waited: float, log: Log, request: StopRequest) -> After:
     position, started = session.position, time.perf_counter()
     lr, seed, ranks = learning_rate(session.recipe, position, session.ends), session.config.seed, session.place.ranks
     gates = gates_of(session.chain, session.recipe, batch, ranks, seed=seed, step=position.step)
@@ -309,7 +309,7 @@ def _one_step(session: Session, batch: Batch, waited: float, journal: Journal, r
     )
     ended = watch_warmup(session.recipe, position, wrong_sum / batch.total, session.total)
     if ended:
-        journal.event({"event": "warmup_ended", "step": position.step, "reason": ended}, ended)
+        log.event({"event": "warmup_ended", "step": position.step, "reason": ended}, ended)
     return After(signum=int(max(row[-1] for row in rows)), stalls=bool(rows[0][-2]))
 
 
@@ -331,7 +331,7 @@ def _timed(batches: Iterator[Batch]) -> Generator[tuple[Batch, float], None, Non
         started = time.perf_counter()
 
 
-def _end_epoch(session: Session, journal: Journal) -> Sums | None:
+def _end_epoch(session: Session, log: Log) -> Sums | None:
     """Validate, log and print one line, and begin a new tally; return the validation."""
     position, tally = session.position, session.position.tally
     session.place.ranks.copy_buffers(session.chain)
@@ -353,8 +353,8 @@ def _end_epoch(session: Session, journal: Journal) -> Sums | None:
         "seconds": position.seconds,
     }
     position.tally = Tally(lr=tally.lr)
-    journal.event(record, epoch_line(record, session.total / session.feed.steps_per_epoch))
-    record_epoch(session, journal)
+    log.event(record, epoch_line(record, session.total / session.feed.steps_per_epoch))
+    record_epoch(session, log)
     return validation
 
 

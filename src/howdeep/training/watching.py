@@ -11,7 +11,7 @@ from howdeep.data import evaluation_batches
 from howdeep.data.sampling import sample, shuffled
 from howdeep.runtime.precision import best_of, measure
 from howdeep.training.feed import SplitFeed
-from howdeep.training.log import Journal
+from howdeep.training.log import Log
 from howdeep.training.pace import EVENT
 from howdeep.training.precision import TrainingSteps
 from howdeep.training.session import Session
@@ -22,14 +22,14 @@ PROBE = 256
 """Training images, a sample that is not augmented, that signal and gradient are measured on."""
 
 
-def record_epoch(session: Session, journal: Journal) -> None:
+def record_epoch(session: Session, log: Log) -> None:
     """Write one event of signal and gradient through the depth, where the run is asked to.
 
     Process 0 measures and the others wait. What cannot be measured is an event of its own, since a record must not
     stop a run: a signal that is not finite, a lone image that cannot be normalised, memory that ``--checkpointing``
     makes do with and this does not.
     """
-    if session.config.record != "flow" or not journal.on:
+    if session.config.record != "flow" or not log.on:
         return
     moment = {"step": session.position.step, "epoch": session.position.step / session.feed.steps_per_epoch}
     try:
@@ -37,7 +37,7 @@ def record_epoch(session: Session, journal: Journal) -> None:
     except (ValueError, RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not out_of_memory(error):
             raise
-        journal.event({"event": "flow_failed", **moment, "reason": str(error)}, f"flow was not recorded: {error}")
+        log.event({"event": "flow_failed", **moment, "reason": str(error)}, f"flow was not recorded: {error}")
     else:
         session.run.log({"event": "flow", **moment, **to_json(found)})
 
@@ -75,12 +75,12 @@ def _flow(session: Session) -> Flow:
 BUSY, QUIET, ASKED = "the machine is busy", "the machine is quiet again", "--threads"
 
 
-def time_again(session: Session, journal: Journal, counts: Sequence[int], reason: str) -> None:
+def time_again(session: Session, log: Log, counts: Sequence[int], reason: str) -> None:
     """Go on with the number of threads that is the fastest now, on process 0 for all; neither weights nor draws move.
 
     Args:
         session: The run.
-        journal: Receives one line and one event where the number changes.
+        log: Receives one line and one event where the number changes.
         counts: Numbers to choose from, the one in use among them.
         reason: Why.
     """
@@ -94,13 +94,13 @@ def time_again(session: Session, journal: Journal, counts: Sequence[int], reason
     pace.settle(int(threads), expected, trained=session.position.seconds, timing=timing)
     if pace.threads != before:
         torch.set_num_threads(pace.threads)
-        note_threads(session, journal, before, reason)
+        note_threads(session, log, before, reason)
 
 
-def note_threads(session: Session, journal: Journal, before: int, reason: str) -> None:
+def note_threads(session: Session, log: Log, before: int, reason: str) -> None:
     """Write the event of another number of threads, from which a resumed run knows what it had."""
     pace, step = session.pace, session.position.step
     record = {"event": EVENT, "step": step, "before": before, "threads": pace.threads}
     record |= {"seconds_per_step": pace.expected, "reason": reason}
     line = f"threads {before} → {pace.threads} at step {step}: {reason}; bits repeat per number of threads"
-    journal.event(record, line)
+    log.event(record, line)
