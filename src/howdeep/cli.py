@@ -11,7 +11,7 @@ from signal import SIGINT
 import tyro
 
 from howdeep.commands import COMMANDS, SHARED, Command
-from howdeep.commands.output import unfailing
+from howdeep.commands.streams import unfailing
 from howdeep.runtime.interrupt import install
 from howdeep.runtime.ranks import complains_first, this_process
 from howdeep.runtime.threads import keep_freed_memory

@@ -1,11 +1,11 @@
 """The commands: a frozen record of options each, and what it does."""
 
-from howdeep.commands.analysing import Flow, Lesion, Paths
-from howdeep.commands.building import Check, Demo, Import, Networks, Recipes, Train
+from howdeep.commands.analysing import Evaluate, Flow, Lesion, Paths, Predict
 from howdeep.commands.costing import Cost
-from howdeep.commands.cutting import Cut
-from howdeep.commands.searching import Degradation, Fit
-from howdeep.commands.using import Evaluate, Explore, Export, Predict, Report
+from howdeep.commands.cutting import Cut, Export
+from howdeep.commands.networks import Check, Import, Networks, Recipes
+from howdeep.commands.showing import Explore, Report
+from howdeep.commands.training import Degradation, Demo, Fit, Train
 
 COMMANDS = {
     "demo": Demo,

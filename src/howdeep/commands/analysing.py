@@ -1,22 +1,67 @@
-"""Dissections of a trained network: lesions, paths, flow."""
+"""What a trained network does: its errors, its answers to single images, lesions, paths, signal and gradient."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from howdeep.analysis.options import LesionOptions, PathsOptions, StudyOptions
-from howdeep.commands.options import ResultOptions
-from howdeep.commands.output import remark
+import tyro.conf
+
+from howdeep.analysis.options import EvaluationOptions, LesionOptions, PathsOptions, StudyOptions
+from howdeep.commands.output import Output, ResultOptions, remark
 from howdeep.runs.options import TargetOptions
 from howdeep.runtime.ranks import this_process
-from howdeep.util.options import refuse_without_use
+from howdeep.util.options import Flat, refuse_without_use
 from howdeep.util.text import Report
 
 if TYPE_CHECKING:
     from howdeep.analysis.study import Study
     from howdeep.runs.target import Target
     from howdeep.util.records import Shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(ResultOptions, EvaluationOptions, TargetOptions):
+    """Measure error, error per class and calibration."""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep.analysis.inference import evaluate_target
+        from howdeep.show.analysis_tables import evaluation_table
+
+        self.check_files()
+        evaluation, record = evaluate_target(self.open(remark), self, report=remark)
+        table = evaluation_table(evaluation, of=f"{self.target} on {self.data}, {self.split}")
+        self.finish(record, evaluation, table=table)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(TargetOptions):
+    """Print the likeliest classes of images."""
+
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)"),
+    ]
+    """Image files."""
+    top: int = 3
+    """How many classes per image."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Predict and print; the status is 1 where a file could not be used."""
+        from howdeep.analysis.inference import predict
+        from howdeep.show.analysis_tables import predictions_table
+
+        self.output.check()
+        predictions = predict(self.open(remark), self.images, top=self.top, device=self.device)
+        self.output.finish([asdict(one) for one in predictions], predictions_table(predictions))
+        unusable = sum(one.unusable is not None for one in predictions)
+        if unusable:
+            remark(f"howdeep: {unusable} of {len(predictions)} files cannot be used")
+        return 1 if unusable else 0
 
 
 @dataclass(frozen=True, kw_only=True)

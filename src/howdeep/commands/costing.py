@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
-from howdeep.commands.options import ResultOptions
-from howdeep.commands.output import remark
+from howdeep.commands.output import ResultOptions, remark
 from howdeep.costs.options import CostOptions, ScalingOptions
 from howdeep.util.errors import UserError
 from howdeep.util.options import refuse_without_use

@@ -1,11 +1,12 @@
-"""From one trained network to a shallower one."""
+"""What becomes of a trained network: a shallower one, a file for other runtimes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from howdeep.commands.options import ResultOptions
-from howdeep.commands.output import remark
+from howdeep.commands.output import Output, ResultOptions, remark
 from howdeep.cutting.options import CutOptions
+from howdeep.exporting.options import ExportOptions
 from howdeep.runs.options import TargetOptions
+from howdeep.util.options import Flat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,4 +28,20 @@ class Cut(ResultOptions, CutOptions, TargetOptions):
             self.finish(record, result, written=journal.remove)
             if self.out is not None:
                 remark(f"{self.out}: the cut network")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(ExportOptions, TargetOptions):
+    """Write a network as ONNX or .pt2, refused unless it agrees on real images."""
+
+    output: Flat[Output] = field(default_factory=Output)
+
+    def run(self) -> int:
+        """Export, compare, time and print."""
+        from howdeep.exporting.export import export_target
+
+        self.output.check(self.out)
+        export, record = export_target(self.open(remark), self, report=remark)
+        self.output.finish(record, export.table())
         return 0

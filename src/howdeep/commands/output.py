@@ -1,16 +1,15 @@
 """Where results go: files first, then tables on standard output; remarks on standard error.
 
 Nothing that happens to a terminal takes a result away: files are written before anything is printed, and standard
-output and standard error cannot fail (see :class:`Stream`).
+output and standard error cannot fail (see :mod:`howdeep.commands.streams`).
 """
 
-import io
 import json
 import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,9 +18,12 @@ import tyro.conf
 from howdeep.runtime.ranks import this_process
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
+from howdeep.util.options import Flat, OptionalFile
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from howdeep.util.records import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,53 @@ class Output:
             print(json.dumps(record, indent=1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """Where the result of a command goes that has a table and a chart."""
+
+    figure: OptionalFile = None
+    """Draw a chart into this file: .svg, .png or .html."""
+    output: Flat[Output] = field(default_factory=Output)
+
+    def check_files(self) -> None:
+        """Refuse before anything is measured what could not be written afterwards.
+
+        Raises:
+            UserError: As :meth:`Output.check`, or the ending is not that of a chart.
+        """
+        if self.figure is not None:
+            from howdeep.show.figures import check_ending
+
+            check_ending(self.figure)
+        self.output.check(self.figure)
+
+    def finish(
+        self,
+        data: object,
+        record: "Shown",
+        *,
+        table: "RenderableType | None" = None,
+        written: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write, draw and print.
+
+        Args:
+            data: The record as plain data, with where it comes from.
+            record: The record.
+            table: What is printed; None is the record's own table.
+            written: Called once the result is in its file.
+        """
+        from howdeep.show import figures
+
+        self.output.finish(
+            data,
+            record.table() if table is None else table,
+            figure=self.figure,
+            draw=lambda path: figures.save(record.figure(), path),
+            written=written,
+        )
+
+
 def _drawn(figure: Path, draw: Callable[[Path], object], caption: str) -> None:
     draw(figure)
     remark(f"{figure}: {caption}")
@@ -121,46 +170,3 @@ def remark(line: str) -> None:
     """Print one line to standard error; of several processes the first one does."""
     if this_process().first:
         print(line, file=sys.stderr)
-
-
-class Stream(io.TextIOWrapper):
-    """A standard stream that cannot fail: what it cannot show is replaced, what it cannot write is left out.
-
-    A training must not end because somebody closed the pager that its lines went to.
-    """
-
-    failure: OSError | None = None
-    """Why something was left out."""
-
-    def write(self, text: str) -> int:
-        """Write as far as that is possible."""
-        try:
-            return super().write(text)
-        except OSError as error:
-            return self._left_out(error) or len(text)
-
-    def flush(self) -> None:
-        """Flush as far as that is possible."""
-        try:
-            super().flush()
-        except OSError as error:
-            self._left_out(error)
-
-    def _left_out(self, error: OSError) -> None:
-        self.failure = self.failure or error
-        # What the buffer still holds goes nowhere, also when Python flushes it at its end.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), self.fileno())
-
-
-def unfailing(stream: io.TextIOWrapper | None) -> Stream:
-    """Return a standard stream as one that cannot fail; None, where it was closed, is one that leads nowhere."""
-    if stream is None:
-        return Stream(open(os.devnull, "wb"), encoding="utf-8")
-    return Stream(
-        stream.buffer,
-        encoding=stream.encoding,
-        errors="replace",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
-    )

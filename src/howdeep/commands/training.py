@@ -1,13 +1,33 @@
-"""Ladders of depths: degradation and fit."""
+"""Training: one network, ladders of depths, the depth that fits, the story in a few minutes."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from howdeep.commands.options import ResultOptions
+from howdeep.commands.output import ResultOptions
+from howdeep.runtime.ranks import this_process
 from howdeep.search.ladder import LadderConfig
 from howdeep.search.options import FitOptions
+from howdeep.training.config import TrainConfig
 from howdeep.util.options import Flat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a network into a run folder; the same command again resumes where it stopped."""
+
+    config: Flat[TrainConfig]
+    out: Path
+    """The run folder."""
+
+    def run(self) -> int:
+        """Train."""
+        from howdeep.training.loop import train
+
+        train(self.config, self.out)
+        if this_process().first:
+            print(self.out)
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,4 +66,21 @@ class Fit(ResultOptions, FitOptions):
         if answer is None:
             return 0
         self.finish(json.loads((self.out / ANSWER).read_bytes()), answer)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Tell the whole story on real handwritten digits: what depth does to plain and to residual networks."""
+
+    out: Path = Path("howdeep-demo")
+    """Folder for the runs and the chart; the same command again resumes where it stopped."""
+    seed: int = 0
+    """Seed of everything."""
+
+    def run(self) -> int:
+        """Train, print a table, draw a chart."""
+        from howdeep.demo import demo
+
+        demo(self.out, seed=self.seed)
         return 0

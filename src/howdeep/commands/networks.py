@@ -1,4 +1,4 @@
-"""Networks and runs: the catalogue, training, foreign weights, data, the demo."""
+"""What there is to begin with: networks, recipes, foreign weights, data."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,8 +8,6 @@ import tyro.conf
 
 from howdeep.commands.output import Output, remark
 from howdeep.runs.options import ImportOptions
-from howdeep.runtime.ranks import this_process
-from howdeep.training.config import TrainConfig
 from howdeep.util.options import Flat, OptionalFile, OptionalInt, refuse_without_use
 
 
@@ -73,24 +71,6 @@ class Recipes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a network into a run folder; the same command again resumes where it stopped."""
-
-    config: Flat[TrainConfig]
-    out: Path
-    """The run folder."""
-
-    def run(self) -> int:
-        """Train."""
-        from howdeep.training.loop import train
-
-        train(self.config, self.out)
-        if this_process().first:
-            print(self.out)
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Import(ImportOptions):
     """Read foreign weights into a run folder, and list what was kept, renamed and left."""
 
@@ -146,20 +126,3 @@ class Check:
         lines, caption = report_lines(report), "what a network sees"
         self.output.finish(asdict(report), *lines, figure=self.sheet, draw=draw, caption=caption)
         return 1 if report.problems else 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo:
-    """Tell the whole story on real handwritten digits: what depth does to plain and to residual networks."""
-
-    out: Path = Path("howdeep-demo")
-    """Folder for the runs and the chart; the same command again resumes where it stopped."""
-    seed: int = 0
-    """Seed of everything."""
-
-    def run(self) -> int:
-        """Train, print a table, draw a chart."""
-        from howdeep.demo import demo
-
-        demo(self.out, seed=self.seed)
-        return 0
