@@ -75,7 +75,7 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["degradation", "--data", "digits", "--out", "x", "--train-budget", "5m", "--epochs", "2"], "--epochs"),
         (["degradation", "--data", "digits", "--out", "x", "--epochs", "0"], "above 0"),
         (["degradation", "--data", "digits", "--out", "x", "--families", "plain,resnett"], "did you mean"),
-        (["degradation", "--data", "digits", "--out", "x", "--families", ""], "unknown family"),
+        (["degradation", "--data", "digits", "--out", "x", "--families", ""], "name at least one"),
         (["degradation", "--data", "digits", "--out", "x", "--depths", "8,21"], "cifar_plain20"),
         (["degradation", "--data", "digits", "--out", "x", "--depths", "8;20"], "8,20,56"),
         (["degradation", "--data", "digits", "--out", "x", "--depths", "20,20"], "two depths"),
