@@ -1,6 +1,7 @@
 """A chain in memory, trained on loaders: what it learns, returns, leaves alone and refuses."""
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from howdeep.runs.folder import open_run
 from howdeep.survival import Survival
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
+from howdeep.training.saving import NotFiniteError
 from howdeep.util.errors import Stopped, UserError
 
 QUIET = Console(quiet=True)
@@ -114,7 +116,7 @@ def test_without_validation_the_last_epoch_stays(capsys: pytest.CaptureFixture) 
 
 def test_nothing_is_written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    howdeep.train(chain_of(), *loaders(), epochs=1, **PLAIN)
+    howdeep.train(chain_of(), *loaders(), epochs=1, out=None, **PLAIN)
     assert not list(tmp_path.iterdir())
 
 
@@ -246,6 +248,8 @@ def test_what_cannot_be_trained_in_memory_is_refused_in_one_line(monkeypatch: py
         howdeep.train(fickle, *loaders(), **PLAIN)
     with pytest.raises(UserError, match="batch_size"):
         howdeep.train(chain_of(), *loaders(), batch_size=3)  # type: ignore[call-overload]
+    with pytest.raises(UserError, match="out run is not allowed with a chain"):
+        howdeep.train(chain_of(), *loaders(), out="run")  # type: ignore[call-overload]
     with pytest.raises(UserError, match="the validation loader yields nothing"):
         howdeep.train(chain_of(), loaders()[0], [], **PLAIN)
     for name, value in {
@@ -279,3 +283,11 @@ def test_a_signal_ends_it_after_the_step(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_warmup_of_a_recipe_for_deep_networks_is_for_deep_chains(capsys: pytest.CaptureFixture) -> None:
     howdeep.train(chain_of(), loaders()[0], epochs=1, recipe="he2015", precision="fp32", threads=1)
     assert "warm-up" not in capsys.readouterr().err
+
+
+def test_numbers_that_are_not_finite_end_it() -> None:
+    chain = chain_of()
+    with pytest.raises(NotFiniteError, match=r"is not finite at step .*; nothing was written"):
+        howdeep.train(chain, loaders()[0], epochs=3, optimizer="sgd", lr=1e30, clip=math.inf, **PLAIN)
+    assert not chain.training
+    assert all(parameter.grad is None for parameter in chain.parameters())

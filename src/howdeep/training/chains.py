@@ -103,6 +103,7 @@ def train_chain(
     training: Loader,
     validation: Loader | None = None,
     *,
+    out: None = None,
     console: Console | None = None,
     **options: Unpack[ChainOptions],
 ) -> Trained:
@@ -114,6 +115,7 @@ def train_chain(
             has, in which order they come, and what is done to them at random; single images are put together, in an
             order by seed.
         validation: Loader of what the best epoch is chosen by; None keeps the last.
+        out: Nothing but None: a run folder says how its network is built again, which a chain does not.
         console: Where lines and the progress bar go; None is standard error.
         options: How it is trained.
 
@@ -124,6 +126,8 @@ def train_chain(
     """
     if not this_process().alone or (distributed.is_initialized() and distributed.get_world_size() > 1):
         raise UserError("a chain in memory is trained by one process: give chain.to_module() to what starts several")
+    if out is not None:
+        raise UserError(f"out {out} is not allowed with a chain: train(TrainConfig(…), out) makes a run folder")
     known = ChainOptions.__annotations__
     for name in options:
         if name not in known:
@@ -204,6 +208,7 @@ def train(
     training: Loader,
     validation: Loader | None = None,
     *,
+    out: None = None,
     console: Console | None = None,
     **options: Unpack[ChainOptions],
 ) -> Trained: ...
