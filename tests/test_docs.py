@@ -17,6 +17,7 @@ from howdeep.costs import measuring
 from howdeep.data import open_data
 from howdeep.data.splits import FILLERS, WORDS
 from howdeep.runtime.precision import Trial
+from howdeep.runtime.timing import Timing
 from howdeep.search import candidates, phases
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,7 @@ def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.M
     """
     known = [Trial("fp32", "contiguous", 0.02, 3, None, 0.0, 1)]
     monkeypatch.setattr(candidates, "trials_of", lambda config, steps, tried=None: known)
+    monkeypatch.setattr(candidates, "forward_times", lambda *_, **__: [Timing(1.0, (1.0, 1.0), 1)])
     monkeypatch.setattr(phases, "_pace", lambda candidate, done: candidate.seconds_per_step)
     monkeypatch.setattr(phases.Clock, "spent", 1.0)
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
