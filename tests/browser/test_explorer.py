@@ -27,7 +27,7 @@ from tests.browser.explorer_page import (
 from howdeep import cli
 
 Opener = Callable[..., Page]
-UNCHANGED = "the intact network"
+UNCHANGED = "the baseline network"
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ function judge(answer, state) {
   const untouched = !state.shuffled && state.all("out").length + state.all("gated").length === 0;
   const points = `${signed(answer.change)} points`;
   const reach = `(${signed(answer.change_low)} to ${signed(answer.change_high)})`;
-  if (untouched) return { name: "same", head: "the intact network", reach: "" };
+  if (untouched) return { name: "same", head: "the baseline network", reach: "" };
   if (answer.change_low > 0) return { name: "worse", head: `▲ ${points}: worse`, reach };
   if (answer.change_high < 0) return { name: "better", head: `▼ ${points}: better`, reach };
   return { name: "same", head: `≈ ${points}: no clear change`, reach };
@@ -44,7 +44,7 @@ function drawChange(answer, verdict) {
   byId("change").dataset.verdict = verdict.name;
 }
 
-/** A line from 0 to 100 % on which guessing ends: where the error is, its interval, and the intact network's. */
+/** A line from 0 to 100 % on which guessing ends: where the error is, its interval, and the baseline's. */
 function drawScale(answer, guessing) {
   const at = (value) => `${Math.min(100, (100 * value) / guessing)}%`;
   byId("scale-now").style.left = at(answer.error_percent);
@@ -53,7 +53,7 @@ function drawScale(answer, guessing) {
   byId("scale-range").style.right = `calc(100% - ${at(answer.high)})`;
   byId("scale-key").style.left = at(answer.error_percent - answer.change);
   byId("scale-key").toggleAttribute("data-left", answer.error_percent - answer.change > guessing / 2);
-  byId("scale-key").textContent = `intact network ${percent(answer.error_percent - answer.change)}`;
+  byId("scale-key").textContent = `baseline ${percent(answer.error_percent - answer.change)}`;
 }
 
 function drawTiles(answer, state) {

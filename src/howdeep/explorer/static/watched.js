@@ -1,4 +1,4 @@
-/** Cards of the images watched: what the network says of each, and what the intact network said. */
+/** Cards of the images watched: what the network says of each, and what the baseline said. */
 
 import { byId, el, percent } from "./dom.js";
 import { sharpen } from "./images.js";
@@ -33,9 +33,9 @@ function card(source, title, top, name, stop) {
   return el("article", { class: "card", "data-name": name }, picture, el("div", {}, head, ...rows));
 }
 
-/** Class, bar, number; the tick on the bar is the intact network's. */
+/** Class, bar, number; the tick on the bar is the baseline's. */
 function row({ name, probability, before }) {
-  const words = `${name}: ${percent(100 * probability, 0)}, intact network ${percent(100 * before, 0)}`;
+  const words = `${name}: ${percent(100 * probability, 0)}, baseline ${percent(100 * before, 0)}`;
   const bar = el("i", { class: "probability", style: `width: ${100 * probability}%` });
   const tick = el("i", { class: "before", style: `left: ${100 * before}%` });
   return el(
