@@ -129,7 +129,7 @@ def test_it_resumes_to_the_bit(begun: Path, weights: Path, tmp_path: Path, monke
 
 def test_what_was_killed_before_anything_was_saved_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(build(spec_of("cifar_resnet8", classes=7)).state_dict(), tmp_path / "a.pth")
-    given = ("--weights", tmp_path / "a.pth")
+    given = ("--weights", tmp_path / "a.pth", "--limit", 40)
     assert train("cifar_resnet8", tmp_path / "whole", *given) == 0
     interrupted(monkeypatch, "cifar_resnet8", tmp_path / "run", 2, *given)
     for name in ("checkpoints", "best"):
@@ -223,6 +223,7 @@ def test_imported_weights_of_a_library_are_a_run_that_knows_its_classes(
     assert found.lines == ("classifier: kept, 2 of 1,000 classes are known by name",)
 
 
+@pytest.mark.slow
 def test_a_network_of_a_library_that_closed_branches_in_training_is_cut_and_trained_on(tmp_path: Path) -> None:
     few = ("--size", 32, "--survival", "linear:0.5", "--limit", 20)
     assert train(NETWORK, tmp_path / "run", *few) == 0
@@ -252,8 +253,8 @@ def test_a_network_of_a_library_that_closed_branches_in_training_is_cut_and_trai
         (NETWORK, "--classifier keep", "--classifier keep is not allowed without given weights"),
         (NETWORK, "--tune classifier", "--tune classifier is not allowed without given weights"),
         (NETWORK, "--freeze 1", "--freeze 1 is not allowed without given weights"),
-        (NETWORK, "--weights WEIGHTS --freeze 5", "--freeze 5 is not allowed: timm:test_resnet has 4 units"),
-        (NETWORK, "--from RUN --tune classifier", "--tune classifier is not allowed: it is kept"),
+        ("cifar_resnet8", "--weights TEN --freeze 5", "--freeze 5 is not allowed: cifar_resnet8 has 3 units"),
+        ("cifar_resnet8", "--weights TEN --classifier keep --tune classifier", "not allowed: it is kept"),
         (NETWORK, "--weights WEIGHTS --classifier keep", "--classifier keep is not allowed: .* has 10 classes"),
         (NETWORK, "--block basic", "--block basic is not allowed for timm:test_resnet"),
         (NETWORK, "--weights WEIGHTS --no-norm", "--norm False is not allowed"),
@@ -273,9 +274,10 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    if "MANY" in options:
-        torch.save(build(spec_of("cifar_resnet8", channels=13)).state_dict(), tmp_path / "many.pth")
-    places = {"WEIGHTS": weights, "RUN": begun, "MANY": tmp_path / "many.pth"}
+    places = {"WEIGHTS": weights, "RUN": begun, "MANY": tmp_path / "many.pth", "TEN": tmp_path / "ten.pth"}
+    for name, channels in (("MANY", 13), ("TEN", 3)):
+        if name in options:
+            torch.save(build(spec_of("cifar_resnet8", channels=channels)).state_dict(), places[name])
     assert train(network, tmp_path / "out", *(places.get(word, word) for word in options.split())) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("howdeep: ")
