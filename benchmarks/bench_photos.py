@@ -38,7 +38,7 @@ from howdeep.runtime.interrupt import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
-from howdeep.training.log import Journal
+from howdeep.training.log import Log
 from howdeep.training.loop import _one_step, _timed
 from howdeep.training.session import Place, open_training_data, prepare
 
@@ -164,7 +164,7 @@ def waiting(steps: int = 8) -> dict:
     )
     with tempfile.TemporaryDirectory() as place:
         session = prepare(config, Path(place) / "run", Place(Ranks(), torch.device("cpu"), print))
-        journal = Journal(session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
+        journal = Log(session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
         batches = _timed(session.feed.training(0, session.total))
         next(batches)  # for which the workers are started
         with threads_of(session.pace.threads):

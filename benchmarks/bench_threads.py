@@ -20,7 +20,7 @@ from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
-from howdeep.training.log import Journal
+from howdeep.training.log import Log
 from howdeep.training.loop import _keep_pace, _one_step, _timed
 from howdeep.training.session import Place, open_training_data, prepare
 
@@ -35,7 +35,7 @@ class Side:
 
     def __init__(self, config: TrainConfig, folder: Path, dataset: Dataset) -> None:
         self.session = prepare(config, folder, Place(Ranks(), torch.device("cpu"), print), dataset)
-        self.journal = Journal(self.session.run, Console(), total=1, tensorboard=False, on=True)
+        self.journal = Log(self.session.run, Console(), total=1, tensorboard=False, on=True)
         self.batches = _timed(self.session.feed.training(0, self.session.total))
 
     def images_per_second(self, steps: int) -> float:

@@ -15,7 +15,7 @@ from howdeep.runtime.interrupt import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
-from howdeep.training.log import Journal
+from howdeep.training.log import Log
 from howdeep.training.loop import _one_step, _timed
 from howdeep.training.session import Place, prepare
 from peers import PlainScript
@@ -30,7 +30,7 @@ class Defaults:
     def __init__(self, folder: Path) -> None:
         config = TrainConfig(network="cifar_resnet20", data=str(SHARED / "data" / "cifar10"))
         self.session = prepare(config, folder / "run", Place(Ranks(), torch.device("cpu"), print))
-        self.journal = Journal(self.session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
+        self.journal = Log(self.session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
         self.batches = _timed(self.session.feed.training(0, self.session.total))
 
     def images_per_second(self, steps: int) -> float:

@@ -291,3 +291,26 @@ def test_numbers_that_are_not_finite_end_it() -> None:
         howdeep.train(chain, loaders()[0], epochs=3, optimizer="sgd", lr=1e30, clip=math.inf, **PLAIN)
     assert not chain.training
     assert all(parameter.grad is None for parameter in chain.parameters())
+
+
+def test_units_that_are_frozen_stay_as_they_are_and_can_learn_again() -> None:
+    chain = chain_of()
+    before = copy.deepcopy(chain.state_dict())
+    howdeep.train(chain, loaders()[0], epochs=1, freeze=2, **PLAIN)
+    moved = {name.rpartition(".branch")[0] or name for name, one in chain.state_dict().items() if name in before
+             and not torch.equal(one, before[name])}  # fmt: skip
+    frozen = [*chain.stem.parameters(), *chain.units[0].parameters(), *chain.units[1].parameters()]
+    assert all(parameter.requires_grad for parameter in frozen)
+    assert not [name for name in moved if name.startswith(("stem", "body.0", "body.1."))]
+    assert [name for name in moved if name.startswith("head")]
+
+
+def test_weights_that_the_caller_froze_stay_as_they_are() -> None:
+    chain = chain_of()
+    for parameter in chain.units[0].parameters():
+        parameter.requires_grad_(False)
+    before = [parameter.clone() for parameter in chain.units[0].parameters()]
+    howdeep.train(chain, loaders()[0], epochs=1, recipe="fast", **PLAIN)
+    after = list(chain.units[0].parameters())
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert not any(parameter.requires_grad for parameter in after)

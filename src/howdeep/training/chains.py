@@ -76,6 +76,8 @@ class ChainOptions(TypedDict, total=False):
     """Share of the weights' moving average that stays in a step; the chain ends with the average."""
     norm_statistics: Statistics
     """What norms normalise by; ``auto`` freezes running statistics that were ever moved."""
+    freeze: int
+    """The stem and so many first units keep their weights and statistics."""
     keep: Keep
     """The weights that the chain ends with: of the best epoch, or the last."""
     survival: str
@@ -135,6 +137,7 @@ def train_chain(
     console = console or Console(stderr=True)
     config = TrainConfig(**{"network": "chain", "data": "", "recipe": "finetune", **options})
     chain.train()  # refuses a network that cannot be trained as a chain
+    learned = [parameter.requires_grad for parameter in chain.parameters()]
     try:
         session = _session(chain, training, validation, config, partial(print_line, console))
         with threads_of(session.pace.threads), devices.repeatable():
@@ -149,6 +152,8 @@ def train_chain(
     finally:
         chain.zero_grad(set_to_none=True)
         chain.eval()
+        for parameter, before in zip(chain.parameters(), learned, strict=True):
+            parameter.requires_grad_(before)
 
 
 def _session(chain: Chain, training: Loader, validation: Loader | None, config: TrainConfig, report: Report) -> Session:
