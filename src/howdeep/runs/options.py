@@ -23,15 +23,16 @@ class TargetOptions:
     """A trained network, and how its images are prepared."""
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
-    """A run folder; or a name of the catalogue, torchvision:NAME or timm:NAME, with --weights."""
+    """A run folder; or, with --weights, a name of the catalogue, timm:NAME, torchvision:NAME or hf-model:owner/name;
+    the last three may have --pretrained instead."""
     weights: OptionalFile = None
     """A file of weights, where the target is a name."""
     key: OptionalName = None
     """Which weights of that file, where it holds several, such as state_dict_ema."""
     pretrained: bool = False
-    """Published weights of a torchvision or timm network, which the library downloads."""
+    """Published weights of the network of a library, which downloads them."""
     size: OptionalInt = None
-    """Side in pixels of the images of a torchvision or timm network; without it the published one."""
+    """Side in pixels of the images of a library's network; without it the published one."""
     mean: OptionalFloats = None
     """Mean per channel, of pixels in [0, 1]; without it the run's own, or the library's."""
     std: OptionalFloats = None

@@ -97,7 +97,7 @@ def open_target(
         return _library_target(library, given)
     if options.pretrained or size is not None:
         option = "--pretrained" if options.pretrained else f"--size {size}"
-        raise UserError(f"{option} is not allowed for {name}: it is meant for torchvision:NAME and timm:NAME")
+        raise UserError(f"{option} is not allowed for {name}: it is meant for networks of a library, such as timm:NAME")
     if runs.is_run(Path(name)):
         if weights is not None:
             raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
@@ -129,7 +129,7 @@ def fresh_target(options: TargetOptions, data: str, *, seed: int, skip_broken: b
     """Return a network with its initial weights, for looking at what depth does before training.
 
     Args:
-        options: Which one: a name of the catalogue, ``torchvision:NAME`` or ``timm:NAME``.
+        options: Which one: a name of the catalogue, ``timm:NAME``, ``torchvision:NAME`` or ``hf-model:owner/name``.
         data: What DATA is on the command line; it says the classes and, where the options do not, how its pixels are
             normalised.
         seed: Seed of the weights.

@@ -33,7 +33,7 @@ class TrainConfig:
     """Options of a run; those left None are the recipe's."""
 
     network: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
-    """Name in the catalogue, such as cifar_resnet56; or torchvision:NAME, timm:NAME."""
+    """Name in the catalogue, such as cifar_resnet56; or timm:NAME, torchvision:NAME, hf-model:owner/name."""
     data: Data
     """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     weights: OptionalText = None
