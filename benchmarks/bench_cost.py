@@ -13,12 +13,18 @@ BAR = 10.0
 CASES = {
     "cifar_resnet": ("cifar_resnet", (8, 20, 32), (44, 56, 110), CostOptions(seconds=1e6)),
     "cifar_densenet_bc, k = 12": (
-        "cifar_densenet_bc_k12", (10, 22, 40), (58, 76, 100), CostOptions(seconds=1e6, batch_size=64),
+        "cifar_densenet_bc_k12",
+        (10, 22, 40),
+        (58, 76, 100),
+        CostOptions(seconds=1e6, batch_size=64),
     ),
     "cifar_resnet, 8×8": (
-        "cifar_resnet", (8, 20, 56), (110, 434, 1202), CostOptions(seconds=1e6, size=8, channels=1),
+        "cifar_resnet",
+        (8, 20, 56),
+        (110, 434, 1202),
+        CostOptions(seconds=1e6, size=8, channels=1),
     ),
-}  # fmt: skip
+}
 """Name → network, depths of the fit, held-out depths, setting."""
 
 

@@ -36,9 +36,26 @@ def public(folder: Path) -> Cut:
     """Return what the command does to the public network: 8 of 27 units out, one epoch of fine-tuning."""
     place = folder / "cut.json"
     howdeep(
-        "cut", NETWORK, "--weights", weights(NETWORK), "--mean", *MEAN, "--std", *STD, "--data", CIFAR10,
-        "--units", 27 - OUT, "--out", folder / "run", "--epochs", EPOCHS, "--json", place, "--overwrite",
-    )  # fmt: skip
+        "cut",
+        NETWORK,
+        "--weights",
+        weights(NETWORK),
+        "--mean",
+        *MEAN,
+        "--std",
+        *STD,
+        "--data",
+        CIFAR10,
+        "--units",
+        27 - OUT,
+        "--out",
+        folder / "run",
+        "--epochs",
+        EPOCHS,
+        "--json",
+        place,
+        "--overwrite",
+    )
     return from_json(Cut, json.loads(place.read_text()))
 
 
@@ -61,9 +78,15 @@ def public_rows(found: Cut) -> list[Row]:
         row(f"after {EPOCHS} epoch of fine-tuning", tuned.error_percent, "shown beside", True, unit="%"),
         row("validation error, change", tuned.change, "≤ 1.0", tuned.change <= 1, unit="points", note=interval),
         row("test error before", test.original.error_percent, "shown beside", True, unit="%", note="n = 10,000"),
-        row("test error, change", test.cut.change, "shown beside", True, unit="points",
-            note=f"{test.cut.change_low:+.2f} … {test.cut.change_high:+.2f}; {test.cut.error_percent:.2f} %"),
-    ]  # fmt: skip
+        row(
+            "test error, change",
+            test.cut.change,
+            "shown beside",
+            True,
+            unit="points",
+            note=f"{test.cut.change_low:+.2f} … {test.cut.change_high:+.2f}; {test.cut.error_percent:.2f} %",
+        ),
+    ]
 
 
 def _pair(timing) -> str:
@@ -99,10 +122,16 @@ def small_rows(found: dict[str, list[Cut]]) -> list[Row]:
     base = {rule: statistics.fmean(cuts.baseline.error_percent for cuts in several) for rule, several in found.items()}
     less = means[RULES[0]] - means[RULES[1]]
     rows = [
-        row(f"digits, {SMALL}, {SMALL_OUT} units out, {rule}", means[rule], "shown beside", True, unit="points",
-            note=f"from {base[rule]:.1f} %; seeds: {', '.join(f'{value:+.1f}' for value in changes[rule])}")
+        row(
+            f"digits, {SMALL}, {SMALL_OUT} units out, {rule}",
+            means[rule],
+            "shown beside",
+            True,
+            unit="points",
+            note=f"from {base[rule]:.1f} %; seeds: {', '.join(f'{value:+.1f}' for value in changes[rule])}",
+        )
         for rule in RULES
-    ]  # fmt: skip
+    ]
     note = f"± {error:.1f} over {len(pairs)} seeds, before repair, n = {found[RULES[0]][0].baseline.n} test images each"
     return [*rows, row("stochastic depth loses less by", less, "> 0", less > 0, unit="points", note=note)]
 

@@ -93,15 +93,30 @@ def main() -> None:
     sides = {"maps kept": engine, "all anew": anew(engine)}
     seconds = alternate({name: lambda side=side: every_unit(side) for name, side in sides.items()}, rounds=rounds)
     rows = [
-        row("error shown after one unit changed, the slowest unit", numbers[slowest], f"≤ {BAR_MS}",
-            numbers[slowest] <= BAR_MS, unit="ms",
-            note=f"unit {slowest + 1} of {len(numbers)}, median of {rounds}; {IMAGES} images, through the socket"),
-        row("the same, the median unit", statistics.median(numbers), f"≤ {BAR_MS}",
-            statistics.median(numbers) <= BAR_MS, unit="ms"),
+        row(
+            "error shown after one unit changed, the slowest unit",
+            numbers[slowest],
+            f"≤ {BAR_MS}",
+            numbers[slowest] <= BAR_MS,
+            unit="ms",
+            note=f"unit {slowest + 1} of {len(numbers)}, median of {rounds}; {IMAGES} images, through the socket",
+        ),
+        row(
+            "the same, the median unit",
+            statistics.median(numbers),
+            f"≤ {BAR_MS}",
+            statistics.median(numbers) <= BAR_MS,
+            unit="ms",
+        ),
         row("charts drawn as well, the slowest unit", max(charts), f"≤ {BAR_MS}", max(charts) <= BAR_MS, unit="ms"),
-        row("all units in turn, maps kept / all computed anew", ratio(seconds, "maps kept", "all anew"), "< 1",
-            ratio(seconds, "maps kept", "all anew") < 1, note=engine.precision),
-    ]  # fmt: skip
+        row(
+            "all units in turn, maps kept / all computed anew",
+            ratio(seconds, "maps kept", "all anew"),
+            "< 1",
+            ratio(seconds, "maps kept", "all anew") < 1,
+            note=engine.precision,
+        ),
+    ]
     pairs = enumerate(zip(numbers, charts, strict=True), 1)
     every = [{"unit": unit, "numbers_ms": one, "charts_ms": other} for unit, (one, other) in pairs]
     report("explorer", rows, units=every, seconds={name: spread(found) for name, found in seconds.items()})

@@ -47,11 +47,16 @@ def digits(folder: Path, seeds: int) -> None:
     mine, images = _mean_error(fits), _images(fits)
     chosen = ", ".join(str(found.depth) for found in fits)
     rows = [
-        row("test error of the recommended network − that of the best depth", mine - errors[best],
-            f"≤ {WITHIN_POINTS}", mine - errors[best] <= WITHIN_POINTS, unit="points",
-            note=f"{percent_text(mine, images)}, n = {images}; {chosen} layers against {best}: {errors[best]:.2f} %"),
+        row(
+            "test error of the recommended network − that of the best depth",
+            mine - errors[best],
+            f"≤ {WITHIN_POINTS}",
+            mine - errors[best] <= WITHIN_POINTS,
+            unit="points",
+            note=f"{percent_text(mine, images)}, n = {images}; {chosen} layers against {best}: {errors[best]:.2f} %",
+        ),
         *_on_time(fits, DIGITS_SECONDS),
-    ]  # fmt: skip
+    ]
     report("fit_digits", rows, table=_table(alone, fits))
 
 
@@ -86,8 +91,14 @@ def folder_of_photographs(place: Path) -> Path:
 def folder(work: Path) -> None:
     """Measure what five minutes bring on a folder of images without splits, with a latency budget."""
     data = work / "photographs"
-    found = fitted(work / "folder", str(data if data.exists() else folder_of_photographs(data)), FOLDER_SECONDS, 0,
-                   "--latency-budget", "2ms")  # fmt: skip
+    found = fitted(
+        work / "folder",
+        str(data if data.exists() else folder_of_photographs(data)),
+        FOLDER_SECONDS,
+        0,
+        "--latency-budget",
+        "2ms",
+    )
     assert found.test is not None, "a tenth is held out"
     error, chance = found.test.error_percent, 90.0
     tested = f"{percent_text(found.test.error_percent, found.test.n)}, n = {found.test.n:,}"
@@ -102,11 +113,16 @@ def folder(work: Path) -> None:
 
 def _candidates(found: Fit) -> list[dict]:
     return [
-        {"layers": one.costs.depth, "validation error %": round(one.rounds[-1].validation_error_percent, 2),
-         "epochs": round(one.rounds[-1].epochs, 1), "training s": round(one.rounds[-1].seconds),
-         "latency ms": round(one.costs.latency.median_ms, 2)}
-        for one in found.candidates if one.rounds
-    ]  # fmt: skip
+        {
+            "layers": one.costs.depth,
+            "validation error %": round(one.rounds[-1].validation_error_percent, 2),
+            "epochs": round(one.rounds[-1].epochs, 1),
+            "training s": round(one.rounds[-1].seconds),
+            "latency ms": round(one.costs.latency.median_ms, 2),
+        }
+        for one in found.candidates
+        if one.rounds
+    ]
 
 
 def _mean_error(found: list[Fit]) -> float:

@@ -36,9 +36,27 @@ def random_deletions() -> float:
     """Return the seconds of the command: 10 draws of every k up to 20, 2,000 images."""
     started = time.perf_counter()
     howdeep(
-        "lesion", "cifar_resnet56", "--weights", weights("cifar_resnet56"), "--mean", *MEAN, "--std", *STD,
-        "--data", CIFAR10, "--kind", "random", "--max-k", 20, "--draws", 10, "--limit", 2000, "--precision", "auto",
-    )  # fmt: skip
+        "lesion",
+        "cifar_resnet56",
+        "--weights",
+        weights("cifar_resnet56"),
+        "--mean",
+        *MEAN,
+        "--std",
+        *STD,
+        "--data",
+        CIFAR10,
+        "--kind",
+        "random",
+        "--max-k",
+        20,
+        "--draws",
+        10,
+        "--limit",
+        2000,
+        "--precision",
+        "auto",
+    )
     return time.perf_counter() - started
 
 
@@ -49,9 +67,11 @@ def main() -> None:
     ready = prepared(target.chain, batches[0].images, precision="auto", device=CPU)
     folded, fastest = ready.chain, ready.precision
     sides: dict[str, Callable[[], object]] = {
-        "naive fp32": naive(whole, batches, "fp32"), "swept fp32": swept(folded, batches, "fp32"),
-        "naive bf16": naive(whole, batches, "bf16"), "swept auto": swept(folded, batches, fastest),
-    }  # fmt: skip
+        "naive fp32": naive(whole, batches, "fp32"),
+        "swept fp32": swept(folded, batches, "fp32"),
+        "naive bf16": naive(whole, batches, "bf16"),
+        "swept auto": swept(folded, batches, fastest),
+    }
     seconds = alternate(sides, rounds=rounds)
     same, best = ratio(seconds, "naive fp32", "swept fp32"), ratio(seconds, "naive fp32", "swept auto")
     half = ratio(seconds, "naive bf16", "swept auto")

@@ -75,11 +75,16 @@ def main() -> None:
     share = expected_open(RULES["batch mode"], len(chain)) / len(chain)
     limit = limit_by_time(chain, batch)
     rows = [
-        row("batch mode / constant depth", ratios["batch mode"], "≤ 0.80", ratios["batch mode"] <= 0.80,
-            note=f"median of {rounds} draws; by units {share:.3f}, by their times {limit:.3f} at best"),
+        row(
+            "batch mode / constant depth",
+            ratios["batch mode"],
+            "≤ 0.80",
+            ratios["batch mode"] <= 0.80,
+            note=f"median of {rounds} draws; by units {share:.3f}, by their times {limit:.3f} at best",
+        ),
         row("sample mode / constant depth", ratios["sample mode"], "≤ 0.85", ratios["sample mode"] <= 0.85),
         row("DropPath / constant depth", ratios["DropPath"], "shown beside", True, note="timm's: computes, then masks"),
-    ]  # fmt: skip
+    ]
     report("stochastic_depth", rows, seconds={name: spread(values) for name, values in seconds.items()})
 
 

@@ -61,12 +61,23 @@ def main() -> None:
     waiting = 100 * tally.waiting / tally.seconds
     rate, peer = (statistics.median(values) for values in zip(*pairs, strict=True))
     rows = [
-        row("howdeep / plain script, images per second", speedup, "≥ 2.0", speedup >= 2.0,
-            note=f"{rate:.0f} against {peer:.0f}; {arithmetic.precision}, {arithmetic.memory_format}"),
-        row("share of the bf16 matrix-product rate", share, "≥ 40 %", share >= 40, unit="%",
-            note=f"{flops / 1e6:.0f} MFLOP an image and step; product {statistics.median(rates) / 1e9:.0f} GFLOP/s"),
+        row(
+            "howdeep / plain script, images per second",
+            speedup,
+            "≥ 2.0",
+            speedup >= 2.0,
+            note=f"{rate:.0f} against {peer:.0f}; {arithmetic.precision}, {arithmetic.memory_format}",
+        ),
+        row(
+            "share of the bf16 matrix-product rate",
+            share,
+            "≥ 40 %",
+            share >= 40,
+            unit="%",
+            note=f"{flops / 1e6:.0f} MFLOP an image and step; product {statistics.median(rates) / 1e9:.0f} GFLOP/s",
+        ),
         row("waiting for data", waiting, "≤ 3 %", waiting <= 3, unit="%"),
-    ]  # fmt: skip
+    ]
     report("training", rows, images_per_second=pairs, product_rate=rates)
 
 

@@ -40,9 +40,14 @@ def main() -> None:
     worst = max(found, key=lambda name: found[name]["error"])
     rows = [
         row("unravel of resnet50", spread(seconds)["median"], "≤ 3", spread(seconds)["median"] <= 3, unit="s"),
-        row(f"path sums of {len(found)} traced networks: largest relative error", found[worst]["error"], "≤ 1e-10",
-            found[worst]["error"] <= 1e-10, note=f"float64; {worst}, {found[worst]['units']} units"),
-    ]  # fmt: skip
+        row(
+            f"path sums of {len(found)} traced networks: largest relative error",
+            found[worst]["error"],
+            "≤ 1e-10",
+            found[worst]["error"] <= 1e-10,
+            note=f"float64; {worst}, {found[worst]['units']} units",
+        ),
+    ]
     report("unravel", rows, seconds=spread(seconds), sums=found)
 
 

@@ -13,16 +13,32 @@ from howdeep.util.text import percent_text
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder) / "run", time.perf_counter()
-        howdeep("train", f"cifar_resnet{VERY_DEEP}", "--data", "digits", "--out", out,
-                "--epochs", VERY_DEEP_EPOCHS, "--survival", STOCHASTIC)  # fmt: skip
+        howdeep(
+            "train",
+            f"cifar_resnet{VERY_DEEP}",
+            "--data",
+            "digits",
+            "--out",
+            out,
+            "--epochs",
+            VERY_DEEP_EPOCHS,
+            "--survival",
+            STOCHASTIC,
+        )
         seconds = time.perf_counter() - started
         test = json.loads((out / "result.json").read_text())["test"]
     note = f"{percent_text(test['error_percent'], test['n'])}, n = {test['n']}, {VERY_DEEP_EPOCHS} epochs, seed 0"
     rows = [
-        row(f"cifar_resnet{VERY_DEEP} on the digits: test error", test["error_percent"], "≤ 4 %",
-            test["error_percent"] <= 4, unit="%", note=note),
+        row(
+            f"cifar_resnet{VERY_DEEP} on the digits: test error",
+            test["error_percent"],
+            "≤ 4 %",
+            test["error_percent"] <= 4,
+            unit="%",
+            note=note,
+        ),
         row("the whole command", seconds, "≤ 180 s", seconds <= 180, unit="s"),
-    ]  # fmt: skip
+    ]
     report("very_deep", rows, test=test)
 
 

@@ -22,8 +22,20 @@ def main() -> None:
     for label, rule in RULES.items():
         for seed in SEEDS:
             out = Path("runs/effective_paths") / f"{rule.replace(':', '')}-{seed}"
-            howdeep("train", NETWORK, "--data", "digits", "--epochs", EPOCHS, "--survival", rule, "--seed", seed,
-                    "--out", out)  # fmt: skip
+            howdeep(
+                "train",
+                NETWORK,
+                "--data",
+                "digits",
+                "--epochs",
+                EPOCHS,
+                "--survival",
+                rule,
+                "--seed",
+                seed,
+                "--out",
+                out,
+            )
             result = json.loads((out / "result.json").read_text())["test"]
             errors.setdefault(label, []).append(result["error_percent"])
     record = {"command": "python benchmarks/effective_paths.py", "network": NETWORK, "epochs": EPOCHS, "n": result["n"]}

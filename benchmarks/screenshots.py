@@ -52,8 +52,11 @@ def main() -> None:
         place = report(Path(folder))
         shown(browser, place.as_uri(), width=1000, height=900).screenshot(path=FIGURES / "report.png")
         with served() as address:
-            for name, size, dark in (("explorer", (1280, 900), False), ("explorer_dark", (1280, 900), True),
-                                     ("explorer_narrow", (400, 900), False)):  # fmt: skip
+            for name, size, dark in (
+                ("explorer", (1280, 900), False),
+                ("explorer_dark", (1280, 900), True),
+                ("explorer_narrow", (400, 900), False),
+            ):
                 where = f"{address}#out={','.join(map(str, OUT))}"
                 page = shown(browser, where, width=size[0], height=size[1], dark=dark)
                 page.wait_for_selector("#costs .ramp", timeout=120_000)

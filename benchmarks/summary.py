@@ -136,9 +136,7 @@ def paths_said(paths: Paths) -> str:
 
 
 SENTENCES = {"lesion": lesion_said, "degradation": ladder_said, "paths": paths_said, "flow": flow_said}
-CHARTS = {
-    "lesion": figures.lesion, "degradation": figures.degradation, "paths": figures.paths, "flow": figures.flow
-}  # fmt: skip
+CHARTS = {"lesion": figures.lesion, "degradation": figures.degradation, "paths": figures.paths, "flow": figures.flow}
 
 
 def effective_paths() -> list[str]:

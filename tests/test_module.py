@@ -141,9 +141,15 @@ def test_lightning_trains_it(tmp_path: Path) -> None:
             return torch.optim.AdamW(self.parameters(), lr=0.02)
 
     trainer = lightning.Trainer(
-        max_epochs=8, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, default_root_dir=tmp_path,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+        max_epochs=8,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(Task(), DataLoader(data, 16, shuffle=True, generator=torch.Generator().manual_seed(0)))
     assert int(module.get_buffer("passes")) == 48
     assert error(module) < 0.3
@@ -170,18 +176,28 @@ def test_the_trainer_of_hugging_face_trains_it(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     module, data = module_and_data()
     arguments = transformers.TrainingArguments(
-        str(tmp_path), num_train_epochs=8, per_device_train_batch_size=16, learning_rate=0.02, use_cpu=True, seed=0,
-        remove_unused_columns=False, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
-    )  # fmt: skip
+        str(tmp_path),
+        num_train_epochs=8,
+        per_device_train_batch_size=16,
+        learning_rate=0.02,
+        use_cpu=True,
+        seed=0,
+        remove_unused_columns=False,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
     trainer = transformers.Trainer(
         module,
         arguments,
         train_dataset=data,
         data_collator=lambda rows: {
-            "images": torch.stack([image for image, _ in rows]), "labels": torch.stack([label for _, label in rows])
+            "images": torch.stack([image for image, _ in rows]),
+            "labels": torch.stack([label for _, label in rows]),
         },
         compute_loss_func=lambda logits, labels, **_: F.cross_entropy(logits, labels),
-    )  # fmt: skip
+    )
     trainer.train()
     assert error(module) < 0.3
 
@@ -193,9 +209,16 @@ def test_skorch_trains_it() -> None:
     images, labels = bars(96)
     torch.manual_seed(0)
     network = skorch.NeuralNetClassifier(
-        module, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.AdamW, lr=0.02, max_epochs=8, batch_size=16,
-        iterator_train__shuffle=True, train_split=None, verbose=0,
-    )  # fmt: skip
+        module,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        lr=0.02,
+        max_epochs=8,
+        batch_size=16,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
     network.fit(images.numpy(), labels.numpy())
     assert (network.predict(bars(48, seed=1)[0].numpy()) != bars(48, seed=1)[1].numpy()).mean() < 0.3
 

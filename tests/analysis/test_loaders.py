@@ -59,7 +59,7 @@ LOADERS = {
     "mappings of single images": [{"image": PIXELS[i], "label": int(LABELS[i])} for i in range(12)],
     "arrays": [(pixels.numpy(), labels.tolist()) for pixels, labels in PARTS],
     "doubles": [(pixels.double(), labels.to(torch.uint8)) for pixels, labels in PARTS],
-}  # fmt: skip
+}
 
 
 ANALYSES: dict[str, Callable] = {

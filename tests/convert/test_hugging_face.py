@@ -31,9 +31,14 @@ def network(kind: str) -> torch.nn.Module:
         config = transformers.ConvNextConfig(num_stages=2, drop_path_rate=0.2, **SIZES, **names)
         return transformers.ConvNextForImageClassification(config).eval()
     config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
         **names,
-    )  # fmt: skip
+    )
     return transformers.ViTForImageClassification(config).eval()
 
 

@@ -123,9 +123,20 @@ def test_nothing_is_written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_training_in_memory_is_that_of_a_run_folder_to_the_bit(tmp_path) -> None:
     """The same mini-batches, in the same order, through the same loop."""
     config = TrainConfig(
-        network="cifar_resnet8", data="digits", limit=60, batch_size=20, epochs=2, recipe="fast", survival="linear:0.5",
-        augmentation="none", flip="no", device="cpu", precision="fp32", memory_format="contiguous", threads=1,
-    )  # fmt: skip
+        network="cifar_resnet8",
+        data="digits",
+        limit=60,
+        batch_size=20,
+        epochs=2,
+        recipe="fast",
+        survival="linear:0.5",
+        augmentation="none",
+        flip="no",
+        device="cpu",
+        precision="fp32",
+        memory_format="contiguous",
+        threads=1,
+    )
     given, step = [], loop.train_step
 
     def listened(engine, optimizer, batch, *more, **options):
@@ -234,7 +245,7 @@ class Fickle(Network):
         ([(torch.zeros(4, 3, 8, 8), bars(4)[1])], "the network does not read images of (3, 8, 8): "),
         ([(torch.zeros(1, 8, 8), 0), (torch.zeros(1, 9, 8), 0)], "of (1, 8, 8) and (1, 9, 8): bring them to one shape"),
     ],
-)  # fmt: skip
+)
 def test_a_loader_that_yields_something_else_is_refused_in_one_line(loader: Any, complaint: str) -> None:
     with pytest.raises(UserError) as refused:
         howdeep.train(chain_of(), loader, epochs=1, **PLAIN)
@@ -297,8 +308,11 @@ def test_units_that_are_frozen_stay_as_they_are_and_can_learn_again() -> None:
     chain = chain_of()
     before = copy.deepcopy(chain.state_dict())
     howdeep.train(chain, loaders()[0], epochs=1, freeze=2, **PLAIN)
-    moved = {name.rpartition(".branch")[0] or name for name, one in chain.state_dict().items() if name in before
-             and not torch.equal(one, before[name])}  # fmt: skip
+    moved = {
+        name.rpartition(".branch")[0] or name
+        for name, one in chain.state_dict().items()
+        if name in before and not torch.equal(one, before[name])
+    }
     frozen = [*chain.stem.parameters(), *chain.units[0].parameters(), *chain.units[1].parameters()]
     assert all(parameter.requires_grad for parameter in frozen)
     assert not [name for name in moved if name.startswith(("stem", "body.0", "body.1."))]
