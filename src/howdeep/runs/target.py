@@ -97,7 +97,9 @@ def open_target(
         return _library_target(library, given)
     if options.pretrained or size is not None:
         option = "--pretrained" if options.pretrained else f"--size {size}"
-        raise UserError(f"{option} is not allowed for {name}: it is meant for networks of a library, such as timm:NAME")
+        raise UserError(
+            f"{option} is not allowed for {name}: it is meant for torchvision:NAME, timm:NAME and hf-model:NAME"
+        )
     if runs.is_run(Path(name)):
         if weights is not None:
             raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
