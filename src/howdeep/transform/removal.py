@@ -15,9 +15,10 @@ from torch.fx import GraphModule
 from torch.nn import functional as F
 
 from howdeep.chain import Chain, Concatenate, Merge, Unit
+from howdeep.transform.pooling import Pooled
 from howdeep.util.errors import UserError
 
-PER_CHANNEL = (nn.BatchNorm2d, nn.ReLU, nn.Dropout, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
+PER_CHANNEL = (nn.BatchNorm2d, nn.ReLU, nn.Dropout, nn.AdaptiveAvgPool2d, Pooled, nn.Flatten, nn.Identity)
 """Layers that make of a constant map a constant one, each channel for itself."""
 
 
@@ -192,7 +193,8 @@ def _mixer(reader: nn.Module) -> str | None:
             return name if pooled else None
         if not isinstance(layer, PER_CHANNEL) or (isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None):
             return None
-        pooled = pooled or (isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1)))
+        whole = isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1))
+        pooled = pooled or whole or isinstance(layer, Pooled)
     return None
 
 
