@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import howdeep
 from howdeep.chain import Chain
 from howdeep.data import Batch
+from howdeep.data.loaders import batches_of
 from howdeep.util.errors import UserError
 
 PIXELS, LABELS = images(12), torch.arange(12) % 10
@@ -119,3 +120,12 @@ def test_norms_are_recalibrated_by_a_loader_as_by_its_batches(chain: Chain) -> N
     pairs = list(zip(one.state_dict().values(), other.state_dict().values(), strict=True))
     assert all(torch.equal(*pair) for pair in pairs)
     assert any(not torch.equal(*pair) for pair in zip(one.buffers(), chain.buffers(), strict=True))
+
+
+def test_labels_may_be_classes_that_a_network_does_not_have_where_that_is_said() -> None:
+    chain, loader = small_network("resnet A"), [(PIXELS, LABELS + 5)]
+    with pytest.raises(UserError, match="yields label 14: the network has classes 0 to 9"):
+        batches_of(chain, loader)[0]
+    assert torch.equal(batches_of(chain, loader, same_classes=False)[0].labels, LABELS + 5)
+    with pytest.raises(UserError, match=r"^the images yields label -1: they count from 0$"):
+        batches_of(chain, [(PIXELS, LABELS - 1)], name="the images", same_classes=False)[0]

@@ -31,15 +31,21 @@ Loader = Iterable[Any] | Sequence[Any] | TorchDataset
 """What mini-batches are read from; see above."""
 
 
-def batches_of(chain: Chain, given: object) -> Sequence[Batch]:
+def batches_of(chain: Chain, given: object, *, name: str = "the loader", same_classes: bool = True) -> Sequence[Batch]:
     """Return what a caller gave as mini-batches for a chain, on its device; batches of this package as they are.
+
+    Args:
+        chain: The network.
+        given: The loader.
+        name: What errors call it.
+        same_classes: Labels must be classes of the network; else any that count from 0.
 
     Raises:
         UserError: It can be iterated once only, or not at all.
     """
     if isinstance(given, Batches) or (isinstance(given, list | tuple) and all(isinstance(one, Batch) for one in given)):
         return given
-    return LoaderBatches(chain, given)
+    return LoaderBatches(chain, given, name=name, same_classes=same_classes)
 
 
 class Batches(Sequence[Batch]):
@@ -73,13 +79,21 @@ class LoaderBatches(Batches):
         name: What errors call it.
         batch_size: Images of a mini-batch, where it yields single ones.
         soft: Labels may be shares of every class, float of shape (batch, classes), as mixed images have.
+        same_classes: Labels must be classes of the network; else any that count from 0.
 
     Raises:
         UserError: It can be iterated once only, or not at all.
     """
 
     def __init__(
-        self, chain: Chain, given: object, *, name: str = "the loader", batch_size: int = BATCH, soft: bool = False
+        self,
+        chain: Chain,
+        given: object,
+        *,
+        name: str = "the loader",
+        batch_size: int = BATCH,
+        soft: bool = False,
+        same_classes: bool = True,
     ) -> None:
         if isinstance(given, Iterator):
             what = type(given).__name__
@@ -89,6 +103,7 @@ class LoaderBatches(Batches):
         if not isinstance(given, Iterable) and not _indexed(given):
             raise UserError(f"{name} is a {type(given).__name__}: it must yield (images, labels)")
         self.chain, self.given, self.name, self.batch_size, self.soft = chain, given, name, batch_size, soft
+        self.same_classes = same_classes
         tensors = [one for one in (*chain.parameters(), *chain.buffers()) if one.is_floating_point()]
         self.device, self.dtype = (tensors[0].device, tensors[0].dtype) if tensors else (torch.device("cpu"), None)
         self.outputs: int | None = None
@@ -214,9 +229,10 @@ class LoaderBatches(Batches):
             raise UserError(f"{self.name} yields labels of {what}: they must be class indices of ({len(images)},)")
         if indices and len(labels):
             least, most = int(labels.min()), int(labels.max())
-            if least < 0 or most >= self.outputs:
+            if least < 0 or (self.same_classes and most >= self.outputs):
                 wrong = least if least < 0 else most
-                raise UserError(f"{self.name} yields label {wrong}: the network has classes 0 to {self.outputs - 1}")
+                known = f"the network has classes 0 to {self.outputs - 1}" if self.same_classes else "they count from 0"
+                raise UserError(f"{self.name} yields label {wrong}: {known}")
         return Batch(images, sent(labels if shares else labels.long(), self.device), len(images))
 
 

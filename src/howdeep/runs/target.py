@@ -176,6 +176,7 @@ def open_data_for(
     *,
     skip_broken: bool,
     splits: Collection[str] | None = None,
+    same_classes: bool = True,
     report: Report = lambda line: None,
 ) -> Dataset:
     """Return data in the shape that a network was trained on, its classes numbered as the network numbers them.
@@ -187,6 +188,8 @@ def open_data_for(
         data: What DATA is on the command line.
         skip_broken: Leave broken images out.
         splits: Those that will be used, where not all are (see :func:`howdeep.data.open_data`).
+        same_classes: The classes must be the network's; else they are those of the data and numbered as there, for
+            work that gives the network a classifier of its own.
         report: Receives the notes on the data, among them in what the images differ from those of the network's run.
 
     Raises:
@@ -212,7 +215,7 @@ def open_data_for(
     if target.run is not None and known is None and target.classes is not None:
         said = f"{target.name} does not say which images it was trained on: splits are drawn anew by its seed"
         dataset = replace(dataset, notes=(*dataset.notes, said), changes=(said,))
-    dataset = _as_numbered(target, dataset, data)
+    dataset = _as_numbered(target, dataset, data) if same_classes else dataset
     for line in dataset.notes:
         report(line)
     return dataset
