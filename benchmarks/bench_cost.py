@@ -6,7 +6,7 @@ from common import Row, report, rounds_option, row
 from howdeep.costs.cost import Ladder, cost
 from howdeep.costs.options import CostOptions
 from howdeep.costs.predicting import PEAKS, TIMES
-from howdeep.runtime.threads import keep_freed_memory
+from howdeep.runtime.process import keep_freed_memory
 from howdeep.util.records import to_json
 
 BAR = 10.0

@@ -34,7 +34,7 @@ from common import SHARED, report, row
 from howdeep.data import NORMALIZATIONS, Normalization, augmentation_of, open_data, training_batches
 from howdeep.data.augmentation import STRENGTHS
 from howdeep.data.decoding import decode
-from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.process import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig

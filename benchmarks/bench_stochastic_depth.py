@@ -12,7 +12,7 @@ from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.networks import build
 from howdeep.runtime.precision import Arithmetic, place
-from howdeep.runtime.threads import keep_freed_memory
+from howdeep.runtime.process import keep_freed_memory
 from howdeep.survival import Survival, expected_open
 from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import recipe_of

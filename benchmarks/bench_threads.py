@@ -15,14 +15,14 @@ from rich.console import Console
 
 from common import SHARED, Row, report, rounds_option, row
 from howdeep.data import Dataset
-from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.process import StopRequest
 from howdeep.runtime.ranks import Ranks
-from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Log
 from howdeep.training.loop import _keep_pace, _one_step, _timed
 from howdeep.training.session import Place, open_training_data, prepare
+from howdeep.util.options import Threads
 
 STEPS = 40
 """Mini-batches a round and side; more than those after which a run notices a busy machine."""

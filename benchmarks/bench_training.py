@@ -11,7 +11,7 @@ from rich.console import Console
 from common import SHARED, product_rate, report, rounds_option, row
 from howdeep.networks import spec_of
 from howdeep.networks.counting import describe
-from howdeep.runtime.interrupt import StopRequest
+from howdeep.runtime.process import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig

@@ -11,10 +11,8 @@ from signal import SIGINT
 import tyro
 
 from howdeep.commands import COMMANDS, SHARED, Command
-from howdeep.commands.streams import unfailing
-from howdeep.runtime.interrupt import install
+from howdeep.runtime.process import install, keep_freed_memory, unfailing
 from howdeep.runtime.ranks import complains_first, this_process
-from howdeep.runtime.threads import keep_freed_memory
 from howdeep.util.errors import Stopped, UserError, out_of_memory, unknown
 from howdeep.util.text import masked
 

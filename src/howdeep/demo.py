@@ -16,7 +16,7 @@ from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import cut_target
 from howdeep.runs.folder import as_json, open_run
 from howdeep.runs.target import run_target
-from howdeep.runtime.interrupt import stopped
+from howdeep.runtime.process import stopped
 from howdeep.show import figures
 from howdeep.show.figures.depth import DepthPoint
 from howdeep.show.report.page import write_report

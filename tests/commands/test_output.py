@@ -18,7 +18,7 @@ from PIL import Image
 
 from howdeep import cli
 from howdeep.commands.output import Output
-from howdeep.commands.streams import Stream
+from howdeep.runtime.process import Stream
 from howdeep.util.errors import UserError
 from howdeep.util.files import SaveError, write_whole
 

@@ -8,7 +8,7 @@ import pytest
 
 from howdeep import cli
 from howdeep.runs import folder as runs
-from howdeep.runtime.interrupt import SIGNALS, Interrupted, patience, stopped
+from howdeep.runtime.process import SIGNALS, Interrupted, patience, stopped
 from howdeep.training import loop
 from howdeep.util.errors import Stopped, UserError
 

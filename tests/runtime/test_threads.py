@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.processes import FORKS
 
-from howdeep.runtime.threads import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
+from howdeep.runtime.process import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
 
 MIB = 2**18
 """Numbers in a MiB."""

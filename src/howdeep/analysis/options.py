@@ -5,9 +5,8 @@ from typing import Annotated, Literal, get_args
 
 import tyro.conf
 
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.util.errors import unknown
-from howdeep.util.options import Data, OptionalInt, refuse_without_use, require_at_least
+from howdeep.util.options import Data, OptionalInt, Threads, check_threads, refuse_without_use, require_at_least
 
 Kind = Literal["delete", "random", "pairs", "permute", "duplicate"]
 Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]

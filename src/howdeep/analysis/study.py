@@ -31,12 +31,12 @@ from howdeep.runtime.precision import (
     true_fp32,
 )
 from howdeep.runtime.ranks import joined
-from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import fastest_threads, threads_of
 from howdeep.survival import Survival
 from howdeep.transform.norms import fold_norms
 from howdeep.util.errors import UserError
 from howdeep.util.files import file_locked
+from howdeep.util.options import Threads
 from howdeep.util.records import tagged, to_json
 from howdeep.util.text import Report
 

@@ -1,10 +1,11 @@
 """The commands: a frozen record of options each, and what it does."""
 
+from typing import ClassVar, Protocol
+
 from howdeep.commands.analysing import Evaluate, Flow, Lesion, Paths, Predict
 from howdeep.commands.costing import Cost
-from howdeep.commands.cutting import Cut, Export
 from howdeep.commands.networks import Check, Import, Networks, Recipes
-from howdeep.commands.showing import Explore, Report
+from howdeep.commands.trained import Cut, Explore, Export, Report
 from howdeep.commands.training import Degradation, Demo, Fit, Train
 
 COMMANDS = {
@@ -29,23 +30,13 @@ COMMANDS = {
 }
 SHARED = ("train", "lesion", "paths")
 """Commands whose work is divided among the processes of a ``torchrun``; all others want one process."""
-Command = (
-    Demo
-    | Networks
-    | Recipes
-    | Train
-    | Import
-    | Evaluate
-    | Predict
-    | Lesion
-    | Paths
-    | Flow
-    | Cost
-    | Degradation
-    | Fit
-    | Cut
-    | Export
-    | Report
-    | Explore
-    | Check
-)
+
+
+class Command(Protocol):
+    """What every command is: options, and what is done with them."""
+
+    __dataclass_fields__: ClassVar[dict]
+
+    def run(self) -> int:
+        """Do it, and return the exit status."""
+        ...

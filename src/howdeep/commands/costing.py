@@ -8,8 +8,7 @@ import tyro.conf
 from howdeep.commands.output import ResultOptions, remark
 from howdeep.costs.options import CostOptions, ScalingOptions
 from howdeep.util.errors import UserError
-from howdeep.util.options import refuse_without_use
-from howdeep.util.units import whole_numbers
+from howdeep.util.options import read_whole_numbers, refuse_without_use
 
 if TYPE_CHECKING:
     from howdeep.costs.cost import Ladder
@@ -103,4 +102,4 @@ class Cost(ResultOptions, ScalingOptions, CostOptions, _Networks):
 
 
 def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:
-    return None if text is None else whole_numbers(name, text)
+    return None if text is None else read_whole_numbers(name, text)

@@ -1,7 +1,7 @@
 """Where results go: files first, then tables on standard output; remarks on standard error.
 
 Nothing that happens to a terminal takes a result away: files are written before anything is printed, and standard
-output and standard error cannot fail (see :mod:`howdeep.commands.streams`).
+output and standard error cannot fail (see :mod:`howdeep.runtime.process`).
 """
 
 import json

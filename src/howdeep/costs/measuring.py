@@ -22,7 +22,7 @@ from howdeep.data import Batch
 from howdeep.networks import Spec, build, spec_from_json, spec_of, spec_to_json
 from howdeep.runtime.device import peak_bytes, reset_peak, synchronise, used_bytes
 from howdeep.runtime.precision import Arithmetic, arithmetics, best_of, measure, place
-from howdeep.runtime.threads import keep_freed_memory
+from howdeep.runtime.process import keep_freed_memory
 from howdeep.runtime.timing import Timing, by_turns, forward_times
 from howdeep.training.optimizers import make_optimizer
 from howdeep.training.precision import TrainingSteps

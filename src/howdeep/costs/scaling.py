@@ -19,8 +19,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from howdeep.util import units as budgets
 from howdeep.util.errors import UserError
+from howdeep.util.options import read_bytes
 from howdeep.util.records import Shown
 
 BACKWARD = 2
@@ -270,7 +270,7 @@ def bytes_per_second(name: str, text: str) -> float:
     """
     if not text.endswith("/s"):
         raise UserError(f"--{name} {text!r} is not allowed: it must be bytes per second, such as 25GB/s")
-    return budgets.memory_bytes(name, text.removesuffix("/s"))
+    return read_bytes(name, text.removesuffix("/s"))
 
 
 def flops_per_second(name: str, text: str) -> float:

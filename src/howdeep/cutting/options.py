@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.training.config import RecipeFloat
-from howdeep.util import units as amounts
 from howdeep.util.errors import SHOWN, UserError
-from howdeep.util.options import Data, OptionalInt, OptionalInts, refuse_without_use, require_at_least
+from howdeep.util.options import (
+    Data,
+    OptionalInt,
+    OptionalInts,
+    Threads,
+    check_threads,
+    read_seconds,
+    read_share_or_count,
+    refuse_without_use,
+    require_at_least,
+)
 
 if TYPE_CHECKING:
     from howdeep.cutting.records import Size
@@ -58,8 +66,8 @@ class CutBudget:
         Raises:
             UserError: An amount cannot be read, or is not allowed.
         """
-        share, count = (None, None) if macs is None else amounts.share_or_count("macs", macs)
-        seconds = None if latency is None else amounts.seconds("latency-budget", latency)
+        share, count = (None, None) if macs is None else read_share_or_count("macs", macs)
+        seconds = None if latency is None else read_seconds("latency-budget", latency)
         milliseconds = None if seconds is None else 1000 * seconds
         return cls(units=units, macs=count, macs_share=share, latency_ms=milliseconds, error_increase=error_increase)
 

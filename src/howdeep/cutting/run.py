@@ -25,8 +25,8 @@ from howdeep.runs.folder import provenance
 from howdeep.runs.resume import UNCHANGING, Journal, files_of, options_key, require_same, work_key
 from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime import device as devices
-from howdeep.runtime.interrupt import stopped
 from howdeep.runtime.precision import Arithmetic, best_of, place
+from howdeep.runtime.process import stopped
 from howdeep.runtime.timing import fastest_threads, threads_of
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig

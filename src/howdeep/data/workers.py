@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from howdeep.data.augmentation import Augmentation, Draws, augmented
 from howdeep.data.dataset import Split
 from howdeep.runtime.device import sent
-from howdeep.runtime.interrupt import SIGNALS
+from howdeep.runtime.process import SIGNALS
 from howdeep.util.errors import UserError
 
 START = "fork" if sys.platform == "linux" else "spawn"

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.util.errors import UserError
-from howdeep.util.options import require_at_least
+from howdeep.util.options import Threads, check_threads, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)

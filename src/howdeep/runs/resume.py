@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from howdeep.data import Split
 from howdeep.runs.target import Target
 from howdeep.runtime import device as devices
-from howdeep.runtime.interrupt import patience, stopped
+from howdeep.runtime.process import patience, stopped
 from howdeep.runtime.ranks import Ranks
 from howdeep.util.errors import Stopped, UserError
 from howdeep.util.files import append

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.runtime.device import synchronise
-from howdeep.runtime.threads import Threads
+from howdeep.util.options import Threads
 
 THREADS = 1
 """Threads of a timed forward pass on the host.

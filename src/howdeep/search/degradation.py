@@ -22,7 +22,7 @@ from howdeep.networks.counting import refuse_too_small
 from howdeep.runs import folder as runs
 from howdeep.runs.resume import Journal, surroundings
 from howdeep.runtime import device as devices
-from howdeep.runtime.interrupt import stopped
+from howdeep.runtime.process import stopped
 from howdeep.search.diagnosis import Diagnosis, Point, diagnose, point_of
 from howdeep.search.ladder import FAMILIES, LARGE_SIDE, LadderConfig, network_name
 from howdeep.search.ladder_runs import LadderProgress, LadderRun, PlannedRun, trained, with_equal_time

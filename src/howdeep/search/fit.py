@@ -22,7 +22,7 @@ from howdeep.data.sampling import trainable
 from howdeep.runs import folder as runs
 from howdeep.runs.resume import Journal, require_same, surroundings
 from howdeep.runtime import device as devices
-from howdeep.runtime.interrupt import stopped
+from howdeep.runtime.process import stopped
 from howdeep.runtime.timing import Timing, forward_times
 from howdeep.search.answer import Candidate, Verdict, verdict
 from howdeep.search.candidates import Candidates, Dropped, measure_candidates

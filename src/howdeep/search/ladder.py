@@ -5,11 +5,9 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.runtime.threads import Threads
 from howdeep.training.config import RecipeFloat, RecipeInt, RecipeRule, TrainConfig
-from howdeep.util import units
 from howdeep.util.errors import UserError, unknown
-from howdeep.util.options import convert
+from howdeep.util.options import Threads, convert, read_names, read_seconds, read_whole_numbers
 
 LARGE_SIDE = 64
 """Images of more pixels a side get the ImageNet networks, whose stem divides the side by four."""
@@ -151,12 +149,12 @@ class LadderConfig:
     @property
     def family_names(self) -> tuple[str, ...]:
         """The families, each once."""
-        return units.names("families", self.families)
+        return read_names("families", self.families)
 
     @property
     def budget_seconds(self) -> float | None:
         """Training time of all runs together; None where epochs are equal."""
-        return None if self.train_budget is None else units.seconds("train-budget", self.train_budget)
+        return None if self.train_budget is None else read_seconds("train-budget", self.train_budget)
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
@@ -181,7 +179,7 @@ class LadderConfig:
     def _given_depths(self) -> tuple[int, ...]:
         if self.depths is None:
             return ()
-        depths = units.whole_numbers("depths", self.depths)
+        depths = read_whole_numbers("depths", self.depths)
         if len(depths) < 2:
             raise UserError(f"--depths {self.depths} is not allowed: a ladder has at least two depths")
         return depths

@@ -6,11 +6,21 @@ from typing import Annotated, Any, Literal
 
 import tyro.conf
 
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.search.ladder import LARGE_SIDE, network_name, usual_depths
 from howdeep.training.config import TrainConfig
-from howdeep.util import units
-from howdeep.util.options import Data, OptionalFloat, OptionalInt, convert
+from howdeep.util.options import (
+    Data,
+    OptionalFloat,
+    OptionalInt,
+    Threads,
+    check_threads,
+    convert,
+    read_bytes,
+    read_count,
+    read_names,
+    read_seconds,
+    read_whole_numbers,
+)
 
 Budget = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hint="")]
 STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
@@ -101,21 +111,21 @@ class FitOptions:
             return None if text is None else parse(name, text)
 
         return Budgets(
-            train_seconds=units.seconds("train-budget", self.train_budget),
-            latency_seconds=number("latency-budget", units.seconds),
-            parameters=number("parameters-budget", units.count),
-            memory_bytes=number("memory-budget", units.memory_bytes),
+            train_seconds=read_seconds("train-budget", self.train_budget),
+            latency_seconds=number("latency-budget", read_seconds),
+            parameters=number("parameters-budget", read_count),
+            memory_bytes=number("memory-budget", read_bytes),
         )
 
     @property
     def family_names(self) -> tuple[str, ...]:
         """The families, each once."""
-        return units.names("families", self.families)
+        return read_names("families", self.families)
 
     @property
     def given_depths(self) -> tuple[int, ...] | None:
         """The depths that were given, shallow first."""
-        return None if self.depths is None else units.whole_numbers("depths", self.depths)
+        return None if self.depths is None else read_whole_numbers("depths", self.depths)
 
     def asked(self) -> dict[str, Any]:
         """Return the options that the answer depends on, beside the images, as JSON holds them."""

@@ -15,7 +15,6 @@ from howdeep.data.loaders import Loader, LoaderBatches
 from howdeep.runtime import device as devices
 from howdeep.runtime.modes import norms_of
 from howdeep.runtime.ranks import Ranks, this_process
-from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import threads_of
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig
@@ -28,6 +27,7 @@ from howdeep.training.recipes import Keep, Kind, Statistics
 from howdeep.training.session import Place, Session, session_of, size_line, steps_in
 from howdeep.training.state import Memory
 from howdeep.util.errors import UserError, unknown
+from howdeep.util.options import Threads
 from howdeep.util.records import from_json
 from howdeep.util.text import Report
 

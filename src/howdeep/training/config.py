@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.runtime.threads import Threads, check_threads
 from howdeep.training.recipes import Freeze, Keep, Kind, Recipe, Statistics, Tune, recipe_of
 from howdeep.util.errors import UserError
-from howdeep.util.options import Data, OptionalFloats, OptionalInt, OptionalName, convert
+from howdeep.util.options import Data, OptionalFloats, OptionalInt, OptionalName, Threads, check_threads, convert
 
 
 def _meta(metavar: str, default: str = "") -> object:

@@ -25,8 +25,8 @@ from howdeep.data import Batch, Dataset
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
 from howdeep.runtime import device as devices
-from howdeep.runtime.interrupt import StopRequest, patience, stopped
 from howdeep.runtime.precision import place
+from howdeep.runtime.process import StopRequest, patience, stopped
 from howdeep.runtime.ranks import Ranks, joined
 from howdeep.runtime.timing import threads_of
 from howdeep.training.config import TrainConfig

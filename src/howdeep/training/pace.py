@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from howdeep.runs.folder import Run
-from howdeep.runtime.threads import Threads
 from howdeep.runtime.timing import thread_counts
 from howdeep.training.state import Memory
+from howdeep.util.options import Threads
 
 EVENT = "threads"
 IN_A_ROW, SLOW = 10, 3.0

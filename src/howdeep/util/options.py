@@ -1,13 +1,17 @@
 """Options, declared once: a frozen dataclass is the command line, the Python argument and the record.
 
-The types say how the command line reads a value and what its help calls it. Nothing here imports torch: the command
-line is parsed, and its help printed, without it.
+The types say how the command line reads a value and what its help calls it; amounts are read as people write them:
+30m of training, 2ms of latency, 2GB, 1M, 50%, and lists with commas. Nothing here imports torch: the command line is
+parsed, and its help printed, without it.
 """
 
+import math
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro.conf
 
@@ -22,6 +26,17 @@ OptionalFloats = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOA
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
+Threads = Annotated[Literal["auto"] | int, tyro.conf.arg(metavar="auto|N")]
+"""So many threads, or ``auto``: what is fastest here."""
+
+TIME = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+"""Seconds of each unit."""
+MEMORY = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2.0**20, "GiB": 2.0**30}
+"""Bytes of each unit."""
+COUNT = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
+"""Things of each unit."""
+PERCENT = {"%": 0.01}
+"""Share of the whole."""
 
 
 def convert(options: object, kind: type, *names: str) -> None:
@@ -71,3 +86,85 @@ def refuse_without_use(options: object, names: Iterable[str], why: str) -> None:
         if value != defaults[name]:
             shown = "" if value is True else f" {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
             raise UserError(f"--{name.replace('_', '-')}{shown} is not allowed {why}")
+
+
+def check_threads(asked: Threads) -> None:
+    """Refuse numbers of threads that this machine does not have.
+
+    Raises:
+        UserError: It is not ``auto``, and not 1 to the number of the machine's processors.
+    """
+    most = os.cpu_count() or 1
+    if asked != "auto" and not (isinstance(asked, int) and 1 <= asked <= most):
+        raise UserError(f"threads {asked} is not allowed: it must be auto, or 1 to {most} on this machine")
+
+
+def read_seconds(name: str, text: str) -> float:
+    """Return a duration in seconds, such as ``30m``, ``2ms`` or ``1.5h``.
+
+    Args:
+        name: The option, for the error.
+        text: What the user wrote.
+
+    Raises:
+        UserError: It cannot be parsed, or is not above 0 and finite.
+    """
+    return _read(name, text, TIME, "2ms, 45s, 30m or 1.5h")
+
+
+def read_bytes(name: str, text: str) -> float:
+    """Return an amount of memory in bytes, such as ``2GB`` or ``512MiB``; errors as in :func:`read_seconds`."""
+    return _read(name, text, MEMORY, "512MB or 2GB")
+
+
+def read_count(name: str, text: str) -> float:
+    """Return a number of things, such as ``270k`` or ``1.5M``; errors as in :func:`read_seconds`."""
+    return _read(name, text, COUNT, "270k or 1.5M")
+
+
+def read_share_or_count(name: str, text: str) -> tuple[float | None, float | None]:
+    """Return (share of the whole, None) for ``50%``, or (None, number) for ``20M``; errors as :func:`read_seconds`."""
+    if text.strip().endswith("%"):
+        share = _read(name, text, PERCENT, "50%")
+        if share > 1:
+            raise UserError(f"--{name} {text} is not allowed: it must be at most 100%")
+        return share, None
+    return None, _read(name, text, COUNT, "50% or 20M")
+
+
+def read_names(name: str, text: str) -> tuple[str, ...]:
+    """Return the entries of a list with commas between, each once.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UserError(f"--{name} {text!r} is empty: name at least one")
+    return found
+
+
+def read_whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Return the whole numbers of a list with commas between, ascending, each once.
+
+    Raises:
+        UserError: An entry is no whole number above 0.
+    """
+    try:
+        found = sorted({int(part) for part in read_names(name, text)})
+    except ValueError:
+        found = [0]
+    if found[0] < 1:
+        example = "it must be whole numbers with commas between, such as 8,20,56"
+        raise UserError(f"--{name} {text!r} is not allowed: {example}")
+    return tuple(found)
+
+
+def _read(name: str, text: str, units: dict[str, float], examples: str) -> float:
+    match = re.fullmatch(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*", text)
+    if match is None or match[2] not in units:
+        raise UserError(f"--{name} {text!r} is not allowed: it must be a number and its unit, such as {examples}")
+    value = float(match[1]) * units[match[2]]
+    if not 0 < value < math.inf:
+        raise UserError(f"--{name} {text} is not allowed: it must be above 0 and finite")
+    return value

@@ -19,8 +19,8 @@ from howdeep.show.report.answer import Answer, lesion_verdict
 from howdeep.show.report.page import Page, page_of
 from howdeep.show.report.reading import collect
 from howdeep.show.report.summary import data_text, summary_of
+from howdeep.util.options import read_seconds
 from howdeep.util.text import sentence
-from howdeep.util.units import seconds
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -48,7 +48,7 @@ def fit_of(run: Path, network: str = "cifar_resnet20") -> Fit:
         test=FinalError(5.0, 1.0, 100),
         latency=timing,
         epochs=10.0,
-        spent_seconds=seconds("x", "30m"),
+        spent_seconds=read_seconds("x", "30m"),
         budgets=Budgets(1800.0),
         verdict=verdict,
         candidates=(Candidate(costs, (result,), False),),

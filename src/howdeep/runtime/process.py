@@ -1,9 +1,13 @@
-"""SIGINT and SIGTERM ask a computation to stop after the step that is under way.
+"""This process: signals that stop it after the step under way, streams that cannot fail, freed memory that it keeps.
 
-There is one handler in a process, that of the command; a function that is called from a program installs its own and
-removes it again. Other threads than the main one can have none, and need none.
+There is one handler of SIGINT and SIGTERM in a process, that of the command; a function that is called from a program
+installs its own and removes it again. Only the main thread can have one.
 """
 
+import ctypes
+import io
+import os
+import platform
 import signal
 import threading
 from collections.abc import Iterator
@@ -107,3 +111,64 @@ def _handled() -> Iterator[StopRequest]:
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream that cannot fail: what it cannot show is replaced, what it cannot write is left out."""
+
+    failure: OSError | None = None
+    """Why something was left out."""
+
+    def write(self, text: str) -> int:
+        """Write as far as that is possible."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            return self._left_out(error) or len(text)
+
+    def flush(self) -> None:
+        """Flush as far as that is possible."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._left_out(error)
+
+    def _left_out(self, error: OSError) -> None:
+        self.failure = self.failure or error
+        # What the buffer still holds goes nowhere, also when Python flushes it at its end.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.fileno())
+
+
+def unfailing(stream: io.TextIOWrapper | None) -> Stream:
+    """Return a standard stream as one that cannot fail; None, where it was closed, is one that leads nowhere."""
+    if stream is None:
+        return Stream(open(os.devnull, "wb"), encoding="utf-8")
+    return Stream(
+        stream.buffer,
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+"""Numbers of glibc's ``mallopt`` for: bytes free at the end of the heap that are given back, bytes asked for at a time,
+size from which a buffer has pages of its own."""
+MIB = 2**20
+SETTINGS = {MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 2047 * MIB, TOP_PAD: 64 * MIB}
+"""The largest that glibc takes for the first two."""
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep freed memory for its next buffers; its peak stays what it was.
+
+    Returns:
+        Whether that was possible: with glibc, and where the environment does not say otherwise.
+    """
+    own = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if own or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all(mallopt(ctypes.c_int(option), ctypes.c_int(value)) for option, value in SETTINGS.items())
