@@ -14,7 +14,6 @@ from howdeep.data import (
     augmentation_line,
     augmentation_of,
     augmentation_record,
-    mixed,
     open_data,
 )
 from howdeep.data.augmentation import (
@@ -26,6 +25,7 @@ from howdeep.data.augmentation import (
     Strength,
     augmented,
     draw_epoch,
+    mixed,
 )
 from howdeep.data.batches import training_batches
 from howdeep.data.decoding import reduction

@@ -7,6 +7,8 @@ import torch
 from howdeep.data import NORMALIZATIONS, Dataset, Split, open_data
 from howdeep.data import normalization as module
 from howdeep.data.dataset import Decoded
+from howdeep.data.normalization import normalization_of
+from howdeep.util.errors import UserError
 
 
 def train_pixels(split: Split) -> torch.Tensor:
@@ -67,3 +69,25 @@ def test_large_images_are_normalised_by_what_the_network_sees(photo_folder) -> N
     torch.testing.assert_close(
         constants.mean.flatten().double(), train_pixels(split).mean((0, 2, 3)), rtol=0, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "channels", "complaint"),
+    [
+        ((0.5,), None, None, "--mean (0.5,) and --std None do not fit: give both, one number per channel"),
+        ((0.5,), (1.0, 1.0), 1, "--mean (0.5,) and --std (1.0, 1.0) do not fit: give both, one number per channel"),
+        ((0.5, 0.5), (1.0, 1.0), 3, "--mean (0.5, 0.5) is not allowed: the images have 3 channels"),
+        ((0.5,), (0.0,), 3, "--std (0.0,) is not allowed: it must be above 0"),
+    ],
+)
+def test_constants_that_do_not_fit_are_refused(mean, std, channels: int | None, complaint: str) -> None:
+    with pytest.raises(UserError) as refused:
+        normalization_of(mean, std, channels)
+    assert str(refused.value) == complaint
+
+
+def test_one_number_is_for_all_channels() -> None:
+    assert normalization_of(None, None, 3) is None
+    constants = normalization_of((0.5,), (0.25,), 3)
+    assert constants is not None
+    assert torch.equal(constants(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)), torch.full((2, 3, 4, 4), 2.0))

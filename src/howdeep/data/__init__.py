@@ -4,7 +4,6 @@ from howdeep.data.augmentation import Augmentation as Augmentation
 from howdeep.data.augmentation import augmentation_line as augmentation_line
 from howdeep.data.augmentation import augmentation_of as augmentation_of
 from howdeep.data.augmentation import augmentation_record as augmentation_record
-from howdeep.data.augmentation import mixed as mixed
 from howdeep.data.batches import Batch as Batch
 from howdeep.data.batches import evaluation_batches as evaluation_batches
 from howdeep.data.batches import steps_per_epoch as steps_per_epoch

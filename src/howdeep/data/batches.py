@@ -7,7 +7,7 @@ from itertools import tee
 import torch
 from torch import Tensor
 
-from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, shift_and_flip
+from howdeep.data.augmentation import Augmentation, Draws, draw_epoch, mixed, shift_and_flip
 from howdeep.data.dataset import Split, decodes
 from howdeep.data.normalization import Normalization
 from howdeep.data.workers import START, Request, answers, enough
@@ -41,6 +41,7 @@ def training_batches(
     start_step: int,
     stop_step: int,
     device: torch.device | str,
+    classes: int = 0,
     channels_last: bool = False,
     rank: int = 0,
     world: int = 1,
@@ -61,6 +62,7 @@ def training_batches(
         start_step: The first step.
         stop_step: The step after the last one.
         device: Where normalisation, crops and flips are computed, and where batches lie.
+        classes: Of the data, whose shares are the labels of mixed images; without use where none are mixed.
         channels_last: Whether images are laid out with the channels last.
         rank: Which contiguous share of each batch is wanted.
         world: Number of ranks.
@@ -76,10 +78,12 @@ def training_batches(
     shares, ahead = tee(_shares(len(split), augmentation, batch_size, seed, steps, rank, world))
     requests = (Request(draws.order, augmentation, draws) for draws, _ in ahead)
     workers = workers if augmentation.per_image or decodes(split) else 0
-    for (draws, total), pixels in zip(shares, answers(split, requests, workers, device), strict=True):
-        images = shift_and_flip(constants(pixels), augmentation, draws)
+    for step, (draws, total), pixels in zip(steps, shares, answers(split, requests, workers, device), strict=True):
+        images = laid_out(shift_and_flip(constants(pixels), augmentation, draws), channels_last=channels_last)
         labels = sent(split.labels[draws.order], device)
-        yield Batch(laid_out(images, channels_last=channels_last), labels, total)
+        if augmentation.mixing:
+            images, labels = mixed(images, labels, classes, seed=seed, step=step)
+        yield Batch(images, labels, total)
 
 
 def evaluation_batches(

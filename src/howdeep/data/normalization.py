@@ -34,16 +34,26 @@ class Normalization:
         return Normalization(self.mean.to(device), self.std.to(device))
 
 
-def normalization_of(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalization | None:
+def normalization_of(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int | None = None
+) -> Normalization | None:
     """Return the normalization of the two options, or None where neither is given.
 
+    Args:
+        mean: Subtracted from pixels in [0, 1], one per channel, or one for all.
+        std: What they are divided by, as many.
+        channels: Of the images; None where nobody knows.
+
     Raises:
-        UserError: Only one is given, their lengths differ, or a standard deviation is not above 0.
+        UserError: Only one is given, their lengths differ or are not that of the channels, or a standard deviation is
+            not above 0.
     """
     if mean is None and std is None:
         return None
     if mean is None or std is None or len(mean) != len(std):
         raise UserError(f"--mean {mean} and --std {std} do not fit: give both, one number per channel")
+    if channels is not None and len(mean) not in (1, channels):
+        raise UserError(f"--mean {mean} is not allowed: the images have {channels} channels")
     if min(std) <= 0:
         raise UserError(f"--std {std} is not allowed: it must be above 0")
     return Normalization(torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from howdeep.data.augmentation import Augmentation, Flip, Strength, augmentation_of, mixed
+from howdeep.data.augmentation import Augmentation, Flip, Strength, augmentation_of
 from howdeep.data.batches import evaluation_batches, steps_per_epoch, training_batches
 from howdeep.data.dataset import Split
 from howdeep.data.normalization import Normalization, normalization_of, per_channel
 from howdeep.data.sampling import trainable
 from howdeep.data.sources import open_data
-from howdeep.util.errors import UserError
 
 
 class SplitLoader:
@@ -64,12 +63,11 @@ class SplitLoader:
                 start_step=first,
                 stop_step=first + len(self),
                 device="cpu",
+                classes=len(self.classes),
                 workers=self.workers,
             )
-        mixing = self.augmentation is not None and self.augmentation.mixing
-        for step, batch in enumerate(batches, first):
-            images, labels = batch.images, batch.labels
-            yield mixed(images, labels, len(self.classes), seed=self.seed, step=step) if mixing else (images, labels)
+        for batch in batches:
+            yield batch.images, batch.labels
 
 
 class Loaders(NamedTuple):
@@ -119,10 +117,8 @@ def loaders(
     """
     opened = open_data(data, size=size, resize=resize, channels=channels, seed=seed, skip_broken=skip_broken)
     dataset = trainable(opened, limit, seed)
-    train, constants = dataset.split("train"), normalization_of(mean, std)
-    if constants is not None and len(constants.mean) not in (1, dataset.channels):
-        raise UserError(f"mean {mean} is not allowed: the images have {dataset.channels} channels")
-    constants = constants or per_channel(train)
+    train = dataset.split("train")
+    constants = normalization_of(mean, std, dataset.channels) or per_channel(train)
     drawn = augmentation_of(dataset, augmentation, flip)
     sizes = {"batch_size": batch_size, "workers": workers}
     make = partial(SplitLoader, classes=dataset.classes, normalization=constants, **sizes)

@@ -16,7 +16,6 @@ from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.options import ImportOptions
 from howdeep.survival import Survival
-from howdeep.util.errors import UserError
 from howdeep.util.files import folder_locked
 from howdeep.util.options import refuse_without_use
 from howdeep.util.text import Report
@@ -92,30 +91,28 @@ def import_weights(options: ImportOptions, *, report: Report = lambda line: None
         UserError: The file is not usable or not of this network, or ``out`` is not empty or being written.
     """
     file, network, size, key = options.file, options.network, options.size, options.key
-    normalization = normalization_of(options.mean, options.std)
     if is_library_name(network):
         refuse_without_use(options, ("block", "shortcut"), f"for {network}: its library says how it is built")
         library = library_network(network, weights=file, size=size, key=key, report=report)
         published, chain, matched, channels = library.published, library.chain(), library.match, 3
         report(f"{network}: images are prepared as for its published weights: {published.preparation}")
         own: Spec | dict = library.record
-        normalization = normalization or normalization_of(published.mean, published.std)
+        constants = normalization_of(published.mean, published.std)
         height, width, crop = library.size, library.size, published.crop and asdict(published.crop)
     else:
         own, chain, matched = read_network(
             network, file, key=key, block=options.block, shortcut=options.shortcut, report=report
         )
         (height, width), channels, crop = (size, size) if size else usual_size(own), own.channels, None
+        constants = None
     assert matched is not None, "there is a file"
-    if normalization is not None and len(normalization.mean) not in (1, channels):
-        raise UserError(f"--mean {options.mean} is not allowed: {network} reads images of {channels} channels")
     data = {"source": str(file), "name": file.name, "classes": None, "channels": channels}
     data |= {"height": height, "width": width, "resize": "crop", "notes": []} | ({"crop": crop} if crop else {})
     record = runs.record_of(
         spec=own,
         survival=Survival(),
         data=data,
-        normalization=normalization,
+        normalization=normalization_of(options.mean, options.std, channels) or constants,
         where=torch.device("cpu"),
         more={"imported": str(file)} | ({"key": key} if key else {}),
     )

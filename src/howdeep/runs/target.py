@@ -10,10 +10,10 @@ from torch import Tensor
 from howdeep.chain import Chain
 from howdeep.convert.libraries import LibraryNetwork, is_library_name, library_network
 from howdeep.convert.published import ClassNames, published_as
-from howdeep.data import NORMALIZATIONS, Dataset, Normalization, open_data
+from howdeep.data import Dataset, Normalization, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, quiet_pillow, read_header
 from howdeep.data.images import open_regular
-from howdeep.data.normalization import normalization_of
+from howdeep.data.normalization import normalization_of, per_channel
 from howdeep.data.recorded import class_changes, renumbered
 from howdeep.data.view import Crop, View
 from howdeep.networks import build, spec_of, spec_to_json
@@ -85,10 +85,10 @@ def open_target(
         UserError: There is no such target, or it lacks something.
     """
     name, weights, key, size = options.target, options.weights, options.key, options.size
-    given = normalization_of(options.mean, options.std)
     if key is not None and weights is None:
         raise UserError(f"--key {key} is not allowed without --weights: it says which weights of that file are meant")
     if is_library_name(name):
+        given = normalization_of(options.mean, options.std, 3)
         library = library_network(
             name, weights=weights, pretrained=options.pretrained, size=size, fresh=False, key=key, report=report
         )
@@ -104,6 +104,7 @@ def open_target(
         if weights is not None:
             raise UserError(f"--weights {weights} is not allowed with the run folder {name}: it has its own")
         target = run_target(runs.open_run(name), report)
+        given = normalization_of(options.mean, options.std, target.channels)
         return replace(target, normalization=given or target.normalization)
     if Path(name).exists():
         raise UserError(f"{name} is not a run folder: there is no {runs.RECORD} in it")
@@ -122,7 +123,7 @@ def open_target(
         channels=spec.channels,
         size=usual_size(spec),
         resize="crop",
-        normalization=given,
+        normalization=normalization_of(options.mean, options.std, spec.channels),
         network=spec_to_json(spec),
     )
 
@@ -140,13 +141,13 @@ def fresh_target(options: TargetOptions, data: str, *, seed: int, skip_broken: b
     Raises:
         UserError: There is no such network.
     """
-    name, size, given = options.target, options.size, normalization_of(options.mean, options.std)
+    name, size = options.target, options.size
     if is_library_name(name):
         torch.manual_seed(seed)
         classes = len(open_data(data, skip_broken=skip_broken).classes)
         library = library_network(name, fresh=True, size=size, classes=classes)
         # Nothing of the published weights is used, and neither is how images were prepared for them.
-        target = replace(_library_target(library, given), classes=None, names=None, crop=None)
+        target = replace(_library_target(library, None), classes=None, names=None, crop=None)
         dataset = open_data_for(target, data, skip_broken=skip_broken)
     else:
         dataset = open_data(data, size=size, skip_broken=skip_broken)
@@ -156,7 +157,8 @@ def fresh_target(options: TargetOptions, data: str, *, seed: int, skip_broken: b
             name, chain, None, spec.classes, None, spec.channels, (dataset.height, dataset.width), "crop", None
         )
     split = next(split for split in (dataset.train, dataset.test, dataset.validation) if split is not None)
-    return replace(target, bits=dataset.bits, normalization=given or NORMALIZATIONS["per_channel"](split))
+    normalization = normalization_of(options.mean, options.std, dataset.channels) or per_channel(split)
+    return replace(target, bits=dataset.bits, normalization=normalization)
 
 
 def required_normalization(target: Target) -> Normalization:

@@ -13,7 +13,6 @@ from howdeep.data import (
     Normalization,
     Split,
     evaluation_batches,
-    mixed,
     steps_per_epoch,
     training_batches,
 )
@@ -87,7 +86,7 @@ class SplitFeed:
         return min(self.recipe.batch_size, self.images)
 
     def training(self, start: int, stop: int) -> Iterator[Batch]:
-        batches = training_batches(
+        return training_batches(
             self.dataset.split("train"),
             normalization=self.normalization,
             augmentation=self.augmentation,
@@ -96,16 +95,12 @@ class SplitFeed:
             start_step=start,
             stop_step=stop,
             device=self.device,
+            classes=len(self.dataset.classes),
             channels_last=self.channels_last,
             rank=self.ranks.rank,
             world=self.ranks.world,
             workers=self.workers,
         )
-        return map(self._mixed, batches, range(start, stop)) if self.augmentation.mixing else batches
-
-    def _mixed(self, batch: Batch, step: int) -> Batch:
-        images, labels = mixed(batch.images, batch.labels, len(self.dataset.classes), seed=self.seed, step=step)
-        return replace(batch, images=images, labels=labels)
 
     def validation(self) -> Iterable[Batch] | None:
         split = self.dataset.validation

@@ -171,9 +171,7 @@ class Start:
 
     def _normalization(self, own: Normalization | None, dataset: Dataset, recipe: Recipe) -> Normalization:
         """Return how pixels are normalised: as asked for, as for given weights, or by the data."""
-        given = normalization_of(self.config.mean, self.config.std)
-        if given is not None and len(given.mean) not in (1, dataset.channels):
-            raise UserError(f"--mean {self.config.mean} is not allowed: the images have {dataset.channels} channels")
+        given = normalization_of(self.config.mean, self.config.std, dataset.channels)
         if own is not None and own.mean.shape[1:] not in ((1, 1), (dataset.height, dataset.width)):
             own = Normalization(own.mean.mean((1, 2), keepdim=True), own.std)  # a mean image of another size
         return given or own or NORMALIZATIONS[recipe.normalization](dataset.split("train"))
