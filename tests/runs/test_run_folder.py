@@ -1,17 +1,20 @@
 """The run folder."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
 from howdeep.data import Normalization
-from howdeep.networks import build, spec_of
+from howdeep.networks import build, spec_of, spec_to_json
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
 from howdeep.survival import Survival
+from howdeep.transform.removal import without
+from howdeep.transform.truncation import truncated
 from howdeep.util.errors import UserError
 from howdeep.util.files import SaveError
 
@@ -62,6 +65,21 @@ def test_the_network_has_the_weights_of_the_newest_checkpoint(tmp_path: Path) ->
     found = run.chain(pytest.fail)
     assert not found.training
     assert all(torch.equal(value, chain.state_dict()[name]) for name, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize("head", ["pooled", "kept"])
+def test_the_network_of_a_cut_ends_behind_its_first_units(head: str, tmp_path: Path) -> None:
+    """Units are counted after those that were taken out: of 1 3 4 5 … here the first four, 1 3 4 5."""
+    spec = spec_of("cifar_resnet14", channels=1, classes=4)
+    classifier = torch.nn.Linear(64, 4) if head == "pooled" else None
+    left = truncated(without(build(spec, RULE, seed=3), [1]), 4, classifier)
+    first = {"units": 4, "head": head} | ({"features": 64} if head == "pooled" else {})
+    more = {"removed": [1], "first": first, "folded": asdict(RULE), "network": spec_to_json(spec)}
+    run = runs.create(tmp_path / "run", record() | {"survival": asdict(Survival())} | more)
+    run.save(0, tensors={"weights": left.state_dict()}, state={})
+    found, x = run.chain(pytest.fail), torch.randn(2, 1, 8, 8)
+    assert (len(found), run.is_cut, found.rule) == (4, True, Survival())
+    assert torch.equal(found(x), left.eval()(x))
 
 
 @pytest.mark.parametrize("thing", ["file", "folder", "broken record"])

@@ -88,6 +88,15 @@ def test_parts_that_stay_cost_what_they_did(name: str) -> None:
         assert after.parameters == sum(part.parameters for part in before.parts[:kept]) + 4 * at.shape[1] + 4
 
 
+def test_the_old_head_may_stay_where_it_reads_maps_of_that_shape() -> None:
+    chain, x = whole("resnet B")
+    with torch.no_grad():
+        at = activations(chain, x)[5]
+        torch.testing.assert_close(truncated(chain, 5, None)(x), chain.head(at), rtol=0, atol=0)
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            truncated(chain, 2, None)(x)
+
+
 def test_cut_points_lie_where_units_begin_and_links_go_with_the_unit_before() -> None:
     chain = network("torchvision densenet")
     points = cut_points(chain)

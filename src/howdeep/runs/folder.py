@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.convert.libraries import library_network
@@ -34,6 +34,7 @@ from howdeep.runs.checkpoints import Checkpoint
 from howdeep.runtime import device
 from howdeep.survival import Survival
 from howdeep.transform.removal import without
+from howdeep.transform.truncation import truncated
 from howdeep.util.errors import UserError
 from howdeep.util.files import NAME as LOCK
 from howdeep.util.files import SaveError, append, partial_of, write_whole
@@ -120,19 +121,34 @@ class Run:
         Raises:
             UserError: It is a network of a library that is not installed.
         """
-        network, removed = self.record["network"], self.record.get("removed", ())
+        network = self.record["network"]
         if name := network.get("library"):
             size, classes = network["size"], network["classes"]
             library = library_network(name, fresh=True, size=size, classes=classes)
             chain: Chain = library.chain()
         else:
             chain = build(self.spec)
-        if removed:
-            # The cut gave the branches the survival that they had in evaluation.
-            chain.rule = Survival(**self.record["folded"]) if "folded" in self.record else None
-            chain = without(chain, removed)
+        chain = self.cut_out_of(chain)
         chain.rule = self.survival
         return chain
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the network is less than what a catalogue or a library calls so."""
+        return bool(self.record.get("removed")) or "first" in self.record
+
+    def cut_out_of(self, chain: Chain) -> Chain:
+        """Return what is left of a whole network: units were taken out, then it ended behind the first."""
+        if not self.is_cut:
+            return chain
+        # The cut gave the branches the survival that they had in evaluation.
+        chain.rule = Survival(**self.record["folded"]) if "folded" in self.record else None
+        rest, first = without(chain, self.record.get("removed", ())), self.record.get("first")
+        if first is None:
+            return rest
+        pooled = first["head"] == "pooled"
+        classifier = nn.Linear(first["features"], self.record["network"]["classes"]) if pooled else None
+        return truncated(rest, first["units"], classifier)
 
     def save(self, step: int, *, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> None:
         """Write a checkpoint (see :func:`howdeep.runs.checkpoints.save`)."""

@@ -166,7 +166,7 @@ class Start:
         origin = {name: getattr(self.config, name) for name in ("weights", "pretrained", "from_run")}
         record = {**{name: value for name, value in origin.items() if value}, "reset": reset, "lines": lines}
         before = target.run.record if target.run else {}
-        cut = {name: before[name] for name in ("removed", "folded") if name in before}
+        cut = {name: before[name] for name in ("removed", "first", "folded") if name in before}
         return Initial(chain, network, normalization, tuple(lines), record, cut, target.drop_path)
 
     def _normalization(self, own: Normalization | None, dataset: Dataset, recipe: Recipe) -> Normalization:

@@ -19,7 +19,7 @@ def cut_points(chain: Chain) -> list[int]:
     return [*units, len(chain.body)]
 
 
-def truncated(chain: Chain, units: int, classifier: nn.Linear) -> Chain:
+def truncated(chain: Chain, units: int, classifier: nn.Linear | None) -> Chain:
     """Return a copy of a chain that ends behind its first units: logits = classifier(pooled(activations there)).
 
     The expectation of a random rule is folded into the branches, as :func:`howdeep.transform.removal.without` does.
@@ -27,7 +27,8 @@ def truncated(chain: Chain, units: int, classifier: nn.Linear) -> Chain:
     Args:
         chain: The network; it stays as it is.
         units: How many units stay, from 0 to all.
-        classifier: What reads the averages; it becomes a part of the copy.
+        classifier: What reads the averages; it becomes a part of the copy. None keeps the head of the chain, which
+            must read activations of that shape.
 
     Raises:
         UserError: The network has fewer units.
@@ -35,7 +36,8 @@ def truncated(chain: Chain, units: int, classifier: nn.Linear) -> Chain:
     require_point(chain, units)
     rest = without(chain, ())
     rest.body = nn.ModuleList(list(rest.body)[: cut_points(rest)[units]])
-    rest.head = nn.Sequential(Pooled(), classifier)
+    if classifier is not None:
+        rest.head = nn.Sequential(Pooled(), classifier)
     return rest.train(chain.training)
 
 

@@ -10,7 +10,6 @@ from howdeep.networks.dense import DenseSpec
 from howdeep.runs.folder import Run
 from howdeep.show.report.reading import MALFORMED, Record, Subject
 from howdeep.show.sentences import error_text
-from howdeep.transform.removal import without
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import Interval, of_share
 
@@ -79,7 +78,7 @@ def summary_of(subject: Subject, beside: Sequence[Record] = ()) -> RunSummary:
     run = subject.run
     assert run is not None, "records without a run have findings and no facts"
     depth, units, parameters, macs = _size(run)
-    cut, rule = bool(run.record.get("removed")), (run.record.get("survival") or {}).get("schedule", "constant")
+    cut, rule = run.is_cut, (run.record.get("survival") or {}).get("schedule", "constant")
     family = str(run.record["network"].get("family") or "network of a library")
     family = FAMILIES.get(family, family) + ("" if rule == "constant" else " + stochastic depth")
     return RunSummary(
@@ -103,7 +102,7 @@ def error_of(subject: Subject) -> Error | None:
     if tests:
         largest = max(tests, key=lambda record: record.value.n).value
         return Error(largest.error_percent, largest.n, "test", largest.answers)
-    if subject.run is not None and subject.run.record.get("removed"):
+    if subject.run is not None and subject.run.is_cut:
         # It was cut and not trained on: the record of its cut has tested it.
         cuts = [
             record.value.test for record in subject.records if record.kind == "cut" and record.value.test is not None
@@ -126,19 +125,18 @@ def data_text(run: Run) -> str:
 
 def _size(run: Run) -> tuple[int | None, int | None, int | None, int | None]:
     """Return layers, units, parameters and MACs, counted on the meta device; None where only its library knows."""
-    data, removed = run.record["data"], run.record.get("removed") or ()
+    data = run.record["data"]
     try:
         spec = run.spec
         image = (int(data["channels"]), int(data["height"]), int(data["width"]))
         chain = skeleton(spec).eval()
-        chain = without(chain, removed) if removed else chain
-        counts = describe_chain(chain, image, name=spec.name, family=spec.family)
+        counts = describe_chain(run.cut_out_of(chain), image, name=spec.name, family=spec.family)
     except (UserError, RuntimeError, *MALFORMED):
         return None, None, None, None
     if isinstance(spec, DenseSpec):
-        depth = None if removed else spec.depth
+        depth = None if run.is_cut else spec.depth
     else:
-        depth = spec.depth - LAYERS_OF_A_UNIT[spec.block] * len(removed)
+        depth = spec.depth - LAYERS_OF_A_UNIT[spec.block] * (len(chain) - counts.units)
     return depth, counts.units, counts.parameters, counts.macs
 
 
@@ -148,7 +146,7 @@ def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
     for record in records:
         value = record.value
         if record.kind == "cut":
-            size = value.choice.size if run.record.get("removed") and value.choice else value.original
+            size = value.choice.size if run.is_cut and value.choice else value.original
             yield size.latency.median_ms
         elif record.kind == "fit":
             latencies = {one.costs.network: one.costs.latency.median_ms for one in value.candidates}
