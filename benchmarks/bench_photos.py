@@ -37,10 +37,12 @@ from howdeep.data.decoding import decode
 from howdeep.runtime.process import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
+from howdeep.training.beginning import prepare
 from howdeep.training.config import TrainConfig
+from howdeep.training.images import open_training_data
 from howdeep.training.log import Log
 from howdeep.training.loop import _one_step, _timed
-from howdeep.training.session import Place, open_training_data, prepare
+from howdeep.training.session import Place
 
 SIDE, BATCH, WORKERS, MANY = 224, 32, 2, 20_000
 READY, COUNT = 2 * WORKERS, 12

@@ -18,10 +18,12 @@ from howdeep.data import Dataset
 from howdeep.runtime.process import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
+from howdeep.training.beginning import prepare
 from howdeep.training.config import TrainConfig
+from howdeep.training.images import open_training_data
 from howdeep.training.log import Log
 from howdeep.training.loop import _keep_pace, _one_step, _timed
-from howdeep.training.session import Place, open_training_data, prepare
+from howdeep.training.session import Place
 from howdeep.util.options import Threads
 
 STEPS = 40

@@ -14,10 +14,11 @@ from howdeep.networks.counting import describe
 from howdeep.runtime.process import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
+from howdeep.training.beginning import prepare
 from howdeep.training.config import TrainConfig
 from howdeep.training.log import Log
 from howdeep.training.loop import _one_step, _timed
-from howdeep.training.session import Place, prepare
+from howdeep.training.session import Place
 from peers import PlainScript
 
 STEPS = 60

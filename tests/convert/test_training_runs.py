@@ -24,9 +24,8 @@ from howdeep.runs.target import Target
 from howdeep.survival import Survival
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
+from howdeep.training.images import Prepared, open_training_data
 from howdeep.training.loop import train
-from howdeep.training.session import open_training_data
-from howdeep.training.start import Prepared
 from howdeep.training.state import Position
 from howdeep.util.errors import Stopped, UserError
 
@@ -38,13 +37,12 @@ CONFIG = TrainConfig(
 def begun(out: Path) -> Run:
     """Return the run folder of a network without its unit 2 that is to be trained on, as a cut writes it."""
     dataset = open_training_data(CONFIG, prepared=Prepared(32, "crop", 3))
-    names = ("name", "classes", "channels", "height", "width", "notes", "bits")
     more = {"removed": [1], "config": CONFIG.to_json(), "recipe": asdict(CONFIG.resolved_recipe())}
     more["choices"] = {"chosen": {"precision": "fp32", "memory_format": "channels_last", "threads": 1}, "trials": []}
     record = runs.record_of(
         spec={"library": CONFIG.network, "classes": 10, "size": 32},
         survival=Survival(),
-        data={"source": "digits", "resize": "crop"} | {name: getattr(dataset, name) for name in names},
+        data=runs.data_record(dataset, source="digits", resize="crop", crop=None),
         normalization=NORMALIZATIONS["per_channel"](dataset.split("train")),
         where=torch.device("cpu"),
         more=more,

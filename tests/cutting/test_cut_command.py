@@ -195,7 +195,7 @@ def test_epochs_that_do_not_help_leave_the_cut_network_as_it_was(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """And the data, opened for the cut, are not opened again for training."""
-    monkeypatch.delattr("howdeep.training.session.open_data")
+    monkeypatch.delattr("howdeep.training.images.open_data")
     cut_only, out = tmp_path / "cut", tmp_path / "tuned"
     assert cut(run, "--remove", 3, "--out", cut_only) == 0
     capsys.readouterr()

@@ -94,11 +94,9 @@ def test_advance_leaves_the_test_split_alone(tmp_path: Path, monkeypatch: pytest
 def test_epochs_that_were_computed_from_steps_give_those_steps() -> None:
     from dataclasses import replace
 
-    from howdeep.training.session import total_steps
-
     recipe = recipe_of("extendable")
     for steps in range(1, 400):
-        assert total_steps(replace(recipe, epochs=steps / 12), 12 * recipe.batch_size) == steps
+        assert replace(recipe, epochs=steps / 12).total(12) == steps
 
 
 def test_an_unknown_recipe_lists_the_extendable_one() -> None:

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.oracles import untimed
 
-from howdeep.data import NORMALIZATIONS
+from howdeep.data import NORMALIZATIONS, steps_per_epoch
 from howdeep.survival import Survival
 from howdeep.training.recipes import RECIPES, OneCycle, Recipe, Steps, Warmup, recipe_of
-from howdeep.training.session import total_steps
 from howdeep.training.state import Position, learning_rate, watch_warmup
 from howdeep.util.errors import UserError
 
@@ -20,7 +19,7 @@ CIFAR_TRAIN, CIFAR_ALL = 45_000, 50_000
 def rates(name: str, images: int) -> dict[int, float]:
     """Return the learning rates of a recipe's run by the step from which each holds."""
     recipe = recipe_of(name)
-    total = total_steps(recipe, images)
+    total = recipe.total(steps_per_epoch(images, recipe.batch_size))
     changes, before = {}, None
     for step in range(total):
         rate = recipe.schedule.at(step, total)

@@ -19,12 +19,11 @@ from torch import Tensor
 from howdeep import build, cli, spec_of
 from howdeep.convert.libraries import library_network
 from howdeep.convert.published import timm_names
-from howdeep.data.sampling import trainable
 from howdeep.runs import checkpoints
 from howdeep.runs.folder import RECORD, open_run
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
-from howdeep.training.session import open_training_data
+from howdeep.training.images import open_training_data
 from howdeep.training.start import Initial, start_of
 
 NETWORK = "timm:test_resnet"
@@ -43,7 +42,7 @@ def initial(network: str, **options) -> Initial:
     """Return the network that a run would begin with."""
     config = TrainConfig(network=network, **{"data": "digits", "limit": 60, **options})
     start = start_of(config, print)
-    dataset = trainable(open_training_data(config, start.known, None, start.prepared), config.limit)
+    dataset = open_training_data(config, start.known, None, start.prepared)
     return start.network(dataset, config.resolved_recipe())
 
 

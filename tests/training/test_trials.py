@@ -51,6 +51,12 @@ class Patterns:
     def validation(self) -> Iterator[Batch]:
         yield Batch(self.images[80:], self.labels[80:], 80)
 
+    def plain(self, count: int) -> Iterator[Batch]:
+        yield Batch(self.images[:count], self.labels[:count], 80)
+
+    def laid_out(self, *, channels_last: bool) -> "Patterns":
+        return self
+
 
 def trials_of(chain: Chain, recipe: Recipe = FINETUNE, *, total: int = 8 * STEPS, **options) -> Trials:
     chain.rule = Survival()

@@ -201,7 +201,7 @@ class _Cutting:
         assert target.resize in ("crop", "pad", "squash")
         return TrainConfig(
             network=network.get("library", network.get("name", target.name)),
-            size=target.size[0] if target.size and target.size[0] == target.size[1] else None,
+            size=target.side,
             resize=target.resize,
             seed=target.seed,
             recipe="finetune",
@@ -226,10 +226,6 @@ class _Cutting:
         target, dataset, config = self.target, self.dataset, self.config
         if target.network is None:
             raise UserError(f"--out is not allowed for {target.name}: nothing says how to build it again")
-        names = ("name", "classes", "channels", "height", "width", "notes", "bits")
-        data = {"source": self.options.data, "resize": target.resize}
-        data |= {name: getattr(dataset, name) for name in names}
-        data |= {"crop": asdict(target.crop)} if target.crop else {}
         more = {"cut_from": target.name, "removed": removed_of(target, result), "seed": target.seed}
         folded = target.run.record.get("folded") if target.run else None
         if isinstance(rule := target.chain.rule, Survival) and rule.random:
@@ -248,7 +244,7 @@ class _Cutting:
         return runs.record_of(
             spec=target.network,
             survival=Survival(),
-            data=data,
+            data=runs.data_record(dataset, source=self.options.data, resize=target.resize, crop=target.crop),
             normalization=required_normalization(target),
             where=self.device,
             more=more,

@@ -124,6 +124,11 @@ class Dataset:
     changes: tuple[str, ...] = ()
     """Those of the notes that say how the images differ from the recorded ones of a run."""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the network sees."""
+        return self.channels, self.height, self.width
+
     def split(self, name: str) -> Split:
         """Return the split a user means by `train`, `val`, `validation` or `test`.
 

@@ -126,6 +126,15 @@ class LoaderBatches(Batches):
             return self._batches(self.given[position] for position in order.tolist())  # type: ignore[index]
         return iter(self)
 
+    def plain(self, count: int, seed: int) -> Iterator[Batch]:
+        """Yield mini-batches of so many images, or the few more of a whole one: single images in an order by seed."""
+        seen = 0
+        for batch in self.shuffled(seed, "plain"):
+            yield batch
+            seen += len(batch.labels)
+            if seen >= count:
+                return
+
     def __len__(self) -> int:
         return self._length
 

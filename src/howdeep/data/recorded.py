@@ -165,7 +165,7 @@ def recorded(dataset: Dataset) -> Recorded:
     splits = {number: split for number, name in enumerate(SPLITS[:4]) if (split := getattr(dataset, name)) is not None}
     return Recorded(
         classes=dataset.classes,
-        shape=(dataset.channels, dataset.height, dataset.width),
+        shape=dataset.shape,
         names=[name for split in splits.values() for name in split.names],
         labels=torch.cat([split.labels for split in splits.values()]),
         splits=torch.cat([torch.full((len(split),), number) for number, split in splits.items()]),

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.convert.libraries import library_network
-from howdeep.data import Normalization
+from howdeep.data import Dataset, Normalization
 from howdeep.data.recorded import Recorded
+from howdeep.data.view import Crop
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
 from howdeep.runs import checkpoints
 from howdeep.runs.checkpoints import Checkpoint
@@ -77,6 +78,12 @@ class Run:
         """Names of the classes, in the order of the scores; None where imported weights do not say."""
         names = self.record["data"]["classes"]
         return names and tuple(names)
+
+    @property
+    def crop(self) -> Crop | None:
+        """What the published weights that it began with were evaluated with."""
+        record = self.record["data"].get("crop")
+        return record and Crop(**record)
 
     @property
     def normalization(self) -> Normalization | None:
@@ -342,7 +349,7 @@ def record_of(
     Args:
         spec: The network; of a library, what ``run.json`` says of it.
         survival: The rule for its gates.
-        data: Name, classes, channels, height, width and resize of the images.
+        data: What :func:`data_record` says of the images.
         normalization: How pixels are normalised.
         where: The device.
         more: Whatever else belongs to the run, such as its options.
@@ -356,6 +363,20 @@ def record_of(
         "normalization": constants,
         **more,
     }
+
+
+def data_record(dataset: Dataset, *, source: str, resize: str, crop: Crop | None) -> dict:
+    """Return what ``run.json`` says of the images of a run.
+
+    Args:
+        dataset: The images.
+        source: What DATA was on the command line.
+        resize: What happens to images that are not square.
+        crop: What published weights were evaluated with, where they are used.
+    """
+    names = ("name", "classes", "channels", "height", "width", "bits", "notes")
+    record = {"source": source, "resize": resize, **{name: getattr(dataset, name) for name in names}}
+    return record if crop is None else {**record, "crop": asdict(crop)}
 
 
 def as_json(record: dict) -> bytes:

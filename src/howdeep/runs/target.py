@@ -65,6 +65,11 @@ class Target:
     drop_path: float = 0.0
     """The highest probability with which its library closes a branch in training."""
 
+    @property
+    def side(self) -> int | None:
+        """Height and width of its images where they are square; None where they are not, or nothing says so."""
+        return self.size[0] if self.size and self.size[0] == self.size[1] else None
+
     def view(self, height: int, width: int) -> View:
         """Return how an image becomes one of this size that the network reads."""
         return View(self.channels, height, width, self.resize, self.bits or WHOLE_BITS, self.crop)
@@ -197,11 +202,10 @@ def open_data_for(
     Raises:
         UserError: The classes or the shape are not those of the network.
     """
-    size = target.size[0] if target.size and target.size[0] == target.size[1] else None
     known = target.run.images() if target.run else None
     dataset = open_data(
         data,
-        size=size,
+        size=target.side,
         resize=target.resize,
         channels=target.channels,
         bits=target.bits,
@@ -287,7 +291,7 @@ def run_target(run: runs.Run, report: Report) -> Target:
         channels=data["channels"],
         size=(data["height"], data["width"]),
         resize=data["resize"],
-        crop=Crop(**data["crop"]) if data.get("crop") else None,
+        crop=run.crop,
         bits=data.get("bits", None if "imported" in run.record else WHOLE_BITS),
         normalization=run.normalization,
         network=run.record["network"],

@@ -16,7 +16,6 @@ from typing import Literal
 from rich.console import Console
 
 from howdeep.data import Dataset, augmentation_line
-from howdeep.data.sampling import trainable
 from howdeep.networks import spec_of
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs import folder as runs
@@ -26,8 +25,8 @@ from howdeep.runtime.process import stopped
 from howdeep.search.diagnosis import Diagnosis, Point, diagnose, point_of
 from howdeep.search.ladder import FAMILIES, LARGE_SIDE, LadderConfig, network_name
 from howdeep.search.ladder_runs import LadderProgress, LadderRun, PlannedRun, trained, with_equal_time
+from howdeep.training.images import open_training_data
 from howdeep.training.log import print_line
-from howdeep.training.session import open_training_data
 from howdeep.util.files import folder_locked, write_whole
 from howdeep.util.records import Shown, tagged
 
@@ -95,7 +94,7 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
         begun = next(iter(sorted(out.glob(f"*-seed{seed}/{runs.IMAGES}"))), None)
         run = begun and begun.parent
         known = run and runs.read_images_of(run)
-        return trainable(open_training_data(config.run_config("", "", seed), known, run), config.limit, seed)
+        return open_training_data(config.run_config("", "", seed), known, run)
 
     with folder_locked(out):
         with stopped("the same command resumes"):

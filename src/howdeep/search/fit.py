@@ -18,7 +18,6 @@ from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.data import Dataset, augmentation_line, augmentation_record
 from howdeep.data.recorded import recorded
-from howdeep.data.sampling import trainable
 from howdeep.runs import folder as runs
 from howdeep.runs.resume import Journal, require_same, surroundings
 from howdeep.runtime import device as devices
@@ -42,8 +41,8 @@ from howdeep.search.study import (
     take_over,
     trials_in_order,
 )
+from howdeep.training.images import open_training_data
 from howdeep.training.log import print_line
-from howdeep.training.session import open_training_data
 from howdeep.util.errors import UserError
 from howdeep.util.files import folder_locked, write_whole
 from howdeep.util.records import Shown, from_json, tagged, to_json
@@ -169,7 +168,7 @@ def _opened(options: FitOptions) -> Dataset:
         UserError: They are not usable, or others.
     """
     known = runs.read_images_of(options.out)
-    return trainable(open_training_data(options.training(1), known, options.out), options.limit, options.seed)
+    return open_training_data(options.training(1), known, options.out)
 
 
 def _require_same(before: dict, options: FitOptions, where: str) -> None:

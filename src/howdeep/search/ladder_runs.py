@@ -19,12 +19,11 @@ from howdeep.runtime.precision import Arithmetic, Trial, best_of
 from howdeep.runtime.timing import threads_of
 from howdeep.search.diagnosis import Errors
 from howdeep.training.config import TrainConfig, difference
-from howdeep.training.feed import EVALUATION_BATCH
+from howdeep.training.images import require_same_images
 from howdeep.training.log import print_line
 from howdeep.training.loop import train
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.saving import NotFiniteError
-from howdeep.training.session import require_same_images
 from howdeep.util.errors import UserError
 from howdeep.util.progress import ProgressBar
 from howdeep.util.records import from_json, to_json
@@ -123,7 +122,6 @@ def _finished(job: PlannedRun, dataset: Dataset) -> tuple[float, float, Errors]:
             batches = evaluation_batches(
                 split,
                 normalization=normalization,
-                batch_size=EVALUATION_BATCH,
                 device=where,
                 workers=job.config.workers,
             )

@@ -17,6 +17,7 @@ from howdeep.runtime.modes import norms_of
 from howdeep.runtime.ranks import Ranks, this_process
 from howdeep.runtime.timing import threads_of
 from howdeep.survival import Survival
+from howdeep.training.beginning import size_line
 from howdeep.training.config import TrainConfig
 from howdeep.training.feed import LoaderFeed
 from howdeep.training.log import Curves, Epoch, print_line
@@ -24,7 +25,7 @@ from howdeep.training.loop import TrainResult, kept_line, to_the_end
 from howdeep.training.loop import train as train_into
 from howdeep.training.precision import TrainingSteps, choose
 from howdeep.training.recipes import Keep, Kind, Statistics
-from howdeep.training.session import Place, Session, session_of, size_line, steps_in
+from howdeep.training.session import Place, Session, session_of
 from howdeep.training.state import Memory
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import Threads
@@ -165,16 +166,14 @@ def _session(chain: Chain, training: Loader, validation: Loader | None, config: 
         if loader is not None and not len(loader):
             raise UserError(f"{loader.name} yields nothing")
     first = next(iter(train)).images
-    recipe = replace(recipe, batch_size=len(first))
-    if recipe.warmup is not None and len(chain) < recipe.warmup.from_depth:
-        recipe = replace(recipe, warmup=None)
+    recipe = replace(recipe, batch_size=len(first)).for_depth(len(chain))
     if config.survival is not None or not isinstance(chain.rule, Survival):
         chain.rule = Survival.parse(recipe.survival, config.survival_mode)
         chain.rule.check(len(chain))
     for line in (size_line("chain", chain), *recipe.lines):
         report(line)
     images, channels, height, width = first.shape
-    shape, total = (max(2, images), channels, height, width), steps_in(recipe, len(train))
+    shape, total = (max(2, images), channels, height, width), recipe.total(len(train))
     place = Place(Ranks(), train.device, report)
     steps = TrainingSteps(chain, shape, recipe, place.device, config.checkpointing)
     choices = choose(config, steps, total, place.ranks, report)

@@ -8,10 +8,9 @@ from howdeep.analysis.linear import Features, regression
 from howdeep.chain import Chain
 from howdeep.convert.classifier import read_by, set_classifier
 from howdeep.data import Batch
-from howdeep.data.sampling import sample
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.ranks import Ranks
-from howdeep.training.feed import SplitFeed
+from howdeep.training.feed import Feed
 from howdeep.util.intervals import of_share
 from howdeep.util.text import Report
 
@@ -20,28 +19,30 @@ NUMBERS, PRODUCTS = 2**26, 2**30
 a sample, but ten of a class at least."""
 
 
-def begin_as_regression(chain: Chain, names: Sequence[str], feed: SplitFeed, report: Report) -> dict | None:
+def begin_as_regression(chain: Chain, names: Sequence[str], feed: Feed, ranks: Ranks, report: Report) -> dict | None:
     """Give a new classifier the weights of the regression on the training images, as the evaluation prepares them.
 
     Args:
         chain: The network, on the device and in the layout of the batches.
         names: Parameters of its classifier.
         feed: The images. What decays how much is chosen on those of the validation.
+        ranks: The processes that take part.
         report: Receives a line.
 
     Returns:
         What ``run.json`` says of it; None where the classifier is not one linear layer that returns the logits, which
         is left as it was drawn.
     """
-    weight, ranks = chain.get_parameter(names[0]), feed.ranks
+    weight = chain.get_parameter(names[0])
     classes, width = len(weight), weight[0].numel()
     count = min(NUMBERS // width, max(PRODUCTS // (width * classes), 10 * classes))
     with evaluating(chain):
         if read_by(chain, torch.zeros(2, *feed.shape[1:], device=weight.device), names) is None:
             report("classifier: begins as it was drawn, since its logits are not those of one linear layer")
             return None
-        images = sample(feed.dataset.split("train"), count, feed.seed), feed.dataset.split("val")
-        train, validation = (_features(chain, names, feed.evaluation(split, ranks), ranks) for split in images)
+        validated = feed.validation()
+        assert validated is not None, "there are images to choose by"
+        train, validation = (_features(chain, names, batches, ranks) for batches in (feed.plain(count), validated))
     # One process computes: others could differ in the last bit.
     linear, sums = ranks.from_first(regression(train, validation, classes) if ranks.first else None)  # type: ignore[misc]
     set_classifier(chain, names, linear.weight, linear.bias)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -17,12 +17,11 @@ from howdeep.data import (
     training_batches,
 )
 from howdeep.data.loaders import LoaderBatches
+from howdeep.data.sampling import sample
 from howdeep.runtime.ranks import Ranks
 from howdeep.training.precision import batch_shape
 from howdeep.training.recipes import Recipe
 from howdeep.util.errors import UserError
-
-EVALUATION_BATCH = 500
 
 
 class Feed(Protocol):
@@ -47,8 +46,16 @@ class Feed(Protocol):
         """Return the batches of the steps from ``start`` up to, not including, ``stop``."""
         ...
 
+    def plain(self, count: int) -> Iterable[Batch]:
+        """Return so many training images at most, as they are evaluated, this process's share."""
+        ...
+
     def validation(self) -> Iterable[Batch] | None:
         """Return what choices are made by, this process's share; None where there is nothing."""
+        ...
+
+    def laid_out(self, *, channels_last: bool) -> Self:
+        """Return the same mini-batches in a memory format."""
         ...
 
 
@@ -63,10 +70,10 @@ class SplitFeed:
     """For the size of a mini-batch, over all processes."""
     seed: int
     device: torch.device
-    channels_last: bool
     workers: int
     """Processes that decode large images."""
     ranks: Ranks
+    channels_last: bool = False
 
     @property
     def images(self) -> int:
@@ -102,6 +109,9 @@ class SplitFeed:
             workers=self.workers,
         )
 
+    def plain(self, count: int) -> Iterable[Batch]:
+        return self.evaluation(sample(self.dataset.split("train"), count, self.seed), self.ranks)
+
     def validation(self) -> Iterable[Batch] | None:
         split = self.dataset.validation
         return None if split is None else self.evaluation(split, self.ranks)
@@ -111,13 +121,15 @@ class SplitFeed:
         return evaluation_batches(
             split,
             normalization=self.normalization,
-            batch_size=EVALUATION_BATCH,
             device=self.device,
             channels_last=self.channels_last,
             workers=self.workers,
             rank=ranks.rank,
             world=ranks.world,
         )
+
+    def laid_out(self, *, channels_last: bool) -> Self:
+        return replace(self, channels_last=channels_last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +142,7 @@ class LoaderFeed:
     shape: tuple[int, int, int, int]
     """That of the first mini-batch, of which every whole one has as many images."""
     seed: int
-    channels_last: bool
+    channels_last: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -154,6 +166,12 @@ class LoaderFeed:
 
     def validation(self) -> Iterable[Batch] | None:
         return None if self.validated is None else map(self._laid_out, self.validated)
+
+    def plain(self, count: int) -> Iterable[Batch]:
+        return map(self._laid_out, self.train.plain(count, self.seed))
+
+    def laid_out(self, *, channels_last: bool) -> Self:
+        return replace(self, channels_last=channels_last)
 
     def _laid_out(self, batch: Batch) -> Batch:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format

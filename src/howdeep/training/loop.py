@@ -29,11 +29,12 @@ from howdeep.runtime.precision import place
 from howdeep.runtime.process import StopRequest, patience, stopped
 from howdeep.runtime.ranks import Ranks, joined
 from howdeep.runtime.timing import threads_of
+from howdeep.training.beginning import prepare
 from howdeep.training.config import TrainConfig
 from howdeep.training.feed import SplitFeed
 from howdeep.training.log import Log, epoch_line, print_line
 from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
-from howdeep.training.session import Place, Session, prepare
+from howdeep.training.session import Place, Session
 from howdeep.training.state import Tally, learning_rate, watch_warmup
 from howdeep.training.step import gates_of, train_step
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, time_again
@@ -99,7 +100,7 @@ def train(
         config: What to do.
         out: The run folder.
         console: Where lines and the progress bar go; None is standard error.
-        dataset: The data, where it is open already (see :func:`howdeep.training.session.open_training_data`).
+        dataset: The data, where it is open already (see :func:`howdeep.training.images.open_training_data`).
         chosen: With it the weights of the best epoch are kept beside the last ones, as some recipes do anyway, and
             where loss or weights stop being numbers, training ends there. Called after training, it says which network
             the run stands for, in evaluation mode and on the device: the one that reads the test split.

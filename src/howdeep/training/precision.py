@@ -120,4 +120,4 @@ def choose(config: TrainConfig, steps: TrainingSteps, total: int, ranks: Ranks, 
 def batch_shape(recipe: Recipe, dataset: Dataset, world: int = 1) -> tuple[int, int, int, int]:
     """Return the shape of one process's share of a whole mini-batch: images, channels, height, width."""
     share = max(2, min(recipe.batch_size, len(dataset.split("train"))) // world)
-    return share, dataset.channels, dataset.height, dataset.width
+    return share, *dataset.shape

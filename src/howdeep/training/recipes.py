@@ -219,6 +219,19 @@ class Recipe:
         plain = {"norm_statistics": "frozen" if given else "batch", "freeze": 0}
         return replace(self, **{name: value for name, value in plain.items() if getattr(self, name) == "auto"})
 
+    def for_depth(self, depth: int) -> "Recipe":
+        """Return the same recipe without a warm-up that is meant for deeper networks."""
+        return replace(self, warmup=None) if self.warmup is not None and depth < self.warmup.from_depth else self
+
+    def total(self, steps_per_epoch: int) -> int:
+        """Return the mini-batches of a run whose epochs have so many; none where nothing more is trained."""
+        if self.tune == "classifier":
+            return 0
+        if self.steps is not None:
+            return self.steps
+        # Rounded first: epochs that were computed from steps give those steps again.
+        return max(1, math.ceil(round((self.epochs or 0) * steps_per_epoch, 6)))
+
     def scaled(self, peak: float) -> "Recipe":
         """Return the same recipe with another highest learning rate; the warm-up keeps its share of it."""
         warmup = self.warmup and replace(self.warmup, rate=self.warmup.rate * peak / self.schedule.peak)

@@ -13,7 +13,6 @@ from howdeep.convert.published import published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
 from howdeep.data.normalization import normalization_of
 from howdeep.data.recorded import Recorded
-from howdeep.data.view import Crop
 from howdeep.networks import build, spec_from_json, spec_of, spec_to_json
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs.folder import Run, open_run
@@ -21,6 +20,7 @@ from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, open_target, run_target
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig
+from howdeep.training.images import Prepared
 from howdeep.training.recipes import Recipe
 from howdeep.util.errors import UserError
 from howdeep.util.options import refuse_without_use
@@ -28,29 +28,6 @@ from howdeep.util.text import Report
 
 ARCHITECTURE = ("block", "shortcut", "norm", "dropout", "zero_init")
 """Options that say how a network of the catalogue is built."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """How images become what a network reads, as far as that is settled before they are seen."""
-
-    size: int | None
-    """Side in pixels; None leaves it to the images."""
-    resize: str
-    channels: int | None = None
-    """1 or 3; None leaves it to the images."""
-    bits: int | None = None
-    crop: Crop | None = None
-
-    @classmethod
-    def of_run(cls, run: Run) -> "Prepared":
-        """Return how the images of a run are prepared; of a network that was made for its data, they say it again."""
-        record, data = run.record, run.record["data"]
-        if not (record.keys() & {"start", "removed"} or "library" in record["network"]):
-            return cls(record["config"]["size"], data["resize"])
-        size = data["height"] if data["height"] == data["width"] else None
-        crop = Crop(**data["crop"]) if data.get("crop") else None
-        return cls(size, data["resize"], data["channels"], data.get("bits"), crop)
 
 
 @dataclass(frozen=True)
@@ -87,11 +64,10 @@ class Start:
         """How its images are prepared."""
         config, target = self.config, self.target
         if target is not None:
-            size = config.size or (target.size[0] if target.size and target.size[0] == target.size[1] else None)
             # A network of colour images is shown gray ones as such; another learns to read colours.
             channels = 3 if target.channels == 3 else None
             resize = target.resize if config.resize == "crop" else config.resize
-            return Prepared(size, resize, channels, crop=target.crop)
+            return Prepared(config.size or target.side, resize, channels, crop=target.crop)
         if is_library_name(config.network):
             return Prepared(published_as(config.network, config.size).size, config.resize, 3)
         return Prepared(config.size, config.resize)
@@ -158,7 +134,7 @@ class Start:
         example = torch.zeros(1, target.channels, dataset.height, dataset.width)
         if dataset.channels != target.channels:
             changed = adapt_channels(chain, example, dataset.channels)
-            network["channels"], example = dataset.channels, torch.zeros(1, *image_of(dataset))
+            network["channels"], example = dataset.channels, torch.zeros(1, *dataset.shape)
             lines.append(f"channels: {changed} reads {dataset.channels}, as it read {target.channels} before")
         reset, said = self._classifier(target, chain, example, dataset)
         network["classes"] = len(dataset.classes)
@@ -201,11 +177,6 @@ class Start:
                     chain.get_parameter(name).copy_(before[name][order])
         which = "all" if here == target.outputs else f"{here:,} of {target.outputs:,}"
         return [], f"classifier: kept, {which} classes are known by name"
-
-
-def image_of(dataset: Dataset) -> tuple[int, int, int]:
-    """Return the shape of an image, (channels, height, width)."""
-    return dataset.channels, dataset.height, dataset.width
 
 
 def _order(target: Target, dataset: Dataset) -> list[int] | None:
