@@ -1,7 +1,7 @@
 """What a run records of itself: at the start and after every epoch, on a fixed probe, without touching the run."""
 
 from pathlib import Path
-from statistics import fmean, geometric_mean
+from statistics import fmean
 
 import pytest
 import torch
@@ -109,7 +109,11 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(error: Exception, tmp
 
 @pytest.mark.slow
 def test_stochastic_depth_leaves_the_first_unit_a_larger_gradient(tmp_path: Path) -> None:
-    """Huang et al. 2016, Fig. 7: mostly after the learning rate has dropped; single seeds differ by a factor of 1.6."""
+    """Huang et al. 2016, Fig. 7: mostly after the learning rate has dropped.
+
+    By how much depends on the seed more than the figure, of one training, shows: seeds 0 to 4 gave 2.3, 1.8, 1.4, 1.2
+    and 1.1 times.
+    """
 
     def late(rule: str, seed: int) -> float:
         options = {"network": "cifar_resnet20", "recipe": "stochastic_depth2016", "limit": None, "batch_size": None}
@@ -119,4 +123,3 @@ def test_stochastic_depth_leaves_the_first_unit_a_larger_gradient(tmp_path: Path
 
     ratios = [late("linear:0.5", seed) / late("constant", seed) for seed in range(3)]
     assert min(ratios) > 1
-    assert geometric_mean(ratios) > 1.5
