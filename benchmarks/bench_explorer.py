@@ -15,8 +15,7 @@ import torch
 
 from common import alternate, ratio, report, rounds_option, row, spread
 from howdeep.data import open_data
-from howdeep.explorer.cache import ActivationCache
-from howdeep.explorer.engine import Engine
+from howdeep.explorer.engine import ActivationCache, Engine
 from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.serve import open_engine
 from subjects import CIFAR10, MEAN, STD, public, weights

@@ -13,8 +13,7 @@ import howdeep
 from howdeep import Batch, TrainConfig
 from howdeep.analysis.signals import flow
 from howdeep.data import open_data
-from howdeep.search.ladder import LadderConfig
-from howdeep.search.options import FitOptions
+from howdeep.search.options import FitOptions, LadderConfig
 from howdeep.show.kinds import KINDS, kind_of
 from howdeep.util.records import Shown, from_json, to_json
 

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from howdeep.search.degradation import degradation as degradation
     from howdeep.search.fit import Fit as Fit
     from howdeep.search.fit import fit as fit
-    from howdeep.search.ladder import LadderConfig as LadderConfig
     from howdeep.search.options import Budgets as Budgets
     from howdeep.search.options import FitOptions as FitOptions
+    from howdeep.search.options import LadderConfig as LadderConfig
     from howdeep.survival import Survival as Survival
     from howdeep.training.chains import ChainOptions as ChainOptions
     from howdeep.training.chains import Trained as Trained
@@ -83,7 +83,7 @@ _HOMES = {
     "cost": "costs.cost",
     "Degradation": "search.degradation",
     "degradation": "search.degradation",
-    "LadderConfig": "search.ladder",
+    "LadderConfig": "search.options",
     "Cut": "cutting.records",
     "CutBudget": "cutting.options",
     "cut": "cutting.cut",

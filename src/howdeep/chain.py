@@ -254,7 +254,7 @@ class Chain(nn.Module):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        from howdeep.show.chains import html_of
+        from howdeep.show.catalogue_tables import html_of
 
         return html_of(self)
 

@@ -10,8 +10,7 @@ from tests.oracles import images
 import howdeep
 from howdeep import cli
 from howdeep.convert import unravel
-from howdeep.convert.libraries import library_network
-from howdeep.convert.published import published_as
+from howdeep.convert.libraries import library_network, published_as
 from howdeep.util.errors import UserError
 
 transformers = pytest.importorskip("transformers")

@@ -11,7 +11,7 @@ from timm.data.transforms_factory import create_transform
 from torchvision import models
 from torchvision.transforms import Compose
 
-from howdeep.convert.published import published_as, timm_names
+from howdeep.convert.libraries import published_as, timm_names
 from howdeep.data.decoding import BadImage
 from howdeep.data.view import Crop, View
 from howdeep.util.errors import UserError

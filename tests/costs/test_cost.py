@@ -18,11 +18,11 @@ from howdeep import cli
 from howdeep.costs import cost as costing
 from howdeep.costs import measuring
 from howdeep.costs import measuring as peak
-from howdeep.costs.cost import Ladder, at_depth, cost, kind_of, plans_of
+from howdeep.costs.cost import Ladder, cost
 from howdeep.costs.counting import counts_of, expected_macs, shortcut_macs
 from howdeep.costs.measuring import Setting, Times, over_rounds, peak_of_training
 from howdeep.costs.options import CostOptions
-from howdeep.costs.predicting import Costs
+from howdeep.costs.predicting import Costs, at_depth, kind_of, plans_of
 from howdeep.networks import build, spec_of
 from howdeep.networks.counting import describe
 from howdeep.runtime.timing import Timing

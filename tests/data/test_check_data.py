@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from dataclasses import asdict
@@ -6,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from howdeep.data import open_data
-from howdeep.data.check import check, lines
+from howdeep.data.check import DataReport, check
 from howdeep.data.sheet import contact_sheet, draw_sheet
+from howdeep.show.catalogue_tables import check_table
 from howdeep.util.errors import UserError
 from howdeep.util.files import SaveError
+
+
+def lines(report: DataReport) -> list[str]:
+    """Return what a terminal shows of a report, its spaces at the ends of lines left out."""
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(check_table(report))
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from howdeep.cutting.options import CutBudget
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.jobs import Cancelled
 from howdeep.explorer.records import Answer, State, check_state, own_state
-from howdeep.explorer.summary import like_of
+from howdeep.explorer.server import like_of
 from howdeep.networks.counting import describe_chain
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from howdeep import build, spec_of
 from howdeep.chain import Chain
-from howdeep.explorer.cache import ActivationCache
+from howdeep.explorer.engine import ActivationCache
 from howdeep.explorer.records import State, own_state
 
 EXACT = torch.autocast("cpu", enabled=False)
@@ -91,7 +91,7 @@ def test_the_prefixes_of_one_chunk_are_not_those_of_another() -> None:
 
 
 def test_numbers_of_prefixes_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("howdeep.explorer.cache.MOST_PREFIXES", 20)
+    monkeypatch.setattr("howdeep.explorer.engine.MOST_PREFIXES", 20)
     chain = linear_chain(SIX)
     found = cache_of(chain, [ones(1, 1, 1, 1)])
     for tenths in range(20):

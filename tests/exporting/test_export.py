@@ -22,10 +22,8 @@ from howdeep.chain import Chain
 from howdeep.convert import match, read_weights
 from howdeep.data import Batch, Normalization
 from howdeep.data.normalization import normalization_of
-from howdeep.exporting import agreement as agreement_of
 from howdeep.exporting import export, formats
-from howdeep.exporting.agreement import Latency, compared
-from howdeep.exporting.export import Export, ExportError, export_target
+from howdeep.exporting.export import Export, ExportError, Latency, compared, export_target
 from howdeep.exporting.options import LIBRARIES, ExportOptions
 from howdeep.networks import build
 from howdeep.runs.target import Target
@@ -47,7 +45,7 @@ PUBLISHED = normalization_of((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Latencies are not what is tested, and threads that wait for each other are slow where other tests run beside."""
-    monkeypatch.setattr(agreement_of, "SECONDS", 0.0)
+    monkeypatch.setattr(export, "SECONDS", 0.0)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -252,14 +250,14 @@ def test_a_file_that_its_runtime_cannot_read_is_refused(
     assert not any(tmp_path.iterdir())
 
 
-def agreement(change: Callable[[torch.Tensor], torch.Tensor]) -> agreement_of.Agreement:
+def agreement(change: Callable[[torch.Tensor], torch.Tensor]) -> export.Agreement:
     """Compare scores with themselves, changed wherever a batch has more than one image or is the last."""
     batches = [Batch(torch.eye(4)[:3] * 2, torch.zeros(3), 3), Batch(torch.eye(4)[3:] * 2, torch.zeros(1), 1)]
     return compared(lambda x: x, change, batches)
 
 
 def test_agreement_is_what_it_is_on_paper() -> None:
-    assert agreement(lambda x: x) == agreement_of.Agreement(4, (1, 3), 0, 0.0, agreement_of.TOLERANCE)
+    assert agreement(lambda x: x) == export.Agreement(4, (1, 3), 0, 0.0, export.TOLERANCE)
     assert agreement(lambda x: x + 0.5).difference == 0.25
     assert agreement(lambda x: x.roll(1, 1)).other_class == 4
     only_in_batches = agreement(lambda x: x if len(x) == 1 else x.roll(1, 1))

@@ -25,7 +25,7 @@ from howdeep.costs import cost as costing
 from howdeep.runs.checkpoints import list_checkpoints
 from howdeep.runs.folder import open_run
 from howdeep.runs.resume import Journal
-from howdeep.runtime import interrupt
+from howdeep.runtime import process
 from howdeep.runtime.precision import Trial
 from howdeep.search import candidates
 from howdeep.training import loop, precision
@@ -155,15 +155,15 @@ def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _handlers() -> Iterator[None]:
     """The handlers of the command line, which it leaves to the end of its process."""
-    before = {signum: signal.getsignal(signum) for signum in interrupt.SIGNALS}
-    interrupt.install()
+    before = {signum: signal.getsignal(signum) for signum in process.SIGNALS}
+    process.install()
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
 
 
 @pytest.mark.usefixtures("_known_speed", "_handlers")
-@pytest.mark.parametrize("signum", interrupt.SIGNALS)
+@pytest.mark.parametrize("signum", process.SIGNALS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_signal_finishes_a_step_saves_and_is_one_line(
     name: str, signum: signal.Signals, run: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
@@ -189,7 +189,7 @@ def test_a_signal_finishes_a_step_saves_and_is_one_line(
         blocks = re.findall(r'"step": "[^"]* \d+"', kept.read_text())
         assert len(blocks) == 2, "the block that was under way is kept"
     if signum == signal.SIGTERM and asked.resumes is not None:
-        interrupt.install()
+        process.install()
         assert cli.run(words) == 0
         assert asked.resumes in "".join(capsys.readouterr())
         assert not list(tmp_path.glob("out*.part0"))

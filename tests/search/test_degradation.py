@@ -14,7 +14,7 @@ from howdeep.runtime.precision import Trial
 from howdeep.search import degradation as module
 from howdeep.search import ladder_runs
 from howdeep.search.degradation import Degradation, degradation
-from howdeep.search.ladder import LadderConfig
+from howdeep.search.options import LadderConfig
 from howdeep.show import figures
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig

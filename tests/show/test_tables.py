@@ -9,8 +9,7 @@ from tests.show.figures import cases as drawn
 from tests.show.report import cases
 
 from howdeep.costs.cost import Cost
-from howdeep.exporting.agreement import Agreement
-from howdeep.exporting.export import Export
+from howdeep.exporting.export import Agreement, Export
 from howdeep.show import figures
 from howdeep.show.kinds import KINDS
 from howdeep.show.tables import Table

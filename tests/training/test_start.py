@@ -17,8 +17,7 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from howdeep import build, cli, spec_of
-from howdeep.convert.libraries import library_network
-from howdeep.convert.published import timm_names
+from howdeep.convert.libraries import library_network, timm_names
 from howdeep.runs import checkpoints
 from howdeep.runs.folder import RECORD, open_run
 from howdeep.training import loop

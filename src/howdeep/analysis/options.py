@@ -6,7 +6,20 @@ from typing import Annotated, Literal, get_args
 import tyro.conf
 
 from howdeep.util.errors import unknown
-from howdeep.util.options import Data, OptionalInt, Threads, check_threads, refuse_without_use, require_at_least
+from howdeep.util.options import (
+    BatchSize,
+    Data,
+    Device,
+    InferenceThreads,
+    Limit,
+    OptionalInt,
+    SkipBroken,
+    Split,
+    Workers,
+    check_threads,
+    refuse_without_use,
+    require_at_least,
+)
 
 Kind = Literal["delete", "random", "pairs", "permute", "duplicate"]
 Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="(default: all)")]
@@ -17,15 +30,11 @@ class SplitOptions:
     """Images of one split."""
 
     data: Data
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
-    split: str = "test"
-    """train, val or test."""
-    limit: OptionalInt = None
-    """Only N images, a stratified sample."""
+    split: Split = "test"
+    limit: Limit = None
     seed: int = 0
     """Seed of that sample."""
-    batch_size: int = 100
-    """Images at a time."""
+    batch_size: BatchSize = 100
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "limit", "batch_size")
@@ -37,12 +46,9 @@ class StudyOptions(SplitOptions):
 
     seed: int = 0
     """Seed of whatever is drawn: the sample, units, paths, initial weights."""
-    threads: Threads = "auto"
-    """Threads of the host; auto takes the number in which passes are fastest here."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    threads: InferenceThreads = "auto"
+    skip_broken: SkipBroken = False
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,18 +59,13 @@ class StudyOptions(SplitOptions):
 class EvaluationOptions(SplitOptions):
     """How a trained network is evaluated."""
 
-    batch_size: int = 500
-    """Images at a time."""
+    batch_size: BatchSize = 500
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the activations."""
-    threads: Threads = "auto"
-    """Threads of the host; auto takes the number in which passes are fastest here."""
-    workers: int = 2
-    """Processes that decode large images."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    threads: InferenceThreads = "auto"
+    workers: Workers = 2
+    skip_broken: SkipBroken = False
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,11 @@ from howdeep.analysis.options import EvaluationOptions, LesionOptions, PathsOpti
 from howdeep.commands.output import Output, ResultOptions, remark
 from howdeep.runs.options import TargetOptions
 from howdeep.runtime.ranks import this_process
-from howdeep.util.options import Flat, refuse_without_use
+from howdeep.util.options import (
+    Flat,
+    InferencePrecision,
+    refuse_without_use,
+)
 from howdeep.util.text import Report
 
 if TYPE_CHECKING:
@@ -96,8 +100,7 @@ class Dissection(ResultOptions, StudyOptions, TargetOptions):
 class Lesion(LesionOptions, Dissection):
     """Take units out of a trained network, swap them or run them twice, and count what it then gets wrong."""
 
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Arithmetic of the activations; auto times both and takes the fastest correct one."""
+    precision: InferencePrecision = "fp32"
 
     def __post_init__(self) -> None:
         LesionOptions.__post_init__(self)

@@ -86,12 +86,13 @@ class Cost(ResultOptions, ScalingOptions, CostOptions, _Networks):
     def on_paper(self) -> int:
         """Scale from a device description; nothing is measured."""
         from howdeep.costs import cost as costs
+        from howdeep.costs.predicting import plans_of
         from howdeep.costs.scaling import flops_per_second, on_paper
         from howdeep.networks.counting import describe
         from howdeep.util.records import tagged
 
         rate, depths = flops_per_second("rate", str(self.rate)), _numbers("depths", self.depths)
-        plans = [plan for name in self.networks for plan in costs.plans_of(name, depths, None, channels=self.channels)]
+        plans = [plan for name in self.networks for plan in plans_of(name, depths, None, channels=self.channels)]
         papers = []
         for one in (describe(spec, size=self.size) for plan in plans for spec in plan.asked):
             job = self.job(one.parameters, self.batch_size)

@@ -2,13 +2,20 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro.conf
 
 from howdeep.commands.output import Output, remark
 from howdeep.runs.options import ImportOptions
-from howdeep.util.options import Flat, OptionalFile, OptionalInt, refuse_without_use
+from howdeep.util.options import (
+    Data,
+    Flat,
+    OptionalFile,
+    OptionalInt,
+    Resize,
+    refuse_without_use,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +104,10 @@ class Import(ImportOptions):
 class Check:
     """Say what is in the data: counts, sizes, broken files, duplicates, a contact sheet."""
 
-    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    data: tyro.conf.Positional[Data]
     size: OptionalInt = None
     """Side of the images in pixels that a network would see."""
-    resize: Literal["crop", "pad", "squash"] = "crop"
-    """What happens to images that are not square."""
+    resize: Resize = "crop"
     seed: int = 0
     """Seed of the splits and of the samples on the sheet."""
     sheet: OptionalFile = None
@@ -113,8 +118,8 @@ class Check:
         """Look at every image; the status is 1 where some are broken."""
         from howdeep.data import open_data
         from howdeep.data.check import check
-        from howdeep.data.check import lines as report_lines
         from howdeep.data.sheet import contact_sheet
+        from howdeep.show.catalogue_tables import check_table
 
         self.output.check(self.sheet)
         report = check(self.data, size=self.size, resize=self.resize, seed=self.seed)
@@ -123,6 +128,6 @@ class Check:
             dataset = open_data(self.data, size=self.size, resize=self.resize, seed=self.seed, skip_broken=True)
             contact_sheet(dataset, sheet, seed=self.seed)
 
-        lines, caption = report_lines(report), "what a network sees"
-        self.output.finish(asdict(report), *lines, figure=self.sheet, draw=draw, caption=caption)
+        caption = "what a network sees"
+        self.output.finish(asdict(report), check_table(report), figure=self.sheet, draw=draw, caption=caption)
         return 1 if report.problems else 0

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from howdeep.commands.output import ResultOptions
 from howdeep.runtime.ranks import this_process
-from howdeep.search.ladder import LadderConfig
-from howdeep.search.options import FitOptions
+from howdeep.search.options import FitOptions, LadderConfig
 from howdeep.training.config import TrainConfig
 from howdeep.util.options import Flat
 

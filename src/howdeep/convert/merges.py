@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from howdeep.chain import Add, Concatenate, Merge, Replace
-from howdeep.convert.layers import Layers
+from howdeep.convert.modes import Layers
 from howdeep.convert.simplify import LIKE, Overwrites, is_batch, overload, schema_of
 from howdeep.convert.trace import aten
 

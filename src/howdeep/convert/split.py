@@ -10,9 +10,8 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from howdeep.chain import Chain, Unit
-from howdeep.convert.layers import layers_of
 from howdeep.convert.merges import Dataflow, UnitNodes, layers, merges
-from howdeep.convert.modes import Modes, modes_of
+from howdeep.convert.modes import Modes, layers_of, modes_of
 from howdeep.convert.simplify import CONSTANTS, SharedWrite, is_view, simplify
 from howdeep.convert.trace import giving_logits, modules_of, trace, unwrapped
 from howdeep.util.errors import UserError

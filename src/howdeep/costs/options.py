@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro.conf
 
 from howdeep.util.errors import UserError
-from howdeep.util.options import OptionalInt, refuse_without_use, require_at_least
+from howdeep.util.options import (
+    Device,
+    OptionalInt,
+    refuse_without_use,
+    require_at_least,
+)
 
 if TYPE_CHECKING:
     from howdeep.costs.scaling import Cluster, TrainingJob
@@ -32,8 +37,7 @@ class CostOptions:
     """Threads of the latency on the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto times a few steps and takes the fastest correct one."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    device: Device = "auto"
     survival: str = "constant"
     """Expected training cost under constant, linear:0.5, uniform:0.8 or exactly:23."""
     rounds: Annotated[int, tyro.conf.Suppress, tyro.conf.Fixed] = 3

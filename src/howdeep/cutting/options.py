@@ -11,9 +11,12 @@ import tyro.conf
 from howdeep.training.config import RecipeFloat
 from howdeep.util.errors import SHOWN, UserError
 from howdeep.util.options import (
+    BatchSize,
     Data,
+    Device,
     OptionalInt,
     OptionalInts,
+    SkipBroken,
     Threads,
     check_threads,
     read_seconds,
@@ -100,7 +103,6 @@ class CutOptions:
     """How a trained network is cut."""
 
     data: Data
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     latency_budget: Amount = None
     """Time for one image, such as 2ms: it is measured on the cut network."""
     units: OptionalInt = None
@@ -133,12 +135,9 @@ class CutOptions:
     """Threads of the host; auto computes in the number that is fastest here and times passes in one."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     """Arithmetic in which units are chosen and weights fine-tuned; auto takes the fastest correct one."""
-    batch_size: int = 100
-    """Images at a time."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    batch_size: BatchSize = 100
+    skip_broken: SkipBroken = False
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         check_threads(self.threads)

@@ -14,9 +14,6 @@ from howdeep.data.sources import find_source
 from howdeep.data.splits import three_splits
 from howdeep.data.view import Headers, check_options, choose_view, read_headers
 
-SHOWN = 5
-SHOWN_CLASSES = 24
-
 
 @dataclass(frozen=True)
 class Group:
@@ -132,54 +129,3 @@ def _groups(
         for entry in entries:
             by_digest[entry.digest].append((entry.name, sides.get(id(entry), part), classes[entry.label]))
     return tuple(Group(*zip(*members, strict=True)) for members in by_digest.values() if len(members) > 1)
-
-
-def lines(report: DataReport) -> list[str]:
-    """Return the report as text of at most 80 columns; long lists are cut and say by how much."""
-    shape = "×".join(map(str, report.shape)) if report.shape else "nothing"
-    total = sum(sum(counts.values()) for counts in report.counts.values())
-    return [
-        _cut(f"{report.name}: {total:,} usable images; the network sees {shape}", 80),
-        *(_cut(f"  {note}", 80) for note in report.notes),
-        "",
-        *_table(report.counts),
-        "",
-        _cut(f"sizes   {_shares(report.sizes)}", 80),
-        _cut(f"modes   {_shares(report.modes)}", 80),
-        "",
-        *_listed("broken", [f"{each.name} ({each.kind}: {each.reason})" for each in report.problems]),
-        *_listed("duplicates", [_members(group, group.splits) for group in report.duplicates]),
-        *_listed("shared between splits", [_members(group, group.splits) for group in report.shared]),
-        *_listed("same image, other class", [_members(group, group.classes) for group in report.conflicts]),
-    ]
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def _table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return one row per class with a column per split, and the totals."""
-    classes = list(next(iter(counts.values())))
-    width = min(40, max(len(name) for name in ("class", "all", *classes)))
-    rows = [["class", *counts]]
-    rows += [[name, *(f"{own[name]:,}" for own in counts.values())] for name in classes[:SHOWN_CLASSES]]
-    rows += [["all", *(f"{sum(own.values()):,}" for own in counts.values())]]
-    text = [f"{_cut(name, width):<{width}}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
-    more = len(classes) - SHOWN_CLASSES
-    return [*text[:-1], *([f"… and {more:,} more classes"] if more > 0 else []), text[-1]]
-
-
-def _shares(histogram: Mapping[str, int]) -> str:
-    shown = [f"{value} ({count:,})" for value, count in list(histogram.items())[:SHOWN]]
-    return ", ".join(shown) + (f", and {len(histogram) - SHOWN:,} more" if len(histogram) > SHOWN else "")
-
-
-def _listed(title: str, items: Sequence[str]) -> list[str]:
-    """Return a heading with the count, and the first few items below it."""
-    more = [f"  … and {len(items) - SHOWN:,} more"] if len(items) > SHOWN else []
-    return [f"{title}: {len(items) or 'none'}", *(_cut(f"  {item}", 80) for item in items[:SHOWN]), *more]
-
-
-def _members(group: Group, remarks: Sequence[str]) -> str:
-    return " = ".join(f"{name} [{remark}]" for name, remark in zip(group.names, remarks, strict=True))

@@ -1,20 +1,29 @@
 """How a network is explored, and where the page is served."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro.conf
 
 from howdeep.util.errors import UserError
-from howdeep.util.options import Threads, check_threads, require_at_least
+from howdeep.util.options import (
+    DATA,
+    Device,
+    InferencePrecision,
+    InferenceThreads,
+    SkipBroken,
+    check_threads,
+    require_at_least,
+)
+
+OwnData = Annotated[str | None, tyro.conf.arg(metavar="DATA", help=DATA, help_behavior_hint="(default: the run's own)")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreOptions:
     """How a network is explored, and where the page is served."""
 
-    data: Annotated[str | None, tyro.conf.arg(metavar="DATA", help_behavior_hint="(default: the run's own)")] = None
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
+    data: OwnData = None
     port: int = 0
     """Where to listen; 0 takes a free port."""
     host: str = "127.0.0.1"
@@ -25,14 +34,10 @@ class ExploreOptions:
     """Images of the sample."""
     seed: int = 0
     """Seed by which it is drawn."""
-    precision: Literal["fp32", "bf16", "auto"] = "auto"
-    """Arithmetic of the activations; auto times both and takes the fastest correct one."""
-    threads: Threads = "auto"
-    """Threads of the host; auto takes the number in which passes are fastest here."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    precision: InferencePrecision = "auto"
+    threads: InferenceThreads = "auto"
+    skip_broken: SkipBroken = False
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         check_threads(self.threads)

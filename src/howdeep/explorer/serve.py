@@ -10,16 +10,14 @@ import uvicorn
 from howdeep.analysis.study import prepared
 from howdeep.data import Dataset
 from howdeep.data.decoding import quiet_pillow
-from howdeep.explorer.cache import ActivationCache
 from howdeep.explorer.costs import costs_of
-from howdeep.explorer.engine import Engine
+from howdeep.explorer.engine import ActivationCache, Engine
 from howdeep.explorer.guard import Guard
 from howdeep.explorer.images import MAX_BYTES, Uploads, draw_sample
 from howdeep.explorer.jobs import Jobs
 from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.saving import Saving
-from howdeep.explorer.server import Page, create_app
-from howdeep.explorer.summary import Summary, like_of
+from howdeep.explorer.server import Page, Summary, create_app, like_of
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, true_fp32

@@ -5,13 +5,14 @@ The file is ONNX or a program of torch.export (.pt2). It reads a batch of any si
 (p_l), norms are folded into the convolutions before them, and how pixels are prepared stands in the file's metadata.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from howdeep.analysis.study import SplitBatches, prepared
@@ -20,16 +21,87 @@ from howdeep.data import Batch, Dataset
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.normalization import normalization_of
 from howdeep.data.sampling import sampled
-from howdeep.exporting.agreement import TIMED_BATCHES, Agreement, Latency, Runner, compared, timed
-from howdeep.exporting.formats import FORMATS, Format, portable_program
+from howdeep.exporting.formats import FORMATS, Format, Runner, portable_program
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime.modes import evaluating
-from howdeep.runtime.timing import THREADS, threads_of
+from howdeep.runtime.timing import SECONDS, THREADS, by_turns, threads_of
 from howdeep.util.errors import UserError, reason
 from howdeep.util.files import SaveError, partial_of, write_flushed
 from howdeep.util.records import Shown, tagged, to_json
+
+TOLERANCE = 1e-4
+"""Largest |exported logit − logit| that counts as rounding, as a share of the largest |logit|.
+
+float32 has 6e-8; sums in another order, and folded norms, make up to 2e-6 of it in the networks of the tests.
+"""
+TIMED_BATCHES = (1, 32)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one batch takes, original and exported by turns."""
+
+    batch: int
+    """Images of the batch."""
+    runs: int
+    """Timed passes of each."""
+    original_ms: float
+    """Median of the original as this package runs it, in milliseconds."""
+    original_quartiles_ms: tuple[float, float]
+    """First and third quartile."""
+    exported_ms: float
+    """Median of the exported file."""
+    exported_quartiles_ms: tuple[float, float]
+    """First and third quartile."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far exported logits are from the original's."""
+
+    images: int
+    """Images that were compared."""
+    batch_sizes: tuple[int, ...]
+    """Images at a time; the last batch is smaller where they do not divide the images."""
+    other_class: int
+    """Images that get another class at any batch size."""
+    difference: float
+    """Largest |exported logit − logit|, as a share of the largest |logit|."""
+    tolerance: float
+    """What of that is allowed."""
+
+
+def compared(original: Runner, exported: Runner, batches: Iterable[Batch]) -> Agreement:
+    """Return how far exported logits are from the original's, one image at a time and batch by batch.
+
+    Raises:
+        UserError: The original's logits are not finite.
+    """
+    images, other, difference, scale, sizes = 0, 0, 0.0, 0.0, {1: None}
+    for batch in batches:
+        expected = original(batch.images)
+        if not bool(expected.isfinite().all()):
+            raise UserError("the network returns logits that are not finite: weights or data are broken")
+        sizes[len(expected)] = None
+        splits = [batch.images.split(size) for size in (1, len(expected))]
+        logits = torch.stack([torch.cat([exported(part.contiguous()) for part in parts]) for parts in splits])
+        other += int((logits.argmax(2) != expected.argmax(1)).any(0).sum())
+        # The largest of a number and NaN is NaN here, whichever comes first.
+        difference = torch.tensor([difference, (logits - expected).abs().max().item()]).max().item()
+        scale = max(scale, expected.abs().max().item())
+        images += len(expected)
+    return Agreement(images, tuple(sizes), other, difference / scale if scale else difference, TOLERANCE)
+
+
+def timed(original: Runner, exported: Runner, images: Tensor) -> Latency:
+    """Return how long a batch takes, original and exported by turns, so that other work disturbs both alike."""
+    before, after = images.contiguous(memory_format=torch.channels_last), images.contiguous()
+    mine, theirs = by_turns([lambda: original(before), lambda: exported(after)], seconds=SECONDS)
+    times = (mine.median_ms, mine.quartiles_ms, theirs.median_ms, theirs.quartiles_ms)
+    return Latency(len(images), mine.runs, *times)
+
 
 BATCH = 48
 """Images at a time in the comparison, beside one at a time."""

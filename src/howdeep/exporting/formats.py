@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from howdeep.chain import Chain
 from howdeep.convert.trace import BATCH, program_of
-from howdeep.exporting.agreement import Runner
 from howdeep.util.errors import UserError, reason
 
+Runner = Callable[[Tensor], Tensor]
+"""Images to logits."""
 LARGEST_ONNX = 2**31 - 2**24
 """Bytes of weights that fit into one ONNX file, which is at most 2 GiB."""
 METADATA = "howdeep.json"

@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 import tyro.conf
 
 from howdeep.util.errors import UserError, unknown
-from howdeep.util.options import Data, OptionalInt
+from howdeep.util.options import (
+    OptionalInt,
+    SkipBroken,
+    Split,
+)
 
 Format = Annotated[
     Literal["onnx", "torch"] | None, tyro.conf.arg(metavar="{onnx,torch}", help_behavior_hint="(default: by ending)")
@@ -26,7 +30,7 @@ FEWEST = 256
 class ExportOptions:
     """What is exported into which file, and on which images it is compared."""
 
-    data: Data
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
     """digits, an image folder, a Parquet file or folder, or hf:owner/name: images to compare on."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """The file: .onnx, or .pt2 for torch.export."""
@@ -34,14 +38,12 @@ class ExportOptions:
     """What kind of file."""
     opset: OptionalInt = None
     """Version of ONNX's operators, 18 to 23; without it torch's choice."""
-    split: str = "test"
-    """train, val or test."""
+    split: Split = "test"
     limit: int = FEWEST
     """Compare on N images, a stratified sample; at least 256, or all where there are fewer."""
     seed: int = 0
     """Seed of that sample."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
+    skip_broken: SkipBroken = False
     device: Literal["cpu"] = "cpu"
     """Files are compared and timed on the CPU."""
 

@@ -31,6 +31,13 @@ DENSE: dict[int, tuple[tuple[int, ...], int]] = {
     264: ((6, 12, 64, 48), 32),
 }
 """ImageNet depth → units per block and growth rate (Huang et al. 2016, Table 1; 161: the authors' code)."""
+DEPTHS: dict[str, tuple[int, ...]] = {
+    "plain": tuple(BASIC),
+    "resnet": (*BASIC, *BOTTLENECK),
+    "preresnet": (*BASIC, *BOTTLENECK),
+    "densenet": tuple(DENSE),
+}
+"""ImageNet family → its depths, shallow first."""
 MEANS_BOTTLENECK = (164, 1001)
 """CIFAR depths whose literature is the bottleneck network, though 164 fits 6n+2 as well (He et al. 2016)."""
 LITERATURE = (
@@ -41,10 +48,7 @@ LITERATURE = (
     *("cifar_wideresnet16_4", "cifar_wideresnet28_10", "cifar_wideresnet40_4"),
     *("cifar_densenet40_k12", "cifar_densenet100_k12", "cifar_densenet100_k24"),
     *("cifar_densenet_bc100_k12", "cifar_densenet_bc250_k24", "cifar_densenet_bc190_k40"),
-    *(f"plain{depth}" for depth in BASIC),
-    *(f"resnet{depth}" for depth in (*BASIC, *BOTTLENECK)),
-    *(f"preresnet{depth}" for depth in (*BASIC, *BOTTLENECK)),
-    *(f"densenet{depth}" for depth in DENSE),
+    *(f"{family}{depth}" for family, depths in DEPTHS.items() for depth in depths),
 )
 """The networks that papers name, and the CIFAR network that is most often found with weights; any other valid depth
 is built by its name as well."""

@@ -2,20 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro.conf
 
-from howdeep.util.options import OptionalFile, OptionalFloats, OptionalInt, OptionalName, convert
+from howdeep.util.options import (
+    Block,
+    Device,
+    Key,
+    OptionalFile,
+    OptionalFloats,
+    OptionalInt,
+    OptionalName,
+    Shortcut,
+    convert,
+)
 from howdeep.util.text import Report
 
 if TYPE_CHECKING:
     from howdeep.runs.target import Target
-
-Block = Annotated[
-    Literal["basic", "bottleneck"] | None, tyro.conf.arg(metavar="{basic,bottleneck}", help_behavior_hint="")
-]
-Shortcut = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +32,7 @@ class TargetOptions:
     the last three may have --pretrained instead."""
     weights: OptionalFile = None
     """A file of weights, where the target is a name."""
-    key: OptionalName = None
-    """Which weights of that file, where it holds several, such as state_dict_ema."""
+    key: Key = None
     pretrained: bool = False
     """Published weights of the network of a library, which downloads them."""
     size: OptionalInt = None
@@ -37,8 +41,7 @@ class TargetOptions:
     """Mean per channel, of pixels in [0, 1]; without it the run's own, or the library's."""
     std: OptionalFloats = None
     """Standard deviation per channel; without it the run's own, or the library's."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         convert(self, Path, "weights")

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.convert.libraries import LibraryNetwork, is_library_name, library_network
-from howdeep.convert.published import ClassNames, published_as
+from howdeep.convert.libraries import ClassNames, LibraryNetwork, is_library_name, library_network, published_as
 from howdeep.data import Dataset, Normalization, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, quiet_pillow, read_header
 from howdeep.data.images import open_regular

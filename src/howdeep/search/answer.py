@@ -7,8 +7,7 @@ from itertools import pairwise
 
 from howdeep.analysis.evaluation import exchanged
 from howdeep.search.candidates import CandidateCosts, Dropped
-from howdeep.search.ladder import LARGE_SIDE
-from howdeep.search.options import Budgets
+from howdeep.search.options import LARGE_SIDE, Budgets
 from howdeep.search.study import RoundResult
 from howdeep.util.intervals import of_change, of_difference
 from howdeep.util.text import seconds_text

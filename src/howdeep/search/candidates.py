@@ -13,8 +13,7 @@ from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.counting import describe_chain
 from howdeep.runtime.precision import Arithmetic, best_of
 from howdeep.runtime.timing import THREADS, Timing, forward_times
-from howdeep.search.ladder import LARGE_SIDE, network_name
-from howdeep.search.options import Budgets
+from howdeep.search.options import LARGE_SIDE, Budgets, network_name
 from howdeep.search.study import final_share
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 from howdeep.util.text import masked
 
 ATTEMPTS, ATTEMPT_SECONDS = 3, 0.5
@@ -42,16 +42,16 @@ def open_study(storage: str, name: str) -> tuple[optuna.Study, bool]:
         except Exception as error:  # every database has errors of its own
             # Two processes that make the tables of one database at the same time disturb each other once.
             if attempt == ATTEMPTS:
-                raise UserError(f"--storage {masked(storage)} cannot be used: {_reason(error, storage)}") from None
+                raise UserError(f"--storage {masked(storage)} cannot be used: {_complaint(error, storage)}") from None
             time.sleep(ATTEMPT_SECONDS)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _reason(error: BaseException, url: str) -> str:
-    """Return what a database says, in one line and without the password."""
+def _complaint(error: BaseException, url: str) -> str:
+    """Return what a database says, which its driver told the libraries above it, without the password."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return masked(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, url)
+    return masked(reason(error), url)
 
 
 def storage_of(url: str) -> RDBStorage:
@@ -89,7 +89,7 @@ def _patient(name: str) -> Callable:
                 if time.monotonic() + pause > given_up:
                     raise ConnectionError(
                         f"--storage {masked(self.url)} has not answered for {PATIENCE:.0f} s"
-                        f" ({_reason(error, self.url)}); the same command resumes"
+                        f" ({_complaint(error, self.url)}); the same command resumes"
                     ) from None
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

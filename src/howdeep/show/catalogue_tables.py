@@ -1,18 +1,26 @@
-"""Tables of what there is to train: networks, and recipes to train them by; all in a line each, or one in full."""
+"""Tables of what there is to begin with: networks, recipes, data; all in a line each, or one in full."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from howdeep.show.tables import Table
-from howdeep.util.text import short
+from howdeep.util.text import first_few, short, whole
 
 if TYPE_CHECKING:
+    from howdeep.chain import Chain
+    from howdeep.data.check import DataReport, Group
     from howdeep.networks.counting import Description, Summary
     from howdeep.training.recipes import Recipe
+
+SHOWN, SHOWN_CLASSES = 5, 24
+"""Sizes, faults of one kind, and classes that are told of data."""
+LINE = 78
+"""Characters of an indented line."""
 
 
 def networks_table(networks: Iterable[Summary]) -> Table:
@@ -72,3 +80,58 @@ def recipe_table(recipe: Recipe) -> Table:
         text = "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
         rows.append((name.replace("_", " "), text))
     return Table(title=f"{recipe.name}: {recipe.source}", heads=["value", "is"], text=(0, 1), rows=rows)
+
+
+def html_of(chain: Chain) -> str:
+    """Return the size of a chain, and its units with their share of the parameters."""
+    total, *counts = [sum(one.numel() for one in module.parameters()) for module in (chain, *chain.units)]
+    table = "<tr><th>unit<th>merge<th colspan=2>parameters"
+    for name, unit, count in zip(chain.names, chain.units, counts, strict=True):
+        bar = f'<div style="background: #4477aa; height: 0.7em; width: {20 * count / max(total, 1):.2f}em">'
+        table += f"<tr><td>{escape(name)}<td>{type(unit.merge).__name__}<td>{count:,}<td>{bar}</div>"
+    title = f"<summary>chain of {len(chain)} units, {total:,} parameters</summary>"
+    return f"<details open>{title}<table>{table}</table></details>"
+
+
+def check_table(report: DataReport) -> Table:
+    """Return how many images of which class each split has, and what is wrong with any; long lists say what is left."""
+    total = sum(sum(counts.values()) for counts in report.counts.values())
+    sees = "×".join(map(str, report.shape)) if report.shape else "nothing"
+    columns = list(report.counts.values())
+    names = list(columns[0])
+    rows = [(name, *(whole(counts[name]) for counts in columns)) for name in names[:SHOWN_CLASSES]]
+    if len(names) > SHOWN_CLASSES:
+        rows.append((f"… and {len(names) - SHOWN_CLASSES:,} more classes", *[""] * len(columns)))
+    rows.append(("all", *(whole(sum(counts.values())) for counts in columns)))
+    return Table(
+        title=f"{report.name}: {total:,} usable images; the network sees {sees}",
+        lines=[*report.notes, ""],
+        heads=["class", *report.counts],
+        text=(0,),
+        rows=rows,
+        below=[
+            "",
+            f"sizes   {_shares(report.sizes)}",
+            f"modes   {_shares(report.modes)}",
+            "",
+            *_listed("broken", [f"{each.name} ({each.kind}: {each.reason})" for each in report.problems]),
+            *_listed("duplicates", [_members(group, group.splits) for group in report.duplicates]),
+            *_listed("shared between splits", [_members(group, group.splits) for group in report.shared]),
+            *_listed("same image, other class", [_members(group, group.classes) for group in report.conflicts]),
+        ],
+    )
+
+
+def _shares(histogram: Mapping[str, int]) -> str:
+    return first_few([f"{value} ({count:,})" for value, count in histogram.items()], SHOWN)
+
+
+def _listed(title: str, items: Sequence[str]) -> list[str]:
+    """Return a heading with the count, and the first few items below it, a line each."""
+    shown = [item if len(item) <= LINE else f"{item[: LINE - 1]}…" for item in items[:SHOWN]]
+    more = [f"  … and {len(items) - SHOWN:,} more"] if len(items) > SHOWN else []
+    return [f"{title}: {len(items) or 'none'}", *(f"  {item}" for item in shown), *more]
+
+
+def _members(group: Group, remarks: Sequence[str]) -> str:
+    return " = ".join(f"{name} [{remark}]" for name, remark in zip(group.names, remarks, strict=True))

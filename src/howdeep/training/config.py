@@ -8,7 +8,24 @@ import tyro.conf
 
 from howdeep.training.recipes import Freeze, Keep, Kind, Recipe, Statistics, Tune, recipe_of
 from howdeep.util.errors import UserError
-from howdeep.util.options import Data, OptionalFloats, OptionalInt, OptionalName, Threads, check_threads, convert
+from howdeep.util.options import (
+    Block,
+    Data,
+    Device,
+    Flip,
+    Key,
+    OptionalFloats,
+    OptionalInt,
+    Resize,
+    Shortcut,
+    SkipBroken,
+    TrainingLimit,
+    TrainingPrecision,
+    TrainingThreads,
+    Workers,
+    check_threads,
+    convert,
+)
 
 
 def _meta(metavar: str, default: str = "") -> object:
@@ -34,11 +51,9 @@ class TrainConfig:
     network: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NETWORK")]
     """Name in the catalogue, such as cifar_resnet56; or timm:NAME, torchvision:NAME, hf-model:owner/name."""
     data: Data
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name."""
     weights: OptionalText = None
     """Begin with the weights of this file, instead of initial ones."""
-    key: OptionalName = None
-    """Which weights of that file, where it holds several, such as state_dict_ema."""
+    key: Key = None
     pretrained: bool = False
     """Begin with the published weights of a torchvision or timm network, which the library downloads."""
     from_run: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN", help_behavior_hint="")] = None
@@ -84,9 +99,9 @@ class TrainConfig:
     """One draw per unit and mini-batch, or one per unit and image."""
     dropped: Literal["momentum", "frozen"] = "momentum"
     """Weights of a dropped unit: moved by momentum and weight decay as in the paper's code, or left alone."""
-    block: Annotated[Literal["basic", "bottleneck"] | None, _meta("{basic,bottleneck}")] = None
+    block: Block = None
     """Kind of unit, where the depth fits both."""
-    shortcut: Annotated[Literal["A", "B", "C"] | None, _meta("{A,B,C}")] = None
+    shortcut: Shortcut = None
     """Zero padding, projection where the shape changes, projection everywhere."""
     norm: bool = True
     """Norm layers; --no-norm shows what they are good for."""
@@ -96,34 +111,26 @@ class TrainConfig:
     """Branches return zeros at the start."""
     size: OptionalInt = None
     """Side of the images in pixels; without it that of given weights or of a library's network, or the data's."""
-    resize: Literal["crop", "pad", "squash"] = "crop"
-    """What happens to images that are not square."""
+    resize: Resize = "crop"
     augmentation: Literal["auto", "none", "light", "standard", "strong"] = "auto"
     """What is done at random to training images: light crops (small images: shifts) and mirrors,
     standard changes colours and shapes and erases areas too, strong mixes images too (mixup, cutmix);
     auto is light for small images and for fewer than 10,000, else standard."""
-    flip: Literal["auto", "yes", "no"] = "auto"
-    """Mirror half of the training images; auto does unless all classes are single letters or digits."""
-    skip_broken: bool = False
-    """Leave broken images out instead of stopping."""
-    limit: OptionalInt = None
-    """Only N training images, a stratified sample."""
+    flip: Flip = "auto"
+    skip_broken: SkipBroken = False
+    limit: TrainingLimit = None
     seed: int = 0
     """Seed of weights, order, augmentation and gates."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the activations; auto times a few steps and takes the fastest correct one."""
+    device: Device = "auto"
+    precision: TrainingPrecision = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Layout of the activations; auto times a few steps."""
-    threads: Threads = "auto"
-    """Threads of the host; auto times a few steps and times again where the machine gets busy."""
+    threads: TrainingThreads = "auto"
     checkpointing: bool = False
     """Compute activations a second time instead of keeping them (activation checkpointing)."""
     compile: bool = False
     """Compile the branches (torch.compile): slow to start."""
-    workers: int = 2
-    """Processes that decode large images."""
+    workers: Workers = 2
     checkpoint_every: OptionalInt = None
     """Steps between checkpoints; without it one is written after every epoch, or, where that
     would take over 2 % of the time, after the first epoch that ends 30 s after the last one."""

@@ -8,8 +8,7 @@ import torch
 
 from howdeep.chain import Chain
 from howdeep.convert.classifier import adapt_channels, replace_classifier
-from howdeep.convert.libraries import is_library_name, library_network
-from howdeep.convert.published import published_as
+from howdeep.convert.libraries import is_library_name, library_network, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
 from howdeep.data.normalization import normalization_of
 from howdeep.data.recorded import Recorded

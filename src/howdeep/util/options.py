@@ -25,9 +25,50 @@ OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_beha
 OptionalFloats = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
-Data = Annotated[str, tyro.conf.arg(metavar="DATA")]
+
+# What several commands have, with its help.
+DATA = "digits, an image folder, a Parquet file or folder, or hf:owner/name."
+Data = Annotated[str, tyro.conf.arg(metavar="DATA", help=DATA)]
+Split = Annotated[str, tyro.conf.arg(help="train, val or test.")]
+SkipBroken = Annotated[bool, tyro.conf.arg(help="Leave broken images out instead of stopping.")]
+Limit = Annotated[OptionalInt, tyro.conf.arg(help="Only N images, a stratified sample.")]
+TrainingLimit = Annotated[OptionalInt, tyro.conf.arg(help="Only N training images, a stratified sample.")]
+BatchSize = Annotated[int, tyro.conf.arg(help="Images at a time.")]
+Resize = Annotated[Literal["crop", "pad", "squash"], tyro.conf.arg(help="What happens to images that are not square.")]
+Flip = Annotated[
+    Literal["auto", "yes", "no"],
+    tyro.conf.arg(
+        help="Mirror half of the training images; auto does unless all classes are single letters or digits."
+    ),
+]
+Workers = Annotated[int, tyro.conf.arg(help="Processes that decode large images.")]
+Device = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda, cuda:1 or mps.")]
 Threads = Annotated[Literal["auto"] | int, tyro.conf.arg(metavar="auto|N")]
-"""So many threads, or ``auto``: what is fastest here."""
+"""Threads of the host, or ``auto``: what is fastest here."""
+InferenceThreads = Annotated[
+    Threads,
+    tyro.conf.arg(help="Threads of the host; auto takes the number in which passes are fastest here."),
+]
+TrainingThreads = Annotated[
+    Threads,
+    tyro.conf.arg(help="Threads of the host; auto times a few steps and times again where the machine gets busy."),
+]
+TrainingPrecision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    tyro.conf.arg(help="Arithmetic of the activations; auto times a few steps and takes the fastest correct one."),
+]
+InferencePrecision = Annotated[
+    Literal["fp32", "bf16", "auto"],
+    tyro.conf.arg(help="Arithmetic of the activations; auto times both and takes the fastest correct one."),
+]
+Key = Annotated[
+    OptionalName,
+    tyro.conf.arg(help="Which weights of that file, where it holds several, such as state_dict_ema."),
+]
+Block = Annotated[
+    Literal["basic", "bottleneck"] | None, tyro.conf.arg(metavar="{basic,bottleneck}", help_behavior_hint="")
+]
+Shortcut = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}", help_behavior_hint="")]
 
 TIME = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 """Seconds of each unit."""

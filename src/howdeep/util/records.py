@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 from howdeep.util.errors import UserError
 
 if TYPE_CHECKING:
-    from howdeep.show.figures.base import Chart
+    from howdeep.show.figures.drawing import Chart
     from howdeep.show.tables import Table
 
 T = TypeVar("T")

@@ -25,8 +25,8 @@ from howdeep.search.fit import FinalError, Fit
 from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 from howdeep.show import figures
-from howdeep.show.figures.base import Chart
 from howdeep.show.figures.depth import DepthPoint
+from howdeep.show.figures.drawing import Chart
 from howdeep.training.log import Curves, Epoch
 
 BASELINE = Baseline(n=200, error_percent=6.0, standard_error=1.7, wrong=(5, 7), totals=(100, 100))

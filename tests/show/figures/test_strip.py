@@ -6,7 +6,7 @@ import pytest
 from tests.show.figures.cases import NINE, by_unit
 
 from howdeep.show import figures
-from howdeep.show.figures.base import WIDTH
+from howdeep.show.figures.drawing import WIDTH
 from howdeep.show.sentences import lesion_finding
 
 

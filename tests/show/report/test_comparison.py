@@ -8,10 +8,9 @@ import pytest
 from tests.show.report import cases
 
 from howdeep.analysis.evaluation import Answers
-from howdeep.show.report.comparison import compared, comparison_table, told_apart
 from howdeep.show.report.page import page_of
 from howdeep.show.report.reading import collect
-from howdeep.show.report.summary import Error, RunSummary
+from howdeep.show.report.summary import Error, RunSummary, compared, comparison_table, told_apart
 
 
 def facts(

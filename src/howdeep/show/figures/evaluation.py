@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from howdeep.show.figures.base import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, described, heading
+from howdeep.show.figures.drawing import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, described, heading
 from howdeep.show.sentences import confusion_finding, confusions, reliability_finding
 from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text

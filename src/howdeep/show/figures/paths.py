@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from howdeep.show.figures.base import (
+from howdeep.show.figures.drawing import (
     GREY,
     INK,
     PLAIN,

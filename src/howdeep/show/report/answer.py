@@ -8,9 +8,8 @@ from howdeep.analysis.lesion import Lesion
 from howdeep.cutting.records import Cut
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
-from howdeep.show.report.comparison import Comparison
 from howdeep.show.report.reading import Collected, Record
-from howdeep.show.report.summary import Error, RunSummary
+from howdeep.show.report.summary import Comparison, Error, RunSummary
 from howdeep.show.sentences import cut_saved, measured, test_finding
 from howdeep.training.log import Curves
 from howdeep.util.text import NONE, milliseconds, number, seconds_text, sentence, short, whole

@@ -16,10 +16,10 @@ from howdeep.exporting.export import Export
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
 from howdeep.show import figures
-from howdeep.show.figures.base import Chart
+from howdeep.show.figures.drawing import Chart
 from howdeep.show.kinds import kind_of
-from howdeep.show.report.comparison import Comparison, comparison_table
 from howdeep.show.report.reading import Origin, Record
+from howdeep.show.report.summary import Comparison, comparison_table
 from howdeep.show.sentences import test_finding
 from howdeep.show.tables import Table
 from howdeep.training.log import Curves
