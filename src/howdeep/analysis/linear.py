@@ -30,7 +30,7 @@ class Features:
     values: Tensor
     """Shape (images, features)."""
     labels: Tensor
-    """Class indices, int64 of shape (images,)."""
+    """Class indices, int64 of shape (images,); of images to fit also shares of every class, float (images, classes)."""
 
     def to(self, device: torch.device | str) -> "Features":
         """Return them elsewhere."""
@@ -71,11 +71,12 @@ def regression(
     """
     values = train.values.double()
     mean, spread = values.mean(0), values.var(0, correction=0).mean().sqrt().clamp_min(1e-30)
-    values = (values - mean) / spread
+    values, labels = (values - mean) / spread, train.labels
+    labels = labels.double() if labels.is_floating_point() else labels
     weight, bias = values.new_zeros(classes, values.shape[1]), values.new_zeros(classes)
     best: tuple[Linear, Sums] | None = None
     for strength in strengths:
-        _minimise(values, train.labels, weight, bias, strength)
+        _minimise(values, labels, weight, bias, strength)
         folded = weight / spread
         found = Linear(folded, bias - folded @ mean, strength)
         sums = found.on(validation)

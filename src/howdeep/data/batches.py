@@ -13,6 +13,9 @@ from howdeep.data.normalization import Normalization
 from howdeep.data.workers import START, Request, answers, enough
 from howdeep.runtime.device import laid_out, sent
 
+EVALUATED = 500
+"""Images of a mini-batch where none is trained."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -90,7 +93,7 @@ def evaluation_batches(
     split: Split,
     *,
     normalization: Normalization,
-    batch_size: int = 500,
+    batch_size: int = EVALUATED,
     device: torch.device | str = "cpu",
     channels_last: bool = False,
     workers: int = 0,

@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 from howdeep.chain import Chain
 from howdeep.data.batches import Batch
+from howdeep.data.split_loaders import SplitLoader
 from howdeep.runtime.device import sent
 from howdeep.runtime.modes import evaluating
 from howdeep.util.errors import UserError, reason
@@ -106,34 +107,67 @@ class LoaderBatches(Batches):
         self.same_classes = same_classes
         tensors = [one for one in (*chain.parameters(), *chain.buffers()) if one.is_floating_point()]
         self.device, self.dtype = (tensors[0].device, tensors[0].dtype) if tensors else (torch.device("cpu"), None)
-        self.outputs: int | None = None
-        """Logits of the network, from the first image on."""
+        self.outputs = 0
+        """Logits of the network, from the first image on; or those that another classifier will give."""
+        self._read = False
         self._at: tuple[int, Batch] | None = None
         self._rest: Iterator[Batch] = iter(())
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches(self._items())
 
-    def shuffled(self, *seed: int | str) -> Iterator[Batch]:
+    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Return one pass for training: single images in an order by seed, mini-batches in the order of the loader.
 
         Args:
-            seed: Of the run, what it is for, the epoch.
+            seed: Of the run; a loader of this package has one of its own.
+            epoch: Number of the pass.
         """
+        if isinstance(self.given, SplitLoader):
+            return self._batches(self.given.of_epoch(epoch))
         if self.single and _indexed(self.given):
-            first, *parts = seed
-            order = torch.randperm(len(self.given), generator=generator(int(first), *parts))  # type: ignore[arg-type]
+            order = torch.randperm(len(self.given), generator=generator(seed, "order", epoch))  # type: ignore[arg-type]
             return self._batches(self.given[position] for position in order.tolist())  # type: ignore[index]
         return iter(self)
 
     def plain(self, count: int, seed: int) -> Iterator[Batch]:
-        """Yield mini-batches of so many images, or the few more of a whole one: single images in an order by seed."""
+        """Yield mini-batches of so many images, or the few more of a whole one.
+
+        A loader of this package gives a stratified sample, not augmented; of others it is the first pass, as they are.
+        """
+        if isinstance(self.given, SplitLoader):
+            yield from self._batches(iter(self.given.plain(count, seed)))
+            return
         seen = 0
-        for batch in self.shuffled(seed, "plain"):
+        for batch in self.shuffled(seed, 0):
             yield batch
             seen += len(batch.labels)
             if seen >= count:
                 return
+
+    def classes(self) -> int:
+        """Return how many classes the labels tell apart: one more than the highest, or as many as they are shares of.
+
+        The network need not have as many. It takes one pass, but for a loader of this package.
+
+        Raises:
+            UserError: Labels are no classes, or fewer than two.
+        """
+        if isinstance(self.given, SplitLoader):
+            return len(self.given.classes)
+        highest, count = -1, 0
+        for item in self._items():
+            labels = item.labels if isinstance(item, Batch) else self._pair(item)[1]
+            if labels.is_floating_point() and labels.dim():
+                return labels.shape[-1]
+            if labels.dtype not in INTEGERS:
+                kind = str(labels.dtype).removeprefix("torch.")
+                raise UserError(f"{self.name} yields labels of {kind}: they must be class indices")
+            highest, count = max(highest, *labels.flatten().tolist()), count + labels.numel()
+        if not 1 <= highest < count:
+            why = "nothing is to be told apart" if highest < 1 else "classes count from 0, and each has an image"
+            raise UserError(f"{self.name} yields labels of 0 to {highest} with {count:,} images: {why}")
+        return highest + 1
 
     def __len__(self) -> int:
         return self._length
@@ -230,8 +264,9 @@ class LoaderBatches(Batches):
             kind = str(images.dtype).removeprefix("torch.")
             raise UserError(f"{self.name} yields images of {kind}: they must be floats, normalised for the network")
         images = sent(images if self.dtype is None else images.to(self.dtype), self.device)
-        if self.outputs is None:
-            self.outputs = _outputs(self.chain, images[:1])
+        if not self._read:
+            found, self._read = _outputs(self.chain, images[:1]), True
+            self.outputs = self.outputs or found
         shares, indices = self.soft and labels.is_floating_point(), labels.dtype in INTEGERS
         if tuple(labels.shape) != ((len(images), self.outputs) if shares else (len(images),)) or not shares | indices:
             what = f"{str(labels.dtype).removeprefix('torch.')} of {tuple(labels.shape)}"

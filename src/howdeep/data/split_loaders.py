@@ -8,10 +8,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from howdeep.data.augmentation import Augmentation, Flip, Strength, augmentation_of
-from howdeep.data.batches import evaluation_batches, steps_per_epoch, training_batches
+from howdeep.data.batches import EVALUATED, evaluation_batches, steps_per_epoch, training_batches
 from howdeep.data.dataset import Split
 from howdeep.data.normalization import Normalization, normalization_of, per_channel
-from howdeep.data.sampling import trainable
+from howdeep.data.sampling import sample, trainable
 from howdeep.data.sources import open_data
 
 
@@ -42,13 +42,23 @@ class SplitLoader:
         self.split, self.classes, self.normalization = split, classes, normalization
         self.batch_size, self.workers, self.seed, self.augmentation = batch_size, workers, seed, augmentation
         self.epoch = 0
-        """Passes so far, which with the seed say what the next one is."""
+        """Passes that were begun, the number of the next one."""
 
     def __len__(self) -> int:
         return steps_per_epoch(len(self.split), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        first, self.epoch = self.epoch * len(self), self.epoch + 1
+        self.epoch += 1
+        return self.of_epoch(self.epoch - 1)
+
+    def plain(self, count: int, seed: int) -> "SplitLoader":
+        """Return a loader of so many of the images at most, a stratified sample by seed, not augmented."""
+        split = sample(self.split, count, seed)
+        return SplitLoader(split, self.classes, self.normalization, batch_size=EVALUATED, workers=self.workers)
+
+    def of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one pass, which the seed and its number decide where images are shuffled and augmented."""
+        first = epoch * len(self)
         if self.augmentation is None:
             batches = evaluation_batches(
                 self.split, normalization=self.normalization, batch_size=self.batch_size, workers=self.workers

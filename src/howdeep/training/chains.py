@@ -7,30 +7,34 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from rich.console import Console
-from torch import distributed
+from torch import Tensor, distributed
 
 from howdeep.chain import Chain
+from howdeep.convert.classifier import replace_classifier
 from howdeep.data import Dataset
 from howdeep.data.loaders import Loader, LoaderBatches
 from howdeep.runtime import device as devices
-from howdeep.runtime.modes import norms_of
+from howdeep.runtime.modes import evaluating, norms_of
 from howdeep.runtime.ranks import Ranks, this_process
 from howdeep.runtime.timing import threads_of
 from howdeep.survival import Survival
 from howdeep.training.beginning import size_line
+from howdeep.training.choices import settle
 from howdeep.training.config import TrainConfig
 from howdeep.training.feed import LoaderFeed
 from howdeep.training.log import Curves, Epoch, print_line
 from howdeep.training.loop import TrainResult, kept_line, to_the_end
 from howdeep.training.loop import train as train_into
-from howdeep.training.precision import TrainingSteps, choose
-from howdeep.training.recipes import Keep, Kind, Statistics
+from howdeep.training.recipes import Freeze, Keep, Kind, Statistics, Tune
 from howdeep.training.session import Place, Session, session_of
 from howdeep.training.state import Memory
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import Threads
 from howdeep.util.records import from_json
 from howdeep.util.text import Report
+
+CLASSIFIERS = ("keep", "new")
+"""What can be asked of a chain's; what its classes are called, a chain does not know."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,16 @@ class ChainOptions(TypedDict, total=False):
     ema: float
     """Share of the weights' moving average that stays in a step; the chain ends with the average."""
     norm_statistics: Statistics
-    """What norms normalise by; ``auto`` freezes running statistics that were ever moved."""
-    freeze: int
-    """The stem and so many first units keep their weights and statistics."""
+    """What norms normalise by; ``auto`` tries both where running statistics were ever moved, in trials before a run of
+    320 steps or more."""
+    classifier: Literal["keep", "new"]
+    """``new``: the last linear layer is another one, of as many classes as the training labels tell apart, and begins
+    as the logistic regression on what it reads; a module that was unravelled keeps its own."""
+    tune: Tune
+    """``classifier`` trains nothing beyond that regression."""
+    freeze: Freeze
+    """The stem and so many first units keep their weights and statistics; ``auto`` halves a step where that costs
+    nothing."""
     keep: Keep
     """The weights that the chain ends with: of the best epoch, or the last."""
     survival: str
@@ -116,8 +127,9 @@ def train_chain(
         chain: The network, on the device that is to compute.
         training: Loader of what it learns (see :mod:`howdeep.data.loaders`). It decides how many images a mini-batch
             has, in which order they come, and what is done to them at random; single images are put together, in an
-            order by seed.
-        validation: Loader of what the best epoch is chosen by; None keeps the last.
+            order by seed. One of :func:`howdeep.loaders` gives the mini-batches of a run folder of its data and seed.
+        validation: Loader of what is chosen by: the best epoch, a new classifier's decay, norm statistics. None keeps
+            the last epoch, the classifier and the statistics.
         out: Nothing but None: a run folder says how its network is built again, which a chain does not.
         console: Where lines and the progress bar go; None is standard error.
         options: How it is trained.
@@ -136,7 +148,9 @@ def train_chain(
         if name not in known:
             raise unknown("option of a chain on loaders", name, known)
     console = console or Console(stderr=True)
-    config = TrainConfig(**{"network": "chain", "data": "", "recipe": "finetune", **options})
+    if options.get("classifier", "keep") not in CLASSIFIERS:
+        raise unknown("classifier", str(options.get("classifier")), CLASSIFIERS)
+    config = TrainConfig(**{"network": "chain", "data": "", "recipe": "finetune", "classifier": "keep", **options})
     chain.train()  # refuses a network that cannot be trained as a chain
     learned = [parameter.requires_grad for parameter in chain.parameters()]
     try:
@@ -165,35 +179,46 @@ def _session(chain: Chain, training: Loader, validation: Loader | None, config: 
     for loader in (train, validated):
         if loader is not None and not len(loader):
             raise UserError(f"{loader.name} yields nothing")
+    recipe.check("the chain", len(chain), new=config.classifier == "new")
+    if config.classifier == "new":
+        if validated is None:
+            raise UserError("classifier new is not allowed without a validation loader, which chooses its decay")
+        train.outputs = validated.outputs = train.classes()
     first = next(iter(train)).images
+    start = _start(chain, first, train.outputs, config)
     recipe = replace(recipe, batch_size=len(first)).for_depth(len(chain))
     if config.survival is not None or not isinstance(chain.rule, Survival):
         chain.rule = Survival.parse(recipe.survival, config.survival_mode)
         chain.rule.check(len(chain))
     for line in (size_line("chain", chain), *recipe.lines):
         report(line)
-    images, channels, height, width = first.shape
-    shape, total = (max(2, images), channels, height, width), recipe.total(len(train))
-    place = Place(Ranks(), train.device, report)
-    steps = TrainingSteps(chain, shape, recipe, place.device, config.checkpointing)
-    choices = choose(config, steps, total, place.ranks, report)
-    run = Memory({"ends": [total], "choices": choices})
-    if any(norm.running_mean is not None and bool(norm.running_mean.any()) for norm in norms_of(chain)):
-        run.record["start"] = {}  # it begins with given weights
-    layout = choices["chosen"]["memory_format"]
-    feed = LoaderFeed(
-        train=train, validated=validated, shape=shape, seed=config.seed, channels_last=layout == "channels_last"
-    )
-    return session_of(config, place, run, feed, recipe, chain)
+    place, (images, channels, height, width) = Place(Ranks(), train.device, report), first.shape
+    feed = LoaderFeed(train, validated, (max(2, images), channels, height, width), config.seed)
+    recipe, feed, choices = settle(chain, recipe, feed, config, place, start=start)
+    record = {"ends": [recipe.total(len(train))], "choices": choices, **({} if start is None else {"start": start})}
+    return session_of(config, place, Memory(record), feed, recipe, chain)
+
+
+def _start(chain: Chain, images: Tensor, classes: int, config: TrainConfig) -> dict | None:
+    """Return what the record says of given weights, with a new classifier if that is asked for; None for initial ones.
+
+    These are told by their norms, whose running statistics have never moved.
+    """
+    if config.classifier == "new":
+        with evaluating(chain):
+            return {"reset": replace_classifier(chain, images[:1], classes, seed=config.seed)}
+    statistics = [norm.running_mean for norm in norms_of(chain) if norm.running_mean is not None]
+    return {"reset": []} if not statistics or any(bool(mean.any()) for mean in statistics) else None
 
 
 def _trained(session: Session) -> Trained:
     """Give the chain the weights that it stands for, and return what was measured."""
     chain, run = session.chain, session.run
     assert isinstance(run, Memory)
-    epochs = tuple(from_json(Epoch, line) for line in run.metrics() if line["event"] == "epoch")
-    last = epochs[-1]
-    kept = {"epoch": last.epoch, "error_percent": last.validation_error_percent, "loss": last.validation_loss}
+    lines = [line for line in run.metrics() if line["event"] in ("start", "epoch")]
+    epochs, last = tuple(from_json(Epoch, line) for line in lines if line["event"] == "epoch"), lines[-1]
+    kept = {"epoch": last.get("epoch", 0.0), "error_percent": last["validation_error_percent"]}
+    kept["loss"] = last["validation_loss"]
     if run.best is not None:
         kept = run.best.state
         session.place.report(kept_line(kept))

@@ -132,7 +132,7 @@ class SplitFeed:
         return replace(self, channels_last=channels_last)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LoaderFeed:
     """The mini-batches of loaders, in the order in which they come; of single images, in an order by seed."""
 
@@ -156,7 +156,7 @@ class LoaderFeed:
         step = start
         while step < stop:
             before = step
-            for batch in self.train.shuffled(self.seed, "order", step // self.steps_per_epoch):
+            for batch in self.train.shuffled(self.seed, step // self.steps_per_epoch):
                 if step == stop:
                     return
                 yield self._laid_out(batch)

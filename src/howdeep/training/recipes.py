@@ -10,7 +10,7 @@ from bisect import bisect_right
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
-from howdeep.util.errors import unknown
+from howdeep.util.errors import UserError, unknown
 
 Kind = Literal["sgd", "adamw", "muon"]
 Statistics = Literal["batch", "frozen", "auto"]
@@ -218,6 +218,22 @@ class Recipe:
         """
         plain = {"norm_statistics": "frozen" if given else "batch", "freeze": 0}
         return replace(self, **{name: value for name, value in plain.items() if getattr(self, name) == "auto"})
+
+    def check(self, name: str, units: int, *, new: bool) -> None:
+        """Refuse to train less of a network than it has.
+
+        Args:
+            name: What the network is called.
+            units: How many it has.
+            new: Whether its classifier is a new one.
+
+        Raises:
+            UserError: The classifier alone is to be trained and is not new, or more units are to be frozen.
+        """
+        if self.tune == "classifier" and not new:
+            raise UserError("--tune classifier is not allowed: it is kept; --classifier new begins with another")
+        if self.freeze != "auto" and self.freeze > units:
+            raise UserError(f"--freeze {self.freeze} is not allowed: {name} has {units} units")
 
     def for_depth(self, depth: int) -> "Recipe":
         """Return the same recipe without a warm-up that is meant for deeper networks."""

@@ -86,10 +86,7 @@ class Start:
         initial = self._fresh(dataset, recipe) if self.target is None else self._given(self.target, dataset, recipe)
         chain, rule = initial.chain, Survival.parse(recipe.survival, self.config.survival_mode)
         rule.check(len(chain))
-        if recipe.tune == "classifier" and not (initial.record and initial.record["reset"]):
-            raise UserError("--tune classifier is not allowed: it is kept; --classifier new begins with another")
-        if recipe.freeze != "auto" and recipe.freeze > len(chain):
-            raise UserError(f"--freeze {recipe.freeze} is not allowed: {self.config.network} has {len(chain)} units")
+        recipe.check(self.config.network, len(chain), new=bool(initial.record and initial.record["reset"]))
         chain.rule = rule
         chain.train()
         if not initial.drop_path or rule.random:

@@ -88,9 +88,9 @@ class Trials:
 
     @property
     def steps(self) -> int:
-        """Steps of a trial; 0 where the run is too short for trials."""
+        """Steps of a trial; 0 where the run is too short for trials, or nothing would tell which is better."""
         share = self.total // SHARE
-        return min(MOST, share) if share >= FEWEST else 0
+        return min(MOST, share) if share >= FEWEST and self.feed.validation() is not None else 0
 
     def settle(self, report: Report) -> dict:
         """Return what the recipe's ``auto`` is, under ``chosen``, and what was measured for that.
@@ -110,7 +110,9 @@ class Trials:
             kinds.append("batch")
         frozen = self.recipe.freeze == "auto" and recipe.freeze
         if (len(kinds) > 1 or frozen) and not self.steps:
-            report(f"a run of {self.total} steps is too short for trials: norm statistics are {recipe.norm_statistics}")
+            short = f"a run of {self.total} steps is too short for trials"
+            why = "no trials without validation images" if self.feed.validation() is None else short
+            report(f"{why}: norm statistics are {recipe.norm_statistics}")
         elif len(kinds) > 1 or frozen:
             both = [replace(recipe, norm_statistics=kind) for kind in kinds] if len(kinds) > 1 else [recipe]
             report(f"trials of {self.steps} steps from the same start, validation error with 95 % interval:")
