@@ -5,9 +5,11 @@ from functools import partial
 import pytest
 
 from howdeep.cutting import cut as cutting
+from howdeep.cutting import first
 from howdeep.runtime.timing import forward_times
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "forward_times", partial(forward_times, seconds=0))
+    for module in (cutting, first):
+        monkeypatch.setattr(module, "forward_times", partial(forward_times, seconds=0))

@@ -181,6 +181,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
         assert found.choice is not None
         assert found.best is not None
         assert (found.kept, found.best) == (kept, getattr(found.choice, kept))
+        assert found.choice.repaired is not None
         assert found.best.error_percent == 0 < max(found.choice.cut.error_percent, found.choice.repaired.error_percent)
         assert cut_finding(found).endswith(f"{found.best.change:+.1f} points of error")
         for name, value in best.state_dict().items():

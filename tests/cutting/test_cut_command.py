@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -64,8 +65,11 @@ def named(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
 
 
 def save_named(run: Path, out: Path, progress: Callable[[str], None]) -> None:
+    save(run, CutOptions(data="digits", remove=(2, 5), out=out, precision="fp32"), progress)
+
+
+def save(run: Path, options: CutOptions, progress: Callable[[str], None]) -> None:
     target = run_target(open_run(run), print)
-    options = CutOptions(data="digits", remove=(2, 5), out=out, precision="fp32")
     cut_target(target, options, report=print, console=Console(stderr=True), progress=progress)[2].remove()
 
 
@@ -191,6 +195,69 @@ def test_a_cut_that_is_told_to_stop_wherever_it_is_resumes(
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.fixture(scope="module")
+def first(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The first four of six units, and what the command printed."""
+    place, printed = tmp_path_factory.mktemp("first") / "cut", io.StringIO()
+    with redirect_stdout(printed):
+        assert cut(run, "--first", 4, "--out", place) == 0
+    return place, printed.getvalue()
+
+
+def test_first_units_are_a_run_folder_like_any_other(
+    first: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, table = first
+    assert max(map(len, table.splitlines())) <= 80
+    assert "the first 4 of 6 units" in table
+    assert "out: unit 6, unit 5" in table
+    found = json.loads((out / "cut.json").read_text())
+    assert found["test"]["cut"]["error_percent"] == pytest.approx(evaluated(out, tmp_path, capsys))
+    ended = {"head": "pooled", "features": 32} if found["head"] == "pooled" else {"head": "kept"}
+    assert open_run(out).record["first"] == {"units": 4, **ended}
+    assert len(open_run(out).chain(print)) == 4
+    for command in (["export", str(out), "--split", "train", "--out", tmp_path / "cut.pt2"], ["lesion", str(out)]):
+        assert cli.run([*map(str, command), "--data", "digits"]) == 0
+
+
+def test_first_units_are_cut_again_and_trained_on(first: tuple[Path, str], tmp_path: Path) -> None:
+    removed, fewer, trained = (tmp_path / name for name in ("removed", "fewer", "trained"))
+    assert cut(first[0], "--remove", 2, "--out", removed) == 0
+    assert cut(removed, "--first", 1, "--out", fewer) == 0
+    options = ["--data", "digits", "--epochs", "0.2", "--out", str(trained), "--precision", "fp32"]
+    assert cli.run(["train", NETWORK, "--from", str(removed), *options]) == 0
+    for place, units in ((removed, 3), (fewer, 1), (trained, 3)):
+        record = open_run(place).record
+        assert (record["removed"], record["first"]["units"]) == ([1], units)
+        assert len(open_run(place).chain(print)) == units
+
+
+def test_a_cut_to_first_units_that_is_told_to_stop_wherever_it_is_resumes(
+    first: tuple[Path, str], run: Path, tmp_path: Path
+) -> None:
+    told, whole, out = [], tmp_path / "whole", tmp_path / "out"
+    options = CutOptions(data="digits", first=4, out=whole)
+    save(run, options, told.append)
+    lines = list(dict.fromkeys(told))
+    assert lines == [
+        "reading the data",
+        "computing activations",
+        "fitting the classifiers",
+        "measuring the network",
+        f"timing {len(json.loads((whole / 'cut.json').read_text())['points']) + 1} networks by turns",
+        "measuring the first units",
+        "writing the run folder",
+        "measuring the cut network",
+    ]
+    for stop in lines:
+        with pytest.raises(Stopped, match="the same command resumes"):
+            save(run, replace(options, out=out), partial(_stop_at, stop))
+        assert not (out / "cut.json").exists()
+    save(run, replace(options, out=out), lambda line: None)
+    assert same_weights(whole, out)
+    assert same_weights(first[0], out)
+
+
 def test_epochs_that_do_not_help_leave_the_cut_network_as_it_was(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -293,9 +360,37 @@ def test_a_cut_library_network_is_built_again_tuned_and_evaluated(
     assert len(list_checkpoints(out / "checkpoints")) == 2
 
 
+def test_first_units_of_a_library_network_learn_other_classes_and_are_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Four classes before, the ten digits now; stopped once before the fine-tuning began."""
+    torch.manual_seed(0)
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out"
+    save_file(timm.create_model("test_resnet", num_classes=4).state_dict(), weights)
+    prepared = ["--weights", weights, "--size", 32, "--mean", *[0.3] * 3, "--std", *[0.4] * 3]
+    asked = ["timm:test_resnet", *prepared, "--first", 3, "--epochs", 0.1, "--lr", 1e-4, "--out", out]
+    with monkeypatch.context() as patch:
+        _before_checkpoint(patch)
+        assert cut(*asked, "--precision", "fp32") == 130
+    assert cut(*asked, "--precision", "fp32") == 0
+    found, record = json.loads((out / "cut.json").read_text()), open_run(out).record
+    assert found["tuned"]["error_percent"] >= 0
+    assert found["test"]["cut"]["error_percent"] == pytest.approx(evaluated(out, tmp_path, capsys))
+    assert record["network"] == {"library": "timm:test_resnet", "classes": 10, "size": 32}
+    assert (record["first"]["units"], record["data"]["classes"]) == (3, list("0123456789"))
+    assert not (tmp_path / "out.part0").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
+        (["--first", "12", "--data", "nowhere"], "first 12 is not allowed: the network has 6 units; the nearest is 6"),
+        (["--first", "-1"], "first -1 is not allowed: it must be at least 0"),
+        (["--first", "2", "--remove", "3"], "first 2 and remove 3 contradict each other: give one"),
+        (["--first", "2", "--units", "3"], "first 2 and a budget (units) contradict each other: give one"),
+        (["--first", "2", "--split", "train"], "--split train is not allowed with --first"),
+        (["--first", "2", "--statistics-images", "50"], "--statistics-images 50 is not allowed with --first"),
+        (["--first", "2", "--precision", "fp32"], "--precision fp32 is not allowed with --first and without --epochs"),
         (["--latency-budget", "5 parsecs"], "--latency-budget '5 parsecs' is not allowed"),
         (["--latency-budget", "0ms"], "must be above 0"),
         (["--macs", "-50%"], "must be above 0"),

@@ -17,7 +17,7 @@ from howdeep.util.options import Flat
 
 @dataclass(frozen=True, kw_only=True)
 class Cut(ResultOptions, CutOptions, TargetOptions):
-    """Cut a trained network to budgets or by units, or measure every cut; the same command again resumes."""
+    """Cut a trained network to budgets, by units or to its first, or measure every cut; the same command resumes."""
 
     def run(self) -> int:
         """Cut, print, write and draw."""

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from howdeep.analysis.effects import BaselineBatch, Effect
 from howdeep.chain import Chain, Concatenate
+from howdeep.cutting.first import cut_to_first
 from howdeep.cutting.frontier import Frontier, errors_of, networks_tried
-from howdeep.cutting.images import Images
+from howdeep.cutting.images import Images, images_of
 from howdeep.cutting.options import CutBudget, listed, refuse_both
 from howdeep.cutting.records import Cut, Point, Removal, Size
-from howdeep.data.loaders import Loader, LoaderBatches, batches_of
+from howdeep.data.loaders import Loader
 from howdeep.runs.resume import Journal
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import THREADS, forward_times
@@ -42,6 +43,8 @@ def cut(
     macs: str | None = None,
     error_increase: float | None = None,
     remove: Sequence[int] = (),
+    first: int | None = None,
+    train: Loader | None = None,
     budget: CutBudget | None = None,
     threads: int = THREADS,
     precision: str = "fp32",
@@ -63,7 +66,11 @@ def cut(
         macs: Multiply-adds per image, such as ``50%`` of the network's or ``20M``.
         error_increase: Points of error above the network's; alone, as many units go as that allows.
         remove: Numbers, from 1, of the units to take out, whatever that costs; not with a budget.
-        budget: The four as a record, in place of them. Neither budget nor ``remove`` measures the whole frontier.
+        first: How many of the first units stay, under a new classifier (see :mod:`howdeep.cutting.first`); labels may
+            then be classes that the network does not have.
+        train: Labelled images that this classifier is fitted to; the others choose how strongly its weights decay.
+        budget: The four as a record, in place of them. Neither budget, ``remove`` nor ``first`` measures the whole
+            frontier.
         threads: Threads of the timed passes, on the host.
         precision: In which units are chosen: ``fp32``, ``bf16`` or ``auto``.
         journal: Where finished steps are kept.
@@ -78,14 +85,18 @@ def cut(
             does: the smallest possible value is named.
     """
     budget = budget or CutBudget.of(latency, units, macs, error_increase)
-    refuse_both(budget, remove)
+    refuse_both(budget, remove, first)
+    if first is not None:
+        return cut_to_first(chain, loader, first, train, threads=threads, console=console, progress=progress)
+    if train is not None:
+        raise UserError("train is not allowed without first: no classifier is fitted")
     named = named_units(chain, remove)
     removable = sum(unit.merge.removable for unit in chain.units)
     if not removable:
         raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
     out = removable if budget.units is None else min(removable, len(chain) - int(budget.units))
     with evaluating(chain):
-        images = loader if isinstance(loader, Images) else _held(chain, loader)
+        images = loader if isinstance(loader, Images) else images_of(chain, loader)
         # As the frontier counts it, at most.
         total = None if named else networks_tried(removable, out) * len(images.calibration)
         with ProgressBar(console or Console(stderr=True), total=total, counted=False) as bar:
@@ -104,13 +115,6 @@ def cut(
             report("making the cut network")
             made = frontier.recalibrated if result.choice.kept == "repaired" else frontier.cut
             return replace(result, chain=made(result.order[: result.chosen]))
-
-
-def _held(chain: Chain, loader: Loader) -> Images:
-    """Return the images of a loader for every purpose; the same mini-batches every time, whatever it draws."""
-    batches = batches_of(chain, loader)
-    batches = list(batches) if isinstance(batches, LoaderBatches) else batches
-    return Images(batches, batches, batches)
 
 
 def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:

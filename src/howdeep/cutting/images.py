@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 import torch
 
 from howdeep.analysis.study import SplitBatches
+from howdeep.chain import Chain
 from howdeep.cutting.options import CutOptions
 from howdeep.data import Batch, Dataset, Split, held
+from howdeep.data.loaders import Loader, LoaderBatches, batches_of
 from howdeep.data.sampling import Sampled, sample, sampled
 from howdeep.runs.target import Target, required_normalization
 
@@ -53,6 +55,19 @@ def cut_images(target: Target, options: CutOptions, dataset: Dataset, device: to
         statistics=SplitBatches(equal, required_normalization(target), size, device),
         samples={purpose: which for purpose, (_, which) in drawn.items() if which is not None},
     )
+
+
+def images_of(chain: Chain, loader: Loader, *, same_classes: bool = True) -> Images:
+    """Return the images of a loader for every purpose; the same mini-batches every time, whatever it draws.
+
+    Args:
+        chain: The network.
+        loader: Labelled images.
+        same_classes: Labels must be classes of the network.
+    """
+    batches = batches_of(chain, loader, same_classes=same_classes)
+    batches = list(batches) if isinstance(batches, LoaderBatches) else batches
+    return Images(batches, batches, batches)
 
 
 def split_batches(target: Target, options: CutOptions, split: Split, device: torch.device) -> SplitBatches:

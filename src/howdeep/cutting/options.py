@@ -113,6 +113,9 @@ class CutOptions:
     """Points of error above the network's; alone, as many units go as that allows."""
     remove: OptionalInts = None
     """Exactly these units go, numbered from 1; not with a budget."""
+    first: OptionalInt = None
+    """Only the first so many units stay, under a new classifier for the classes of the data, which need not be the
+    network's; not with a budget."""
     out: RunFolder = None
     """Run folder of the cut network."""
     epochs: float = 0.0
@@ -143,16 +146,23 @@ class CutOptions:
         check_threads(self.threads)
         require_at_least(1, self, "limit", "calibration_images", "batch_size")
         require_at_least(2, self, "statistics_images")
-        require_at_least(0, self, "epochs")
+        require_at_least(0, self, "epochs", "first")
         if self.remove == ():
             raise UserError("--remove is empty: name at least one unit, numbered from 1")
         if self.epochs and self.out is None:
             raise UserError(f"--epochs {self.epochs:g} needs --out RUN, a folder for the fine-tuned network")
         if not self.epochs:
             refuse_without_use(self, ("lr", "flip"), "without --epochs: nothing is fine-tuned")
-        refuse_both(self.budget, self.remove or ())
-        if self.out is not None and not (self.budget.given or self.remove):
-            raise UserError(f"--out {self.out} needs a budget or --remove: it says which of the cut networks is meant")
+        refuse_both(self.budget, self.remove or (), self.first)
+        if self.first is not None:
+            refuse_without_use(self, ("statistics_images",), "with --first: norms read what they did")
+            if not self.epochs:
+                refuse_without_use(self, ("precision",), "with --first and without --epochs: no unit is chosen")
+            if self.split == "train":
+                raise UserError("--split train is not allowed with --first: the new classifier is fitted to its images")
+        elif self.out is not None and not (self.budget.given or self.remove):
+            which = "it says which of the cut networks is meant"
+            raise UserError(f"--out {self.out} needs a budget, --remove or --first: {which}")
 
     @property
     def budget(self) -> CutBudget:
@@ -165,15 +175,17 @@ class CutOptions:
         return 1 if self.threads == "auto" else self.threads
 
 
-def refuse_both(budget: CutBudget, remove: Sequence[int]) -> None:
-    """Refuse units that are named next to a budget, which chooses them.
+def refuse_both(budget: CutBudget, remove: Sequence[int], first: int | None) -> None:
+    """Refuse more than one of units that go, first units that stay, and a budget, which chooses them.
 
     Raises:
-        UserError: Both are given.
+        UserError: Two are given.
     """
-    if remove and budget.given:
-        limits = ", ".join(name.removesuffix("_ms").removesuffix("_share").replace("_", "-") for name in budget.given)
-        raise UserError(f"remove {listed(remove)} and a budget ({limits}) contradict each other: give one")
+    limits = ", ".join(name.removesuffix("_ms").removesuffix("_share").replace("_", "-") for name in budget.given)
+    given = [f"first {first}"] * (first is not None) + [f"remove {listed(remove)}"] * bool(remove)
+    given += [f"a budget ({limits})"] * bool(limits)
+    if len(given) > 1:
+        raise UserError(f"{given[0]} and {given[1]} contradict each other: give one")
 
 
 def listed(numbers: Sequence[int]) -> str:

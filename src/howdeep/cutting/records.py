@@ -37,6 +37,19 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Head:
+    """What stands on the first units of a network: a logistic regression, and what it reads."""
+
+    name: str
+    """``pooled``, their activations averaged over space, or ``kept``, what the old classifier reads when the old head
+    follows them at once."""
+    features: int
+    """How many numbers that is."""
+    strength: float
+    """Of the decay, chosen on the calibration images."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """One cut network."""
 
@@ -46,15 +59,18 @@ class Point:
     """What it costs."""
     cut: Effect
     """What it gets wrong as it was cut."""
-    repaired: Effect
-    """What it gets wrong with its batch norm recalibrated."""
-    kept: str
+    repaired: Effect | None = None
+    """What it gets wrong with its batch norm recalibrated; None where the layers before those norms are what they were:
+    of first units."""
+    kept: str = "cut"
     """Which of the two it is, the better one on the calibration images: ``cut`` or ``repaired``."""
+    head: Head | None = None
+    """Its new classifier; None where it has the one that it had."""
 
     @property
     def best(self) -> Effect:
         """What it gets wrong."""
-        return self.repaired if self.kept == "repaired" else self.cut
+        return self.repaired if self.repaired is not None and self.kept == "repaired" else self.cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +85,10 @@ class Test:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut(Shown):
-    """A network cut to a budget or without named units, or its whole frontier."""
+    """A network cut to a budget, without named units or to its first ones, or its whole frontier.
+
+    First units get a new classifier, and so does the whole network that they are compared with.
+    """
 
     budget: CutBudget
     """What was asked for; nothing where units were named."""
@@ -78,15 +97,21 @@ class Cut(Shown):
     baseline: Baseline
     """What it gets wrong."""
     order: tuple[Removal, ...]
-    """The units in the order in which they go, as far as it was looked for; named ones by rising number."""
+    """The units in the order in which they go, as far as it was looked for; named ones by rising number, those behind
+    the first ones from the last."""
     points: tuple[Point, ...]
     """Cut networks, the fewest units out first; all were timed by turns with the original."""
     chosen: int | None
     """How many units are out of the network that was chosen; None for the whole frontier."""
+    head: str | None = None
+    """Which head was chosen for the first units, by the name that it has in their points; None where the network keeps
+    its own."""
     calibration_images: int
     """Images on which units were chosen, unless they were named, and which of two networks is kept."""
-    statistics_images: int
+    statistics_images: int = 0
     """Images on which norm statistics were estimated."""
+    classifier_images: int = 0
+    """Training images of the new classifiers."""
     threads: int
     """Threads of the timed passes."""
     notes: tuple[str, ...] = ()
@@ -107,7 +132,9 @@ class Cut(Shown):
     @property
     def choice(self) -> Point | None:
         """The point that was chosen."""
-        return next((point for point in self.points if point.out == self.chosen), None)
+        return next(
+            (one for one in self.points if (one.out, one.head and one.head.name) == (self.chosen, self.head)), None
+        )
 
     @property
     def kept(self) -> str | None:

@@ -10,15 +10,18 @@ import torch
 from rich.console import Console
 
 from howdeep.analysis.effects import Effect
+from howdeep.analysis.study import SplitBatches
 from howdeep.chain import Chain
 from howdeep.convert import Unravelled
 from howdeep.cutting.cut import cut, named_units
+from howdeep.cutting.first import KEPT, POOLED, First, first_units
 from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
 from howdeep.cutting.images import Images, cut_images, split_batches
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.records import Cut, Test
-from howdeep.data import Dataset, augmentation_record
+from howdeep.data import Dataset, Split, augmentation_record
 from howdeep.data.recorded import recorded
+from howdeep.data.sampling import sample, trainable
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import provenance
@@ -33,6 +36,7 @@ from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.state import Position
+from howdeep.transform.truncation import averages, require_point
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 from howdeep.util.records import from_json, tagged, to_json
@@ -83,13 +87,17 @@ def cut_target(
         # Before the data are read, which can take minutes.
         _check_free(out)
         named_units(target.chain, options.remove or ())
+        if options.first is not None:
+            require_point(target.chain, options.first)
         if options.epochs and isinstance(target.chain, Unravelled) and target.chain.modes.refusal:
             raise UserError(f"--epochs {options.epochs:g} is not allowed: {target.chain.modes.refusal}")
     with stopped(
         "the same command resumes" if beside else "with --out RUN or --json FILE the same command would resume"
     ):
         progress("reading the data")
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, report=report)
+        own = options.first is None
+        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, same_classes=own, report=report)
+        dataset = dataset if own else trainable(dataset)
         splits = [dataset.train, dataset.validation, dataset.test]
         key = work_key(asked(options), device, target=target, splits=splits)
         if out is not None and (out / RECORD).is_file():
@@ -151,9 +159,27 @@ class _Cutting:
         return cut_images(self.target, self.options, self.dataset, self.device)
 
     @cached_property
+    def first(self) -> First:
+        """The first units, and the whole network, under new classifiers."""
+        assert self.options.first is not None
+        dataset, seed = self.dataset, self.options.seed
+        return first_units(
+            self.original,
+            self.images,
+            self.options.first,
+            train=lambda count: self._batches(sample(dataset.split("train"), count, seed)),
+            classes=len(dataset.classes),
+            threads=self.options.timed_threads,
+            journal=self.journal,
+            console=self.console,
+            progress=self.progress,
+        )
+
+    @cached_property
     def frontier(self) -> Frontier:
-        """The network and those that are it without some of its units."""
-        return Frontier(self.original, self.images, self.journal)
+        """The network that others are compared with, and those that are it without some of its units."""
+        whole = self.original if self.options.first is None else self.first.whole
+        return Frontier(whole, self.images, self.journal)
 
     def result(self) -> Cut:
         """Cut, write and fine-tune, and read the test split once."""
@@ -161,17 +187,7 @@ class _Cutting:
         fastest = partial(fastest_threads, self.original, lambda: first, options.threads, self.device)
         threads = self.journal.result("threads", fastest)
         with threads_of(threads):
-            result = cut(
-                self.original,
-                self.images,
-                budget=options.budget,
-                remove=options.remove or (),
-                threads=options.timed_threads,
-                precision=options.precision,
-                journal=self.journal,
-                console=self.console,
-                progress=self.progress,
-            )
+            result = self._cut() if options.first is None else self.first.cut
         notes = [f"{PURPOSES[purpose]} {sample}" for purpose, sample in self.images.samples.items()]
         if self.dataset.train is None:
             notes.append("no training images: statistics are those of the calibration")
@@ -190,6 +206,20 @@ class _Cutting:
                 result = replace(result, **tuning)
         with threads_of(threads):
             return replace(result, chain=smaller, test=self._tested(smaller))
+
+    def _cut(self) -> Cut:
+        options = self.options
+        return cut(
+            self.original,
+            self.images,
+            budget=options.budget,
+            remove=options.remove or (),
+            threads=options.timed_threads,
+            precision=options.precision,
+            journal=self.journal,
+            console=self.console,
+            progress=self.progress,
+        )
 
     @cached_property
     def config(self) -> TrainConfig | None:
@@ -227,6 +257,7 @@ class _Cutting:
         if target.network is None:
             raise UserError(f"--out is not allowed for {target.name}: nothing says how to build it again")
         more = {"cut_from": target.name, "removed": removed_of(target, result), "seed": target.seed}
+        more |= {"first": first} if (first := first_of(target, result, smaller)) else {}
         folded = target.run.record.get("folded") if target.run else None
         if isinstance(rule := target.chain.rule, Survival) and rule.random:
             folded = asdict(rule)
@@ -242,7 +273,7 @@ class _Cutting:
                 "choices": {"chosen": best_of(trials).choice, "trials": [asdict(trial) for trial in trials]},
             }
         return runs.record_of(
-            spec=target.network,
+            spec={**target.network, "classes": len(dataset.classes)},
             survival=Survival(),
             data=runs.data_record(dataset, source=self.options.data, resize=target.resize, crop=target.crop),
             normalization=required_normalization(target),
@@ -279,11 +310,14 @@ class _Cutting:
         """
         if self.dataset.test is None or self.options.split == "test":
             return None
-        batches = split_batches(self.target, self.options, self.dataset.test, self.device)
+        batches = self._batches(self.dataset.test)
         self.progress("measuring the cut network")
         before = answers_of(self.frontier.whole.chain, batches)
         after = logits_of(self.frontier.folded(smaller), batches)
         return Test(original=errors_of(before), cut=effect_between(after, before))
+
+    def _batches(self, split: Split) -> SplitBatches:
+        return split_batches(self.target, self.options, split, self.device)
 
     def _network_of(self, run: runs.Run) -> Chain:
         """Return the network that a run folder stands for."""
@@ -294,7 +328,19 @@ class _Cutting:
 
 
 def removed_of(target: Target, result: Cut) -> list[int]:
-    """Return all units that are out of the network that a run folder builds, counted from 0; earlier cuts included."""
-    out = {removal.index - 1 for removal in result.order[: result.chosen]}
+    """Return all units that are out of the network that a run folder builds, counted from 0; earlier cuts included.
+
+    Those behind its first units are not: the network ends there.
+    """
+    out = {removal.index - 1 for removal in result.order[: result.chosen] if result.head is None}
     left = [index for index in range(len(target.chain) + len(target.removed)) if index not in target.removed]
     return sorted([*target.removed, *(index for number, index in enumerate(left) if number in out)])
+
+
+def first_of(target: Target, result: Cut, smaller: Chain) -> dict | None:
+    """Return behind how many units the network of a run folder ends, and under which head; None where it does not."""
+    if result.head is None and (target.run is None or "first" not in target.run.record):
+        return None
+    features = averages(smaller)
+    head = {"head": KEPT} if features is None else {"head": POOLED, "features": features}
+    return {"units": len(smaller), **head}

@@ -260,13 +260,15 @@ def _rounds(fit: Fit) -> Table:
 
 def cut_table(cut: Cut, *, wide: bool = False) -> Table:
     """Return the network before, one row per cut, and what was done; wide, also the order in which units go."""
+    if cut.head is not None:
+        return _first_table(cut, wide=wide)
     base, total = cut.baseline, len(cut.points)
     error, (best, other) = fixed(base.error_percent), (" (kept)", "") if wide else ("*", " ")
     uncut = ("0" if wide else "", *_size(cut.original), error, *([error, "", ""] if wide else ["", ""]))
     rows: list[tuple[str, ...]] = [uncut]
     for point in cut.points:
         first = str(point.out) if wide else CHOSEN * (point.out == cut.chosen)
-        both = point.cut, point.repaired
+        both = [one for one in (point.cut, point.repaired) if one is not None]
         errors = (fixed(one.error_percent) + (best if one is point.best else other) for one in both)
         change = [f"{point.best.change:+.2f}"] * wide
         interval = change_text(point.best.change_low, point.best.change_high)
@@ -279,8 +281,40 @@ def cut_table(cut: Cut, *, wide: bool = False) -> Table:
         lines=[f"uncut: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"],
         heads=heads,
         rows=rows,
-        below=[_order(cut)] if wide else [*_decisions(cut), *cut.notes],
+        below=[_order(cut)] if wide else [*_decisions(cut), *_chosen(cut), *cut.notes],
         summary=f"The network, and {all_of(total, total, 'cuts').lower()}",
+    )
+
+
+def _first_table(cut: Cut, *, wide: bool) -> Table:
+    """Return the whole network and its first units under every head that was tried."""
+    base, read = cut.baseline, {"pooled": "averages", "kept": "of the head"}
+    heads = ["", "classifier reads", "units", "MACs", "ms", "quartiles", "error", "change", "change, 95 %"]
+    rows = [("", "whole network", *_size(cut.original), fixed(base.error_percent), "", "")]
+    for point in cut.points:
+        assert point.head is not None
+        reads, effect = f"{point.head.features:,} {read[point.head.name]}", point.cut
+        change = f"{effect.change:+.2f}", change_text(effect.change_low, effect.change_high)
+        marked = CHOSEN * (point is cut.choice)
+        rows.append((marked, reads, *_size(point.size), fixed(effect.error_percent), *change))
+    at = heads.index("change")
+    return Table(
+        title=cut.finding,
+        lines=[f"whole, with a new classifier too: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"],
+        heads=heads if wide else heads[:at] + heads[at + 1 :],
+        text=(0, 1),
+        rows=rows if wide else [row[:at] + row[at + 1 :] for row in rows],
+        below=[]
+        if wide
+        else [
+            *_decisions(cut),
+            _out(cut),
+            "classifier reads: averages over space, or what the old head makes of them",
+            f"the head with fewer errors on {cut.calibration_images:,} images or, if that may be chance, the faster",
+            f"regression on {cut.classifier_images:,} training images; ms of one image, threads: {cut.threads}",
+            *cut.notes,
+        ],
+        summary="The network, and its first units",
     )
 
 
@@ -290,11 +324,12 @@ def _size(size: Size) -> tuple[str, str, str, str]:
 
 
 def _decisions(cut: Cut) -> list[str]:
-    """Return whether recalibration and fine-tuning are kept, the test split, which units went, and how to read that."""
+    """Return whether recalibration and fine-tuning are kept, and the test split."""
     lines = []
     if (point := cut.choice) is not None:
-        kept = _kept(point.kept == "repaired", point.repaired, point.cut)
-        lines.append(f"batch norm recalibrated: {kept}")
+        if point.repaired is not None:
+            kept = _kept(point.kept == "repaired", point.repaired, point.cut)
+            lines.append(f"batch norm recalibrated: {kept}")
         if cut.tuned is not None:
             # Steps are whole: the last one may lie behind the epochs that were asked for.
             all_of_them = max(cut.epochs, cut.tuned_epoch or 0)
@@ -304,18 +339,28 @@ def _decisions(cut: Cut) -> list[str]:
     if cut.test is not None:
         original = cut.test.original
         before = f"{percent_text(original.error_percent, original.n)}, n = {original.n:,}"
-        lines += [f"test split, uncut: {before}", f"test split, cut: {_change(cut.test.cut, original.n)}"]
-    out = [removal.name for removal in cut.order[: cut.chosen]]
-    more = f" and {len(out) - NAMED} more" if len(out) > NAMED else ""
+        uncut = "uncut" if cut.head is None else "whole"
+        lines += [f"test split, {uncut}: {before}", f"test split, cut: {_change(cut.test.cut, original.n)}"]
+    return lines
+
+
+def _chosen(cut: Cut) -> list[str]:
+    """Return which units went, by what they were chosen, and how to read the numbers."""
     named = cut.chosen is not None and not cut.budget.given
     chosen = "units as named" if named else f"units chosen on {cut.calibration_images:,} images"
     return [
-        *lines,
-        f"{'out' if cut.chosen else 'first out'}: {', '.join(out[:NAMED])}{more}",
+        _out(cut),
         "error in %, as cut and with batch norm recalibrated; change in points",
         f"* counts, the better on {cut.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
         f"{chosen}, statistics from {cut.statistics_images:,}; ms of one image, threads: {cut.threads}",
     ]
+
+
+def _out(cut: Cut) -> str:
+    """Return the names of the first units that go."""
+    out = [removal.name for removal in cut.order[: cut.chosen]]
+    more = f" and {len(out) - NAMED} more" if len(out) > NAMED else ""
+    return f"{'out' if cut.chosen is not None else 'first out'}: {', '.join(out[:NAMED]) or 'none'}{more}"
 
 
 def _kept(kept: bool, new: Effect, old: Effect) -> str:

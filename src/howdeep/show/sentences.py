@@ -219,6 +219,8 @@ def test_finding(test: Test) -> str:
 
 
 def _out(cut: Cut, point: Point) -> str:
+    if point.head is not None:
+        return f"the first {point.size.units} of {cut.original.units} units"
     return f"{point.out} of {cut.original.units} units out"
 
 

@@ -19,6 +19,11 @@ NUMBERS, PRODUCTS = 2**26, 2**30
 a sample, but ten of a class at least."""
 
 
+def regression_images(width: int, classes: int) -> int:
+    """Return of how many training images a regression takes a sample, if there are more."""
+    return min(NUMBERS // width, max(PRODUCTS // (width * classes), 10 * classes))
+
+
 def begin_as_regression(chain: Chain, names: Sequence[str], feed: Feed, ranks: Ranks, report: Report) -> dict | None:
     """Give a new classifier the weights of the regression on the training images, as the evaluation prepares them.
 
@@ -35,7 +40,7 @@ def begin_as_regression(chain: Chain, names: Sequence[str], feed: Feed, ranks: R
     """
     weight = chain.get_parameter(names[0])
     classes, width = len(weight), weight[0].numel()
-    count = min(NUMBERS // width, max(PRODUCTS // (width * classes), 10 * classes))
+    count = regression_images(width, classes)
     with evaluating(chain):
         if read_by(chain, torch.zeros(2, *feed.shape[1:], device=weight.device), names) is None:
             report("classifier: begins as it was drawn, since its logits are not those of one linear layer")

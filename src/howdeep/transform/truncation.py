@@ -41,6 +41,14 @@ def truncated(chain: Chain, units: int, classifier: nn.Linear | None) -> Chain:
     return rest.train(chain.training)
 
 
+def averages(chain: Chain) -> int | None:
+    """Return how many averages the classifier reads of a network that :func:`truncated` returned; None of others."""
+    match list(chain.head.children()):
+        case Pooled(), nn.Linear() as classifier:
+            return classifier.in_features
+    return None
+
+
 def require_point(chain: Chain, units: int) -> None:
     """Refuse a cut point that a network does not have.
 

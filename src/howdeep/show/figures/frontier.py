@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from howdeep.cutting.records import Cut, Point, Size
 
 CUT, RECALIBRATED, TUNED = "as cut", "batch norm recalibrated", "fine-tuned"
-COLOURS = {CUT: PLAIN, RECALIBRATED: RESIDUAL, TUNED: STOCHASTIC}
+HEADS = {"pooled": "classifier on averages", "kept": "classifier in the old head"}
+COLOURS = {CUT: PLAIN, RECALIBRATED: RESIDUAL, HEADS["kept"]: PLAIN, HEADS["pooled"]: RESIDUAL, TUNED: STOCHASTIC}
 HEIGHT, LABELS = 340, 10
 """Pixels, and points that say how many units they have, about as many at most."""
 NOT_KEPT = 0.3
@@ -61,8 +62,10 @@ def frontier(record: Cut) -> Chart:
 
 def _rows(record: Cut, point: Point) -> list[dict]:
     """Return a cut as it is, recalibrated and fine-tuned, with 95 % intervals."""
-    effects = {CUT: point.cut, RECALIBRATED: point.repaired}
-    if record.tuned is not None and point.out == record.chosen:
+    effects = {CUT if point.head is None else HEADS[point.head.name]: point.cut}
+    if point.repaired is not None:
+        effects[RECALIBRATED] = point.repaired
+    if record.tuned is not None and point is record.choice:
         effects[TUNED] = record.tuned
     best = record.best if point.out == record.chosen else point.best
     rows = []
@@ -116,11 +119,12 @@ def _budget(record: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 def _labels(record: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
     """Return how many units the network has, and the cuts, above them where there is room."""
-    repaired = [row for row in rows if row["kind"] == RECALIBRATED]
-    ends = [row for row in repaired if row["out"] in (0, record.chosen)]
-    room = (max(row["ms"] for row in repaired) - min(row["ms"] for row in repaired)) / LABELS
+    kind = RECALIBRATED if record.head is None else HEADS[record.head]
+    labelled = [row for row in rows if row["kind"] == kind]
+    ends = [row for row in labelled if row["out"] in (0, record.chosen)]
+    room = (max(row["ms"] for row in labelled) - min(row["ms"] for row in labelled)) / LABELS
     shown = list(ends)
-    for row in repaired:
+    for row in labelled:
         if all(abs(row["ms"] - other["ms"]) >= room for other in shown):
             shown.append(row)
     named = [{**row, "text": f"{row['units']} units" if row in ends else f"{row['units']}"} for row in shown]

@@ -1,0 +1,201 @@
+"""Cut to the first units: which classifiers are fitted, on what, and which of them is kept."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from tests.oracles import small_network
+from torch import Tensor, nn
+
+from howdeep import Batch, Chain, Survival, UserError
+from howdeep.analysis.linear import Features, regression
+from howdeep.cutting import first
+from howdeep.cutting.cut import cut
+from howdeep.cutting.first import better, first_units
+from howdeep.cutting.frontier import Answers
+from howdeep.cutting.images import Images
+from howdeep.cutting.records import Cut
+from howdeep.runs.resume import Journal
+from howdeep.runtime.timing import Timing
+from howdeep.util.records import from_json, to_json
+
+CLASSES = 3
+"""Fewer than the ten of the network."""
+
+
+def striped(count: int, seed: int) -> list[Batch]:
+    """Return noise with a bright row in a third of the image that is its class: most of it can be told."""
+    stream = torch.Generator().manual_seed(seed)
+    batches = []
+    for _ in range(count):
+        labels = torch.randint(CLASSES, (20,), generator=stream)
+        x = torch.randn(20, 3, 8, 8, generator=stream)
+        x[torch.arange(20), :, 3 * labels] += 0.7
+        batches.append(Batch(x, labels, 20))
+    return batches
+
+
+TRAIN, VALIDATION = striped(6, 1), striped(3, 2)
+
+
+@torch.no_grad()
+def fitted(read: Callable[[Tensor], Tensor]) -> tuple[list[Tensor], float]:
+    """Return the logits of the regression on features of the validation images, and its error."""
+    train, validation = (
+        Features(torch.cat([read(one.images) for one in some]), torch.cat([one.labels for one in some]))
+        for some in (TRAIN, VALIDATION)
+    )
+    linear, sums = regression(train, validation, CLASSES)
+    return [read(one.images).double() @ linear.weight.T + linear.bias for one in VALIDATION], sums.error_percent
+
+
+def behind(chain: Chain, units: int) -> Callable[[Tensor], Tensor]:
+    """Return what gives the activations that the next unit reads, or the head."""
+
+    def read(x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        following = [*chain.units, chain.head][units]
+        hook = following.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+        chain(x)
+        hook.remove()
+        return seen[0]
+
+    return read
+
+
+def before_linear(chain: Chain, units: int) -> Callable[[Tensor], Tensor]:
+    """Return what gives the features of the old head on the activations behind the first units."""
+    read, layers = behind(chain, units), list(chain.head)[:-1]  # type: ignore[call-overload]
+    return lambda x: nn.Sequential(*layers)(read(x))
+
+
+def preferring(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a head be kept: the averages stand before the old head."""
+    monkeypatch.setattr(first, "better", lambda *_: int(head == "kept"))
+
+
+@pytest.mark.parametrize("head", ["pooled", "kept"])
+@pytest.mark.parametrize("rule", [None, Survival("linear", 0.5)])
+def test_the_network_is_the_regression_on_what_its_first_units_give(
+    head: str, rule: Survival | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preferring(head, monkeypatch)
+    chain = small_network("preresnet", seed=2)
+    chain.rule = rule
+    found = cut(chain, VALIDATION, first=5, train=TRAIN)
+    averages, old = (lambda x: behind(chain, 5)(x).mean((2, 3))), before_linear(chain, 5)
+    expected, error = fitted(averages if head == "pooled" else old)
+    assert found.chain is not None
+    for batch, logits in zip(VALIDATION, expected, strict=True):
+        torch.testing.assert_close(found.chain(batch.images).double(), logits, rtol=1e-4, atol=1e-4)
+    assert (len(found.chain), found.chain.rule, found.head) == (5, None, head)
+    assert found.best is not None
+    assert found.best.error_percent == pytest.approx(error)
+    whole = fitted(before_linear(chain, len(chain)))[1]
+    assert (found.baseline.error_percent, found.best.change) == pytest.approx((whole, error - whole))
+    assert [one.head and one.head.features for one in found.points] == [64, 64]
+    assert (found.original.units, found.choice and found.choice.size.units) == (6, 5)
+
+
+def test_the_old_network_stays_as_it_is() -> None:
+    chain = small_network("resnet A", seed=2).train()
+    before = {name: value.clone() for name, value in chain.state_dict().items()}
+    cut(chain, VALIDATION, first=5, train=TRAIN)
+    assert chain.training
+    assert all(torch.equal(before[name], value) for name, value in chain.state_dict().items())
+
+
+@pytest.mark.parametrize("units", [0, 3])
+def test_an_old_head_that_reads_other_shapes_is_not_tried(units: int) -> None:
+    found = cut(small_network("resnet A", seed=2), VALIDATION, first=units, train=TRAIN)
+    assert [one.head and one.head.name for one in found.points] == ["pooled"]
+    assert (found.chosen, [one.index for one in found.order]) == (6 - units, list(range(6, units, -1)))
+
+
+def test_all_units_may_stay() -> None:
+    """With the old head that is the network with another classifier, and costs nothing."""
+    found = cut(small_network("resnet A", seed=2), VALIDATION, first=6, train=TRAIN)
+    kept = next(one for one in found.points if one.head is not None and one.head.name == "kept")
+    assert (found.chosen, found.order, kept.cut.change, kept.size.macs) == (0, (), 0.0, found.original.macs)
+
+
+def test_a_network_that_averages_already_has_no_other_old_head() -> None:
+    once = cut(small_network("resnet A", seed=2), VALIDATION, first=5, train=TRAIN).chain
+    assert once is not None
+    assert [one.head and one.head.name for one in cut(once, VALIDATION, first=4, train=TRAIN).points] == ["pooled"]
+
+
+def answers(*wrong: bool) -> Answers:
+    return Answers(torch.tensor(wrong * 10), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("heads", "milliseconds", "kept"),
+    [
+        ([answers(True, False), answers(False, False)], [1.0, 9.0], 1),  # five fewer errors of ten, whatever the time
+        ([answers(False, False), answers(False, True)], [9.0, 1.0], 0),
+        ([answers(False, True), answers(True, False)], [9.0, 1.0], 1),  # as many, of others: the faster one
+        ([answers(False, True), answers(False, True)], [1.0, 9.0], 0),
+        ([answers(True, True)], [1.0], 0),
+    ],
+)
+def test_the_head_with_fewer_errors_is_kept_or_the_faster_one(
+    heads: list[Answers], milliseconds: list[float], kept: int
+) -> None:
+    assert better(heads, milliseconds) == kept
+
+
+def test_the_record_is_read_back_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    preferring("kept", monkeypatch)
+    found = cut(small_network("resnet A", seed=2), VALIDATION, first=5, train=TRAIN)
+    assert from_json(Cut, to_json(found)) == found
+    assert found.finding.startswith("the first 5 of 6 units: ")
+    assert found.choice is found.points[1]
+    assert found.figure().to_dict()
+    for wide in (False, True):
+        rows = found.table(wide=wide).rows
+        assert [row[:3] for row in rows] == [
+            ("", "whole network", "6"),
+            ("", "64 averages", "5"),
+            ("→", "64 of the head", "5"),
+        ]
+
+
+def test_finished_steps_are_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, journal = small_network("resnet A", seed=2), Journal()
+    asked = {"train": lambda _: TRAIN, "classes": CLASSES}
+    images = Images(VALIDATION, VALIDATION, [])
+    once = first_units(chain, images, 5, journal=journal, **asked)
+    for name in ("regression", "forward_times"):
+        monkeypatch.delattr(first, name)
+    again = first_units(chain, images, 5, journal=journal, **asked)
+    assert again.cut == once.cut
+    for one, other in ((once.whole, again.whole), (once.cut.chain, again.cut.chain)):
+        assert one is not None
+        assert other is not None
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_of_two_heads_alike_the_faster_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one image no difference is more than chance."""
+    one = [Batch(VALIDATION[0].images[:2], torch.tensor([0, 1]), 2)]
+    for milliseconds, kept in (((9.0, 1.0, 2.0), "pooled"), ((9.0, 2.0, 1.0), "kept")):
+        times = [Timing(each, (each, each), 1) for each in milliseconds]
+        monkeypatch.setattr(first, "forward_times", lambda *_, times=times, **__: times)
+        assert cut(small_network("resnet A", seed=2), one, first=5, train=TRAIN).head == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"first": 12, "train": TRAIN}, "first 12 is not allowed: the network has 6 units; the nearest is 6"),
+        ({"first": -1, "train": TRAIN}, "first -1 is not allowed: the network has 6 units; the nearest is 0"),
+        ({"first": 3}, "first 3 needs train: labelled images"),
+        ({"first": 3, "train": TRAIN, "remove": [1]}, "first 3 and remove 1 contradict each other: give one"),
+        ({"first": 3, "train": TRAIN, "units": 2}, r"first 3 and a budget \(units\) contradict each other: give one"),
+        ({"units": 2, "train": TRAIN}, "train is not allowed without first"),
+    ],
+)
+def test_a_mistake_is_one_line(options: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        cut(small_network("resnet A"), VALIDATION, **options)
