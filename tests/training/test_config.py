@@ -147,8 +147,13 @@ def test_the_recipe_is_finetune_where_weights_are_given() -> None:
         ({"layer_decay": 1.1}, "layer-decay 1.1 is not allowed: it must be above 0 and at most 1"),
         ({"ema": 1.0}, "ema 1.0 is not allowed: it must be at least 0 and below 1"),
         ({"clip": 0.0}, "clip 0.0 is not allowed: it must be above 0"),
+        ({"freeze": -1}, "freeze -1 is not allowed: it must be auto, or at least 0"),
+        ({"freeze": "all"}, "freeze all is not allowed: it must be auto, or at least 0"),
+        ({"classifier": "nwe"}, "unknown classifier 'nwe'; did you mean new"),
+        ({"norm_statistics": "frozn"}, "unknown norm-statistics 'frozn'; did you mean frozen"),
+        ({"memory_format": "nhwc"}, "unknown memory-format 'nhwc'; known: auto, channels_last, contiguous"),
     ],
 )
-def test_a_number_that_makes_no_sense_is_refused(option: dict, line: str) -> None:
+def test_a_value_that_makes_no_sense_is_refused(option: dict, line: str) -> None:
     with pytest.raises(UserError, match=line):
         replace(CONFIG, **option)

@@ -9,9 +9,8 @@ import torch
 from howdeep.analysis.evaluation import Evaluation, evaluate, fingerprint
 from howdeep.analysis.options import EvaluationOptions
 from howdeep.data import evaluation_batches
-from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, open_data_for, read_images, required_normalization
+from howdeep.runs.target import Target, open_split, read_images, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, require_precision
 from howdeep.runtime.timing import FEW, fastest_threads, threads_of
@@ -53,10 +52,7 @@ def evaluate_target(
     """
     device, arithmetic = devices.pick(options.device), Arithmetic(options.precision, "channels_last")
     require_precision(options.precision, device)
-    dataset = open_data_for(
-        target, options.data, skip_broken=options.skip_broken, splits=[options.split], report=report
-    )
-    images, sample = sampled(dataset, options.split, options.limit, options.seed)
+    dataset, images, sample = open_split(target, options, report)
     if sample is not None:
         report(str(sample))
     normalization = required_normalization(target)

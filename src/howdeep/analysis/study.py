@@ -15,10 +15,10 @@ from howdeep.analysis.options import StudyOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
 from howdeep.data.loaders import Batches
-from howdeep.data.sampling import sampled, shuffled
+from howdeep.data.sampling import shuffled
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
-from howdeep.runs.target import Target, open_data_for, required_normalization
+from howdeep.runs.target import Target, open_split, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import (
     FP32,
@@ -221,10 +221,7 @@ def open_study(
     device = devices.pick(options.device)
     with joined(device) as ranks, ranks.held_by_first(lambda: file_locked(place)):
         report = report if ranks.first else lambda line: None
-        dataset = open_data_for(
-            target, options.data, skip_broken=options.skip_broken, splits=[options.split], report=report
-        )
-        split, sample = sampled(dataset, options.split, options.limit, options.seed)
+        dataset, split, sample = open_split(target, options, report)
         dtype = torch.float64 if precision == "fp64" else torch.float32
         batches = SplitBatches(split, required_normalization(target), options.batch_size, device, dtype)
         require_precision(precision, device)

@@ -163,7 +163,7 @@ class LoaderBatches(Batches):
             if labels.dtype not in INTEGERS:
                 kind = str(labels.dtype).removeprefix("torch.")
                 raise UserError(f"{self.name} yields labels of {kind}: they must be class indices")
-            highest, count = max(highest, *labels.flatten().tolist()), count + labels.numel()
+            highest, count = max([highest, *labels.flatten().tolist()]), count + labels.numel()
         if not 1 <= highest < count:
             why = "nothing is to be told apart" if highest < 1 else "classes count from 0, and each has an image"
             raise UserError(f"{self.name} yields labels of 0 to {highest} with {count:,} images: {why}")

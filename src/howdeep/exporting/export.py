@@ -20,11 +20,10 @@ from howdeep.chain import Chain
 from howdeep.data import Batch, Dataset
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.normalization import normalization_of
-from howdeep.data.sampling import sampled
 from howdeep.exporting.formats import FORMATS, Format, Runner, portable_program
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, open_data_for, required_normalization
+from howdeep.runs.target import Target, open_split, required_normalization
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import SECONDS, THREADS, by_turns, threads_of
 from howdeep.util.errors import UserError, reason
@@ -161,10 +160,7 @@ def export_target(
         SaveError: The disk is full, or the folder cannot be written.
     """
     host = torch.device("cpu")
-    dataset = open_data_for(
-        target, options.data, skip_broken=options.skip_broken, splits=[options.split], report=report
-    )
-    split, sample = sampled(dataset, options.split, options.limit, options.seed)
+    dataset, split, sample = open_split(target, options, report)
     # The last batch is smaller than the others, so that sizes differ in the comparison.
     size = next(size for size in range(BATCH, 0, -1) if len(split) % size or len(split) < BATCH)
     images = SplitBatches(split, required_normalization(target), size, host)

@@ -3,17 +3,19 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.convert.libraries import ClassNames, LibraryNetwork, is_library_name, library_network, published_as
-from howdeep.data import Dataset, Normalization, open_data
+from howdeep.data import Dataset, Normalization, Split, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, quiet_pillow, read_header
 from howdeep.data.images import open_regular
 from howdeep.data.normalization import normalization_of, per_channel
 from howdeep.data.recorded import class_changes, renumbered
+from howdeep.data.sampling import Sampled, sampled
 from howdeep.data.view import Crop, View
 from howdeep.networks import build, spec_of, spec_to_json
 from howdeep.networks.residual import Block, Shortcut
@@ -224,6 +226,31 @@ def open_data_for(
     for line in dataset.notes:
         report(line)
     return dataset
+
+
+class SplitAsked(Protocol):
+    """Options that say which images are used."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def skip_broken(self) -> bool: ...
+
+
+def open_split(target: Target, asked: SplitAsked, report: Report) -> tuple[Dataset, Split, Sampled | None]:
+    """Return data for a network, as :func:`open_data_for` does, those of its images that are asked for, and which.
+
+    Raises:
+        UserError: The classes or the shape are not those of the network, or there is no such split.
+    """
+    dataset = open_data_for(target, asked.data, skip_broken=asked.skip_broken, splits=[asked.split], report=report)
+    return dataset, *sampled(dataset, asked.split, asked.limit, asked.seed)
 
 
 def _as_numbered(target: Target, dataset: Dataset, data: str) -> Dataset:

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated, Literal
+from types import NoneType
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import tyro.conf
 
 from howdeep.training.recipes import Freeze, Keep, Kind, Recipe, Statistics, Tune, recipe_of
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
     Block,
     Data,
@@ -160,8 +161,11 @@ class TrainConfig:
             raise UserError(f"clip {self.clip} is not allowed: it must be above 0; inf clips nothing")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise UserError(f"ema {self.ema} is not allowed: it must be at least 0 and below 1")
-        if isinstance(self.freeze, int) and self.freeze < 0:
+        if self.freeze not in (None, "auto") and not (isinstance(self.freeze, int) and self.freeze >= 0):
             raise UserError(f"freeze {self.freeze} is not allowed: it must be auto, or at least 0")
+        for name, known in NAMES.items():
+            if (value := getattr(self, name)) is not None and value not in known:
+                raise unknown(name.replace("_", "-"), str(value), known)
         check_threads(self.threads)
         recipe_of(self.recipe)
 
@@ -189,6 +193,19 @@ class TrainConfig:
         """Return the options as plain data."""
         return asdict(self)
 
+
+def _names() -> dict[str, tuple[str, ...]]:
+    """Return what options may be called, of those that have names to choose from alone."""
+    names = {}
+    for name, kind in get_type_hints(TrainConfig).items():
+        kinds = [kind] if get_origin(kind) is Literal else [one for one in get_args(kind) if one is not NoneType]
+        if [get_origin(one) for one in kinds] == [Literal]:
+            names[name] = get_args(kinds[0])
+    return names
+
+
+NAMES = _names()
+"""What such options may be; the command line knows it from their types too."""
 
 RESUMABLE = ("data", "workers", "tensorboard", "checkpoint_every", "device", "threads")
 """Options that change nothing but roundings, so that a run may resume with others: on another machine, say. What the

@@ -16,6 +16,7 @@ from howdeep.data import (
     steps_per_epoch,
     training_batches,
 )
+from howdeep.data.batches import EVALUATED
 from howdeep.data.loaders import LoaderBatches
 from howdeep.data.sampling import sample
 from howdeep.runtime.ranks import Ranks
@@ -116,11 +117,12 @@ class SplitFeed:
         split = self.dataset.validation
         return None if split is None else self.evaluation(split, self.ranks)
 
-    def evaluation(self, split: Split, ranks: Ranks) -> Iterable[Batch]:
+    def evaluation(self, split: Split, ranks: Ranks, batch_size: int = EVALUATED) -> Iterable[Batch]:
         """Return the images of a split in its order, not augmented."""
         return evaluation_batches(
             split,
             normalization=self.normalization,
+            batch_size=batch_size,
             device=self.device,
             channels_last=self.channels_last,
             workers=self.workers,

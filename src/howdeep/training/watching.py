@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import torch
 
 from howdeep.analysis.signals import Flow, draws_of, flow
-from howdeep.data import evaluation_batches
 from howdeep.data.sampling import sample, shuffled
 from howdeep.runtime.precision import best_of, measure
+from howdeep.runtime.ranks import Ranks
 from howdeep.training.feed import SplitFeed
 from howdeep.training.log import Log
 from howdeep.training.pace import EVENT
@@ -53,14 +53,8 @@ def _flow(session: Session) -> Flow:
     assert isinstance(feed, SplitFeed), "what is recorded lies in a run folder"
     size = min(share, feed.images, PROBE)
     count = min(feed.images, PROBE) // size * size
-    batches = evaluation_batches(
-        shuffled(sample(feed.dataset.split("train"), count, config.seed), config.seed),
-        normalization=feed.normalization,
-        batch_size=size,
-        device=session.place.device,
-        channels_last=session.arithmetic.channels_last,
-        workers=config.workers,
-    )
+    probe = shuffled(sample(feed.dataset.split("train"), count, config.seed), config.seed)
+    batches = feed.evaluation(probe, Ranks(), size)
     # The compiler's limit on recompilations is for training, not for the modes and shapes of the probe.
     with torch.compiler.set_stance("force_eager") if config.compile else nullcontext():
         return flow(
