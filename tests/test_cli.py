@@ -16,7 +16,20 @@ from howdeep import cli
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [
-    *("demo", "networks", "train", "import", "evaluate", "predict", "lesion", "paths", "flow", "cost", "degradation"),
+    *(
+        "demo",
+        "networks",
+        "train",
+        "import",
+        "evaluate",
+        "predict",
+        "lesion",
+        "paths",
+        "flow",
+        "probe",
+        "cost",
+        "degradation",
+    ),
     *("fit", "cut", "export", "report", "explore", "check"),
 ]
 

@@ -85,6 +85,13 @@ def test_a_notebook_shows_finding_chart_and_table_of_a_record(analysis: Callable
     assert record.table().html() in page
 
 
+def test_a_notebook_shows_a_probe() -> None:
+    record = howdeep.probe(small_network("resnet A"), BATCHES, BATCHES)
+    page = record._repr_html_()
+    assert page.startswith(f"<p><b>{escape(record.finding)}</b></p>")
+    assert (page.count("<svg"), page.count("<script")) == (1, 0)
+
+
 def test_a_record_without_a_chart_is_shown_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     record = howdeep.lesion(small_network("resnet A"), BATCHES)
     monkeypatch.setitem(KINDS, "Lesion", replace(kind_of(record), figure=None))  # type: ignore[arg-type]

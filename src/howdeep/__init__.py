@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from howdeep.analysis.options import PathsOptions as PathsOptions
     from howdeep.analysis.paths import Paths as Paths
     from howdeep.analysis.paths import paths as paths
+    from howdeep.analysis.probe import Probe as Probe
+    from howdeep.analysis.probe import probe as probe
     from howdeep.analysis.signals import Flow as Flow
     from howdeep.analysis.signals import flow as flow
     from howdeep.chain import Add as Add
@@ -97,6 +99,8 @@ _HOMES = {
     "Paths": "analysis.paths",
     "PathsOptions": "analysis.options",
     "paths": "analysis.paths",
+    "Probe": "analysis.probe",
+    "probe": "analysis.probe",
     "UserError": "util.errors",
     "Evaluation": "analysis.evaluation",
     "evaluate": "analysis.evaluation",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from howdeep.analysis.options import StudyOptions
-from howdeep.commands.analysing import Dissection, Flow, Lesion, Paths
+from howdeep.commands.analysing import Dissection, Flow, Lesion, Paths, Probe
 from howdeep.costs.options import CostOptions
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import BUDGETS
@@ -23,7 +23,7 @@ HOST = torch.device("cpu")
 OTHERS: dict[str, Any] = {
     "survival": "linear:0.5",
     "precision": "bf16",
-    "split": "train",
+    "split": "validation",
     "threads": 2,
     "remove": (1,),
     "limit": 7,
@@ -34,6 +34,7 @@ OTHERS: dict[str, Any] = {
     "lengths": (1, 2),
     "statistics": "batch",
     "lr": 0.5,
+    "latency_budget": "2ms",
 }
 """Values of options that are no plain numbers."""
 
@@ -65,7 +66,7 @@ USED: dict[str, Any] = {"max_k": {"kind": "random"}, "draws": {"kind": "random"}
 """Options of a lesion study that not every kind has a use for."""
 
 
-@pytest.mark.parametrize("command", [Lesion, Paths, Flow])
+@pytest.mark.parametrize("command", [Lesion, Paths, Flow, Probe])
 def test_every_option_of_a_dissection_is_in_its_key(command: type[Dissection]) -> None:
     def key(asked: Dissection) -> dict:
         return work_key({**options_key(asked, StudyOptions), **asked.asked()}, HOST)

@@ -54,7 +54,7 @@ def test_what_does_not_share_is_refused_in_one_line_that_is_said_once(name: str,
     for rank in ("0", "1"):
         environment(RANK=rank)
         assert cli.run([name, "--no-such-option"]) == 2
-    told = "runs in one process, not in 2: start it without torchrun (processes share train, lesion, paths)"
+    told = "runs in one process, not in 2: start it without torchrun (processes share train, lesion, paths, probe)"
     assert capsys.readouterr() == ("", f"howdeep: {name} {told}\n")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from howdeep.util.intervals import Interval, of_change, of_difference, of_share
+from howdeep.util.intervals import Interval, chance_of_change, of_change, of_difference, of_several, of_share
 
 SHARES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.1)
 IMAGES = (100, 179, 1000, 10_000)
@@ -158,3 +158,17 @@ def test_four_of_179_against_none_are_not_more_than_chance_and_ten_are() -> None
     assert of_change(10, 0, 179).beyond_chance
     assert of_change(0, 10, 179).beyond_chance
     assert not of_change(0, 0, 179).beyond_chance
+
+
+@pytest.mark.parametrize(("worse", "better", "n"), [(9, 1, 100), (3, 2, 40), (0, 12, 300), (20, 5, 200), (6, 1, 500)])
+def test_a_change_is_no_chance_where_its_interval_leaves_out_zero(worse: int, better: int, n: int) -> None:
+    chance = chance_of_change(worse, better, n)
+    assert (chance < 0.05) == of_change(worse, better, n).beyond_chance
+    assert chance_of_change(better, worse, n) == chance
+
+
+def test_several_comparisons_are_held_to_more_the_more_they_are() -> None:
+    """Holm 1979: the smallest of four times 4, the next times 3 and no smaller than the one before, and so on."""
+    assert of_several([0.02, 0.01, 0.5, 0.015]) == pytest.approx([0.045, 0.04, 0.5, 0.045])
+    assert of_several([0.9, 0.8]) == [1.0, 1.0]
+    assert of_several([]) == []

@@ -5,11 +5,13 @@ from typing import Annotated, Literal, get_args
 
 import tyro.conf
 
-from howdeep.util.errors import unknown
+from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
+    Amount,
     BatchSize,
     Data,
     Device,
+    InferencePrecision,
     InferenceThreads,
     Limit,
     OptionalInt,
@@ -17,6 +19,7 @@ from howdeep.util.options import (
     Split,
     Workers,
     check_threads,
+    read_seconds,
     refuse_without_use,
     require_at_least,
 )
@@ -115,3 +118,36 @@ class PathsOptions:
         require_at_least(0 if self.exact else 1, self, "draws")
         if self.draws == 0:
             refuse_without_use(self, ("lengths",), "with --draws 0: no path is drawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions(StudyOptions):
+    """At which depths of a network the classes of data are told apart, and how that is measured."""
+
+    split: str = "val"
+    """val or test: errors are measured and the depth is chosen on it."""
+    limit: OptionalInt = None
+    """Only N images of each split, a stratified sample."""
+    seed: int = 0
+    """Seed of these samples."""
+    latency_budget: Amount = None
+    """Time for one image, such as 2ms: the depth of the lowest error within it is chosen."""
+    precision: InferencePrecision = "fp32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split == "train":
+            raise UserError("split 'train' is not allowed: classifiers are fitted on it; allowed: val, test")
+        self.budget_ms  # noqa: B018  (an amount that cannot be read is refused now)
+
+    @property
+    def budget_ms(self) -> float | None:
+        """The budget in milliseconds."""
+        if self.latency_budget is None:
+            return None
+        return 1000 * read_seconds("latency-budget", self.latency_budget)
+
+    @property
+    def timed_threads(self) -> int:
+        """Threads of the timed passes."""
+        return 1 if self.threads == "auto" else self.threads

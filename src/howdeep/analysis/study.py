@@ -1,7 +1,7 @@
 """What a dissection works on: a trained network on a device, and the images of a split, batch by batch."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,10 +15,11 @@ from howdeep.analysis.options import StudyOptions
 from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
 from howdeep.data.loaders import Batches
-from howdeep.data.sampling import shuffled
+from howdeep.data.sampling import sampled, shuffled
+from howdeep.data.splits import SPLIT_NAMES
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
-from howdeep.runs.target import Target, open_split, required_normalization
+from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import (
     FP32,
@@ -178,6 +179,10 @@ class Study:
     """The rule for its gates in training, where that is known."""
     batches: SplitBatches
     """The images of the split."""
+    further: Mapping[str, SplitBatches]
+    """Those of further splits, as far as the data has them."""
+    classes: tuple[str, ...]
+    """Names of the classes of the data."""
     autocast: torch.autocast
     """The precision."""
     journal: Journal
@@ -200,6 +205,8 @@ def open_study(
     asked: dict,
     precision: str = "fp32",
     fold: bool = True,
+    further: Sequence[str] = (),
+    same_classes: bool = True,
     place: Path | None = None,
     report: Report,
 ) -> Iterator[Study]:
@@ -211,6 +218,8 @@ def open_study(
         asked: What is measured, which the numbers depend on as well.
         precision: ``fp32``, ``fp64``, ``bf16`` or ``auto``.
         fold: Fold norms into the convolutions before them where the logits stay the same to rounding.
+        further: Splits whose images are used as well, where the data has them.
+        same_classes: The classes of the data must be those of the network (see `runs.target.open_data_for`).
         place: File beside which finished batches are kept.
         report: Receives lines for the user, on the first process.
 
@@ -221,20 +230,35 @@ def open_study(
     device = devices.pick(options.device)
     with joined(device) as ranks, ranks.held_by_first(lambda: file_locked(place)):
         report = report if ranks.first else lambda line: None
-        dataset, split, sample = open_split(target, options, report)
+        dataset = open_data_for(
+            target,
+            options.data,
+            skip_broken=options.skip_broken,
+            splits=[options.split, *further],
+            same_classes=same_classes,
+            report=report,
+        )
+        there = [options.split, *(name for name in further if getattr(dataset, SPLIT_NAMES[name]) is not None)]
+        drawn = {name: sampled(dataset, name, options.limit, options.seed) for name in there}
         dtype = torch.float64 if precision == "fp64" else torch.float32
-        batches = SplitBatches(split, required_normalization(target), options.batch_size, device, dtype)
+        every = {
+            name: SplitBatches(split, required_normalization(target), options.batch_size, device, dtype)
+            for name, (split, _) in drawn.items()
+        }
+        batches = every.pop(options.split)
         require_precision(precision, device)
         how = {"--precision": precision, "--fold": fold}
-        key = work_key({**options_key(options, StudyOptions), **how, **asked}, device, target=target, splits=[split])
+        splits = [split for split, _ in drawn.values()]
+        key = work_key({**options_key(options, StudyOptions), **how, **asked}, device, target=target, splits=splits)
         journal = Journal.open(place, key, ranks)
         threads = journal.steps.get("threads", options.threads)
         images = batches[0].images
         ready = prepared(target.chain, images, precision=precision, fold=fold, device=device, threads=threads)
         chosen = journal.result("precision", lambda: ready.precision)
         threads = journal.result("threads", lambda: ready.threads)
-        if sample is not None:
-            report(str(sample))
+        for _, sample in drawn.values():
+            if sample is not None:
+                report(str(sample))
         if precision == "auto":
             report(f"precision: {chosen}, the fastest that is correct here")
         if options.threads == "auto" and threads != torch.get_num_threads():
@@ -242,6 +266,7 @@ def open_study(
         for note in ready.notes:
             report(note)
         autocast = Arithmetic(chosen, "channels_last").autocast(device)
+        _, sample = drawn[options.split]
         origin = {
             "target": target.name,
             "data": options.data,
@@ -251,4 +276,14 @@ def open_study(
             "sample": sample and to_json(sample),
         }
         with threads_of(threads), true_fp32():
-            yield Study(ready.chain, target.rule, batches, autocast, journal, report, {**origin, **provenance(device)})
+            yield Study(
+                chain=ready.chain,
+                rule=target.rule,
+                batches=batches,
+                further=every,
+                classes=dataset.classes,
+                autocast=autocast,
+                journal=journal,
+                report=report,
+                origin={**origin, **provenance(device)},
+            )

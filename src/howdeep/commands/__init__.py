@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Protocol
 
-from howdeep.commands.analysing import Evaluate, Flow, Lesion, Paths, Predict
+from howdeep.commands.analysing import Evaluate, Flow, Lesion, Paths, Predict, Probe
 from howdeep.commands.costing import Cost
 from howdeep.commands.networks import Check, Import, Networks, Recipes
 from howdeep.commands.trained import Cut, Explore, Export, Report
@@ -19,6 +19,7 @@ COMMANDS = {
     "lesion": Lesion,
     "paths": Paths,
     "flow": Flow,
+    "probe": Probe,
     "cost": Cost,
     "degradation": Degradation,
     "fit": Fit,
@@ -28,7 +29,7 @@ COMMANDS = {
     "explore": Explore,
     "check": Check,
 }
-SHARED = ("train", "lesion", "paths")
+SHARED = ("train", "lesion", "paths", "probe")
 """Commands whose work is divided among the processes of a ``torchrun``; all others want one process."""
 
 

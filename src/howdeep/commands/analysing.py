@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro.conf
 
-from howdeep.analysis.options import EvaluationOptions, LesionOptions, PathsOptions, StudyOptions
+from howdeep.analysis.options import EvaluationOptions, LesionOptions, PathsOptions, ProbeOptions, StudyOptions
 from howdeep.commands.output import Output, ResultOptions, remark
 from howdeep.runs.options import TargetOptions
 from howdeep.runtime.ranks import this_process
+from howdeep.util.errors import UserError
 from howdeep.util.options import (
     Flat,
     InferencePrecision,
@@ -174,3 +175,45 @@ class Flow(Dissection):
             return super().open(report)
         refuse_without_use(self, ("weights", "key", "pretrained"), "with --fresh: initial weights need none")
         return fresh_target(self, self.data, seed=self.seed, skip_broken=self.skip_broken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(ProbeOptions, Dissection):
+    """Fit a classifier of your data at every depth of a network: how deep is deep enough?"""
+
+    def run(self) -> int:
+        """Measure and print."""
+        from howdeep.analysis.evaluation import fingerprint
+        from howdeep.analysis.probe import probe
+        from howdeep.analysis.study import open_study
+
+        self.check_files()
+        target, further = self.open(remark), ("train", "test") if self.split != "test" else ("train",)
+        with open_study(
+            target,
+            self,
+            asked=self.asked(),
+            precision=self.precision,
+            further=further,
+            same_classes=False,
+            place=self.output.place,
+            report=remark,
+        ) as study:
+            if "train" not in study.further:
+                raise UserError(f"{self.data} has no training images: a classifier is fitted on them at every depth")
+            record = probe(
+                target.chain,
+                study.further["train"],
+                study.batches,
+                study.further.get("test"),
+                classes=len(study.classes),
+                budget_ms=self.budget_ms,
+                threads=self.timed_threads,
+                autocast=study.autocast,
+                images=fingerprint(study.batches.split),
+                seed=self.seed,
+                journal=study.journal,
+                report=study.report,
+            )
+            self.report(study, record)
+        return 0

@@ -150,14 +150,34 @@ def read_by(chain: Chain, images: Tensor, classifier: Sequence[str]) -> Tensor |
     """
     if len(classifier) != 2:
         return None
-    weight, bias = (chain.get_parameter(name) for name in classifier)
     with torch.no_grad():
         layers, logits = _layers(chain.head, run(chain.steps(), chain.stem(images)))
-    found = [layer.read.flatten(1) for layer in layers if f"head.{layer.weight}" == classifier[0]]
-    if len(found) != 1 or found[0].shape != (len(images), weight[0].numel()):
+    found = [layer for layer in layers if f"head.{layer.weight}" == classifier[0]]
+    return _read(chain.head, found[0], logits) if len(found) == 1 else None
+
+
+def read_last(head: nn.Module, x: Tensor) -> Tensor | None:
+    """Return what the classifier of a head reads, shape (batch, features): its last weighted layer.
+
+    None where the logits are anything else than its weight times that, plus its bias.
+
+    Args:
+        head: Of a network, in evaluation mode.
+        x: What the head reads.
+    """
+    layers, logits = _layers(head, x)
+    return _read(head, layers[-1], logits) if layers else None
+
+
+def _read(head: nn.Module, layer: _Layer, logits: Tensor) -> Tensor | None:
+    """Return what a layer reads, where that is one vector per image, and the logits are what the layer makes of it."""
+    weight, read = head.get_parameter(layer.weight).flatten(1), layer.read.flatten(1)
+    bias = None if layer.bias is None else head.get_parameter(layer.bias)
+    if logits.dim() != 2 or len(read) != len(logits) or weight.shape != (logits.shape[1], read.shape[1]):
         return None
-    logits_of_it = F.linear(found[0], weight.flatten(1), bias)
-    return found[0] if torch.allclose(logits_of_it, logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())) else None
+    with torch.no_grad():
+        logits_of_it = F.linear(read, weight, bias)
+    return read if torch.allclose(logits_of_it, logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())) else None
 
 
 def set_classifier(chain: Chain, classifier: Sequence[str], weight: Tensor, bias: Tensor) -> None:

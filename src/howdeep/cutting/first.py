@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from howdeep.analysis.effects import BaselineBatch, Effect
-from howdeep.analysis.linear import Features, regression
+from howdeep.analysis.linear import Features, regression, regression_images
 from howdeep.chain import Chain
 from howdeep.convert.classifier import read_by, replace_classifier, set_classifier
 from howdeep.cutting.frontier import Answers, Frontier, answers_from, effect_between, errors_of, logits_of
@@ -31,7 +31,6 @@ from howdeep.data.loaders import Loader, batches_of
 from howdeep.runs.resume import Journal
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import THREADS, forward_times
-from howdeep.training.classifier import regression_images
 from howdeep.transform.pooling import pooled
 from howdeep.transform.truncation import averages, require_point, truncated
 from howdeep.util.errors import UserError

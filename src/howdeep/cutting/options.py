@@ -11,6 +11,7 @@ import tyro.conf
 from howdeep.training.config import RecipeFloat
 from howdeep.util.errors import SHOWN, UserError
 from howdeep.util.options import (
+    Amount,
     BatchSize,
     Data,
     Device,
@@ -28,7 +29,6 @@ from howdeep.util.options import (
 if TYPE_CHECKING:
     from howdeep.cutting.records import Size
 
-Amount = Annotated[str | None, tyro.conf.arg(metavar="AMOUNT", help_behavior_hint="")]
 ErrorPoints = Annotated[float | None, tyro.conf.arg(metavar="POINTS", help_behavior_hint="")]
 RunFolder = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
 

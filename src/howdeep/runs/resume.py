@@ -7,6 +7,7 @@ writes, which dies with its process (see :func:`howdeep.util.files.folder_locked
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -214,10 +215,17 @@ class Journal:
             self.steps.update(part)
         return [self.steps[name] for name in names]
 
+    @property
+    def folder(self) -> Path | None:
+        """A folder beside the steps, for what is too large for a line; None where nothing is kept."""
+        return None if self.path is None else self.path.with_name(f"{self.path.name}.kept")
+
     def remove(self) -> None:
         """Remove the files: what the work leads to is written."""
         for path in files_of(self.path) if self.ranks.first else ():
             path.unlink()
+        if self.folder is not None and self.ranks.first:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def files_of(path: Path | None) -> list[Path]:

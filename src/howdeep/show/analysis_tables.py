@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from howdeep.show.sentences import confusions, measured
-from howdeep.show.tables import Table, all_of
-from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, whole
+from howdeep.show.sentences import confusions, depth_text, measured, probe_test_finding
+from howdeep.show.tables import CHOSEN, Table, all_of
+from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, short, whole
 
 if TYPE_CHECKING:
     from howdeep.analysis.effects import Effect
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from howdeep.analysis.inference import Prediction
     from howdeep.analysis.lesion import Lesion, UnitEffect
     from howdeep.analysis.paths import Paths
+    from howdeep.analysis.probe import Probe
     from howdeep.analysis.signals import Flow
     from howdeep.exporting.export import Export
     from howdeep.training.log import Curves
@@ -212,6 +213,50 @@ def flow_table(flow: Flow, *, wide: bool = False) -> Table:
         rows=rows,
         summary=f"All {len(flow.units):,} units",
     )
+
+
+def probe_table(probe: Probe, *, wide: bool = False) -> Table:
+    """Return one row per depth: error, what it is above the lowest, the nearest neighbour, and what the depth costs."""
+    kept = {probe.chosen, probe.best, len(probe.depths) - 1}
+    shown = set(range(len(probe.depths)) if wide else _thinned(range(len(probe.depths)))) | kept
+    rows = [_depth_row(probe, at, wide) for at in sorted(shown)]
+    neighbour = min(probe.depths, key=lambda depth: depth.neighbour_error_percent)
+    nearest = f"{neighbour.neighbour_error_percent:.1f} % with {depth_text(probe, neighbour)}"
+    below = [f"lowest error of the nearest neighbour (1-NN): {nearest}"]
+    if any(depth.to_best and depth.to_best.worse for depth in probe.depths):
+        below.append("*: above the lowest beyond chance, image by image, all depths considered (Holm)")
+    fitted = f"classifiers fitted on {probe.train_images:,} images of {probe.classes:,} classes"
+    heads = ["units", "behind", "error %", "95 % interval", "above", "1-NN %", "head %", "ms", "MACs"]
+    more = ["to the lowest (95 %)", "to the whole (95 %)", "features", "parameters"] if wide else []
+    return Table(
+        title=probe.finding,
+        lines=[f"n = {probe.n:,}, {fitted}"] + ([probe_test_finding(probe.test)] if probe.test else []),
+        heads=[*heads, *more],
+        text=(1,),
+        rows=rows,
+        below=[*below, *probe.remarks],
+        summary=f"All {len(rows):,} depths",
+    )
+
+
+def _depth_row(probe: Probe, at: int, wide: bool) -> tuple[str, ...]:
+    depth, mark = probe.depths[at], f"{CHOSEN} " * (at == probe.chosen)
+    fitted, above = depth.fitted, depth.to_best
+    cells = (
+        f"{mark}{depth.units}",
+        depth.name,
+        fixed(fitted.error_percent, 1),
+        f"{fitted.low:.1f}–{fitted.high:.1f}",
+        "lowest" if above is None else f"{above.points:+.1f}{'*' if above.worse else ''}",
+        fixed(depth.neighbour_error_percent, 1),
+        fixed(depth.by_head and depth.by_head.error_percent, 1),
+        number(depth.latency.median_ms, zeros=True),
+        short(depth.macs),
+    )
+    if not wide:
+        return cells
+    changes = ("" if one is None else change_text(one.low, one.high) for one in (above, depth.to_end))
+    return (*cells, *changes, whole(fitted.features), whole(depth.parameters))
 
 
 def curves_table(curves: Curves, *, wide: bool = False) -> Table:

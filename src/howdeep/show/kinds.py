@@ -29,6 +29,7 @@ KINDS: Mapping[str, Kind] = {
     "Lesion": Kind(sentences.lesion_finding, analysis.lesion_table, "lesion", "Lesion"),
     "Paths": Kind(sentences.paths_finding, analysis.paths_table, "study_of_paths", "Paths of the gradient"),
     "Flow": Kind(sentences.flow_finding, analysis.flow_table, "flow", "Signal and gradient through the depth"),
+    "Probe": Kind(sentences.probe_finding, analysis.probe_table, "probe", "Probe: error at every depth"),
     "Evaluation": Kind(sentences.evaluation_finding, analysis.evaluation_table, "evaluation", "Evaluation"),
     "Curves": Kind(sentences.curves_finding, analysis.curves_table, "curves", "Training"),
     "Ladder": Kind(sentences.ladder_finding, search.ladder_table, "ladder", "Cost by depth"),

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from howdeep.analysis.evaluation import Evaluation
     from howdeep.analysis.lesion import Lesion, UnitEffect
     from howdeep.analysis.paths import Paths
+    from howdeep.analysis.probe import Depth, Probe, ProbeTest
     from howdeep.analysis.signals import Flow
     from howdeep.costs.cost import Cost, Ladder
     from howdeep.costs.scaling import Paper
     from howdeep.cutting.records import Cut, Point, Test
     from howdeep.exporting.export import Export
+    from howdeep.runtime.timing import Timing
     from howdeep.search.degradation import Degradation
     from howdeep.search.fit import Fit
     from howdeep.training.log import Curves
@@ -218,6 +220,47 @@ def test_finding(test: Test) -> str:
     return f"on the test split {before:.1f} % error before, {after.error_percent:.1f} % after: {points}"
 
 
+def probe_finding(probe: Probe) -> str:
+    """Return how deep is deep enough for the data, what that saves, and whether the rest of the network hurts."""
+    choice, lowest, end = probe.choice, probe.lowest, probe.end
+    error = f"{choice.fitted.error_percent:.1f} % error"
+    if choice.whole and probe.budget_ms is None:
+        return f"the whole network is needed: {error}, and every shallower depth is worse"
+    found = f"{depth_text(probe, choice)}: {error}"
+    if not choice.whole:
+        found += f" in {_less_time(choice.latency, end.latency)} than the whole network"
+    best = f"{lowest.fitted.error_percent:.1f} % with {depth_text(probe, lowest)}"
+    if probe.budget_ms is not None:
+        found = f"within {probe.budget_ms:.3g} ms {found}"
+        found += "" if choice == lowest else f"; the lowest of all depths is {best}"
+    elif choice == lowest:
+        found += ", the lowest of all depths"
+    else:
+        above = choice.to_best
+        assert above is not None, "only the lowest is not compared with itself"
+        points = minus(f"{above.low:+.1f} to {above.high:+.1f}")
+        found += f"; the lowest, {best}, is no better beyond chance ({points} points)"
+    if end.to_best is not None and end.to_best.worse and choice != end:
+        found += f"; the whole network is worse: {end.fitted.error_percent:.1f} %"
+    return found
+
+
+def depth_text(probe: Probe, depth: Depth) -> str:
+    """Return how deep a part of a network is: ``6 of 9 units``."""
+    if depth.whole:
+        return "the whole network"
+    if not depth.units:
+        return "the stem alone"
+    return f"{depth.units} of {probe.units} units" + ", no head" * (depth.units == probe.units)
+
+
+def probe_test_finding(test: ProbeTest) -> str:
+    """Return how the chosen depth does on images that chose nothing of it."""
+    error, change = error_text(test.error_percent, test.n, "test"), test.change
+    points = minus(f"{change.points:+.1f} points ({change.low:+.1f} to {change.high:+.1f})")
+    return f"{error}; of the whole network {test.end_error_percent:.1f} %: {points}"
+
+
 def _out(cut: Cut, point: Point) -> str:
     if point.head is not None:
         return f"the first {point.size.units} of {cut.original.units} units"
@@ -226,7 +269,11 @@ def _out(cut: Cut, point: Point) -> str:
 
 def _faster(cut: Cut, point: Point) -> str:
     """Return how much less time a network takes."""
-    share = 100 * (1 - point.size.latency.median_ms / cut.original.latency.median_ms)
+    return _less_time(point.size.latency, cut.original.latency)
+
+
+def _less_time(latency: Timing, whole: Timing) -> str:
+    share = 100 * (1 - latency.median_ms / whole.median_ms)
     return f"{share:.0f} % less time" if share >= 0 else f"{-share:.0f} % more time"
 
 

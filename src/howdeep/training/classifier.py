@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from howdeep.analysis.linear import Features, regression
+from howdeep.analysis.linear import Features, regression, regression_images
 from howdeep.chain import Chain
 from howdeep.convert.classifier import read_by, set_classifier
 from howdeep.data import Batch
@@ -13,15 +13,6 @@ from howdeep.runtime.ranks import Ranks
 from howdeep.training.feed import Feed
 from howdeep.util.intervals import of_share
 from howdeep.util.text import Report
-
-NUMBERS, PRODUCTS = 2**26, 2**30
-"""What the regression may hold, half a gigabyte, and multiply in a pass over it, half a second; of more images it takes
-a sample, but ten of a class at least."""
-
-
-def regression_images(width: int, classes: int) -> int:
-    """Return of how many training images a regression takes a sample, if there are more."""
-    return min(NUMBERS // width, max(PRODUCTS // (width * classes), 10 * classes))
 
 
 def begin_as_regression(chain: Chain, names: Sequence[str], feed: Feed, ranks: Ranks, report: Report) -> dict | None:

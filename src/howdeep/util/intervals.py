@@ -90,10 +90,46 @@ def of_change(newly_wrong: float, newly_right: float, n: int) -> Interval:
     Returns:
         Ends in points.
     """
+    change, error = _paired(newly_wrong, newly_right, n)
+    half = NORMAL_95 * error
+    return Interval(100 * max(-1.0, change - half), 100 * min(1.0, change + half))
+
+
+def chance_of_change(newly_wrong: float, newly_right: float, n: int) -> float:
+    """Return how likely a change of this size or more is by chance alone, on the same images: two-sided, in (0, 1].
+
+    It is below 0.05 where the interval of :func:`of_change` leaves out 0.
+
+    Args:
+        newly_wrong: Images that were answered right before, and are not any more.
+        newly_right: Images of the opposite.
+        n: All images, at least 1.
+    """
+    change, error = _paired(newly_wrong, newly_right, n)
+    return math.erfc(abs(change) / error / math.sqrt(2))
+
+
+def of_several(chances: Sequence[float]) -> list[float]:
+    """Return the chances of several comparisons, each as if it were the only one (Holm 1979).
+
+    Where all that are below 0.05 are taken to be more than chance, one in twenty of such families has a mistake in
+    it, however many comparisons there are.
+
+    Args:
+        chances: Of every comparison by itself.
+    """
+    adjusted, largest = [0.0] * len(chances), 0.0
+    for rank, place in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        largest = max(largest, min(1.0, (len(chances) - rank) * chances[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _paired(newly_wrong: float, newly_right: float, n: int) -> tuple[float, float]:
+    """Return Bonett and Price's estimate of a paired difference, and its standard error; as shares."""
     worse, better = (newly_wrong + 1) / (n + 2), (newly_right + 1) / (n + 2)
     change = worse - better
-    half = NORMAL_95 * math.sqrt((worse + better - change**2) / (n + 2))
-    return Interval(100 * max(-1.0, change - half), 100 * min(1.0, change + half))
+    return change, math.sqrt((worse + better - change**2) / (n + 2))
 
 
 def of_mean(values: Sequence[float]) -> Interval:

@@ -1,14 +1,17 @@
 """Hand-made records of every kind, and the charts that are drawn of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
+
+import torch
 
 from howdeep.analysis.effects import Baseline, Effect
 from howdeep.analysis.evaluation import Answers, Bin, ClassResult, Evaluation
 from howdeep.analysis.lesion import Lesion, Summary, Trial, UnitEffect
 from howdeep.analysis.paths import Effective, Paths, Sampled
+from howdeep.analysis.probe import Depth, Fitted, Probe, ProbeTest, changes, chosen_of, compared, lowest_of
 from howdeep.analysis.signals import Flow, UnitFlow
 from howdeep.costs.cost import Cost, DepthCost, Ladder
 from howdeep.costs.counting import Counts
@@ -239,6 +242,56 @@ def cut() -> Cut:
     )
 
 
+def fitted(error: float, n: int = 200) -> Fitted:
+    """Return a classifier that gets the first images wrong."""
+    wrong = torch.arange(n) < round(error * n / 100)
+    return Fitted(
+        features=64,
+        error_percent=error,
+        low=max(0.0, error - 3),
+        high=error + 4,
+        loss=0.5,
+        strength=10.0,
+        answers=Answers.of("these", wrong),
+    )
+
+
+def probe(errors: Sequence[float] = (40.0, 20.0, 9.0, 8.0, 9.5), *, budget: float | None = None) -> Probe:
+    """Return errors of the stem, of all units and of the whole network; the last unit is read by the head as well."""
+    last, n = len(errors) - 1, 200
+    depths = compared(
+        [
+            Depth(
+                units=min(at, last - 1),
+                name="stem" if at == 0 else "end" if at == last else f"stages.0.{at - 1}",
+                whole=at == last,
+                fitted=fitted(error),
+                by_head=fitted(error + 2) if at == last - 2 else None,
+                neighbour_error_percent=min(100.0, error + 10),
+                to_best=None,
+                to_end=None,
+                latency=Timing(1.0 + at, (0.9 + at, 1.2 + at), 20),
+                macs=1_000_000 * (1 + at),
+                parameters=1_000 * (1 + at),
+            )
+            for at, error in enumerate(errors)
+        ],
+        n,
+    )
+    return Probe(
+        n=n,
+        train_images=1_000,
+        classes=6,
+        units=last - 1,
+        depths=depths,
+        best=lowest_of(depths),
+        chosen=chosen_of(depths, budget),
+        budget_ms=budget,
+        threads=1,
+        test=ProbeTest(n=400, error_percent=10.0, end_error_percent=9.0, change=changes([(12, 8)], 400)[0]),
+    )
+
+
 def evaluation() -> Evaluation:
     """Return 10 images of two classes, of which 2 of 6 and 1 of 4 are wrong; two bins, one too sure of itself."""
     calibration = (
@@ -310,6 +363,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "path_lengths": lambda: figures.path_lengths(binomial(2), binomial(3)),
     "paths": lambda: figures.paths(paths_of(4)),
     "paths_sampled": lambda: figures.paths(paths_of(4, exact=False)),
+    "probe": lambda: figures.probe(probe()),
     "reliability": lambda: figures.reliability(evaluation()),
     "strip": lambda: figures.strip(NINE),
     "study_of_paths": lambda: figures.study_of_paths(paths_of(3)),

@@ -31,6 +31,14 @@ ROWS: dict[str, tuple[int, list[dict]]] = {
     "path_lengths": (8, [{"length": 1, "share": 50.0}, {"length": 2, "share": 37.5}]),
     "paths": (16, [{"length": 1, "value": 42.0153}, {"length": 2, "value": -1.04576}, {"from": -0.5, "to": 1.5}]),
     "paths_sampled": (16, [{"length": 1, "value": 42.0153}, {"length": 1, "value": 0.60206}]),
+    "probe": (
+        12,
+        [
+            {"place": 2, "error": 9.0, "ms": 3.0, "chosen": True},
+            {"place": 4, "error": 9.5, "ms": 5.0, "chosen": False},
+            {"place": 2, "error": 11.0},
+        ],
+    ),
     "reliability": (4, [{"confidence": 90.0, "accuracy": 66.6667, "n": 6}]),
     "strip": (9, [{"unit": 2, "change": 40.0, "pale": False}, {"unit": 1, "change": None, "pale": True}]),
     "study_of_paths": (37, [{"length": 1, "through": [2]}, {"length": 0, "value": 45.5166}]),

@@ -30,6 +30,7 @@ def test_every_kind_is_read_ordered_and_told() -> None:
         ("lesion", cases.trials("permute", 5, 10)),
         ("paths", cases.paths(4)),
         ("flow", cases.flow(3)),
+        ("probe", drawn.probe()),
         ("evaluation", cases.evaluation(3, 50)),
         ("cut", cases.cut(9, 3)),
     ],

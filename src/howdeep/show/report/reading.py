@@ -11,6 +11,7 @@ from howdeep.analysis.evaluation import Evaluation
 from howdeep.analysis.lesion import Lesion
 from howdeep.analysis.options import Kind
 from howdeep.analysis.paths import Paths
+from howdeep.analysis.probe import Probe
 from howdeep.analysis.signals import Flow
 from howdeep.costs.cost import Cost
 from howdeep.cutting.records import Cut
@@ -25,7 +26,7 @@ from howdeep.util.text import masked
 
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, StopIteration, RecursionError)
 """What reading or drawing raises where a record does not hold what its kind should."""
-STORY = (Fit, Degradation, Cut, Evaluation, Lesion, Paths, Flow, Cost, Export)
+STORY = (Fit, Degradation, Probe, Cut, Evaluation, Lesion, Paths, Flow, Cost, Export)
 """What is read, in the order in which it tells a story."""
 TYPES = {kind.__name__.lower(): kind for kind in STORY}
 LESIONS = get_args(Kind)
@@ -168,7 +169,7 @@ def collect(paths: Sequence[Path]) -> Collected:
         elif (record := read_record(path)) is not None:
             subjects.append(Subject(place=str(path), records=(record,)))
         else:
-            commands = "evaluate, lesion, paths, flow, cost, cut … --json write such"
+            commands = "evaluate, lesion, paths, flow, probe, cost, cut … --json write such"
             raise UserError(f"{path} is no record of howdeep: {commands}")
     return Collected(subjects=tuple(subjects), left_out=tuple(left_out))
 

@@ -8,6 +8,7 @@ import altair as alt
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.analysis.lesion import Lesion
 from howdeep.analysis.paths import Paths
+from howdeep.analysis.probe import Probe
 from howdeep.analysis.signals import Flow
 from howdeep.analysis.study import NOT_FOLDED
 from howdeep.costs.cost import Cost
@@ -20,7 +21,7 @@ from howdeep.show.figures.drawing import Chart
 from howdeep.show.kinds import kind_of
 from howdeep.show.report.reading import Origin, Record
 from howdeep.show.report.summary import Comparison, comparison_table
-from howdeep.show.sentences import test_finding
+from howdeep.show.sentences import probe_test_finding, test_finding
 from howdeep.show.tables import Table
 from howdeep.training.log import Curves
 from howdeep.util.text import sentence
@@ -134,6 +135,9 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
         case Flow():
             statistics = "of each mini-batch" if value.statistics == "batch" else "the running ones"
             return [value.figure()], [f"Measured on {value.n:,} images; statistics of norms: {statistics}"]
+        case Probe():
+            tested = [] if value.test is None else [probe_test_finding(value.test)]
+            return [value.figure()], [f"Errors of the {value.n:,} images by which the depth was chosen", *tested]
         case Evaluation():
             note = f"Loss {value.loss:.4f}; calibration error {value.calibration_error_percent:.2f} %"
             return [figures.confusion(value), figures.reliability(value)], [note]
