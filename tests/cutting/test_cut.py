@@ -26,6 +26,7 @@ from howdeep.show.sentences import cut_finding
 from howdeep.transform.norms import reestimate
 from howdeep.transform.removal import without
 from howdeep.util.records import from_json, to_json
+from howdeep.util.text import minus
 
 
 def batches(count: int = 3, size: int = 20) -> list[Batch]:
@@ -183,7 +184,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
         assert (found.kept, found.best) == (kept, getattr(found.choice, kept))
         assert found.choice.repaired is not None
         assert found.best.error_percent == 0 < max(found.choice.cut.error_percent, found.choice.repaired.error_percent)
-        assert cut_finding(found).endswith(f"{found.best.change:+.1f} points of error")
+        assert cut_finding(found).endswith(minus(f"{found.best.change:+.1f} points of error"))
         for name, value in best.state_dict().items():
             torch.testing.assert_close(smaller.state_dict()[name], value)
 

@@ -24,12 +24,10 @@ from howdeep.analysis.routes import without as around
 from howdeep.analysis.study import Prepared, prepared
 from howdeep.chain import Chain
 from howdeep.cutting.images import Images
-from howdeep.cutting.records import Removal, Size
+from howdeep.cutting.records import Removal
 from howdeep.data import Batch
-from howdeep.networks.counting import describe_chain
 from howdeep.runs.resume import Journal
 from howdeep.runtime.precision import Arithmetic
-from howdeep.runtime.timing import Timing
 from howdeep.transform.norms import reestimate
 from howdeep.transform.removal import without
 from howdeep.util.intervals import of_change
@@ -131,12 +129,6 @@ class Frontier:
 
     def _prepared(self, chain: Chain, precision: str) -> Prepared:
         return prepared(chain, self._few, precision=precision, device=self.device)
-
-    def size(self, chain: Chain, latency: Timing) -> Size:
-        """Return what a network costs."""
-        _, *shape = self._few.shape
-        counted = describe_chain(chain, tuple(shape), name="", family="")
-        return Size(units=counted.units, parameters=counted.parameters, macs=counted.macs, latency=latency)
 
     def answers(self) -> list[BaselineBatch]:
         """Return what the whole network answers on the images of the evaluation."""

@@ -125,7 +125,7 @@ def _units(lesion: Lesion, wide: bool) -> Table:
         rows=rows,
         text=(1,),
         below=[f"… and {hidden} units that cost less"] * bool(hidden),
-        summary=f"All {len(rows):,} units",
+        summary=all_of(len(rows), len(rows), "units"),
     )
 
 
@@ -187,7 +187,7 @@ def paths_table(paths: Paths, *, wide: bool = False) -> Table:
         lines=[f"n = {paths.n:,} images{notes}"],
         heads=["length", "paths", "of all", "gradient", "of it", "per path", ""],
         rows=rows if wide else _thinned(rows),
-        summary=f"All {len(rows):,} lengths",
+        summary=all_of(len(rows), len(rows), "lengths"),
     )
 
 
@@ -211,7 +211,7 @@ def flow_table(flow: Flow, *, wide: bool = False) -> Table:
         heads=["unit", "name", "stream σ", "branch σ", "ratio", "gradient", "weights'"],
         text=(1,),
         rows=rows,
-        summary=f"All {len(flow.units):,} units",
+        summary=all_of(len(flow.units), len(flow.units), "units"),
     )
 
 
@@ -269,5 +269,5 @@ def curves_table(curves: Curves, *, wide: bool = False) -> Table:
         title=curves.finding,
         heads=["epoch", "training error %", "validation error %", "learning rate", "open units"],
         rows=rows,
-        summary=f"All {len(curves.epochs):,} epochs",
+        summary=all_of(len(curves.epochs), len(curves.epochs), "epochs"),
     )

@@ -11,6 +11,7 @@ from howdeep.show.tables import CHOSEN, Table, all_of
 from howdeep.util.text import (
     NONE,
     change_text,
+    counted,
     fixed,
     listed,
     number,
@@ -181,7 +182,7 @@ def _runs(ladder: Degradation) -> Table:
         which = run.family, run.network, whole(run.depth), str(run.seed)
         rows.append((*which, *errors, number(run.epochs), f"{run.seconds:,.1f}"))
     heads = ["family", "network", "layers", "seed", "training %", "validation %", "epochs", "seconds"]
-    return Table(heads=heads, text=(0, 1), rows=rows, summary=f"All {len(rows):,} runs")
+    return Table(heads=heads, text=(0, 1), rows=rows, summary=all_of(len(rows), len(rows), "runs"))
 
 
 def fit_table(fit: Fit, *, wide: bool = False) -> Table:
@@ -375,4 +376,4 @@ def _change(effect: Effect, n: int) -> str:
 def _order(cut: Cut) -> Table:
     rows = [(one.name, str(place), str(one.index), number(one.loss)) for place, one in enumerate(cut.order, 1)]
     heads = ["name", "place", "unit", "loss without it, nats"]
-    return Table(heads=heads, text=(0,), rows=rows, summary=f"The order of {len(rows):,} units")
+    return Table(heads=heads, text=(0,), rows=rows, summary=f"The order of {counted(len(rows), 'unit')}")

@@ -40,8 +40,11 @@ def lesion_finding(lesion: Lesion) -> str:
     if lesion.by_k:
         what = "units out" if lesion.kind == "random" else "swaps"
         last = lesion.by_k[-1]
-        baseline = lesion.baseline.error_percent
-        return f"error grows from {baseline:.1f} to {last.error_percent:.1f} % with {last.k} {what}"
+        before, after = f"{lesion.baseline.error_percent:.1f}", f"{last.error_percent:.1f}"
+        if before == after:
+            return f"error stays at {after} % with {last.k} {what}"
+        verb = "grows" if last.error_percent > lesion.baseline.error_percent else "falls"
+        return f"error {verb} from {before} to {after} % with {last.k} {what}"
     errors = [trial.effect.error_percent for trial in lesion.trials]
     middle = statistics.median(errors)
     return f"two units out: {middle:.1f} % error in the median of {len(errors)} pairs, {max(errors):.1f} % at worst"
@@ -145,6 +148,8 @@ def curves_finding(curves: Curves) -> str:
     ends = f"{after} and {validation:.1f} % validation error (gap {minus(f'{validation - training:+.1f}')} points)"
     errors = [(one.validation_error_percent, one.epoch) for one in curves.epochs]
     best, epoch = min(((error, epoch) for error, epoch in errors if error is not None), key=lambda pair: pair[0])
+    if len(errors) == 1:
+        return ends
     return f"{ends}, its best" if best == validation else f"{ends}; its best was {best:.1f} % after epoch {epoch:.4g}"
 
 
@@ -194,11 +199,13 @@ def cut_finding(cut: Cut) -> str:
     """Return what a cut saved and what it cost, or how far the frontier goes."""
     if cut.choice is not None:
         assert cut.best is not None
-        return f"{cut_saved(cut)}, {cut.best.change:+.1f} points of error"
+        return f"{cut_saved(cut)}, {minus(f'{cut.best.change:+.1f}')} points of error"
     free = [point for point in cut.points if point.best.change_low <= 0]
     point = free[-1] if free else cut.points[0]
-    saved = f"{_out(cut, point)}: {_faster(cut, point)}, {point.best.change:+.1f} points of error"
-    return f"{saved}, no more than noise" if free else f"every cut costs error: {saved}"
+    saved = f"{_out(cut, point)}: {_faster(cut, point)}, {minus(f'{point.best.change:+.1f}')} points of error"
+    if not free:
+        return f"every cut costs error: {saved}"
+    return f"{saved}, no more than noise" if point.best.change_high >= 0 else saved
 
 
 def cut_saved(cut: Cut) -> str:

@@ -95,7 +95,7 @@ def _paragraph(text: str) -> str:
 
 
 def all_of(there: int, shown: int, what: str) -> str:
-    """Return what the fold of a table says, where a long one shows the worst."""
+    """Return what the fold of a table says, where a long one shows the worst; ``what`` is a plural."""
     if there == 1:
-        return f"The one of the {what}"
+        return f"The one {what.removesuffix('s')}"
     return f"All {there:,} {what}" if there == shown else f"The {shown:,} worst of {there:,} {what}"

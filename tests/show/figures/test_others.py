@@ -1,8 +1,11 @@
 """Titles state findings, letters can be read, records at their edges are drawn."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from tests.show.figures import cases
@@ -125,6 +128,40 @@ def test_a_figure_is_saved_by_its_ending(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"figure{ending}"
     figures.save(figures.strip(cases.NINE), path)
     assert path.read_bytes()[:4] == {".svg": b"<svg", ".png": b"\x89PNG", ".html": b"<!DO"}[ending]
+
+
+def test_a_saved_drawing_has_room_for_the_widest_font_and_asks_for_none(tmp_path: Path) -> None:
+    figures.save(figures.strip(cases.NINE), tmp_path / "figure.svg")
+    drawn, page = ((tmp_path / "figure.svg").read_text(), figures.svg(figures.strip(cases.NINE)))
+    assert set(re.findall(r'font-family="([^"]*)"', drawn)) == {"sans-serif"}
+    assert ElementTree.fromstring(drawn).get("viewBox") == ElementTree.fromstring(page).get("viewBox")
+
+
+def test_a_narrow_chart_says_so_and_is_not_stretched_on_a_telephone() -> None:
+    narrow, wide = figures.svg(figures.confusion(cases.evaluation())), figures.svg(figures.curves(cases.curves()))
+    assert ["small" in ElementTree.fromstring(text).get("class", "") for text in (narrow, wide)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(30.0, "grows from 6.0 to 30.0 %"), (2.0, "falls from 6.0 to 2.0 %"), (6.0, "stays at 6.0 %")],
+)
+def test_an_error_that_falls_does_not_grow(error: float, said: str) -> None:
+    record = cases.by_trial("random")
+    last = replace(record.by_k[-1], error_percent=error)
+    assert replace(record, by_k=(*record.by_k[:-1], last)).finding == f"error {said} with 2 units out"
+
+
+def test_a_cut_that_is_better_beyond_chance_is_no_noise() -> None:
+    record = replace(cases.cut(), chosen=None, tuned=None)
+
+    def finding(low: float, change: float, high: float) -> str:
+        best = replace(record.points[0].repaired, change_low=low, change=change, change_high=high)
+        return replace(record, points=(replace(record.points[0], repaired=best),)).finding
+
+    assert finding(-1.0, 0.5, 2.0).endswith("+0.5 points of error, no more than noise")
+    assert finding(-9.0, -5.0, -1.0).endswith("−5.0 points of error")
+    assert finding(0.5, 1.0, 2.0).startswith("every cut costs error: ")
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:

@@ -138,6 +138,13 @@ def test_lesions_say_how_many_units_can_be_missed(changes: tuple, said: str) -> 
     assert lesion_verdict(cases.lesion(changes)).startswith(said)
 
 
+def test_a_network_that_has_learned_little_has_no_depth_to_spare() -> None:
+    """Of two classes guessing gets half of the images wrong, and a network that gets 40 % wrong not much less."""
+    learned, guessing = (lesion_verdict(cases.lesion((0.0, 0.0), error=error)) for error in (20.0, 40.0))
+    assert "there is depth to spare" in learned
+    assert guessing.endswith("gets 40.0 % wrong, where guessing gets 50 %: train it before you cut it.")
+
+
 def test_lesions_are_stronger_than_curves_a_cut_than_lesions_and_the_strip_is_shown(tmp_path: Path) -> None:
     run = cases.run_folder(tmp_path / "run")
     cases.written(run / "lesion.json", "lesion", cases.lesion((0.1,) * 9))

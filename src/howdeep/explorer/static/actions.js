@@ -16,6 +16,7 @@ export function actions(network, state, lanes) {
   on("save", () => save(state, lanes.saving, long));
   const removable = network.units.filter((unit) => unit.removable).length;
   byId("some-k").max = removable;
+  byId("some-k").value = Math.max(1, Math.min(3, Math.floor(removable / 3)));
   byId("cut-n").min = network.units.length - removable;
   byId("cut-n").max = network.units.length;
   byId("cut-n").value = Math.max(network.units.length - removable, Math.ceil((2 * network.units.length) / 3));

@@ -48,7 +48,7 @@ def curves(record: Curves) -> Chart:
 
 def _x(record: Curves, *, labels: bool) -> alt.X:
     last = max((one.epoch for one in record.epochs), default=1.0)
-    axis = alt.Axis(grid=False, labels=labels, title="epoch" if labels else None, tickMinStep=1)
+    axis = alt.Axis(grid=False, labels=labels, title="epoch" if labels else None, tickMinStep=1, format="~g")
     return alt.X("epoch:Q", axis=axis, scale=alt.Scale(domain=[0, last * 1.02], nice=False))
 
 

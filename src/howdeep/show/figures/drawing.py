@@ -28,6 +28,8 @@ WIDTH = 640
 """Pixels of a chart at its natural size."""
 DOTTED, CROWDED = 200, 60
 """Marks up to which a line has points that tell its numbers, and up to which they are large."""
+SMALL = 480
+"""Pixels below which a chart is narrow: on a telephone it is shown at its size."""
 LETTER = 8.7
 """Pixels of a letter of a title of 16 pixels, in the mean and in a wide font."""
 
@@ -108,7 +110,7 @@ LETTERS = {"labelFontSize": 13, "titleFontSize": 13}
 """Of axes and legends."""
 SVG = "http://www.w3.org/2000/svg"
 WIDE, ANY = "DejaVu Sans", "sans-serif"
-"""Room is made for the widest of the usual fonts, since a page takes whichever font its browser has."""
+"""In an SVG room is made for the widest of the usual fonts, since whoever shows it takes whichever font it has."""
 MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
 LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
 DARK = {
@@ -157,12 +159,13 @@ def save(chart: Chart, path: Path) -> None:
         SaveError: The disk is full, or the folder cannot be written.
     """
     check_ending(path)
-    spec = spec_of(chart)
     if path.suffix == ".png":
-        write_whole(path, vl_convert.vegalite_to_png(spec, scale=2))
-        return
-    text = vl_convert.vegalite_to_svg(spec) if path.suffix == ".svg" else vl_convert.vegalite_to_html(spec, bundle=True)
-    write_whole(path, text.encode())
+        write_whole(path, vl_convert.vegalite_to_png(spec_of(chart), scale=2))
+    elif path.suffix == ".html":
+        write_whole(path, vl_convert.vegalite_to_html(spec_of(chart), bundle=True).encode())
+    else:
+        text = vl_convert.vegalite_to_svg(spec_of(chart, font=WIDE))
+        write_whole(path, text.replace(f'font-family="{WIDE}"', f'font-family="{ANY}"').encode())
 
 
 def spec_of(chart: Chart, **config: str) -> dict[str, Any]:
@@ -184,8 +187,8 @@ def svg(chart: Chart, *, dark: bool = False) -> str:
     """Return a chart as one self-contained SVG element for HTML, without a background.
 
     Nothing is loaded and nothing is executed: numbers appear on hover because every mark has a ``<title>``. The
-    ``viewBox`` is kept, so that a style sheet can scale it. Ids begin with a digest of the picture, so that several
-    charts may stand on one page.
+    ``viewBox`` is kept, so that a style sheet can scale it; a narrow chart has the class ``small``. Ids begin with a
+    digest of the picture, so that several charts may stand on one page.
 
     Args:
         chart: From a function of this package.
@@ -194,6 +197,8 @@ def svg(chart: Chart, *, dark: bool = False) -> str:
     spec = spec_of(chart, background="transparent", font=WIDE)
     spec = _darkened(spec) if dark else spec
     root = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec))
+    if float(root.get("width", SMALL)) < SMALL:
+        root.set("class", f"{root.get('class', '')} small".strip())
     digest = hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:8]
     # The renderer counts on from chart to chart; numbers of their own make equal charts equal texts.
     ids = [element.get("id", "") for element in root.iter() if "id" in element.keys()]  # noqa: SIM118

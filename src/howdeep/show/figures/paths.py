@@ -221,12 +221,13 @@ def _place(unit: int, what: str, value: float | None) -> dict:
 
 
 def _decades(values: list[float]) -> tuple[alt.Scale, alt.Axis]:
-    """Return a logarithmic axis with one line per decade or per few of them, or at 1, 2 and 5 of few decades."""
+    """Return a logarithmic axis with lines at few decades, at 1, 2 and 5 of two, or at every digit of a part of one."""
     if not values:
         return alt.Scale(type="log"), alt.Axis()
     low, high = min(values) / AIR, max(values) * AIR
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     step, digits = max(1, (last - first) // 8), (1, 2, 5) if last - first <= 2 else (1,)
+    digits = range(1, 10) if high < 4 * low else digits
     marks = [digit * 10.0**power for power in range(first, last + 1, step) for digit in digits]
     axis = alt.Axis(values=[mark for mark in marks if low <= mark <= high], format="~g")
     return alt.Scale(type="log", domain=[low, high], nice=False), axis
@@ -236,7 +237,8 @@ def _through(rows: list[dict], title: str, last: int) -> alt.LayerChart:
     """Return one panel through the depth; what is 0 has no place on its axis."""
     kept = [row for row in rows if row["value"]]
     names = list(dict.fromkeys(row["what"] for row in rows))
-    axis, (height, lines) = alt.Axis(values=ticks(last), grid=False), _decades([row["value"] for row in kept])
+    axis = alt.Axis(values=ticks(last), grid=False, format="d")
+    height, lines = _decades([row["value"] for row in kept])
     scale = alt.Scale(domain=names, range=[NAMES[name] for name in names])
     base = alt.Chart(data(kept)).encode(
         x=alt.X("unit:Q", title="unit", scale=alt.Scale(domain=[1, max(2, last)], nice=False), axis=axis),

@@ -17,6 +17,8 @@ from howdeep.util.text import NONE, milliseconds, number, seconds_text, sentence
 T = TypeVar("T")
 CHEAP = 1.0
 """Points of error below which a unit counts as spare."""
+LEARNED = 0.5
+"""A network whose error is above this share of that of always guessing the most frequent class has learned little."""
 KNOWN = 0.5
 """A training error below this share of the validation error means that the network knows its training images."""
 
@@ -106,6 +108,11 @@ def lesion_verdict(lesion: Lesion) -> str:
     each = f"{spare} of {len(units)} units cost less than {CHEAP:g} point of error each when they are taken out alone"
     if 2 * spare < len(units):
         return f"{each}; the others cost more, {sure} of them beyond chance."
+    base = lesion.baseline
+    guessing = 100 * (1 - max(base.totals) / base.n)
+    if base.error_percent > LEARNED * guessing:
+        wrong = f"{base.error_percent:.1f} % wrong, where guessing gets {guessing:.0f} %"
+        return f"{each}, but the network itself gets {wrong}: train it before you cut it."
     return f"{each}: there is depth to spare, and howdeep cut finds how many can go together."
 
 
