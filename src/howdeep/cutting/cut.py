@@ -18,7 +18,6 @@ from howdeep.cutting.images import Images, images_of
 from howdeep.cutting.options import CutBudget, listed, refuse_both
 from howdeep.cutting.records import Cut, Point, Removal, Size
 from howdeep.data.loaders import Loader
-from howdeep.networks.counting import describe_chain
 from howdeep.runs.resume import Journal
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import THREADS, forward_times
@@ -258,11 +257,7 @@ class _Search:
         one = self.frontier.images.calibration[0].images[:1]
         self.report(f"timing {len(chains)} networks by turns" if len(chains) > 1 else "timing the cut network")
         times = forward_times(folded, one, threads=self.threads)
-        counts = [describe_chain(chain, tuple(one.shape[1:]), name="", family="") for chain in chains]
-        return tuple(
-            Size(units=each.units, parameters=each.parameters, macs=each.macs, latency=timing)
-            for each, timing in zip(counts, times, strict=True)
-        )
+        return tuple(Size.of(chain, one, timing) for chain, timing in zip(chains, times, strict=True))
 
     def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:
         """Return what a cut gets wrong, as it is and with batch norm recalibrated, and which of the two is kept."""

@@ -273,8 +273,9 @@ class _First:
             folded = [frontier.folded(one.chain) for one in self.networks]
             self.report(f"timing {len(folded)} networks by turns")
             calibration, evaluation = self.images.calibration, self.images.evaluation
-            times = forward_times(folded, calibration[0].images[:1], threads=self.threads)
-            sizes = [frontier.size(one.chain, time) for one, time in zip(self.networks, times, strict=True)]
+            image = calibration[0].images[:1]
+            times = forward_times(folded, image, threads=self.threads)
+            sizes = [Size.of(one.chain, image, time) for one, time in zip(self.networks, times, strict=True)]
             self.report("measuring the first units")
             logits = [logits_of(chain, evaluation) for chain in folded[1:]]
             chosen_on = logits if calibration is evaluation else [logits_of(chain, calibration) for chain in folded[1:]]

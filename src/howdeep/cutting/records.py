@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from howdeep.analysis.effects import Baseline, Effect
 from howdeep.chain import Chain
 from howdeep.cutting.options import CutBudget
+from howdeep.networks.counting import describe_chain
 from howdeep.runtime.timing import Timing
 from howdeep.util.records import IN_MEMORY, Shown
 
@@ -34,6 +37,12 @@ class Size:
     """Multiply-adds per image, of convolutions and matrix products, those of attention among them."""
     latency: Timing
     """One image, norms folded."""
+
+    @classmethod
+    def of(cls, chain: Chain, image: Tensor, latency: Timing) -> "Size":
+        """Return what a network costs for an image, shape (1, channels, height, width)."""
+        counted = describe_chain(chain, tuple(image.shape[1:]), name="", family="")
+        return cls(units=counted.units, parameters=counted.parameters, macs=counted.macs, latency=latency)
 
 
 @dataclass(frozen=True, kw_only=True)
