@@ -63,6 +63,7 @@ def public_rows(found: Cut) -> list[Row]:
     """Return the numbers of the public network beside their bars."""
     point, test, tuned = found.choice, found.test, found.tuned
     assert point is not None
+    assert point.recalibrated is not None
     assert test is not None
     assert tuned is not None
     before, after = found.original.latency, point.size.latency
@@ -74,7 +75,7 @@ def public_rows(found: Cut) -> list[Row]:
         row(f"{OUT} of {units} units out: latency", less, "≥ 25", less >= 25, unit="% lower", note=times),
         row("validation error before", base.error_percent, "shown beside", True, unit="%", note=seen),
         row("as cut", point.cut.error_percent, "shown beside", True, unit="%"),
-        row("norm statistics re-estimated", point.repaired.error_percent, "shown beside", True, unit="%"),
+        row("norm statistics re-estimated", point.recalibrated.error_percent, "shown beside", True, unit="%"),
         row(f"after {EPOCHS} epoch of fine-tuning", tuned.error_percent, "shown beside", True, unit="%"),
         row("validation error, change", tuned.change, "≤ 1.0", tuned.change <= 1, unit="points", note=interval),
         row("test error before", test.original.error_percent, "shown beside", True, unit="%", note="n = 10,000"),

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from howdeep import Batch, Chain, UserError
 from howdeep.cutting import cut as cutting
 from howdeep.cutting.cut import cut
-from howdeep.cutting.frontier import AT_A_TIME, Frontier
+from howdeep.cutting.frontier import AT_A_TIME, WAYS, Frontier
 from howdeep.cutting.images import Images
 from howdeep.cutting.options import CutBudget
 from howdeep.cutting.records import Cut
@@ -24,6 +24,7 @@ from howdeep.runtime.timing import Timing
 from howdeep.show.figures import frontier as chart
 from howdeep.show.sentences import cut_finding
 from howdeep.transform.norms import reestimate
+from howdeep.transform.refitting import refitted
 from howdeep.transform.removal import without
 from howdeep.util.records import from_json, to_json
 from howdeep.util.text import minus
@@ -170,11 +171,11 @@ def test_an_error_lets_as_many_units_go_as_hold_it(
 
 
 def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_images_better() -> None:
-    """Labels are what the repaired network answers, or what the network as cut does."""
+    """Labels are what one of the networks answers: as cut, or repaired in one of the ways."""
     chain, pixels = small_network("resnet A", seed=2), [batch.images for batch in batches()]
-    for kept, out in (("repaired", 1), ("cut", 4)):
-        best = without(chain, [out - 1])
-        if kept == "repaired":
+    for kept, out in (("recalibrated", 1), ("cut", 4), ("refitted", 2)):
+        best = refitted(chain, [out - 1], pixels) if kept == "refitted" else without(chain, [out - 1])
+        if kept == "recalibrated":
             reestimate(best, pixels)
         with torch.no_grad():
             images = [Batch(few, best(few).argmax(1), len(few)) for few in pixels]
@@ -182,8 +183,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
         assert found.choice is not None
         assert found.best is not None
         assert (found.kept, found.best) == (kept, getattr(found.choice, kept))
-        assert found.choice.repaired is not None
-        assert found.best.error_percent == 0 < max(found.choice.cut.error_percent, found.choice.repaired.error_percent)
+        assert found.best.error_percent == 0 < max(getattr(found.choice, way).error_percent for way in WAYS)
         assert cut_finding(found).endswith(minus(f"{found.best.change:+.1f} points of error"))
         for name, value in best.state_dict().items():
             torch.testing.assert_close(smaller.state_dict()[name], value)
@@ -209,8 +209,9 @@ def test_the_whole_frontier_chooses_nothing(frontier: tuple[Chain, Cut, Journal]
 )
 def test_a_budget_that_cannot_be_is_one_line(budget: CutBudget, said: str) -> None:
     chain, images = sure()
+    # Units that were refitted on all of them would make no error.
     with pytest.raises(UserError, match=said):
-        cut(chain, images, budget=budget)
+        cut(chain, Images(images, images, images[:1]), budget=budget)
 
 
 def test_units_that_cannot_go_set_the_smallest_number_that_can_stay() -> None:
@@ -297,8 +298,8 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
     assert len(journal.steps) == stop
     again, found = cut_out(chain, images, budget=budget, journal=journal)
     assert found.order == once.order
-    assert [point.repaired for point in found.points] == [point.repaired for point in once.points]
-    assert [point.cut for point in found.points] == [point.cut for point in once.points]
+    ways = [(point.cut, point.recalibrated, point.refitted, point.kept) for point in found.points]
+    assert ways == [(point.cut, point.recalibrated, point.refitted, point.kept) for point in once.points]
     assert all(
         torch.equal(one, other)
         for one, other in zip(again.state_dict().values(), smaller.state_dict().values(), strict=True)

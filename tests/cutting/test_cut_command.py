@@ -152,7 +152,7 @@ def test_units_named_as_a_budget_chose_them_give_the_same_weights(
     again = json.loads((named / "cut.json").read_text())
     for name in ("baseline", "chosen", "test"):
         assert again[name] == record[name]
-    assert again["points"][0]["repaired"] == record["points"][-1]["repaired"]
+    assert again["points"][0]["recalibrated"] == record["points"][-1]["recalibrated"]
 
 
 def same_weights(one: Path, other: Path) -> bool:

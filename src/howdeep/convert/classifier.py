@@ -2,64 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from howdeep.chain import Chain, run
+from howdeep.convert.weighted import Layer, weighted_layers
 from howdeep.util.errors import UserError
-
-aten = torch.ops.aten
-
-WEIGHT_OF = {
-    aten.convolution.default: (0, 1, 2),
-    aten.addmm.default: (1, 2, 0),
-    aten.mm.default: (0, 1, None),
-    aten.bmm.default: (0, 1, None),
-}
-"""Operators of weighted layers: where among their arguments is what they read, where the weight, and where the bias."""
-
-
-class _Layer(NamedTuple):
-    """A weighted layer that computed."""
-
-    weight: str
-    bias: str | None
-    read: Tensor
-
-
-class _Weighted(TorchDispatchMode):
-    """Notes every weighted layer that computes, in order.
-
-    ``nn.Linear``, ``F.linear`` and a convolution of a traced graph all arrive here as the same operators; views of a
-    parameter share its memory. The class is private (torch 2.15).
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.names = {tensor.untyped_storage().data_ptr(): name for name, tensor in module.named_parameters()}
-        self.layers: list[_Layer] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in WEIGHT_OF:
-            read, *places = WEIGHT_OF[func]
-            weight, bias = (None if place is None else self._name(args[place]) for place in places)
-            if weight is not None:
-                self.layers.append(_Layer(weight, bias, args[read]))
-        return func(*args, **(kwargs or {}))
-
-    def _name(self, tensor: Tensor | None) -> str | None:
-        return None if tensor is None else self.names.get(tensor.untyped_storage().data_ptr())
-
-
-def _layers(module: nn.Module, x: Tensor) -> tuple[list[_Layer], Tensor]:
-    """Return a module's weighted layers, in the order of computing, and its output."""
-    with torch.no_grad(), _Weighted(module) as watched:
-        output = module(x)
-    return watched.layers, output
 
 
 def replace_classifier(chain: Chain, example: Tensor, classes: int, *, seed: int) -> list[str]:
@@ -81,13 +31,13 @@ def replace_classifier(chain: Chain, example: Tensor, classes: int, *, seed: int
         UserError: The logits are not the output of such a layer.
     """
     x = _before_head(chain, example)
-    layers, logits = _layers(chain.head, x)
+    layers, logits = weighted_layers(chain.head, x)
     parameters = dict(chain.head.named_parameters())
     last: list[tuple[str, str | None]] = []
-    for weight, bias, _ in reversed(layers):
-        if parameters[weight].shape[0] != logits.shape[1]:
+    for layer in reversed(layers):
+        if parameters[layer.weight].shape[0] != logits.shape[1]:
             break
-        last.append((weight, bias))
+        last.append((layer.weight, layer.bias))
     random = torch.Generator().manual_seed(seed)
     # Of several layers of as many rows the last alone, unless the new logits need the ones before it too.
     for count in range(1, len(last) + 1):
@@ -123,7 +73,7 @@ def adapt_channels(chain: Chain, example: Tensor, channels: int) -> str:
     Raises:
         UserError: It does not begin with a convolution over all channels.
     """
-    layers, _ = _layers(chain.stem, example)
+    layers, _ = weighted_layers(chain.stem, example)
     parameters, before = dict(chain.stem.named_parameters()), example.shape[1]
     weight = layers[0].weight if layers else None
     if weight is None or parameters[weight].dim() != 4 or parameters[weight].shape[1] != before:
@@ -151,7 +101,7 @@ def read_by(chain: Chain, images: Tensor, classifier: Sequence[str]) -> Tensor |
     if len(classifier) != 2:
         return None
     with torch.no_grad():
-        layers, logits = _layers(chain.head, run(chain.steps(), chain.stem(images)))
+        layers, logits = weighted_layers(chain.head, run(chain.steps(), chain.stem(images)))
     found = [layer for layer in layers if f"head.{layer.weight}" == classifier[0]]
     return _read(chain.head, found[0], logits) if len(found) == 1 else None
 
@@ -165,11 +115,11 @@ def read_last(head: nn.Module, x: Tensor) -> Tensor | None:
         head: Of a network, in evaluation mode.
         x: What the head reads.
     """
-    layers, logits = _layers(head, x)
+    layers, logits = weighted_layers(head, x)
     return _read(head, layers[-1], logits) if layers else None
 
 
-def _read(head: nn.Module, layer: _Layer, logits: Tensor) -> Tensor | None:
+def _read(head: nn.Module, layer: Layer, logits: Tensor) -> Tensor | None:
     """Return what a layer reads, where that is one vector per image, and the logits are what the layer makes of it."""
     weight, read = head.get_parameter(layer.weight).flatten(1), layer.read.flatten(1)
     bias = None if layer.bias is None else head.get_parameter(layer.bias)

@@ -13,7 +13,7 @@ from rich.console import Console
 from howdeep.analysis.effects import BaselineBatch, Effect
 from howdeep.chain import Chain, Concatenate
 from howdeep.cutting.first import cut_to_first
-from howdeep.cutting.frontier import Frontier, errors_of, networks_tried
+from howdeep.cutting.frontier import WAYS, Frontier, errors_of, networks_tried
 from howdeep.cutting.images import Images, images_of
 from howdeep.cutting.options import CutBudget, listed, refuse_both
 from howdeep.cutting.records import Cut, Point, Removal, Size
@@ -54,12 +54,13 @@ def cut(
 ) -> Cut:
     """Take units out of a trained network, by number or until it holds a budget.
 
-    Its batch norm is recalibrated, and that is kept where it is better on the calibration images, for each cut network
-    anew (see :func:`howdeep.cutting.frontier.is_better`).
+    Its batch norm is recalibrated, or the units behind each gap are refitted (see
+    :mod:`howdeep.transform.refitting`), and that is kept where it is better on the calibration images, for each cut
+    network anew (see :func:`howdeep.cutting.frontier.is_better`).
 
     Args:
         chain: The network, own or unravelled; it stays as it is.
-        loader: Labelled images (see :mod:`howdeep.data.loaders`), for calibration, errors and statistics. They are
+        loader: Labelled images (see :mod:`howdeep.data.loaders`), for calibration, errors and repair. They are
             read once and held, as networks are compared image by image.
         latency: Time for one image, such as ``2ms``, on the host of the cut network.
         units: So many units stay.
@@ -113,8 +114,7 @@ def cut(
                 return replace(result, chain=chain)
             assert result.choice is not None
             report("making the cut network")
-            made = frontier.recalibrated if result.choice.kept == "repaired" else frontier.cut
-            return replace(result, chain=made(result.order[: result.chosen]))
+            return replace(result, chain=frontier.made(result.choice.kept, result.order[: result.chosen]))
 
 
 def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:
@@ -187,6 +187,7 @@ class _Search:
             notes=(*_notes(frontier.chain), *frontier.whole.notes),
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
             statistics_images=sum(len(batch.labels) for batch in images.statistics),
+            refitting_images=frontier.refitting_images,
         )
 
     def _removals(self) -> Iterator[Removal]:
@@ -260,16 +261,17 @@ class _Search:
         return tuple(Size.of(chain, one, timing) for chain, timing in zip(chains, times, strict=True))
 
     def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:
-        """Return what a cut gets wrong, as it is and with batch norm recalibrated, and which of the two is kept."""
+        """Return what a cut gets wrong, as it is and repaired in every way, and which of these networks is kept."""
         frontier, order = self.frontier, order[:out]
 
         def measured() -> dict[str, Any]:
             self.report(f"measuring the network with {out} of {len(frontier.chain)} units out")
-            cut, changed, better = frontier.effects(frontier.cut(order), frontier.recalibrated(order), self.before)
-            return {"cut": to_json(cut), "repaired": to_json(changed), "kept": "repaired" if better else "cut"}
+            effects, kept = frontier.effects((partial(frontier.made, way, order) for way in WAYS), self.before)
+            named = zip(WAYS, effects, strict=True)
+            return {**{way: to_json(effect) for way, effect in named}, "kept": WAYS[kept]}
 
         effects = frontier.journal.result(f"errors with {out} out", measured)
-        return {**effects, **{name: from_json(Effect, effects[name]) for name in ("cut", "repaired")}}
+        return {**effects, **{name: from_json(Effect, effects[name]) for name in WAYS}}
 
 
 def _spread(count: int, most: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Networks that are a trained one without more and more units: which go first, and what a network costs."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,13 +22,14 @@ from howdeep.analysis.effects import (
 from howdeep.analysis.routes import baseline, follow, places
 from howdeep.analysis.routes import without as around
 from howdeep.analysis.study import Prepared, prepared
-from howdeep.chain import Chain
+from howdeep.chain import Chain, run
 from howdeep.cutting.images import Images
 from howdeep.cutting.records import Removal
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
 from howdeep.runtime.precision import Arithmetic
 from howdeep.transform.norms import reestimate
+from howdeep.transform.refitting import refitted
 from howdeep.transform.removal import without
 from howdeep.util.intervals import of_change
 
@@ -68,6 +69,10 @@ def is_better(new: Answers, old: Answers) -> bool:
     return high < 0 or (newly_wrong <= newly_right and new.loss < old.loss)
 
 
+WAYS = ("cut", "recalibrated", "refitted")
+"""What can be done to a network without some of its units: nothing, batch norm recalibrated, units refitted."""
+REFITTED_ON, AT_ONCE, MEMORY = 500, 100, 2**31
+"""Images on which units are refitted at most, so many at once, and the bytes that their activations may take."""
 AT_A_TIME = 20
 """One in so many of the units that are left goes in each round."""
 Advance = Callable[[float], None]
@@ -112,11 +117,39 @@ class Frontier:
         """Return the network without these units."""
         return without(self.chain, [removal.index - 1 for removal in order])
 
-    def recalibrated(self, order: Sequence[Removal]) -> Chain:
-        """Return the network without these units, its batch norm recalibrated."""
+    def made(self, way: str, order: Sequence[Removal]) -> Chain:
+        """Return the network without these units, repaired in one of the ways."""
+        if way == "refitted":
+            return refitted(self.chain, [removal.index - 1 for removal in order], self.refitting)
         chain = self.cut(order)
-        reestimate(chain, (batch.images for batch in self.images.statistics))
+        if way == "recalibrated":
+            reestimate(chain, (batch.images for batch in self.images.statistics))
         return chain
+
+    @cached_property
+    def refitting(self) -> list[Tensor]:
+        """Images on which units are refitted: the first of the statistics, as many as fit into memory, batch by batch.
+
+        Activations of all of them are held, of two networks.
+        """
+        largest, x = 0, self._few[:1]
+        with torch.inference_mode():
+            for step in ((self.chain.stem, 1.0), *self.chain.steps()):
+                x = run([step], x)
+                largest = max(largest, 2 * x.numel() * x.element_size())
+        left = max(1, min(REFITTED_ON, MEMORY // largest))
+        batches = []
+        for batch in self.images.statistics:
+            batches += batch.images[:left].split(AT_ONCE)
+            left -= len(batch.images[:left])
+            if not left:
+                break
+        return batches
+
+    @property
+    def refitting_images(self) -> int:
+        """How many these are."""
+        return sum(len(batch) for batch in self.refitting)
 
     @cached_property
     def whole(self) -> Prepared:
@@ -134,13 +167,21 @@ class Frontier:
         """Return what the whole network answers on the images of the evaluation."""
         return answers_of(self.whole.chain, self.images.evaluation)
 
-    def effects(self, old: Chain, new: Chain, before: Sequence[BaselineBatch]) -> tuple[Effect, Effect, bool]:
-        """Return what two networks get wrong, compared with the whole one image by image, and which of them is kept.
+    def effects(
+        self, networks: Iterable[Callable[[], Chain]], before: Sequence[BaselineBatch]
+    ) -> tuple[list[Effect], int]:
+        """Return what networks get wrong, compared with the whole one image by image, and which of them is kept.
 
-        The new one is where it helps on the calibration images (see :func:`howdeep.cutting.frontier.is_better`).
+        Each is in place of the best one before it where it helps on the calibration images (see
+        :func:`howdeep.cutting.frontier.is_better`).
         """
-        (one, answers), (other, changed) = (self._measured(chain, before) for chain in (old, new))
-        return one, other, is_better(changed, answers)
+        effects, kept, best = list[Effect](), 0, None
+        for number, network in enumerate(networks):
+            effect, answers = self._measured(network(), before)
+            effects.append(effect)
+            if best is None or is_better(answers, best):
+                kept, best = number, answers
+        return effects, kept
 
     def _measured(self, chain: Chain, before: Sequence[BaselineBatch]) -> tuple[Effect, Answers]:
         """Return what a network gets wrong on the images of the evaluation, and its answers on the calibration's."""

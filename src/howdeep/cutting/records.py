@@ -68,18 +68,20 @@ class Point:
     """What it costs."""
     cut: Effect
     """What it gets wrong as it was cut."""
-    repaired: Effect | None = None
-    """What it gets wrong with its batch norm recalibrated; None where the layers before those norms are what they were:
-    of first units."""
+    recalibrated: Effect | None = None
+    """What it gets wrong with its batch norm recalibrated; None, as the next, where the layers before those norms are
+    what they were: of first units."""
+    refitted: Effect | None = None
+    """What it gets wrong with the units behind each gap refitted."""
     kept: str = "cut"
-    """Which of the two it is, the better one on the calibration images: ``cut`` or ``repaired``."""
+    """Which of the three it is, the best one on the calibration images: ``cut``, ``recalibrated`` or ``refitted``."""
     head: Head | None = None
     """Its new classifier; None where it has the one that it had."""
 
     @property
     def best(self) -> Effect:
         """What it gets wrong."""
-        return self.repaired if self.repaired is not None and self.kept == "repaired" else self.cut
+        return getattr(self, self.kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,8 @@ class Cut(Shown):
     """Images on which units were chosen, unless they were named, and which of two networks is kept."""
     statistics_images: int = 0
     """Images on which norm statistics were estimated."""
+    refitting_images: int = 0
+    """Of these, images on which units were refitted."""
     classifier_images: int = 0
     """Training images of the new classifiers."""
     threads: int
@@ -147,7 +151,7 @@ class Cut(Shown):
 
     @property
     def kept(self) -> str | None:
-        """Which network is kept: ``cut``, ``repaired`` or ``tuned``; None for the whole frontier."""
+        """Which network is kept: ``cut``, ``recalibrated``, ``refitted`` or ``tuned``; None for the whole frontier."""
         if self.tuned is not None and self.tuned_kept:
             return "tuned"
         return self.choice and self.choice.kept

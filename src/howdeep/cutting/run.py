@@ -290,8 +290,9 @@ class _Cutting:
 
             def measured() -> dict:
                 best = checkpoints.newest(run.best, lambda _: None)
-                _, tuned, helps = self.frontier.effects(smaller, trained, self.frontier.answers())
-                return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": helps}
+                networks = (lambda: smaller, lambda: trained)
+                (_, tuned), kept = self.frontier.effects(networks, self.frontier.answers())
+                return {"tuned": to_json(tuned), "tuned_epoch": best and best.state["epoch"], "tuned_kept": kept == 1}
 
             if self.journal.result("fine-tuning", measured)["tuned_kept"]:
                 return trained

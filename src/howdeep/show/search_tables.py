@@ -265,18 +265,17 @@ def cut_table(cut: Cut, *, wide: bool = False) -> Table:
         return _first_table(cut, wide=wide)
     base, total = cut.baseline, len(cut.points)
     error, (best, other) = fixed(base.error_percent), (" (kept)", "") if wide else ("*", " ")
-    uncut = ("0" if wide else "", *_size(cut.original), error, *([error, "", ""] if wide else ["", ""]))
+    uncut = ("0" if wide else "", *_size(cut.original), error, *([error, error, ""] if wide else ["", ""]), "")
     rows: list[tuple[str, ...]] = [uncut]
     for point in cut.points:
         first = str(point.out) if wide else CHOSEN * (point.out == cut.chosen)
-        both = [one for one in (point.cut, point.repaired) if one is not None]
-        errors = (fixed(one.error_percent) + (best if one is point.best else other) for one in both)
+        ways = [one for one in (point.cut, point.recalibrated, point.refitted) if one is not None]
+        errors = (fixed(one.error_percent) + (best if one is point.best else other) for one in ways)
         change = [f"{point.best.change:+.2f}"] * wide
         interval = change_text(point.best.change_low, point.best.change_high)
         rows.append((first, *_size(point.size), *errors, *change, interval))
-    heads = ["out" if wide else "", "units", "MACs", "ms", "quartiles", "error: cut", "recalibrated", "change, 95 %"]
-    if wide:
-        heads.insert(7, "change")
+    errors = ["error: cut", "recalibrated", "refitted", "change"] if wide else ["cut", "norms", "refit"]
+    heads = ["out" if wide else "", "units", "MACs", "ms", "quartiles", *errors, "change, 95 %"]
     return Table(
         title=cut.finding,
         lines=[f"uncut: {percent_text(base.error_percent, base.n)}, n = {base.n:,}"],
@@ -328,9 +327,9 @@ def _decisions(cut: Cut) -> list[str]:
     """Return whether recalibration and fine-tuning are kept, and the test split."""
     lines = []
     if (point := cut.choice) is not None:
-        if point.repaired is not None:
-            kept = _kept(point.kept == "repaired", point.repaired, point.cut)
-            lines.append(f"batch norm recalibrated: {kept}")
+        for name, way in (("batch norm recalibrated", "recalibrated"), ("units behind gaps refitted", "refitted")):
+            if (repaired := getattr(point, way)) is not None:
+                lines.append(f"{name}: {_kept(point.kept == way, repaired, point.cut)}")
         if cut.tuned is not None:
             # Steps are whole: the last one may lie behind the epochs that were asked for.
             all_of_them = max(cut.epochs, cut.tuned_epoch or 0)
@@ -351,9 +350,10 @@ def _chosen(cut: Cut) -> list[str]:
     chosen = "units as named" if named else f"units chosen on {cut.calibration_images:,} images"
     return [
         _out(cut),
-        "error in %, as cut and with batch norm recalibrated; change in points",
-        f"* counts, the better on {cut.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
-        f"{chosen}, statistics from {cut.statistics_images:,}; ms of one image, threads: {cut.threads}",
+        "error in %: as cut, with norms recalibrated, with the units behind gaps refit; change in points",
+        f"* counts, the best on {cut.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
+        f"{chosen}, statistics from {cut.statistics_images:,}, refitted on {cut.refitting_images:,}; ms of one image,"
+        f" threads: {cut.threads}",
     ]
 
 

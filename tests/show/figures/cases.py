@@ -225,7 +225,14 @@ def size(units: int) -> Size:
 
 def cut() -> Cut:
     points = [
-        CutPoint(out=out, size=size(9 - out), cut=effect(9.0 * out), repaired=effect(3.0 * out), kept="repaired")
+        CutPoint(
+            out=out,
+            size=size(9 - out),
+            cut=effect(9.0 * out),
+            recalibrated=effect(3.0 * out),
+            refitted=effect(4.0 * out),
+            kept="recalibrated",
+        )
         for out in (1, 2, 4)
     ]
     return Cut(
@@ -237,6 +244,7 @@ def cut() -> Cut:
         chosen=2,
         calibration_images=100,
         statistics_images=100,
+        refitting_images=100,
         threads=1,
         tuned=effect(1.0),
     )

@@ -197,8 +197,8 @@ def size(units: int, ms: float) -> Size:
 
 def cut(units: int, out: int, change: float = 0.5, error: float = 5.0, n: int = 100) -> Cut:
     """Return a cut of so many units that halves the latency."""
-    effects = {"cut": effect(change + 2), "repaired": effect(change), "kept": "repaired"}
-    point = Point(out=out, size=size(units - out, 1.0), **effects)
+    effects = {"cut": effect(change + 2), "recalibrated": effect(change), "refitted": effect(change + 1)}
+    point = Point(out=out, size=size(units - out, 1.0), kept="recalibrated", **effects)
     order = tuple(Removal(index=index, name=f"unit {index}", loss=0.1) for index in range(1, out + 1))
     return Cut(
         budget=CutBudget(units=units - out),
@@ -209,6 +209,7 @@ def cut(units: int, out: int, change: float = 0.5, error: float = 5.0, n: int = 
         chosen=out,
         calibration_images=10,
         statistics_images=10,
+        refitting_images=10,
         threads=1,
         test=Test(original=baseline(error, n), cut=effect(change, error)),
     )

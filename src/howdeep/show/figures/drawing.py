@@ -19,7 +19,7 @@ from howdeep.util.intervals import of_share
 
 Chart = alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart
 
-PLAIN, RESIDUAL, STOCHASTIC = "#d55e00", "#0072b2", "#009e73"
+PLAIN, RESIDUAL, STOCHASTIC, PURPLE = "#d55e00", "#0072b2", "#009e73", "#cc79a7"
 """Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
 INK, GREY, SHADE = "#333333", "#777777", "#dce9f2"
 ON_PALE, ON_DEEP = "#111111", "#ffffff"

@@ -1,4 +1,4 @@
-"""The chart of a cut: error against latency, before and after recalibration, with the budget as a line."""
+"""The chart of a cut: error against latency, before and after each repair, with the budget as a line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import altair as alt
 from howdeep.show.figures.drawing import (
     GREY,
     PLAIN,
+    PURPLE,
     RESIDUAL,
     STOCHASTIC,
     WIDTH,
@@ -25,9 +26,10 @@ from howdeep.util.text import percent_text
 if TYPE_CHECKING:
     from howdeep.cutting.records import Cut, Point, Size
 
-CUT, RECALIBRATED, TUNED = "as cut", "batch norm recalibrated", "fine-tuned"
+CUT, RECALIBRATED, REFITTED, TUNED = "as cut", "batch norm recalibrated", "units refitted", "fine-tuned"
 HEADS = {"pooled": "classifier on averages", "kept": "classifier in the old head"}
-COLOURS = {CUT: PLAIN, RECALIBRATED: RESIDUAL, HEADS["kept"]: PLAIN, HEADS["pooled"]: RESIDUAL, TUNED: STOCHASTIC}
+COLOURS = {CUT: PLAIN, RECALIBRATED: RESIDUAL, REFITTED: PURPLE}
+COLOURS |= {HEADS["kept"]: PLAIN, HEADS["pooled"]: RESIDUAL, TUNED: STOCHASTIC}
 HEIGHT, LABELS = 340, 10
 """Pixels, and points that say how many units they have, about as many at most."""
 NOT_KEPT = 0.3
@@ -61,10 +63,11 @@ def frontier(record: Cut) -> Chart:
 
 
 def _rows(record: Cut, point: Point) -> list[dict]:
-    """Return a cut as it is, recalibrated and fine-tuned, with 95 % intervals."""
+    """Return a cut as it is, repaired and fine-tuned, with 95 % intervals."""
     effects = {CUT if point.head is None else HEADS[point.head.name]: point.cut}
-    if point.repaired is not None:
-        effects[RECALIBRATED] = point.repaired
+    for kind, repaired in ((RECALIBRATED, point.recalibrated), (REFITTED, point.refitted)):
+        if repaired is not None:
+            effects[kind] = repaired
     if record.tuned is not None and point is record.choice:
         effects[TUNED] = record.tuned
     best = record.best if point.out == record.chosen else point.best
@@ -119,7 +122,7 @@ def _budget(record: Cut, x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 def _labels(record: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
     """Return how many units the network has, and the cuts, above them where there is room."""
-    kind = RECALIBRATED if record.head is None else HEADS[record.head]
+    kind = CUT if record.head is None else HEADS[record.head]
     labelled = [row for row in rows if row["kind"] == kind]
     ends = [row for row in labelled if row["out"] in (0, record.chosen)]
     room = (max(row["ms"] for row in labelled) - min(row["ms"] for row in labelled)) / LABELS
