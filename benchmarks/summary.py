@@ -29,6 +29,7 @@ ORDER = [
     "fit_folder",
     "cut",
     "lesion",
+    "probe",
     "paths",
     "unravel",
     "traced",

@@ -118,6 +118,19 @@ def test_two_processes_of_a_lesion_print_and_write_once(run: Path, tmp_path: Pat
     _written_once(told, found)
 
 
+def test_two_processes_of_a_probe_share_what_they_read_and_write_once(run: Path, tmp_path: Path) -> None:
+    found, asked = tmp_path / "found.json", ["probe", *SMALL, "--batch-size", "10", str(run), "--json"]
+    both = start_ranks([*asked, str(found)], tmp_path, [Watch(), Watch()])
+    (first, told), (second, silent) = (running.finish() for running in both)
+    assert (first, second, silent) == (0, 0, "")
+    assert told.count("lowest error of the nearest neighbour") == 1
+    errors = [depth["fitted"]["error_percent"] for depth in json.loads(found.read_text())["depths"]]
+    assert cli.run([*asked, str(tmp_path / "alone.txt"), "--threads", "1"]) == 0
+    alone = json.loads((tmp_path / "alone.txt").read_text())
+    assert errors == [depth["fitted"]["error_percent"] for depth in alone["depths"]]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".txt"] == ["found.json"]
+
+
 @pytest.mark.slow
 def test_torchrun_lesion_prints_and_writes_once(run: Path, tmp_path: Path) -> None:
     """Adds torchrun itself."""
