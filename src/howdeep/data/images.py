@@ -15,6 +15,7 @@ from torch import Tensor
 
 from howdeep.data.decoding import BadImage, quiet_pillow
 from howdeep.util.errors import UserError
+from howdeep.util.text import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -167,8 +168,8 @@ def refuse(place: str, problems: Sequence[Problem]) -> None:
         return
     first = "; ".join(f"{problem.name} ({problem.kind}: {problem.reason})" for problem in problems[:3])
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-    files = "1 image" if len(problems) == 1 else f"{len(problems)} images"
-    raise UserError(f"{place}: {files} cannot be used: {first}{more}; remove them, or give --skip-broken")
+    images = counted(len(problems), "image")
+    raise UserError(f"{place}: {images} cannot be used: {first}{more}; remove them, or give --skip-broken")
 
 
 def visit(

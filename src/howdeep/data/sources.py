@@ -21,6 +21,7 @@ from howdeep.data.splits import SPLIT_NAMES, three_splits
 from howdeep.data.storage import Decoded, Encoded
 from howdeep.data.view import Crop, Headers, View, check_options, choose_view, read_headers
 from howdeep.util.errors import UserError
+from howdeep.util.text import first_few
 
 KINDS = "DATA is digits, a folder of class folders, a Parquet file or a folder of them, or hf:owner/name"
 MEMORY_SIDE = 64
@@ -242,6 +243,5 @@ def _splits(
         present = set(split.labels.unique().tolist())
         missing = [repr(label) for index, label in enumerate(source.classes) if index not in present]
         if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            notes.append(f"{name}: no images of class {', '.join(missing[:3])}{more}")
+            notes.append(f"{name}: no images of class {first_few(missing)}")
     return splits, notes, changes
