@@ -54,8 +54,8 @@ def test_every_option_is_in_the_key_or_named_as_one_that_changes_no_number(optio
         return work_key(asked_of_cut(options) if isinstance(options, CutOptions) else options_key(options), HOST)
 
     for field in fields(options):
-        if field.name in UNCHANGING or (field.name in BUDGETS and field.name != "remove"):
-            continue  # a budget excludes units by number: it has a test of its own
+        if field.name in UNCHANGING or (field.name in (*BUDGETS, "first") and field.name != "remove"):
+            continue  # a budget excludes units by number, and so do first units: they have a test of their own
         changed = key(replace(options, **{field.name: other(options, field)}))
         assert (difference(key(options), changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
 
@@ -80,9 +80,11 @@ def test_every_option_of_a_dissection_is_in_its_key(command: type[Dissection]) -
         assert (difference(key(asked), changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name
 
 
-def test_a_budget_of_a_cut_is_in_its_key() -> None:
-    keys = [work_key(asked_of_cut(CutOptions(data="d", units=units)), HOST) for units in (1, 2)]
-    assert (difference(*keys) or "").startswith("--budget (")
+@pytest.mark.parametrize(("name", "told"), [("units", "--budget ("), ("first", "--first (")])
+def test_what_a_cut_leaves_is_in_its_key(name: str, told: str) -> None:
+    options: Any = [{name: count} for count in (1, 2)]
+    keys = [work_key(asked_of_cut(CutOptions(data="d", **one)), HOST) for one in options]
+    assert (difference(*keys) or "").startswith(told)
 
 
 def normalization(mean: float, std: float) -> Normalization:

@@ -183,11 +183,9 @@ class TrainConfig:
             recipe = replace(recipe, epochs=self.epochs, steps=None)
         if self.lr is not None:
             recipe = recipe.scaled(self.lr)
-        own = {"batch_size": self.batch_size, "weight_decay": self.weight_decay}
-        names = "survival", "zero_init", "optimizer", "layer_decay", "clip", "ema"
-        names += "norm_statistics", "tune", "freeze", "keep"
-        own |= {name: getattr(self, name) for name in names}
-        return replace(recipe, **{name: value for name, value in own.items() if value is not None})
+        names = ("batch_size", "weight_decay", "survival", "zero_init", "optimizer", "layer_decay", "clip", "ema")
+        names += ("norm_statistics", "tune", "freeze", "keep")
+        return replace(recipe, **{name: value for name in names if (value := getattr(self, name)) is not None})
 
     def to_json(self) -> dict:
         """Return the options as plain data."""
