@@ -148,5 +148,5 @@ def test_a_mistake_of_the_program_is_told_too_and_the_next_work_runs(caplog: pyt
 
     broken, following = asyncio.run(both())
     assert "failed unexpectedly (KeyError" in broken[-1]["error"]
-    assert "a work of the page failed" in caplog.text
+    assert "a job of the page failed" in caplog.text
     assert following[-1] == {"result": "x"}

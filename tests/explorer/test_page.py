@@ -243,7 +243,7 @@ def saved(port: int) -> dict:
         return Here(*arguments)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("howdeep.explorer.saving.asyncio.create_subprocess_exec", start)
+        patched.setattr("howdeep.explorer.jobs.asyncio.create_subprocess_exec", start)
         return lines(port, "/api/save", question([OWN[0], None, OWN[2], None, *OWN[4:]]))[-1]["saved"]
 
 
@@ -279,8 +279,8 @@ def _stand_in(saved: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     script = tmp_path / "python"
     script.write_text(STAND_IN.replace("RECORD", str(Path(saved["run"]) / "cut.json")))
     script.chmod(0o755)
-    monkeypatch.setattr("howdeep.explorer.saving.sys.executable", str(script))
-    monkeypatch.setattr("howdeep.explorer.saving.REPORT_EVERY", 0.05)
+    monkeypatch.setattr("howdeep.explorer.jobs.sys.executable", str(script))
+    monkeypatch.setattr("howdeep.explorer.jobs.REPORT_EVERY", 0.05)
 
 
 @pytest.mark.usefixtures("_stand_in")

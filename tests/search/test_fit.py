@@ -235,7 +235,7 @@ def test_what_a_process_that_died_was_to_measure_for_all_is_measured_by_another(
     study.set_user_attr(fits.PLANNER, "gone")
     assert cli.run(command(tmp_path / "here", "--storage", storage, budget="2s")) == 0
     said = capsys.readouterr().err
-    assert "nothing is heard from gone: it is done here\nwhat each depth costs here:\n" in said
+    assert "nothing is heard from gone: costs are measured here instead\nwhat each depth costs here:\n" in said
     assert answer(tmp_path / "here").network == "cifar_resnet8"
     assert [seconds > 0.3 for seconds in excused] == [True]
 

@@ -162,7 +162,7 @@ def _drawn(old: Tensor, weight: Tensor, classes: int, random: torch.Generator) -
 
 
 def _gives(head: nn.Module, x: Tensor, classes: int) -> bool:
-    """Whether a head returns so many logits."""
+    """Return whether a head returns this many logits."""
     try:
         with torch.no_grad():
             return head(x).shape == (len(x), classes)

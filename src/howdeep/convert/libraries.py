@@ -47,7 +47,7 @@ class Published:
     """What a library says of one of its networks: how it is made, and what its published weights expect."""
 
     make: Callable[[int, bool], nn.Module]
-    """The network for so many classes, with its published weights or initial ones."""
+    """The network for a number of classes, with its published weights or initial ones."""
     classes: int
     size: int
     """Side of its images in pixels: as asked for, or the usual one."""

@@ -225,7 +225,7 @@ def _same(model: nn.Module, *passes: Sequence[_Call]) -> list[bool]:
 
 
 NORMS = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
-"""The norm of an input with so many axes; with fewer it is the one of one dimension."""
+"""The norm by the number of axes of its input; with fewer axes it is the one-dimensional norm."""
 FEATURE_DROPOUTS = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}
 
 Layers = dict[Node, tuple[str, nn.Module]]

@@ -20,7 +20,7 @@ from howdeep.convert import unpickling as inert
 from howdeep.util.errors import UserError, unknown
 
 HEAD = 512
-"""Bytes at the start of a file that report what it is."""
+"""Bytes at the start of a file that tell what it is."""
 UNPACK = "unpack it first"
 KINDS = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the weights themselves: fetch them with git lfs pull"),

@@ -174,7 +174,7 @@ def unit_names(flow: Dataflow, units: Sequence[UnitNodes]) -> list[str]:
     """Return one name per unit, no two alike: the deepest module that contains the branch and the merge.
 
     A module that contains several units (a transformer block) is followed by the child with most weights of the
-    branch, and by a number where that does not report them apart either.
+    branch, and by a number where that does not tell them apart either.
     """
     stretches = [flow.between(unit.source, unit.branch) for unit in units]
     owners = [

@@ -89,7 +89,7 @@ class ScalingOptions:
         return cluster_of(str(self.scale), self.inside, self.between)
 
     def job(self, parameters: int, batch_size: int) -> "TrainingJob":
-        """Return what is trained on them: a network of so many parameters, with so many images of a step on each."""
+        """Return what is trained on them: a network of this many parameters, ``batch_size`` images a step on each."""
         from howdeep.costs.scaling import TrainingJob
 
         return TrainingJob(parameters, batch_size, self.images, self.epochs)

@@ -11,7 +11,7 @@ from howdeep.networks.counting import output_and_macs
 from howdeep.runtime.timing import THREADS, by_turns, threads_of
 
 RUNS, SECONDS = 9, 6.0
-"""Timed runs of every part; fewer where all together would take longer than so many seconds."""
+"""Timed runs of every part, and the seconds for all of them together; fewer runs where they would take longer."""
 
 
 @dataclass(frozen=True, kw_only=True)

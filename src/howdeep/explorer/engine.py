@@ -255,10 +255,10 @@ class Engine:
         return lesion(chain, self.sample.batches, autocast=autocast, journal=ReportingJournal(advance=advance))
 
     def greedy(self, units: int, advance: Advance) -> list[int]:
-        """Return which units go, counted from 0 and in their order, until so many are left (see :class:`Frontier`).
+        """Return which units go, counted from 0, in their order, until only ``units`` are left (see :class:`Frontier`).
 
         Raises:
-            UserError: So many cannot be left.
+            UserError: That many cannot be left.
         """
         able = sum(unit.merge.removable for unit in self.chain.units)
         out = len(self.chain) - units

@@ -1,4 +1,4 @@
-"""Who may ask the server, and how much: other web pages in the same browser may not, nor endless requests."""
+"""What the server answers: no other web page in the same browser, and no endless request."""
 
 from dataclasses import dataclass
 

@@ -18,7 +18,7 @@ from howdeep.runs.target import Target, required_normalization
 from howdeep.util.errors import UserError
 
 CHUNK = 64
-"""Images that pass the network at a time: a turn of computing is one such pass, and maps of so many stay in cache."""
+"""Images that pass the network at a time: one such pass is a turn of computing, and the maps of 64 stay in cache."""
 MAX_BYTES = 20_000_000
 """Of one image file."""
 KEPT = 64
@@ -43,7 +43,7 @@ class Sample:
 def draw_sample(
     target: Target, dataset: Dataset, *, split: str, images: int, seed: int, device: torch.device
 ) -> Sample:
-    """Return so many images of a split, a stratified sample by seed, or all where there are fewer.
+    """Return images of a split, a stratified sample by seed, or all where there are fewer.
 
     Raises:
         UserError: The data has no such split, or it is not known how pixels are normalised.

@@ -1,15 +1,30 @@
-"""The works of all tabs: one computes at a time, piece by piece, in turn; a tab's new work ends its old one."""
+"""The jobs of all tabs: one computes at a time, piece by piece, in turn; a cut is saved by a process of its own.
+
+A tab's new job ends its old one. ``howdeep cut --remove …`` saves a cut, so that no other job waits for it.
+"""
 
 import asyncio
+import json
 import logging
+import shlex
+import shutil
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+from howdeep.cutting.records import Cut
+from howdeep.cutting.run import RECORD
+from howdeep.explorer.records import State
+from howdeep.runs.resume import Journal
+from howdeep.runs.target import Target
 from howdeep.runtime.timing import threads_of
 from howdeep.util.errors import UserError
+from howdeep.util.records import from_json
 
 Line = dict[str, Any]
 """What is sent to the page: progress, or a result."""
@@ -17,11 +32,11 @@ CANCELLED: Line = {"cancelled": True}
 
 
 class Cancelled(Exception):
-    """Nobody waits for this work any more."""
+    """Nobody waits for this job any more."""
 
 
 class Advance(Protocol):
-    """Between two pieces of a work: others have their turn, and the page learns how far it is."""
+    """Between two pieces of a job: others have their turn, and the page learns how far it is."""
 
     def __call__(self, done: float, more: Line | None = None) -> None:
         """Tell what share is done, 0 to 1, and what is known already.
@@ -38,7 +53,7 @@ Work = Callable[[Advance], Line]
 
 @dataclass(frozen=True)
 class Job:
-    """One work that is under way."""
+    """One job that is under way."""
 
     lines: asyncio.Queue[Line | None] = field(default_factory=asyncio.Queue)
     """What it has to say; None ends it."""
@@ -47,10 +62,10 @@ class Job:
 
 
 class Jobs:
-    """Who computes.
+    """Which job computes.
 
     Args:
-        threads: Threads of the host of every work; None leaves torch its own.
+        threads: Threads of the host for every job; None leaves torch its own.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -60,7 +75,7 @@ class Jobs:
         self._tasks: set[asyncio.Task] = set()
 
     async def run(self, tab: str, work: Work) -> AsyncIterator[Line]:
-        """Yield the progress of a work and then its result; whoever stops listening cancels it."""
+        """Yield the progress of a job and then its result; the job is cancelled when the listener goes away."""
         self.cancel(tab)
         job = self._of_tab[tab] = Job()
         task = asyncio.create_task(self._work(work, job))
@@ -75,17 +90,17 @@ class Jobs:
                 del self._of_tab[tab]
 
     def cancel(self, tab: str) -> None:
-        """End the work of a tab, if there is one."""
+        """End the job of a tab, if there is one."""
         if tab in self._of_tab:
             self._of_tab[tab].stopped.set()
 
     def stop(self) -> None:
-        """End all works at their next piece."""
+        """End all jobs at their next piece."""
         for job in list(self._of_tab.values()):
             job.stopped.set()
 
     async def close(self) -> None:
-        """End all works and wait until they have."""
+        """End all jobs and wait until they have ended."""
         self.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -114,12 +129,113 @@ class Jobs:
                 return {"error": str(error)}
             except Exception as error:
                 # A mistake of this program: the page must not wait for ever, and the terminal shows where it happened.
-                logging.getLogger("howdeep").exception("a work of the page failed")
+                logging.getLogger("howdeep").exception("a job of the page failed")
                 message = f"this failed unexpectedly ({type(error).__name__}: {error}); the terminal says more"
                 return {"error": message}
 
     async def _next(self, job: Job, line: Line) -> None:
-        """Give the turn to whoever waits longest, and take it again."""
+        """Give the turn to the job that waits longest, and take it again."""
         job.lines.put_nowait(line)
         self._turn.release()
         await self._turn.acquire()
+
+
+REPORT_EVERY = 0.5
+"""Seconds between two lines of progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """How a cut of the explored network is saved."""
+
+    target: Target
+    """The network."""
+    data: str
+    """What DATA is on the command line."""
+    arguments: tuple[str, ...]
+    """Options that say which network is meant, as on the command line."""
+
+    @property
+    def impossible(self) -> str | None:
+        """Why no cut of this network can be saved, or None."""
+        if self.target.network is None:
+            return f"nothing says how to build {self.target.name} again"
+        if not any(unit.merge.removable for unit in self.target.chain.units):
+            return "no unit of this network can be taken out"
+        return None
+
+    def removed(self, state: State, own: State) -> list[int]:
+        """Return the numbers of the units that are out in a state, from 1.
+
+        Raises:
+            UserError: The state is not that of a network without some of its units.
+        """
+        if self.impossible:
+            raise UserError(self.impossible)
+        if state.shuffled:
+            raise UserError("units stand at other places: a cut takes units out and leaves the others where they are")
+        for index, (gate, usual) in enumerate(zip(state.gates, own.gates, strict=True), 1):
+            if gate not in (None, usual):
+                raise UserError(f"unit {index} has a gate of {gate:g}: a cut takes a unit out or leaves it as it is")
+        if not state.closed:
+            raise UserError("no unit is out: there is nothing to save")
+        return [index + 1 for index in state.closed]
+
+    async def save(self, removed: Sequence[int]) -> AsyncGenerator[Line]:
+        """Yield the progress of the command that takes units out, then what it wrote.
+
+        The command ends when the listener goes away, and what it had begun is removed.
+        """
+        try:
+            out = self._place(len(self.target.chain) - len(removed))
+        except OSError as error:
+            yield {"error": f"no folder can be made for the cut: {error.strerror} ({error.filename})"}
+            return
+        numbers = [str(number) for number in removed]
+        arguments = ["cut", *self.arguments, "--data", self.data, "--out", str(out), "--remove", *numbers]
+        command, nothing, pipe = [sys.executable, "-m", "howdeep"], asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, *arguments, stdin=nothing, stdout=nothing, stderr=pipe)
+        ended, started = asyncio.create_task(process.communicate()), time.monotonic()
+        try:
+            while not (await asyncio.wait([ended], timeout=REPORT_EVERY))[0]:
+                # Nobody knows how long it takes: the share comes nearer to 1 without reaching it.
+                seconds = time.monotonic() - started
+                share = round(seconds / (seconds + 20), 3)
+                yield {"progress": share, "text": f"cutting and measuring, {seconds:.0f} s"}
+            if process.returncode == 0:
+                yield _saved(arguments, out)
+            else:
+                lines = (await ended)[1].decode(errors="replace").strip().splitlines()
+                yield {"error": lines[-1].removeprefix("howdeep: ") if lines else "the cut failed without output"}
+        finally:
+            if process.returncode is None:
+                process.kill()  # nothing of it is kept, so that it need not finish what is under way
+            if await process.wait() != 0:
+                shutil.rmtree(out, ignore_errors=True)
+                Journal(out).remove()
+
+    def _place(self, left: int) -> Path:
+        """Make a folder beside the run folder, for networks of a library here: no other process gets the same one."""
+        run = Path(self.target.name.rpartition(":")[2])
+        first = run.with_name(f"{run.name}-cut-to-{left}-units")
+        place, number = first, 1
+        while True:
+            try:
+                place.mkdir()
+                return place
+            except FileExistsError:
+                number += 1
+                place = first.with_name(f"{first.name}-{number}")
+
+
+def _saved(arguments: Sequence[str], out: Path) -> Line:
+    record = json.loads((out / RECORD).read_bytes())
+    run, following = str(out), (["explore"], ["evaluate", "--data", record["data"]], ["report"])
+    return {
+        "saved": {
+            "run": run,
+            "command": shlex.join(["howdeep", *arguments]),
+            "sentence": from_json(Cut, record).finding,
+            "next": [shlex.join(["howdeep", verb, run, *options]) for verb, *options in following],
+        }
+    }

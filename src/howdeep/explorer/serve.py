@@ -14,9 +14,8 @@ from howdeep.explorer.costs import costs_of
 from howdeep.explorer.engine import ActivationCache, Engine
 from howdeep.explorer.guard import Guard
 from howdeep.explorer.images import MAX_BYTES, Uploads, draw_sample
-from howdeep.explorer.jobs import Jobs
+from howdeep.explorer.jobs import Jobs, Saving
 from howdeep.explorer.options import ExploreOptions
-from howdeep.explorer.saving import Saving
 from howdeep.explorer.server import Page, Summary, create_app, like_of
 from howdeep.runs.target import Target, open_data_for
 from howdeep.runtime import device as devices
@@ -122,7 +121,7 @@ def serve(page: Page, listener: socket.socket, *, host: str, report: Callable[[s
 
 
 class _Server(uvicorn.Server):
-    """A server that ends its works when it is told to end, instead of waiting for them."""
+    """A server that ends its jobs when it is told to end, instead of waiting for them."""
 
     def __init__(self, config: uvicorn.Config, jobs: Jobs) -> None:
         super().__init__(config)

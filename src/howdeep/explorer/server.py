@@ -17,9 +17,8 @@ from howdeep.data.decoding import MAX_PIXELS
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.guard import UPLOAD_PATH, Guard, Guarded
 from howdeep.explorer.images import MAX_BYTES, Uploads, png
-from howdeep.explorer.jobs import Advance, Jobs, Line
+from howdeep.explorer.jobs import Advance, Jobs, Line, Saving
 from howdeep.explorer.records import State, check_state
-from howdeep.explorer.saving import Saving
 from howdeep.show import figures
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json

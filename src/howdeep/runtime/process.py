@@ -32,17 +32,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """What the signals asked for: the first one waits for a work that is patient, the next one acts at once.
+    """What the signals asked for: the first one waits for patient tasks, the next one acts at once.
 
-    At most one exception comes of them, so that nothing disturbs the end that it leads to. Whoever asks still again
-    ends the process as if there were no handler.
+    At most one exception comes of them, so that nothing disturbs the end that it leads to. One more signal
+    restores the system's handlers, under which the next one ends the process.
     """
 
     def __init__(self) -> None:
         self.signum = 0
         """The first signal; 0 before there is one."""
         self.patient = 0
-        """Works that look at it between their steps."""
+        """Tasks that look at it between their steps."""
         self.ending = False
         """Whether the end has begun that it asks for, or any other."""
 
@@ -60,10 +60,10 @@ class StopRequest:
 
 @contextmanager
 def patience() -> Iterator[StopRequest]:
-    """Let a first signal wait until this context ends, or until the work looks at it.
+    """Let a first signal wait until this context ends, or until the task looks at it.
 
     Raises:
-        Interrupted: A signal arrived, and the work has not ended because of it: at the end. A second one: at once.
+        Interrupted: A signal arrived, and the task has not ended because of it: at the end. A second one: at once.
     """
     with _handled() as request:
         request.patient += 1

@@ -22,10 +22,10 @@ THREADS = 1
 """Threads of a timed forward pass on the host.
 
 torch's threads wait for each other after every operator. Where another program holds one of two cores, that made a
-pass of a small network take 216 ms instead of 0.2, in every run alike, so that no spread would have told.
+pass of a small network take 216 ms instead of 0.2, in every run alike, so that the spread would not have shown it.
 """
 RUNS, FEWEST_RUNS, SECONDS = 20, 5, 10.0
-"""Timed runs of each side; fewer where all sides together would take longer than so many seconds."""
+"""Timed runs of each side, the fewest, and the seconds for all sides together; fewer runs where they take longer."""
 ROUNDS, SLOWER = 3, 1.5
 """Timed rounds of a race; a side that once takes this much longer than the best one's median leaves it."""
 FEW = 32
@@ -100,7 +100,7 @@ def forward_times(
 
 @contextmanager
 def threads_of(count: int) -> Iterator[None]:
-    """Let torch use so many threads meanwhile."""
+    """Let torch use this many threads meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

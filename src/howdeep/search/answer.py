@@ -58,8 +58,8 @@ def verdict(
 
     Args:
         chosen: The chosen network; its last round is the end of its training.
-        candidates: Everyone who took part, the chosen one among them.
-        dropped: Who did not, and why.
+        candidates: All networks that took part, the chosen one among them.
+        dropped: Those that did not, and why.
         budgets: What was allowed.
         images: Validation images, from which the intervals come.
         side: Of the images, in pixels.

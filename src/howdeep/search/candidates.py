@@ -78,7 +78,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Who takes part."""
+    """Which networks take part."""
 
     networks: tuple[CandidateCosts, ...]
     """Those that are compared, shallow first in every family."""

@@ -91,9 +91,9 @@ class Fit(Shown):
     verdict: Verdict
     """Why not deeper, why not shallower."""
     candidates: tuple[Candidate, ...]
-    """Everyone who took part."""
+    """All networks that took part."""
     dropped: tuple[Dropped, ...]
-    """Who did not, and why."""
+    """Those that did not, and why."""
     precision: str
     """Arithmetic of training."""
     notes: tuple[str, ...]
@@ -242,7 +242,7 @@ class _Part:
                 enter(self.study, {PLAN: {**asked, "candidates": to_json(candidates), "rounds": rounds}})
             elif waited := watch.silent([planner]).get(planner):
                 who = planner or "the process that was to measure"
-                self.report(f"nothing is heard from {who}: it is done here")
+                self.report(f"nothing is heard from {who}: costs are measured here instead")
                 self.clock.excuse(waited)
                 take_over(self.study, PLAN, planner, self.owner, 0)
             else:

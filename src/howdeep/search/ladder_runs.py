@@ -31,7 +31,7 @@ from howdeep.util.seeds import generator
 from howdeep.util.text import seconds_text
 
 TRAINING_IMAGES = 2_000
-"""Training error is taken on so many training images at most, drawn by the run's seed."""
+"""Training images at most, drawn by the run's seed, on which training error is measured."""
 SHARE, SPEED = "seconds of each run", "speed of "
 """Steps of the journal that keep what every run is given in equal time, and what a network's training takes."""
 

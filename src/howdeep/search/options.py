@@ -32,7 +32,7 @@ from howdeep.util.options import (
 LARGE_SIDE = 64
 """Images of more pixels a side get the ImageNet networks, whose stem divides the side by four."""
 DEEPEST = 110
-"""Where nobody says which depths, a ladder for small images ends here: 1,202 layers take hours on two cores."""
+"""Without ``depths`` a ladder for small images ends here: 1,202 layers take hours on two cores."""
 
 
 SHARED_WITH_TRAINING = ("data", "size", "flip", "limit", "skip_broken", "device", "precision", "threads")
@@ -89,7 +89,7 @@ def network_name(family: str, depth: int, *, large: bool) -> str:
 
 
 def usual_depths(family: str, *, large: bool) -> tuple[int, ...]:
-    """Return the depths of a family that a ladder has where nobody says which, shallow first.
+    """Return the depths of a family that a ladder has by default, shallow first.
 
     Raises:
         UserError: There is no such family, or not for such images.
@@ -314,7 +314,7 @@ class FitOptions:
         return ladders
 
     def training(self, images: int) -> TrainConfig:
-        """Return how networks are trained on so many images; the network stands for any.
+        """Return how networks are trained on this many images; the network that it names stands for any.
 
         Mini-batches are halved where fewer than 30 of them make an epoch, as few images need as many updates.
         """

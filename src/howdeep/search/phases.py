@@ -100,7 +100,7 @@ class Trainer:
         return self.folder / network
 
     def train_round(self, candidate: CandidateCosts, done: Sequence[RoundResult], until: float) -> RoundResult | None:
-        """Train a network until it has had so many seconds; return None if its training diverged."""
+        """Train a network until it has had ``until`` seconds; return None if its training diverged."""
         so_far = done[-1].seconds if done else 0.0
         config = self._config(candidate, done, until - so_far)
         try:
@@ -140,7 +140,7 @@ class Trainer:
         return result.test
 
     def _config(self, candidate: CandidateCosts, done: Sequence[RoundResult], seconds: float) -> TrainConfig:
-        """Return the options of a phase of so many seconds; what was decided once stays, whatever the clock says."""
+        """Return the options of a phase of this many seconds; what was decided once stays, whatever the clock says."""
         steps = self.clock.journal.result(
             f"steps of {candidate.network} after {len(done)} phases",
             lambda: (done[-1].steps if done else 0) + max(1, round(seconds / _pace(candidate, done))),
@@ -148,7 +148,7 @@ class Trainer:
         return self._config_of(candidate, steps)
 
     def _config_of(self, candidate: CandidateCosts, steps: int) -> TrainConfig:
-        """Return the options of a run of so many steps."""
+        """Return the options of a run of this many steps."""
         return replace(
             self.config,
             network=candidate.network,

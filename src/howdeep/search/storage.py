@@ -1,4 +1,4 @@
-"""The study that processes share: asked again while its server restarts, and who of them is heard from."""
+"""The study that processes share: asked again while its server restarts, and which of them are still heard from."""
 
 import inspect
 import threading
@@ -121,7 +121,7 @@ def pulse(url: str, name: str, owner: str, silence: float) -> Iterator[None]:
                 # A storage of its own, which is not patient: a sign that comes late is worth nothing.
                 study = study or optuna.load_study(study_name=name, storage=storage_of(url))
                 study.set_user_attr(ALIVE + owner, time.time())
-            except Exception:  # whatever it is, the next beat tries again, and who works says what is wrong
+            except Exception:  # whatever it is, the next beat tries again; the main thread says what is wrong
                 study = None
             if ended.wait(silence / BEATS):
                 return
@@ -145,7 +145,7 @@ class _Heard:
 
 
 class Watch:
-    """Who is heard from while a process waits: clocks of several machines are not compared.
+    """Which processes are heard from while one waits; clocks of several machines are not compared.
 
     Args:
         study: The study.
@@ -164,8 +164,8 @@ class Watch:
     def silent(self, owners: Iterable[str]) -> dict[str, float]:
         """Look for signs, and return who counts as dead, and how long ago the last sign was seen, in seconds.
 
-        Of the time since the last look only half of the silence counts: while nobody looked, or the storage did not
-        answer, nobody was silent.
+        Of the time since the last look at most half of ``silence`` counts: a process is not taken for silent while
+        nobody looked, or while the storage did not answer.
         """
         signs, now = self.study.user_attrs, time.monotonic()
         passed, self._looked = min(now - self._looked, self.silence / 2), now

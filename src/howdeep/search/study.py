@@ -5,14 +5,14 @@ time, the better half for twice that time, and so on until one is left, which ge
 not epochs: a deep network that is half-trained when time is up is what a shallow one that is finished has to be
 compared with.
 
-A trial is one network for its whole life: whoever claims it trains it on every round, in a run folder of its own, so
+A trial is one network for its whole life: the process that claims it trains it in every round, in a run folder, so
 that machines need to share nothing but the study. The study says who has reached which round with what error; from
-that everyone works out the same promotions.
+that every process works out the same promotions.
 
-A process that is not heard from loses its networks to one that waits for them. Who takes a network over enters a trial
-that says so: trials are numbered by the storage, so that of several the first one counts, and everyone knows which.
-The new owner trains it from its beginning, for as long as its round allows; whoever was only slow finds that it is his
-no longer.
+A process that is not heard from loses its networks to one that waits for them. The one that takes a network over enters
+a trial that says so: trials are numbered by the storage, so that of several the first one counts, and all know which.
+The new owner trains the network from its beginning, for as long as its round allows; a process that was only slow finds
+that the network is no longer its own.
 """
 
 import math
@@ -84,7 +84,7 @@ def promoted(standings: Sequence[Standing], *, last: bool) -> list[Standing]:
     the worst of the better half.
 
     Args:
-        standings: Everyone who was trained on this round.
+        standings: All networks that were trained in this round.
         last: Whether this was the last round.
     """
     ranked = sorted(standings, key=lambda one: (one.error_percent, one.loss, one.depth))
@@ -128,7 +128,7 @@ class Entry:
 
 
 TrainRound = Callable[[Entry, Sequence[RoundResult], float], RoundResult | None]
-"""Train a network that has passed some rounds until it has had so many seconds; None if its training diverged."""
+"""Train a network that has passed some rounds until it has had the given seconds; None if its training diverged."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Search:
 
     Args:
         study: The study, in which a plan and its networks stand.
-        entries: Everyone who takes part.
+        entries: All networks that take part.
         rounds: Seconds that a network has had at the end of each round.
         owner: What this process calls itself: the same after a stop.
         train_round: Trains.
@@ -230,7 +230,7 @@ class Search:
                 self.study.tell(held.trial.number, state=TrialState.PRUNED, skip_if_finished=True)
 
     def _passed(self, number: int, alive: Sequence[str]) -> dict[str, Standing]:
-        """Train on a round, wait until everyone has passed it, and return who has, and how."""
+        """Train in a round, wait until all networks have passed it, and return which have, and how."""
         watch = Watch(self.study, self.silence)
         while True:
             self._train(number, alive)
@@ -251,7 +251,7 @@ class Search:
         return standings
 
     def _train(self, number: int, alive: Sequence[str]) -> None:
-        """Train this process's networks on a round; on the first one, claim those that nobody has yet."""
+        """Train this process's networks in a round; in the first one, claim those that no process has yet."""
         for network, held in held_networks(self.study).items():
             if network in alive and held.owner == self.owner:
                 self._train_one(network, number)
@@ -271,7 +271,7 @@ class Search:
             self.keep(network, [*held.rounds, result])
 
     def _claim(self) -> str | None:
-        """Take a network that nobody has, or return None.
+        """Take a network that no process has, or return None.
 
         Asking takes a waiting trial for this process alone. Where another was faster, a new trial comes back instead
         that stands for no network; where two processes entered the same network, the later trial stands for none.
@@ -306,7 +306,7 @@ class Search:
         return bool(silent)
 
     def _heard_owner(self, network: str) -> str:
-        """Return whose a network is, once that process is heard from; where it is silent, this one takes over."""
+        """Return the owner of a network, once it is heard from; where it is silent, this process takes over."""
         signs: dict[str, object] = {}
         watch = Watch(self.study, self.silence)
         while True:

@@ -130,7 +130,7 @@ def reliability_finding(evaluation: Evaluation) -> str:
     doubt = 100 - confidence
     word = "over-confident" if doubt < low else "under-confident" if doubt > high else "calibrated within chance"
     return (
-        f"{word}: {confidence:.1f} % sure and {100 - evaluation.error_percent:.1f} % right in the mean;"
+        f"{word}: {confidence:.1f} % sure and {100 - evaluation.error_percent:.1f} % right on average;"
         f" calibration error {evaluation.calibration_error_percent:.1f} %"
     )
 

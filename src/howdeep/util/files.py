@@ -82,7 +82,7 @@ def flush_folder(folder: Path) -> None:
 NAME = ".howdeep.lock"
 """The file, in a folder that is being written."""
 WAIT_SECONDS, POLL_SECONDS = 0.5, 0.05
-"""Who removes the file of a lock as it is opened by another makes that one try again."""
+"""A process that opens the file of a lock just as another one removes it tries again."""
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def folder_locked(out: Path) -> Iterator[None]:
         UserError: Another process writes there.
     """
     made = [path for path in (out, *out.parents) if not path.exists()]  # innermost first
-    with suppress(OSError):  # a file, or a place where nothing can be made: whoever writes says so
+    with suppress(OSError):  # a file, or a place where nothing can be made: the one who writes says so
         out.mkdir(parents=True, exist_ok=True)
     try:
         with _held(out / NAME, out):
@@ -140,7 +140,7 @@ def _held(path: Path, what: Path) -> Iterator[None]:
         yield
     finally:
         if outer:
-            path.unlink(missing_ok=True)  # while it is held: whoever has it open already finds that it is gone
+            path.unlink(missing_ok=True)  # while it is held: a process that has it open already finds that it is gone
         lock.release()
 
 

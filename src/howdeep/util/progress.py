@@ -10,7 +10,7 @@ class ProgressBar(Progress):
     Args:
         console: Where the bar is shown if it is a terminal.
         what: What is being done.
-        total: How much there is; None where nobody knows.
+        total: How much there is; None where that is unknown.
         done: How much of it was done before.
         counted: Whether ``done/total`` are counts that a reader understands.
         estimate: Estimate the time that is left from the speed so far; else the caller says it (``left``).

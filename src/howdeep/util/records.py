@@ -22,7 +22,7 @@ KIND = "record"
 class Shown:
     """A record that can be looked at: what draws it is imported when it is asked for, and not before.
 
-    These are the only imports from a later room: whoever holds a record should not have to know who draws it.
+    These are the only imports from a later room: code that holds a record should not have to know what draws it.
     """
 
     @property

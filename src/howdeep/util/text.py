@@ -28,7 +28,7 @@ def number(value: float | None, digits: int = 3, *, zeros: bool = False) -> str:
 
 
 def fixed(value: float | None, places: int = 2) -> str:
-    """Return a number with so many digits behind the point."""
+    """Return a number with ``places`` digits behind the point."""
     return NONE if value is None else f"{value:.{places}f}"
 
 

@@ -56,7 +56,7 @@ def test_every_mark_tells_its_numbers(texts: dict) -> None:
     assert "unit 2 (stages.0.2) deleted: +40.00 points of error (95 %: +39.00 to +41.00), 46.00 % in all" in lesion
     assert "unit 1 (stages.0.1): cannot be deleted" in lesion
     assert "cat taken for dog: 2 of 6 images (33.3 %)" in evaluation
-    assert "4 images, 70.0 % sure in the mean: 75.0 % right (95 %: 19.4 to 99.4)" in evaluation
+    assert "4 images, 70.0 % sure on average: 75.0 % right (95 %: 19.4 to 99.4)" in evaluation
     assert "7 units, batch norm recalibrated: error 12.00 % (95 %: 7.84 to 17.33), 7 ms per image" in titles(
         texts["frontier", True]
     )

@@ -156,8 +156,8 @@ def test_a_cut_that_is_better_beyond_chance_is_no_noise() -> None:
     record = replace(cases.cut(), chosen=None, tuned=None)
 
     def finding(low: float, change: float, high: float) -> str:
-        best = replace(record.points[0].repaired, change_low=low, change=change, change_high=high)
-        return replace(record, points=(replace(record.points[0], repaired=best),)).finding
+        best = replace(cases.effect(change), change_low=low, change_high=high)
+        return replace(record, points=(replace(record.points[0], cut=best, kept="cut"),)).finding
 
     assert finding(-1.0, 0.5, 2.0).endswith("+0.5 points of error, no more than noise")
     assert finding(-9.0, -5.0, -1.0).endswith("−5.0 points of error")

@@ -15,9 +15,9 @@ from howdeep.search.diagnosis import Errors, diagnose, point_of
 from howdeep.search.fit import FinalError, Fit
 from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
-from howdeep.show.report.answer import Answer, lesion_verdict
 from howdeep.show.report.page import Page, page_of
 from howdeep.show.report.reading import collect
+from howdeep.show.report.sections import Answer, lesion_verdict
 from howdeep.show.report.summary import data_text, summary_of
 from howdeep.util.options import read_seconds
 from howdeep.util.text import sentence

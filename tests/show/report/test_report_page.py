@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from tests.show.report import cases
 
 from howdeep import cli
-from howdeep.show.report.answer import Answer
 from howdeep.show.report.page import Page, Part, html_of, page_of, write_report
 from howdeep.show.report.reading import collect
-from howdeep.show.report.sections import Section
+from howdeep.show.report.sections import Answer, Section
 from howdeep.show.tables import Table
 
 NASTY = "<script>alert('1')</script>"

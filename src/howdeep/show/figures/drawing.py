@@ -31,7 +31,7 @@ DOTTED, CROWDED = 200, 60
 SMALL = 480
 """Pixels below which a chart is narrow: on a telephone it is shown at its size."""
 LETTER = 8.7
-"""Pixels of a letter of a title of 16 pixels, in the mean and in a wide font."""
+"""Pixels of a letter of a title of 16 pixels, on average, in a wide font."""
 
 
 def heading(text: str, *, width: int = WIDTH, subtitle: str = "", size: int = 16) -> alt.Title:
@@ -110,7 +110,7 @@ LETTERS = {"labelFontSize": 13, "titleFontSize": 13}
 """Of axes and legends."""
 SVG = "http://www.w3.org/2000/svg"
 WIDE, ANY = "DejaVu Sans", "sans-serif"
-"""In an SVG room is made for the widest of the usual fonts, since whoever shows it takes whichever font it has."""
+"""In an SVG room is made for the widest of the usual fonts, since every viewer takes a font of its own."""
 MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
 LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
 DARK = {

@@ -113,7 +113,7 @@ def reliability(record: Evaluation) -> Chart:
             sure, right = one.confidence_percent or 0.0, one.accuracy_percent or 0.0
             low, high = of_share(right, one.n)
             tell = (
-                f"{one.n:,} images, {sure:.1f} % sure in the mean: {right:.1f} % right (95 %: {low:.1f} to {high:.1f})"
+                f"{one.n:,} images, {sure:.1f} % sure on average: {right:.1f} % right (95 %: {low:.1f} to {high:.1f})"
             )
             row = {"confidence": sure, "accuracy": right, "low": low, "high": high}
             rows.append(row | {"from": 100 * one.low + 0.4, "to": 100 * one.high - 0.4, "n": one.n, "tell": tell})

@@ -46,7 +46,7 @@ PALE = 7.0
 """Points of error below which letters on a cell are those of a pale one."""
 HEIGHT = 300
 GROUPS = 9
-"""Orders of similar τ are averaged in so many groups of equal size."""
+"""Number of groups of equal size in which orders of similar τ are averaged."""
 WHISKERS = 100
 """Units up to which bars have their 95 % intervals."""
 

@@ -14,9 +14,17 @@ from markupsafe import Markup
 
 from howdeep.runs.folder import METRICS, provenance
 from howdeep.show import figures
-from howdeep.show.report.answer import Answer, answer_of, facts_row
 from howdeep.show.report.reading import MALFORMED, Collected, Subject, collect, origin_of
-from howdeep.show.report.sections import Section, comparison_section, picture, section_of, training_section
+from howdeep.show.report.sections import (
+    Answer,
+    Section,
+    answer_of,
+    comparison_section,
+    facts_row,
+    picture,
+    section_of,
+    training_section,
+)
 from howdeep.show.report.summary import compared, summary_of, told_apart
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
