@@ -230,23 +230,21 @@ def test_finding(test: Test) -> str:
 def probe_finding(probe: Probe) -> str:
     """Return how deep is deep enough for the data, what that saves, and whether the rest of the network hurts."""
     choice, lowest, end = probe.choice, probe.lowest, probe.end
-    error = f"{choice.fitted.error_percent:.1f} % error"
-    if choice.whole and probe.budget_ms is None:
+    error, limited = f"{choice.fitted.error_percent:.1f} % error", probe.budget_ms is not None
+    if choice.whole and not limited:
         return f"the whole network is needed: {error}, and every shallower depth is worse"
     found = f"{depth_text(probe, choice)}: {error}"
-    if not choice.whole:
-        found += f" in {_less_time(choice.latency, end.latency)} than the whole network"
-    best = f"{lowest.fitted.error_percent:.1f} % with {depth_text(probe, lowest)}"
-    if probe.budget_ms is not None:
+    found += "" if choice.whole else f", {_less_time(choice.latency, end.latency)} than the whole network"
+    if limited:
         found = f"within {probe.budget_ms:.3g} ms {found}"
-        found += "" if choice == lowest else f"; the lowest of all depths is {best}"
-    elif choice == lowest:
+    best = f"the lowest is {lowest.fitted.error_percent:.1f} % with {depth_text(probe, lowest)}"
+    if choice == lowest:
         found += ", the lowest of all depths"
+    elif limited or choice.to_best is None:
+        found += f"; {best}"
     else:
-        above = choice.to_best
-        assert above is not None, "only the lowest is not compared with itself"
-        points = minus(f"{above.low:+.1f} to {above.high:+.1f}")
-        found += f"; the lowest, {best}, is no better beyond chance ({points} points)"
+        points = minus(f"{choice.to_best.low:+.1f} to {choice.to_best.high:+.1f}")
+        found += f"; {best}, within chance ({points} points)"
     if end.to_best is not None and end.to_best.worse and choice != end:
         found += f"; the whole network is worse: {end.fitted.error_percent:.1f} %"
     return found

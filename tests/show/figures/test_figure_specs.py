@@ -32,7 +32,7 @@ ROWS: dict[str, tuple[int, list[dict]]] = {
     "paths": (16, [{"length": 1, "value": 42.0153}, {"length": 2, "value": -1.04576}, {"from": -0.5, "to": 1.5}]),
     "paths_sampled": (16, [{"length": 1, "value": 42.0153}, {"length": 1, "value": 0.60206}]),
     "probe": (
-        8,
+        10,
         [
             {"place": 2, "error": 9.0, "ms": 3.0, "chosen": True},
             {"place": 4, "error": 9.5, "ms": 5.0, "chosen": False},

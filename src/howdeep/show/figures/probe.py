@@ -35,7 +35,7 @@ def probe(record: Probe) -> Chart:
     """Return error over latency, both against the number of units; the whole network stands behind the last unit."""
     by_head = any(depth.by_head for depth in record.depths)
     marks = ["band: 95 % interval of each error", "orange: recommended"]
-    marks += ["rings: read by the network's own head"] if by_head else []
+    marks += ["rings: by the network's head"] if by_head else []
     title = heading(record.finding, subtitle="; ".join(marks))
     return alt.vconcat(_errors(record), _latencies(record), spacing=14).properties(title=title)
 
@@ -94,7 +94,7 @@ def _errors(record: Probe) -> alt.LayerChart:
     if heads:
         rings = alt.Chart(data(heads)).mark_point(color=RESIDUAL, size=60, strokeWidth=1.5)
         layers.append(described(rings.encode(x=x, y=y)))
-    layers += [_through(rows, x), *_points(rows, x, y), _words(record, rows, x, y)]
+    layers += [_through(rows, x), *_points(rows, x, y), *_words(record, rows, "{error:.1f} %", x, y)]
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=ERROR_HEIGHT)
 
 
@@ -103,6 +103,7 @@ def _latencies(record: Probe) -> alt.LayerChart:
     x, y = _x(record, labels=True), alt.Y("ms:Q", title="one image (ms)", scale=alt.Scale(domainMin=0))
     base = alt.Chart(data(rows)).encode(x=x, y=y)
     layers = [*traced(base, len(rows), 2.5, 60, GREY), _through(rows, x), *_points(rows, x, y)]
+    layers += _words(record, rows, "{ms:.3g} ms", x, y)
     if record.budget_ms is not None:
         text = f"budget {record.budget_ms:.3g} ms"
         layers += level({"ms": record.budget_ms, "text": text, "tell": text}, y)
@@ -120,9 +121,14 @@ def _points(rows: list[dict], x: alt.X, y: alt.Y) -> list[alt.Chart]:
     return [described(chosen.mark_point(filled=True, size=BIG, color=PLAIN, opacity=1))]
 
 
-def _words(record: Probe, rows: list[dict], x: alt.X, y: alt.Y) -> alt.Chart:
-    """Return the error of the recommended depth and of the whole network, above their points."""
-    named = [row for row in rows if row["chosen"] or row["place"] == record.units + 1]
-    texts = [{**row, "text": f"{row['error']:.1f} %"} for row in named]
-    text = alt.Chart(data(texts)).mark_text(dy=-16, fontSize=14, fontWeight="bold", color=INK)
-    return text.encode(x=x, y=y, text="text:N")
+def _words(record: Probe, rows: list[dict], form: str, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Return what the recommended depth and the whole network have, right of the line and above the last point."""
+    last, layers = record.units + 1, []
+    for row in rows:
+        if row["chosen"] or row["place"] == last:
+            align, dx = ("right", 10) if row["place"] == last else ("left", 9)
+            text = alt.Chart(data([{**row, "text": form.format(**row)}])).mark_text(
+                align=align, dx=dx, dy=-15, fontSize=14, fontWeight="bold", color=INK
+            )
+            layers.append(text.encode(x=x, y=y, text="text:N"))
+    return layers
