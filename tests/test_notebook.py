@@ -14,7 +14,7 @@ from howdeep import Batch, TrainConfig
 from howdeep.analysis.signals import flow
 from howdeep.data import open_data
 from howdeep.search.options import FitOptions, LadderConfig
-from howdeep.show.kinds import KINDS, kind_of
+from howdeep.show import KINDS, kind_of
 from howdeep.util.records import Shown, from_json, to_json
 
 BATCHES = [Batch(images(4), torch.arange(4), 4)]

@@ -10,8 +10,7 @@ from tests.show.report import cases
 
 from howdeep.costs.cost import Cost
 from howdeep.exporting.export import Agreement, Export
-from howdeep.show import figures
-from howdeep.show.kinds import KINDS
+from howdeep.show import KINDS, figures
 from howdeep.show.tables import Table
 from howdeep.util.errors import UserError
 from howdeep.util.records import Shown

@@ -28,13 +28,13 @@ class Shown:
     @property
     def finding(self) -> str:
         """What the record says, in one sentence."""
-        from howdeep.show.kinds import kind_of
+        from howdeep.show import kind_of
 
         return kind_of(self).finding(self)
 
     def table(self, *, wide: bool = False) -> "Table":
         """Return the record as a table: of 80 columns or, wide, with every row and column."""
-        from howdeep.show.kinds import kind_of
+        from howdeep.show import kind_of
 
         return kind_of(self).table(self, wide=wide)
 
@@ -44,8 +44,7 @@ class Shown:
         Raises:
             UserError: There is no chart of this kind of record.
         """
-        from howdeep.show import figures
-        from howdeep.show.kinds import kind_of
+        from howdeep.show import figures, kind_of
 
         if (name := kind_of(self).figure) is None:
             raise UserError(f"there is no chart of a record of kind {type(self).__name__}")

@@ -11,7 +11,7 @@ from tests.show.report import cases
 from howdeep.analysis.study import NOT_FOLDED
 from howdeep.costs.cost import Cost
 from howdeep.costs.measuring import Times
-from howdeep.show.kinds import KINDS
+from howdeep.show import KINDS
 from howdeep.show.report.reading import TYPES, Origin, Record, collect, read_record
 from howdeep.show.report.sections import section_of
 from howdeep.util.errors import UserError

@@ -20,9 +20,8 @@ from howdeep.cutting.records import Cut
 from howdeep.exporting.export import Export
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
-from howdeep.show import figures
+from howdeep.show import figures, kind_of
 from howdeep.show.figures.drawing import Chart
-from howdeep.show.kinds import kind_of
 from howdeep.show.report.reading import Collected, Origin, Record
 from howdeep.show.report.summary import Comparison, Error, RunSummary, comparison_table
 from howdeep.show.sentences import cut_saved, measured, probe_test_finding, test_finding
