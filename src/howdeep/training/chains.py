@@ -84,7 +84,8 @@ class ChainOptions(TypedDict, total=False):
     320 steps or more."""
     classifier: Literal["keep", "new"]
     """``new``: the last linear layer is another one, of as many classes as the training labels tell apart, and begins
-    as the logistic regression on what it reads; a module that was unravelled keeps its own."""
+    as the logistic regression on what it reads of one pass of the training loader; one of :func:`howdeep.loaders`
+    does not augment them then. A module that was unravelled keeps its own."""
     tune: Tune
     """``classifier`` trains nothing beyond that regression."""
     freeze: Freeze
