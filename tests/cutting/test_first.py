@@ -8,12 +8,16 @@ from tests.oracles import small_network
 from torch import Tensor, nn
 
 from howdeep import Batch, Chain, Survival, UserError
+from howdeep.analysis import probe as probing
+from howdeep.analysis.evaluation import Answers as Answered
 from howdeep.analysis.linear import Features, regression
+from howdeep.analysis.probe import Depth, Fitted, Probe, probe
 from howdeep.cutting import first
 from howdeep.cutting.cut import cut
-from howdeep.cutting.first import better, first_units
+from howdeep.cutting.first import FirstUnits, better, depths_within
 from howdeep.cutting.frontier import Answers
 from howdeep.cutting.images import Images
+from howdeep.cutting.options import CutBudget
 from howdeep.cutting.records import Cut
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import Timing
@@ -163,12 +167,12 @@ def test_the_record_is_read_back_and_shown(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_finished_steps_are_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     chain, journal = small_network("resnet A", seed=2), Journal()
-    asked = {"train": lambda _: TRAIN, "classes": CLASSES}
     images = Images(VALIDATION, VALIDATION, [])
-    once = first_units(chain, images, 5, journal=journal, **asked)
+    work = FirstUnits(chain=chain, images=images, train=lambda _: TRAIN, classes=CLASSES, journal=journal)
+    once = work.result(5)
     for name in ("regression", "forward_times"):
         monkeypatch.delattr(first, name)
-    again = first_units(chain, images, 5, journal=journal, **asked)
+    again = work.result(5)
     assert again.cut == once.cut
     for one, other in ((once.whole, again.whole), (once.cut.chain, again.cut.chain)):
         assert one is not None
@@ -199,3 +203,104 @@ def test_of_two_heads_alike_the_faster_is_kept(monkeypatch: pytest.MonkeyPatch) 
 def test_a_mistake_is_one_line(options: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         cut(small_network("resnet A"), VALIDATION, **options)
+
+
+def depth(units: int, error: float, milliseconds: float, macs: int = 100, *, whole: bool = False) -> Depth:
+    """Return one depth of a probe; the error is that of a hundred images."""
+    wrong = torch.arange(100) < error
+    fitted = Fitted(
+        features=4, error_percent=error, low=0, high=0, loss=1, strength=1, answers=Answered.of("images", wrong)
+    )
+    return Depth(
+        units=units,
+        name="end" if whole else f"unit {units}",
+        whole=whole,
+        fitted=fitted,
+        by_head=None,
+        neighbour_error_percent=0,
+        to_best=None,
+        to_end=None,
+        latency=Timing(milliseconds, (milliseconds, milliseconds), 1),
+        macs=macs,
+        parameters=10,
+    )
+
+
+def probed(chosen: int = 1) -> Probe:
+    depths = [depth(0, 40, 1, 10), depth(1, 12, 2, 30), depth(2, 6, 4, 60), depth(2, 8, 5, 100, whole=True)]
+    return Probe(
+        n=100,
+        train_images=50,
+        classes=3,
+        units=2,
+        depths=tuple(depths),
+        best=2,
+        chosen=chosen,
+        budget_ms=None,
+        threads=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "depths"),
+    [
+        (CutBudget(), [1]),  # what the probe recommends
+        (CutBudget(latency_ms=4.5), [2, 1, 0]),  # by rising error
+        (CutBudget(latency_ms=9), [2, 1, 0]),
+        (CutBudget(latency_ms=3), [1, 0]),
+        (CutBudget(macs=30), [1, 0]),
+        (CutBudget(macs_share=0.1), [0]),
+        (CutBudget(error_increase=5), [1, 2]),  # by rising depth: 12 of 8 % and 5 points is allowed
+        (CutBudget(error_increase=3), [2]),
+        (CutBudget(latency_ms=3, error_increase=5), [1]),
+    ],
+)
+def test_depths_within_a_budget_come_best_first(budget: CutBudget, depths: list[int]) -> None:
+    assert depths_within(probed(), budget) == depths
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (CutBudget(latency_ms=0.5), "no depth of this network holds latency of 0.5 ms: 1 ms is the smallest possible"),
+        (CutBudget(macs=5), "no depth of this network holds macs of 5 MACs: 10 MACs is the smallest possible value"),
+        (CutBudget(latency_ms=3, error_increase=3), "holds error-increase 3: the smallest is 4.00 points"),
+    ],
+)
+def test_a_budget_that_no_depth_holds_is_one_line(budget: CutBudget, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        depths_within(probed(), budget)
+
+
+def clocked(chains: list[Chain], *_: object, **__: object) -> list[Timing]:
+    """A stopwatch on which a unit takes a millisecond, and the stem none."""
+    return [Timing(len(one), (len(one), len(one)), 1) for one in chains]
+
+
+def test_auto_takes_the_depth_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (first, probing):
+        monkeypatch.setattr(module, "forward_times", clocked)
+    chain = small_network("resnet A", seed=2)
+    found = probe(chain, TRAIN, VALIDATION)
+    free = cut(chain, VALIDATION, first="auto", train=TRAIN)
+    assert free.choice is not None
+    assert free.choice.size.units == found.choice.units
+    assert free.notes[0] == f"depth by a probe of all: {found.finding}"
+    within = cut(chain, VALIDATION, first="auto", train=TRAIN, latency="3ms")
+    best = min(found.depths[:4], key=lambda one: one.fitted.error_percent)
+    assert within.choice is not None
+    assert (within.choice.size.units, within.budget.latency_ms) == (best.units, 3.0)
+
+
+def test_a_depth_that_does_not_hold_the_budget_again_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = [clocked, lambda chains, *_, **__: [Timing(9, (9, 9), 1) for _ in chains]]
+    monkeypatch.setattr(probing, "forward_times", clocked)
+    monkeypatch.setattr(first, "forward_times", lambda *given, **options: slow.pop()(*given, **options))
+    chain = small_network("resnet A", seed=2)
+    left = depths_within(probe(chain, TRAIN, VALIDATION), CutBudget(latency_ms=3))
+    found = cut(chain, VALIDATION, first="auto", train=TRAIN, latency="3ms")
+    assert found.choice is not None
+    assert found.choice.size.units == left[1]
+    monkeypatch.setattr(first, "forward_times", lambda chains, *_, **__: [Timing(9, (9, 9), 1) for _ in chains])
+    with pytest.raises(UserError, match="no depth of this network held the budget both times"):
+        cut(chain, VALIDATION, first="auto", train=TRAIN, latency="3ms")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -43,7 +43,7 @@ def cut(
     macs: str | None = None,
     error_increase: float | None = None,
     remove: Sequence[int] = (),
-    first: int | None = None,
+    first: Literal["auto"] | int | None = None,
     train: Loader | None = None,
     budget: CutBudget | None = None,
     threads: int = THREADS,
@@ -68,7 +68,7 @@ def cut(
         error_increase: Points of error above the network's; alone, as many units go as that allows.
         remove: Numbers, from 1, of the units to take out, whatever that costs; not with a budget.
         first: How many of the first units stay, under a new classifier (see :mod:`howdeep.cutting.first`); labels may
-            then be classes that the network does not have.
+            then be classes that the network does not have. With ``auto`` a probe says how many, within the budget.
         train: Labelled images that this classifier is fitted to; the others choose how strongly its weights decay.
         budget: The four as a record, in place of them. Neither budget, ``remove`` nor ``first`` measures the whole
             frontier.
@@ -88,7 +88,7 @@ def cut(
     budget = budget or CutBudget.of(latency, units, macs, error_increase)
     refuse_both(budget, remove, first)
     if first is not None:
-        return cut_to_first(chain, loader, first, train, threads=threads, console=console, progress=progress)
+        return cut_to_first(chain, loader, first, train, budget, threads=threads, console=console, progress=progress)
     if train is not None:
         raise UserError("train is not allowed without first: no classifier is fitted")
     named = named_units(chain, remove)

@@ -11,8 +11,8 @@ classifier too, on what its old one reads, so that errors compare image by image
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from howdeep.analysis.effects import BaselineBatch, Effect
 from howdeep.analysis.linear import Features, regression, regression_images
+from howdeep.analysis.probe import Depth, Probe, probe
 from howdeep.chain import Chain
 from howdeep.convert.classifier import read_by, replace_classifier, set_classifier
 from howdeep.cutting.frontier import Answers, Frontier, answers_from, effect_between, errors_of, logits_of
@@ -51,87 +52,148 @@ class First(NamedTuple):
     """The whole network with a new classifier."""
 
 
-def first_units(
-    chain: Chain,
-    images: Images,
-    units: int,
-    *,
-    train: Callable[[int], Sequence[Batch]],
-    classes: int,
-    threads: int = THREADS,
-    journal: Journal | None = None,
-    console: Console | None = None,
-    progress: Report = lambda _: None,
-) -> First:
-    """Give the first units of a network, and the whole of it, new classifiers, and measure both.
+Units = Literal["auto"] | int
+"""How many stay; auto asks a probe of every depth."""
 
-    Args:
-        chain: The network, own or unravelled, on the device of the images; it stays as it is.
-        images: What strength and head are chosen on (the calibration), and what errors are measured on.
-        units: How many units stay, from 0 to all.
-        train: Gives the training images; a sample of so many where there are more.
-        classes: Of the images.
-        threads: Threads of the timed passes, on the host.
-        journal: Where finished steps are kept.
-        console: Where progress is shown if it is a terminal; None is standard error.
-        progress: Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops.
+
+@dataclass(frozen=True, kw_only=True)
+class FirstUnits:
+    """How the first units of a network, and the whole of it, get new classifiers and are measured."""
+
+    chain: Chain
+    """The network, own or unravelled, on the device of the images; it stays as it is."""
+    images: Images
+    """What depth, strength and head are chosen on (the calibration), and what errors are measured on."""
+    train: Callable[[int | None], Sequence[Batch]]
+    """Gives the training images; a sample of so many where there are more."""
+    classes: int
+    """Of the images."""
+    budget: CutBudget = field(default_factory=CutBudget)
+    """What the network may cost, where its depth is not given."""
+    threads: int = THREADS
+    """Of the timed passes, on the host."""
+    seed: int = 0
+    """Of the sample of a probe."""
+    journal: Journal = field(default_factory=Journal)
+    """Where finished steps are kept."""
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    """Where progress is shown if it is a terminal."""
+    progress: Report = lambda _: None
+    """Receives what is being done, in a few words, many times; a KeyboardInterrupt that it raises stops."""
+
+    def result(self, units: Units) -> First:
+        """Cut.
+
+        Args:
+            units: How many stay, from 0 to all, or ``auto`` (see :func:`depths_within`).
+
+        Raises:
+            UserError: The network has fewer units, or none of its depths holds the budget.
+        """
+        if units != "auto":
+            require_point(self.chain, units)
+            first = self._of(units)
+            assert first is not None, "nothing limits what it costs"
+            return first
+        self.progress("probing every depth")
+        how = {"classes": self.classes, "threads": self.threads, "seed": self.seed, "journal": self.journal}
+        found = probe(self.chain, self.train(None), self.images.calibration, **how)
+        for depth in depths_within(found, self.budget):
+            if (first := self._of(depth)) is not None:
+                notes = (f"depth by a probe of all: {found.finding}", *first.cut.notes)
+                return first._replace(cut=replace(first.cut, budget=self.budget, notes=notes))
+        raise UserError("no depth of this network held the budget both times that it was timed")
+
+    def _of(self, units: int) -> First | None:
+        """Return so many first units and the whole network; None where no head of theirs holds the budget."""
+        images = self.images.calibration
+        with evaluating(self.chain):
+            networks = list(_networks(self.chain, units, images[0].images[:2], self.classes))
+        training = self.train(regression_images(max(one.width for one in networks), self.classes))
+        with ProgressBar(self.console, total=len(training) + len(images), counted=False) as bar:
+
+            def report(line: str, done: float = 0) -> None:
+                bar.show(line, more=done)
+                self.progress(line)
+
+            return _First(self, networks, units, training, report).result()
+
+
+def depths_within(found: Probe, budget: CutBudget) -> list[int]:
+    """Return how many of the first units may stay, the best number first.
+
+    Without a budget that is the depth that the probe recommends. Within one of time or MACs, depths follow each other
+    by rising error; within one of the error alone, by rising depth.
 
     Raises:
-        UserError: The network has fewer units.
+        UserError: No depth holds the budget.
     """
-    require_point(chain, units)
-    with evaluating(chain):
-        networks = list(_networks(chain, units, images.calibration[0].images[:2], classes))
-    training = train(regression_images(max(one.width for one in networks), classes))
-    total = len(training) + len(images.calibration)
-    with ProgressBar(console or Console(stderr=True), total=total, counted=False) as bar:
+    if not budget.given:
+        return [found.choice.units]
+    limit, end = budget.error_increase, found.end
 
-        def report(line: str, done: float = 0) -> None:
-            bar.show(line, more=done)
-            progress(line)
+    def size_of(depth: Depth) -> Size:
+        return Size(units=depth.units, parameters=depth.parameters, macs=depth.macs, latency=depth.latency)
 
-        return _First(networks, units, images, training, classes, threads, journal or Journal(), report).result()
+    def increase(depth: Depth) -> float:
+        return depth.fitted.error_percent - end.fitted.error_percent
+
+    sized = [depth for depth in found.depths if budget.excess(size_of(depth), size_of(end)) is None]
+    if not sized:
+        smallest = size_of(found.depths[0])
+        raise UserError(
+            f"no depth of this network holds {budget.excess(smallest, size_of(end))} is the smallest possible value"
+        )
+    holding = [depth for depth in sized if limit is None or increase(depth) <= limit]
+    if not holding:
+        least = min(map(increase, sized))
+        raise UserError(f"no depth of this network holds error-increase {limit:g}: the smallest is {least:.2f} points")
+    if budget.sized:
+        holding.sort(key=lambda depth: (depth.fitted.error_percent, depth.units))
+    return list(dict.fromkeys(depth.units for depth in holding))
 
 
 def cut_to_first(
     chain: Chain,
     loader: Loader | Images,
-    units: int,
+    units: Units,
     train: Loader | None,
+    budget: CutBudget,
     *,
     threads: int,
     console: Console | None,
     progress: Report,
 ) -> Cut:
-    """Cut a network to its first units by the images of loaders (see :func:`first_units`).
+    """Cut a network to its first units by the images of loaders.
 
     Args:
         chain: The network.
-        loader: What strength, head and errors are measured on.
-        units: How many stay.
+        loader: What depth, strength and head are chosen on, and errors are measured on.
+        units: How many stay, or ``auto``.
         train: What the classifiers are fitted to; as many classes as the largest label of either says.
+        budget: What the network may cost, where ``auto`` chooses.
         threads: Of the timed passes.
         console: Where progress is shown.
         progress: Receives what is being done.
 
     Raises:
-        UserError: There are no training images, or fewer units.
+        UserError: There are no training images, fewer units, or no depth holds the budget.
     """
     if train is None:
         raise UserError(f"first {units} needs train: labelled images that the new classifier is fitted to")
     images = loader if isinstance(loader, Images) else images_of(chain, loader, same_classes=False)
     training = batches_of(chain, train, name="train", same_classes=False)
-    classes = 1 + max(int(batch.labels.max()) for batch in (*training, *images.calibration))
-    return first_units(
-        chain,
-        images,
-        units,
+    work = FirstUnits(
+        chain=chain,
+        images=images,
         train=lambda _: training,
-        classes=classes,
+        classes=1 + max(int(batch.labels.max()) for batch in (*training, *images.calibration)),
+        budget=budget,
         threads=threads,
-        console=console,
+        console=console or Console(stderr=True),
         progress=progress,
-    ).cut
+    )
+    return work.result(units).cut
 
 
 @dataclass(frozen=True)
@@ -193,27 +255,27 @@ def _pooled(name: str, chain: Chain, units: int, example: Tensor, classes: int) 
 class _First:
     """How classifiers are fitted and networks compared."""
 
+    work: FirstUnits
     networks: Sequence[_Network]
     """The whole one, and the first units under one or two heads."""
     units: int
-    images: Images
     training: Sequence[Batch]
-    classes: int
-    threads: int
-    journal: Journal
     report: Callable[..., None]
 
-    def result(self) -> First:
-        """Fit, measure, and keep one of the heads."""
-        classifiers = self.journal.result("classifiers", self._fitted)
+    def result(self) -> First | None:
+        """Fit, measure, and keep one of the heads; None where none holds the budget."""
+        work, images = self.work, self.work.images
+        classifiers = work.journal.result(f"classifiers on {self.units} units", self._fitted)
         for one, found in zip(self.networks, classifiers["found"], strict=True):
             numbers = (torch.tensor(found[name], dtype=torch.float64) for name in ("weight", "bias"))
             set_classifier(one.chain, one.classifier, *numbers)
         whole, *shallow = self.networks
-        frontier = Frontier(whole.chain, self.images, self.journal)
+        frontier = Frontier(whole.chain, images, work.journal)
         self.report("measuring the network")
         before, names = frontier.answers(), whole.chain.names
         sizes, effects, head = self._measured(frontier, before)
+        if head is None:
+            return None
         points = [
             Point(
                 out=len(names) - self.units,
@@ -233,9 +295,9 @@ class _First:
             points=tuple(points),
             chosen=len(names) - self.units,
             head=head,
-            calibration_images=sum(len(batch.labels) for batch in self.images.calibration),
+            calibration_images=sum(len(batch.labels) for batch in images.calibration),
             classifier_images=classifiers["images"],
-            threads=self.threads,
+            threads=work.threads,
             notes=frontier.whole.notes,
             chain=next(one.chain for one in shallow if one.name == head),
         )
@@ -243,9 +305,9 @@ class _First:
 
     def _fitted(self) -> dict:
         """Return the classifiers as plain data."""
-        train, chosen_on = (self._features(batches) for batches in (self.training, self.images.calibration))
+        train, chosen_on = (self._features(batches) for batches in (self.training, self.work.images.calibration))
         self.report("fitting the classifiers")
-        found = [regression(*both, self.classes)[0] for both in zip(train, chosen_on, strict=True)]
+        found = [regression(*both, self.work.classes)[0] for both in zip(train, chosen_on, strict=True)]
         numbers = [
             {"weight": one.weight.tolist(), "bias": one.bias.tolist(), "strength": one.strength} for one in found
         ]
@@ -266,28 +328,34 @@ class _First:
             self.report("computing activations", 1)
         return [Features(torch.cat(values), torch.cat(labels)) for values in read]
 
-    def _measured(self, frontier: Frontier, before: Sequence[BaselineBatch]) -> tuple[list[Size], list[Effect], str]:
-        """Return what all networks cost, what those of the first units get wrong, and which of these is kept."""
+    def _measured(
+        self, frontier: Frontier, before: Sequence[BaselineBatch]
+    ) -> tuple[list[Size], list[Effect], str | None]:
+        """Return what all networks cost, what those of the first units get wrong, and the head that is kept."""
+        work = self.work
 
         def measured() -> dict:
             folded = [frontier.folded(one.chain) for one in self.networks]
             self.report(f"timing {len(folded)} networks by turns")
-            calibration, evaluation = self.images.calibration, self.images.evaluation
+            calibration, evaluation = work.images.calibration, work.images.evaluation
             image = calibration[0].images[:1]
-            times = forward_times(folded, image, threads=self.threads)
+            times = forward_times(folded, image, threads=work.threads)
             sizes = [Size.of(one.chain, image, time) for one, time in zip(self.networks, times, strict=True)]
             self.report("measuring the first units")
             logits = [logits_of(chain, evaluation) for chain in folded[1:]]
             chosen_on = logits if calibration is evaluation else [logits_of(chain, calibration) for chain in folded[1:]]
             answers = [answers_from(one, calibration) for one in chosen_on]
             effects = [effect_between(one, before) for one in logits]
+            holding = [at for at, size in enumerate(sizes[1:]) if work.budget.excess(size, sizes[0]) is None]
+            times = [sizes[1 + at].latency.median_ms for at in holding]
+            best = holding[better([answers[at] for at in holding], times)] if holding else None
             return {
                 "sizes": [to_json(size) for size in sizes],
                 "effects": [to_json(effect) for effect in effects],
-                "head": self.networks[1 + better(answers, [size.latency.median_ms for size in sizes[1:]])].name,
+                "head": None if best is None else self.networks[1 + best].name,
             }
 
-        found = self.journal.result("heads", measured)
+        found = work.journal.result(f"heads on {self.units} units", measured)
         sizes = [from_json(Size, one) for one in found["sizes"]]
         return sizes, [from_json(Effect, one) for one in found["effects"]], found["head"]
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from howdeep.cutting.records import Size
 
 ErrorPoints = Annotated[float | None, tyro.conf.arg(metavar="POINTS", help_behavior_hint="")]
+First = Annotated[Literal["auto"] | int | None, tyro.conf.arg(metavar="auto|K", help_behavior_hint="")]
 RunFolder = Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
 
 
@@ -113,9 +114,9 @@ class CutOptions:
     """Points of error above the network's; alone, as many units go as that allows."""
     remove: OptionalInts = None
     """Exactly these units go, numbered from 1; not with a budget."""
-    first: OptionalInt = None
-    """Only the first so many units stay, under a new classifier for the classes of the data, which need not be the
-    network's; not with a budget."""
+    first: First = None
+    """Only the first K units stay, under a new classifier for the classes of the data, which need not be the network's;
+    auto finds K by a probe: the shallowest that may be as good as the best, or the best within a budget."""
     out: RunFolder = None
     """Run folder of the cut network."""
     epochs: float = 0.0
@@ -146,7 +147,7 @@ class CutOptions:
         check_threads(self.threads)
         require_at_least(1, self, "limit", "calibration_images", "batch_size")
         require_at_least(2, self, "statistics_images")
-        require_at_least(0, self, "epochs", "first")
+        require_at_least(0, self, "epochs", *(["first"] if self.first != "auto" else []))
         if self.remove == ():
             raise UserError("--remove is empty: name at least one unit, numbered from 1")
         if self.epochs and self.out is None:
@@ -175,13 +176,14 @@ class CutOptions:
         return 1 if self.threads == "auto" else self.threads
 
 
-def refuse_both(budget: CutBudget, remove: Sequence[int], first: int | None) -> None:
+def refuse_both(budget: CutBudget, remove: Sequence[int], first: Literal["auto"] | int | None) -> None:
     """Refuse more than one of units that go, first units that stay, and a budget, which chooses them.
 
     Raises:
-        UserError: Two are given.
+        UserError: Two are given; a budget of anything but units may choose how many are the first.
     """
-    limits = ", ".join(name.removesuffix("_ms").removesuffix("_share").replace("_", "-") for name in budget.given)
+    named = [name for name in budget.given if first != "auto" or name == "units"]
+    limits = ", ".join(name.removesuffix("_ms").removesuffix("_share").replace("_", "-") for name in named)
     given = [f"first {first}"] * (first is not None) + [f"remove {listed(remove)}"] * bool(remove)
     given += [f"a budget ({limits})"] * bool(limits)
     if len(given) > 1:

@@ -14,7 +14,7 @@ from howdeep.analysis.study import SplitBatches
 from howdeep.chain import Chain
 from howdeep.convert import Unravelled
 from howdeep.cutting.cut import cut, named_units
-from howdeep.cutting.first import KEPT, POOLED, First, first_units
+from howdeep.cutting.first import KEPT, POOLED, First, FirstUnits
 from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
 from howdeep.cutting.images import Images, cut_images, split_batches
 from howdeep.cutting.options import CutOptions
@@ -87,7 +87,7 @@ def cut_target(
         # Before the data are read, which can take minutes.
         _check_free(out)
         named_units(target.chain, options.remove or ())
-        if options.first is not None:
+        if isinstance(options.first, int):
             require_point(target.chain, options.first)
         if options.epochs and isinstance(target.chain, Unravelled) and target.chain.modes.refusal:
             raise UserError(f"--epochs {options.epochs:g} is not allowed: {target.chain.modes.refusal}")
@@ -163,17 +163,19 @@ class _Cutting:
         """The first units, and the whole network, under new classifiers."""
         assert self.options.first is not None
         dataset, seed = self.dataset, self.options.seed
-        return first_units(
-            self.original,
-            self.images,
-            self.options.first,
+        work = FirstUnits(
+            chain=self.original,
+            images=self.images,
             train=lambda count: self._batches(sample(dataset.split("train"), count, seed)),
             classes=len(dataset.classes),
+            budget=self.options.budget,
             threads=self.options.timed_threads,
+            seed=seed,
             journal=self.journal,
             console=self.console,
             progress=self.progress,
         )
+        return work.result(self.options.first)
 
     @cached_property
     def frontier(self) -> Frontier:
