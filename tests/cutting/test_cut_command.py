@@ -232,6 +232,24 @@ def test_first_units_are_cut_again_and_trained_on(first: tuple[Path, str], tmp_p
         assert len(open_run(place).chain(print)) == units
 
 
+def test_a_probe_finds_the_first_units_within_a_budget(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, asked = tmp_path / "out", ["--first", "auto", "--macs", "60%", "--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        _before_checkpoint(patch)
+        assert cut(run, *asked) == 130
+    assert cut(run, *asked) == 0
+    table = capsys.readouterr().out
+    found, record = json.loads((out / "cut.json").read_text()), open_run(out).record
+    chosen = next(one for one in found["points"] if one["head"]["name"] == found["head"])
+    assert chosen["size"]["macs"] <= 0.6 * found["original"]["macs"]
+    assert record["first"]["units"] == chosen["size"]["units"] < 6
+    assert "depth by a probe of all" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_cut_to_first_units_that_is_told_to_stop_wherever_it_is_resumes(
     first: tuple[Path, str], run: Path, tmp_path: Path
 ) -> None:
@@ -385,6 +403,9 @@ def test_first_units_of_a_library_network_learn_other_classes_and_are_tuned(
     ("options", "complaint"),
     [
         (["--first", "12", "--data", "nowhere"], "first 12 is not allowed: the network has 6 units; the nearest is 6"),
+        (["--first", "auto", "--units", "3"], "first auto and a budget (units) contradict each other: give one"),
+        (["--first", "nine"], "--first"),
+        (["--first", "auto", "--macs", "9"], "no depth of this network holds macs of 9 MACs"),
         (["--first", "-1"], "first -1 is not allowed: it must be at least 0"),
         (["--first", "2", "--remove", "3"], "first 2 and remove 3 contradict each other: give one"),
         (["--first", "2", "--units", "3"], "first 2 and a budget (units) contradict each other: give one"),
