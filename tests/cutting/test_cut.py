@@ -10,9 +10,9 @@ import torch
 from tests.analysis.cases import classifier, numbers
 from tests.oracles import in_turn, small_network
 from torch import nn
-from torch.nn import functional as F
 
 from howdeep import Batch, Chain, UserError
+from howdeep.chain import run
 from howdeep.cutting import cut as cutting
 from howdeep.cutting.cut import cut
 from howdeep.cutting.frontier import AT_A_TIME, WAYS, Frontier
@@ -52,28 +52,29 @@ def sure() -> tuple[Chain, list[Batch]]:
 def test_the_order_is_that_of_a_loop_over_whole_passes() -> None:
     chain, images = small_network("resnet A", seed=2), batches()
     found = list(Frontier(chain, Images(images, images, images[:1])).removals())
-    out: list[int] = []
+    pixels, out = torch.cat([one.images for one in images]), list[int]()
     for removal in found:
-        losses = {}
+        distances = {}
         for unit in set(range(len(chain))) - set(out):
             gates = [None if index in (*out, unit) else 1.0 for index in range(len(chain))]
             with torch.no_grad():
-                sums = [F.cross_entropy(chain(one.images, gates), one.labels, reduction="sum") for one in images]
-            losses[unit] = float(sum(sums)) / 60
-        best = min(losses, key=losses.__getitem__)
+                whole, rest = (run(chain.steps(given), chain.stem(pixels)) for given in (None, gates))
+            distances[unit] = float((rest - whole).square().sum() / whole.square().sum())
+        best = min(distances, key=distances.__getitem__)
         assert removal.index == best + 1
-        assert removal.loss == pytest.approx(losses[best], rel=1e-5)
+        assert removal.distance == pytest.approx(distances[best], rel=1e-5)
         out.append(best)
     assert sorted(out) == list(range(len(chain)))
 
 
-def test_losses_of_a_chain_on_paper() -> None:
-    """Scores (x·∏(1 + w), 1), label 0: the unit that shrinks x most goes first, the one that doubles it last."""
+def test_distances_of_a_chain_on_paper() -> None:
+    """The head reads x·∏(1 + w): the unit that changes it least goes first."""
     chain, batch = classifier([1.0, -0.5, 0.1]), numbers([3.0], [0])
     order = list(Frontier(chain, Images([batch], [batch], [batch])).removals())
-    assert [removal.index for removal in order] == [2, 3, 1]
-    first = math.log1p(math.exp(1 - 3 * 2 * 1.1))
-    assert order[0].loss == pytest.approx(first, rel=1e-5)
+    assert [removal.index for removal in order] == [3, 1, 2]
+    whole = 3 * 2 * 0.5 * 1.1
+    expected = [(rest / whole - 1) ** 2 for rest in (3 * 2 * 0.5, 3 * 0.5, 3)]
+    assert [removal.distance for removal in order] == pytest.approx(expected, rel=1e-5)
 
 
 def test_of_many_units_one_in_twenty_goes_at_a_time() -> None:
@@ -93,7 +94,7 @@ def rounds(frontier: Frontier) -> list[str]:
 
 @pytest.fixture(scope="module")
 def frontier() -> tuple[Chain, Cut, Journal]:
-    """A network, its whole frontier, and what any cut of it finds out: the losses of every round, and the errors."""
+    """A network, its whole frontier, and what any cut of it finds out: the distances of every round, and the errors."""
     chain, journal = small_network("resnet A", seed=2), Journal()
     found = cut(chain, batches(), journal=journal)
     del journal.steps["choice"]
@@ -220,10 +221,10 @@ def test_units_that_cannot_go_set_the_smallest_number_that_can_stay() -> None:
 
 
 def test_named_units_go_and_none_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Frontier, "_losses", untimed)
+    monkeypatch.setattr(Frontier, "_distances", untimed)
     chain, images = small_network("resnet A", seed=2), batches()
     smaller, found = cut_out(chain, images, remove=[5, 2])
-    assert [(one.index, one.name, one.loss) for one in found.order] == [(2, "unit 2", None), (5, "unit 5", None)]
+    assert [(one.index, one.name, one.distance) for one in found.order] == [(2, "unit 2", None), (5, "unit 5", None)]
     assert (len(chain), len(smaller), found.chosen, found.calibration_images) == (6, 4, 2, 60)
     assert found.choice is not None
     assert found.points == (found.choice,)
@@ -312,5 +313,5 @@ def test_what_was_kept_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
     chain, images, place = small_network("resnet A", seed=2), batches(), tmp_path / "kept.json"
     first = cut(chain, images, budget=CutBudget(units=5), journal=Journal.open(place, {}))
     monkeypatch.setattr(cutting, "forward_times", untimed)
-    monkeypatch.setattr(Frontier, "_losses", untimed)
+    monkeypatch.setattr(Frontier, "_distances", untimed)
     assert cut(chain, images, budget=CutBudget(units=5), journal=Journal.open(place, {})) == first

@@ -135,7 +135,7 @@ def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:
                 f"remove {number} is not allowed: {chain.names[number - 1]} changes the shape and has no shortcut;"
                 f" units that can go: {listed(removable) or 'none'}"
             )
-    return [Removal(index=number, name=chain.names[number - 1], loss=None) for number in sorted(remove)]
+    return [Removal(index=number, name=chain.names[number - 1], distance=None) for number in sorted(remove)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +210,7 @@ class _Search:
         """Take out unit after unit until the budget holds, and holds again when the shown cuts are timed by turns."""
         chain = self.frontier.chain
         indices = [index for index, unit in enumerate(chain.units, 1) if unit.merge.removable]
-        removable = [Removal(index=index, name="", loss=None) for index in indices]
+        removable = [Removal(index=index, name="", distance=None) for index in indices]
         original, smallest = self._sizes([], removable)
         if excess := self.budget.excess(smallest, original):
             raise UserError(f"no cut of this network holds {excess} is the smallest possible value")

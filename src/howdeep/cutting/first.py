@@ -290,7 +290,8 @@ class _First:
             original=sizes[0],
             baseline=errors_of(before),
             order=tuple(
-                Removal(index=index, name=names[index - 1], loss=None) for index in range(len(names), self.units, -1)
+                Removal(index=index, name=names[index - 1], distance=None)
+                for index in range(len(names), self.units, -1)
             ),
             points=tuple(points),
             chosen=len(names) - self.units,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from howdeep.analysis.effects import (
@@ -98,18 +98,18 @@ class Frontier:
         return self.images.calibration[0].images.device
 
     def removals(self) -> Iterator[Removal]:
-        """Yield the units that can go, in the order in which they do; those of one round by rising loss."""
+        """Yield the units that can go, in the order in which they do; those of one round by rising distance."""
         left = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
         closed: list[int] = []
         precision = self.journal.result("precision", lambda: self._prepared(self.chain, self.precision).precision)
         autocast = Arithmetic(precision, "channels_last").autocast(self.device)
         while left:
             name = f"without {len(closed)} and one more of {len(left)}"
-            losses = self.journal.result(name, lambda: self._losses(self.whole.chain, closed, left, autocast))  # noqa: B023
-            by_unit = dict(zip(left, losses, strict=True))
-            ranked = [(math.inf if loss is None else loss, unit) for unit, loss in by_unit.items()]
+            found = self.journal.result(name, lambda: self._distances(self.whole.chain, closed, left, autocast))  # noqa: B023
+            by_unit = dict(zip(left, found, strict=True))
+            ranked = [(math.inf if one is None else one, unit) for unit, one in by_unit.items()]
             for _, index in sorted(ranked)[: max(1, len(left) // AT_A_TIME)]:
-                yield Removal(index=index + 1, name=self.chain.names[index], loss=by_unit[index])
+                yield Removal(index=index + 1, name=self.chain.names[index], distance=by_unit[index])
                 closed.append(index)
             left = [index for index in left if index not in closed]
 
@@ -195,20 +195,25 @@ class Frontier:
     def _few(self) -> Tensor:
         return self.images.calibration[0].images[:32]
 
-    def _losses(
+    def _distances(
         self, chain: Chain, closed: Sequence[int], left: Sequence[int], autocast: torch.autocast
     ) -> list[float | None]:
-        """Return the mean cross-entropy without each of the units that are left, the closed ones being out."""
+        """Return how far the head's input is off without each of the units that are left, the closed ones being out.
+
+        Squared differences, as a share of the squares in the whole network.
+        """
         place, way = places(chain), baseline(chain)
         routes = [around(way, [place[index] for index in (*closed, one)]) for one in left]
-        sums = [0.0] * len(routes)
+        headless = Chain(chain.stem, chain.body, nn.Identity(), chain.rule).eval()
+        sums, total = [0.0] * len(routes), 0.0
         for batch in self.images.calibration:
             with torch.inference_mode(), autocast:
-                for number, logits in follow(chain, batch.images, routes):
-                    sums[number] += F.cross_entropy(logits.float(), batch.labels, reduction="sum").item()
+                whole = headless(batch.images).float()
+                total += whole.square().sum().item()
+                for number, features in follow(headless, batch.images, routes):
+                    sums[number] += (features.float() - whole).square().sum().item()
             self.advance(len(left))
-        total = sum(len(batch.labels) for batch in self.images.calibration)
-        return [loss / total if math.isfinite(loss) else None for loss in sums]
+        return [one / total if math.isfinite(one) and total else None for one in sums]
 
 
 def networks_tried(left: int, out: int) -> int:

@@ -47,8 +47,7 @@ class CutBudget:
     latency_ms: float | None = None
     """Median of the time for one image, in milliseconds."""
     error_increase: float | None = None
-    """Points of error above the network's, batch norm recalibrated where that helps. Alone: as many units out as it
-    allows."""
+    """Points of error above the network's, repaired where that helps. Alone: as many units out as it allows."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -132,7 +131,8 @@ class CutOptions:
     calibration_images: int = 1000
     """Units are chosen, and what is kept, on N images of the split, a stratified sample."""
     statistics_images: int = 2000
-    """Norm statistics are estimated on N training images, a stratified sample; kept where that helps."""
+    """Norm statistics are estimated on N training images, a stratified sample, and units refitted on 500 of them; kept
+    where that helps."""
     seed: int = 0
     """Seed of these samples."""
     threads: Threads = "auto"

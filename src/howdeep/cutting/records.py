@@ -20,9 +20,10 @@ class Removal:
     """Number of the unit, from 1."""
     name: str
     """What it is called."""
-    loss: float | None
-    """Mean cross-entropy of the calibration images, in nats, without it and all that went in earlier rounds; None
-    where it is not finite, or where the unit was named."""
+    distance: float | None
+    """How far what the head reads is off without it and all that went in earlier rounds: squared differences from the
+    uncut network on the calibration images, as a share of its squares. None where that is not finite, or where the unit
+    was named."""
 
 
 @dataclass(frozen=True, kw_only=True)

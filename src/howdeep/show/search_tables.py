@@ -374,6 +374,6 @@ def _change(effect: Effect, n: int) -> str:
 
 
 def _order(cut: Cut) -> Table:
-    rows = [(one.name, str(place), str(one.index), number(one.loss)) for place, one in enumerate(cut.order, 1)]
-    heads = ["name", "place", "unit", "loss without it, nats"]
+    rows = [(one.name, str(place), str(one.index), number(one.distance)) for place, one in enumerate(cut.order, 1)]
+    heads = ["name", "place", "unit", "distance without it"]
     return Table(heads=heads, text=(0,), rows=rows, summary=f"The order of {counted(len(rows), 'unit')}")

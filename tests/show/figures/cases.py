@@ -239,7 +239,7 @@ def cut() -> Cut:
         budget=CutBudget(latency_ms=7.5, error_increase=10.0),
         original=size(9),
         baseline=BASELINE,
-        order=tuple(Removal(index=index, name=f"unit {index}", loss=None) for index in (3, 5, 7, 8)),
+        order=tuple(Removal(index=index, name=f"unit {index}", distance=None) for index in (3, 5, 7, 8)),
         points=tuple(points),
         chosen=2,
         calibration_images=100,

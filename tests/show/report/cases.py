@@ -199,7 +199,7 @@ def cut(units: int, out: int, change: float = 0.5, error: float = 5.0, n: int = 
     """Return a cut of so many units that halves the latency."""
     effects = {"cut": effect(change + 2), "recalibrated": effect(change), "refitted": effect(change + 1)}
     point = Point(out=out, size=size(units - out, 1.0), kept="recalibrated", **effects)
-    order = tuple(Removal(index=index, name=f"unit {index}", loss=0.1) for index in range(1, out + 1))
+    order = tuple(Removal(index=index, name=f"unit {index}", distance=0.1) for index in range(1, out + 1))
     return Cut(
         budget=CutBudget(units=units - out),
         original=size(units, 2.0),
