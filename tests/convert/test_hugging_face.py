@@ -82,7 +82,7 @@ def test_it_is_trained_on_other_classes_and_evaluated(tmp_path: Path, capsys: py
 
 def test_what_is_no_classifier_or_not_there_is_one_line(tmp_path: Path) -> None:
     transformers.BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(UserError, match="is no image classifier of transformers: it is bert"):
+    with pytest.raises(UserError, match="is not an image classifier of transformers: it is bert"):
         published_as(f"hf-model:{tmp_path / 'bert'}")
     with pytest.raises(UserError) as refused:
         published_as(f"hf-model:{tmp_path / 'nowhere'}")

@@ -250,7 +250,7 @@ REFUSED = {
     autocast: "another mode",
     decides: "cannot be traced",
     fixed_batch: "cannot be traced",
-    random: "repeat itself",
+    random: "it is random or decides by values",
     no_units: "looked for",
 }
 

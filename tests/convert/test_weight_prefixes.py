@@ -65,9 +65,9 @@ def test_what_stands_outside_is_left_and_listed(tmp_path):
     matched = match(behind("net.", dict(chain.state_dict())) | extra, chain)
     assert dict(matched.left) == dict.fromkeys(extra, "outside 'net'")
     _, said, _ = loaded(tmp_path / "a.pth", behind("net.", library_weights()) | extra)
-    assert said == [f"{tmp_path / 'a.pth'}: left, as no part of {LIBRARY}: 'criterion.weight', 'metrics.confusion'"]
+    assert said == [f"{tmp_path / 'a.pth'}: left out, as no part of {LIBRARY}: 'criterion.weight', 'metrics.confusion'"]
     _, said, _ = loaded(tmp_path / "a.pth", library_weights() | extra)
-    assert said == [f"{tmp_path / 'a.pth'}: left, as no part of {LIBRARY}: 'criterion.weight', 'metrics.confusion'"]
+    assert said == [f"{tmp_path / 'a.pth'}: left out, as no part of {LIBRARY}: 'criterion.weight', 'metrics.confusion'"]
 
 
 @pytest.mark.parametrize(("trained", "average"), [("student", "teacher"), ("online_model", "ema_model")])
@@ -77,7 +77,7 @@ def test_of_a_network_and_its_average_the_trained_one_is_taken(tmp_path, trained
     both = behind(f"{average}.", other) | behind(f"{trained}.", theirs)
     state, said, _ = loaded(tmp_path / "a.pth", both)
     torch.testing.assert_close(state, theirs, rtol=0, atol=0)
-    assert f"the network is there again under '{average}', left; --key {average} takes that" in said[-1]
+    assert f"the network is also under '{average}', which is left out; --key {average} takes it" in said[-1]
     state, said, _ = loaded(tmp_path / "a.pth", both, key=average)
     torch.testing.assert_close(state, other, rtol=0, atol=0)
     assert said == []

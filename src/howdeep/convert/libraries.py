@@ -159,7 +159,7 @@ def _hugging_face(network: str, size: int | None) -> Published:
     except (OSError, ValueError) as error:
         raise UserError(f"hf-model:{network} could not be loaded: {reason(error)}") from None
     if type(config) not in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        raise UserError(f"hf-model:{network} is no image classifier of transformers: it is {config.model_type}")
+        raise UserError(f"hf-model:{network} is not an image classifier of transformers: it is {config.model_type}")
     told = json.loads(Path(file).read_bytes()) if file else {}
     resized = _side(told.get("size")) or getattr(config, "image_size", None) or USUAL_SIZE
     usual = (_side(told.get("crop_size")) if told.get("do_center_crop") else None) or resized
@@ -322,7 +322,7 @@ def library_network(
         UserError: There is no such network or library, the weights are not its own, or there are none.
     """
     if pretrained + (weights is not None) + fresh != 1:
-        raise UserError(f"{name} needs weights: give --weights FILE or --pretrained, one of them")
+        raise UserError(f"{name} needs weights: give either --weights FILE or --pretrained")
     tensors = None if weights is None else read_weights(weights, key, report)
     published = published_as(name, size)
     try:

@@ -115,7 +115,7 @@ def fill(name: str, model: nn.Module, tensors: Tensors, file: str, report: Calla
         raise UserError(f"{file} does not hold {name}: {len(shapes)} of {len(own)} shapes do not fit: {shapes[0]}")
     left = [whole for whole, short in theirs.names.items() if short not in own] + list(theirs.outside)
     if left:
-        report(f"{file}: left, as no part of {name}: {examples(left)}")
+        report(f"{file}: left out, as no part of {name}: {examples(left)}")
     report_copies(file, theirs.again, report)
     model.load_state_dict({key: value for key, value in inside.items() if key in own}, strict=False)
     placed = [(whole, short) for whole, short in theirs.names.items() if short in own]
@@ -179,7 +179,7 @@ def report_copies(file: str | Path, again: tuple[str, ...], report: Callable[[st
     if again:
         names = [prefix.removesuffix(".") for prefix in again]
         places = " and ".join(map(repr, names))
-        report(f"{file}: the network is there again under {places}, left; --key {names[0]} takes that")
+        report(f"{file}: the network is also under {places}, which is left out; --key {names[0]} takes it")
 
 
 def differing_size(weights: Mapping[str, Tensor], one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> int | None:

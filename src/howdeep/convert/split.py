@@ -110,8 +110,8 @@ def _require_same(model: nn.Module, chain: Chain, images: Tensor) -> None:
         expected, actual = model(images), chain(images)
     difference, scale = (actual - expected).abs().max().item(), expected.abs().max().item()
     if not difference <= TOLERANCE.get(expected.dtype, 0.05) * scale:
-        what = f"the chain's logits differ from the network's by {difference:.1e} of {scale:.1e}"
-        raise UserError(f"{type(model).__name__} cannot be unravelled, it does not repeat itself: {what}")
+        what = f"its chain's logits differ from its own by {difference:.1e} of {scale:.1e}"
+        raise UserError(f"{type(model).__name__} cannot be unravelled, it is random or decides by values: {what}")
 
 
 def part(flow: Dataflow, source: Node, result: Node) -> nn.Module:

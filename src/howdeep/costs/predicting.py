@@ -79,7 +79,7 @@ def plans_of(
         allowed = ", ".join(map(str, known))
         raise UserError(f"--measured {other} is not allowed: it must be one of --depths {allowed}")
     if measured is not None and len(set(measured)) < 2:
-        raise UserError(f"--measured {','.join(map(str, measured))} is not allowed: a line needs two depths at least")
+        raise UserError(f"--measured {','.join(map(str, measured))} is not allowed: a line needs at least two depths")
     match = NAME.fullmatch(network)
     title = f"{match['family']}{match['width'] or ''}" if match else network
     kinds: dict[Spec, list[Spec]] = {}

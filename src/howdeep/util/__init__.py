@@ -1,1 +1,1 @@
-"""What every other folder may use and none of them is about: errors, units, intervals, seeds, text, files, records."""
+"""What every other room may use and none of them is about: errors, options, intervals, seeds, text, files, records."""

@@ -169,8 +169,8 @@ def collect(paths: Sequence[Path]) -> Collected:
         elif (record := read_record(path)) is not None:
             subjects.append(Subject(place=str(path), records=(record,)))
         else:
-            commands = "evaluate, lesion, paths, flow, probe, cost, cut … --json write such"
-            raise UserError(f"{path} is no record of howdeep: {commands}")
+            commands = "evaluate, lesion, paths, flow, probe, cost and cut write one with --json"
+            raise UserError(f"{path} is not a record of howdeep: {commands}")
     return Collected(subjects=tuple(subjects), left_out=tuple(left_out))
 
 
