@@ -1,5 +1,6 @@
 """Probes: on paper where the classes can be told apart behind one unit only, as networks compute for real ones."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from howdeep.analysis.neighbours import wrong_by_neighbour
 from howdeep.analysis.probe import Change, Depth, Fitted, Probe, chosen_of, compared, lowest_of, probe
 from howdeep.analysis.routes import baseline, follow, places, without
 from howdeep.chain import Add, Chain, Unit
-from howdeep.convert.classifier import read_last
+from howdeep.convert.classifier import read_last, replace_classifier
 from howdeep.data import Batch
 from howdeep.data.loaders import Batches
 from howdeep.networks.counting import describe_chain
@@ -32,6 +33,7 @@ from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json, to_json
 
 FP32 = torch.autocast("cpu", enabled=False)
+HEADS = ("pooled", "kept")
 
 
 # --- on paper: images of two numbers a and b, whose class is whether they have the same sign
@@ -179,6 +181,19 @@ def test_a_head_that_only_averages_gives_no_second_place() -> None:
     assert [(place.units, place.by_head) for place in found] == [*((k, False) for k in range(6)), (6, True)]
 
 
+def test_a_head_that_accepts_activations_may_follow_at_once() -> None:
+    """Nothing can be told of averages, and all behind the head, which computes the difference."""
+    chain = signs([0, 0])
+    chain.head = nn.Sequential(Product(1), *chain.head)  # type: ignore[misc]
+    found = probe(chain, [pairs(90, 0)], [pairs(120, 1)], [pairs(40, 2)])
+    assert [(depth.units, depth.head) for depth in found.depths] == [(k, head) for k in range(3) for head in HEADS]
+    assert all((depth.fitted.error_percent == 0) == (depth.head == "kept") for depth in found.depths)
+    assert (found.chosen, found.finding.split(":")[0]) == (1, "the stem alone and the head")
+    assert found.test is not None
+    assert found.test.error_percent == 0
+    assert [depth.parameters for depth in found.depths] == [4 * 5] * 6
+
+
 class Logits(nn.Module):
     """The mean of two classifiers: the logits are those of no single layer."""
 
@@ -264,8 +279,11 @@ def test_a_depth_costs_what_the_truncated_network_costs(name: str) -> None:
     chain, batch = network(name), batch_for(name, 12)
     found = probe(chain, [batch], [batch])
     shape = tuple(batch.images.shape[1:])
-    for depth in found.depths[:-1]:
+    for depth in found.depths:
         alone = truncated(chain, depth.units, nn.Linear(depth.fitted.features, found.classes))
+        if depth.head == "kept":
+            alone.head = copy.deepcopy(chain.head)
+            replace_classifier(alone, batch.images, found.classes, seed=0)
         counted = describe_chain(alone, shape, name="", family="")
         assert (depth.macs, depth.parameters) == (counted.macs, counted.parameters)
     whole = describe_chain(chain, shape, name="", family="")
@@ -307,7 +325,7 @@ def depths(wrong: Sequence[Sequence[int]], n: int, ms: Sequence[float] | None = 
                 name=f"unit {at}",
                 whole=at == len(wrong) - 1,
                 fitted=fitted,
-                by_head=None,
+                head="pooled",
                 neighbour_error_percent=50.0,
                 to_best=None,
                 to_end=None,

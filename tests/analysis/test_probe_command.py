@@ -124,8 +124,8 @@ def test_published_weights_know_signs_of_hands_before_their_end(tmp_path: Path) 
     record = read_record(place)
     assert record is not None
     depths = record.value.depths
-    assert len(depths) == 11
+    assert [depth.units for depth in depths if depth.head == "kept"] == [6, 7, 8, 9]
+    assert len(depths) == 14
     assert depths[0].fitted.error_percent > 1.5 * depths[4].fitted.error_percent
     assert min(depth.fitted.error_percent for depth in depths) < 20
-    assert [depth.units for depth in depths if depth.by_head] == [6, 7, 8]
     assert all(depth.neighbour_error_percent > depth.fitted.error_percent for depth in depths)

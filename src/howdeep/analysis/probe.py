@@ -28,7 +28,7 @@ from howdeep.convert.classifier import replace_classifier
 from howdeep.data import Batch
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.sampling import sample, sample_positions
-from howdeep.networks.counting import describe_chain
+from howdeep.networks.counting import describe_chain, output_and_macs, sample_of
 from howdeep.runs.resume import Journal
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import FEW, THREADS, Timing, forward_times
@@ -94,11 +94,11 @@ class Depth:
     """What the last of them is called; ``stem`` without any, ``end`` for the whole network."""
     whole: bool
     """Whether it is the whole network, head included."""
+    head: str
+    """What its classifier reads: ``pooled``, the activations averaged over space; or ``kept``, what the network's own
+    classifier would read if the units behind were gone."""
     fitted: Fitted
-    """Of the activations averaged over space; of the whole network, of what its own classifier reads."""
-    by_head: Fitted | None
-    """Of what the network's classifier would read if the units behind were gone; None where its head does not accept
-    the activations, or only averages them."""
+    """What the classifier gets wrong."""
     neighbour_error_percent: float
     """What the nearest training image gets wrong, by the cosine of the same features, standardised."""
     to_best: Change | None
@@ -140,7 +140,7 @@ class Probe(Shown):
     units: int
     """Units of the network."""
     depths: tuple[Depth, ...]
-    """From the stem to the whole network."""
+    """From the stem to the whole network; where the head accepts the activations, one more of as many units with it."""
     best: int
     """Which of them, from 0, has the lowest error; of several the shallowest."""
     chosen: int
@@ -287,14 +287,6 @@ class _Probing:
         return places_of(self.whole, self.one)
 
     @cached_property
-    def at(self) -> list[tuple[int, int | None]]:
-        """Of every depth the number of its place, and of that by the head; the whole network is the last."""
-        by_head = {place.units: number for number, place in enumerate(self.places) if place.by_head}
-        end = by_head.pop(len(self.chain))
-        pooled = [(number, by_head.get(place.units)) for number, place in enumerate(self.places) if not place.by_head]
-        return [*pooled, (end, None)]
-
-    @cached_property
     def training(self) -> Sequence[Batch]:
         """The training images; of a split as many as the widest regression takes, so that the others need not pass."""
         train = self.batches["training"]
@@ -325,7 +317,7 @@ class _Probing:
             for one in (self.training, self.batches["validation"])
         )
         size, folder = 4 * width * images, self.journal.folder
-        self.report(f"{counted(len(self.at), 'depth')}: {width:,} numbers per image, {bytes_text(size)} in all")
+        self.report(f"{counted(len(self.chain) + 1, 'depth')}: {width:,} numbers per image, {bytes_text(size)} in all")
         if folder is not None or (ranks.alone and size <= HELD_BYTES):
             yield Rows(width, folder)
             return
@@ -368,20 +360,19 @@ class _Probing:
     def _depths(self, readings: Sequence[dict], classes: int) -> list[Depth]:
         sizes, latencies, names = self._sizes(classes), self._latencies(classes), ["stem", *self.chain.names]
         depths = []
-        for at, (number, by_head) in enumerate(self.at):
-            units, whole = self.places[number].units, at == len(self.at) - 1
-            macs, parameters = sizes[at]
+        for place, reading, latency, (macs, parameters) in zip(self.places, readings, latencies, sizes, strict=True):
+            whole = place == self.places[-1]
             depths.append(
                 Depth(
-                    units=units,
-                    name="end" if whole else names[units],
+                    units=place.units,
+                    name="end" if whole else names[place.units],
                     whole=whole,
-                    fitted=from_json(Fitted, readings[number]["fitted"]),
-                    by_head=None if by_head is None else from_json(Fitted, readings[by_head]["fitted"]),
-                    neighbour_error_percent=readings[number]["neighbour"],
+                    head="kept" if place.by_head else "pooled",
+                    fitted=from_json(Fitted, reading["fitted"]),
+                    neighbour_error_percent=reading["neighbour"],
                     to_best=None,
                     to_end=None,
-                    latency=latencies[at],
+                    latency=latency,
                     macs=macs,
                     parameters=parameters,
                 )
@@ -389,34 +380,33 @@ class _Probing:
         return depths
 
     def _sizes(self, classes: int) -> list[tuple[int, int]]:
-        """Return multiply-adds and parameters of every depth, with a classifier of so many classes."""
+        """Return multiply-adds and parameters up to every place, with a classifier of so many classes."""
         network, points = _with_classes(self.chain, self.one, classes), cut_points(self.chain)
-        parts = describe_chain(network, tuple(self.one.shape[1:]), name="", family="").parts
+        *parts, last = describe_chain(network, tuple(self.one.shape[1:]), name="", family="").parts
         # Of the stem, and of stem and body up to every module.
         macs, parameters = (
             list(accumulate(numbers)) for numbers in zip(*((p.macs, p.parameters) for p in parts), strict=True)
         )
-        places = [self.places[number] for number, _ in self.at[:-1]]
-        pooled = [
-            (
-                macs[points[one.units]] + one.features * classes,
-                parameters[points[one.units]] + (one.features + 1) * classes,
-            )
-            for one in places
-        ]
-        return [*pooled, (macs[-1], parameters[-1])]
+        head, sizes = copy.deepcopy(network.head).to("meta"), []
+        for place in self.places:
+            point, features = points[place.units], place.features
+            more = features * classes, (features + 1) * classes
+            if place.by_head:
+                more = output_and_macs(head, sample_of(parts[point].output))[1], last.parameters
+            sizes.append((macs[point] + more[0], parameters[point] + more[1]))
+        return sizes
 
     def _latencies(self, classes: int) -> list[Timing]:
-        """Return how long one image takes at every depth, by turns."""
+        """Return how long one image takes up to every place, by turns."""
 
         def measured() -> list[dict]:
-            chains, points, one = [], cut_points(self.whole), self.one
-            for number, _ in self.at[:-1]:
-                place = self.places[number]
-                head = nn.Sequential(Pooled(), nn.Linear(place.features, classes).to(one))
+            chains, points, one, whole = [], cut_points(self.whole), self.one, self.whole
+            kept = _with_classes(whole, one, classes).head
+            for place in self.places:
+                averaged = nn.Sequential(Pooled(), nn.Linear(place.features, classes).to(one))
                 # The modules are shared: of large networks there is no room for a copy of every depth.
-                chains.append(Chain(self.whole.stem, self.whole.body[: points[place.units]], head))
-            chains.append(_with_classes(self.whole, one, classes))
+                body = whole.body[: points[place.units]]
+                chains.append(Chain(whole.stem, body, kept if place.by_head else averaged))
             return [asdict(timing) for timing in forward_times(chains, one, threads=self.threads)]
 
         return [from_json(Timing, one) for one in self.journal.result("latencies", measured)]
@@ -431,7 +421,7 @@ class _Probing:
 
     def _tested(self, fits: "_Fits", chosen: int) -> ProbeTest:
         """Return what the chosen depth and the whole network get wrong on the test images."""
-        numbers, batches = sorted({self.at[chosen][0], self.at[-1][0]}), self.batches["test"]
+        numbers, batches = sorted({chosen, len(self.places) - 1}), self.batches["test"]
         places, ranks = [self.places[number] for number in numbers], self.journal.ranks
         linears: list[Linear] = ranks.from_first([*map(fits.linear, numbers)] if ranks.first else None)  # type: ignore[assignment]
 

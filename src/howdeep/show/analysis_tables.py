@@ -226,7 +226,7 @@ def probe_table(probe: Probe, *, wide: bool = False) -> Table:
     if any(depth.to_best and depth.to_best.worse for depth in probe.depths):
         below.append("*: above the lowest beyond chance, image by image, all depths considered (Holm)")
     fitted = f"classifiers fitted on {probe.train_images:,} images of {probe.classes:,} classes"
-    heads = ["units", "behind", "error %", "95 % interval", "above", "1-NN %", "head %", "ms", "MACs"]
+    heads = ["units", "behind", "error %", "95 % interval", "above", "1-NN %", "ms", "MACs"]
     more = ["to the lowest (95 %)", "to the whole (95 %)", "features", "parameters"] if wide else []
     return Table(
         title=probe.finding,
@@ -244,12 +244,11 @@ def _depth_row(probe: Probe, at: int, wide: bool) -> tuple[str, ...]:
     fitted, above = depth.fitted, depth.to_best
     cells = (
         f"{mark}{depth.units}",
-        depth.name,
+        "+ head" if depth.head == "kept" and not depth.whole else depth.name,
         fixed(fitted.error_percent, 1),
         f"{fitted.low:.1f}–{fitted.high:.1f}",
         "lowest" if above is None else f"{above.points:+.1f}{'*' if above.worse else ''}",
         fixed(depth.neighbour_error_percent, 1),
-        fixed(depth.by_head and depth.by_head.error_percent, 1),
         number(depth.latency.median_ms, zeros=True),
         short(depth.macs),
     )

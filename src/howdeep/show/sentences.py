@@ -251,12 +251,12 @@ def probe_finding(probe: Probe) -> str:
 
 
 def depth_text(probe: Probe, depth: Depth) -> str:
-    """Return how deep a part of a network is: ``6 of 9 units``."""
+    """Return how deep a part of a network is: ``6 of 9 units``, and whether its head follows at once."""
     if depth.whole:
         return "the whole network"
-    if not depth.units:
-        return "the stem alone"
-    return f"{depth.units} of {probe.units} units" + ", no head" * (depth.units == probe.units)
+    units = f"{depth.units} of {probe.units} units" if depth.units else "the stem alone"
+    head = " without the head" if depth.units == probe.units else " and the head" if depth.head == "kept" else ""
+    return units + head
 
 
 def probe_test_finding(test: ProbeTest) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -265,7 +266,7 @@ def fitted(error: float, n: int = 200) -> Fitted:
 
 
 def probe(errors: Sequence[float] = (40.0, 20.0, 9.0, 8.0, 9.5), *, budget: float | None = None) -> Probe:
-    """Return errors of the stem, of all units and of the whole network; the last unit is read by the head as well."""
+    """Return errors of the stem, of all units and of the whole network; behind two units the head may follow."""
     last, n = len(errors) - 1, 200
     depths = compared(
         [
@@ -273,8 +274,8 @@ def probe(errors: Sequence[float] = (40.0, 20.0, 9.0, 8.0, 9.5), *, budget: floa
                 units=min(at, last - 1),
                 name="stem" if at == 0 else "end" if at == last else f"stages.0.{at - 1}",
                 whole=at == last,
+                head="kept" if at == last else "pooled",
                 fitted=fitted(error),
-                by_head=fitted(error + 2) if at == last - 2 else None,
                 neighbour_error_percent=min(100.0, error + 10),
                 to_best=None,
                 to_end=None,
@@ -286,6 +287,8 @@ def probe(errors: Sequence[float] = (40.0, 20.0, 9.0, 8.0, 9.5), *, budget: floa
         ],
         n,
     )
+    by_head = replace(depths[2], head="kept", fitted=fitted(errors[2] + 2), latency=Timing(3.5, (3.4, 3.6), 20))
+    depths = compared([*depths[:3], by_head, *depths[3:]], n)
     return Probe(
         n=n,
         train_images=1_000,

@@ -33,9 +33,9 @@ BIG = 170
 
 def probe(record: Probe) -> Chart:
     """Return error over latency, both against the number of units; the whole network stands behind the last unit."""
-    by_head = any(depth.by_head for depth in record.depths)
+    others = any(_by_head(depth) for depth in record.depths)
     marks = ["band: 95 % interval of each error", "orange: recommended"]
-    marks += ["rings: by the network's head"] if by_head else []
+    marks += ["rings: units and the head"] if others else []
     title = heading(record.finding, subtitle="; ".join(marks))
     return alt.vconcat(_errors(record), _latencies(record), spacing=14).properties(title=title)
 
@@ -43,6 +43,11 @@ def probe(record: Probe) -> Chart:
 def _place(record: Probe, depth: Depth) -> int:
     """Return where a depth stands on the axis: the whole network has a place of its own."""
     return record.units + 1 if depth.whole else depth.units
+
+
+def _by_head(depth: Depth) -> bool:
+    """Whether a depth is beside the line: as many units as another one, and the head."""
+    return depth.head == "kept" and not depth.whole
 
 
 def _x(record: Probe, *, labels: bool) -> alt.X:
@@ -70,6 +75,7 @@ def _rows(record: Probe) -> list[dict]:
                 "high": fitted.high,
                 "ms": ms.median_ms,
                 "chosen": at == record.chosen,
+                "by_head": _by_head(depth),
                 "tell": f"{name} ({depth.name}): {error}, {nearest}; {ms.median_ms:.3g} ms per image ({spread})",
             }
         )
@@ -77,33 +83,27 @@ def _rows(record: Probe) -> list[dict]:
 
 
 def _errors(record: Probe) -> alt.LayerChart:
-    rows = _rows(record)
+    every = _rows(record)
+    rows = [row for row in every if not row["by_head"]]
     x, y = _x(record, labels=False), alt.Y("error:Q", title="error (%)", scale=alt.Scale(domainMin=0))
     base = alt.Chart(data(rows)).encode(x=x)
     band = base.mark_area(color=SHADE).encode(y=alt.Y("low:Q", title="error (%)"), y2="high:Q")
     layers = [band, *traced(base.encode(y=y), len(rows), 2.5, 60, RESIDUAL)]
-    heads = [
-        {
-            "place": _place(record, depth),
-            "error": depth.by_head.error_percent,
-            "tell": f"{depth_text(record, depth)}, read by the head: {depth.by_head.error_percent:.2f} % error",
-        }
-        for depth in record.depths
-        if depth.by_head is not None
-    ]
+    heads = [row for row in every if row["by_head"]]
     if heads:
         rings = alt.Chart(data(heads)).mark_point(color=RESIDUAL, size=60, strokeWidth=1.5)
         layers.append(described(rings.encode(x=x, y=y)))
-    layers += [_through(rows, x), *_points(rows, x, y), *_words(record, rows, "{error:.1f} %", x, y)]
+    layers += [_through(every, x), *_points(every, x, y), *_words(record, every, "{error:.1f} %", x, y)]
     return alt.LayerChart(layer=layers).properties(width=WIDTH, height=ERROR_HEIGHT)
 
 
 def _latencies(record: Probe) -> alt.LayerChart:
-    rows = _rows(record)
+    every = _rows(record)
+    rows = [row for row in every if not row["by_head"]]
     x, y = _x(record, labels=True), alt.Y("ms:Q", title="one image (ms)", scale=alt.Scale(domainMin=0))
     base = alt.Chart(data(rows)).encode(x=x, y=y)
-    layers = [*traced(base, len(rows), 2.5, 60, GREY), _through(rows, x), *_points(rows, x, y)]
-    layers += _words(record, rows, "{ms:.3g} ms", x, y)
+    layers = [*traced(base, len(rows), 2.5, 60, GREY), _through(every, x), *_points(every, x, y)]
+    layers += _words(record, every, "{ms:.3g} ms", x, y)
     if record.budget_ms is not None:
         text = f"budget {record.budget_ms:.3g} ms"
         layers += level({"ms": record.budget_ms, "text": text, "tell": text}, y)
