@@ -9,7 +9,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from howdeep.util.intervals import of_share
-from howdeep.util.text import listed, minus, number, share_text
+from howdeep.util.text import counted, listed, minus, number, share_text
 
 if TYPE_CHECKING:
     from howdeep.analysis.evaluation import Evaluation
@@ -237,7 +237,7 @@ def probe_finding(probe: Probe) -> str:
     found += "" if choice.whole else f", {_less_time(choice.latency, end.latency)} than the whole network"
     if limited:
         found = f"within {probe.budget_ms:.3g} ms {found}"
-    best = f"the lowest is {lowest.fitted.error_percent:.1f} % with {depth_text(probe, lowest)}"
+    best = f"the lowest is {lowest.fitted.error_percent:.1f} % with {depth_text(probe, lowest, short=True)}"
     if choice == lowest:
         found += ", the lowest of all depths"
     elif limited or choice.to_best is None:
@@ -250,11 +250,12 @@ def probe_finding(probe: Probe) -> str:
     return found
 
 
-def depth_text(probe: Probe, depth: Depth) -> str:
-    """Return how deep a part of a network is: ``6 of 9 units``, and whether its head follows at once."""
+def depth_text(probe: Probe, depth: Depth, *, short: bool = False) -> str:
+    """Return how deep a part of a network is: ``6 of 9 units`` or, short, ``6 units``; and whether its head follows."""
     if depth.whole:
         return "the whole network"
-    units = f"{depth.units} of {probe.units} units" if depth.units else "the stem alone"
+    of = counted(depth.units, "unit") if short else f"{depth.units} of {probe.units} units"
+    units = of if depth.units else "the stem alone"
     head = " without the head" if depth.units == probe.units else " and the head" if depth.head == "kept" else ""
     return units + head
 
