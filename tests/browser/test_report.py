@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
-from tests.show.report import cases
+from tests.show import cases
 
 from howdeep.show.report.page import write_report
 

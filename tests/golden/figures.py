@@ -27,7 +27,7 @@ def text_of(chart: Any) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.show.figures.cases import CHARTS
+    from tests.show.cases import CHARTS
 
     FOLDER.mkdir(exist_ok=True)
     for name in WHOLE:

@@ -5,8 +5,7 @@ import re
 
 import pytest
 from rich.console import Console
-from tests.show.figures import cases as drawn
-from tests.show.report import cases
+from tests.show import cases
 
 from howdeep.costs.cost import Cost
 from howdeep.exporting.export import Agreement, Export
@@ -18,20 +17,20 @@ from howdeep.util.records import Shown
 AGREEMENT = Agreement(images=256, batch_sizes=(1,), other_class=0, difference=1e-6, tolerance=1e-4)
 EXPORT = Export("a.onnx", "onnx", 18, 9, 0, AGREEMENT, (), 1, "onnxruntime", {}, ())
 RECORDS: dict[str, Shown] = {
-    "lesion": drawn.NINE,
+    "lesion": cases.NINE,
     "lesion of 600": cases.lesion((1.0,) * 600),
     "random": cases.trials("random", 9, 100),
     "pairs": cases.trials("pairs", 50, 3_000),
-    "paths": cases.paths(600),
-    "flow": cases.flow(600),
-    "probe": drawn.probe(),
-    "probe within a budget": drawn.probe(budget=2.5),
-    "probe of 100": drawn.probe([40.0 - 0.3 * at for at in range(102)]),
+    "paths": cases.many_paths(600),
+    "flow": cases.flow_of(600),
+    "probe": cases.probe(),
+    "probe within a budget": cases.probe(budget=2.5),
+    "probe of 100": cases.probe([40.0 - 0.3 * at for at in range(102)]),
     "evaluation": cases.evaluation(5, 100),
-    "curves": drawn.curves(),
-    "ladder": drawn.costs(),
-    "cost": Cost(ladders=(drawn.costs(),)),
-    "fit": drawn.fit(),
+    "curves": cases.curves(),
+    "ladder": cases.costs(),
+    "cost": Cost(ladders=(cases.costs(),)),
+    "fit": cases.fit(),
     "cut": cases.cut(600, 200),
 }
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.show.figures.cases import confusions, evaluation
+from tests.show.cases import confusions, ten_answers
 from tests.show.figures.test_strip import cells, marks
 
 from howdeep.analysis.evaluation import Evaluation
@@ -17,7 +17,7 @@ def title(chart: dict) -> str:
 
 
 def test_rows_are_true_classes_and_columns_given_ones() -> None:
-    chart = figures.confusion(evaluation()).to_dict()
+    chart = figures.confusion(ten_answers()).to_dict()
     found = {(row["true"], row["given"]): (row["count"], row["share"]) for row in cells(chart)}
     assert found == {
         (0, 0): (4, pytest.approx(200 / 3)),
@@ -69,7 +69,7 @@ def test_names_with_quotes_stay_names() -> None:
 
 
 def test_the_points_of_reliability_are_the_bins_that_hold_images() -> None:
-    chart = figures.reliability(evaluation()).to_dict()
+    chart = figures.reliability(ten_answers()).to_dict()
     (points,) = marks(chart, "point")
     rows = points["data"]["values"]
     assert [(row["confidence"], row["accuracy"], row["n"]) for row in rows] == [(70, 75, 4), (90, 100 * 4 / 6, 6)]
@@ -81,7 +81,7 @@ def test_the_points_of_reliability_are_the_bins_that_hold_images() -> None:
 
 
 def test_the_finding_says_over_or_under_confident_beyond_chance() -> None:
-    found = evaluation()
+    found = ten_answers()
     assert reliability_finding(found).startswith("calibrated within chance: 82.0 % sure and 70.0 % right")
     sure = evaluation_with(error=30.0, times=100)
     assert reliability_finding(sure).startswith("over-confident: 82.0 % sure and 70.0 % right")
@@ -91,6 +91,6 @@ def test_the_finding_says_over_or_under_confident_beyond_chance() -> None:
 
 def evaluation_with(error: float, times: int) -> Evaluation:
     """Return an evaluation of so many times as many images."""
-    found = evaluation()
+    found = ten_answers()
     bins = tuple(replace(one, n=times * one.n) for one in found.bins)
     return replace(found, error_percent=error, n=times * found.n, bins=bins)

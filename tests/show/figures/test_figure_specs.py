@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.golden.figures import FOLDER, WHOLE, rounded, text_of
-from tests.show.figures.cases import CHARTS, chart, spec
+from tests.show.cases import CHARTS, chart, spec
 
 from howdeep.show import figures
 

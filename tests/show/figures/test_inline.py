@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 import vl_convert
-from tests.show.figures.cases import CHARTS, NINE, chart
+from tests.show.cases import CHARTS, NINE, chart
 
 from howdeep.show import figures
 from howdeep.show.figures.drawing import spec_of

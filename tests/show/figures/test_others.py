@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from tests.show.figures import cases
+from tests.show import cases
 from tests.show.figures.test_strip import marks
 
 from howdeep.analysis.lesion import Lesion, Trial
@@ -22,7 +22,7 @@ FINDINGS = {
     "degradation": cases.degradation().finding,
     "fit": fit_finding(cases.fit()),
     "flow": flow_finding(cases.flow()),
-    "frontier": cut_finding(cases.cut()),
+    "frontier": cut_finding(cases.frontier()),
     **{f"lesion_{kind}": lesion_finding(cases.by_trial(kind)) for kind in ("random", "permute", "pairs")},
 }
 
@@ -138,7 +138,7 @@ def test_a_saved_drawing_has_room_for_the_widest_font_and_asks_for_none(tmp_path
 
 
 def test_a_narrow_chart_says_so_and_is_not_stretched_on_a_telephone() -> None:
-    narrow, wide = figures.svg(figures.confusion(cases.evaluation())), figures.svg(figures.curves(cases.curves()))
+    narrow, wide = figures.svg(figures.confusion(cases.ten_answers())), figures.svg(figures.curves(cases.curves()))
     assert ["small" in ElementTree.fromstring(text).get("class", "") for text in (narrow, wide)] == [True, False]
 
 
@@ -153,7 +153,7 @@ def test_an_error_that_falls_does_not_grow(error: float, said: str) -> None:
 
 
 def test_a_cut_that_is_better_beyond_chance_is_no_noise() -> None:
-    record = replace(cases.cut(), chosen=None, tuned=None)
+    record = replace(cases.frontier(), chosen=None, tuned=None)
 
     def finding(low: float, change: float, high: float) -> str:
         best = replace(cases.effect(change), change_low=low, change_high=high)

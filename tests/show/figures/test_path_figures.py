@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from tests.show.figures.cases import binomial, paths_of
+from tests.show.cases import binomial, paths_of
 from tests.show.figures.test_strip import marks
 
 from howdeep.show import figures

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.show.figures.cases import NINE, by_unit
+from tests.show.cases import NINE, by_unit
 
 from howdeep.show import figures
 from howdeep.show.figures.drawing import WIDTH

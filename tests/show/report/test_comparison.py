@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.show.report import cases
+from tests.show import cases
 
 from howdeep.analysis.evaluation import Answers
 from howdeep.show.report.page import page_of

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.show.report import cases
+from tests.show import cases
 
 from howdeep.analysis.evaluation import Answers
 from howdeep.runs.folder import Run

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.show.report import cases
+from tests.show import cases
 
 from howdeep import cli
 from howdeep.show.report.page import Page, Part, html_of, page_of, write_report
@@ -145,7 +145,7 @@ def test_a_chart_does_not_repeat_the_finding_above_it(large: str) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_what_cannot_be_told_is_left_out_in_one_line_and_the_rest_stays(tmp_path: Path) -> None:
     run = cases.run_folder(tmp_path / "run")
-    place = cases.written(run / "flow.json", "flow", cases.flow(3))
+    place = cases.written(run / "flow.json", "flow", cases.flow_of(3))
     place.write_text(place.read_text().replace('"input_gradient": 1.0', '"input_gradient": "much"'))
     (run / "paths.json").write_text('{"record": "paths"')
     page = page_of(collect([run]), "howdeep report")
@@ -157,7 +157,7 @@ def test_what_cannot_be_told_is_left_out_in_one_line_and_the_rest_stays(tmp_path
 @pytest.mark.usefixtures("undrawn")
 def test_commands_that_would_add_something_are_named_and_those_that_ran_are_not(tmp_path: Path) -> None:
     run = cases.run_folder(tmp_path / "a run")
-    cases.written(run / "flow.json", "flow", cases.flow(9))
+    cases.written(run / "flow.json", "flow", cases.flow_of(9))
     further = {shows: command for command, shows in page_of(collect([run]), "x").further}
     assert set(further) == {
         "what every unit is worth",
@@ -206,7 +206,7 @@ def test_the_command_writes_the_page_and_says_how_large_it_is(
         (["run", "--out", "page.pdf"], ".html"),
         (["run", "--out", "run"], ".html"),
         (["bad.json"], "bad.json is damaged"),
-        (["run/run.json"], "run/run.json is no record"),
+        (["run/run.json"], "run/run.json is not a record"),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2_and_nothing_is_written(

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.show.figures import cases as drawn
-from tests.show.report import cases
+from tests.show import cases
 
 from howdeep.analysis.study import NOT_FOLDED
 from howdeep.costs.cost import Cost
@@ -28,9 +27,9 @@ def test_every_kind_is_read_ordered_and_told() -> None:
     [
         ("lesion", cases.lesion((1.0, -0.5))),
         ("lesion", cases.trials("permute", 5, 10)),
-        ("paths", cases.paths(4)),
-        ("flow", cases.flow(3)),
-        ("probe", drawn.probe()),
+        ("paths", cases.many_paths(4)),
+        ("flow", cases.flow_of(3)),
+        ("probe", cases.probe()),
         ("evaluation", cases.evaluation(3, 50)),
         ("cut", cases.cut(9, 3)),
     ],
@@ -64,7 +63,7 @@ def test_a_damaged_file_is_named_in_one_line(text: str, tmp_path: Path) -> None:
 
 def test_a_run_is_its_curves_its_test_and_the_records_in_its_folder_in_the_order_of_a_story(tmp_path: Path) -> None:
     run = cases.run_folder(tmp_path / "run")
-    cases.written(run / "a.json", "flow", cases.flow(9))
+    cases.written(run / "a.json", "flow", cases.flow_of(9))
     cases.written(run / "b.json", "lesion", cases.trials("random", 9, 10))
     cases.written(run / "c.json", "lesion", cases.lesion((1.0,) * 9))
     (run / "other.json").write_text(json.dumps({"seconds": 3}))
@@ -83,7 +82,7 @@ def test_bad_parts_of_a_folder_are_left_out_and_named_and_the_rest_is_told(tmp_p
     (run / "result.json").write_text("{")
     (run / "half.json").write_text('{"record": "les')
     (run / "empty.json").write_text(json.dumps(tagged("flow", {})))
-    cases.written(run / "good.json", "flow", cases.flow(9))
+    cases.written(run / "good.json", "flow", cases.flow_of(9))
     collected = collect([run])
     assert [Path(line.split(" is damaged")[0]).name for line in collected.left_out] == [
         "empty.json",
@@ -99,7 +98,7 @@ def test_a_run_whose_own_record_is_damaged_still_has_the_others(tmp_path: Path) 
     (run / "run.json").write_text("{}")
     with pytest.raises(UserError, match=r"run\.json"):
         collect([run])
-    cases.written(run / "good.json", "flow", cases.flow(9))
+    cases.written(run / "good.json", "flow", cases.flow_of(9))
     collected = collect([run])
     assert collected.runs == ()
     assert len(collected.left_out) == 1
@@ -109,7 +108,7 @@ def test_a_folder_of_runs_is_its_record_and_its_runs_wherever_they_are(tmp_path:
     cases.run_folder(tmp_path / "study" / "one")
     cases.run_folder(tmp_path / "study" / "runs" / "two", "cifar_resnet8")
     (tmp_path / "study" / "notes").mkdir()
-    cases.written(tmp_path / "study" / "found.json", "flow", cases.flow(3))
+    cases.written(tmp_path / "study" / "found.json", "flow", cases.flow_of(3))
     first, *runs = collect([tmp_path / "study"]).subjects
     assert [record.kind for record in first.records] == ["flow"]
     assert [Path(subject.place).name for subject in runs] == ["one", "two"]
@@ -119,7 +118,7 @@ def test_a_folder_of_runs_is_its_record_and_its_runs_wherever_they_are(tmp_path:
 @pytest.mark.parametrize("what", ["nothing", "empty", "plain.json"])
 def test_what_holds_nothing_to_report_is_refused(what: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "plain.json").write_text(json.dumps(to_json(cases.flow(1))))
+    (tmp_path / "plain.json").write_text(json.dumps(to_json(cases.flow_of(1))))
     with pytest.raises(UserError, match=what):
         collect([tmp_path / what])
 
@@ -131,12 +130,12 @@ def test_no_run_at_all_is_refused() -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_latency_that_is_not_that_of_folded_norms_says_so() -> None:
-    said, timing = f"{NOT_FOLDED}: logits would change by 3.0e-02 of their size", drawn.timing(1.0)
-    ladder = drawn.costs()
+    said, timing = f"{NOT_FOLDED}: logits would change by 3.0e-02 of their size", cases.timing(1.0)
+    ladder = cases.costs()
     depths = (replace(ladder.depths[0], times=Times(timing, timing, timing, 1.0, (said,))), *ladder.depths[1:])
     records = {
         "cost": (Cost(ladders=(replace(ladder, depths=depths),)), f"cifar_resnet8: {said}."),
-        "fit": (replace(drawn.fit(), notes=("a note on data", said)), f"{said[:1].upper()}{said[1:]}."),
+        "fit": (replace(cases.fit(), notes=("a note on data", said)), f"{said[:1].upper()}{said[1:]}."),
         "cut": (replace(cases.cut(9, 3), notes=(said,)), f"{said[:1].upper()}{said[1:]}."),
     }
     for kind, (value, line) in records.items():
