@@ -76,7 +76,7 @@ def _rows(record: Probe) -> list[dict]:
                 "ms": ms.median_ms,
                 "chosen": at == record.chosen,
                 "by_head": _by_head(depth),
-                "tell": f"{name} ({depth.name}): {error}, {nearest}; {ms.median_ms:.3g} ms per image ({spread})",
+                "tell": f"{name} ({depth.name}): {error}, {nearest}, {ms.median_ms:.3g} ms per image ({spread})",
             }
         )
     return rows
