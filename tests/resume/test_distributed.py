@@ -75,6 +75,11 @@ def test_two_processes_begin_with_one_classifier_and_leave_frozen_units_alone(tm
     assert not torch.equal(after["body.1.branch.conv1.weight"], given["body.1.branch.conv1.weight"])
 
 
+def test_processes_save_at_the_same_steps_whatever_saving_takes_each(tmp_path: Path) -> None:
+    found = together(command(tmp_path / "run"), tmp_path, Watch(saving_seconds=-1e3), Watch(saving_seconds=1e3))
+    assert [status for status, _ in found] == [0, 0], found
+
+
 def seen(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 

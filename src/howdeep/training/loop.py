@@ -220,7 +220,8 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
             if signum or _due(session, epoch_ended, position.seconds - saved_at, saving):
                 started = time.perf_counter()
                 save(session)
-                saved_at, saving = position.seconds, time.perf_counter() - started
+                # What process 0 measured: all must find the same steps worth saving.
+                saved_at, saving = position.seconds, ranks.rows([time.perf_counter() - started])[0][0]
             if signum:
                 saved = "and saved; the same command resumes" if isinstance(session.run, Run) else "and wrote nothing"
                 raise Stopped(128 + signum, f"stopped after step {position.step} {saved}")
