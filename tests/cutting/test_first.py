@@ -290,6 +290,7 @@ def test_auto_takes_the_depth_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> Non
     best = min(found.depths[:4], key=lambda one: one.fitted.error_percent)
     assert within.choice is not None
     assert (within.choice.size.units, within.budget.latency_ms) == (best.units, 3.0)
+    assert within.notes[0] == f"depth by a probe of all: within the budget; without one {found.finding}"
 
 
 def test_a_depth_that_does_not_hold_the_budget_again_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,8 @@ class FirstUnits:
         found = probe(self.chain, self.train(None), self.images.calibration, **how)
         for depth in depths_within(found, self.budget):
             if (first := self._of(depth)) is not None:
-                notes = (f"depth by a probe of all: {found.finding}", *first.cut.notes)
+                within = "within the budget; without one " if self.budget.given else ""
+                notes = (f"depth by a probe of all: {within}{found.finding}", *first.cut.notes)
                 return first._replace(cut=replace(first.cut, budget=self.budget, notes=notes))
         raise UserError("no depth of this network held the budget both times that it was timed")
 
