@@ -97,14 +97,16 @@ def regression(
     """
     values = train.values.double()
     mean, spread = values.mean(0), values.var(0, correction=0).mean().sqrt().clamp_min(1e-30)
-    along, directions, variances = _principal((values - mean) / spread)
-    labels = train.labels.double() if train.labels.is_floating_point() else train.labels
-    weight, bias = values.new_zeros(classes, len(variances)), values.new_zeros(classes)
+    scaled = (values - mean) / spread
+    # Half of the bytes are half of the time; of few images single precision would not tell variances from rounding.
+    along, directions, variances = _principal(scaled if exact or values.shape[1] > len(values) else scaled.float())
+    labels = train.labels.to(along.dtype) if train.labels.is_floating_point() else train.labels
+    weight, bias = along.new_zeros(classes, len(variances)), along.new_zeros(classes)
 
     def found(strength: float, flat: float) -> tuple[Linear, Sums]:
         _minimise(along, variances, labels, weight, bias, strength, flat)
-        folded = weight @ directions.T / spread
-        linear = Linear(folded, bias - folded @ mean, strength)
+        folded = (weight @ directions.T).double() / spread
+        linear = Linear(folded, bias.double() - folded @ mean, strength)
         return linear, linear.on(validation)
 
     best: tuple[Linear, Sums] | None = None
