@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from howdeep.search.options import Budgets as Budgets
     from howdeep.search.options import FitOptions as FitOptions
     from howdeep.search.options import LadderConfig as LadderConfig
+    from howdeep.search.transfer import Transfer as Transfer
     from howdeep.survival import Survival as Survival
     from howdeep.training.chains import ChainOptions as ChainOptions
     from howdeep.training.chains import Trained as Trained
@@ -114,6 +115,7 @@ _HOMES = {
     "load": "runs.folder",
     "open_run": "runs.folder",
     "without": "transform.removal",
+    "Transfer": "search.transfer",
     "Survival": "survival",
     "TrainConfig": "training.config",
     "TrainResult": "training.loop",

@@ -25,13 +25,15 @@ from howdeep.cutting.records import Cut, Removal, Size, Test
 from howdeep.cutting.records import Point as CutPoint
 from howdeep.networks import spec_of, spec_to_json
 from howdeep.runtime.timing import Timing
-from howdeep.search.answer import Candidate, Verdict
+from howdeep.search.answer import Candidate, FinalError, Verdict
 from howdeep.search.candidates import CandidateCosts
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Diagnosis, Estimate, Point
-from howdeep.search.fit import FinalError, Fit
+from howdeep.search.fit import Fit
 from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
+from howdeep.search.transfer import Missed, Other, Probed, Training, Transfer
+from howdeep.search.transfer import Verdict as TransferVerdict
 from howdeep.show import figures
 from howdeep.show.figures.depth import DepthPoint
 from howdeep.show.figures.drawing import Chart
@@ -222,6 +224,94 @@ def fit() -> Fit:
         candidates=candidates,
         dropped=(),
         precision="fp32",
+        notes=(),
+    )
+
+
+def depth(units: int, error: float, ms: float, *, whole: bool = False, wrong: str = "") -> Depth:
+    fitted = Fitted(
+        features=4,
+        error_percent=error,
+        low=error - 1,
+        high=error + 1,
+        loss=1.0,
+        strength=1.0,
+        answers=Answers("i", wrong),
+    )
+    return Depth(
+        units=units,
+        name=f"unit {units}",
+        whole=whole,
+        fitted=fitted,
+        head=None,
+        neighbour_error_percent=error + 2,
+        to_best=None,
+        to_end=None,
+        latency=timing(ms),
+        macs=1000 * (units + 1),
+        parameters=100 * (units + 1),
+    )
+
+
+def probed(network: str, size: int, depths: tuple[Depth, ...], n: int = 200) -> Probed:
+    """Return a network at some depths, the last of which is the whole."""
+    errors = [one.fitted.error_percent for one in depths]
+    best = errors.index(min(errors))
+    found = Probe(
+        n=n,
+        train_images=400,
+        classes=4,
+        units=depths[-1].units,
+        depths=depths,
+        best=best,
+        chosen=best,
+        budget_ms=None,
+        threads=1,
+    )
+    return Probed(network=network, size=size, probe=found, seconds=9.0)
+
+
+def transfer() -> Transfer:
+    networks = tuple(
+        probed(
+            "timm:tf_efficientnet_lite0",
+            size,
+            (depth(0, 40.0, 0.01 * size), depth(1, 20.0, 0.03 * size), depth(2, 22.0, 0.04 * size, whole=True)),
+        )
+        for size in (96, 128)
+    )
+    chosen = networks[1].start(networks[1].probe.depths[1])
+    whole = networks[1].start(networks[1].probe.end)
+    training = Training(
+        start=chosen,
+        run="run",
+        steps=150,
+        epochs=4.0,
+        seconds=30.0,
+        before_percent=20.0,
+        kept_epoch=3.0,
+        train_error_percent=5.0,
+        validation_error_percent=12.0,
+        validation_images=200,
+    )
+    return Transfer(
+        chosen=chosen,
+        run="run",
+        validation_error_percent=12.0,
+        validation_images=200,
+        test=FinalError(13.0, 2.4, 200),
+        latency=timing(3.8),
+        parameters=200,
+        macs=2000,
+        spent_seconds=60.0,
+        budgets=Budgets(60.0, latency_seconds=0.004),
+        verdict=TransferVerdict("train", "4 epochs brought much", "training time limits you"),
+        guessing_percent=75.0,
+        probed=networks,
+        dropped=(Missed(network="timm:a", size=224, budget="latency", reason="its stem alone takes 9 ms", needed=9.0),),
+        finalists=(chosen, whole),
+        trainings=(training,),
+        others=(Other(what=f"{whole.text}, a classifier alone", latency=timing(5.1), test=FinalError(23.0, 3.0, 200)),),
         notes=(),
     )
 
@@ -597,6 +687,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "reliability": lambda: figures.reliability(ten_answers()),
     "strip": lambda: figures.strip(NINE),
     "study_of_paths": lambda: figures.study_of_paths(paths_of(3)),
+    "transfer": lambda: figures.transfer(transfer()),
     "unravelled": lambda: figures.unravelled(paths_of(3)),
 }
 """Every figure, old and new, by the name of its golden specification."""

@@ -31,6 +31,7 @@ RECORDS: dict[str, Shown] = {
     "ladder": cases.costs(),
     "cost": Cost(ladders=(cases.costs(),)),
     "fit": cases.fit(),
+    "transfer": cases.transfer(),
     "cut": cases.cut(600, 200),
 }
 

@@ -58,7 +58,8 @@ class Fit(ResultOptions, FitOptions):
 
     def run(self) -> int:
         """Search, train and print the answer."""
-        from howdeep.search.fit import ANSWER, fit
+        from howdeep.search.answer import ANSWER
+        from howdeep.search.fit import fit
 
         self.check_files()
         answer = fit(self)

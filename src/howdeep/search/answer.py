@@ -12,6 +12,21 @@ from howdeep.search.study import RoundResult
 from howdeep.util.intervals import of_change, of_difference
 from howdeep.util.text import seconds_text
 
+ANSWER, RUNS = "answer.json", "runs"
+"""The answer, in the folder of a search, and the folder of its runs."""
+
+
+@dataclass(frozen=True)
+class FinalError:
+    """The test split, read once."""
+
+    error_percent: float
+    """Share of wrong answers."""
+    standard_error: float
+    """Of the error, in percent."""
+    n: int
+    """Images."""
+
 
 @dataclass(frozen=True)
 class Candidate:

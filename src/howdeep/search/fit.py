@@ -23,10 +23,11 @@ from howdeep.runs.resume import Journal, require_same, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.process import stopped
 from howdeep.runtime.timing import Timing, forward_times
-from howdeep.search.answer import Candidate, Verdict, verdict
+from howdeep.search.answer import ANSWER, RUNS, Candidate, FinalError, Verdict, verdict
 from howdeep.search.candidates import Candidates, Dropped, measure_candidates
-from howdeep.search.options import Budgets, FitOptions
+from howdeep.search.options import Budgets, FitOptions, require_asked
 from howdeep.search.phases import Clock, Left, Trainer
+from howdeep.search.published import published
 from howdeep.search.storage import Watch, open_study, pulse
 from howdeep.search.study import (
     POLL_SECONDS,
@@ -41,23 +42,12 @@ from howdeep.search.study import (
     take_over,
     trials_in_order,
 )
+from howdeep.search.transfer import Transfer
 from howdeep.training.images import open_training_data
 from howdeep.training.log import print_line
 from howdeep.util.errors import UserError
 from howdeep.util.files import folder_locked, write_whole
 from howdeep.util.records import Shown, from_json, tagged, to_json
-
-
-@dataclass(frozen=True)
-class FinalError:
-    """The test split, read once."""
-
-    error_percent: float
-    """Share of wrong answers."""
-    standard_error: float
-    """Of the error, in percent."""
-    n: int
-    """Images."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +95,24 @@ class Fit(Shown):
         return runs.load(self.run)
 
 
-STEPS, STUDY, RUNS, ANSWER = "steps", "study.db", "runs", "answer.json"
+STEPS, STUDY = "steps", "study.db"
 PLAN, PLANNER = "plan", "planner"
 SILENT_SHARE, SHORTEST_SILENCE, LONGEST_SILENCE = 0.1, 4.0, 60.0
 """Share of the training budget, and seconds, after which a process that gives no sign of life counts as dead."""
+PHOTOS = 96
+"""Side in pixels from which images are told to be photos."""
+PUBLISHED = (
+    "these look like photos: networks that begin with published weights usually get half as many wrong;"
+    " --from timm:NAME with --weights FILE or --pretrained"
+)
+"""What is said of them."""
 Report = Callable[[str], None]
 
 
-def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
+def fit(options: FitOptions, *, console: Console | None = None) -> Fit | Transfer | None:
     """Return how deep a network should be for some data and budgets, and train it.
+
+    Where published networks are named, it is one of them (see :mod:`howdeep.search.published`).
 
     Args:
         options: What is asked.
@@ -128,12 +127,14 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
             the least that would do is named.
         Stopped: A signal arrived; the same options resume.
     """
+    if options.published:
+        return published(options, console=console)
     console = console or Console(stderr=True)
     report: Report = partial(print_line, console)
     path = options.out / ANSWER
     if path.exists():
         record = json.loads(path.read_bytes())
-        _require_same(record["asked"], options, str(options.out))
+        require_asked(record["asked"], options, str(options.out))
         _opened(options)
         require_same(options.out, record["surroundings"], surroundings(devices.pick(options.device)))
         report(f"{options.out} has its answer; nothing to do")
@@ -146,6 +147,8 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | None:
     ):
         dataset = _opened(options)
         dataset.split("val")
+        if min(dataset.height, dataset.width) >= PHOTOS:
+            report(PUBLISHED)
         images = recorded(dataset)
         write_whole(options.out / runs.IMAGES, images.to_bytes())
         storage = options.storage or f"sqlite:///{options.out / STUDY}"
@@ -169,13 +172,6 @@ def _opened(options: FitOptions) -> Dataset:
     """
     known = runs.read_images_of(options.out)
     return open_training_data(options.training(1), known, options.out)
-
-
-def _require_same(before: dict, options: FitOptions, where: str) -> None:
-    for name, now in json.loads(json.dumps(options.asked())).items():
-        if before[name] != now:
-            told = f"{name.replace('_', '-')} was {before[name]} and is now {now}"
-            raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")
 
 
 @dataclass(frozen=True)
@@ -247,7 +243,7 @@ class _Part:
                 take_over(self.study, PLAN, planner, self.owner, 0)
             else:
                 time.sleep(POLL_SECONDS)
-        _require_same(plan["asked"], options, f"study {options.study!r}")
+        require_asked(plan["asked"], options, f"study {options.study!r}")
         if plan["images"] != self.fingerprint:
             raise UserError(f"study {options.study!r} belongs to a fit with other images; name another --study")
         return from_json(Candidates, plan["candidates"]), tuple(plan["rounds"])

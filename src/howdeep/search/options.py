@@ -1,5 +1,6 @@
 """What a ladder and a fit are asked: families of networks and their depths, budgets, how the networks are trained."""
 
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ from howdeep.util.options import (
     read_names,
     read_seconds,
     read_whole_numbers,
+    refuse_without_use,
 )
 
 LARGE_SIDE = 64
@@ -201,6 +203,10 @@ Budget = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hin
 STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
 LR = 0.1
 """Highest learning rate of the largest mini-batch."""
+OF_PUBLISHED = ("weights", "pretrained", "sizes")
+"""Options that say more of published networks."""
+WITHOUT_PUBLISHED = ("families", "depths", "memory_budget", "storage", "study", "batch_size", "lr", "size")
+"""Options that say nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +240,17 @@ class FitOptions:
     """plain, resnet, preresnet, wideresnet, densenet, densenet_bc."""
     depths: Annotated[str | None, tyro.conf.arg(metavar="INT[,INT…]", help_behavior_hint="")] = None
     """Depths to try; without it the usual ones of each family."""
+    from_networks: Annotated[str | None, tyro.conf.arg(name="from", metavar="NAME[,NAME…]", help_behavior_hint="")] = (
+        None
+    )
+    """Begin with published networks, timm:NAME, torchvision:NAME, hf-model:owner/name or names of the catalogue: which
+    of them, at which size of the images, how many of its first units?"""
+    weights: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE", help_behavior_hint="")] = None
+    """Weights of the networks of --from: a file, or a folder of files that are called as the networks are."""
+    pretrained: bool = False
+    """The published weights of the networks of --from, which their libraries download."""
+    sizes: Annotated[str | None, tyro.conf.arg(metavar="INT[,INT…]", help_behavior_hint="")] = None
+    """Sides of the images in pixels to try with --from; without it those that the networks were published for."""
     out: Path = Path("howdeep-fit")
     """Folder for the runs and the answer."""
     storage: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="(default: SQLite in --out)")] = None
@@ -262,7 +279,12 @@ class FitOptions:
         convert(self, str, "data")
         convert(self, Path, "out")
         check_threads(self.threads)
-        _ = self.budgets, self.family_names, self.given_depths
+        if self.from_networks is None:
+            refuse_without_use(self, OF_PUBLISHED, "without --from: networks are trained from scratch")
+        else:
+            hint = "; --sizes is meant" if self.size is not None else ""
+            refuse_without_use(self, WITHOUT_PUBLISHED, f"with --from: published networks are what they are{hint}")
+        _ = self.budgets, self.family_names, self.given_depths, self.published, self.given_sizes
 
     @property
     def budgets(self) -> Budgets:
@@ -289,14 +311,26 @@ class FitOptions:
         """The depths that were given, shallow first."""
         return None if self.depths is None else read_whole_numbers("depths", self.depths)
 
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The published networks, each once; none where networks are trained from scratch."""
+        return () if self.from_networks is None else read_names("from", self.from_networks)
+
+    @property
+    def given_sizes(self) -> tuple[int | None, ...]:
+        """The sizes of images that were given, small first; None stands for the published one."""
+        return (None,) if self.sizes is None else read_whole_numbers("sizes", self.sizes)
+
     def asked(self) -> dict[str, Any]:
         """Return the options that the answer depends on, beside the images, as JSON holds them."""
         parsed = {
             "budgets": asdict(self.budgets),
             "families": list(self.family_names),
             "depths": self.given_depths and list(self.given_depths),
+            "from": list(self.published),
+            "sizes": list(self.given_sizes),
         }
-        other = ("data", "out", "storage", "study", "device", "threads", "workers")
+        other = ("data", "from_networks", "out", "storage", "study", "device", "threads", "workers")
         names = [field.name for field in fields(FitOptions) if not field.name.endswith("_budget")]
         return {name: getattr(self, name) for name in names if name not in other} | parsed
 
@@ -330,3 +364,15 @@ class FitOptions:
             lr=rate,
             **{name: getattr(self, name) for name in (*SHARED_WITH_TRAINING, "resize", "seed", "workers")},
         )
+
+
+def require_asked(before: dict, options: FitOptions, where: str) -> None:
+    """Refuse options with which another answer was begun.
+
+    Raises:
+        UserError: They are others; the first difference is named.
+    """
+    for name, now in json.loads(json.dumps(options.asked())).items():
+        if before[name] != now:
+            told = f"{name.replace('_', '-')} was {before[name]} and is now {now}"
+            raise UserError(f"{where} belongs to a fit with other options: {told}; use those, or name another --out")

@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "Cost": Kind(sentences.cost_finding, search.cost_table, "costs", "Cost by depth"),
     "Degradation": Kind(sentences.degradation_finding, search.degradation_table, "degradation", "Error against depth"),
     "Fit": Kind(sentences.fit_finding, search.fit_table, "fit", "How deep: the search"),
+    "Transfer": Kind(sentences.transfer_finding, search.transfer_table, "transfer", "How deep: published networks"),
     "Cut": Kind(sentences.cut_finding, search.cut_table, "frontier", "Cut: a shallower network"),
     "Export": Kind(sentences.export_finding, analysis.export_table, None, "Export"),
 }

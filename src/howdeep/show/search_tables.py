@@ -8,6 +8,7 @@ from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 from howdeep.show.tables import CHOSEN, Table, all_of
+from howdeep.util.intervals import of_share
 from howdeep.util.text import (
     NONE,
     change_text,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from howdeep.search.degradation import Degradation, FamilyResult
     from howdeep.search.diagnosis import Point as LadderPoint
     from howdeep.search.fit import Fit
+    from howdeep.search.transfer import Probed, Start, Transfer
 
 NAMED = 10
 """Units that are named at most."""
@@ -256,6 +258,122 @@ def _rounds(fit: Fit) -> Table:
         rows=rows,
         below=[dropped] if fit.dropped else [],
         summary=f"{all_of(total, total, 'networks')}, round by round",
+    )
+
+
+def transfer_table(transfer: Transfer, *, wide: bool = False) -> Table:
+    """Return which published network is taken, why, and what the others cost and reached; wide, at every depth."""
+    if wide:
+        return _depths(transfer)
+    named = {*transfer.finalists, transfer.chosen}
+    rows = []
+    for one in transfer.probed:
+        for depth in one.probe.depths:
+            start = one.start(depth)
+            if depth.whole or start in named or depth is one.probe.lowest:
+                mark = f"{CHOSEN} " if start == transfer.chosen else ""
+                errors = fixed(depth.fitted.error_percent, 1), fixed(_trained_error(transfer, start), 1)
+                size, ms = whole(one.size), number(depth.latency.median_ms, zeros=True)
+                rows.append((f"{mark}{one.network}", size, start.depth, *errors, ms))
+    return Table(
+        title=f"take {transfer.chosen.text}",
+        lines=[*_taken(transfer), "", sentence(transfer.verdict.finding), f"{CHOSEN} {transfer.verdict.advice}", ""],
+        heads=["network", "size", "depth", "frozen %", "trained %", "ms"],
+        text=(0, 2),
+        rows=rows,
+        below=[
+            "validation errors; frozen: a classifier alone was fitted; one training each",
+            *(f"left out: {one.network} at {one.size}, {one.budget} budget: {one.reason}" for one in transfer.dropped),
+            "",
+            _tested(transfer),
+        ],
+    )
+
+
+def _taken(transfer: Transfer) -> list[str]:
+    """Return the errors of the network that is taken, its costs, and what was spent."""
+    first, third = transfer.latency.quartiles_ms
+    latency = f"latency {transfer.latency.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image, one thread"
+    spent = f"{seconds_text(transfer.spent_seconds)} of {seconds_text(transfer.budgets.train_seconds)} spent"
+    n, last = transfer.validation_images, transfer.trainings[-1]
+    own = (transfer.chosen.network, transfer.chosen.size)
+    end = next(one.probe.end for one in transfer.probed if (one.network, one.size) == own)
+    return [
+        f"  test error {percent_text(transfer.test.error_percent, transfer.test.n)}, n = {transfer.test.n:,}",
+        f"  validation error {percent_text(transfer.validation_error_percent, n)}, n = {n:,}; chosen by it,",
+        f"  so a little too good; nearest neighbour {end.neighbour_error_percent:.1f} %, guessing"
+        f" {transfer.guessing_percent:.1f} %",
+        f"  {latency}",
+        f"  {whole(transfer.parameters)} parameters; {last.epochs:.3g} epochs; {spent}",
+        f"  run folder: {transfer.run}",
+    ]
+
+
+def _trained_error(transfer: Transfer, start: Start) -> float | None:
+    """Return the validation error that the training of a start has reached, of several the last one."""
+    errors = [one.validation_error_percent for one in transfer.trainings if one.start == start and one.steps]
+    return errors[-1] if errors else None
+
+
+def _depths(transfer: Transfer) -> Table:
+    def rows(one: Probed) -> list[tuple[str, ...]]:
+        return [
+            (
+                one.network,
+                whole(one.size),
+                one.start(depth).depth,
+                fixed(depth.fitted.error_percent),
+                f"{depth.fitted.low:.1f}–{depth.fitted.high:.1f}",
+                fixed(_trained_error(transfer, one.start(depth))),
+                fixed(depth.neighbour_error_percent),
+                number(depth.latency.median_ms, zeros=True),
+                whole(depth.parameters),
+                short(depth.macs),
+            )
+            for depth in one.probe.depths
+        ]
+
+    every = [row for one in transfer.probed for row in rows(one)]
+    trained = Table(
+        heads=["training", "steps", "epochs", "seconds", "before %", "validation %", "kept epoch"],
+        text=(0,),
+        rows=[
+            (
+                one.start.text,
+                whole(one.steps),
+                f"{one.epochs:.1f}",
+                f"{one.seconds:.0f}",
+                fixed(one.before_percent),
+                fixed(one.validation_error_percent),
+                number(one.kept_epoch),
+            )
+            for one in transfer.trainings
+        ],
+        summary=all_of(len(transfer.trainings), len(transfer.trainings), "trainings"),
+    )
+    return Table(
+        heads=["network", "size", "depth", "frozen %", "95 %", "trained %", "1-NN %", "ms", "parameters", "MACs"],
+        text=(0, 2),
+        rows=every,
+        below=[trained, _tested(transfer)],
+        summary=f"All {len(every):,} networks, size by size and depth by depth",
+    )
+
+
+def _tested(transfer: Transfer) -> Table:
+    """Return everything that read the test split."""
+    n = transfer.test.n
+    every = [(f"{CHOSEN} {transfer.chosen.text}", transfer.test.error_percent, transfer.latency)]
+    every += [(one.what, one.test.error_percent, one.latency) for one in transfer.others]
+    rows = []
+    for what, percent, latency in every:
+        low, high = of_share(percent, n)
+        rows.append((what, fixed(percent, 1), f"{low:.1f}–{high:.1f}", number(latency.median_ms, zeros=True)))
+    return Table(
+        heads=["on the test split", "error %", "95 %", "ms"],
+        text=(0,),
+        rows=rows,
+        summary=all_of(len(rows), len(rows), f"networks on the test split (n = {n:,})"),
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from howdeep.runtime.timing import Timing
     from howdeep.search.degradation import Degradation
     from howdeep.search.fit import Fit
+    from howdeep.search.transfer import Transfer
     from howdeep.training.log import Curves
 
 
@@ -193,6 +194,16 @@ def fit_finding(fit: Fit) -> str:
     between = f" ({low} to {high} cannot be told apart)" if low != high else ""
     error = fit.validation_error_percent if fit.test is None else fit.test.error_percent
     return f"{fit.depth} layers{between}: {error:.1f} % error, {fit.latency.median_ms:.2g} ms per image"
+
+
+def transfer_finding(transfer: Transfer) -> str:
+    """Return which published network is taken, how much of it, and what that gives."""
+    start, last = transfer.chosen, transfer.trainings[-1]
+    how = f"{last.epochs:.3g} epochs of training" if last.kept_epoch else "only a new classifier"
+    return (
+        f"take {start.text}, with {how}: {transfer.test.error_percent:.1f} % error,"
+        f" {transfer.latency.median_ms:.2g} ms per image"
+    )
 
 
 def cut_finding(cut: Cut) -> str:

@@ -130,14 +130,15 @@ def train(
 def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Phase:
     """Train to the end of the epochs, as :func:`train` does, and validate image by image; more epochs may follow.
 
-    The test split is not read.
+    Where the recipe keeps the best epoch, that is what is validated. The test split is not read.
     """
     with _session(config, out, console, dataset) as (session, run):
-        to_the_end(session, console)
+        to_the_end(session, console, best=session.recipe.keep == "best")
         last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
         feed = _splits(session)
         split = feed.dataset.split("validation")
-        sums = add_up(session.chain, feed.evaluation(split, Ranks()), autocast=_exact(session))
+        chain = _standing(session, run)
+        sums = add_up(chain, feed.evaluation(split, Ranks()), autocast=_exact(session))
     assert sums.which is not None, "one process has added them up"
     return Phase(
         epochs=last["epoch"],

@@ -43,6 +43,14 @@ ROWS: dict[str, tuple[int, list[dict]]] = {
     "strip": (9, [{"unit": 2, "change": 40.0, "pale": False}, {"unit": 1, "change": None, "pale": True}]),
     "study_of_paths": (37, [{"length": 1, "through": [2]}, {"length": 0, "value": 45.5166}]),
     "unravelled": (24, [{"length": 2, "through": [1, 3]}, {"text": "length 1: 3 paths, 41 % of the gradient"}]),
+    "transfer": (
+        8,
+        [
+            {"network": "timm:tf_efficientnet_lite0 at 96", "depth": 1, "error": 20.0},
+            {"ms": 3.84, "error": 12.0, "text": "12.0 %"},
+            {"ms": 4.0, "text": "budget 4 ms"},
+        ],
+    ),
 }
 """How many different rows a figure has, and some of them, by what the record says."""
 

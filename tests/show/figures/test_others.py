@@ -23,6 +23,7 @@ FINDINGS = {
     "fit": fit_finding(cases.fit()),
     "flow": flow_finding(cases.flow()),
     "frontier": cut_finding(cases.frontier()),
+    "transfer": cases.transfer().finding,
     **{f"lesion_{kind}": lesion_finding(cases.by_trial(kind)) for kind in ("random", "permute", "pairs")},
 }
 

@@ -8,11 +8,11 @@ from tests.show import cases
 from howdeep.analysis.evaluation import Answers
 from howdeep.runs.folder import Run
 from howdeep.runtime.timing import Timing
-from howdeep.search.answer import Candidate, Verdict
+from howdeep.search.answer import Candidate, FinalError, Verdict
 from howdeep.search.candidates import CandidateCosts, Dropped
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Errors, diagnose, point_of
-from howdeep.search.fit import FinalError, Fit
+from howdeep.search.fit import Fit
 from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 from howdeep.show.report.page import Page, page_of

@@ -23,3 +23,4 @@ from howdeep.show.figures.paths import paths as paths
 from howdeep.show.figures.paths import study_of_paths as study_of_paths
 from howdeep.show.figures.paths import unravelled as unravelled
 from howdeep.show.figures.probe import probe as probe
+from howdeep.show.figures.transfer import transfer as transfer

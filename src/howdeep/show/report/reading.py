@@ -19,6 +19,7 @@ from howdeep.exporting.export import Export
 from howdeep.runs.folder import METRICS, RECORD, RESULT, Run, is_run, open_run
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
+from howdeep.search.transfer import Transfer
 from howdeep.training.log import Curves, curves_of
 from howdeep.util.errors import UserError
 from howdeep.util.records import KIND, from_json
@@ -26,7 +27,7 @@ from howdeep.util.text import masked
 
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, StopIteration, RecursionError)
 """What reading or drawing raises where a record does not hold what its kind should."""
-STORY = (Fit, Degradation, Probe, Cut, Evaluation, Lesion, Paths, Flow, Cost, Export)
+STORY = (Fit, Transfer, Degradation, Probe, Cut, Evaluation, Lesion, Paths, Flow, Cost, Export)
 """What is read, in the order in which it tells a story."""
 TYPES = {kind.__name__.lower(): kind for kind in STORY}
 LESIONS = get_args(Kind)

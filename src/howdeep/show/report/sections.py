@@ -20,6 +20,7 @@ from howdeep.cutting.records import Cut
 from howdeep.exporting.export import Export
 from howdeep.search.degradation import Degradation
 from howdeep.search.fit import Fit
+from howdeep.search.transfer import Transfer
 from howdeep.show import figures, kind_of
 from howdeep.show.figures.drawing import Chart
 from howdeep.show.report.reading import Collected, Origin, Record
@@ -152,6 +153,9 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
             return [value.figure()], [f"{one.label}: {one.diagnosis.evidence}" for one in value.families]
         case Fit():
             return [value.figure()], [value.verdict.finding, value.verdict.advice, *unfolded]
+        case Transfer():
+            chosen = f"Errors of the {value.validation_images:,} images by which networks were chosen"
+            return [value.figure()], [chosen, value.verdict.finding, value.verdict.advice]
         case Cut():
             chosen = f"Errors of the {value.calibration_images:,} images by which the cut was chosen"
             tested = "" if value.test is None else f"; {test_finding(value.test)}"
@@ -201,6 +205,8 @@ def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Com
     strip = strip_of(records)
     if (fit := first(records, Fit)) is not None:
         return _of_fit(fit, facts, strip)
+    if (transfer := first(records, Transfer)) is not None:
+        return _of_transfer(transfer, strip)
     if (ladder := first(records, Degradation)) is not None:
         verdict = " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in ladder.families)
         return Answer(sentence=sentence(ladder.finding), verdict=verdict, strip=strip)
@@ -307,5 +313,24 @@ def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answ
         sentence=f"Take {fit.network}, {fit.depth:,} layers: {error.text}",
         facts=(*facts_row(row), *alike, ("epochs", number(fit.epochs)), *spent),
         verdict=f"{sentence(fit.verdict.finding)} {sentence(fit.verdict.advice)}",
+        strip=strip,
+    )
+
+
+def _of_transfer(transfer: Transfer, strip: Record | None) -> Answer:
+    """Return the first screen of a search among published networks: which one to take, and how much of it."""
+    start, error = transfer.chosen, Error(transfer.test.error_percent, transfer.test.n, "test")
+    row = RunSummary(
+        name=start.network,
+        units=start.units,
+        parameters=transfer.parameters,
+        macs=transfer.macs,
+        latency_ms=transfer.latency.median_ms,
+    )
+    facts = (("image size", f"{start.size}×{start.size}"), ("time spent", seconds_text(transfer.spent_seconds)))
+    return Answer(
+        sentence=f"Take {start.text}: {error.text}",
+        facts=(*facts_row(row), *facts),
+        verdict=f"{sentence(transfer.verdict.finding)} {sentence(transfer.verdict.advice)}",
         strip=strip,
     )
