@@ -129,6 +129,17 @@ def test_a_network_that_averages_already_has_no_other_old_head() -> None:
     assert [one.head and one.head.name for one in cut(once, VALIDATION, first=4, train=TRAIN).points] == ["pooled"]
 
 
+@torch.no_grad()
+def test_strength_is_chosen_on_the_calibration_and_errors_are_those_of_the_evaluation() -> None:
+    few = striped(1, 3)
+    found = cut(small_network("resnet A", seed=2), Images(few, VALIDATION, []), first=3, train=TRAIN)
+    assert found.chain is not None
+    assert found.choice is not None
+    wrong = torch.cat([found.chain(one.images).argmax(1) != one.labels for one in VALIDATION])
+    assert found.choice.cut.error_percent == pytest.approx(100 * float(wrong.float().mean()))
+    assert (found.baseline.n, found.calibration_images, found.classifier_images) == (60, 20, 120)
+
+
 def answers(*wrong: bool) -> Answers:
     return Answers(torch.tensor(wrong * 10), 0.0)
 
