@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from howdeep.show import analysis_tables as analysis
+from howdeep.show import cost_tables as costs
 from howdeep.show import search_tables as search
 from howdeep.show import sentences
 from howdeep.show.tables import Table
@@ -35,13 +36,13 @@ KINDS: Mapping[str, Kind] = {
     "Probe": Kind(sentences.probe_finding, analysis.probe_table, "probe", "Probe: error at every depth"),
     "Evaluation": Kind(sentences.evaluation_finding, analysis.evaluation_table, "evaluation", "Evaluation"),
     "Curves": Kind(sentences.curves_finding, analysis.curves_table, "curves", "Training"),
-    "Ladder": Kind(sentences.ladder_finding, search.ladder_table, "ladder", "Cost by depth"),
-    "Paper": Kind(sentences.scaling_finding, search.scaling_table, None, "Training on many devices"),
-    "Cost": Kind(sentences.cost_finding, search.cost_table, "costs", "Cost by depth"),
+    "Ladder": Kind(sentences.ladder_finding, costs.ladder_table, "ladder", "Cost by depth"),
+    "Paper": Kind(sentences.scaling_finding, costs.scaling_table, None, "Training on many devices"),
+    "Cost": Kind(sentences.cost_finding, costs.cost_table, "costs", "Cost by depth"),
     "Degradation": Kind(sentences.degradation_finding, search.degradation_table, "degradation", "Error against depth"),
     "Fit": Kind(sentences.fit_finding, search.fit_table, "fit", "How deep: the search"),
     "Transfer": Kind(sentences.transfer_finding, search.transfer_table, "transfer", "How deep: published networks"),
-    "Cut": Kind(sentences.cut_finding, search.cut_table, "frontier", "Cut: a shallower network"),
+    "Cut": Kind(sentences.cut_finding, costs.cut_table, "frontier", "Cut: a shallower network"),
     "Export": Kind(sentences.export_finding, analysis.export_table, None, "Export"),
 }
 """Class of a record → what shows it. By name: the sentence of one kind shall not cost the imports of all."""
