@@ -6,24 +6,29 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from tests.conftest import SHARED
+from tests.show.cases import depth
 
 from howdeep import cli
 from howdeep.analysis import probe as probes
+from howdeep.chain import run
 from howdeep.networks import build, spec_of
 from howdeep.runs.folder import open_run
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import Timing
 from howdeep.search import entrants, finalists, phases, sharing, tuning
+from howdeep.search.options import FitOptions
 from howdeep.search.sharing import Speed
 from howdeep.search.transfer import Transfer
 from howdeep.training import loop
+from howdeep.transform.truncation import cut_points
 from howdeep.util.records import from_json
 
 NAMES = ("cifar_resnet8", "cifar_resnet14")
@@ -91,7 +96,7 @@ def whole(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 def test_two_finalists_are_trained_for_as_long_and_the_better_one_goes_on_from_its_weights(whole: Whole) -> None:
     found = answer(whole.out)
-    assert [(one.whole, one.units) for one in found.finalists][1] == (False, 0)
+    assert (found.finalists[1].whole, found.finalists[1].units) == (False, 0)
     first, second, last = found.trainings
     assert {first.start, second.start} == set(found.finalists)
     assert first.steps == second.steps >= FEWEST
@@ -191,11 +196,36 @@ def test_first_units_hold_a_latency_and_without_time_a_classifier_alone_is_fitte
     assert found.verdict.limit in ("train", "latency")
     chain = found.chain
     assert len(chain) == found.chosen.units
-    probe = next(one.probe for one in found.probed if one.network == found.chosen.network)
-    fitted = next(depth.fitted for depth in probe.depths if depth.units == found.chosen.units and not depth.whole)
+    every = [(one.start(depth), depth.fitted) for one in found.probed for depth in one.probe.depths]
+    fitted = next(fitted for start, fitted in every if start == found.chosen)
     # The run's classifier is fitted on the same images.
     assert found.validation_error_percent == pytest.approx(fitted.error_percent, abs=100 / found.validation_images)
     assert "no time for" in capsys.readouterr().err
+
+
+def test_first_units_may_keep_the_head_of_their_network(tmp_path: Path) -> None:
+    """One whose head has a norm, so that averages alone are something else."""
+    name, file = "cifar_preresnet14", tmp_path / "cifar_preresnet14.safetensors"
+    save_file(build(spec_of(name, classes=7), seed=0).state_dict(), file)
+    options = FitOptions(
+        data="digits",
+        train_budget="9s",
+        from_networks=name,
+        weights=str(file),
+        sizes="8",
+        out=tmp_path / "fit",
+    )
+    (entrant,) = entrants.entrants(options, lambda line: None)
+    fitted = depth(5, 10.0, 1.0)
+    for head, features in (("kept", 64), ("pooled", 64)):
+        own = replace(fitted, head=head, fitted=replace(fitted.fitted, features=features))
+        chain, images = open_run(entrant.first_units(own)).chain(), torch.randn(2, 3, 8, 8)
+        assert len(chain) == 5
+        assert chain(images).shape == (2, 10)
+        x = run(chain.steps(), chain.stem(images))
+        whole = entrant.target.chain
+        assert torch.allclose(x, run(whole.steps()[: cut_points(whole)[5]], whole.stem(images)), atol=1e-5)
+        assert any(isinstance(module, torch.nn.BatchNorm2d) for module in chain.head.modules()) == (head == "kept")
 
 
 def test_one_network_that_is_taken_whole_is_trained_in_one_cycle(

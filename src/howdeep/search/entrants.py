@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from howdeep.analysis.features import places_of, read_at
+from howdeep.analysis.probe import Depth
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
+from howdeep.convert.classifier import replace_classifier
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
 from howdeep.data.recorded import recorded
 from howdeep.data.sampling import sample, trainable
@@ -181,9 +183,18 @@ class Entrant:
         numbers = sum(place.features for place in places) * len(self.dataset.classes)
         return Speed(whole / batches.images, FIT_A_NUMBER * numbers, fixed, self._opened_in[1], threads)
 
-    def first_units(self, units: int, features: int) -> Path:
-        """Return the run folder of its first units, under a classifier that is not fitted yet."""
-        place, dataset, target = self.folder / f"{FIRST}-{units}", self.dataset, self.target
+    def up_to(self, depth: Depth) -> Chain:
+        """Return the network up to a depth, under a classifier of the data's classes that is not fitted yet."""
+        classes = len(self.dataset.classes)
+        if depth.head == "pooled":
+            return truncated(self.target.chain, depth.units, nn.Linear(depth.fitted.features, classes))
+        chain = truncated(self.target.chain, depth.units, None)
+        replace_classifier(chain, torch.zeros(1, self.target.channels, self.size, self.size), classes, seed=0)
+        return chain
+
+    def first_units(self, depth: Depth) -> Path:
+        """Return the run folder of the network up to a depth, as :meth:`up_to` returns it."""
+        place, dataset, target = self.folder / f"{FIRST}-{depth.units}-{depth.head}", self.dataset, self.target
         if runs.is_run(place) and runs.open_run(place).begun:
             return place
         runs.forget(place)
@@ -199,13 +210,12 @@ class Entrant:
             where=torch.device("cpu"),
             more={
                 "cut_from": self.network,
-                "first": {"units": units, "head": "pooled", "features": features},
+                "first": {"units": depth.units, "head": depth.head, "features": depth.fitted.features},
                 "seed": self.options.seed,
             },
         )
         run = runs.create(place, record, recorded(dataset))
-        chain = truncated(target.chain, units, nn.Linear(features, len(dataset.classes)))
-        run.save(0, tensors={"weights": chain.state_dict()}, state=Position().to_json())
+        run.save(0, tensors={"weights": self.up_to(depth).state_dict()}, state=Position().to_json())
         return place
 
 

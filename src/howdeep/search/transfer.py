@@ -25,11 +25,14 @@ class Start:
     """Units of the whole network."""
     whole: bool
     """Whether it is the whole network, with the head before its classifier."""
+    head: str
+    """``pooled``: its classifier reads activations averaged over space; ``kept``: it has the head of the network."""
 
     @property
     def depth(self) -> str:
         """How much of the network it is, in a few words."""
-        return "whole" if self.whole else f"{self.units} of {self.of_units} units"
+        head = " + head" if self.head == "kept" else ""
+        return "whole" if self.whole else f"{self.units} of {self.of_units} units{head}"
 
     @property
     def text(self) -> str:
@@ -57,7 +60,7 @@ class Probed:
 
     def start(self, depth: Depth) -> Start:
         """Return one of its depths as a start."""
-        units = {"units": depth.units, "of_units": self.probe.units, "whole": depth.whole}
+        units = {"units": depth.units, "of_units": self.probe.units, "whole": depth.whole, "head": depth.head}
         return Start(network=self.network, size=self.size, **units)
 
 

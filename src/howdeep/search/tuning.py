@@ -7,7 +7,6 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import nn
 
 from howdeep.data import Dataset, augmentation_of, steps_per_epoch
 from howdeep.runs import folder as runs
@@ -24,7 +23,6 @@ from howdeep.training.config import TrainConfig
 from howdeep.training.feed import SplitFeed
 from howdeep.training.loop import Phase, TrainResult, advance, train
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
-from howdeep.transform.truncation import truncated
 from howdeep.util.records import from_json, to_json
 from howdeep.util.text import seconds_text
 
@@ -46,12 +44,9 @@ class Pace:
 
 def pace_of(entrant: Entrant, candidate: Candidate, dataset: Dataset, device: torch.device) -> Pace:
     """Return the pace of a training, by some steps of a copy on real mini-batches."""
-    config, classes = entrant.config, len(dataset.classes)
+    config = entrant.config
     recipe = config.resolved_recipe().settled(given=True)
-    chain, start = entrant.target.chain, candidate.start
-    if not start.whole:
-        chain = truncated(chain, start.units, nn.Linear(candidate.depth.fitted.features, classes))
-    steps = TrainingSteps(chain, batch_shape(recipe, dataset), recipe, device)
+    steps = TrainingSteps(entrant.up_to(candidate.depth), batch_shape(recipe, dataset), recipe, device)
     best = best_of(trials_of(config, steps))
     feed = SplitFeed(
         dataset=dataset,
@@ -195,12 +190,12 @@ class Tuning:
         config = replace(entrant.config, limit=len(self._dataset(one).split("train")), **arithmetic)
         if start.whole:
             return config
-        first = entrant.first_units(start.units, one.depth.fitted.features)
+        first = entrant.first_units(one.depth)
         return replace(config, weights=None, pretrained=False, size=None, from_run=str(first))
 
     def _run(self, one: Candidate, kind: str) -> Path:
         start = one.start
-        units = "whole" if start.whole else f"first{start.units}"
+        units = "whole" if start.whole else f"first{start.units}{start.head}"
         return self.probing.options.out / RUNS / f"{file_name(start.network)}-{start.size}-{units}-{kind}"
 
     def _trained(self, one: Candidate, config: TrainConfig, kind: str, steps: int) -> tuple[Training, TrainResult]:

@@ -11,6 +11,7 @@ from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
 
 if TYPE_CHECKING:
+    from howdeep.analysis.probe import Depth
     from howdeep.search.transfer import Probed, Transfer
 
 HEIGHT = 360
@@ -53,8 +54,12 @@ def _name(one: Probed) -> str:
 
 
 def _rows(one: Probed) -> list[dict]:
-    rows = []
-    for number, depth in enumerate(one.probe.depths):
+    rows: list[dict] = []
+    best: dict[tuple[int, bool], Depth] = {}
+    for depth in one.probe.depths:  # of two heads on as many units the better one
+        place = (depth.units, depth.whole)
+        best[place] = min(depth, best.get(place, depth), key=lambda one: one.fitted.error_percent)
+    for number, depth in enumerate(best.values()):
         error, ms = depth.fitted.error_percent, depth.latency.median_ms
         tell = f"{one.start(depth).text}: {percent_text(error, one.probe.n)}, {ms:.3g} ms"
         rows.append({"network": _name(one), "depth": number, "ms": ms, "error": error, "tell": tell})
