@@ -96,8 +96,15 @@ class FirstUnits:
             assert first is not None, "nothing limits what it costs"
             return first
         self.progress("probing every depth")
-        how = {"classes": self.classes, "threads": self.threads, "seed": self.seed, "journal": self.journal}
-        found = probe(self.chain, self.train(None), self.images.calibration, **how)
+        found = probe(
+            self.chain,
+            self.train(None),
+            self.images.calibration,
+            classes=self.classes,
+            threads=self.threads,
+            seed=self.seed,
+            journal=self.journal,
+        )
         for depth in depths_within(found, self.budget):
             if (first := self._of(depth)) is not None:
                 within = "within the budget; without one " if self.budget.given else ""
