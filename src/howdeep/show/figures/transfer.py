@@ -40,7 +40,7 @@ def transfer(record: Transfer) -> Chart:
         *_budget(record, x),
         base.mark_line(strokeWidth=2, opacity=0.7),
         described(base.mark_point(filled=True, size=40, opacity=1)),
-        marked.mark_rule(color=PLAIN, strokeWidth=2, clip=True).encode(y=_low(y), y2="high:Q"),
+        described(marked.mark_rule(color=PLAIN, strokeWidth=2, clip=True).encode(y=_low(y), y2="high:Q")),
         described(marked.mark_point(filled=True, size=BIG, color=PLAIN, shape="diamond", opacity=1)),
         words.encode(text="text:N"),
     ]
