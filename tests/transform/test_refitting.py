@@ -19,7 +19,7 @@ def difference(one: Chain, other: Chain, x: Tensor) -> float:
 
 def test_a_unit_behind_a_linear_one_takes_over_what_that_did(monkeypatch: pytest.MonkeyPatch) -> None:
     """(1 + A)(1 + B) x = (1 + C) x, with C = A + B + AB."""
-    monkeypatch.setattr(refitting, "RIDGE", 0.0)
+    monkeypatch.setattr(refitting, "RIDGES", (0.0,))
     torch.manual_seed(0)
     first, second = (nn.Conv2d(3, 3, 1).double() for _ in range(2))
     chain, x = chain_of([first, second]).eval(), images(20).double()
@@ -31,7 +31,7 @@ def test_a_unit_behind_a_linear_one_takes_over_what_that_did(monkeypatch: pytest
 
 
 def test_tokens_of_a_linear_layer_with_a_factor_per_channel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refitting, "RIDGE", 0.0)
+    monkeypatch.setattr(refitting, "RIDGES", (0.0,))
     torch.manual_seed(0)
     first, second = nn.Linear(6, 6).double(), nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 6)).double()
     third = nn.Sequential(nn.Linear(6, 6), Factor(6)).double()
@@ -68,14 +68,30 @@ def test_features_of_later_units_come_nearer_to_those_of_the_whole_network(name:
 
 
 def test_a_traced_network_is_refitted_as_well() -> None:
+    """Random weights and few images: what is good for half of them brings the others little nearer."""
     x = images(32, size=32).double()
     chain = unravel(thin_resnet18().double(), x)
     gone = [1]
     new = refitted(chain, gone, [x])
-    assert difference(new, chain, x) < 0.5 * difference(without(chain, gone), chain, x)
+    assert difference(new, chain, x) < 0.9 * difference(without(chain, gone), chain, x)
 
 
 def test_without_a_gap_nothing_changes() -> None:
     chain, x = small_network("resnet A"), images(4)
     new = refitted(chain, [], [x])
     assert all(torch.equal(value, chain.state_dict()[name]) for name, value in new.state_dict().items())
+
+
+def test_what_noise_alone_would_teach_is_not_learned() -> None:
+    """What is missing has nothing to do with what the layer reads, so that no change is better on other images."""
+    stream = torch.Generator().manual_seed(0)
+    halves = [
+        [torch.randn(30, 20, generator=stream).double(), torch.randn(30, 4, generator=stream).double()] for _ in "ab"
+    ]
+    products = [(rows.T @ rows, rows.T @ wanted) for rows, wanted in halves]
+    assert refitting._regression(*products) is None
+    rows, weight = torch.cat([halves[0][0], halves[1][0]]), torch.ones(20, 4, dtype=torch.float64)
+    known = [(one.T @ one, one.T @ one @ weight) for one in (halves[0][0], halves[1][0])]
+    found = refitting._regression(*known)
+    assert found is not None
+    torch.testing.assert_close(rows @ found, rows @ weight, rtol=1e-3, atol=1e-3)

@@ -4,7 +4,7 @@ Where a unit is taken out, every later one reads other activations, and adds to 
 mixes channels, y = W a, and is all that stands between its activations a and the sum, but for factors per channel. So
 what the sum lacks, summed over images and places, is a linear regression with a solution in closed form:
 
-ΔW = argmin Σ ‖(H − H′) − ΔW a‖² + λ ‖ΔW‖²
+ΔW = argmin Σ ‖(H − H′) − ΔW a‖² + λ ‖ΔW‖²,  λ by the half of the images that was not solved
 
 with H the sum in the whole network, H′ that in the one with the gap, both before an activation. One unit after the
 other is refitted, each on what those before it give by then. That needs images, and no labels, steps or learning rate.
@@ -14,6 +14,7 @@ Feature maps rebuilt by least squares are an idea of He, Zhang and Sun 2017 (arX
 import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,8 @@ from howdeep.chain import Add, AddReLU, Chain, Unit, run
 from howdeep.convert.weighted import Layer, aten, weighted_layers
 from howdeep.transform.removal import without
 
-RIDGE = 1e-3
-"""λ as a share of the mean square of a column of regressors: it decides where there are fewer places than weights."""
+RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
+"""λ as a share of the mean square of a column of regressors: it decides where there are few places per weight."""
 EXACT = 1e-3
 """Largest difference, relative to the branch, that counts as rounding where a branch is taken to be linear."""
 COLUMNS = 2**24
@@ -98,17 +99,48 @@ def _refit(old: Unit, new: Unit, gate: float, before: Sequence[Tensor], after: S
     last = _last_of(new.branch, after[0][:2])
     if last is None:
         return
-    square = product = torch.zeros(())
+    halves, turns = [[torch.zeros(()), torch.zeros(())] for _ in range(2)], cycle((0, 1))
     for whole, cut in zip(before, after, strict=True):
-        for few, others in zip(_chunks(last, whole), _chunks(last, cut), strict=True):
+        parts = zip(_chunks(last, whole), _chunks(last, cut), strict=True)
+        for few, others in parts:
             rows, branch = last.computed(others)
             missing = _sent(old, few, gate * old.branch(few)) - _sent(new, others, gate * branch)
             wanted = _rows(missing / gate, columns=last.columns)
-            square = square + (rows.T @ rows).double()
-            product = product + (rows.T @ wanted).double()
-    ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype, device=square.device)
-    if bool(product.isfinite().all()) and float(square.diagonal().mean()) > 0:
-        last.add(torch.linalg.solve(square + ridge, product).to(before[0].dtype))
+            half = halves[next(turns)]
+            half[0] = half[0] + (rows.T @ rows).double().cpu()
+            half[1] = half[1] + (rows.T @ wanted).double().cpu()
+    change = _regression(*halves)
+    if change is not None:
+        last.add(change.to(before[0]))
+
+
+def _regression(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor | None:
+    """Return the solution of a regression whose ridge is the best for each half of the images, solved on the other.
+
+    None where no change would be better, or there is one image alone.
+
+    Args:
+        one: Of the first half, the products of regressors with regressors and with what is missing.
+        other: Of the second half.
+    """
+    if not other[0].dim() or not bool((one[1] + other[1]).isfinite().all()):
+        return None
+    scale = (one[0] + other[0]).diagonal().mean() / 2
+    if not scale > 0:
+        return None
+    identity = scale * torch.eye(len(one[0]), dtype=one[0].dtype)
+    # By how much the squares that are missing change, on the half that was not solved.
+    changes = []
+    for ridge in RIDGES:
+        total = 0.0
+        for (square, product), (seen, wanted) in ((one, other), (other, one)):
+            solution = torch.linalg.solve(square + ridge * identity, product)
+            total += float((solution * (seen @ solution - 2 * wanted)).sum())
+        changes.append(total)
+    best = min(range(len(RIDGES)), key=changes.__getitem__)
+    if not changes[best] < 0:
+        return None
+    return torch.linalg.solve(one[0] + other[0] + 2 * RIDGES[best] * identity, one[1] + other[1])
 
 
 def _sent(unit: Unit, x: Tensor, branch: Tensor) -> Tensor:
@@ -199,4 +231,5 @@ def _chunks(last: _Last, batch: Tensor) -> Sequence[Tensor]:
     """Return a batch in parts whose regressors fit into memory."""
     layer = last.layer
     per_image = _reads(layer).numel() // 2  # it was seen on two images
-    return batch.split(max(1, COLUMNS // max(1, per_image)))
+    most = max(1, COLUMNS // max(1, per_image))
+    return [part for half in batch.chunk(2) for part in half.split(most)]
