@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 import torch
@@ -304,6 +305,24 @@ def test_tabs_that_save_equally_many_units_have_a_folder_each_and_closing_one_re
     assert names() == {"run-cut-to-3-units-2"}
     assert "--remove 4 5 6" in told[-1]["saved"]["command"]
     assert (run.parent / "run-cut-to-3-units-2" / "begun").exists()
+
+
+@pytest.mark.usefixtures("_stand_in")
+def test_a_listener_that_goes_away_leaves_nothing_behind(page: Page, run: Path) -> None:
+    """A server cancels the answer at every await, also of what is tidied up."""
+    before = set(run.parent.iterdir())
+
+    async def left() -> set[Path]:
+        with anyio.CancelScope() as scope:
+            async for _ in page.saving.save([2, 3, 4]):
+                scope.cancel()
+        for _ in range(200):
+            if not (more := set(run.parent.iterdir()) - before):
+                break
+            await asyncio.sleep(0.05)
+        return more
+
+    assert asyncio.run(left()) == set()
 
 
 @pytest.mark.usefixtures("_stand_in")

@@ -339,9 +339,10 @@ class _Probing:
             return {"labels": batch.labels.tolist()}
 
         names = [f"features {number}" for number in range(total)]
-        for number, name in enumerate(names):
-            if number not in rows:
-                self.journal.steps.pop(name, None)
+        lost = [name for number, name in enumerate(names) if number not in rows]
+        # As process 0 sees it, before anyone writes: all must find the same work left.
+        for name in self.journal.ranks.from_first(lost):  # type: ignore[attr-defined]
+            self.journal.steps.pop(name, None)
         done = self.journal.blocks("images", total, block, names)
         return {
             name: torch.tensor([label for number in blocks for label in done[number]["labels"]])

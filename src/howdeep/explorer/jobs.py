@@ -210,9 +210,8 @@ class Saving:
         finally:
             if process.returncode is None:
                 process.kill()  # nothing of it is kept, so that it need not finish what is under way
-            if await process.wait() != 0:
-                shutil.rmtree(out, ignore_errors=True)
-                Journal(out).remove()
+            # A server cancels at every await again: what is begun here ends in a task of its own.
+            await asyncio.shield(_tidied(process, out))
 
     def _place(self, left: int) -> Path:
         """Make a folder beside the run folder, for networks of a library here: no other process gets the same one."""
@@ -226,6 +225,13 @@ class Saving:
             except FileExistsError:
                 number += 1
                 place = first.with_name(f"{first.name}-{number}")
+
+
+async def _tidied(process: asyncio.subprocess.Process, out: Path) -> None:
+    """Remove what a command leaves that does not end well."""
+    if await process.wait() != 0:
+        shutil.rmtree(out, ignore_errors=True)
+        Journal(out).remove()
 
 
 def _saved(arguments: Sequence[str], out: Path) -> Line:
