@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from howdeep.data.augmentation import Augmentation, Draws, augmented
 from howdeep.data.dataset import Split
 from howdeep.runtime.device import sent
-from howdeep.runtime.process import SIGNALS
+from howdeep.runtime.process import SIGNALS, patience
 from howdeep.util.errors import UserError
 
 START = "fork" if sys.platform == "linux" else "spawn"
@@ -115,12 +115,14 @@ def _from_workers(split: Split, requests: Iterator[Request], workers: int, *, pi
         worker_init_fn=_ignore_signals,
         multiprocessing_context=START,
     )
-    # They are started while no signal can arrive, so that none reaches one before it ignores them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        found = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # They are started while no signal can arrive, so that none reaches one before it ignores them. Another thread may
+    # receive it still: it waits, since half of an iterator cannot end its workers.
+    with patience():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            found = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield from found
     except RuntimeError as error:
