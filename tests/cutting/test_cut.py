@@ -167,8 +167,11 @@ def test_an_error_lets_as_many_units_go_as_hold_it(
     least: bool, frontier: tuple[Chain, Cut, Journal], known: Journal
 ) -> None:
     chain, every, _ = frontier
-    limit = max(1e-9, min(point.best.change for point in every.points)) if least else 100.0
-    holding = [point.out for point in every.points if point.best.change <= limit]
+    changes = {point.out: point.best.change for point in every.points}
+    limit = max(1e-9, min(changes[out] for out in range(1, cutting.PATIENCE + 1))) if least else 100.0
+    # No more are tried after several in a row that cost too much.
+    last = next((out for out in changes if all(changes.get(out - k, 0) > limit for k in range(cutting.PATIENCE))), 99)
+    holding = [out for out, change in changes.items() if change <= limit and out < last]
     assert cut(chain, batches(), budget=CutBudget(error_increase=limit), journal=known).chosen == max(holding)
 
 
