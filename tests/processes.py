@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -138,7 +139,7 @@ def _main(arguments: list[str], output: Path, watch: Watch) -> None:
     cli.main(arguments)
 
 
-def _saving_later(loop: ModuleType, seconds: float) -> Callable[[object], None]:
+def _saving_later(loop: Any, seconds: float) -> Callable[[object], None]:
     """Return how a run saves, after which the clock of its loop is so many seconds ahead of before."""
     save, ahead = loop.save, 0.0
     loop.time = SimpleNamespace(perf_counter=lambda: time.perf_counter() + ahead)
