@@ -156,8 +156,8 @@ def compared(subject: Subject, *, mimicked: bool) -> tuple[list[Row], dict[str, 
             made["mimicking"] = mimicking(subject, made["recalibrated"])
         for way, network in made.items():
             wrongs[choice, way] = wrong(subject, frontier.folded(network))
-        errors = {way: 100 * float(wrongs[choice, way].double().mean()) for way in made}
-        table.append({"choice": choice, "units": sorted(index + 1 for index in gone), "errors": errors})
+        errors = {way: round(100 * float(wrongs[choice, way].double().mean()), 2) for way in made}
+        table.append({"chosen by": choice, "units out": " ".join(str(index + 1) for index in sorted(gone)), **errors})
         print(subject.name, table[-1], flush=True)
     # What a cut was: chosen by labels, recalibrated where that helps.
     today = min((wrongs["labels", way] for way in ("cut", "recalibrated")), key=lambda one: int(one.sum()))

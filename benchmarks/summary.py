@@ -28,6 +28,7 @@ ORDER = [
     "fit_cifar10",
     "fit_folder",
     "cut",
+    "joint_cifar",
     "lesion",
     "probe",
     "paths",
