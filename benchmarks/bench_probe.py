@@ -10,9 +10,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from common import SHARED, alternate, howdeep, ratio, report, rounds_option, row, spread
+from howdeep.analysis.depths import Probe
 from howdeep.analysis.features import places_of, read_at
 from howdeep.analysis.linear import Features
-from howdeep.analysis.probe import Probe, probe
+from howdeep.analysis.probe import probe
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, open_data_for, open_target, required_normalization

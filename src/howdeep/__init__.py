@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from howdeep.analysis.depths import Probe as Probe
     from howdeep.analysis.evaluation import Evaluation as Evaluation
     from howdeep.analysis.evaluation import evaluate as evaluate
     from howdeep.analysis.lesion import Lesion as Lesion
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from howdeep.analysis.options import PathsOptions as PathsOptions
     from howdeep.analysis.paths import Paths as Paths
     from howdeep.analysis.paths import paths as paths
-    from howdeep.analysis.probe import Probe as Probe
     from howdeep.analysis.probe import probe as probe
     from howdeep.analysis.signals import Flow as Flow
     from howdeep.analysis.signals import flow as flow
@@ -100,7 +100,7 @@ _HOMES = {
     "Paths": "analysis.paths",
     "PathsOptions": "analysis.options",
     "paths": "analysis.paths",
-    "Probe": "analysis.probe",
+    "Probe": "analysis.depths",
     "probe": "analysis.probe",
     "UserError": "util.errors",
     "Evaluation": "analysis.evaluation",

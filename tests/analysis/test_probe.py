@@ -14,11 +14,13 @@ from tests.analysis.cases import NETWORKS, batch_for, network
 from tests.oracles import images, small_network
 from torch import Tensor, nn
 
+from howdeep.analysis.choice import chosen_of, compared, lowest_of
+from howdeep.analysis.depths import Change, Depth, Fitted, Probe
 from howdeep.analysis.evaluation import Answers
 from howdeep.analysis.features import Rows, places_of, read_at
 from howdeep.analysis.linear import Features, regression
 from howdeep.analysis.neighbours import wrong_by_neighbour
-from howdeep.analysis.probe import Change, Depth, Fitted, Probe, chosen_of, compared, lowest_of, probe
+from howdeep.analysis.probe import probe
 from howdeep.analysis.routes import baseline, follow, places, without
 from howdeep.chain import Add, Chain, Unit
 from howdeep.convert.classifier import read_last, replace_classifier
@@ -40,7 +42,7 @@ def _untimed() -> Iterator[None]:
     """A depth takes as many milliseconds as there are shallower ones: what is slow here are the timed passes."""
     with pytest.MonkeyPatch.context() as patch:
         times = lambda chains, *_, **__: [Timing(at, (at, at), 5) for at in range(1, 1 + len(chains))]  # noqa: E731
-        patch.setattr("howdeep.analysis.probe.forward_times", times)
+        patch.setattr("howdeep.analysis.depth_costs.forward_times", times)
         yield
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from howdeep import cli
+from howdeep.analysis.depths import Probe
 from howdeep.analysis.evaluation import fingerprint
-from howdeep.analysis.probe import Probe
 from howdeep.data import open_data
 from howdeep.show.report.reading import read_record
 

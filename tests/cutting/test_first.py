@@ -8,10 +8,11 @@ from tests.oracles import small_network
 from torch import Tensor, nn
 
 from howdeep import Batch, Chain, Survival, UserError
-from howdeep.analysis import probe as probing
+from howdeep.analysis import depth_costs
+from howdeep.analysis.depths import Depth, Fitted, Probe
 from howdeep.analysis.evaluation import Answers as Answered
 from howdeep.analysis.linear import Features, regression
-from howdeep.analysis.probe import Depth, Fitted, Probe, probe
+from howdeep.analysis.probe import probe
 from howdeep.cutting import first
 from howdeep.cutting.cut import cut
 from howdeep.cutting.first import FirstUnits, better, depths_within
@@ -289,7 +290,7 @@ def clocked(chains: list[Chain], *_: object, **__: object) -> list[Timing]:
 
 
 def test_auto_takes_the_depth_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (first, probing):
+    for module in (first, depth_costs):
         monkeypatch.setattr(module, "forward_times", clocked)
     chain = small_network("resnet A", seed=2)
     found = probe(chain, TRAIN, VALIDATION)
@@ -306,7 +307,7 @@ def test_auto_takes_the_depth_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_depth_that_does_not_hold_the_budget_again_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = [clocked, lambda chains, *_, **__: [Timing(9, (9, 9), 1) for _ in chains]]
-    monkeypatch.setattr(probing, "forward_times", clocked)
+    monkeypatch.setattr(depth_costs, "forward_times", clocked)
     monkeypatch.setattr(first, "forward_times", lambda *given, **options: slow.pop()(*given, **options))
     chain = small_network("resnet A", seed=2)
     left = depths_within(probe(chain, TRAIN, VALIDATION), CutBudget(latency_ms=3))

@@ -17,7 +17,7 @@ from tests.conftest import SHARED
 from tests.show.cases import depth
 
 from howdeep import cli
-from howdeep.analysis import probe as probes
+from howdeep.analysis import depth_costs
 from howdeep.chain import run
 from howdeep.networks import build, spec_of
 from howdeep.runs.folder import open_run
@@ -51,7 +51,7 @@ def _known_speed() -> Iterator[None]:
         patched.setattr(finalists, "worse", lambda change: False)
         patched.setattr(entrants.Entrant, "speed", lambda entrant, device: Speed(0.001, 0.001, 0.1, 0.0, 1))
         patched.setattr(entrants, "forward_times", times)
-        patched.setattr(probes, "forward_times", times)
+        patched.setattr(depth_costs, "forward_times", times)
         patched.setattr(tuning, "pace_of", lambda *given: tuning.Pace("fp32", "contiguous", STEP_SECONDS))
         yield
 

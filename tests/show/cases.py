@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from howdeep.analysis.choice import changes, chosen_of, compared, lowest_of
+from howdeep.analysis.depths import Depth, Fitted, Probe, ProbeTest
 from howdeep.analysis.effects import Baseline, Effect
 from howdeep.analysis.evaluation import Answers, Bin, ClassResult, Evaluation, standard_error_percent
 from howdeep.analysis.lesion import Lesion, Summary, Trial, UnitEffect
 from howdeep.analysis.paths import Effective, Paths, Sampled
-from howdeep.analysis.probe import Depth, Fitted, Probe, ProbeTest, changes, chosen_of, compared, lowest_of
 from howdeep.analysis.signals import Flow, UnitFlow
 from howdeep.costs.cost import Cost, DepthCost, Ladder
 from howdeep.costs.counting import Counts

@@ -5,170 +5,37 @@ every unit, of a network that stays as it is. Beside each stand what the network
 neighbour gets wrong, which is fitted to nothing.
 """
 
-import copy
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from howdeep.analysis.evaluation import Answers, Sums, exchanged
+from howdeep.analysis.choice import changes, chosen_of, compared, lowest_of
+from howdeep.analysis.depth_costs import latencies_of, sizes_of
+from howdeep.analysis.depths import Depth, Fitted, Probe, ProbeTest
 from howdeep.analysis.features import Place, Rows, places_of, read_at
-from howdeep.analysis.linear import Features, Linear, regression, regression_images
-from howdeep.analysis.neighbours import wrong_by_neighbour
+from howdeep.analysis.fits import Fits
+from howdeep.analysis.linear import Features, Linear, regression_images
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
-from howdeep.convert.classifier import replace_classifier
 from howdeep.data import Batch
 from howdeep.data.loaders import Loader, batches_of
-from howdeep.data.sampling import sample, sample_positions
-from howdeep.networks.counting import describe_chain, output_and_macs, sample_of
+from howdeep.data.sampling import sample
 from howdeep.runs.resume import Journal
 from howdeep.runtime.modes import evaluating
-from howdeep.runtime.timing import FEW, THREADS, Timing, forward_times
-from howdeep.transform.pooling import Pooled
-from howdeep.transform.truncation import cut_points
+from howdeep.runtime.timing import FEW, THREADS, Timing
 from howdeep.util.errors import UserError
-from howdeep.util.intervals import chance_of_change, of_change, of_several, of_share
-from howdeep.util.records import Shown, from_json, to_json
+from howdeep.util.records import from_json, to_json
 from howdeep.util.text import Report, bytes_text, counted
 
 HELD_BYTES = 2**30
 """Features up to which they are held in memory, where the work is not to be resumed."""
-ALPHA = 0.05
-"""Chance below which a difference is more than chance."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """What a linear classifier gets wrong that was fitted on what is read at one place."""
-
-    features: int
-    """Numbers per image that it reads."""
-    error_percent: float
-    """Share of wrong answers."""
-    low: float
-    """Lower end of its 95 % interval."""
-    high: float
-    """Upper end."""
-    loss: float
-    """Mean cross-entropy in nats."""
-    strength: float
-    """Of its decay, chosen on the same images (see :mod:`howdeep.analysis.linear`)."""
-    answers: Answers
-    """Image by image."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """An error minus another one on the same images, in points."""
-
-    points: float
-    """The difference."""
-    low: float
-    """Lower end of its 95 % interval: paired, and of this comparison alone."""
-    high: float
-    """Upper end."""
-    chance: float
-    """How likely so much is by chance alone, all comparisons of its kind considered (Holm 1979)."""
-
-    @property
-    def worse(self) -> bool:
-        """Whether the error is higher beyond chance, all comparisons considered."""
-        return self.points > 0 and self.chance < ALPHA
-
-
-@dataclass(frozen=True, kw_only=True)
-class Depth:
-    """A network up to some depth, with a classifier of its own."""
-
-    units: int
-    """Units that it has."""
-    name: str
-    """What the last of them is called; ``stem`` without any, ``end`` for the whole network."""
-    whole: bool
-    """Whether it is the whole network, head included."""
-    head: str
-    """What its classifier reads: ``pooled``, the activations averaged over space; or ``kept``, what the network's own
-    classifier would read if the units behind were gone."""
-    fitted: Fitted
-    """What the classifier gets wrong."""
-    neighbour_error_percent: float
-    """What the nearest training image gets wrong, by the cosine of the same features, standardised."""
-    to_best: Change | None
-    """Against the depth of the lowest error; None for itself."""
-    to_end: Change | None
-    """Against the whole network; None for itself."""
-    latency: Timing
-    """One image, norms folded."""
-    macs: int
-    """Multiply-adds per image."""
-    parameters: int
-    """Trainable numbers, norms included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeTest:
-    """The test split, read once."""
-
-    n: int
-    """Images."""
-    error_percent: float
-    """Of the chosen depth."""
-    end_error_percent: float
-    """Of the whole network."""
-    change: Change
-    """The one minus the other."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe(Shown):
-    """Error and cost of a network at every depth, on data that it need not know."""
-
-    n: int
-    """Images on which errors are measured, and depth and strengths are chosen."""
-    train_images: int
-    """Images on which the classifiers are fitted."""
-    classes: int
-    """Classes of the data."""
-    units: int
-    """Units of the network."""
-    depths: tuple[Depth, ...]
-    """From the stem to the whole network; where the head accepts the activations, one more of as many units with it."""
-    best: int
-    """Which of them, from 0, has the lowest error; of several the shallowest."""
-    chosen: int
-    """Which of them is recommended: the shallowest whose difference to the lowest error may be none; with a budget, the
-    one of the lowest error that holds it."""
-    budget_ms: float | None
-    """Time for one image."""
-    threads: int
-    """Threads of the timed passes."""
-    test: ProbeTest | None = None
-    """The chosen depth and the whole network on other images."""
-    remarks: tuple[str, ...] = ()
-    """What a reader should know."""
-
-    @property
-    def choice(self) -> Depth:
-        """The depth that is recommended."""
-        return self.depths[self.chosen]
-
-    @property
-    def lowest(self) -> Depth:
-        """The depth of the lowest error."""
-        return self.depths[self.best]
-
-    @property
-    def end(self) -> Depth:
-        """The whole network."""
-        return self.depths[-1]
 
 
 def probe(
@@ -252,7 +119,7 @@ class _Probing:
             if len(train.unique()) < 2:
                 raise UserError("all training images are of one class: there is nothing to tell apart")
             images = self.images or f"labels {hashlib.blake2b(validation.numpy().data, digest_size=16).hexdigest()}"
-            fits = _Fits(rows, self.places, self.blocks, labels, classes, images, self.seed)
+            fits = Fits(rows, self.places, self.blocks, labels, classes, images, self.seed)
             depths = compared(self._depths(self._readings(fits), classes), len(validation))
             chosen = chosen_of(depths, self.budget_ms)
             test = self._tested(fits, chosen) if "test" in self.batches else None
@@ -349,7 +216,7 @@ class _Probing:
             for name, blocks in self.blocks.items()
         }
 
-    def _readings(self, fits: "_Fits") -> list[dict]:
+    def _readings(self, fits: Fits) -> list[dict]:
         """Return of every place what its classifier and the nearest neighbour get wrong."""
 
         def reading(number: int) -> dict:
@@ -359,7 +226,8 @@ class _Probing:
         return self.journal.blocks("classifiers", len(self.places), reading, names)
 
     def _depths(self, readings: Sequence[dict], classes: int) -> list[Depth]:
-        sizes, latencies, names = self._sizes(classes), self._latencies(classes), ["stem", *self.chain.names]
+        sizes = sizes_of(self.chain, self.places, self.one, classes)
+        latencies, names = self._latencies(classes), ["stem", *self.chain.names]
         depths = []
         for place, reading, latency, (macs, parameters) in zip(self.places, readings, latencies, sizes, strict=True):
             whole = place == self.places[-1]
@@ -380,35 +248,11 @@ class _Probing:
             )
         return depths
 
-    def _sizes(self, classes: int) -> list[tuple[int, int]]:
-        """Return multiply-adds and parameters up to every place, with a classifier of so many classes."""
-        network, points = _with_classes(self.chain, self.one, classes), cut_points(self.chain)
-        *parts, last = describe_chain(network, tuple(self.one.shape[1:]), name="", family="").parts
-        # Of the stem, and of stem and body up to every module.
-        macs, parameters = (
-            list(accumulate(numbers)) for numbers in zip(*((p.macs, p.parameters) for p in parts), strict=True)
-        )
-        head, sizes = copy.deepcopy(network.head).to("meta"), []
-        for place in self.places:
-            point, features = points[place.units], place.features
-            more = features * classes, (features + 1) * classes
-            if place.by_head:
-                more = output_and_macs(head, sample_of(parts[point].output))[1], last.parameters
-            sizes.append((macs[point] + more[0], parameters[point] + more[1]))
-        return sizes
-
     def _latencies(self, classes: int) -> list[Timing]:
-        """Return how long one image takes up to every place, by turns."""
+        """Return how long one image takes up to every place."""
 
         def measured() -> list[dict]:
-            chains, points, one, whole = [], cut_points(self.whole), self.one, self.whole
-            kept = _with_classes(whole, one, classes).head
-            for place in self.places:
-                averaged = nn.Sequential(Pooled(), nn.Linear(place.features, classes).to(one))
-                # The modules are shared: of large networks there is no room for a copy of every depth.
-                body = whole.body[: points[place.units]]
-                chains.append(Chain(whole.stem, body, kept if place.by_head else averaged))
-            return [asdict(timing) for timing in forward_times(chains, one, threads=self.threads)]
+            return [asdict(one) for one in latencies_of(self.whole, self.places, self.one, classes, self.threads)]
 
         return [from_json(Timing, one) for one in self.journal.result("latencies", measured)]
 
@@ -420,7 +264,7 @@ class _Probing:
             budget = f"latency-budget {self.budget_ms:.3g}ms"
             raise UserError(f"no depth of this network holds {budget}: {smallest:.3g}ms is the smallest possible value")
 
-    def _tested(self, fits: "_Fits", chosen: int) -> ProbeTest:
+    def _tested(self, fits: Fits, chosen: int) -> ProbeTest:
         """Return what the chosen depth and the whole network get wrong on the test images."""
         numbers, batches = sorted({chosen, len(self.places) - 1}), self.batches["test"]
         places, ranks = [self.places[number] for number in numbers], self.journal.ranks
@@ -441,119 +285,3 @@ class _Probing:
             end_error_percent=100 * float(wrong[1].double().mean()),
             change=changes([(int((wrong[0] & ~wrong[1]).sum()), int((wrong[1] & ~wrong[0]).sum()))], len(wrong[0]))[0],
         )
-
-
-@dataclass(frozen=True)
-class _Fits:
-    """The classifiers of all places, each fitted when it is asked for."""
-
-    rows: Rows
-    places: Sequence[Place]
-    blocks: dict[str, range]
-    labels: dict[str, Tensor]
-    classes: int
-    images: str
-    seed: int
-    _linears: dict[int, tuple[Linear, Sums]] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @cached_property
-    def sample(self) -> Tensor:
-        """Positions of the training images that classifiers are fitted on: the same ones at every place."""
-        labels, most = (
-            self.labels["training"],
-            regression_images(max(place.features for place in self.places), self.classes),
-        )
-        return torch.arange(len(labels)) if len(labels) <= most else sample_positions(labels, most, self.seed)
-
-    def fitted(self, number: int) -> Fitted:
-        """Return what the classifier of a place gets wrong on the validation images."""
-        linear, sums = self._fit(number)
-        validation = self._features(number, "validation")
-        low, high = of_share(sums.error_percent, sums.images)
-        return Fitted(
-            features=self.places[number].features,
-            error_percent=sums.error_percent,
-            low=low,
-            high=high,
-            loss=sums.mean_loss,
-            strength=linear.strength,
-            answers=Answers.of(self.images, linear.wrong(validation)),
-        )
-
-    def linear(self, number: int) -> Linear:
-        """Return the classifier of a place."""
-        return self._fit(number)[0]
-
-    def neighbour_error_percent(self, number: int) -> float:
-        """Return what the nearest training image gets wrong at a place, in percent."""
-        wrong = wrong_by_neighbour(self._features(number, "training"), self._features(number, "validation"))
-        return 100 * float(wrong.double().mean())
-
-    def _fit(self, number: int) -> tuple[Linear, Sums]:
-        if number not in self._linears:
-            train, validation = self._features(number, "training"), self._features(number, "validation")
-            some = Features(train.values[self.sample], train.labels[self.sample])
-            self._linears[number] = regression(some, validation, self.classes, exact=False)
-        return self._linears[number]
-
-    def _features(self, number: int, name: str) -> Features:
-        start = sum(place.features for place in self.places[:number])
-        values = self.rows.columns(self.blocks[name], start, self.places[number].features)
-        return Features(values, self.labels[name])
-
-
-def _with_classes(chain: Chain, image: Tensor, classes: int) -> Chain:
-    """Return a network with a new classifier, if it has one; all before the head is shared."""
-    network = Chain(chain.stem, chain.body, copy.deepcopy(chain.head))
-    some = next((one for one in chain.parameters()), image)
-    try:
-        replace_classifier(network, image.to(some), classes, seed=0)
-    except UserError:  # its time is the best guess
-        return chain
-    return network
-
-
-def changes(exchanges: Sequence[tuple[int, int]], n: int) -> list[Change]:
-    """Return the changes of one family of comparisons, by newly wrong and newly right images of n."""
-    chances = of_several([chance_of_change(worse, better, n) for worse, better in exchanges])
-    return [
-        Change(points=100 * (worse - better) / n, **of_change(worse, better, n)._asdict(), chance=chance)
-        for (worse, better), chance in zip(exchanges, chances, strict=True)
-    ]
-
-
-def compared(depths: Sequence[Depth], n: int) -> tuple[Depth, ...]:
-    """Return depths, compared with that of the lowest error and with the whole network, image by image of n."""
-
-    def against(reference: int) -> list[Change | None]:
-        others = [at for at in range(len(depths)) if at != reference]
-        pairs = [exchanged(depths[at].fitted.answers, depths[reference].fitted.answers) for at in others]
-        found: list[Change | None] = [None] * len(depths)
-        for at, change in zip(others, changes([pair for pair in pairs if pair is not None], n), strict=True):
-            found[at] = change
-        return found
-
-    pairs = zip(depths, against(lowest_of(depths)), against(len(depths) - 1), strict=True)
-    return tuple(replace(depth, to_best=best, to_end=end) for depth, best, end in pairs)
-
-
-def lowest_of(depths: Sequence[Depth]) -> int:
-    """Return which depth has the lowest error, from 0; of several the shallowest."""
-    return min(range(len(depths)), key=lambda at: depths[at].fitted.error_percent)
-
-
-def chosen_of(depths: Sequence[Depth], budget_ms: float | None = None) -> int:
-    """Return which depth is recommended, from 0.
-
-    The shallowest whose difference to the lowest error may be none: its own 95 % interval holds 0. Holm's correction,
-    with which fewer differences count, would take a shallower one the more depths there are. Within a budget, which has
-    said what may be spent, the one of the lowest error.
-
-    Args:
-        depths: As :func:`compared` returns them.
-        budget_ms: Milliseconds for one image, which one depth holds at least; None is no limit.
-    """
-    if budget_ms is None:
-        return next(at for at, depth in enumerate(depths) if depth.to_best is None or depth.to_best.low <= 0)
-    holding = [at for at, depth in enumerate(depths) if depth.latency.median_ms <= budget_ms]
-    return min(holding, key=lambda at: depths[at].fitted.error_percent)

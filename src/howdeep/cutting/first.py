@@ -18,9 +18,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from howdeep.analysis.depths import Depth, Probe
 from howdeep.analysis.effects import BaselineBatch, Effect
 from howdeep.analysis.linear import Features, regression, regression_images
-from howdeep.analysis.probe import Depth, Probe, probe
+from howdeep.analysis.probe import probe
 from howdeep.chain import Chain
 from howdeep.convert.classifier import read_by, replace_classifier, set_classifier
 from howdeep.cutting.frontier import Answers, Frontier, answers_from, effect_between, errors_of, logits_of

@@ -8,8 +8,8 @@ from time import perf_counter
 import torch
 from torch import nn
 
+from howdeep.analysis.depths import Depth
 from howdeep.analysis.features import places_of, read_at
-from howdeep.analysis.probe import Depth
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
 from howdeep.convert.classifier import replace_classifier

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from howdeep.analysis.choice import changes
+from howdeep.analysis.depths import Change, Depth
 from howdeep.analysis.evaluation import exchanged
-from howdeep.analysis.probe import Change, Depth, changes
 from howdeep.search.options import Budgets
 from howdeep.search.sharing import FEWEST_STEPS
 from howdeep.search.transfer import Probed, Start, Training, Verdict

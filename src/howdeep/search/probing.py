@@ -8,8 +8,9 @@ from functools import cached_property, partial
 import torch
 from rich.console import Console
 
+from howdeep.analysis.depths import Probe
 from howdeep.analysis.evaluation import fingerprint
-from howdeep.analysis.probe import Probe, probe
+from howdeep.analysis.probe import probe
 from howdeep.data import augmentation_line
 from howdeep.data.sampling import sample
 from howdeep.runs.resume import Journal

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from howdeep.analysis.probe import Depth, Probe
+from howdeep.analysis.depths import Depth, Probe
 from howdeep.chain import Chain
 from howdeep.runs import folder as runs
 from howdeep.runtime.timing import Timing

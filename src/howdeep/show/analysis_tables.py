@@ -11,12 +11,12 @@ from howdeep.show.tables import CHOSEN, Table, all_of
 from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, short, whole
 
 if TYPE_CHECKING:
+    from howdeep.analysis.depths import Probe
     from howdeep.analysis.effects import Effect
     from howdeep.analysis.evaluation import Evaluation
     from howdeep.analysis.inference import Prediction
     from howdeep.analysis.lesion import Lesion, UnitEffect
     from howdeep.analysis.paths import Paths
-    from howdeep.analysis.probe import Probe
     from howdeep.analysis.signals import Flow
     from howdeep.exporting.export import Export
     from howdeep.training.log import Curves

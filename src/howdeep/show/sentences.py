@@ -12,10 +12,10 @@ from howdeep.util.intervals import of_share
 from howdeep.util.text import counted, listed, minus, number, share_text
 
 if TYPE_CHECKING:
+    from howdeep.analysis.depths import Depth, Probe, ProbeTest
     from howdeep.analysis.evaluation import Evaluation
     from howdeep.analysis.lesion import Lesion, UnitEffect
     from howdeep.analysis.paths import Paths
-    from howdeep.analysis.probe import Depth, Probe, ProbeTest
     from howdeep.analysis.signals import Flow
     from howdeep.costs.cost import Cost, Ladder
     from howdeep.costs.scaling import Paper

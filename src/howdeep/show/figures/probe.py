@@ -24,7 +24,7 @@ from howdeep.show.figures.drawing import (
 from howdeep.show.sentences import depth_text
 
 if TYPE_CHECKING:
-    from howdeep.analysis.probe import Depth, Probe
+    from howdeep.analysis.depths import Depth, Probe
 
 ERROR_HEIGHT, TIME_HEIGHT = 280, 130
 BIG = 170

@@ -11,7 +11,7 @@ from howdeep.util.intervals import of_share
 from howdeep.util.text import percent_text
 
 if TYPE_CHECKING:
-    from howdeep.analysis.probe import Depth
+    from howdeep.analysis.depths import Depth
     from howdeep.search.transfer import Probed, Transfer
 
 HEIGHT = 360

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from howdeep.analysis.depths import Probe
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.analysis.lesion import Lesion
 from howdeep.analysis.options import Kind
 from howdeep.analysis.paths import Paths
-from howdeep.analysis.probe import Probe
 from howdeep.analysis.signals import Flow
 from howdeep.costs.cost import Cost
 from howdeep.cutting.records import Cut

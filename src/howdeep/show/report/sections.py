@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import altair as alt
 
+from howdeep.analysis.depths import Probe
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.analysis.lesion import Lesion
 from howdeep.analysis.paths import Paths
-from howdeep.analysis.probe import Probe
 from howdeep.analysis.signals import Flow
 from howdeep.analysis.study import NOT_FOLDED
 from howdeep.costs.cost import Cost
