@@ -9,11 +9,13 @@ from howdeep.search import phases as clocks
 from howdeep.search.phases import Clock
 
 
-def test_pauses_between_two_starts_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_between_two_starts_do_not_count_and_loading_before_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [100.0]
     monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
-    with Clock(Journal.open(tmp_path / "steps", {})) as first:
-        now[0] = 130.0
+    with Clock(Journal.open(tmp_path / "steps", {}), since=96.0) as first:
+        now[0] = 126.0
         assert first.spent == 30.0
     now[0] = 1000.0
     second = Clock(Journal.open(tmp_path / "steps", {}))

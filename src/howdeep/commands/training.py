@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 from howdeep.commands.output import ResultOptions
 from howdeep.runtime.ranks import this_process
@@ -58,11 +59,12 @@ class Fit(ResultOptions, FitOptions):
 
     def run(self) -> int:
         """Search, train and print the answer."""
+        started = perf_counter()  # what is imported now takes seconds of the budget
         from howdeep.search.answer import ANSWER
         from howdeep.search.fit import fit
 
         self.check_files()
-        answer = fit(self)
+        answer = fit(self, since=started)
         if answer is None:
             return 0
         self.finish(json.loads((self.out / ANSWER).read_bytes()), answer)

@@ -1,10 +1,8 @@
 """How deep? Costs are measured, depths compete in equal time, the best is trained to the end: the answer."""
 
-import json
 import socket
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +14,16 @@ from rich.console import Console
 from howdeep.analysis.evaluation import standard_error_percent
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
-from howdeep.data import Dataset, augmentation_line, augmentation_record
+from howdeep.data import Dataset, augmentation_line
 from howdeep.data.recorded import recorded
 from howdeep.runs import folder as runs
-from howdeep.runs.resume import Journal, require_same, surroundings
 from howdeep.runtime import device as devices
-from howdeep.runtime.process import stopped
 from howdeep.runtime.timing import Timing, forward_times
-from howdeep.search.answer import ANSWER, RUNS, Candidate, FinalError, Verdict, verdict
+from howdeep.search.answer import RUNS, Candidate, FinalError, Verdict, verdict
+from howdeep.search.answered import answered, write_answer
 from howdeep.search.candidates import Candidates, Dropped, measure_candidates
 from howdeep.search.options import Budgets, FitOptions, require_asked
-from howdeep.search.phases import Clock, Left, Trainer
+from howdeep.search.phases import Clock, Trainer
 from howdeep.search.published import published
 from howdeep.search.storage import Watch, open_study, pulse
 from howdeep.search.study import (
@@ -46,8 +43,9 @@ from howdeep.search.transfer import Transfer
 from howdeep.training.images import open_training_data
 from howdeep.training.log import print_line
 from howdeep.util.errors import UserError
-from howdeep.util.files import folder_locked, write_whole
-from howdeep.util.records import Shown, from_json, tagged, to_json
+from howdeep.util.files import write_whole
+from howdeep.util.records import Shown, from_json, to_json
+from howdeep.util.text import Report
 
 
 @dataclass(frozen=True)
@@ -106,10 +104,9 @@ PUBLISHED = (
     " --from timm:NAME with --weights FILE or --pretrained"
 )
 """What is said of them."""
-Report = Callable[[str], None]
 
 
-def fit(options: FitOptions, *, console: Console | None = None) -> Fit | Transfer | None:
+def fit(options: FitOptions, *, console: Console | None = None, since: float | None = None) -> Fit | Transfer | None:
     """Return how deep a network should be for some data and budgets, and train it.
 
     Where published networks are named, it is one of them (see :mod:`howdeep.search.published`).
@@ -117,6 +114,7 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | Transfe
     Args:
         options: What is asked.
         console: Where lines and progress go; None is standard error.
+        since: When the time of all this began, by ``time.perf_counter()``; None is now.
 
     Returns:
         The answer, which is also written to ``answer.json`` in the folder; None where another process of the same
@@ -128,40 +126,35 @@ def fit(options: FitOptions, *, console: Console | None = None) -> Fit | Transfe
         Stopped: A signal arrived; the same options resume.
     """
     if options.published:
-        return published(options, console=console)
+        return published(options, console=console, since=since)
     console = console or Console(stderr=True)
     report: Report = partial(print_line, console)
-    path = options.out / ANSWER
-    if path.exists():
-        record = json.loads(path.read_bytes())
-        require_asked(record["asked"], options, str(options.out))
-        _opened(options)
-        require_same(options.out, record["surroundings"], surroundings(devices.pick(options.device)))
-        report(f"{options.out} has its answer; nothing to do")
-        return from_json(Fit, record)
-    with (
-        stopped("the same command resumes"),
-        folder_locked(options.out),
-        Clock(Journal.open(options.out / STEPS, {})) as clock,
-        console.status(Left(clock, options.budgets.train_seconds)),
-    ):
-        dataset = _opened(options)
-        dataset.split("val")
-        if min(dataset.height, dataset.width) >= PHOTOS:
-            report(PUBLISHED)
-        images = recorded(dataset)
-        write_whole(options.out / runs.IMAGES, images.to_bytes())
-        storage = options.storage or f"sqlite:///{options.out / STUDY}"
-        study, made = open_study(storage, options.study)
-        report(augmentation_line(dataset, flip=options.flip))
-        silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * options.budgets.train_seconds), LONGEST_SILENCE)
-        # The same after a stop, and nobody else's on any machine.
-        name = f"{options.out.resolve()} on {socket.gethostname()}"
-        owner = clock.journal.result("owner", lambda: f"{name} ({uuid.uuid4().hex[:8]})")
-        with pulse(storage, options.study, owner, silence):
-            if made:
-                study.set_user_attr(PLANNER, owner)
-            return _Part(options, dataset, images.fingerprint, study, owner, silence, clock, report).answer()
+
+    def search(clock: Clock) -> Fit | None:
+        return _searched(options, clock, report)
+
+    return answered(Fit, options, STEPS, console, lambda: _opened(options), search, since)
+
+
+def _searched(options: FitOptions, clock: Clock, report: Report) -> Fit | None:
+    """Open the study, and take part in it."""
+    dataset = _opened(options)
+    dataset.split("val")
+    if min(dataset.height, dataset.width) >= PHOTOS:
+        report(PUBLISHED)
+    images = recorded(dataset)
+    write_whole(options.out / runs.IMAGES, images.to_bytes())
+    storage = options.storage or f"sqlite:///{options.out / STUDY}"
+    study, made = open_study(storage, options.study)
+    report(augmentation_line(dataset, flip=options.flip))
+    silence = min(max(SHORTEST_SILENCE, SILENT_SHARE * options.budgets.train_seconds), LONGEST_SILENCE)
+    # The same after a stop, and nobody else's on any machine.
+    name = f"{options.out.resolve()} on {socket.gethostname()}"
+    owner = clock.journal.result("owner", lambda: f"{name} ({uuid.uuid4().hex[:8]})")
+    with pulse(storage, options.study, owner, silence):
+        if made:
+            study.set_user_attr(PLANNER, owner)
+        return _Part(options, dataset, images.fingerprint, study, owner, silence, clock, report).answer()
 
 
 def _opened(options: FitOptions) -> Dataset:
@@ -279,9 +272,5 @@ class _Part:
             precision=candidates.arithmetic.precision,
             notes=(*dataset.notes, *folded.notes),
         )
-        origin = {"data": options.data, "asked": options.asked(), **runs.provenance(where)}
-        origin["surroundings"] = surroundings(where)
-        origin["augmentation"] = augmentation_record(dataset, flip=options.flip)
-        record = tagged("fit", {**to_json(answer), **origin})
-        write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
+        write_answer(answer, options, dataset, where)
         return answer

@@ -34,12 +34,14 @@ class Clock(AbstractContextManager):
 
     Args:
         journal: Keeps them; written by :meth:`save`, and at the end of the context, errors included.
+        since: When this start began, by ``time.perf_counter()``: a command takes seconds to load what it needs; None is
+            now.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, since: float | None = None) -> None:
         self.journal = journal
         self._before = float(journal.steps.get("seconds", 0.0))
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() if since is None else since
 
     @property
     def spent(self) -> float:

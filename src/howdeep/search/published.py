@@ -3,41 +3,38 @@
 probe, a quarter of the time  →  front of error and latency  →  finalists  →  train  →  test once
 """
 
-import json
 from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
 
 from howdeep.analysis.evaluation import standard_error_percent
-from howdeep.data import augmentation_record
 from howdeep.runs import folder as runs
-from howdeep.runs.resume import Journal, require_same, surroundings
+from howdeep.runs.resume import Journal
 from howdeep.runtime import device as devices
-from howdeep.runtime.process import stopped
-from howdeep.search.answer import ANSWER, FinalError
+from howdeep.search.answer import FinalError
+from howdeep.search.answered import answered, write_answer
 from howdeep.search.entrants import PROBE, entrants
 from howdeep.search.finalists import Candidate, candidates_of, finalists, verdict
-from howdeep.search.options import FitOptions, require_asked
-from howdeep.search.phases import Clock, Left
+from howdeep.search.options import FitOptions
+from howdeep.search.phases import Clock
 from howdeep.search.probing import Probing
 from howdeep.search.transfer import Other, Probed, Transfer
 from howdeep.search.tuning import Done, Tuning, final_error
 from howdeep.training.log import print_line
-from howdeep.util.files import folder_locked, write_whole
-from howdeep.util.records import from_json, tagged, to_json
 from howdeep.util.text import Report
 
 STEPS = "published"
 """What the finished steps of the search are called."""
 
 
-def published(options: FitOptions, *, console: Console | None = None) -> Transfer:
+def published(options: FitOptions, *, console: Console | None = None, since: float | None = None) -> Transfer:
     """Return which published network to take for some data and budgets, how much of it, and train it.
 
     Args:
         options: What is asked.
         console: Where lines and progress go; None is standard error.
+        since: When the time of all this began, by ``time.perf_counter()``; None is now.
 
     Returns:
         The answer, which is also written to ``answer.json`` in the folder.
@@ -49,28 +46,20 @@ def published(options: FitOptions, *, console: Console | None = None) -> Transfe
     """
     console = console or Console(stderr=True)
     report: Report = partial(print_line, console)
-    everyone, path = entrants(options, report), options.out / ANSWER
-    if path.exists():
-        record = json.loads(path.read_bytes())
-        require_asked(record["asked"], options, str(options.out))
-        _ = everyone[0].dataset
-        require_same(options.out, record["surroundings"], surroundings(devices.pick(options.device)))
-        report(f"{options.out} has its answer; nothing to do")
-        return from_json(Transfer, record)
-    with (
-        stopped("the same command resumes"),
-        folder_locked(options.out),
-        Clock(Journal.open(options.out / STEPS, {})) as clock,
-        console.status(Left(clock, options.budgets.train_seconds)),
-        devices.repeatable(),
-    ):
-        probing = Probing(options, everyone, clock, report)
-        probing.begin()
-        return _answer(probing)
+    everyone = entrants(options, report)
+
+    def search(clock: Clock) -> Transfer:
+        with devices.repeatable():
+            return _answer(Probing(options, everyone, clock, report))
+
+    found = answered(Transfer, options, STEPS, console, lambda: everyone[0].dataset, search, since)
+    assert found is not None, "one process works on it"
+    return found
 
 
 def _answer(probing: Probing) -> Transfer:
     """Probe, train and test; return the answer, once it is written."""
+    probing.begin()
     options, probed = probing.options, probing.probed()
     candidates = candidates_of(probed)
     found = finalists(candidates, options.budgets)
@@ -102,11 +91,7 @@ def _answer(probing: Probing) -> Transfer:
         others=(*done.others, *others),
         notes=tuple(notes),
     )
-    origin = {"data": options.data, "asked": options.asked(), **runs.provenance(probing.device)}
-    origin["surroundings"] = surroundings(probing.device)
-    origin["augmentation"] = augmentation_record(dataset, flip=options.flip)
-    record = tagged("transfer", {**to_json(answer), **origin})
-    write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
+    write_answer(answer, options, dataset, probing.device)
     for one in probing.entrants:
         Journal.open(one.folder / PROBE, {}).remove()
     return answer
