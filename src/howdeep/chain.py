@@ -4,10 +4,9 @@ Every unit is
 
     H_l = merge(shortcut(H_{l-1}), gate_l · branch(H_{l-1}))
 
-A gate of 1 is an ordinary unit, a draw from {0, 1} is stochastic depth, its probability p_l is the expectation of
-that draw, 0 closes the branch, any other number is an intervention. The merge decides the family: add, then ReLU
-(ResNet), add (pre-activation ResNet), concatenate (DenseNet), replace (the plain network). Nothing else in this
-package needs to know which network it is looking at.
+A gate of 1 is an ordinary unit, a draw from {0, 1} is stochastic depth, its probability p_l the expectation of that
+draw, 0 closes the branch, any other number is an intervention. The merge decides the family: add, then ReLU (ResNet),
+add (pre-activation ResNet), concatenate (DenseNet), replace (plain). Nothing else needs to know which network it is.
 
 Gates are data of one call. Numbers live on the host, so a closed branch costs no kernel and no synchronisation: it is
 not computed, forward or backward, and its batch statistics do not move. Gates in a float tensor are learned instead:
@@ -37,6 +36,8 @@ class Merge(nn.Module):
     """Whether the unit can be taken out: false where nothing could stand in for a branch that changes the shape."""
     passes_shortcut: bool = True
     """Whether the output depends on the shortcut."""
+    adds: bool = False
+    """Whether the output is made of shortcut + branch alone, so that one can make up for what the other lacks."""
 
     def closed(self, shortcut: Tensor) -> Tensor:
         """Return the output when the branch sends zeros (gate 0)."""
@@ -54,6 +55,8 @@ class Merge(nn.Module):
 class Add(Merge):
     """H = shortcut + branch: pre-activation networks (He et al. 2016, Eq. 1-2)."""
 
+    adds = True
+
     def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
         return shortcut + branch
 
@@ -61,7 +64,7 @@ class Add(Merge):
         return shortcut
 
 
-class AddReLU(Merge):
+class AddReLU(Add):
     """H = ReLU(shortcut + branch): the residual network of He et al. 2015.
 
     Args:
@@ -275,10 +278,8 @@ def _is_none(gates: Gates | None) -> bool:
 class _Select(torch.autograd.Function):
     """The samples ``x[samples]``; where x is ``padded``, the number behind its last sample is a sample of zeros.
 
-    Taking the kept samples and putting them back among zeros are each other's transposes, so the backward pass is the
-    other one. The library's ``index_select`` returns the default layout, which makes every later norm and convolution
-    of a channels-last network convert, and its backward pass adds where, the samples being distinct, a copy does. One
-    copy more than filling zeros, and still three times faster.
+    Taking samples and putting them back among zeros are each other's transposes. Three times faster than the library's,
+    whose default layout makes later channels-last layers convert, and whose backward pass adds where a copy is enough.
     """
 
     @staticmethod
@@ -292,8 +293,7 @@ class _Select(torch.autograd.Function):
 
 
 def _select(x: Tensor, samples: Tensor, *, padded: bool) -> Tensor:
-    if padded:
-        x = torch.cat([x, torch.zeros_like(x[:1])])
+    x = torch.cat([x, torch.zeros_like(x[:1])]) if padded else x
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1).index_select(0, samples).permute(0, 3, 1, 2)
     return x.index_select(0, samples)

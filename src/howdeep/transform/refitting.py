@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from howdeep.chain import Add, AddReLU, Chain, Unit, run
+from howdeep.chain import Chain, Unit, run
 from howdeep.convert.weighted import Layer, aten, weighted_layers
 from howdeep.transform.removal import without
 
@@ -145,7 +145,7 @@ def _regression(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor | None
 
 def _sent(unit: Unit, x: Tensor, branch: Tensor) -> Tensor:
     """Return what a unit hands on, before an activation; of a merge that does not add, its branch."""
-    return unit.shortcut(x) + branch if isinstance(unit.merge, Add | AddReLU) else branch
+    return unit.shortcut(x) + branch if unit.merge.adds else branch
 
 
 def _last_of(branch: nn.Module, few: Tensor) -> _Last | None:
