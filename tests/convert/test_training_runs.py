@@ -20,11 +20,12 @@ from howdeep.data.recorded import recorded
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
+from howdeep.runs.prepared import Prepared
 from howdeep.runs.target import Target
 from howdeep.survival import Survival
 from howdeep.training import loop
 from howdeep.training.config import TrainConfig
-from howdeep.training.images import Prepared, open_training_data
+from howdeep.training.images import open_training_data
 from howdeep.training.loop import train
 from howdeep.training.state import Position
 from howdeep.util.errors import Stopped, UserError

@@ -22,6 +22,7 @@ from howdeep.networks.residual import Block, Shortcut
 from howdeep.runs import folder as runs
 from howdeep.runs.foreign import read_network, usual_size
 from howdeep.runs.options import TargetOptions
+from howdeep.runs.prepared import Prepared
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
@@ -70,6 +71,11 @@ class Target:
     def side(self) -> int | None:
         """Height and width of its images where they are square; None where they are not, or nothing says so."""
         return self.size[0] if self.size and self.size[0] == self.size[1] else None
+
+    @property
+    def prepared(self) -> Prepared:
+        """How its images are prepared."""
+        return Prepared(self.side, self.resize, self.channels, self.bits, self.crop)
 
     def view(self, height: int, width: int) -> View:
         """Return how an image becomes one of this size that the network reads."""
@@ -204,18 +210,7 @@ def open_data_for(
         UserError: The classes or the shape are not those of the network.
     """
     known = target.run.images() if target.run else None
-    dataset = open_data(
-        data,
-        size=target.side,
-        resize=target.resize,
-        channels=target.channels,
-        bits=target.bits,
-        crop=target.crop,
-        seed=target.seed,
-        skip_broken=skip_broken,
-        recorded=known,
-        splits=splits,
-    )
+    dataset = target.prepared.open(data, seed=target.seed, skip_broken=skip_broken, known=known, splits=splits)
     if target.size is not None and target.run and (dataset.height, dataset.width) != target.size:
         here, there = (f"{height}×{width}" for height, width in ((dataset.height, dataset.width), target.size))
         raise UserError(f"the images of {data} are of {here} pixels and those of {target.name} were of {there}")

@@ -198,14 +198,11 @@ class Entrant:
         if runs.is_run(place) and runs.open_run(place).begun:
             return place
         runs.forget(place)
-        names = ("name", "classes", "channels", "height", "width", "notes", "bits")
-        data = {name: getattr(dataset, name) for name in names}
         prepared = self.beginning.prepared
-        crop = {} if prepared.crop is None else {"crop": vars(prepared.crop)}
         record = runs.record_of(
             spec={**(target.network or {}), "classes": len(dataset.classes)},
             survival=Survival(),
-            data={"source": self.options.data, "resize": prepared.resize, **data, **crop},
+            data=runs.data_record(dataset, source=self.options.data, resize=prepared.resize, crop=prepared.crop),
             normalization=self.normalization,
             where=torch.device("cpu"),
             more={

@@ -11,13 +11,14 @@ from howdeep.data.recorded import recorded
 from howdeep.data.sampling import trainable
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
+from howdeep.runs.prepared import Prepared
 from howdeep.runtime.modes import frozen_statistics, norms_of
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training.choices import settle
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.feed import SplitFeed
-from howdeep.training.images import Prepared, images_of, open_training_data, require_same_images
+from howdeep.training.images import images_of, open_training_data, require_same_images
 from howdeep.training.recipes import Recipe
 from howdeep.training.session import Place, Session, session_of
 from howdeep.training.start import Initial, Start, start_of

@@ -1,38 +1,15 @@
-"""The images of a run: how they become what its network reads, and that they stay those that it was begun with."""
+"""The images of a run, which stay those that it was begun with."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from howdeep.data import Dataset, open_data
+from howdeep.data import Dataset
 from howdeep.data.recorded import Recorded, difference, recorded
 from howdeep.data.sampling import trainable
-from howdeep.data.view import Crop
 from howdeep.runs.folder import Run
+from howdeep.runs.prepared import Prepared
 from howdeep.training.config import TrainConfig
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """How images become what a network reads, as far as that is settled before they are seen."""
-
-    size: int | None
-    """Side in pixels; None leaves it to the images."""
-    resize: str
-    channels: int | None = None
-    """1 or 3; None leaves it to the images."""
-    bits: int | None = None
-    crop: Crop | None = None
-
-    @classmethod
-    def of_run(cls, run: Run) -> "Prepared":
-        """Return how the images of a run are prepared; of a network that was made for its data, they say it again."""
-        record, data = run.record, run.record["data"]
-        if not (record.keys() & {"start", "removed"} or "library" in record["network"]):
-            return cls(record["config"]["size"], data["resize"])
-        size = data["height"] if data["height"] == data["width"] else None
-        return cls(size, data["resize"], data["channels"], data.get("bits"), run.crop)
 
 
 def open_training_data(
@@ -53,18 +30,7 @@ def open_training_data(
         UserError: The data are not usable, or not those that were begun with.
     """
     prepared = prepared or Prepared(config.size, config.resize)
-    dataset = open_data(
-        config.data,
-        size=prepared.size,
-        resize=prepared.resize,
-        channels=prepared.channels,
-        bits=prepared.bits,
-        crop=prepared.crop,
-        seed=config.seed,
-        skip_broken=config.skip_broken,
-        recorded=images,
-        identify=True,
-    )
+    dataset = prepared.open(config.data, seed=config.seed, skip_broken=config.skip_broken, known=images, identify=True)
     if folder is not None:
         require_same_images(folder, images, dataset)
     return trainable(dataset, config.limit, config.seed)

@@ -16,10 +16,10 @@ from howdeep.networks import build, spec_from_json, spec_of, spec_to_json
 from howdeep.networks.counting import refuse_too_small
 from howdeep.runs.folder import Run, open_run
 from howdeep.runs.options import TargetOptions
+from howdeep.runs.prepared import Prepared
 from howdeep.runs.target import Target, open_target, run_target
 from howdeep.survival import Survival
 from howdeep.training.config import TrainConfig
-from howdeep.training.images import Prepared
 from howdeep.training.recipes import Recipe
 from howdeep.util.errors import UserError
 from howdeep.util.options import refuse_without_use
