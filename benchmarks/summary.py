@@ -31,6 +31,8 @@ ORDER = [
     "joint_cifar",
     "lesion",
     "probe",
+    "depths",
+    "control",
     "paths",
     "unravel",
     "traced",
