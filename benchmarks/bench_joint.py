@@ -25,10 +25,10 @@ from howdeep.cutting.images import Images
 from howdeep.cutting.records import Removal
 from howdeep.data import Batch, open_data
 from howdeep.data.sampling import sample, shuffled
+from howdeep.deploying.latency import latencies
 from howdeep.networks.counting import describe_chain
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import open_target
-from howdeep.runtime.timing import forward_times
 from howdeep.util.intervals import of_change
 from subjects import CIFAR10, public
 
@@ -164,7 +164,7 @@ def compared(subject: Subject, *, mimicked: bool) -> tuple[list[Row], dict[str, 
     new = wrongs["features", "refitted"]
     newly, right = int((new & ~today).sum()), int((today & ~new).sum())
     change, (low, high) = 100 * (newly - right) / len(new), of_change(newly, right, len(new))
-    times = forward_times([folded, frontier.folded(frontier.cut(order))], subject.testing[:1])
+    times = latencies([folded, frontier.folded(frontier.cut(order))], subject.testing[:1])
     latency = 100 * times[1].median_ms / times[0].median_ms
     note = f"95 %: {low:+.2f} to {high:+.2f}; from {100 * float(today.double().mean()):.2f} %"
     what = f"{subject.name}, {len(order)} units out, "

@@ -35,7 +35,7 @@ def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.M
     """
     known = [Trial("fp32", "contiguous", 0.02, 3, None, 0.0, 1)]
     monkeypatch.setattr(candidates, "trials_of", lambda config, steps, tried=None: known)
-    monkeypatch.setattr(candidates, "forward_times", lambda *_, **__: [Timing(1.0, (1.0, 1.0), 1)])
+    monkeypatch.setattr(candidates, "latencies", lambda *_, **__: [Timing(1.0, (1.0, 1.0), 1)])
     monkeypatch.setattr(phases, "_pace", lambda candidate, done: candidate.seconds_per_step)
     monkeypatch.setattr(phases.Clock, "spent", 1.0)
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)

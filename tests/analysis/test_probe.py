@@ -42,7 +42,7 @@ def _untimed() -> Iterator[None]:
     """A depth takes as many milliseconds as there are shallower ones: what is slow here are the timed passes."""
     with pytest.MonkeyPatch.context() as patch:
         times = lambda chains, *_, **__: [Timing(at, (at, at), 5) for at in range(1, 1 + len(chains))]  # noqa: E731
-        patch.setattr("howdeep.analysis.depth_costs.forward_times", times)
+        patch.setattr("howdeep.analysis.depth_costs.latencies", times)
         yield
 
 

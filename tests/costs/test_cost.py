@@ -46,7 +46,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def units(spec) -> int:
         return sum(spec.units)
 
-    def times(spec, setting: Setting, *, threads: int) -> Times:
+    def times(spec, setting: Setting, where) -> Times:
         seen.append(spec.name)
         return Times(*(_timing(start + units(spec)) for start in (1.0, 2.0, 3.0)), seconds=units(spec))
 
@@ -155,8 +155,8 @@ def test_a_wrong_prediction_shows_as_an_error(exact: list[str], monkeypatch: pyt
     """The deep network takes twice what the line says."""
     honest = costing.times_of
 
-    def slow(spec, setting: Setting, *, threads: int) -> Times:
-        times = honest(spec, setting, threads=threads)
+    def slow(spec, setting: Setting, where) -> Times:
+        times = honest(spec, setting, where)
         return times if spec.depth < 100 else replace(times, training=_timing(2 * (3.0 + 54)))
 
     monkeypatch.setattr(costing, "times_of", slow)
@@ -209,10 +209,10 @@ def test_the_quietest_round_counts() -> None:
 def test_an_interrupted_measurement_goes_on(exact: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, honest = tmp_path / "cost.json", costing.times_of
 
-    def interrupted(spec, setting: Setting, *, threads: int) -> Times:
+    def interrupted(spec, setting: Setting, where) -> Times:
         if spec.depth == 110:
             raise KeyboardInterrupt
-        return honest(spec, setting, threads=threads)
+        return honest(spec, setting, where)
 
     monkeypatch.setattr(costing, "times_of", interrupted)
     with pytest.raises(Stopped, match="the same command resumes"):

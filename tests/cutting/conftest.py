@@ -6,10 +6,10 @@ import pytest
 
 from howdeep.cutting import cut as cutting
 from howdeep.cutting import first
-from howdeep.runtime.timing import forward_times
+from howdeep.deploying.latency import latencies
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (cutting, first):
-        monkeypatch.setattr(module, "forward_times", partial(forward_times, seconds=0))
+        monkeypatch.setattr(module, "latencies", partial(latencies, seconds=0))

@@ -156,7 +156,7 @@ def test_a_latency_that_is_promised_is_the_one_that_was_measured(monkeypatch: py
     """Timed again beside the others, that without three units is too slow: one more goes, or all are timed anew."""
     chain, images = classifier([0.1] * 6), [numbers([3.0, 1.5], [0, 1])]
     for factors, stay in (((1.0,), 3), ((1.2, 1.0), 3), ((1.2, 1.2), 2)):
-        monkeypatch.setattr(cutting, "forward_times", clocked(*factors))
+        monkeypatch.setattr(cutting, "latencies", clocked(*factors))
         smaller, found = cut_out(chain, images, budget=CutBudget(latency_ms=3.5))
         assert found.choice is not None
         assert (len(smaller), found.choice.size.latency.median_ms) == (stay, pytest.approx(factors[-1] * stay))
@@ -316,6 +316,6 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
 def test_what_was_kept_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain, images, place = small_network("resnet A", seed=2), batches(), tmp_path / "kept.json"
     first = cut(chain, images, budget=CutBudget(units=5), journal=Journal.open(place, {}))
-    monkeypatch.setattr(cutting, "forward_times", untimed)
+    monkeypatch.setattr(cutting, "latencies", untimed)
     monkeypatch.setattr(Frontier, "_distances", untimed)
     assert cut(chain, images, budget=CutBudget(units=5), journal=Journal.open(place, {})) == first

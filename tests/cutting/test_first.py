@@ -182,7 +182,7 @@ def test_finished_steps_are_not_done_again(monkeypatch: pytest.MonkeyPatch) -> N
     images = Images(VALIDATION, VALIDATION, [])
     work = FirstUnits(chain=chain, images=images, train=lambda _: TRAIN, classes=CLASSES, journal=journal)
     once = work.result(5)
-    for name in ("regression", "forward_times"):
+    for name in ("regression", "latencies"):
         monkeypatch.delattr(first, name)
     again = work.result(5)
     assert again.cut == once.cut
@@ -197,7 +197,7 @@ def test_of_two_heads_alike_the_faster_is_kept(monkeypatch: pytest.MonkeyPatch) 
     one = [Batch(VALIDATION[0].images[:2], torch.tensor([0, 1]), 2)]
     for milliseconds, kept in (((9.0, 1.0, 2.0), "pooled"), ((9.0, 2.0, 1.0), "kept")):
         times = [Timing(each, (each, each), 1) for each in milliseconds]
-        monkeypatch.setattr(first, "forward_times", lambda *_, times=times, **__: times)
+        monkeypatch.setattr(first, "latencies", lambda *_, times=times, **__: times)
         assert cut(small_network("resnet A", seed=2), one, first=5, train=TRAIN).head == kept
 
 
@@ -291,7 +291,7 @@ def clocked(chains: list[Chain], *_: object, **__: object) -> list[Timing]:
 
 def test_auto_takes_the_depth_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (first, depth_costs):
-        monkeypatch.setattr(module, "forward_times", clocked)
+        monkeypatch.setattr(module, "latencies", clocked)
     chain = small_network("resnet A", seed=2)
     found = probe(chain, TRAIN, VALIDATION)
     free = cut(chain, VALIDATION, first="auto", train=TRAIN)
@@ -307,13 +307,13 @@ def test_auto_takes_the_depth_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_depth_that_does_not_hold_the_budget_again_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = [clocked, lambda chains, *_, **__: [Timing(9, (9, 9), 1) for _ in chains]]
-    monkeypatch.setattr(depth_costs, "forward_times", clocked)
-    monkeypatch.setattr(first, "forward_times", lambda *given, **options: slow.pop()(*given, **options))
+    monkeypatch.setattr(depth_costs, "latencies", clocked)
+    monkeypatch.setattr(first, "latencies", lambda *given, **options: slow.pop()(*given, **options))
     chain = small_network("resnet A", seed=2)
     left = depths_within(probe(chain, TRAIN, VALIDATION), CutBudget(latency_ms=3))
     found = cut(chain, VALIDATION, first="auto", train=TRAIN, latency="3ms")
     assert found.choice is not None
     assert found.choice.size.units == left[1]
-    monkeypatch.setattr(first, "forward_times", lambda chains, *_, **__: [Timing(9, (9, 9), 1) for _ in chains])
+    monkeypatch.setattr(first, "latencies", lambda chains, *_, **__: [Timing(9, (9, 9), 1) for _ in chains])
     with pytest.raises(UserError, match="no depth of this network held the budget both times"):
         cut(chain, VALIDATION, first="auto", train=TRAIN, latency="3ms")

@@ -42,7 +42,7 @@ def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Timing(units(chain), (units(chain), units(chain)), 20) for chain in chains]
 
     monkeypatch.setattr(candidates, "trials_of", trials)
-    monkeypatch.setattr(candidates, "forward_times", times)
+    monkeypatch.setattr(candidates, "latencies", times)
     peaks = {False: 1_000_000, True: 100_000}
     monkeypatch.setattr(
         candidates, "peak_of_training", lambda spec, setting, checkpointing: sum(spec.units) * peaks[checkpointing]

@@ -50,8 +50,8 @@ def _known_speed() -> Iterator[None]:
         patched.setattr(sharing, "FEWEST_STEPS", FEWEST)
         patched.setattr(finalists, "worse", lambda change: False)
         patched.setattr(entrants.Entrant, "speed", lambda entrant, device: Speed(0.001, 0.001, 0.1, 0.0, 1))
-        patched.setattr(entrants, "forward_times", times)
-        patched.setattr(depth_costs, "forward_times", times)
+        patched.setattr(entrants, "latencies", times)
+        patched.setattr(depth_costs, "latencies", times)
         patched.setattr(tuning, "pace_of", lambda *given: tuning.Pace("fp32", "contiguous", STEP_SECONDS))
         yield
 
@@ -253,7 +253,7 @@ def test_what_no_depth_can_hold_is_left_out_before_it_is_probed(
     def times(chains, images, **how) -> list[Timing]:
         return [Timing(0.5 * images.shape[-1], (1.0, 9.0), 20) for chain in chains]
 
-    monkeypatch.setattr(entrants, "forward_times", times)
+    monkeypatch.setattr(entrants, "latencies", times)
     asked = command(published, tmp_path / "fit", "--latency-budget", "1ms")
     assert cli.run(asked) == 2
     line = "--latency-budget 1ms is not allowed: cifar_resnet8 at 8, the smallest, needs 4ms here"

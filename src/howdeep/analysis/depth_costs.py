@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from howdeep.analysis.features import Place
 from howdeep.chain import Chain
 from howdeep.convert.classifier import replace_classifier
+from howdeep.deploying.latency import latencies
 from howdeep.networks.counting import describe_chain, output_and_macs, sample_of
-from howdeep.runtime.timing import Timing, forward_times
+from howdeep.runtime.deployment import Deployment
+from howdeep.runtime.timing import Timing
 from howdeep.transform.pooling import Pooled
 from howdeep.transform.truncation import cut_points
 from howdeep.util.errors import UserError
@@ -41,7 +43,7 @@ def sizes_of(chain: Chain, places: Sequence[Place], image: Tensor, classes: int)
     return sizes
 
 
-def latencies_of(chain: Chain, places: Sequence[Place], image: Tensor, classes: int, threads: int) -> list[Timing]:
+def latencies_of(chain: Chain, places: Sequence[Place], image: Tensor, classes: int, where: Deployment) -> list[Timing]:
     """Return how long one image takes up to every place, by turns.
 
     Args:
@@ -49,7 +51,7 @@ def latencies_of(chain: Chain, places: Sequence[Place], image: Tensor, classes: 
         places: Where features are read.
         image: One.
         classes: Of the data.
-        threads: Of the timed passes, on the host.
+        where: Where passes are timed.
     """
     chains, points = [], cut_points(chain)
     kept = _with_classes(chain, image, classes).head
@@ -58,7 +60,7 @@ def latencies_of(chain: Chain, places: Sequence[Place], image: Tensor, classes: 
         # The modules are shared: of large networks there is no room for a copy of every depth.
         body = chain.body[: points[place.units]]
         chains.append(Chain(chain.stem, body, kept if place.by_head else averaged))
-    return forward_times(chains, image, threads=threads)
+    return latencies(chains, image, where)
 
 
 def _with_classes(chain: Chain, image: Tensor, classes: int) -> Chain:

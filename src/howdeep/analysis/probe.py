@@ -28,8 +28,9 @@ from howdeep.data import Batch
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.sampling import sample
 from howdeep.runs.resume import Journal
+from howdeep.runtime.deployment import HERE, Deployment
 from howdeep.runtime.modes import evaluating
-from howdeep.runtime.timing import FEW, THREADS, Timing
+from howdeep.runtime.timing import FEW, Timing
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
 from howdeep.util.text import Report, bytes_text, counted
@@ -46,7 +47,7 @@ def probe(
     *,
     classes: int | None = None,
     budget_ms: float | None = None,
-    threads: int = THREADS,
+    where: Deployment = HERE,
     autocast: torch.autocast | None = None,
     images: str | None = None,
     seed: int = 0,
@@ -65,7 +66,7 @@ def probe(
         test: Those that are read once, at the end; None leaves that out.
         classes: How many there are; None counts the labels.
         budget_ms: Milliseconds for one image.
-        threads: Threads of the timed passes, on the host.
+        where: Where passes are timed: what runs them, threads, images at a time.
         autocast: Precision of the units; None is that of the weights.
         images: The :func:`howdeep.analysis.evaluation.fingerprint` of the validation images, for the record of who
             was answered wrong; None knows them by their labels.
@@ -86,9 +87,7 @@ def probe(
             raise UserError(f"there are no {name} images")
     autocast = autocast or torch.autocast("cpu", enabled=False)
     with evaluating(chain):
-        work = _Probing(
-            chain, batches, classes, budget_ms, threads, autocast, images, seed, journal or Journal(), report
-        )
+        work = _Probing(chain, batches, classes, budget_ms, where, autocast, images, seed, journal or Journal(), report)
         return work.result()
 
 
@@ -100,7 +99,7 @@ class _Probing:
     batches: dict[str, Sequence[Batch]]
     known: int | None
     budget_ms: float | None
-    threads: int
+    where: Deployment
     autocast: torch.autocast
     images: str | None
     seed: int
@@ -132,7 +131,7 @@ class _Probing:
             best=lowest_of(depths),
             chosen=chosen,
             budget_ms=self.budget_ms,
-            threads=self.threads,
+            threads=self.where.threads,
             test=test,
             remarks=self._remarks(len(fits.sample), len(train)),
         )
@@ -252,7 +251,7 @@ class _Probing:
         """Return how long one image takes up to every place."""
 
         def measured() -> list[dict]:
-            return [asdict(one) for one in latencies_of(self.whole, self.places, self.one, classes, self.threads)]
+            return [asdict(one) for one in latencies_of(self.whole, self.places, self.one, classes, self.where)]
 
         return [from_json(Timing, one) for one in self.journal.result("latencies", measured)]
 

@@ -11,6 +11,7 @@ import tyro.conf
 from howdeep.analysis.options import EvaluationOptions, LesionOptions, PathsOptions, ProbeOptions, StudyOptions
 from howdeep.commands.output import Output, ResultOptions, remark
 from howdeep.runs.options import TargetOptions
+from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.ranks import this_process
 from howdeep.util.errors import UserError
 from howdeep.util.options import (
@@ -208,7 +209,7 @@ class Probe(ProbeOptions, Dissection):
                 study.further.get("test"),
                 classes=len(study.classes),
                 budget_ms=self.budget_ms,
-                threads=self.timed_threads,
+                where=Deployment(threads=self.timed_threads),
                 autocast=study.autocast,
                 images=fingerprint(study.batches.split),
                 seed=self.seed,

@@ -16,6 +16,7 @@ from howdeep.networks import Spec
 from howdeep.networks.counting import LARGE, SMALL
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runtime import device as devices
+from howdeep.runtime.deployment import Deployment
 from howdeep.util.records import Shown, from_json, to_json
 from howdeep.util.text import Report
 
@@ -229,7 +230,7 @@ def _measured(
         kind, number = divmod(block % (3 * count), count)
         if kind < 2:
             return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(kind))}
-        return to_json(times_of(specs[number], setting, threads=options.threads))
+        return to_json(times_of(specs[number], setting, Deployment(threads=options.threads)))
 
     # By name: which networks are checked depends on the memory that is free, which another start may have more of.
     names = [f"{spec.name} {block}" for block in range(3 * options.rounds) for spec in specs]

@@ -19,11 +19,13 @@ import torch
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.data import Batch
+from howdeep.deploying.latency import latencies
 from howdeep.networks import Spec, build, spec_from_json, spec_of, spec_to_json
+from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.device import peak_bytes, reset_peak, synchronise, used_bytes
 from howdeep.runtime.precision import Arithmetic, arithmetics, best_of, measure, place
 from howdeep.runtime.process import keep_freed_memory
-from howdeep.runtime.timing import Timing, by_turns, forward_times
+from howdeep.runtime.timing import Timing, by_turns
 from howdeep.training.optimizers import make_optimizer
 from howdeep.training.precision import TrainingSteps
 from howdeep.training.recipes import recipe_of
@@ -154,22 +156,23 @@ def arithmetic_of(spec: Spec, setting: Setting, precision: str) -> Arithmetic:
     return best_of(trials).arithmetic
 
 
-def times_of(spec: Spec, setting: Setting, *, threads: int) -> Times:
+def times_of(spec: Spec, setting: Setting, where: Deployment) -> Times:
     """Return how long one network takes in one round.
 
     Args:
         spec: The network, with initial weights: times do not depend on them.
         setting: Images, batch, arithmetic of training, device.
-        threads: Threads of the latency on the host; a batch has all of them.
+        where: Where the latency is measured; a batch has all threads there.
     """
     started, device = time.perf_counter(), torch.device(setting.device)
     training = _per_image(by_turns([Stepper(spec, setting)], seconds=SECONDS, device=device)[0], setting.batch_size)
-    shape = (setting.batch_size, spec.channels, setting.size, setting.size)
-    images = torch.randn(shape, generator=generator(0, "cost")).to(device).contiguous(memory_format=torch.channels_last)
+    image = torch.randn((1, spec.channels, setting.size, setting.size), generator=generator(0, "cost")).to(device)
+    image = image.contiguous(memory_format=torch.channels_last)
     # A fresh network of hundreds of units overflows in evaluation mode, unless its branches start at zero.
-    ready = prepared(build(spec.zero_initialised()), images[:1], precision="fp32", device=device)
-    latency = forward_times([ready.chain], images[:1], threads=threads, seconds=SECONDS)[0]
-    batch = forward_times([ready.chain], images, threads=torch.get_num_threads(), seconds=SECONDS)[0]
+    ready = prepared(build(spec.zero_initialised()), image, precision="fp32", device=device)
+    latency = latencies([ready.chain], image, where, seconds=SECONDS)[0]
+    every = replace(where, threads=torch.get_num_threads(), batch=setting.batch_size)
+    batch = latencies([ready.chain], image, every, seconds=SECONDS)[0]
     seconds = time.perf_counter() - started
     return Times(latency, _per_image(batch, setting.batch_size), training, seconds, ready.notes)
 
@@ -192,7 +195,7 @@ def over_rounds(rounds: Sequence[Times]) -> Times:
 
 def _per_image(timing: Timing, images: int) -> Timing:
     first, third = timing.quartiles_ms
-    return Timing(timing.median_ms / images, (first / images, third / images), timing.runs)
+    return replace(timing, median_ms=timing.median_ms / images, quartiles_ms=(first / images, third / images))
 
 
 if __name__ == "__main__":

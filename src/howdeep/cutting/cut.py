@@ -18,9 +18,10 @@ from howdeep.cutting.images import Images, images_of
 from howdeep.cutting.options import CutBudget, listed, refuse_both
 from howdeep.cutting.records import Cut, Point, Removal, Size
 from howdeep.data.loaders import Loader
+from howdeep.deploying.latency import latencies
 from howdeep.runs.resume import Journal
+from howdeep.runtime.deployment import HERE, Deployment
 from howdeep.runtime.modes import evaluating
-from howdeep.runtime.timing import THREADS, forward_times
 from howdeep.transform.norms import batch_norms
 from howdeep.transform.removal import narrows
 from howdeep.util.errors import UserError
@@ -46,7 +47,7 @@ def cut(
     first: Literal["auto"] | int | None = None,
     train: Loader | None = None,
     budget: CutBudget | None = None,
-    threads: int = THREADS,
+    where: Deployment = HERE,
     precision: str = "fp32",
     journal: Journal | None = None,
     console: Console | None = None,
@@ -72,7 +73,7 @@ def cut(
         train: Labelled images that this classifier is fitted to; the others choose how strongly its weights decay.
         budget: The four as a record, in place of them. Neither budget, ``remove`` nor ``first`` measures the whole
             frontier.
-        threads: Threads of the timed passes, on the host.
+        where: Where passes are timed: what runs them, threads, images at a time.
         precision: In which units are chosen: ``fp32``, ``bf16`` or ``auto``.
         journal: Where finished steps are kept.
         console: Where progress is shown if it is a terminal; None is standard error.
@@ -88,7 +89,7 @@ def cut(
     budget = budget or CutBudget.of(latency, units, macs, error_increase)
     refuse_both(budget, remove, first)
     if first is not None:
-        return cut_to_first(chain, loader, first, train, budget, threads=threads, console=console, progress=progress)
+        return cut_to_first(chain, loader, first, train, budget, where=where, console=console, progress=progress)
     if train is not None:
         raise UserError("train is not allowed without first: no classifier is fitted")
     named = named_units(chain, remove)
@@ -109,7 +110,7 @@ def cut(
             chosen = partial(report, "choosing units")
             frontier = Frontier(chain, images, journal or Journal(), precision=precision, advance=chosen)
             report("measuring the network")
-            result = _Search(frontier, budget, named, frontier.answers(), threads, report).result()
+            result = _Search(frontier, budget, named, frontier.answers(), where, report).result()
             if not result.chosen:
                 return replace(result, chain=chain)
             assert result.choice is not None
@@ -160,7 +161,7 @@ class _Search:
     budget: CutBudget
     named: Sequence[Removal]
     before: list[BaselineBatch]
-    threads: int
+    where: Deployment
     report: Report
 
     def result(self) -> Cut:
@@ -183,7 +184,7 @@ class _Search:
             order=tuple(order),
             points=tuple(points),
             chosen=choice.out,
-            threads=self.threads,
+            threads=self.where.threads,
             notes=(*_notes(frontier.chain), *frontier.whole.notes),
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
             statistics_images=sum(len(batch.labels) for batch in images.statistics),
@@ -257,7 +258,7 @@ class _Search:
         folded = [self.frontier.folded(chain) for chain in chains]
         one = self.frontier.images.calibration[0].images[:1]
         self.report(f"timing {len(chains)} networks by turns" if len(chains) > 1 else "timing the cut network")
-        times = forward_times(folded, one, threads=self.threads)
+        times = latencies(folded, one, self.where)
         return tuple(Size.of(chain, one, timing) for chain, timing in zip(chains, times, strict=True))
 
     def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:

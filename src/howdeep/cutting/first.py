@@ -30,9 +30,10 @@ from howdeep.cutting.options import CutBudget
 from howdeep.cutting.records import Cut, Head, Point, Removal, Size
 from howdeep.data import Batch
 from howdeep.data.loaders import Loader, batches_of
+from howdeep.deploying.latency import latencies
 from howdeep.runs.resume import Journal
+from howdeep.runtime.deployment import HERE, Deployment
 from howdeep.runtime.modes import evaluating
-from howdeep.runtime.timing import THREADS, forward_times
 from howdeep.transform.pooling import pooled
 from howdeep.transform.truncation import averages, require_point, truncated
 from howdeep.util.errors import UserError
@@ -71,8 +72,8 @@ class FirstUnits:
     """Of the images."""
     budget: CutBudget = field(default_factory=CutBudget)
     """What the network may cost, where its depth is not given."""
-    threads: int = THREADS
-    """Of the timed passes, on the host."""
+    where: Deployment = HERE
+    """Where passes are timed."""
     seed: int = 0
     """Of the sample of a probe."""
     journal: Journal = field(default_factory=Journal)
@@ -102,7 +103,7 @@ class FirstUnits:
             self.train(None),
             self.images.calibration,
             classes=self.classes,
-            threads=self.threads,
+            where=self.where,
             seed=self.seed,
             journal=self.journal,
         )
@@ -169,7 +170,7 @@ def cut_to_first(
     train: Loader | None,
     budget: CutBudget,
     *,
-    threads: int,
+    where: Deployment,
     console: Console | None,
     progress: Report,
 ) -> Cut:
@@ -181,7 +182,7 @@ def cut_to_first(
         units: How many stay, or ``auto``.
         train: What the classifiers are fitted to; as many classes as the largest label of either says.
         budget: What the network may cost, where ``auto`` chooses.
-        threads: Of the timed passes.
+        where: Where passes are timed.
         console: Where progress is shown.
         progress: Receives what is being done.
 
@@ -198,7 +199,7 @@ def cut_to_first(
         train=lambda _: training,
         classes=1 + max(int(batch.labels.max()) for batch in (*training, *images.calibration)),
         budget=budget,
-        threads=threads,
+        where=where,
         console=console or Console(stderr=True),
         progress=progress,
     )
@@ -307,7 +308,7 @@ class _First:
             head=head,
             calibration_images=sum(len(batch.labels) for batch in images.calibration),
             classifier_images=classifiers["images"],
-            threads=work.threads,
+            threads=work.where.threads,
             notes=frontier.whole.notes,
             chain=next(one.chain for one in shallow if one.name == head),
         )
@@ -349,7 +350,7 @@ class _First:
             self.report(f"timing {len(folded)} networks by turns")
             calibration, evaluation = work.images.calibration, work.images.evaluation
             image = calibration[0].images[:1]
-            times = forward_times(folded, image, threads=work.threads)
+            times = latencies(folded, image, work.where)
             sizes = [Size.of(one.chain, image, time) for one, time in zip(self.networks, times, strict=True)]
             self.report("measuring the first units")
             logits = [logits_of(chain, evaluation) for chain in folded[1:]]

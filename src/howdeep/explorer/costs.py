@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain, Gate, Unit, run
 from howdeep.networks.counting import output_and_macs
-from howdeep.runtime.timing import THREADS, by_turns, threads_of
+from howdeep.runtime.deployment import THREADS
+from howdeep.runtime.timing import by_turns, threads_of
 
 RUNS, SECONDS = 9, 6.0
 """Timed runs of every part, and the seconds for all of them together; fewer runs where they would take longer."""

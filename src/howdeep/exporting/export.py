@@ -20,12 +20,13 @@ from howdeep.chain import Chain
 from howdeep.data import Batch, Dataset
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.normalization import normalization_of
-from howdeep.exporting.formats import FORMATS, Format, Runner, portable_program
+from howdeep.deploying.formats import FORMATS, Format, Runner, portable_program
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, open_split, required_normalization
+from howdeep.runtime.deployment import THREADS
 from howdeep.runtime.modes import evaluating
-from howdeep.runtime.timing import SECONDS, THREADS, by_turns, threads_of
+from howdeep.runtime.timing import SECONDS, by_turns, threads_of
 from howdeep.util.errors import UserError, reason
 from howdeep.util.files import SaveError, partial_of, write_flushed
 from howdeep.util.records import Shown, tagged, to_json

@@ -15,15 +15,10 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
+from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.device import synchronise
 from howdeep.util.options import Threads
 
-THREADS = 1
-"""Threads of a timed forward pass on the host.
-
-torch's threads wait for each other after every operator. Where another program holds one of two cores, that made a
-pass of a small network take 216 ms instead of 0.2, in every run alike, so that the spread would not have shown it.
-"""
 RUNS, FEWEST_RUNS, SECONDS = 20, 5, 10.0
 """Timed runs of each side, the fewest, and the seconds for all sides together; fewer runs where they take longer."""
 ROUNDS, SLOWER = 3, 1.5
@@ -43,6 +38,8 @@ class Timing:
     """First and third quartile."""
     runs: int
     """Timed runs."""
+    where: Deployment | None = None
+    """Of a forward pass: where it ran."""
 
 
 def seconds_of(side: Callable[[], object], device: torch.device) -> float:
@@ -79,23 +76,6 @@ def by_turns(
         first, median, third = statistics.quantiles(milliseconds, n=4)
         timings.append(Timing(median, (first, third), len(milliseconds)))
     return timings
-
-
-def forward_times(
-    chains: Sequence[Chain], images: Tensor, *, threads: int = THREADS, runs: int = RUNS, seconds: float = SECONDS
-) -> list[Timing]:
-    """Return how long one forward pass of each network takes, by turns, without gradients.
-
-    Args:
-        chains: Networks in evaluation mode, as they are run: folded, on the device of the images.
-        images: A batch, laid out as the networks want it.
-        threads: Threads on the host.
-        runs: Timed runs of each.
-        seconds: As in :func:`by_turns`.
-    """
-    sides = [lambda chain=chain: chain(images) for chain in chains]
-    with threads_of(threads), torch.inference_mode():
-        return by_turns(sides, runs=runs, seconds=seconds, device=images.device)
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.costs.measuring import Setting, peak_of_training
 from howdeep.data import Dataset, steps_per_epoch
+from howdeep.deploying.latency import latencies
 from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.counting import describe_chain
 from howdeep.runtime.precision import Arithmetic, best_of
-from howdeep.runtime.timing import THREADS, Timing, forward_times
+from howdeep.runtime.timing import Timing
 from howdeep.search.options import LARGE_SIDE, Budgets, network_name
 from howdeep.search.study import final_share
 from howdeep.training.config import TrainConfig
@@ -203,7 +204,7 @@ class _Probe:
             return misses("parameters", f"{counted.parameters:,} parameters", counted.parameters)
         one = torch.zeros(1, *image).to(self.device).contiguous(memory_format=torch.channels_last)
         folded = prepared(chain, one, precision="fp32", device=self.device).chain
-        latency = forward_times([folded], one, threads=THREADS, seconds=TIMED_SECONDS)[0]
+        latency = latencies([folded], one, seconds=TIMED_SECONDS)[0]
         if budgets.latency_seconds is not None and latency.median_ms > 1000 * budgets.latency_seconds:
             return misses("latency", f"{latency.median_ms:.2f} ms", latency.median_ms / 1000)
         checkpointing, least = self._checkpointing(budgets, arithmetic)

@@ -16,11 +16,12 @@ from howdeep.convert.classifier import replace_classifier
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
 from howdeep.data.recorded import recorded
 from howdeep.data.sampling import sample, trainable
+from howdeep.deploying.latency import latencies
 from howdeep.networks.counting import describe_chain
 from howdeep.runs import folder as runs
 from howdeep.runs.target import Target
 from howdeep.runtime.precision import true_fp32
-from howdeep.runtime.timing import RUNS, SECONDS, THREADS, Timing, fastest_threads, forward_times, threads_of
+from howdeep.runtime.timing import RUNS, SECONDS, Timing, fastest_threads, threads_of
 from howdeep.search.options import FitOptions
 from howdeep.search.sharing import FIT, FIT_A_NUMBER, Speed
 from howdeep.survival import Survival
@@ -158,7 +159,7 @@ class Entrant:
         one = torch.zeros(1, self.target.channels, self.size, self.size, device=device)
         one = one.contiguous(memory_format=torch.channels_last)
         folded = prepared(chain.eval(), one, precision="fp32", device=device).chain
-        return forward_times([folded], one, threads=THREADS)[0]
+        return latencies([folded], one)[0]
 
     def speed(self, device: torch.device) -> Speed:
         """Return how fast it reads images, by a batch of them."""

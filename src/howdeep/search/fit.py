@@ -16,9 +16,10 @@ from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.data import Dataset, augmentation_line
 from howdeep.data.recorded import recorded
+from howdeep.deploying.latency import latencies
 from howdeep.runs import folder as runs
 from howdeep.runtime import device as devices
-from howdeep.runtime.timing import Timing, forward_times
+from howdeep.runtime.timing import Timing
 from howdeep.search.answer import RUNS, Candidate, FinalError, Verdict, verdict
 from howdeep.search.answered import answered, write_answer
 from howdeep.search.candidates import Candidates, Dropped, measure_candidates
@@ -262,7 +263,7 @@ class _Part:
             validation_standard_error=standard_error_percent(last.validation_error_percent / 100, images),
             validation_images=images,
             test=None if test is None else FinalError(test["error_percent"], test["standard_error"], test["n"]),
-            latency=forward_times([folded.chain], image)[0],
+            latency=latencies([folded.chain], image)[0],
             epochs=last.epochs,
             spent_seconds=self.clock.spent,
             budgets=options.budgets,
