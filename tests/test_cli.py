@@ -49,17 +49,12 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["networks", "resnet51"], "resnet50"),
         (["networks", "cifar_resnett20"], "did you mean cifar_resnet20"),
         (["networks", "densenet121", "--size", "8"], "densenet121"),
-        (["networks", "--jsn", "-"], "--json"),
         (["train", "cifar_resnet20", "--data", "digitz", "--out", "x"], "did you mean digits"),
-        (["train", "cifar_resnet20", "--data", "digits"], "--out"),
         (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--recipe", "fats"], "fast"),
         (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--epochs", "0"], "above 0"),
         (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--epochs", "nan"], "above 0"),
-        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--epochs", "many"], "--epochs"),
-        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--eposch", "2"], "--epochs"),
         (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--survival", "linear:2"], "at most 1"),
         (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--survival", "linaer:0.5"], "linear"),
-        (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--precision", "fp8"], "bf16"),
         (["train", "cifar_resnet20", "--data", "digits", "--out", "x", "--device", "cuda:99"], "cuda:99"),
         (["train", "cifar_plain20", "--data", "digits", "--out", "x", "--shortcut", "B"], "shortcut"),
         (["train", "densenet121", "--data", "digits", "--out", "x"], "8×8"),
@@ -70,7 +65,6 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["import", "nothing.pth", "--network", "cifar_resnet20", "--out", "x"], "nothing.pth"),
         (["check", "nowhere"], "nowhere"),
         (["lesion", "nowhere/run", "--data", "digits"], "no run folder nowhere/run"),
-        (["lesion", "cifar_resnet20", "--data", "digits", "--kind", "remove"], "delete"),
         (["lesion", "cifar_resnet20", "--data", "digits", "--figure", "chart.pdf"], ".svg"),
         (["lesion", "cifar_resnet20", "--data", "digits", "--limit", "0"], "at least 1"),
         (["lesion", "torchvision:resnet19", "--data", "digits", "--weights", "x.pth"], "x.pth"),
@@ -95,7 +89,6 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["degradation", "--data", "digits", "--out", "x", "--seeds", "0"], "at least 1"),
         (["degradation", "--data", "digits", "--out", "x", "--limit", "7"], "fewer than its 10 classes"),
         (["degradation", "--data", "digits", "--out", "x", "--figure", "chart.pdf"], ".svg"),
-        (["degradation", "--data", "digits"], "--out"),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2(
@@ -110,6 +103,33 @@ def test_a_mistake_is_one_line_with_status_2(
     assert said in complaint
     assert "Traceback" not in printed.err
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("train x --data digits --epoch 3", "unknown option --epoch; did you mean --epochs?"),
+        ("train x --data digits --wibble=3", "unknown option --wibble; howdeep train --help lists all"),
+        ("--versoin", "unknown option --versoin; howdeep --help lists all"),
+        ("train x --epochs abc --data d --out y", "--epochs 'abc' is not allowed: it must be a number"),
+        ("train x --seed=1.5 --data d --out y", "--seed '1.5' is not allowed: it must be a whole number"),
+        (
+            "train x --precision fp8 --data d --out y",
+            "--precision 'fp8' is not allowed: it must be auto or bf16 or fp32",
+        ),
+        ("cut x --data d --first six", "--first 'six' is not allowed: it must be a whole number or auto"),
+        ("cut x --data d --remove 3 seven", "--remove '3 seven' is not allowed: it must be whole numbers"),
+        ("export x --data d --out y --format onx", "--format 'onx' is not allowed: it must be onnx or torch"),
+        ("train x --epochs", "--epochs needs a value"),
+        ("train", "train needs NETWORK, --out and --data"),
+        ("evaluate x y", "evaluate needs --data"),
+        ("train x --data digits --out y --epochs 3 4", "'4' is too much: train takes NETWORK and options"),
+        ("demo now", "'now' is too much: demo takes options"),
+    ],
+)
+def test_words_that_are_not_understood_are_one_line(arguments: str, said: str, capsys: pytest.CaptureFixture) -> None:
+    assert cli.run(arguments.split()) == 2
+    assert capsys.readouterr().err == f"howdeep: {said}\n"
 
 
 def test_help_does_not_import_torch() -> None:

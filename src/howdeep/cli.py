@@ -4,22 +4,16 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import fields, is_dataclass
 from signal import SIGINT
 
-import tyro
-
 from howdeep.commands import COMMANDS, SHARED, Command
+from howdeep.commands.parsing import parse
 from howdeep.runtime.process import install, keep_freed_memory, unfailing
 from howdeep.runtime.ranks import complains_first, this_process
 from howdeep.util.errors import Stopped, UserError, out_of_memory, unknown
 from howdeep.util.text import masked
-
-DESCRIPTION = (
-    "How deep should my neural network be? Train very deep networks, dissect them, right-size them. "
-    "A unit is a residual block: a shortcut and a branch."
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -102,37 +96,7 @@ def _understood(arguments: list[str]) -> Command | None:
 
             print(f"howdeep {__version__}")
             return None
-        return _parse(arguments or ["--help"])
-
-
-def _parse(arguments: list[str]) -> Command | None:
-    """Return the command, or None after its help was printed. What the parser would box becomes one line."""
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="howdeep", description=DESCRIPTION, args=arguments
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            return None
-        # The error that a record of options raised, which the parser turned into its box.
-        error: BaseException | None = stop
-        while error is not None and not isinstance(error, UserError):
-            error = error.__context__
-        if error is not None:
-            raise error from None
-        if (speakable := [masked(word, word) for word in arguments]) != arguments:
-            return _parse(speakable)  # which fails as well; what the parser says is broken into lines anywhere
-        raise UserError(one_line(complaint.getvalue())) from None
-
-
-def one_line(box: str) -> str:
-    """Return what the parser says in its box as one line, without its frame and its hints to the help."""
-    lines = [re.sub(r"[╭╮╰╯│─]+", " ", line).strip() for line in box.splitlines()[1:]]
-    text = re.split(r"For full helptext|Argument helptext|Got errors", " ".join(line for line in lines if line))[0]
-    text = re.sub(r"Error parsing \S*__\S*: |\(default: \S+\)|in howdeep \S+ --help", "", text)
-    return re.sub(r"\s+", " ", text).strip()
+        return parse(arguments or ["--help"])
 
 
 def _complain(line: str) -> None:
