@@ -201,7 +201,10 @@ def _evaluates_alone(found: Path) -> None:
         n = evaluate(chain, batches, tuple("0123456789"), autocast=torch.autocast("cpu", enabled=False)).n
         found.write_text(str(n))
         store.set("evaluated", "yes")
-    store.wait(["evaluated"])  # the other process takes no part
+        store.wait(["read"])  # the store ends with this process
+    else:
+        store.wait(["evaluated"])  # it takes no part
+        store.set("read", "yes")
 
 
 def test_one_process_of_a_group_evaluates_without_the_others(tmp_path: Path) -> None:
