@@ -22,11 +22,13 @@ from howdeep.chain import Chain
 from howdeep.convert import match, read_weights
 from howdeep.data import Batch, Normalization
 from howdeep.data.normalization import normalization_of
-from howdeep.exporting import export, formats
+from howdeep.deploying import formats
+from howdeep.exporting import export
 from howdeep.exporting.export import Export, ExportError, Latency, compared, export_target
-from howdeep.exporting.options import LIBRARIES, ExportOptions
+from howdeep.exporting.options import ExportOptions
 from howdeep.networks import build
 from howdeep.runs.target import Target
+from howdeep.runtime.deployment import NEEDS
 from howdeep.runtime.timing import FEWEST_RUNS
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
@@ -291,7 +293,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", NEEDS["onnxruntime"][1])
 def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UserError, match=rf"needs {library}: pip install 'howdeep\[export\]'"):

@@ -7,6 +7,7 @@ import torch
 
 from howdeep.chain import Chain
 from howdeep.data import Dataset, open_data
+from howdeep.runtime.deployment import HERE
 from howdeep.runtime.precision import FP32, Trial
 from howdeep.runtime.timing import Timing
 from howdeep.search import candidates
@@ -38,7 +39,7 @@ def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
     def trials(config, steps, tried=(FP32,)) -> list[Trial]:
         return [Trial(one.precision, one.memory_format, 0.01 * units(steps.chain), 3, None, 0.0, 1) for one in tried]
 
-    def times(chains: list[Chain], images, **_) -> list[Timing]:
+    def times(chains: list[Chain], *_, **__) -> list[Timing]:
         return [Timing(units(chain), (units(chain), units(chain)), 20) for chain in chains]
 
     monkeypatch.setattr(candidates, "trials_of", trials)
@@ -53,7 +54,7 @@ def measured(
     dataset: Dataset, depths: tuple[int, ...] = DEPTHS, report: Callable = print, **limits: float
 ) -> Candidates:
     budgets = Budgets(**{"train_seconds": 1e6, **limits})
-    return measure_candidates(CONFIG, {"resnet": depths}, budgets, dataset, CPU, report)
+    return measure_candidates(CONFIG, {"resnet": depths}, budgets, dataset, CPU, HERE, report)
 
 
 def test_everyone_takes_part_where_nothing_is_limited(digits: Dataset) -> None:
@@ -128,6 +129,6 @@ def test_what_is_measured_is_said_at_once(digits: Dataset) -> None:
 
 def test_families_are_measured_one_by_one(digits: Dataset) -> None:
     ladders = {"densenet": (10,), "resnet": (8, 14)}
-    found = measure_candidates(CONFIG, ladders, Budgets(1e6, latency_seconds=0.005), digits, CPU, lambda _: None)
+    found = measure_candidates(CONFIG, ladders, Budgets(1e6, latency_seconds=0.005), digits, CPU, HERE, lambda _: None)
     assert [one.network for one in found.networks] == ["cifar_resnet8"]
     assert [one.network for one in found.dropped] == ["cifar_densenet10_k12", "cifar_resnet14"]

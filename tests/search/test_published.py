@@ -42,7 +42,7 @@ def _known_speed() -> Iterator[None]:
     And every difference may be chance, so that there are two finalists, of which one is the fastest of all.
     """
 
-    def times(chains, images, **how) -> list[Timing]:
+    def times(chains, images, *where, **how) -> list[Timing]:
         return [Timing(1.0 + len(chain.body), (1.0, 9.0), 20) for chain in chains]
 
     with pytest.MonkeyPatch.context() as patched:
@@ -250,7 +250,7 @@ def test_one_network_that_is_taken_whole_is_trained_in_one_cycle(
 def test_what_no_depth_can_hold_is_left_out_before_it_is_probed(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def times(chains, images, **how) -> list[Timing]:
+    def times(chains, images, *where, **how) -> list[Timing]:
         return [Timing(0.5 * images.shape[-1], (1.0, 9.0), 20) for chain in chains]
 
     monkeypatch.setattr(entrants, "latencies", times)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro.conf
 
+from howdeep.runtime.options import DeploymentOptions
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
     Amount,
@@ -121,7 +122,7 @@ class PathsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeOptions(StudyOptions):
+class ProbeOptions(StudyOptions, DeploymentOptions):
     """At which depths of a network the classes of data are told apart, and how that is measured."""
 
     split: str = "val"
@@ -135,7 +136,8 @@ class ProbeOptions(StudyOptions):
     precision: InferencePrecision = "fp32"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        StudyOptions.__post_init__(self)
+        DeploymentOptions.__post_init__(self)
         if self.split == "train":
             raise UserError("split 'train' is not allowed: classifiers are fitted on it; allowed: val, test")
         self.budget_ms  # noqa: B018  (an amount that cannot be read is refused now)
@@ -146,8 +148,3 @@ class ProbeOptions(StudyOptions):
         if self.latency_budget is None:
             return None
         return 1000 * read_seconds("latency-budget", self.latency_budget)
-
-    @property
-    def timed_threads(self) -> int:
-        """Threads of the timed passes."""
-        return 1 if self.threads == "auto" else self.threads

@@ -11,7 +11,6 @@ import tyro.conf
 from howdeep.analysis.options import EvaluationOptions, LesionOptions, PathsOptions, ProbeOptions, StudyOptions
 from howdeep.commands.output import Output, ResultOptions, remark
 from howdeep.runs.options import TargetOptions
-from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.ranks import this_process
 from howdeep.util.errors import UserError
 from howdeep.util.options import (
@@ -209,7 +208,7 @@ class Probe(ProbeOptions, Dissection):
                 study.further.get("test"),
                 classes=len(study.classes),
                 budget_ms=self.budget_ms,
-                where=Deployment(threads=self.timed_threads),
+                where=self.where,
                 autocast=study.autocast,
                 images=fingerprint(study.batches.split),
                 seed=self.seed,

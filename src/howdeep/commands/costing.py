@@ -43,7 +43,8 @@ class Cost(ResultOptions, ScalingOptions, CostOptions, _Networks):
         if self.measured is not None and self.depths is None:
             raise UserError(f"--measured {self.measured} is not allowed without --depths")
         if self.rate is not None:
-            unused = ("measured", "seconds", "threads", "precision", "device", "survival", "figure")
+            unused = ("measured", "seconds", "runtime", "threads", "latency_batch", "precision", "device", "survival")
+            unused = (*unused, "figure")
             refuse_without_use(self, unused, "with --rate: then nothing is measured")
         if self.figure is not None and self.depths is None:
             raise UserError(f"--figure {self.figure} is not allowed without --depths: it draws cost against depth")

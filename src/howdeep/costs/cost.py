@@ -16,7 +16,6 @@ from howdeep.networks import Spec
 from howdeep.networks.counting import LARGE, SMALL
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runtime import device as devices
-from howdeep.runtime.deployment import Deployment
 from howdeep.util.records import Shown, from_json, to_json
 from howdeep.util.text import Report
 
@@ -78,6 +77,11 @@ class Ladder(Shown):
     """What one more unit in each stage of the deepest network adds."""
     one_more_costs: Costs | None
     """Predicted likewise; of saved memory there is none, which moves in steps."""
+
+    @property
+    def aside(self) -> str:
+        """Where latencies were measured, in brackets; empty for one image, one thread, PyTorch."""
+        return next((one.times.latency.aside for one in self.depths if one.times), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +234,7 @@ def _measured(
         kind, number = divmod(block % (3 * count), count)
         if kind < 2:
             return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(kind))}
-        return to_json(times_of(specs[number], setting, Deployment(threads=options.threads)))
+        return to_json(times_of(specs[number], setting, options.where))
 
     # By name: which networks are checked depends on the memory that is free, which another start may have more of.
     names = [f"{spec.name} {block}" for block in range(3 * options.rounds) for spec in specs]

@@ -165,7 +165,7 @@ def times_of(spec: Spec, setting: Setting, where: Deployment) -> Times:
         where: Where the latency is measured; a batch has all threads there.
     """
     started, device = time.perf_counter(), torch.device(setting.device)
-    training = _per_image(by_turns([Stepper(spec, setting)], seconds=SECONDS, device=device)[0], setting.batch_size)
+    training = by_turns([Stepper(spec, setting)], seconds=SECONDS, device=device)[0].per(setting.batch_size)
     image = torch.randn((1, spec.channels, setting.size, setting.size), generator=generator(0, "cost")).to(device)
     image = image.contiguous(memory_format=torch.channels_last)
     # A fresh network of hundreds of units overflows in evaluation mode, unless its branches start at zero.
@@ -174,7 +174,7 @@ def times_of(spec: Spec, setting: Setting, where: Deployment) -> Times:
     every = replace(where, threads=torch.get_num_threads(), batch=setting.batch_size)
     batch = latencies([ready.chain], image, every, seconds=SECONDS)[0]
     seconds = time.perf_counter() - started
-    return Times(latency, _per_image(batch, setting.batch_size), training, seconds, ready.notes)
+    return Times(latency, batch, training, seconds, ready.notes)
 
 
 def over_rounds(rounds: Sequence[Times]) -> Times:
@@ -191,11 +191,6 @@ def over_rounds(rounds: Sequence[Times]) -> Times:
         seconds=sum(times.seconds for times in rounds),
         notes=rounds[0].notes,
     )
-
-
-def _per_image(timing: Timing, images: int) -> Timing:
-    first, third = timing.quartiles_ms
-    return replace(timing, median_ms=timing.median_ms / images, quartiles_ms=(first / images, third / images))
 
 
 if __name__ == "__main__":

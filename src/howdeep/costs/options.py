@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
+from howdeep.runtime.options import DeploymentOptions
 from howdeep.util.errors import UserError
 from howdeep.util.options import (
     Device,
@@ -22,7 +23,7 @@ Rate = Annotated[str | None, tyro.conf.arg(metavar="RATE", help_behavior_hint=""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostOptions:
+class CostOptions(DeploymentOptions):
     """How costs are measured."""
 
     seconds: float = 60.0
@@ -44,6 +45,7 @@ class CostOptions:
     """Rounds of measuring: a time is the median of the quietest one's runs."""
 
     def __post_init__(self) -> None:
+        DeploymentOptions.__post_init__(self)
         require_at_least(1, self, "size", "channels", "batch_size", "threads", "rounds")
         if not 0 <= self.seconds < float("inf"):
             raise UserError(f"seconds {self.seconds} is not allowed: it must be at least 0 and finite")

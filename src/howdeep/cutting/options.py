@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro.conf
 
+from howdeep.runtime.options import DeploymentOptions
 from howdeep.training.config import RecipeFloat
 from howdeep.util.errors import SHOWN, UserError
 from howdeep.util.options import (
@@ -99,7 +100,7 @@ class CutBudget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutOptions:
+class CutOptions(DeploymentOptions):
     """How a trained network is cut."""
 
     data: Data
@@ -145,6 +146,7 @@ class CutOptions:
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
+        super().__post_init__()
         require_at_least(1, self, "limit", "calibration_images", "batch_size")
         require_at_least(2, self, "statistics_images")
         require_at_least(0, self, "epochs", *(["first"] if self.first != "auto" else []))
@@ -169,11 +171,6 @@ class CutOptions:
     def budget(self) -> CutBudget:
         """The budgets as numbers."""
         return CutBudget.of(self.latency_budget, self.units, self.macs, self.error_increase)
-
-    @property
-    def timed_threads(self) -> int:
-        """Threads of the timed passes."""
-        return 1 if self.threads == "auto" else self.threads
 
 
 def refuse_both(budget: CutBudget, remove: Sequence[int], first: Literal["auto"] | int | None) -> None:

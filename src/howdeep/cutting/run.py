@@ -28,7 +28,6 @@ from howdeep.runs.folder import provenance
 from howdeep.runs.resume import UNCHANGING, Journal, files_of, options_key, require_same, work_key
 from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime import device as devices
-from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.precision import Arithmetic, best_of, place
 from howdeep.runtime.process import stopped
 from howdeep.runtime.timing import fastest_threads, threads_of
@@ -170,7 +169,7 @@ class _Cutting:
             train=lambda count: self._batches(sample(dataset.split("train"), count, seed)),
             classes=len(dataset.classes),
             budget=self.options.budget,
-            where=Deployment(threads=self.options.timed_threads),
+            where=self.options.where,
             seed=seed,
             journal=self.journal,
             console=self.console,
@@ -217,7 +216,7 @@ class _Cutting:
             self.images,
             budget=options.budget,
             remove=options.remove or (),
-            where=Deployment(threads=options.timed_threads),
+            where=options.where,
             precision=options.precision,
             journal=self.journal,
             console=self.console,

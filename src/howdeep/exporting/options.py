@@ -1,12 +1,12 @@
 """What is exported into which file, and on which images it is compared."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro.conf
 
+from howdeep.runtime.deployment import lacking_for
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
     OptionalInt,
@@ -21,7 +21,6 @@ ENDINGS = {".onnx": "onnx", ".pt2": "torch"}
 """The format of a file by the ending of its name."""
 OPSETS = range(18, 24)
 """Versions of ONNX's operators that torch.onnx writes."""
-LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 FEWEST = 256
 """Images that must be compared, where the split has as many."""
 
@@ -55,9 +54,8 @@ class ExportOptions:
             raise UserError(f"opset {self.opset} is not allowed for {self.out}: only ONNX has it")
         if self.opset is not None and self.opset not in OPSETS:
             raise UserError(f"opset {self.opset} is not allowed: it must be {OPSETS[0]} to {OPSETS[-1]}")
-        missing = [name for name in LIBRARIES if find_spec(name) is None] if chosen == "onnx" else []
-        if missing:
-            raise UserError(f"export to ONNX needs {missing[0]}: pip install 'howdeep[export]'; or export to .pt2")
+        if chosen == "onnx" and (lacking := lacking_for("onnxruntime")):
+            raise UserError(f"export to ONNX needs {lacking}; or export to .pt2")
 
     @property
     def chosen(self) -> str:

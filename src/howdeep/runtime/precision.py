@@ -107,6 +107,18 @@ def true_fp32() -> Iterator[None]:
         torch.set_float32_matmul_precision(products)
 
 
+@contextmanager
+def readable_tf32() -> Iterator[None]:
+    """Let torch.export read the switch of TF32 meanwhile, as it cannot in :func:`true_fp32`; it computes nothing."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = torch.backends.cudnn.rnn.fp32_precision  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
+
+
 @dataclass(frozen=True)
 class Trial:
     """One candidate and what it cost."""

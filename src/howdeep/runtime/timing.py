@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
-from howdeep.runtime.deployment import Deployment
+from howdeep.runtime.deployment import HERE, Deployment
 from howdeep.runtime.device import synchronise
 from howdeep.util.options import Threads
 
@@ -40,6 +40,16 @@ class Timing:
     """Timed runs."""
     where: Deployment | None = None
     """Of a forward pass: where it ran."""
+
+    @property
+    def aside(self) -> str:
+        """Where it ran, in brackets; empty for one image, one thread, PyTorch."""
+        return "" if self.where in (None, HERE) else f" ({self.where})"
+
+    def per(self, images: int) -> "Timing":
+        """Return the share of one image in a batch of so many."""
+        first, third = self.quartiles_ms
+        return replace(self, median_ms=self.median_ms / images, quartiles_ms=(first / images, third / images))
 
 
 def seconds_of(side: Callable[[], object], device: torch.device) -> float:

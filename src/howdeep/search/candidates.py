@@ -12,6 +12,7 @@ from howdeep.data import Dataset, steps_per_epoch
 from howdeep.deploying.latency import latencies
 from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.counting import describe_chain
+from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.precision import Arithmetic, best_of
 from howdeep.runtime.timing import Timing
 from howdeep.search.options import LARGE_SIDE, Budgets, network_name
@@ -50,7 +51,7 @@ class CandidateCosts:
     macs: int
     """Multiply-adds per image."""
     latency: Timing
-    """One image, norms folded, fp32, one thread."""
+    """One image, norms folded, fp32."""
     seconds_per_step: float
     """Of training, everything beside the steps included."""
     epochs: float
@@ -95,6 +96,7 @@ def measure_candidates(
     budgets: Budgets,
     dataset: Dataset,
     device: torch.device,
+    where: Deployment,
     report: Callable[[str], None],
 ) -> Candidates:
     """Measure networks, shallow first, and return those that meet the budgets.
@@ -106,7 +108,8 @@ def measure_candidates(
         depths: Family → depths, shallow first.
         budgets: The limits.
         dataset: For the shape and number of images.
-        device: Where.
+        device: Where they are trained.
+        where: Where their latency is measured.
         report: Receives one line per network.
 
     Raises:
@@ -117,7 +120,7 @@ def measure_candidates(
 
     def probe(family: str, depth: int) -> _Probe:
         named = replace(config, network=network_name(family, depth, large=large))
-        return _Probe(named, family, depth, dataset, device, per_epoch)
+        return _Probe(named, family, depth, dataset, device, where, per_epoch)
 
     ladders = [[probe(family, depth) for depth in ladder] for family, ladder in depths.items()]
     first = ladders[0][0]
@@ -185,6 +188,7 @@ class _Probe:
     depth: int
     dataset: Dataset
     device: torch.device
+    where: Deployment
     per_epoch: int
 
     @property
@@ -204,7 +208,7 @@ class _Probe:
             return misses("parameters", f"{counted.parameters:,} parameters", counted.parameters)
         one = torch.zeros(1, *image).to(self.device).contiguous(memory_format=torch.channels_last)
         folded = prepared(chain, one, precision="fp32", device=self.device).chain
-        latency = latencies([folded], one, seconds=TIMED_SECONDS)[0]
+        latency = latencies([folded], one, self.where, seconds=TIMED_SECONDS)[0]
         if budgets.latency_seconds is not None and latency.median_ms > 1000 * budgets.latency_seconds:
             return misses("latency", f"{latency.median_ms:.2f} ms", latency.median_ms / 1000)
         checkpointing, least = self._checkpointing(budgets, arithmetic)

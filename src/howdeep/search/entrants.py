@@ -16,7 +16,7 @@ from howdeep.convert.classifier import replace_classifier
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
 from howdeep.data.recorded import recorded
 from howdeep.data.sampling import sample, trainable
-from howdeep.deploying.latency import latencies
+from howdeep.deploying.latency import latencies, starting_seconds
 from howdeep.networks.counting import describe_chain
 from howdeep.runs import folder as runs
 from howdeep.runs.target import Target
@@ -159,7 +159,7 @@ class Entrant:
         one = torch.zeros(1, self.target.channels, self.size, self.size, device=device)
         one = one.contiguous(memory_format=torch.channels_last)
         folded = prepared(chain.eval(), one, precision="fp32", device=device).chain
-        return latencies([folded], one)[0]
+        return latencies([folded], one, self.options.where)[0]
 
     def speed(self, device: torch.device) -> Speed:
         """Return how fast it reads images, by a batch of them."""
@@ -180,7 +180,8 @@ class Entrant:
         with true_fp32(), threads_of(threads):
             alone, whole = seconds_of(1), seconds_of(batches.images)
         # Every depth is timed; in the mean they take half of what the whole network does.
-        fixed = min(SECONDS, RUNS * (1 + len(chain)) * alone / 2) + FIT * len(places)
+        starting = starting_seconds(chain, batches[0].images[:1], self.options.where)
+        fixed = min(SECONDS, RUNS * (1 + len(chain)) * alone / 2) + len(places) * (FIT + starting / 2)
         numbers = sum(place.features for place in places) * len(self.dataset.classes)
         return Speed(whole / batches.images, FIT_A_NUMBER * numbers, fixed, self._opened_in[1], threads)
 

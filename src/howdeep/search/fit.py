@@ -70,7 +70,7 @@ class Fit(Shown):
     test: FinalError | None
     """The test error; None where the data has no test split."""
     latency: Timing
-    """One image, norms folded, fp32, one thread; measured on the trained network."""
+    """One image, norms folded, fp32; measured on the trained network."""
     epochs: float
     """Passes over the training images."""
     spent_seconds: float
@@ -225,6 +225,7 @@ class _Part:
                     options.budgets,
                     dataset,
                     devices.pick(options.device),
+                    options.where,
                     self.report,
                 )
                 rounds = round_ends(len(candidates.networks), options.budgets.train_seconds - self.clock.spent)
@@ -263,7 +264,7 @@ class _Part:
             validation_standard_error=standard_error_percent(last.validation_error_percent / 100, images),
             validation_images=images,
             test=None if test is None else FinalError(test["error_percent"], test["standard_error"], test["n"]),
-            latency=latencies([folded.chain], image)[0],
+            latency=latencies([folded.chain], image, options.where)[0],
             epochs=last.epochs,
             spent_seconds=self.clock.spent,
             budgets=options.budgets,

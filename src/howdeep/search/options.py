@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro.conf
 
+from howdeep.runtime.options import DeploymentOptions
 from howdeep.training.config import RecipeFloat, RecipeInt, RecipeRule, TrainConfig
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
@@ -224,14 +225,14 @@ class Budgets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(DeploymentOptions):
     """What is searched for, where and how."""
 
     data: Data
     train_budget: Annotated[str, tyro.conf.arg(metavar="TIME")]
     """Time of everything on this machine, such as 30m: measuring, search, final training."""
     latency_budget: Budget = None
-    """Longest forward pass of one image, such as 2ms (median on this device, one thread)."""
+    """Longest forward pass of one image, such as 2ms (median on this device, one thread unless --threads says more)."""
     memory_budget: Budget = None
     """Peak memory of training, such as 2GB."""
     parameters_budget: Budget = None
@@ -279,6 +280,7 @@ class FitOptions:
         convert(self, str, "data")
         convert(self, Path, "out")
         check_threads(self.threads)
+        super().__post_init__()
         if self.from_networks is None:
             refuse_without_use(self, OF_PUBLISHED, "without --from: networks are trained from scratch")
         else:
@@ -329,6 +331,7 @@ class FitOptions:
             "depths": self.given_depths and list(self.given_depths),
             "from": list(self.published),
             "sizes": list(self.given_sizes),
+            "threads": self.where.threads,
         }
         other = ("data", "from_networks", "out", "storage", "study", "device", "threads", "workers")
         names = [field.name for field in fields(FitOptions) if not field.name.endswith("_budget")]

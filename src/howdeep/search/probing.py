@@ -204,6 +204,7 @@ class Probing:
                 one.batches("test", None, self.device) if test else None,
                 classes=self.classes,
                 images=fingerprint(shown.split),
+                where=self.options.where,
                 seed=self.options.seed,
                 journal=kept,
             )

@@ -146,7 +146,7 @@ class Transfer(Shown):
     test: FinalError
     """Its test error."""
     latency: Timing
-    """One image, norms folded, fp32, one thread; measured on the trained network."""
+    """One image, norms folded, fp32; measured on the trained network."""
     parameters: int
     """Its trainable numbers."""
     macs: int

@@ -225,6 +225,8 @@ def probe_table(probe: Probe, *, wide: bool = False) -> Table:
     below = [f"lowest error of the nearest neighbour (1-NN): {nearest}"]
     if any(depth.to_best and depth.to_best.worse for depth in probe.depths):
         below.append("*: above the lowest beyond chance, image by image, all depths considered (Holm)")
+    if aside := probe.choice.latency.aside:
+        below.append(f"ms of one image{aside}")
     fitted = f"classifiers fitted on {probe.train_images:,} images of {probe.classes:,} classes"
     heads = ["units", "behind", "error %", "95 % interval", "above", "1-NN %", "ms", "MACs"]
     more = ["to the lowest (95 %)", "to the whole (95 %)", "features", "parameters"] if wide else []

@@ -68,8 +68,8 @@ def _measured(ladder: Ladder, wide: bool) -> Table:
     heads = ["layers", "", *counts, *costs, *["expected\nms/image"] * expects]
     notes = [
         "* a unit in each stage of the deepest; FLOPs = 2 · MACs; training = 3 forward passes",
-        f"latency: one image, threads: {ladder.threads}, fp32; inference: batch of {ladder.batch_size}, fp32;"
-        f" {ladder.size}×{ladder.size} pixels",
+        f"latency: one image{ladder.aside or f', threads: {ladder.threads}'}, fp32;"
+        f" inference: batch of {ladder.batch_size}, fp32; {ladder.size}×{ladder.size} pixels",
         f"training: batch of {ladder.batch_size}, {ladder.precision}, {ladder.memory_format}; medians of the quietest"
         f" of {ladder.rounds} rounds",
         "memory: peak of training: weights, gradients, momentum, activations, not torch;",
@@ -191,7 +191,7 @@ def _first_table(cut: Cut, *, wide: bool) -> Table:
             _out(cut),
             "classifier reads: averages over space, or what the old head makes of them",
             f"the head with fewer errors on {cut.calibration_images:,} images or, if that may be chance, the faster",
-            f"regression on {cut.classifier_images:,} training images; ms of one image, threads: {cut.threads}",
+            f"regression on {cut.classifier_images:,} training images; ms of one image{_place(cut)}",
             *cut.notes,
         ],
         summary="The network, and its first units",
@@ -232,9 +232,13 @@ def _chosen(cut: Cut) -> list[str]:
         _out(cut),
         "error in %: as cut, with norms recalibrated, with the units behind gaps refit; change in points",
         f"* counts, the best on {cut.calibration_images:,} images: fewer errors, or no more and less cross-entropy",
-        f"{chosen}, statistics from {cut.statistics_images:,}, refitted on {cut.refitting_images:,}; ms of one image,"
-        f" threads: {cut.threads}",
+        f"{chosen}, statistics from {cut.statistics_images:,}, refitted on {cut.refitting_images:,}; ms of one"
+        f" image{_place(cut)}",
     ]
+
+
+def _place(cut: Cut) -> str:
+    return cut.original.latency.aside or f", threads: {cut.threads}"
 
 
 def _out(cut: Cut) -> str:

@@ -19,6 +19,7 @@ from howdeep.util.text import (
 )
 
 if TYPE_CHECKING:
+    from howdeep.runtime.timing import Timing
     from howdeep.search.degradation import Degradation, FamilyResult
     from howdeep.search.diagnosis import Point as LadderPoint
     from howdeep.search.fit import Fit
@@ -100,18 +101,24 @@ def _answer(fit: Fit) -> list[str]:
     family = sum(one.costs.family == fit.family and bool(one.rounds) for one in fit.candidates)
     between = "its neighbours in depth did worse" if family > 1 else "no other depth was tried"
     between = f"{low} to {high} layers cannot be told apart" if low != high else between
-    first, third = fit.latency.quartiles_ms
     spent = f"{seconds_text(fit.spent_seconds)} of {seconds_text(fit.budgets.train_seconds)} spent"
     lines = [
         f"  validation error {percent_text(fit.validation_error_percent, fit.validation_images)}, n ="
         f" {fit.validation_images:,}; the best of {len(fit.candidates)}, so a little too good",
-        f"  latency {fit.latency.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image, one thread",
+        f"  {_latency(fit.latency)}",
         f"  {between}; {fit.epochs:.3g} epochs; {spent}",
         f"  run folder: {fit.run}",
     ]
     if fit.test is None:
         return lines
     return [f"  test error {percent_text(fit.test.error_percent, fit.test.n)}, n = {fit.test.n:,}", *lines]
+
+
+def _latency(timing: Timing) -> str:
+    """Return the latency of a network, and where it was measured."""
+    first, third = timing.quartiles_ms
+    where = timing.aside or ", one thread"
+    return f"latency {timing.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image{where}"
 
 
 def _rounds(fit: Fit) -> Table:
@@ -170,8 +177,6 @@ def transfer_table(transfer: Transfer, *, wide: bool = False) -> Table:
 
 def _taken(transfer: Transfer) -> list[str]:
     """Return the errors of the network that is taken, its costs, and what was spent."""
-    first, third = transfer.latency.quartiles_ms
-    latency = f"latency {transfer.latency.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image, one thread"
     spent = f"{seconds_text(transfer.spent_seconds)} of {seconds_text(transfer.budgets.train_seconds)} spent"
     n, last = transfer.validation_images, transfer.trainings[-1]
     own = (transfer.chosen.network, transfer.chosen.size)
@@ -181,7 +186,7 @@ def _taken(transfer: Transfer) -> list[str]:
         f"  validation error {percent_text(transfer.validation_error_percent, n)}, n = {n:,}; chosen by it,",
         f"  so a little too good; nearest neighbour {end.neighbour_error_percent:.1f} %, guessing"
         f" {transfer.guessing_percent:.1f} %",
-        f"  {latency}",
+        f"  {_latency(transfer.latency)}",
         f"  {whole(transfer.parameters)} parameters; {last.epochs:.3g} epochs; {spent}",
         f"  run folder: {transfer.run}",
     ]

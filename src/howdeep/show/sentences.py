@@ -193,7 +193,9 @@ def fit_finding(fit: Fit) -> str:
     low, high = fit.verdict.depths
     between = f" ({low} to {high} cannot be told apart)" if low != high else ""
     error = fit.validation_error_percent if fit.test is None else fit.test.error_percent
-    return f"{fit.depth} layers{between}: {error:.1f} % error, {fit.latency.median_ms:.2g} ms per image"
+    return (
+        f"{fit.depth} layers{between}: {error:.1f} % error, {fit.latency.median_ms:.2g} ms per image{fit.latency.aside}"
+    )
 
 
 def transfer_finding(transfer: Transfer) -> str:
@@ -202,7 +204,7 @@ def transfer_finding(transfer: Transfer) -> str:
     how = f"{last.epochs:.3g} epochs of training" if last.kept_epoch else "only a new classifier"
     return (
         f"take {start.text}, with {how}: {transfer.test.error_percent:.1f} % error,"
-        f" {transfer.latency.median_ms:.2g} ms per image"
+        f" {transfer.latency.median_ms:.2g} ms per image{transfer.latency.aside}"
     )
 
 
@@ -291,7 +293,7 @@ def _faster(cut: Cut, point: Point) -> str:
 
 def _less_time(latency: Timing, whole: Timing) -> str:
     share = 100 * (1 - latency.median_ms / whole.median_ms)
-    return f"{share:.0f} % less time" if share >= 0 else f"{-share:.0f} % more time"
+    return f"{abs(share):.0f} % {'less' if share >= 0 else 'more'} time{latency.aside}"
 
 
 def export_finding(export: Export) -> str:

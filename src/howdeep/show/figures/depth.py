@@ -57,6 +57,7 @@ def ladder(record: Ladder) -> Chart:
 def _panels(record: Ladder) -> alt.HConcatChart:
     names = [name for name in PANELS if any(getattr(one.measured, name, None) for one in record.depths)]
     setting = f"{record.size}×{record.size} pixels, batch {record.batch_size}, training in {record.precision}"
+    setting += f", latency{record.aside}" * bool(record.aside)
     if any(one.predicted for one in record.depths):
         setting = f"line: predicted; blue: {FITTED}; orange: {CHECK} ({setting})"
     title = alt.Title(record.finding, subtitle=setting, fontSize=16, anchor="start", offset=14, subtitleFontSize=13)

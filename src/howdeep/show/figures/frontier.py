@@ -90,7 +90,8 @@ def _x(record: Cut, rows: list[dict]) -> alt.X:
     margin = 0.06 * (max(times) - min(times) or max(times))
     domain = [max(0.0, min(times) - margin), max(times) + margin]
     scale = alt.Scale(domain=domain, nice=False, zero=False)
-    return alt.X("ms:Q", title="latency of one image (ms)", axis=alt.Axis(grid=False), scale=scale)
+    title = f"latency of one image{record.original.latency.aside} (ms)"
+    return alt.X("ms:Q", title=title, axis=alt.Axis(grid=False), scale=scale)
 
 
 def _y(record: Cut, rows: list[dict]) -> alt.Y:

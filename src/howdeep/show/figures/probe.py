@@ -100,7 +100,8 @@ def _errors(record: Probe) -> alt.LayerChart:
 def _latencies(record: Probe) -> alt.LayerChart:
     every = _rows(record)
     rows = [row for row in every if not row["by_head"]]
-    x, y = _x(record, labels=True), alt.Y("ms:Q", title="one image (ms)", scale=alt.Scale(domainMin=0))
+    title = f"one image{record.choice.latency.aside} (ms)"
+    x, y = _x(record, labels=True), alt.Y("ms:Q", title=title, scale=alt.Scale(domainMin=0))
     base = alt.Chart(data(rows)).encode(x=x, y=y)
     layers = [*traced(base, len(rows), 2.5, 60, GREY), _through(every, x), *_points(every, x, y)]
     layers += _words(record, every, "{ms:.3g} ms", x, y)

@@ -30,7 +30,8 @@ def transfer(record: Transfer) -> Chart:
     scale = alt.Scale(domain=names, range=colours)
     legend = alt.Legend(orient="top", labelFontSize=13, labelLimit=300, columns=2, symbolType="stroke")
     colour = alt.Color("network:N", title=None, scale=scale, legend=legend)
-    x = alt.X("ms:Q", title="latency of one image (ms)", scale=_scale(rows, "ms"), axis=_axis(rows, "ms"))
+    title = f"latency of one image{record.latency.aside} (ms)"
+    x = alt.X("ms:Q", title=title, scale=_scale(rows, "ms"), axis=_axis(rows, "ms"))
     both = [*rows, *taken]
     y = alt.Y("error:Q", title="validation error (%)", scale=_scale(both, "error"), axis=_axis(both, "error"))
     base = alt.Chart(data(rows)).encode(x=x, y=y, color=colour, order="depth:Q")
