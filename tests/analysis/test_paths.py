@@ -60,6 +60,15 @@ def test_a_plain_network_has_one_path_and_every_shortcut_doubles() -> None:
 # --- on paper
 
 
+def test_gradients_that_cancel_add_up_within_rounding() -> None:
+    """(1 + 2) · (1 − (1 − 2⁻⁵³)): the sum is as small as the rounding of its summands."""
+    chain, batch = linear_chain([2.0, -1.0]), vectors()
+    chain.rule = Fixed(1.0, 1 - 2**-53)
+    check = paths(chain, [batch], PathsOptions(draws=0)).sum_check_relative_error
+    assert check is not None
+    assert check < 1e-15
+
+
 @untimed
 @given(weights=weight_lists, data=st.data())
 def test_the_gradient_of_length_k_is_the_elementary_symmetric_polynomial(weights: list[float], data) -> None:

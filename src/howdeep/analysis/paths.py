@@ -97,7 +97,7 @@ class Paths(Shown):
     effective_by_sample: Effective | None
     """By paths × mean norm of a sampled path, the sum of norms (the literature's); paths may cancel in the other."""
     sum_check_relative_error: float | None
-    """‖Σ_k g_k − autograd's gradient‖ / ‖autograd's gradient‖, the largest over the batches."""
+    """‖Σ_k g_k − g‖ / max(‖g‖, max_k ‖g_k‖), where g is autograd's gradient: the largest over the batches."""
     seed: int
     """Seed of the draws."""
 
@@ -156,14 +156,14 @@ def _measured(chain: Chain, batch: Batch, drawn: Sequence[Choice], lengths: Sequ
 
 
 def checked(gradients: Mapping[int, Tensor], whole: Tensor) -> float:
-    """Return ‖Σ_k g_k − g‖ / ‖g‖.
+    """Return ‖Σ_k g_k − g‖ / max(‖g‖, max_k ‖g_k‖): what rounds are the summands, which may cancel.
 
     Raises:
         SumError: It is larger than rounding explains.
     """
-    size = float(wide(whole).norm())
-    total = torch.stack([wide(gradient) for gradient in gradients.values()]).sum(0)
-    error = float((total - wide(whole)).norm()) / size if size else float(total.norm())
+    summands = torch.stack([wide(gradient) for gradient in gradients.values()])
+    size = max(float(one.norm()) for one in (wide(whole), *summands))
+    error = float((summands.sum(0) - wide(whole)).norm()) / size if size else 0.0
     if not error <= TOLERANCE[whole.dtype]:
         raise SumError(
             f"the gradients by length add up to the ordinary gradient only within {error:.1e}"
