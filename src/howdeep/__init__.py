@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from howdeep.training.chains import train as train
     from howdeep.training.config import TrainConfig as TrainConfig
     from howdeep.training.loop import TrainResult as TrainResult
-    from howdeep.transform.norms import fold_norms as fold_norms
+    from howdeep.transform.folding import fold_norms as fold_norms
     from howdeep.transform.norms import recalibrate as recalibrate
     from howdeep.transform.removal import without as without
     from howdeep.util.errors import UserError as UserError
@@ -107,7 +107,7 @@ _HOMES = {
     "evaluate": "analysis.evaluation",
     "Flow": "analysis.signals",
     "flow": "analysis.signals",
-    "fold_norms": "transform.norms",
+    "fold_norms": "transform.folding",
     "recalibrate": "transform.norms",
     "build": "networks",
     "spec_of": "networks",

@@ -17,7 +17,7 @@ from howdeep.chain import Chain
 from howdeep.convert import unravel
 from howdeep.runtime.checkpointing import Checkpointed
 from howdeep.runtime.modes import norms_of
-from howdeep.transform.norms import fold_norms
+from howdeep.transform.folding import fold_norms
 from howdeep.transform.removal import without
 from howdeep.util.errors import UserError
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 from tests.analysis.cases import NETWORKS, batch_for, network
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from howdeep.chain import Add, Chain, Unit
 from howdeep.convert import unravel
-from howdeep.transform.norms import fold_norms
+from howdeep.transform.folding import fold_norms, folding_norms
 
 GONE = ("plain", "resnet A", "resnet B", "resnet bottleneck", "torchvision resnet18")
 """Networks whose every norm follows a convolution."""
@@ -18,6 +20,13 @@ GONE = ("plain", "resnet A", "resnet B", "resnet bottleneck", "torchvision resne
 def norms(chain: Chain) -> int:
     """Return how many norms a chain computes."""
     return sum(isinstance(module, nn.BatchNorm2d) for module in chain.modules())
+
+
+def computed(chain: Chain, x: Tensor) -> int:
+    """Return how many norms a pass computes."""
+    with profile(activities=[ProfilerActivity.CPU]) as found, torch.no_grad():
+        chain(x)
+    return sum(event.count for event in found.key_averages() if event.key == "aten::batch_norm")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -110,3 +119,25 @@ def test_folded_weights_are_those_on_paper() -> None:
     assert isinstance(folded, nn.Sequential)
     assert [type(layer) for layer in folded] == [nn.Conv2d, nn.BatchNorm2d]
     assert [parameter.item() for parameter in folded[0].parameters()] == [3 * 2 / 4, (5 - 1) * 2 / 4 + 7]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_chain_whose_norms_keep_their_statistics_has_the_same_gradients_when_they_are_folded_in_every_pass(
+    name: str,
+) -> None:
+    chain, batch = network(name).double(), batch_for(name)
+    chain.train()
+    assert folding_norms(chain) is chain
+    chain.eval()
+    folding, x = folding_norms(chain), batch.images.double()
+    assert name not in GONE or not computed(folding, x)
+    gradients = []
+    for one in (chain, folding):
+        chain.zero_grad()
+        F.cross_entropy(one(x), batch.labels).backward()
+        gradients.append(
+            {key: tensor.grad.clone() for key, tensor in chain.named_parameters() if tensor.grad is not None}
+        )
+    assert gradients[0].keys() == gradients[1].keys()
+    for key, expected in gradients[0].items():
+        assert (gradients[1][key] - expected).norm() <= 1e-9 * max(1.0, expected.norm()), key

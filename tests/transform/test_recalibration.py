@@ -9,7 +9,8 @@ from tests.oracles import images, small_network
 from torch import nn
 
 from howdeep import Chain, unravel
-from howdeep.transform.norms import batch_norms, fold_norms, reestimate
+from howdeep.transform.folding import fold_norms
+from howdeep.transform.norms import batch_norms, reestimate
 
 
 def test_one_batch_gives_its_own_mean_and_unbiased_variance() -> None:

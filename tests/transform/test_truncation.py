@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from howdeep import Chain, Survival, UserError
 from howdeep.networks.counting import describe_chain
-from howdeep.transform.norms import fold_norms
+from howdeep.transform.folding import fold_norms
 from howdeep.transform.pooling import pooled
 from howdeep.transform.removal import without
 from howdeep.transform.truncation import cut_points, truncated

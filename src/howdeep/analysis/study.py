@@ -34,7 +34,7 @@ from howdeep.runtime.precision import (
 from howdeep.runtime.ranks import joined
 from howdeep.runtime.timing import fastest_threads, threads_of
 from howdeep.survival import Survival
-from howdeep.transform.norms import fold_norms
+from howdeep.transform.folding import fold_norms
 from howdeep.util.errors import UserError
 from howdeep.util.files import file_locked
 from howdeep.util.options import Threads

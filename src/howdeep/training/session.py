@@ -111,9 +111,7 @@ def session_of(
     first = place.ranks.first
     pace = place.ranks.from_first(pace_of(run, config.threads, place.device, position.step) if first else None)
     assert isinstance(pace, Pace)
-    if config.compile:
-        step.compile_branches(chain)
-    engine = step.engine_of(chain, config.checkpointing, place.ranks)
+    engine = step.engine_of(chain, config.checkpointing, place.ranks, compiled=config.compile)
     return Session(config, place, run, feed, recipe, chain, engine, optimizer, average, position, pace)
 
 

@@ -14,17 +14,22 @@ from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training.recipes import Recipe
+from howdeep.transform.folding import folding_norms
 
 
-def engine_of(chain: Chain, checkpointing: bool, ranks: Ranks | None = None) -> nn.Module:
+def engine_of(chain: Chain, checkpointing: bool, ranks: Ranks | None = None, *, compiled: bool = False) -> nn.Module:
     """Return what runs a training step of a chain.
 
     Args:
         chain: The network, in the mode in which it is trained.
         checkpointing: Compute activations a second time instead of keeping them.
         ranks: The processes that take part; None is this one alone.
+        compiled: Compile its branches.
     """
-    engine = Checkpointed(chain) if checkpointing else chain
+    if compiled:
+        compile_branches(chain)
+    quick = chain if compiled else folding_norms(chain)
+    engine = Checkpointed(quick) if checkpointing else quick
     if ranks is None or ranks.alone:
         return engine
     # No device_ids: with them the wrapper would move the gates, which live on the host, to the device. Dropped
