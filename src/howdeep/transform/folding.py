@@ -99,7 +99,7 @@ class _Convolution(nn.Module):
         return convolution._conv_forward(x, *self.folded(convolution.weight, convolution.bias))  # private (torch 2.15)
 
 
-def _sequences(network: nn.Module) -> Iterator[tuple[nn.Sequential, tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
+def _sequences(network: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
     """Yield every convolution of a sequence and the norm behind it, with their names."""
     for module in [one for one in network.modules() if type(one).forward is nn.Sequential.forward]:
         for (first, convolution), (second, norm) in pairwise(list(module.named_children())):
@@ -112,14 +112,18 @@ def _graphs(network: nn.Module) -> Iterator[tuple[GraphModule, Node, Node, nn.Ba
     for part in [one for one in network.modules() if isinstance(one, GraphModule)]:
         for node in part.graph.find_nodes(op="call_module", sort=False):
             norm, convolution = part.get_submodule(str(node.target)), node.args[0]
-            alone = isinstance(convolution, Node) and convolution.target is CONVOLUTION and len(convolution.users) == 1
-            # Weights that are computed differ from pass to pass.
-            if alone and all(one is None or one.op == "get_attr" for one in convolution.args[1:3]) and _foldable(norm):
+            if isinstance(convolution, Node) and _read_once(convolution) and _foldable(norm):
                 yield part, convolution, node, norm
         for node in [node for node in part.graph.find_nodes(op="get_attr") if not node.users]:
             part.graph.erase_node(node)
         part.delete_all_unused_submodules()
         part.recompile()
+
+
+def _read_once(node: Node) -> bool:
+    """Return whether a node is a convolution of stored weights that one other reads."""
+    given = [one for one in node.args[1:3] if isinstance(one, Node)]
+    return node.target is CONVOLUTION and len(node.users) == 1 and all(one.op == "get_attr" for one in given)
 
 
 def _foldable(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
