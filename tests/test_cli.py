@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +37,9 @@ COMMANDS = [
 
 
 SHORT = ["--families", "resnet", "--precision", "fp32", "--device", "cpu", "--train-budget", "1us"]
+
+
+TRAINED = ["--epochs", "1", "--precision", "fp32", "--memory-format", "contiguous", "--threads", "1"]
 
 
 def howdeep(*arguments: str) -> subprocess.CompletedProcess:
@@ -176,9 +181,8 @@ def test_a_file_is_not_overwritten_without_being_asked(tmp_path: Path, capsys: p
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as a user trains it, who reads its folder on standard output."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    options = ["--epochs", "1", "--precision", "fp32", "--memory-format", "contiguous", "--threads", "1"]
     with redirect_stdout(io.StringIO()) as printed:
-        assert cli.run(["train", "cifar_resnet8", "--data", "digits", "--out", str(run), *options]) == 0
+        assert cli.run(["train", "cifar_resnet8", "--data", "digits", "--out", str(run), *TRAINED]) == 0
     assert printed.getvalue() == f"{run}\n"
     return run
 
@@ -200,6 +204,24 @@ def test_train_evaluate_and_import_as_a_user_types_them(
     capfd.readouterr()
     assert cli.run(["evaluate", str(imported), "--data", "digits", "--limit", "50", "--json", "-"]) == 0
     assert json.loads(capfd.readouterr().out)["n"] == 50
+
+
+def test_a_run_of_another_version_is_one_line_that_names_what_is_missing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Whatever its record lacks: a command does without it, or says so."""
+    whole, other = json.loads((run / "run.json").read_bytes()), tmp_path / "run"
+    shutil.copytree(run, other)
+    commands = ["evaluate", str(other), "--limit", "10"], ["train", "cifar_resnet8", "--out", str(other), *TRAINED]
+    for holder in ("", "network", "survival", "data", "normalization", "config", "choices"):
+        for name in whole[holder] if holder else whole:
+            record = json.loads(json.dumps(whole))
+            del (record[holder] if holder else record)[name]
+            (other / "run.json").write_text(json.dumps(record))
+            for command in commands:
+                if cli.run([*command, "--data", "digits"]) != 0:
+                    line = capsys.readouterr().err.splitlines()[-1]
+                    assert re.search("another version of howdeep|imported weights|other options", line), line
 
 
 def test_predict_names_classes_and_probabilities(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

@@ -24,7 +24,8 @@ RULE = Survival("linear", 0.5, "sample")
 
 def record() -> dict:
     normalization = Normalization(torch.tensor([[[0.3]]]), torch.tensor([[[0.2]]]))
-    data = {"name": "digits", "classes": list("0123456789"), "channels": 1}
+    data = {"name": "digits", "source": "digits", "classes": list("0123456789"), "channels": 1}
+    data |= {"height": 8, "width": 8, "resize": "crop"}
     return runs.record_of(
         spec=SPEC, survival=RULE, data=data, normalization=normalization, where=torch.device("cpu"), more={"mine": 1}
     )

@@ -472,7 +472,8 @@ def run_folder(
     """Write a run folder: errors are (training, validation) in percent by epoch; wrong None was not tested yet."""
     place.mkdir(parents=True)
     spec = spec_of(network, classes=len(classes), channels=1)
-    where = {"name": data, "source": data, "classes": classes, "channels": 1, "height": 8, "width": 8, "notes": []}
+    where = {"name": data, "source": data, "classes": classes, "channels": 1, "height": 8, "width": 8}
+    where |= {"resize": "crop", "notes": []}
     record = {
         "command": f"howdeep train {network} --data {data} --out {place.name}",
         "versions": VERSIONS,

@@ -1,13 +1,16 @@
 """Frozen records survive JSON: tuples, records in records, gaps, numbers to the bit."""
 
 import json
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from howdeep.util.records import from_json, to_json
+from howdeep.util.errors import UserError
+from howdeep.util.records import from_json, read_from, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +68,31 @@ def test_entries_of_other_names_are_left_out_at_every_level() -> None:
 
 
 def test_a_missing_entry_is_named() -> None:
-    with pytest.raises(TypeError, match="exact"):
+    with pytest.raises(UserError, match=r"^Outer has no exact: another version of howdeep wrote it$"):
         from_json(Outer, {"table": []})
-    with pytest.raises(TypeError, match="number"):
+    with pytest.raises(UserError, match=r"^Inner has no number: "):
         from_json(Outer, {"exact": [], "many": [{"name": "x"}]})
 
 
-def test_a_tuple_of_the_wrong_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        from_json(Outer, {"exact": [], "pair": [1, 2.0, 3.0]})
+@pytest.mark.parametrize("change", [{"pair": [1, 2.0, 3.0]}, {"table": 3}, {"gaps": 0.5}], ids=str)
+def test_an_entry_of_another_kind_is_named(change: dict) -> None:
+    with pytest.raises(UserError, match=rf"^Outer has {next(iter(change))} of another kind: "):
+        from_json(Outer, {"exact": [], **change})
+
+
+@pytest.mark.parametrize("written", ["", "{", '{"table": []}', "[1]", "3", '{"exact": {"a": 1}, "one": "x"}', None])
+def test_what_is_wrong_with_a_file_is_one_line_that_names_it_and_says_what_to_do(
+    written: str | None, tmp_path: Path
+) -> None:
+    place = tmp_path / "a.json"
+    if written is not None:
+        place.write_text(written)
+    with pytest.raises(UserError) as error, read_from(place, "write it anew"):
+        from_json(Outer, json.loads(place.read_bytes()))
+    line = str(error.value)
+    told = (r"is damaged: .*; write it anew", r"was written by another version of howdeep.*; write it anew")
+    assert re.fullmatch(rf"{place} ({'|'.join((*told, 'cannot be read: No such file.*'))})", line), line
+    assert not re.search("Error|object|NoneType|attribute", line)
 
 
 def test_plain_data_is_a_copy() -> None:

@@ -39,7 +39,7 @@ from howdeep.training.state import Position
 from howdeep.transform.truncation import averages, require_point
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
-from howdeep.util.records import from_json, tagged, to_json
+from howdeep.util.records import from_json, read_from, tagged, to_json
 from howdeep.util.text import Report
 
 RECORD = "cut.json"
@@ -101,10 +101,12 @@ def cut_target(
         splits = [dataset.train, dataset.validation, dataset.test]
         key = work_key(asked(options), device, target=target, splits=splits)
         if out is not None and (out / RECORD).is_file():
-            record = json.loads((out / RECORD).read_bytes())
-            require_same(out, record["key"], key)
+            with read_from(out / RECORD, "name another --out"):
+                record = json.loads((out / RECORD).read_bytes())
+                require_same(out, record["key"], key)
+                cut = from_json(Cut, record)
             report(f"{out} is finished; nothing to do")
-            return from_json(Cut, record), record, Journal(beside)
+            return cut, record, Journal(beside)
         journal = Journal.open(beside, key)
         cutting = _Cutting(target, options, dataset, device, journal, console, progress)
         result = cutting.result()

@@ -6,11 +6,13 @@ and ``cifar_resnet18_w64`` the units of ``resnet18``, 64 to 512 channels wide, b
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 from howdeep.networks.dense import DenseSpec
 from howdeep.networks.residual import Block, Order, ResidualSpec, Shortcut
 from howdeep.util.errors import UserError, unknown
+from howdeep.util.records import OtherVersionError, from_json
+from howdeep.util.text import listed
 
 Spec = ResidualSpec | DenseSpec
 
@@ -99,13 +101,13 @@ def spec_from_json(record: dict) -> Spec:
     """Return the spec that :func:`spec_to_json` wrote.
 
     Raises:
-        UserError: The record is not that of a network.
+        OtherVersionError: The record is not that of a network.
     """
     kind = DenseSpec if "growth" in record else ResidualSpec
-    try:
-        return kind(**{**record, "units": tuple(record["units"])})
-    except (TypeError, KeyError) as error:
-        raise UserError(f"not the spec of a network: {error}") from None
+    spec = from_json(kind, record)
+    if others := sorted(record.keys() - {field.name for field in fields(kind)}):
+        raise OtherVersionError(f"{kind.__name__} has {listed(others)}")
+    return spec
 
 
 def spec_to_json(spec: Spec) -> dict:

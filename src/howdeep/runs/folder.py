@@ -39,7 +39,8 @@ from howdeep.transform.truncation import truncated
 from howdeep.util.errors import UserError
 from howdeep.util.files import NAME as LOCK
 from howdeep.util.files import SaveError, append, partial_of, write_whole
-from howdeep.util.text import Report, masked
+from howdeep.util.records import OtherVersionError, read_from
+from howdeep.util.text import Report, listed, masked
 
 RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
 BEST = "best"
@@ -298,10 +299,18 @@ def open_run(path: str | Path) -> Run:
     record = path / RECORD
     if not record.is_file():
         raise UserError(f"{path} is not a run folder: there is no {RECORD} in it")
-    try:
-        return Run(path, json.loads(record.read_bytes()))
-    except ValueError as error:
-        raise UserError(f"{record} is damaged: {error}") from None
+    with read_from(record, "train or import again, into another folder"):
+        run = Run(path, json.loads(record.read_bytes()))
+        network, data = run.record["network"], run.record["data"]
+        # What its entries are is read before anything depends on it.
+        described = {"classes", "size" if "library" in network else "channels"}
+        for holder, entries in ((network, described), (data, {"source", "resize", "channels", "height", "width"})):
+            if missing := sorted(entries - holder.keys()):
+                raise OtherVersionError(f"it has no {listed(missing)}")
+        _ = "library" in network or run.spec
+        _ = run.record.get("config", {"size": None})["size"]
+        _ = run.survival, run.classes, run.normalization, run.crop
+        return run
 
 
 def is_run(path: Path) -> bool:

@@ -17,7 +17,7 @@ from howdeep.search.options import FitOptions, require_asked
 from howdeep.search.phases import Clock, Left
 from howdeep.training.log import print_line
 from howdeep.util.files import folder_locked, write_whole
-from howdeep.util.records import Shown, from_json, tagged, to_json
+from howdeep.util.records import Shown, from_json, read_from, tagged, to_json
 
 Answer = TypeVar("Answer", bound=Shown)
 
@@ -47,12 +47,14 @@ def answered(
         Stopped: A signal arrived; the same options resume.
     """
     if (path := options.out / ANSWER).exists():
-        record = json.loads(path.read_bytes())
-        require_asked(record["asked"], options, str(options.out))
+        with read_from(path, "name another --out"):
+            record = json.loads(path.read_bytes())
+            asked, around, answer = record["asked"], record["surroundings"], from_json(kind, record)
+        require_asked(asked, options, str(options.out))
         opened()
-        require_same(options.out, record["surroundings"], surroundings(devices.pick(options.device)))
+        require_same(options.out, around, surroundings(devices.pick(options.device)))
         print_line(console, f"{options.out} has its answer; nothing to do")
-        return from_json(kind, record)
+        return answer
     with (
         stopped("the same command resumes"),
         folder_locked(options.out),

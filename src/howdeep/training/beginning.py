@@ -20,9 +20,10 @@ from howdeep.training.config import TrainConfig, difference
 from howdeep.training.feed import SplitFeed
 from howdeep.training.images import images_of, open_training_data, require_same_images
 from howdeep.training.recipes import Recipe
-from howdeep.training.session import Place, Session, session_of
+from howdeep.training.session import Place, Session, arithmetic_of, session_of
 from howdeep.training.start import Initial, Start, start_of
 from howdeep.util.errors import UserError
+from howdeep.util.records import read_from
 
 
 def prepare(config: TrainConfig, out: Path, place: Place, dataset: Dataset | None = None) -> Session:
@@ -66,6 +67,9 @@ def _existing_run(config: TrainConfig, out: Path, ranks: Ranks) -> Run | None:
     run = runs.open_run(out)
     if "config" not in run.record:
         raise UserError(f"{out} holds imported weights, not a run to resume; name another --out")
+    with read_from(out / runs.RECORD, "name another --out"):
+        choices, _ = run.record["choices"], run.record["config"]["network"]
+        _ = arithmetic_of(choices), choices["chosen"]["threads"], choices["trials"]
     if changed := difference(run.record["config"], config):
         raise UserError(f"{out} is a run with other options: {changed}; use those, or name another --out")
     return run

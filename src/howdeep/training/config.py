@@ -219,12 +219,12 @@ def difference(old: dict, new: TrainConfig) -> str | None:
     A run whose schedule can be extended may be given other epochs.
 
     Args:
-        old: The options of the run.
+        old: The options of the run; one that did not exist when it was begun has its default.
         new: Those of the command.
     """
     free = (*RESUMABLE, "epochs") if recipe_of(new.recipe).schedule.extendable else RESUMABLE
     for field in fields(new):
-        before, now = old[field.name], getattr(new, field.name)
+        before, now = old.get(field.name, field.default), getattr(new, field.name)
         before = tuple(before) if isinstance(before, list) else before
         if field.name not in free and before != now:
             return f"--{field.name.removesuffix('_run').replace('_', '-')} was {before} and is now {now}"

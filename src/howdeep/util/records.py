@@ -1,22 +1,40 @@
 """Frozen records: what an analysis found, as JSON with where it comes from, and as sentence, table and chart."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from html import escape
+from json import JSONDecodeError
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from howdeep.util.errors import UserError
+from howdeep.util.text import listed
 
 if TYPE_CHECKING:
     from howdeep.show.figures.drawing import Chart
     from howdeep.show.tables import Table
 
 T = TypeVar("T")
+MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, StopIteration, RecursionError)
+"""What reading or drawing raises where a record does not hold what its kind should."""
 IN_MEMORY = {"in_memory": True}
 """Metadata of a field that no file holds, such as a network; its default is None."""
 KIND = "record"
 """Entry of a written record that says what it is: the name of its class, in lower case."""
+
+
+class OtherVersionError(UserError):
+    """A record that this version would not write: another one did, or it is damaged.
+
+    Args:
+        lacks: What is missing or different, and where.
+    """
+
+    def __init__(self, lacks: str) -> None:
+        super().__init__(f"{lacks}: another version of howdeep wrote it")
+        self.lacks = lacks
 
 
 class Shown:
@@ -78,11 +96,52 @@ def from_json(kind: type[T], data: Mapping[str, Any]) -> T:
     """Return the record of a kind that :func:`to_json` turned into plain data; entries of other names are left out.
 
     Raises:
-        TypeError: An entry is missing.
+        OtherVersionError: An entry is missing, or is not what its annotation says.
     """
-    hints = get_type_hints(kind)
-    own = [field.name for field in fields(kind) if field.name in data]  # type: ignore[arg-type]
-    return kind(**{name: _value(hints[name], data[name]) for name in own})
+    if not isinstance(data, Mapping):
+        raise OtherVersionError(f"{kind.__name__} is no record")
+    own = fields(kind)  # type: ignore[arg-type]
+    if missing := [one.name for one in own if one.name not in data and one.default is one.default_factory is MISSING]:
+        raise OtherVersionError(f"{kind.__name__} has no {listed(missing)}")
+    hints, values = get_type_hints(kind), {}
+    for name in [one.name for one in own if one.name in data]:
+        try:
+            values[name] = _value(hints[name], data[name])
+        except (TypeError, ValueError) as error:
+            told = isinstance(error, OtherVersionError)
+            raise error if told else OtherVersionError(f"{kind.__name__} has {name} of another kind") from None
+    return kind(**values)
+
+
+@contextmanager
+def read_from(path: Path, cure: str) -> Iterator[None]:
+    """Let what is wrong with the record of a file be one line for the user, that names the file.
+
+    Args:
+        path: The file.
+        cure: What to do.
+
+    Raises:
+        UserError: It is damaged, or was written by another version.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MALFORMED as error:
+        if isinstance(error, UserError) and not isinstance(error, OtherVersionError):
+            raise
+        raise UserError(f"{path} {unlike(error)}; {cure}") from None
+
+
+def unlike(error: Exception) -> str:
+    """Return what is wrong with a record, behind the name of its file and in no words of Python's."""
+    if isinstance(error, JSONDecodeError | UnicodeDecodeError | RecursionError):
+        return f"is damaged: {error}"
+    if isinstance(error, OtherVersionError | KeyError):
+        lacks = error.lacks if isinstance(error, OtherVersionError) else f"it has no {error.args[0]}"
+        return f"was written by another version of howdeep: {lacks}"
+    return "was written by another version of howdeep, or is damaged"
 
 
 def _value(hint: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from howdeep.runs.folder import METRICS, provenance
 from howdeep.show import figures
-from howdeep.show.report.reading import MALFORMED, Collected, Subject, collect, origin_of
+from howdeep.show.report.reading import Collected, Subject, collect, origin_of
 from howdeep.show.report.sections import (
     Answer,
     Section,
@@ -28,6 +28,7 @@ from howdeep.show.report.sections import (
 from howdeep.show.report.summary import compared, summary_of, told_apart
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
+from howdeep.util.records import MALFORMED, unlike
 from howdeep.util.text import sentence
 
 T = TypeVar("T")
@@ -182,7 +183,7 @@ def _made(place: Path | str, left_out: list[str], make: Callable[..., T], *of: A
     try:
         return make(*of)
     except MALFORMED as error:
-        left_out.append(f"{place} was left out: it cannot be told ({type(error).__name__}: {error})")
+        left_out.append(f"{place} was left out: it {unlike(error)}")
         return None
 
 

@@ -22,11 +22,9 @@ from howdeep.search.fit import Fit
 from howdeep.search.transfer import Transfer
 from howdeep.training.log import Curves, curves_of
 from howdeep.util.errors import UserError
-from howdeep.util.records import KIND, from_json
+from howdeep.util.records import KIND, MALFORMED, OtherVersionError, from_json, read_from, unlike
 from howdeep.util.text import masked
 
-MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, StopIteration, RecursionError)
-"""What reading or drawing raises where a record does not hold what its kind should."""
 STORY = (Fit, Transfer, Degradation, Probe, Cut, Evaluation, Lesion, Paths, Flow, Cost, Export)
 """What is read, in the order in which it tells a story."""
 TYPES = {kind.__name__.lower(): kind for kind in STORY}
@@ -85,19 +83,12 @@ def read_record(path: Path) -> Record | None:
     Raises:
         UserError: It is no JSON, or not what its kind should be.
     """
-    try:
+    with read_from(path, "the command that wrote it writes it anew with --overwrite"):
         data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    kind = data.get(KIND) if isinstance(data, dict) else None
-    if not isinstance(kind, str) or kind not in TYPES:
-        return None
-    try:
+        kind = data.get(KIND) if isinstance(data, dict) else None
+        if not isinstance(kind, str) or kind not in TYPES:
+            return None
         return Record(kind, from_json(TYPES[kind], data), origin_of(data, path))
-    except MALFORMED as error:
-        raise UserError(f"{path} is damaged: it is no record of kind {kind} ({error})") from None
 
 
 def origin_of(data: Mapping[str, Any], path: Path) -> Origin:
@@ -187,7 +178,7 @@ def _of_folder(path: Path, left_out: list[str]) -> list[Subject]:
 
 
 def _of_run(path: Path, left_out: list[str], *, full: bool = True) -> Subject:
-    run = _part(path / RECORD, lambda: _open(path), left_out)
+    run = _part(path / RECORD, lambda: open_run(path), left_out)
     records = _records(path, left_out)
     if run is None:
         if full and not records:
@@ -207,15 +198,6 @@ def _of_run(path: Path, left_out: list[str], *, full: bool = True) -> Subject:
         seconds=seconds if isinstance(seconds, int | float) else None,
         full=full,
     )
-
-
-def _open(path: Path) -> Run:
-    """Return a run whose record names a network and data."""
-    run = open_run(path)
-    for name in ("network", "data"):
-        if not isinstance(run.record[name], dict):
-            raise ValueError(f"its {name} is no record")
-    return run
 
 
 def _test(run: Run, result: dict) -> Record | None:
@@ -242,6 +224,6 @@ def _part(path: Path, read: Callable[[], T], left_out: list[str]) -> T | None:
     try:
         return read()
     except UNREADABLE as error:
-        damaged = f"{path} is damaged: {type(error).__name__}: {error}"
-        left_out.append(str(error) if isinstance(error, UserError) else damaged)
+        told = isinstance(error, UserError) and not isinstance(error, OtherVersionError)
+        left_out.append(str(error) if told else f"{path} {unlike(error)}")
         return None

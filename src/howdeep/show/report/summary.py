@@ -9,11 +9,12 @@ from howdeep.networks.counting import describe_chain
 from howdeep.networks.dense import DenseSpec
 from howdeep.runs.folder import Run
 from howdeep.show.figures.depth import DepthPoint
-from howdeep.show.report.reading import MALFORMED, Record, Subject
+from howdeep.show.report.reading import Record, Subject
 from howdeep.show.sentences import error_text
 from howdeep.show.tables import Table
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import Interval, of_change, of_difference, of_share
+from howdeep.util.records import MALFORMED
 from howdeep.util.text import NONE, listed, milliseconds, minus, seconds_text, short, whole
 
 LAYERS_OF_A_UNIT = {"basic": 2, "bottleneck": 3}
