@@ -16,14 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from howdeep.analysis.evaluation import Sums
+from howdeep.analysis.minimum import minimum
 
 STRENGTHS = (10_000.0, 1_000.0, 100.0, 10.0, 1.0, 0.1, 0.01)
 """What is tried, strongest first: each begins with the solution before it, which is near and has smaller weights."""
-ITERATIONS = 300
-"""Of L-BFGS at most."""
-ROUGH, FLAT = 1e-4, 1e-6
-"""Largest derivative at which it is done, in units in which the curvature is about one: answers are then the same, or
-the logits too, to a few thousandths. The first takes a third of the time."""
+ROUGH, FLAT = 2e-6, 1e-11
+"""Nats by which the loss could still fall where the search ends: answers are then the same but for a few that are ties,
+or the logits too, to a few thousandths. The first takes a third of the time."""
 NOTHING = 1e-12
 """Share of the largest variance below which a direction is rounding."""
 NUMBERS, PRODUCTS = 2**26, 2**30
@@ -71,7 +70,8 @@ class Linear:
 
     def on(self, features: Features) -> Sums:
         """Return how it does on images."""
-        logits, wrong = self.logits(features), int(self.wrong(features).sum())
+        logits = self.logits(features)
+        wrong = int((logits.argmax(1) != features.labels).sum())
         return Sums(len(logits), wrong, F.cross_entropy(logits, features.labels, reduction="sum").item())
 
 
@@ -95,30 +95,29 @@ def regression(
         strengths: What is tried, strongest first.
         exact: Go on to the minimum with the best strength; else stop where answers hardly change any more.
     """
-    values = train.values.double()
-    mean, spread = values.mean(0), values.var(0, correction=0).mean().sqrt().clamp_min(1e-30)
-    scaled = (values - mean) / spread
     # Half of the bytes are half of the time; of few images single precision would not tell variances from rounding.
-    along, directions, variances = _principal(scaled if exact or values.shape[1] > len(values) else scaled.float())
-    labels = train.labels.to(along.dtype) if train.labels.is_floating_point() else train.labels
-    weight, bias = along.new_zeros(classes, len(variances)), along.new_zeros(classes)
+    half = not exact and train.values.shape[1] <= len(train.values)
+    values = train.values.to(torch.float32 if half else torch.float64)
+    mean, spread = values.mean(0), values.var(0, correction=0).mean().sqrt().clamp_min(1e-30)
+    along, directions, variances = _principal((values - mean) / spread)
+    shares = train.labels if train.labels.is_floating_point() else F.one_hot(train.labels, classes)
+    problem = _Problem(along, variances, shares.to(along))
 
-    def found(strength: float, flat: float) -> tuple[Linear, Sums]:
-        _minimise(along, variances, labels, weight, bias, strength, flat)
-        folded = (weight @ directions.T).double() / spread
-        linear = Linear(folded, bias.double() - folded @ mean, strength)
-        return linear, linear.on(validation)
+    def found(rows: Tensor, strength: float, tolerance: float) -> tuple[Tensor, Linear, Sums]:
+        rows = problem.solved(rows, strength, tolerance)
+        weight = (rows[:, :-1] @ directions.T).double() / spread
+        linear = Linear(weight, rows[:, -1].double() - weight @ mean.double(), strength)
+        return rows, linear, linear.on(validation)
 
-    best: tuple[Linear, Sums] | None = None
+    rows, best = along.new_zeros(classes, len(variances) + 1), None
     for strength in strengths:
-        start = weight.clone(), bias.clone()
-        one = found(strength, ROUGH)
-        if best is not None and one[1].loss > best[1].loss:
-            weight, bias = start  # of the best
+        one = found(rows if best is None else best[0], strength, ROUGH)
+        if best is not None and one[2].loss > best[2].loss:
             break
         best = one
     assert best is not None, "at least one strength is tried"
-    return found(best[0].strength, FLAT) if exact else best
+    _, linear, sums = found(best[0], best[1].strength, FLAT) if exact else best
+    return linear, sums
 
 
 def _principal(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,30 +136,34 @@ def _principal(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return places[:, seen] * lengths, values.T @ places[:, seen] / lengths, variances[seen]
 
 
-def _minimise(
-    values: Tensor, variances: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, strength: float, flat: float
-) -> None:
-    """Move weight and bias to the minimum of the loss, in place.
+@dataclass(frozen=True)
+class _Problem:
+    """The loss of images, their features along principal directions; of every class a row: weights, then the bias."""
 
-    The curvature along a direction is about its variance times the mean of p(1 − p), plus that of the decay. L-BFGS
-    moves weights in units of its root, where it needs a third of the iterations or less.
-    """
-    classes, images = weight.shape[0], len(values)
-    units = (variances * (classes - 1) / classes**2 + strength / images).rsqrt()
-    scaled = (weight / units).requires_grad_(True)
-    bias.requires_grad_(True)
-    optimizer = torch.optim.LBFGS(
-        [scaled, bias], max_iter=ITERATIONS, tolerance_grad=flat, tolerance_change=0, line_search_fn="strong_wolfe"
-    )
+    along: Tensor
+    """Shape (images, directions)."""
+    variances: Tensor
+    """Along them."""
+    shares: Tensor
+    """Of every class, shape (images, classes)."""
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        moved = scaled * units
-        value = F.cross_entropy(F.linear(values, moved, bias), labels)
-        value = value + strength / (2 * images) * moved.square().sum()
-        value.backward()
-        return value
+    def solved(self, rows: Tensor, strength: float, tolerance: float) -> Tensor:
+        """Return the rows at the minimum, begun with others.
 
-    optimizer.step(loss)
-    bias.requires_grad_(False)
-    weight.copy_(scaled.detach() * units)
+        The curvature along a direction is about its variance times the mean of p(1 − p), plus that of the decay. In
+        units of its root L-BFGS needs a third of the iterations or less. The bias is a direction that does not decay.
+        """
+        images, classes = self.shares.shape
+        one = self.variances.new_ones(1)
+        decay = torch.cat([strength / images * torch.ones_like(self.variances), 0 * one])
+        flatness = (classes - 1) / classes**2 * torch.cat([self.variances, one])
+        units = (flatness + decay).clamp_min(1e-12).rsqrt()
+        x, decay = torch.cat([self.along, one.expand(images, 1)], 1) * units, decay * units**2
+
+        def loss(scaled: Tensor) -> tuple[float, Tensor]:
+            logs = (x @ scaled.T).log_softmax(1)
+            decayed = decay * scaled
+            value = (decayed * scaled).sum() / 2 - (self.shares * logs).sum() / images
+            return float(value), (logs.exp() - self.shares).T @ x / images + decayed
+
+        return minimum(loss, rows / units, tolerance) * units
