@@ -23,8 +23,8 @@ RUNS, FEWEST_RUNS, SECONDS = 20, 5, 10.0
 """Timed runs of each side, the fewest, and the seconds for all sides together; fewer runs where they take longer."""
 ROUNDS, SLOWER = 3, 1.5
 """Timed rounds of a race; a side that once takes this much longer than the best one's median leaves it."""
-FEW = 32
-"""Images on which threads are tried."""
+FEW, PIXELS = 32, 2**19
+"""Images on which threads are tried, and the pixels that they have at most: ten of 224 a side."""
 Side = TypeVar("Side")
 
 
@@ -157,6 +157,7 @@ def fastest_threads(chain: Chain, images: Callable[[], Tensor], asked: Threads, 
     counts = thread_counts(asked, device)
     if len(counts) == 1:
         return counts[0]
-    few = images()[:FEW]
+    some = images()
+    few = some[: max(1, min(FEW, PIXELS // some[0, 0].numel()))]
     seconds = race_of_threads(lambda: chain(few), counts, device)
     return min(counts, key=lambda count: statistics.median(seconds[count]))
