@@ -294,8 +294,13 @@ def test_auto_takes_the_depth_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(module, "latencies", clocked)
     chain = small_network("resnet A", seed=2)
     found = probe(chain, TRAIN, VALIDATION)
-    free = cut(chain, VALIDATION, first="auto", train=TRAIN)
+    with monkeypatch.context() as patched:
+        patched.delattr(first._First, "_features")  # the probe has read the images
+        free = cut(chain, VALIDATION, first="auto", train=TRAIN)
     assert free.choice is not None
+    given = cut(chain, VALIDATION, first=free.choice.size.units, train=TRAIN)
+    for one, other in zip(free.points, given.points, strict=True):
+        assert (one.head, one.cut.error_percent) == (other.head, other.cut.error_percent)
     assert free.choice.size.units == found.choice.units
     assert free.notes[0] == f"depth by a probe of all: {found.finding}"
     within = cut(chain, VALIDATION, first="auto", train=TRAIN, latency="3ms")

@@ -57,6 +57,18 @@ class Fits:
         """Return the classifier of a place."""
         return self._fit(number)[0]
 
+    def features(self, units: int, *, by_head: bool) -> tuple[Features, Features]:
+        """Return what is read behind some units, of the images that classifiers are fitted on and of validation images.
+
+        Args:
+            units: How many.
+            by_head: What the classifier of the network reads there; where that is the average over space too, they are
+                one place.
+        """
+        behind = [number for number, place in enumerate(self.places) if place.units == units]
+        number = next((one for one in behind if self.places[one].by_head == by_head), behind[0])
+        return self._fitted_on(number), self._features(number, "validation")
+
     def neighbour_error_percent(self, number: int) -> float:
         """Return what the nearest training image gets wrong at a place, in percent."""
         wrong = wrong_by_neighbour(self._features(number, "training"), self._features(number, "validation"))
@@ -64,10 +76,13 @@ class Fits:
 
     def _fit(self, number: int) -> tuple[Linear, Sums]:
         if number not in self._linears:
-            train, validation = self._features(number, "training"), self._features(number, "validation")
-            some = Features(train.values[self.sample], train.labels[self.sample])
-            self._linears[number] = regression(some, validation, self.classes, exact=False)
+            train, validation = self._fitted_on(number), self._features(number, "validation")
+            self._linears[number] = regression(train, validation, self.classes, exact=False)
         return self._linears[number]
+
+    def _fitted_on(self, number: int) -> Features:
+        train = self._features(number, "training")
+        return Features(train.values[self.sample], train.labels[self.sample])
 
     def _features(self, number: int, name: str) -> Features:
         start = sum(place.features for place in self.places[:number])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from howdeep.analysis.depths import Depth, Probe
 from howdeep.analysis.effects import BaselineBatch, Effect
+from howdeep.analysis.fits import Fits
 from howdeep.analysis.linear import Features, regression, regression_images
 from howdeep.analysis.probe import probe
 from howdeep.chain import Chain
@@ -98,7 +99,8 @@ class FirstUnits:
             assert first is not None, "nothing limits what it costs"
             return first
         self.progress("probing every depth")
-        found = probe(
+        cut: list[First] = []
+        probe(
             self.chain,
             self.train(None),
             self.images.calibration,
@@ -106,27 +108,35 @@ class FirstUnits:
             where=self.where,
             seed=self.seed,
             journal=self.journal,
+            use=lambda found, fits: cut.append(self._at_depth_of(found, fits)),
         )
+        return cut[0]
+
+    def _at_depth_of(self, found: Probe, fits: Fits) -> First:
+        """Return the first units that a probe says, of which no image has to pass again."""
         for depth in depths_within(found, self.budget):
-            if (first := self._of(depth)) is not None:
+            if (first := self._of(depth, fits)) is not None:
                 within = "within the budget; without one " if self.budget.given else ""
                 notes = (f"depth by a probe of all: {within}{found.finding}", *first.cut.notes)
                 return first._replace(cut=replace(first.cut, budget=self.budget, notes=notes))
         raise UserError("no depth of this network held the budget both times that it was timed")
 
-    def _of(self, units: int) -> First | None:
+    def _of(self, units: int, fits: Fits | None = None) -> First | None:
         """Return so many first units and the whole network; None where no head of theirs holds the budget."""
         images = self.images.calibration
         with evaluating(self.chain):
             networks = list(_networks(self.chain, units, images[0].images[:2], self.classes))
-        training = self.train(regression_images(max(one.width for one in networks), self.classes))
-        with ProgressBar(self.console, total=len(training) + len(images), counted=False) as bar:
+        if fits is None:
+            training = self.train(regression_images(max(one.width for one in networks), self.classes))
+        else:
+            training, images = (), ()
+        with ProgressBar(self.console, total=len(training) + len(images) or None, counted=False) as bar:
 
             def report(line: str, done: float = 0) -> None:
                 bar.show(line, more=done)
                 self.progress(line)
 
-            return _First(self, networks, units, training, report).result()
+            return _First(self, networks, units, training, fits, report).result()
 
 
 def depths_within(found: Probe, budget: CutBudget) -> list[int]:
@@ -270,6 +280,8 @@ class _First:
     """The whole one, and the first units under one or two heads."""
     units: int
     training: Sequence[Batch]
+    fits: Fits | None
+    """What a probe has read; None reads the training images."""
     report: Callable[..., None]
 
     def result(self) -> First | None:
@@ -316,13 +328,21 @@ class _First:
 
     def _fitted(self) -> dict:
         """Return the classifiers as plain data."""
-        train, chosen_on = (self._features(batches) for batches in (self.training, self.work.images.calibration))
+        pairs = self._read()
         self.report("fitting the classifiers")
-        found = [regression(*both, self.work.classes)[0] for both in zip(train, chosen_on, strict=True)]
+        found = [regression(*both, self.work.classes)[0] for both in pairs]
         numbers = [
             {"weight": one.weight.tolist(), "bias": one.bias.tolist(), "strength": one.strength} for one in found
         ]
-        return {"images": len(train[0].labels), "found": numbers}
+        return {"images": len(pairs[0][0].labels), "found": numbers}
+
+    def _read(self) -> list[tuple[Features, Features]]:
+        """Return what the classifier of every network reads of the training images, and of those of the calibration."""
+        if self.fits is not None:
+            heads = [(len(one.chain), averages(one.chain) is None) for one in self.networks]
+            return [self.fits.features(units, by_head=by_head) for units, by_head in heads]
+        train, chosen_on = (self._features(batches) for batches in (self.training, self.work.images.calibration))
+        return list(zip(train, chosen_on, strict=True))
 
     @torch.no_grad()
     def _features(self, batches: Sequence[Batch]) -> list[Features]:
