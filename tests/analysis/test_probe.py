@@ -22,6 +22,7 @@ from howdeep.analysis.linear import Features, regression
 from howdeep.analysis.neighbours import wrong_by_neighbour
 from howdeep.analysis.probe import probe
 from howdeep.analysis.routes import baseline, follow, places, without
+from howdeep.analysis.views import views_of
 from howdeep.chain import Add, Chain, Unit
 from howdeep.convert.classifier import read_last, replace_classifier
 from howdeep.data import Batch
@@ -127,6 +128,8 @@ def test_images_need_not_have_the_classes_of_the_network(xor: Probe) -> None:
         ([pairs(9, 0)], [pairs(9, 0)], {"budget_ms": 1e-6}, "no depth of this network holds latency-budget 1e-06ms"),
         ([pairs(9, 0)], [pairs(9, 0)], {"budget_ms": 1e-6, "classes": 5}, "no depth of this network holds"),
         ([(torch.ones(4, 3, 2, 2), torch.ones(4).long() - 3)], [pairs(9, 0)], {}, "they count from 0"),
+        ([pairs(9, 0)], [pairs(9, 0)], {"views": 11}, "views 11 is not allowed: 1 to 10"),
+        ([pairs(9, 0)], [pairs(9, 0)], {"views": 6, "flip": False}, "without mirror images: 1 to 5"),
     ],
 )
 def test_what_cannot_be_probed_is_refused_in_one_line(train, validation, more, line: str) -> None:
@@ -233,6 +236,53 @@ def test_rows_are_kept_in_memory_or_in_files(files: bool, tmp_path: Path) -> Non
         rows.put(number, blocks[number])
         assert number in rows
     assert torch.equal(rows.columns(range(1, 3), 1, 3), torch.cat(blocks)[3:, 1:4])
+
+
+# --- views
+
+
+def test_views_are_mirrored_and_shifted_to_the_corners() -> None:
+    """By a sixteenth of 32 rows and 16 columns; what comes in from behind the border is its mirror image."""
+    x = torch.arange(2 * 32 * 16.0).view(1, 2, 32, 16)
+    views = list(views_of(x, 10, flip=True))
+    assert torch.equal(views[0], x)
+    assert all(torch.equal(mirrored, view.flip(3)) for view, mirrored in zip(views[::2], views[1::2], strict=True))
+    for view, (down, right) in zip(views[2::2], ((2, 1), (-2, -1), (2, -1), (-2, 1)), strict=True):
+        assert torch.equal(view[..., 2:-2, 1:-1], x.roll((down, right), (2, 3))[..., 2:-2, 1:-1])
+        assert view.shape == x.shape
+        assert x.min() <= view.min()
+    assert [len(list(views_of(x, count, flip=False))) for count in (1, 5)] == [1, 5]
+    assert torch.equal(next(reversed(list(views_of(torch.ones(1, 1, 1, 1), 3, flip=True)))), torch.ones(1, 1, 1, 1))
+
+
+class LeftMinusRight(nn.Module):
+    """The left half of an image, minus the right one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., : x.shape[3] // 2] - x[..., x.shape[3] // 2 :]
+
+
+def sides(count: int) -> Batch:
+    """Return images that are bright on the left or on the right, which is their class."""
+    labels = torch.arange(count) % 2
+    x = torch.zeros(count, 3, 4, 4)
+    x[labels == 0, ..., :2] = 1.0
+    x[labels == 1, ..., 2:] = 1.0
+    return Batch(x, labels, count)
+
+
+def test_what_is_read_is_averaged_over_views() -> None:
+    """A side cannot be told from an image and its mirror image together; of shifted ones it can, in the test too."""
+    chain = signs([0])
+    chain.stem = LeftMinusRight()
+    given = [[sides(20)], [sides(16)], [sides(8)]]
+    plain, shifted, mirrored = (
+        probe(chain, *given, views=views, flip=flip) for views, flip in ((1, True), (2, False), (2, True))
+    )
+    assert [one.choice.fitted.error_percent for one in (plain, shifted, mirrored)] == [0, 0, 50]
+    assert [one.test and one.test.error_percent for one in (plain, shifted, mirrored)] == [0, 0, 50]
+    assert (plain.views, plain.remarks) == (1, ())
+    assert mirrored.remarks == ("read as the average of 2 views, mirrored: an answer takes 2 times the ms",)
 
 
 # --- error and cost

@@ -87,6 +87,8 @@ def test_a_report_tells_of_a_probe(weights: Path, shapes: Path, tmp_path: Path) 
         (["--latency-budget", "2"], "latency-budget"),
         (["--latency-budget", "1us"], "no depth of this network holds latency-budget 0.001ms"),
         (["--precision", "fp8"], "fp32"),
+        (["--views", "11"], "views 11 is not allowed: 1 to 10"),
+        (["--flip", "no"], "--flip no is not allowed without --views"),
         (["--limit", "0"], "limit 0 is not allowed"),
         (["--figure", "chart.pdf"], ".svg"),
         (["--mean", "0.1"], "--std"),

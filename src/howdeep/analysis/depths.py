@@ -115,6 +115,8 @@ class Probe(Shown):
     """Time for one image."""
     threads: int
     """Threads of the timed passes."""
+    views: int = 1
+    """Views of every image over which what was read was averaged."""
     test: ProbeTest | None = None
     """The chosen depth and the whole network on other images."""
     remarks: tuple[str, ...] = ()

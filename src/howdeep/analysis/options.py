@@ -133,6 +133,10 @@ class ProbeOptions(StudyOptions, DeploymentOptions):
     """Seed of these samples."""
     latency_budget: Amount = None
     """Time for one image, such as 2ms: the depth of the lowest error within it is chosen."""
+    views: int = 1
+    """Average over N views of every image, 10 at most: mirrored, and shifted to the corners."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Mirror images are among the views; auto: unless all classes are single letters or digits."""
     precision: InferencePrecision = "fp32"
 
     def __post_init__(self) -> None:
@@ -140,6 +144,9 @@ class ProbeOptions(StudyOptions, DeploymentOptions):
         DeploymentOptions.__post_init__(self)
         if self.split == "train":
             raise UserError("split 'train' is not allowed: classifiers are fitted on it; allowed: val, test")
+        require_at_least(1, self, "views")
+        if self.views == 1:
+            refuse_without_use(self, ("flip",), "without --views: images are seen as they are")
         self.budget_ms  # noqa: B018  (an amount that cannot be read is refused now)
 
     @property

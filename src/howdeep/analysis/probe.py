@@ -7,7 +7,7 @@ neighbour gets wrong, which is fitted to nothing.
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -23,6 +23,7 @@ from howdeep.analysis.features import Place, Rows, places_of, read_at
 from howdeep.analysis.fits import Fits
 from howdeep.analysis.linear import Features, Linear, regression_images
 from howdeep.analysis.study import SplitBatches, prepared
+from howdeep.analysis.views import require_views, views_of
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.data.loaders import Loader, batches_of
@@ -30,7 +31,7 @@ from howdeep.data.sampling import sample
 from howdeep.runs.resume import Journal
 from howdeep.runtime.deployment import HERE, Deployment
 from howdeep.runtime.modes import evaluating
-from howdeep.runtime.timing import FEW, Timing
+from howdeep.runtime.timing import Timing
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
 from howdeep.util.text import Report, bytes_text, counted
@@ -48,11 +49,14 @@ def probe(
     classes: int | None = None,
     budget_ms: float | None = None,
     where: Deployment = HERE,
+    views: int = 1,
+    flip: bool = True,
     autocast: torch.autocast | None = None,
     images: str | None = None,
     seed: int = 0,
     journal: Journal | None = None,
     report: Report = lambda line: None,
+    use: Callable[[Probe, Fits], object] = lambda found, fits: None,
 ) -> Probe:
     """Fit a classifier of other data at every depth of a network, and measure error and cost up to there.
 
@@ -67,17 +71,21 @@ def probe(
         classes: How many there are; None counts the labels.
         budget_ms: Milliseconds for one image.
         where: Where passes are timed: what runs them, threads, images at a time.
+        views: Of every image, over which what is read is averaged (see :mod:`howdeep.analysis.views`); 1 to 10.
+        flip: Whether mirror images are among them; without them there are 5.
         autocast: Precision of the units; None is that of the weights.
         images: The :func:`howdeep.analysis.evaluation.fingerprint` of the validation images, for the record of who
             was answered wrong; None knows them by their labels.
         seed: Of the sample, where classifiers are fitted on fewer than all training images.
         journal: Where progress is shown and kept.
         report: Receives lines about the size of the work.
+        use: Receives the result and what it was fitted on, as long as that is held.
 
     Raises:
         UserError: There are no images, or training images of one class only; activations have no average; no depth
-            holds the budget; or a loader yields something else.
+            holds the budget; there are not so many views; or a loader yields something else.
     """
+    require_views(views, flip=flip)
     given = {"training": train, "validation": validation, **({} if test is None else {"test": test})}
     batches = {
         name: batches_of(chain, loader, name=f"the {name} loader", same_classes=False) for name, loader in given.items()
@@ -87,11 +95,25 @@ def probe(
             raise UserError(f"there are no {name} images")
     autocast = autocast or torch.autocast("cpu", enabled=False)
     with evaluating(chain):
-        work = _Probing(chain, batches, classes, budget_ms, where, autocast, images, seed, journal or Journal(), report)
+        work = _Probing(
+            chain=chain,
+            batches=batches,
+            known=classes,
+            budget_ms=budget_ms,
+            where=where,
+            views=views,
+            flip=flip,
+            autocast=autocast,
+            images=images,
+            seed=seed,
+            journal=journal or Journal(),
+            report=report,
+            use=use,
+        )
         return work.result()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Probing:
     """Images pass once, then a classifier is fitted place by place."""
 
@@ -100,11 +122,14 @@ class _Probing:
     known: int | None
     budget_ms: float | None
     where: Deployment
+    views: int
+    flip: bool
     autocast: torch.autocast
     images: str | None
     seed: int
     journal: Journal
     report: Report
+    use: Callable[[Probe, Fits], object]
 
     def result(self) -> Probe:
         """Return what was found."""
@@ -122,24 +147,27 @@ class _Probing:
             depths = compared(self._depths(self._readings(fits), classes), len(validation))
             chosen = chosen_of(depths, self.budget_ms)
             test = self._tested(fits, chosen) if "test" in self.batches else None
-        return Probe(
-            n=len(validation),
-            train_images=len(fits.sample),
-            classes=classes,
-            units=len(self.chain),
-            depths=depths,
-            best=lowest_of(depths),
-            chosen=chosen,
-            budget_ms=self.budget_ms,
-            threads=self.where.threads,
-            test=test,
-            remarks=self._remarks(len(fits.sample), len(train)),
-        )
+            found = Probe(
+                n=len(validation),
+                train_images=len(fits.sample),
+                classes=classes,
+                units=len(self.chain),
+                depths=depths,
+                best=lowest_of(depths),
+                chosen=chosen,
+                budget_ms=self.budget_ms,
+                threads=self.where.threads,
+                views=self.views,
+                test=test,
+                remarks=self._remarks(len(fits.sample), len(train)),
+            )
+            self.use(found, fits)
+        return found
 
     @cached_property
     def whole(self) -> Chain:
         """The network as it is run: norms folded, on the device of the images."""
-        few = self.batches["validation"][0].images[:FEW]
+        few = self.batches["validation"][0].images
         return prepared(self.chain, few, precision="fp32", device=few.device).chain
 
     @cached_property
@@ -162,11 +190,16 @@ class _Probing:
         return replace(train, split=sample(train.split, most, self.seed))
 
     def _remarks(self, fitted: int, passed: int) -> tuple[str, ...]:
-        """Return what a reader should know: that classifiers are fitted on a sample."""
+        """Return what a reader should know: that classifiers are fitted on a sample, and on views of the images."""
         train = self.batches["training"]
         there = train.images if isinstance(train, SplitBatches) else passed
-        said = f"classifiers are fitted on {fitted:,} of {there:,} training images, a stratified sample"
-        return (said,) if fitted < there else ()
+        said = []
+        if fitted < there:
+            said.append(f"classifiers are fitted on {fitted:,} of {there:,} training images, a stratified sample")
+        if self.views > 1:
+            kind = "shifted" if not self.flip else "mirrored" if self.views == 2 else "mirrored and shifted"
+            said.append(f"read as the average of {self.views} views, {kind}: an answer takes {self.views} times the ms")
+        return tuple(said)
 
     @cached_property
     def blocks(self) -> dict[str, range]:
@@ -198,7 +231,7 @@ class _Probing:
 
         def block(number: int) -> dict:
             batch = train[number] if number < len(train) else validation[number - len(train)]
-            read = read_at(self.whole, self.places, batch.images, self.autocast)
+            read = self._read(self.places, batch.images)
             if not bool(read.isfinite().all()):
                 raise UserError("the network returns activations that are not finite: weights or data are broken")
             rows.put(number, read)
@@ -214,6 +247,11 @@ class _Probing:
             name: torch.tensor([label for number in blocks for label in done[number]["labels"]])
             for name, blocks in self.blocks.items()
         }
+
+    def _read(self, places: Sequence[Place], images: Tensor) -> Tensor:
+        """Return what is read of images at some places, averaged over their views."""
+        views = views_of(images, self.views, flip=self.flip)
+        return torch.stack([read_at(self.whole, places, view, self.autocast) for view in views]).mean(0)
 
     def _readings(self, fits: Fits) -> list[dict]:
         """Return of every place what its classifier and the nearest neighbour get wrong."""
@@ -271,7 +309,7 @@ class _Probing:
 
         def block(number: int) -> dict:
             batch = batches[number]
-            parts = read_at(self.whole, places, batch.images, self.autocast).split([one.features for one in places], 1)
+            parts = self._read(places, batch.images).split([one.features for one in places], 1)
             labels = batch.labels.cpu()
             wrong = [one.wrong(Features(part, labels)) for one, part in zip(linears, parts, strict=True)]
             return {"wrong": [one.tolist() for one in wrong]}

@@ -186,8 +186,11 @@ class Probe(ProbeOptions, Dissection):
         from howdeep.analysis.evaluation import fingerprint
         from howdeep.analysis.probe import probe
         from howdeep.analysis.study import open_study
+        from howdeep.analysis.views import require_views
+        from howdeep.data.augmentation import may_flip
 
         self.check_files()
+        require_views(self.views, flip=self.flip != "no")
         target, further = self.open(remark), ("train", "test") if self.split != "test" else ("train",)
         with open_study(
             target,
@@ -209,6 +212,8 @@ class Probe(ProbeOptions, Dissection):
                 classes=len(study.classes),
                 budget_ms=self.budget_ms,
                 where=self.where,
+                views=self.views,
+                flip=may_flip(study.classes, self.flip),
                 autocast=study.autocast,
                 images=fingerprint(study.batches.split),
                 seed=self.seed,

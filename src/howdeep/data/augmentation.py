@@ -4,6 +4,7 @@ Every position of an epoch has its draw, whatever batch, rank or worker it falls
 several images: its draw is that of the step.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Literal
@@ -200,16 +201,23 @@ def augmentation_of(dataset: Dataset, strength: Strength = "auto", flip: Flip = 
 
     Up to 64 pixels a side, images are shifted by an eighth of the height (4 pixels at 32, as in every CIFAR paper);
     larger ones are cropped at random. ``auto`` is ``light`` for small images, and for large ones where there are fewer
-    than 10,000 to train on; else ``standard``. Classes that are called by single letters or digits are characters, and
-    a mirrored character is another one: these are not flipped, unless that is asked for.
+    than 10,000 to train on; else ``standard``.
     """
     chosen = STRENGTHS[strength_of(dataset, strength)]
-    characters = all(len(name) == 1 and name.isalnum() for name in dataset.classes)
-    usual = chosen.crop is not None and not characters
-    flipped = {"auto": usual, "yes": True, "no": False}[flip]
+    flipped = may_flip(dataset.classes, flip) and (flip == "yes" or chosen.crop is not None)
     if chosen.crop is not None and _small(dataset):
         chosen = replace(chosen, crop=None, padding=max(1, round(dataset.height / 8)))
     return replace(chosen, flip=flipped)
+
+
+def may_flip(classes: Sequence[str], flip: Flip) -> bool:
+    """Return whether images of these classes are mirrored.
+
+    Classes that are called by single letters or digits are characters, and a mirrored character is another one: these
+    are not, unless that is asked for.
+    """
+    characters = all(len(name) == 1 and name.isalnum() for name in classes)
+    return flip == "yes" or (flip == "auto" and not characters)
 
 
 def strength_of(dataset: Dataset, strength: Strength) -> str:
