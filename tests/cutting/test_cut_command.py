@@ -23,6 +23,7 @@ from howdeep.cutting.frontier import Frontier
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import cut_target
 from howdeep.runs.checkpoints import list_checkpoints, newest
+from howdeep.runs.prepared import Prepared
 from howdeep.runs.target import run_target
 from howdeep.training import loop
 from howdeep.util.errors import Stopped
@@ -282,11 +283,13 @@ def test_epochs_that_do_not_help_leave_the_cut_network_as_it_was(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """And the data, opened for the cut, are not opened again for training."""
-    monkeypatch.delattr("howdeep.training.images.open_data")
     cut_only, out = tmp_path / "cut", tmp_path / "tuned"
     assert cut(run, "--remove", 3, "--out", cut_only) == 0
     capsys.readouterr()
+    opened, own = [], Prepared.open
+    monkeypatch.setattr(Prepared, "open", lambda self, data, **how: opened.append(data) or own(self, data, **how))
     assert cut(run, "--remove", 3, "--out", out, "--epochs", 2, "--lr", 1, "--precision", "fp32") == 0
+    assert opened == ["digits"]
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines())) <= 80
     assert "of 2: discarded (" in told
