@@ -351,10 +351,22 @@ def test_a_cut_is_saved_and_what_was_saved_is_shown(tab: Opener, network: Networ
 def test_large_cells_carry_their_numbers_in_the_window_of_a_telephone(tab: Opener) -> None:
     page = tab(width=400, pretended=27)
     assert too_wide(page) == []
-    assert page.locator(".cell").all_inner_texts() == [str(number) for number in range(1, 28)]
+    assert page.locator(".number").all_inner_texts() == [str(number) for number in range(1, 28)]
     assert page.locator(".stage-title").all_inner_texts() == list(STAGES)
     rows = {round(cell.bounding_box()["y"]) for cell in page.locator(".cell").all()}  # type: ignore[index]
     assert len(rows) == 3
+    assert faint(page) == []
+    assert page.locator(".first").all_inner_texts()[:3] == ["100", "50.0", "33.3"]
+    assert page.locator("[data-chosen] .number").all_inner_texts() == ["9"]
+    told = page.locator("#keep")
+    unit(page, 8).hover()
+    expect(told).to_contain_text("first 8 units alone with the head")
+    expect(told).to_contain_text("12.5\u00a0% error (11.5 to 13.5)")
+    expect(told.locator("code")).to_have_text("howdeep cut r --first 8")
+    unit(page, 9).focus()
+    page.mouse.move(0, 0)
+    for part in ("0.9 ms", "9\u00a0M MACs", "recommended by the probe", "--first 9"):
+        expect(told).to_contain_text(part)
 
 
 def test_a_touch_takes_a_unit_out_and_one_that_becomes_a_scroll_does_not(tab: Opener, network: Network) -> None:

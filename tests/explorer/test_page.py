@@ -19,6 +19,7 @@ import pytest
 import torch
 import uvicorn
 from PIL import Image
+from tests.show.cases import depth, probed
 
 from howdeep import cli, open_run
 from howdeep.data.decoding import quiet_pillow
@@ -26,6 +27,7 @@ from howdeep.explorer import serve
 from howdeep.explorer.guard import Guard
 from howdeep.explorer.images import MAX_BYTES
 from howdeep.explorer.server import Page, create_app
+from howdeep.util.records import to_json
 
 OWN = [1 - (unit / 6) * 0.5 for unit in range(1, 7)]
 ORDER = list(range(6))
@@ -94,7 +96,26 @@ def test_the_network_is_told_once(port: int) -> None:
     assert [unit["output"] for unit in found["units"]] == ["16×8×8"] * 2 + ["32×4×4"] * 2 + ["64×2×2"] * 2
     assert [unit["like"] for unit in found["units"]][:2] == [0, 0]
     assert found["save"] == {"possible": True, "why": None}
-    assert found["deletions"] is None
+    assert (found["deletions"], found["probe"]) == (None, None)
+
+
+def test_a_probe_in_the_run_folder_says_what_the_first_units_would_give(port: int, run: Path) -> None:
+    depths = (depth(0, 60.0, 0.1), *(depth(units, 60.0 - units, units, whole=units == 6) for units in range(1, 7)))
+    by_head = replace(depth(4, 50.0, 4.5), head="kept")
+    record = probed("cifar_resnet14", 8, (*depths[:5], by_head, *depths[5:])).probe
+    written = {**to_json(record), "data": "my photos", "split": "val"}
+    (run / "probe.json").write_text(json.dumps(written))
+    found = json.loads(ask(port, "/api/network")[1])["probe"]
+    (run / "probe.json").write_text(json.dumps({**written, "units": 7}))
+    other = json.loads(ask(port, "/api/network")[1])["probe"]
+    (run / "probe.json").unlink()
+    assert other is None
+    assert found["source"] == "my photos, val, n = 200"
+    assert [one["error"] for one in found["first"]] == [59, 58, 57, 50, 55, 54]
+    assert [one["head"] for one in found["first"]] == [False, False, False, True, False, True]
+    assert [one["chosen"] for one in found["first"]] == [False, False, False, True, False, False]
+    assert (found["first"][1]["ms"], found["first"][1]["macs"]) == (2, 3000)
+    assert found["first"][1]["command"] == f"howdeep cut {run} --data 'my photos' --first 2 --out {run}-first-2"
 
 
 def test_the_numbers_come_before_the_charts(port: int) -> None:

@@ -17,7 +17,7 @@ from howdeep.transform.pooling import Pooled
 from howdeep.transform.truncation import cut_points
 from howdeep.util.errors import UserError
 
-SECONDS = 2.0
+SECONDS = 1.0
 """For the timed passes of all depths."""
 
 

@@ -164,6 +164,16 @@ class Saving:
             return "no unit of this network can be taken out"
         return None
 
+    def first(self, units: int, data: str) -> str:
+        """Return the command that keeps the first units alone, under a new classifier for some data."""
+        out = f"{self._run}-first-{units}"
+        return shlex.join(["howdeep", "cut", *self.arguments, "--data", data, "--first", str(units), "--out", out])
+
+    @property
+    def _run(self) -> Path:
+        """The run folder; of a network of a library a name of its own, here."""
+        return Path(self.target.name.rpartition(":")[2])
+
     def removed(self, state: State, own: State) -> list[int]:
         """Return the numbers of the units that are out in a state, from 1.
 
@@ -215,7 +225,7 @@ class Saving:
 
     def _place(self, left: int) -> Path:
         """Make a folder beside the run folder, for networks of a library here: no other process gets the same one."""
-        run = Path(self.target.name.rpartition(":")[2])
+        run = self._run
         first = run.with_name(f"{run.name}-cut-to-{left}-units")
         place, number = first, 1
         while True:

@@ -53,9 +53,7 @@ def open_page(
         assert engine.before  # asked now, so that a broken network is refused here and the first change finds its maps
     flags = ("--skip-broken",) if options.skip_broken else ()
     saving = Saving(target=target, data=data, arguments=(*arguments, *flags))
-    summary = Summary(
-        engine=engine, data=dataset.name, split=options.split, like=like_of(engine), unsaved=saving.impossible
-    )
+    summary = Summary(engine=engine, data=dataset.name, split=options.split, like=like_of(engine), saving=saving)
     uploads = Uploads(target, dataset.height, dataset.width, device)
     return Page(engine, summary, uploads, saving, Jobs(threads=engine.threads))
 

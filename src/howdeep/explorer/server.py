@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
+from howdeep.analysis.depths import Probe
 from howdeep.analysis.lesion import Lesion, alike
 from howdeep.data.decoding import MAX_PIXELS
 from howdeep.explorer.engine import Engine
@@ -25,7 +26,9 @@ from howdeep.util.records import from_json
 
 MEASURED_AT_ONCE = 120
 """Units up to which the page has their deletions measured without being asked."""
-RECORD = "lesion.json"
+LESION, PROBE = "lesion.json", "probe.json"
+"""Records in the run folder that the page shows."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +42,12 @@ class Summary:
     """Of which the sample is."""
     like: tuple[int | None, ...]
     """Units with the same number may change places."""
-    unsaved: str | None
-    """Why no cut can be saved, or None."""
+    saving: Saving
+    """How cuts are saved."""
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        engine, known, network = self.engine, self._known(), self.engine.target.network or {}
+        engine, known, network = self.engine, self._lesion(), self.engine.target.network or {}
         return {
             "name": network.get("library") or network.get("name") or engine.target.name,
             "source": engine.target.name,
@@ -55,9 +58,10 @@ class Summary:
             "n": len(engine.sample.pixels),
             "precision": engine.precision,
             "images": [{"label": int(label)} for label in engine.sample.labels],
-            "deletions": known and {"change": [unit.change for unit in known.units], "source": RECORD},
+            "deletions": known and {"change": [unit.change for unit in known.units], "source": LESION},
+            "probe": self._probe(),
             "measures_itself": len(engine.chain) <= MEASURED_AT_ONCE,
-            "save": {"possible": self.unsaved is None, "why": self.unsaved},
+            "save": {"possible": self.saving.impossible is None, "why": self.saving.impossible},
             "max_upload_bytes": MAX_BYTES,
             "max_upload_pixels": MAX_PIXELS,
         }
@@ -79,14 +83,50 @@ class Summary:
             for index, (name, unit, gate, cost, like) in enumerate(parts, 1)
         ]
 
-    def _known(self) -> Lesion | None:
+    def _lesion(self) -> Lesion | None:
         """Return the lesion study that lies in the run folder, if it is one of these units."""
-        try:
-            lesion = from_json(Lesion, json.loads((Path(self.engine.target.name) / RECORD).read_bytes()))
-        except (OSError, ValueError, TypeError):
+        found = self._record(LESION, Lesion)
+        if found is None:
             return None
+        lesion, _ = found
         names = [unit.name for unit in lesion.units]
         return lesion if lesion.kind == "delete" and names == self.engine.chain.names else None
+
+    def _probe(self) -> dict[str, Any] | None:
+        """Return what the first units alone would give, by the probe in the run folder, if it is one of these units."""
+        found, names = self._record(PROBE, Probe), self.engine.chain.names
+        if found is None:
+            return None
+        probe, where = found
+        if probe.units != len(names) or any(
+            depth.name != names[depth.units - 1] for depth in probe.depths if depth.units and not depth.whole
+        ):
+            return None
+        first = []
+        for units in range(1, len(names) + 1):
+            at = (depth for depth in probe.depths if depth.units == units)
+            best = min(at, key=lambda depth: depth.fitted.error_percent)
+            first.append(
+                {
+                    "error": best.fitted.error_percent,
+                    "low": best.fitted.low,
+                    "high": best.fitted.high,
+                    "ms": best.latency.median_ms,
+                    "macs": best.macs,
+                    "head": best.head == "kept",
+                    "chosen": units == probe.choice.units,
+                    "command": self.saving.first(units, where["data"]),
+                }
+            )
+        return {"first": first, "source": f"{where['data']}, {where['split']}, n = {probe.n:,}"}
+
+    def _record(self, name: str, kind: type[T]) -> tuple[T, dict[str, Any]] | None:
+        """Return a record that lies in the run folder, and its file; None where there is none."""
+        try:
+            data = json.loads((Path(self.engine.target.name) / name).read_bytes())
+            return from_json(kind, data), data
+        except (OSError, ValueError, TypeError, UserError):
+            return None
 
 
 def like_of(engine: Engine) -> tuple[int | None, ...]:

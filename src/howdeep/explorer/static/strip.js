@@ -1,6 +1,6 @@
 /** The strip: one cell per place, in the look of the unit that stands there. */
 
-import { byId, counted, el, fixed, mark, percent, short, signed } from "./dom.js";
+import { byId, counted, el, fixed, large, mark, percent, short, signed } from "./dom.js";
 
 const LARGE = 60; // up to so many units the cells are large and carry their numbers
 const PITCH = 15; // least width of a small cell with its gap, in pixels
@@ -12,10 +12,14 @@ export class Strip {
   constructor(network, state) {
     Object.assign(this, { network, state, root: byId("strip"), active: 0, pointed: null, span: null });
     Object.assign(this, { costs: null, answer: null });
+    this.first = network.probe?.first ?? null; // what the first units alone would give, by the last of them
     this.large = network.units.length <= LARGE;
     this.root.classList.add(this.large ? "large" : "small");
     this.cells = network.units.map((_, place) => this.cell(place));
     this.stages = stages(network.units);
+    byId("keep").hidden = this.first === null;
+    byId("legend-first").hidden = this.first === null || !this.large;
+    byId("legend-first").textContent = `error in % if a unit and those before it stay alone (${network.probe?.source})`;
     byId("legend-locked").hidden = network.units.every((unit) => unit.removable);
     new ResizeObserver(() => this.arrange()).observe(this.root);
     this.arrange();
@@ -26,6 +30,7 @@ export class Strip {
   cell(place) {
     const bar = el("span", { class: "bar" }, el("span", { class: "fill" }));
     const number = this.large ? [el("span", { class: "number" })] : [];
+    if (this.large && this.first) number.push(el("span", { class: "first" }));
     const limits = { "aria-valuemin": 0, "aria-valuemax": 2, "aria-orientation": "vertical" };
     return el("div", { class: "cell", role: "slider", tabindex: -1, "data-place": place, ...limits }, bar, ...number);
   }
@@ -83,13 +88,26 @@ export class Strip {
     mark(cell, "aria-label", this.label(unit, place, look));
     mark(cell, "aria-valuenow", gate);
     mark(cell, "aria-valuetext", LOOKS[look](gate));
-    if (this.large) cell.lastChild.textContent = look === "gated" ? short(gate) : unit + 1;
+    if (!this.large) return;
+    cell.children[1].textContent = look === "gated" ? short(gate) : unit + 1;
+    if (!this.first) return;
+    const { error, chosen } = this.first[unit];
+    cell.children[2].textContent = error < 99.95 ? fixed(error) : "100";
+    mark(cell, "data-chosen", chosen ? "" : null);
   }
 
   label(unit, place, look) {
     const { name } = this.network.units[unit];
     const moved = unit === place ? "" : `, at place ${place + 1}`;
-    return `${name}${moved}${look === "locked" ? `, ${this.why(unit)}` : ""}`;
+    const alone = this.first ? `, ${this.alone(unit)}: ${percent(this.first[unit].error)} error` : "";
+    return `${name}${moved}${alone}${look === "locked" ? `, ${this.why(unit)}` : ""}`;
+  }
+
+  /** What stays when a unit is the last one, under a new classifier. */
+  alone(unit) {
+    const units = this.first.length;
+    if (unit === units - 1) return `all ${units} units`;
+    return `${unit ? `first ${unit + 1} units` : "first unit"} alone${this.first[unit].head ? " with the head" : ""}`;
   }
 
   why(unit) {
@@ -118,6 +136,20 @@ export class Strip {
       this.span && `${counted(Math.abs(this.span[1] - this.span[0]) + 1, "unit")} selected`,
     ];
     byId("unit").replaceChildren(el("b", {}, name), ...parts.filter(Boolean).map((part) => el("span", {}, part)));
+    if (this.first) this.describeFirst(unit);
+  }
+
+  /** Say what the network would be that ends behind a unit, and by which command. */
+  describeFirst(unit) {
+    const { error, low, high, ms, macs, chosen, command } = this.first[unit];
+    const parts = [
+      `${percent(error)} error (${fixed(low)} to ${fixed(high)})`,
+      `${short(ms)} ms`,
+      `${large(macs)} MACs`,
+      chosen && "recommended by the probe",
+    ];
+    const told = parts.filter(Boolean).map((part) => el("span", {}, part));
+    byId("keep").replaceChildren(el("b", {}, this.alone(unit)), ...told, el("code", {}, command));
   }
 
   /** Make a place the one that the keyboard is at. */
