@@ -293,6 +293,34 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert not any(tmp_path.iterdir())
 
 
+def test_an_int8_file_holds_integers_and_its_errors_are_those_of_who_runs_it(tmp_path: Path) -> None:
+    """It may differ from the network, which is said and not refused."""
+    chain, stream = network("resnet B"), torch.Generator().manual_seed(0)
+    images = torch.randn(60, 3, 8, 8, generator=stream)
+    with torch.no_grad():
+        own = chain.eval()(images).argmax(1)
+    labels = own.roll(1)  # some right and some wrong
+    batches = [Batch(images[part], labels[part], 60) for part in (slice(0, 40), slice(40, 60))]
+    found = export.export(chain, tmp_path / "net.onnx", batches, int8=batches[:1])
+    assert found.int8 is not None
+    assert (found.int8.calibration_images, found.agreement.tolerance) == (40, None)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    answers = torch.from_numpy(session.run(None, {"images": images.numpy()})[0]).argmax(1)
+    assert found.int8.error_percent == 100 * float((answers != labels).double().mean())
+    assert found.int8.original_error_percent == 100 * float((own != labels).double().mean())
+    assert found.agreement.other_class == int((answers != own).sum())
+    assert 0 < found.agreement.difference < 0.2
+    model = onnx.load(tmp_path / "net.onnx")
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    given = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert {types[given[node.input[1]]] for node in convolutions} == {onnx.TensorProto.INT8}
+    assert json.loads(next(one.value for one in model.metadata_props if one.key == "height")) == 8
+    assert found.finding.startswith(f"the int8 file gives the same class on {found.agreement.same_class_percent:.1f} %")
+    assert found.table().title in found.finding
+    assert from_json(Export, to_json(found)) == found
+
+
 @pytest.mark.parametrize("library", NEEDS["onnxruntime"][1])
 def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, library, None)
@@ -309,6 +337,7 @@ def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.Mon
         (["--out", "net.onnx", "--format", "tflite"], "onnx"),
         (["--out", "net.onnx", "--opset", "9"], "18 to 23"),
         (["--out", "net.pt2", "--opset", "20"], "only ONNX has it"),
+        (["--out", "net.pt2", "--int8"], "int8 is not allowed for net.pt2: only ONNX has it"),
         (["--out", "net.onnx", "--limit", "255"], "at least 256"),
         (["--out", "nowhere/net.onnx"], "no folder nowhere"),
         (["--out", "."], "is a folder"),

@@ -1,10 +1,13 @@
 """A trained network as one file for other programs, written only where it agrees with the original on real images.
 
+Quantised to int8 it cannot agree: what it gets wrong is measured instead, on the same images.
+
 The file is ONNX or a program of torch.export (.pt2). It reads a batch of any size of prepared images, float32 of shape
 (batch, channels, height, width), and returns logits, float32 of shape (batch, classes). Gates are those of evaluation
 (p_l), norms are folded into the convolutions before them, and how pixels are prepared stands in the file's metadata.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -20,10 +23,13 @@ from howdeep.chain import Chain
 from howdeep.data import Batch, Dataset
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.normalization import normalization_of
+from howdeep.data.sampling import sample, sampled
 from howdeep.deploying.formats import FORMATS, Format, Runner, portable_program
+from howdeep.deploying.quantizing import quantised
+from howdeep.exporting.int8 import CALIBRATION, Int8, int8_of
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, open_split, required_normalization
+from howdeep.runs.target import Target, open_data_for, required_normalization
 from howdeep.runtime.deployment import THREADS
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import SECONDS, by_turns, threads_of
@@ -69,8 +75,13 @@ class Agreement:
     """Images that get another class at any batch size."""
     difference: float
     """Largest |exported logit − logit|, as a share of the largest |logit|."""
-    tolerance: float
-    """What of that is allowed."""
+    tolerance: float | None
+    """What of that is allowed; None where the file is quantised, and may differ."""
+
+    @property
+    def same_class_percent(self) -> float:
+        """Share of the images that get the same class."""
+        return 100 * (1 - self.other_class / self.images)
 
 
 def compared(original: Runner, exported: Runner, batches: Iterable[Batch]) -> Agreement:
@@ -140,6 +151,8 @@ class Export(Shown):
     """What the file says of itself: how pixels are prepared, class names, target, version."""
     notes: tuple[str, ...]
     """Decisions worth printing."""
+    int8: Int8 | None = None
+    """What a quantised file gets wrong; None where it is not quantised."""
 
 
 def export_target(
@@ -161,20 +174,31 @@ def export_target(
         SaveError: The disk is full, or the folder cannot be written.
     """
     host = torch.device("cpu")
-    dataset, split, sample = open_split(target, options, report)
+    dataset = open_data_for(
+        target,
+        options.data,
+        skip_broken=options.skip_broken,
+        splits=[options.split, *["train"] * options.int8],
+        report=report,
+    )
+    split, taken = sampled(dataset, options.split, options.limit, options.seed)
     # The last batch is smaller than the others, so that sizes differ in the comparison.
     size = next(size for size in range(BATCH, 0, -1) if len(split) % size or len(split) < BATCH)
     images = SplitBatches(split, required_normalization(target), size, host)
-    notes = [*dataset.notes, *([f"compared on {sample}"] if sample else [])]
+    notes = [*dataset.notes, *([f"compared on {taken}"] if taken else [])]
     few = [f"compared on all {len(split)} images of {options.split}, fewer than {FEWEST}"]
-    found = _exported(target.chain, images, metadata_of(target, dataset), options)
+    calibration = None
+    if options.int8:
+        calibrating = sample(dataset.split("train"), CALIBRATION, options.seed)
+        calibration = SplitBatches(calibrating, images.normalization, BATCH, host)
+    found = _exported(target.chain, images, metadata_of(target, dataset), options, calibration)
     export = replace(found, notes=(*notes, *found.notes, *(few if len(split) < FEWEST else [])))
     origin = {
         "target": target.name,
         "data": options.data,
         "split": options.split,
         "precision": "fp32",
-        "sample": sample and to_json(sample),
+        "sample": taken and to_json(taken),
     }
     return export, tagged("export", {**to_json(export), **origin, **provenance(host)})
 
@@ -188,6 +212,7 @@ def export(
     classes: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    int8: Loader | None = None,
 ) -> Export:
     """Write a chain into a file that other programs run, checked and timed on the host; the chain stays as it is.
 
@@ -200,25 +225,26 @@ def export(
         classes: Their names, for the metadata of the file; None calls them by their numbers.
         mean: Subtracted from pixels in [0, 1], per channel, for the metadata; None where nothing says so.
         std: What they are divided by.
+        int8: Images by which weights and activations get 8 bits, the first mini-batches that have at least 256; None
+            writes float32. The labels of the other loader are then those of the network's classes.
 
     Raises:
         UserError: The file's name or the loader is not usable, or the network cannot be exported.
         ExportError: The file disagrees with the network; there is none.
         SaveError: The disk is full, or the folder cannot be written.
     """
-    options = ExportOptions(data="", out=Path(file), opset=opset)
+    options = ExportOptions(data="", out=Path(file), opset=opset, int8=int8 is not None)
     constants = normalization_of(mean, std)
-    images: list[Batch] = []
     with evaluating(chain), torch.no_grad():
-        for batch in batches_of(chain, loader):
-            outputs = len(chain(batch.images[:1])[0])
-            if classes is not None and len(classes) != outputs:
-                raise UserError(f"classes has {len(classes)} names: the network returns {outputs} logits")
-            images.append(Batch(batch.images.cpu(), batch.labels.cpu(), batch.total))
-            if sum(len(one.labels) for one in images) >= FEWEST:
-                break
-    if not images:
-        raise UserError("there are no images to compare on")
+        images = _first_of(batches_of(chain, loader), FEWEST)
+        calibration = None
+        if int8 is not None:
+            calibration = _first_of(batches_of(chain, int8, name="int8", same_classes=False), CALIBRATION)
+        if not images:
+            raise UserError("there are no images to compare on")
+        outputs = len(chain(images[0].images[:1].to(next(chain.parameters()).device))[0])
+    if classes is not None and len(classes) != outputs:
+        raise UserError(f"classes has {len(classes)} names: the network returns {outputs} logits")
     count, (_, channels, height, width) = sum(len(one.labels) for one in images), images[0].images.shape
     metadata = {
         "howdeep_version": version("howdeep"),
@@ -230,12 +256,28 @@ def export(
         "width": width,
         "classes": classes and list(classes),
     }
-    found = _exported(chain, images, metadata, options)
+    found = _exported(chain, images, metadata, options, calibration)
     few = [f"compared on all {count} images of the loader, fewer than {FEWEST}"] if count < FEWEST else []
     return replace(found, notes=(*found.notes, *few))
 
 
-def _exported(chain: Chain, images: Sequence[Batch], metadata: dict, options: ExportOptions) -> Export:
+def _first_of(batches: Iterable[Batch], count: int) -> list[Batch]:
+    """Return the first mini-batches that have so many images, on the host."""
+    taken: list[Batch] = []
+    for batch in batches:
+        taken.append(Batch(batch.images.cpu(), batch.labels.cpu(), batch.total))
+        if sum(len(one.labels) for one in taken) >= count:
+            break
+    return taken
+
+
+def _exported(
+    chain: Chain,
+    images: Sequence[Batch],
+    metadata: dict,
+    options: ExportOptions,
+    calibration: Sequence[Batch] | None,
+) -> Export:
     """Write a network, folded, compare it with itself as it is, and time both; the images lie on the host."""
     first, host = images[0].images, torch.device("cpu")
     folded = prepared(chain, first, precision="fp32", device=host)
@@ -243,7 +285,7 @@ def _exported(chain: Chain, images: Sequence[Batch], metadata: dict, options: Ex
     program = portable_program(folded.chain, first.shape[1:])
     # The host has no TF32; and torch.onnx reads its switch in a way that raises where `true_fp32` has set it.
     with torch.no_grad(), threads_of(original.threads):
-        file = _write(program, original.chain, images, metadata, options)
+        file = _write(program, original.chain, images, metadata, options, calibration)
     return Export(**file, metadata=metadata, notes=folded.notes)
 
 
@@ -272,15 +314,26 @@ def metadata_of(target: Target, dataset: Dataset) -> dict:
 
 
 def _write(
-    program: ExportedProgram, original: Runner, images: Sequence[Batch], metadata: dict, options: ExportOptions
+    program: ExportedProgram,
+    original: Runner,
+    images: Sequence[Batch],
+    metadata: dict,
+    options: ExportOptions,
+    calibration: Sequence[Batch] | None,
 ) -> dict[str, Any]:
     """Write the file beside its place, compare and time it, and only then give it its name."""
     out, form, partial = options.out, FORMATS[options.chosen], partial_of(options.out)
     content = form.serialise(program, metadata, options.opset)
+    if calibration is not None:
+        content = quantised(content, (batch.images for batch in calibration))
     try:
         _save(partial, content.data, out)
-        agreement = compared(original, _loaded(form, partial, out, torch.get_num_threads()), images)
+        runner = _loaded(form, partial, out, torch.get_num_threads())
+        agreement = compared(original, runner, images)
+        if calibration is not None:
+            agreement = replace(agreement, tolerance=None)
         _require(agreement, out)
+        int8 = None if calibration is None else int8_of(original, runner, images, calibration)
         with threads_of(THREADS):
             exported = _loaded(form, partial, out, THREADS)
             first = images[0].images
@@ -299,6 +352,7 @@ def _write(
         "latency": latency,
         "threads": THREADS,
         "runtime": f"{form.runtime} {version(form.runtime)}",
+        "int8": int8,
     }
 
 
@@ -317,8 +371,11 @@ def _loaded(form: Format, partial: Path, out: Path, threads: int) -> Runner:
 
 
 def _require(agreement: Agreement, out: Path) -> None:
-    """Refuse a file that disagrees; logits that are not numbers disagree."""
-    if agreement.other_class or not agreement.difference <= agreement.tolerance:
+    """Refuse a file that disagrees; logits that are not numbers disagree, of a quantised one they alone."""
+    if agreement.tolerance is None:
+        if not math.isfinite(agreement.difference):
+            raise ExportError(f"{out} was not written: in int8 it returns logits that are not numbers")
+    elif agreement.other_class or not agreement.difference <= agreement.tolerance:
         raise ExportError(
             f"{out} was not written, it disagrees with the network: another class on {agreement.other_class} of "
             f"{agreement.images} images, logits differ by up to {agreement.difference:.1e} of the largest, allowed are "

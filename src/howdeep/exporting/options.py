@@ -37,6 +37,8 @@ class ExportOptions:
     """What kind of file."""
     opset: OptionalInt = None
     """Version of ONNX's operators, 18 to 23; without it torch's choice."""
+    int8: bool = False
+    """Weights and activations of 8 bits (ONNX), by training images; instead of agreement, the error is said."""
     split: Split = "test"
     limit: int = FEWEST
     """Compare on N images, a stratified sample; at least 256, or all where there are fewer."""
@@ -52,6 +54,8 @@ class ExportOptions:
             raise UserError(f"limit {self.limit} is not allowed: at least {FEWEST} images are compared")
         if self.opset is not None and chosen != "onnx":
             raise UserError(f"opset {self.opset} is not allowed for {self.out}: only ONNX has it")
+        if self.int8 and chosen != "onnx":
+            raise UserError(f"int8 is not allowed for {self.out}: only ONNX has it")
         if self.opset is not None and self.opset not in OPSETS:
             raise UserError(f"opset {self.opset} is not allowed: it must be {OPSETS[0]} to {OPSETS[-1]}")
         if chosen == "onnx" and (lacking := lacking_for("onnxruntime")):

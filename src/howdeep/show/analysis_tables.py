@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from howdeep.show.sentences import confusions, depth_text, measured, probe_test_finding
+from howdeep.show.sentences import confusions, depth_text, export_agreed, measured, probe_test_finding
 from howdeep.show.tables import CHOSEN, Table, all_of
 from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, short, whole
 
@@ -86,9 +86,14 @@ def export_table(export: Export, *, wide: bool = False) -> Table:
         )
         rows.append((str(row.batch), fixed(row.original_ms), before, fixed(row.exported_ms), after, str(row.runs)))
     left = f"; {export.norms_left} norms could not be folded" if export.norms_left else ""
+    title = export_agreed(export)
+    if agreement.tolerance is not None:
+        title = (
+            f"the same class on all {agreement.images:,} images, logits within {agreement.difference:.1e} of the"
+            f" largest (allowed {agreement.tolerance:.0e})"
+        )
     return Table(
-        title=f"the same class on all {agreement.images:,} images, logits within {agreement.difference:.1e} of the"
-        f" largest (allowed {agreement.tolerance:.0e})",
+        title=title,
         lines=[f"{export.file} ({export.format}{opset}, {export.bytes:,} bytes, run by {export.runtime})"],
         heads=["batch", "original ms", "quartiles", "exported ms", "quartiles", "runs"],
         rows=rows,

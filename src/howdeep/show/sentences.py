@@ -296,9 +296,21 @@ def _less_time(latency: Timing, whole: Timing) -> str:
     return f"{abs(share):.0f} % {'less' if share >= 0 else 'more'} time{latency.aside}"
 
 
+def export_agreed(export: Export) -> str:
+    """Return whether a file gives the same classes; of a quantised one how many, and what it gets wrong."""
+    found, int8 = export.agreement, export.int8
+    if int8 is None:
+        return f"the file gives the same class on all {found.images:,} images"
+    points = minus(f"{int8.change:+.1f} points ({int8.change_low:+.1f} to {int8.change_high:+.1f})")
+    return (
+        f"the int8 file gives the same class on {found.same_class_percent:.1f} % of {found.images:,} images:"
+        f" {int8.original_error_percent:.1f} % error before, {int8.error_percent:.1f} % after, {points}"
+    )
+
+
 def export_finding(export: Export) -> str:
     """Return the sentence of an export: that it agrees, and how much faster it is for one image."""
-    agreed = f"the file gives the same class on all {export.agreement.images:,} images"
+    agreed = export_agreed(export)
     alone = next((row for row in export.latency if row.batch == 1), None)
     if alone is None:
         return agreed
