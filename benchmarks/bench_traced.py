@@ -11,6 +11,8 @@ from torchvision import models
 
 from common import alternate, ratio, report, rounds_option, row, spread
 from howdeep.convert import unravel
+from howdeep.runtime.modes import norms_of
+from howdeep.training.step import engine_of
 
 BATCH, PIXELS = 16, 64
 NETWORKS = ("resnet18", "efficientnet_b0", "densenet121")
@@ -64,11 +66,22 @@ def pair(name: str) -> dict[str, nn.Module]:
     return {"chain": chain, "network": network}
 
 
+def with_norms_kept(networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return both in training mode but for their norms, as ``howdeep train`` runs a step with frozen statistics."""
+    for network in networks.values():
+        for norm in norms_of(network.train()):
+            norm.eval()
+    return {**networks, "chain": engine_of(networks["chain"], checkpointing=False)}  # type: ignore[arg-type]
+
+
 def main() -> None:
     rounds, rows, seconds = rounds_option(15), [], {}
     images = torch.randn(BATCH, 3, PIXELS, PIXELS)
     for name in NETWORKS:
         networks = pair(name)
+        frozen = with_norms_kept(networks)
+        quick = alternate({which: step_of(net, images) for which, net in frozen.items()}, rounds=rounds)
+        less = {which: kept_bytes(net, images) for which, net in frozen.items()}
         steps = alternate({which: step_of(net.train(), images) for which, net in networks.items()}, rounds=rounds)
         memory = {which: kept_bytes(net.train(), images) for which, net in networks.items()}
         forwards = alternate({which: forward_of(net.eval(), images) for which, net in networks.items()}, rounds=rounds)
@@ -76,12 +89,14 @@ def main() -> None:
             ("training step", ratio(steps, "chain", "network"), 1.05),
             ("forward", ratio(forwards, "chain", "network"), 1.03),
             ("kept for the backward pass", memory["chain"] / memory["network"], 1.05),
+            ("training step, frozen norms", ratio(quick, "chain", "network"), 1.05),
+            ("kept, frozen norms", less["chain"] / less["network"], 1.05),
         ):
             note = f"batch {BATCH} of {PIXELS}×{PIXELS}, fp32"
             rows.append(row(f"{name} as a chain / itself, {what}", found, f"≤ {bar}", found <= bar, note=note))
         seconds[name] = {
             what: {which: spread(values) for which, values in times.items()}
-            for what, times in (("step", steps), ("forward", forwards))
+            for what, times in (("step", steps), ("forward", forwards), ("frozen", quick))
         }
     report("traced", rows, seconds=seconds)
 

@@ -7,12 +7,12 @@ W, b, γ and β get their gradients through W′ and b′, and no feature map is
 """
 
 import copy
-import operator
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain as chained
 from itertools import pairwise
 from operator import attrgetter
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -38,65 +38,89 @@ def fold_norms(chain: Chain) -> Chain:
         given = [attrgetter(str(one.target))(part) for one in convolution.args[1:3] if isinstance(one, Node)]
         weight, bias = given if len(given) == 2 else (*given, None)
         names = [f"folded_{node.name}_{kind}" for kind in ("weight", "bias")]
-        for name, tensor in zip(names, _Folded(norm)(weight, bias), strict=True):
+        for name, tensor in zip(names, _folded(weight, bias, norm), strict=True):
             part.register_parameter(name, nn.Parameter(tensor.detach()))
         with part.graph.inserting_before(convolution):
             attributes = [part.graph.get_attr(name) for name in names]
-        _replace(part, convolution, node, attributes)
+        convolution.args = (convolution.args[0], *attributes, *convolution.args[3:])
+        node.replace_all_uses_with(convolution)
+        part.graph.erase_node(node)
     return folded
 
 
 def folding_norms(chain: Chain) -> Chain:
     """Return what computes as a chain does, shares its tensors, and folds norms in evaluation mode in every pass.
 
-    It is the chain itself where no norm in evaluation mode directly follows a convolution.
+    It is the chain itself where no norm in evaluation mode directly follows a convolution. Where weights are more
+    numbers than a feature map has, folding them takes longer than it saves: there the norm stays.
     """
     if not any(map(_foldable, chain.modules())):
         return chain
     shared = {id(tensor): tensor for tensor in chained(chain.parameters(), chain.buffers())}
     folding = copy.deepcopy(chain, shared)
     for parent, (first, convolution), (second, norm) in _sequences(folding):
-        setattr(parent, first, _Convolution(convolution, norm))
+        setattr(parent, first, _Layer(convolution, norm))
         delattr(parent, second)
     for part, convolution, node, norm in _graphs(folding):
         name = f"folding_{node.name}"
-        part.add_submodule(name, _Folded(norm))
-        with part.graph.inserting_before(convolution):
-            both = part.graph.call_module(name, convolution.args[1:3])
-            _replace(part, convolution, node, [part.graph.call_function(operator.getitem, (both, i)) for i in (0, 1)])
+        part.add_submodule(name, _Call(norm))
+        with part.graph.inserting_before(node):
+            node.replace_all_uses_with(part.graph.call_module(name, convolution.args))
+        for gone in (node, convolution):
+            part.graph.erase_node(gone)
     return folding
 
 
-class _Folded(nn.Module):
-    """W′ and b′ of a convolution and the norm behind it."""
+def _folded(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return W′ and b′, by the equation of this module."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    scale = scale if norm.weight is None else norm.weight * scale
+    moved = -norm.running_mean if bias is None else bias - norm.running_mean
+    return weight * scale.view(-1, 1, 1, 1), scale * moved if norm.bias is None else scale * moved + norm.bias
+
+
+def _normed(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    norm: nn.BatchNorm2d,
+    convolve: Callable[..., Tensor],
+    stride: Sequence[int],
+) -> Tensor:
+    """Return the norm of W ∗ x + b, which is W′ ∗ x + b′; by whichever passes over fewer numbers."""
+    places = x[:, 0].numel() // math.prod(stride)  # of the feature map that is returned
+    if places < weight[0].numel():
+        return norm(convolve(x, weight, bias))
+    return convolve(x, *_folded(weight, bias, norm))
+
+
+class _Layer(nn.Module):
+    """A convolution of a sequence, and the norm behind it."""
+
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.convolution, self.norm = convolution, norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the norm of the convolution."""
+        one = self.convolution
+        return _normed(x, one.weight, one.bias, self.norm, one._conv_forward, one.stride)  # private (torch 2.15)
+
+
+class _Call(nn.Module):
+    """A convolution of a graph, whose arguments it is given, and the norm behind it."""
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         self.norm = norm
 
-    def forward(self, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return both, by the equation of this module."""
-        norm = self.norm
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = torch.rsqrt(norm.running_var + norm.eps)
-        scale = scale if norm.weight is None else norm.weight * scale
-        moved = -norm.running_mean if bias is None else bias - norm.running_mean
-        shift = scale * moved if norm.bias is None else scale * moved + norm.bias
-        return weight * scale.view(-1, 1, 1, 1), shift
-
-
-class _Convolution(nn.Module):
-    """A convolution and the norm behind it."""
-
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.convolution, self.folded = convolution, _Folded(norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return W′ ∗ x + b′."""
-        convolution = self.convolution
-        return convolution._conv_forward(x, *self.folded(convolution.weight, convolution.bias))  # private (torch 2.15)
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1, 1), *rest: Any
+    ) -> Tensor:
+        """Return the norm of the convolution."""
+        return _normed(x, weight, bias, self.norm, lambda *given: CONVOLUTION(*given, stride, *rest), stride)
 
 
 def _sequences(network: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
@@ -129,10 +153,3 @@ def _read_once(node: Node) -> bool:
 def _foldable(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Return whether a layer is a norm that uses its running statistics."""
     return isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and not norm.training
-
-
-def _replace(part: GraphModule, convolution: Node, node: Node, weights: list[Node]) -> None:
-    """Let a convolution read other weights, and whoever read the norm read it."""
-    convolution.args = (convolution.args[0], *weights, *convolution.args[3:])
-    node.replace_all_uses_with(convolution)
-    part.graph.erase_node(node)
