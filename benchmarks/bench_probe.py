@@ -3,11 +3,12 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
 from common import SHARED, alternate, howdeep, ratio, report, rounds_option, row, spread
 from howdeep.analysis.depths import Probe
@@ -15,6 +16,7 @@ from howdeep.analysis.features import places_of, read_at
 from howdeep.analysis.linear import Features
 from howdeep.analysis.probe import probe
 from howdeep.analysis.study import SplitBatches, prepared
+from howdeep.chain import Chain
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, open_data_for, open_target, required_normalization
 from howdeep.runtime.timing import threads_of
@@ -41,19 +43,31 @@ class Case:
 
     def passes(self) -> Callable[[], None]:
         """Return the passes of the network over the same images."""
-        chain = prepared(self.target.chain, self.train[0].images, precision="fp32", device=CPU).chain
+        chain = self.chain
+        return self._over_all(torch.inference_mode()(lambda images: chain(images)))
 
+    def reading(self) -> Callable[[], None]:
+        """Return the same passes, in which every place is read: heads that follow at once compute once more each."""
+        chain = self.chain
+        places = places_of(chain, self.train[0].images[:1])
+        return self._over_all(lambda images: read_at(chain, places, images, FP32))
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The network as it is run."""
+        return prepared(self.target.chain, self.train[0].images, precision="fp32", device=CPU).chain
+
+    def _over_all(self, compute: Callable[[Tensor], Tensor]) -> Callable[[], None]:
         def once() -> None:
-            with torch.inference_mode():
-                for batches in (self.train, self.validation):
-                    for batch in batches:
-                        chain(batch.images)
+            for batches in (self.train, self.validation):
+                for batch in batches:
+                    compute(batch.images)
 
         return once
 
     def theirs(self, strength: float) -> float:
         """Return the error in percent of scikit-learn's classifier at the end, with a strength of decay."""
-        chain = prepared(self.target.chain, self.train[0].images, precision="fp32", device=CPU).chain
+        chain = self.chain
         end = places_of(chain, self.train[0].images[:1])[-1:]
         both = []
         for batches in (self.train, self.validation):
@@ -100,11 +114,13 @@ def main() -> None:
     with threads_of(1), tempfile.TemporaryDirectory() as folder:
         trash = photos("trash")
         found: list[Probe] = []
-        sides = {"probe": lambda: found.append(trash.probe()), "passes": trash.passes()}
+        whole = {"probe": lambda: found.append(trash.probe())}
+        sides = {**whole, "reading": trash.reading(), "passes": trash.passes()}
         seconds = alternate(sides, rounds=rounds, warmup=0)
-        times = ratio(seconds, "probe", "passes")
+        times, reading = (ratio(seconds, side, "passes") for side in ("probe", "reading"))
         images = found[0].n + found[0].train_images
-        note = f"{images:,} photos at 224 pixels, {len(found[0].depths)} depths, latencies included"
+        depths = f"{len(found[0].depths)} depths, latencies included"
+        note = f"{images:,} photos at 224 pixels, {depths}; passes in which every depth is read: {reading:.3f}"
         rows = [row("probe / passes alone", times, f"≤ {MOST}", times <= MOST, note=note), agreement(trash, found[0])]
         for make in (partial(photos, "sign"), partial(digits, Path(folder))):
             other = make()

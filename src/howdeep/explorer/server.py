@@ -95,9 +95,9 @@ class Summary:
     def _probe(self) -> dict[str, Any] | None:
         """Return what the first units alone would give, by the probe in the run folder, if it is one of these units."""
         found, names = self._record(PROBE, Probe), self.engine.chain.names
-        if found is None:
+        if found is None or "data" not in found[1]:  # which the command writes
             return None
-        probe, where = found
+        probe, file = found
         if probe.units != len(names) or any(
             depth.name != names[depth.units - 1] for depth in probe.depths if depth.units and not depth.whole
         ):
@@ -115,10 +115,10 @@ class Summary:
                     "macs": best.macs,
                     "head": best.head == "kept",
                     "chosen": units == probe.choice.units,
-                    "command": self.saving.first(units, where["data"]),
+                    "command": self.saving.first(units, file["data"]),
                 }
             )
-        return {"first": first, "source": f"{where['data']}, {where['split']}, n = {probe.n:,}"}
+        return {"first": first, "source": f"{file['data']}, {file['split']}, n = {probe.n:,}"}
 
     def _record(self, name: str, kind: type[T]) -> tuple[T, dict[str, Any]] | None:
         """Return a record that lies in the run folder, and its file; None where there is none."""
