@@ -19,6 +19,7 @@ from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, open_data_for, open_target, required_normalization
+from howdeep.runtime.device import parts_of
 from howdeep.runtime.timing import threads_of
 
 CPU, FP32 = torch.device("cpu"), torch.autocast("cpu", enabled=False)
@@ -46,6 +47,11 @@ class Case:
         chain = self.chain
         return self._over_all(torch.inference_mode()(lambda images: chain(images)))
 
+    def passes_in_parts(self) -> Callable[[], None]:
+        """Return them with as few images at a time as a probe reads."""
+        chain = self.chain
+        return self._over_all(torch.inference_mode()(lambda images: [chain(part) for part in parts_of(images)]))
+
     def reading(self) -> Callable[[], None]:
         """Return the same passes, in which every place is read: heads that follow at once compute once more each."""
         chain = self.chain
@@ -57,7 +63,7 @@ class Case:
         """The network as it is run."""
         return prepared(self.target.chain, self.train[0].images, precision="fp32", device=CPU).chain
 
-    def _over_all(self, compute: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    def _over_all(self, compute: Callable[[Tensor], object]) -> Callable[[], None]:
         def once() -> None:
             for batches in (self.train, self.validation):
                 for batch in batches:
@@ -115,12 +121,14 @@ def main() -> None:
         trash = photos("trash")
         found: list[Probe] = []
         whole = {"probe": lambda: found.append(trash.probe())}
-        sides = {**whole, "reading": trash.reading(), "passes": trash.passes()}
+        passes = {"passes": trash.passes(), "passes in parts": trash.passes_in_parts()}
+        sides = {**whole, "reading": trash.reading(), **passes}
         seconds = alternate(sides, rounds=rounds, warmup=0)
-        times, reading = (ratio(seconds, side, "passes") for side in ("probe", "reading"))
+        times, reading, parts = (ratio(seconds, side, "passes") for side in ("probe", "reading", "passes in parts"))
         images = found[0].n + found[0].train_images
         depths = f"{len(found[0].depths)} depths, latencies included"
-        note = f"{images:,} photos at 224 pixels, {depths}; passes in which every depth is read: {reading:.3f}"
+        note = f"{images:,} photos at 224 pixels, {depths}; reading every depth alone {reading:.3f},"
+        note += f" passes of ten images at a time {parts:.3f}"
         rows = [row("probe / passes alone", times, f"≤ {MOST}", times <= MOST, note=note), agreement(trash, found[0])]
         for make in (partial(photos, "sign"), partial(digits, Path(folder))):
             other = make()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain, run
 from howdeep.convert.classifier import read_last
+from howdeep.runtime.device import parts_of
 from howdeep.transform.pooling import pooled
 from howdeep.transform.truncation import cut_points
 from howdeep.util.errors import UserError
@@ -77,6 +78,10 @@ def read_at(chain: Chain, places: Sequence[Place], images: Tensor, autocast: tor
         images: Shape (batch, channels, height, width).
         autocast: Precision of the units; a head computes in the type of the images.
     """
+    return torch.cat([_read_at(chain, places, part, autocast) for part in parts_of(images)])
+
+
+def _read_at(chain: Chain, places: Sequence[Place], images: Tensor, autocast: torch.autocast) -> Tensor:
     columns, last, whole = [], places[-1].units, len(chain)
     with autocast:
         for units, x in enumerate(activations(chain, images)):

@@ -13,6 +13,9 @@ from howdeep.runtime.ranks import this_process
 from howdeep.util.errors import UserError, reason
 from howdeep.util.text import counted
 
+PIXELS = 2**19
+"""Of images that pass at a time on a host: ten of 224 a side. What becomes of them stays in its caches; photos that
+pass by the hundred take a third longer."""
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -41,6 +44,17 @@ def pick(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name!r} is not available here ({reason(error)}); allowed: auto, cpu") from None
     return device
+
+
+def parts_of(images: Tensor) -> tuple[Tensor, ...]:
+    """Return images in parts in which they pass through a network fastest.
+
+    Args:
+        images: Shape (batch, channels, height, width).
+    """
+    if images.device.type != "cpu":
+        return (images,)
+    return images.split(max(1, PIXELS // images.shape[2:].numel()))
 
 
 def describe(device: torch.device) -> str:

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.runtime.deployment import HERE, Deployment
-from howdeep.runtime.device import synchronise
+from howdeep.runtime.device import parts_of, synchronise
 from howdeep.util.options import Threads
 
 RUNS, FEWEST_RUNS, SECONDS = 20, 5, 10.0
 """Timed runs of each side, the fewest, and the seconds for all sides together; fewer runs where they take longer."""
 ROUNDS, SLOWER = 3, 1.5
 """Timed rounds of a race; a side that once takes this much longer than the best one's median leaves it."""
-FEW, PIXELS = 32, 2**19
-"""Images on which threads are tried, and the pixels that they have at most: ten of 224 a side."""
+FEW = 32
+"""Images on which threads are tried; of large ones a part."""
 Side = TypeVar("Side")
 
 
@@ -157,7 +157,6 @@ def fastest_threads(chain: Chain, images: Callable[[], Tensor], asked: Threads, 
     counts = thread_counts(asked, device)
     if len(counts) == 1:
         return counts[0]
-    some = images()
-    few = some[: max(1, min(FEW, PIXELS // some[0, 0].numel()))]
+    few = parts_of(images()[:FEW])[0]
     seconds = race_of_threads(lambda: chain(few), counts, device)
     return min(counts, key=lambda count: statistics.median(seconds[count]))
