@@ -29,6 +29,7 @@ ORDER = [
     "fit_folder",
     "cut",
     "joint_cifar",
+    "runtime",
     "lesion",
     "probe",
     "depths",

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from howdeep.runs.folder import Run as Run
     from howdeep.runs.folder import load as load
     from howdeep.runs.folder import open_run as open_run
+    from howdeep.runtime.deployment import Deployment as Deployment
     from howdeep.search.degradation import Degradation as Degradation
     from howdeep.search.degradation import degradation as degradation
     from howdeep.search.fit import Fit as Fit
@@ -111,6 +112,7 @@ _HOMES = {
     "recalibrate": "transform.norms",
     "build": "networks",
     "spec_of": "networks",
+    "Deployment": "runtime.deployment",
     "Run": "runs.folder",
     "load": "runs.folder",
     "open_run": "runs.folder",
