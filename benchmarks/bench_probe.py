@@ -128,7 +128,7 @@ def main() -> None:
         images = found[0].n + found[0].train_images
         depths = f"{len(found[0].depths)} depths, latencies included"
         note = f"{images:,} photos at 224 pixels, {depths}; reading every depth alone {reading:.3f},"
-        note += f" passes of ten images at a time {parts:.3f}"
+        note += f" passes of five images at a time {parts:.3f}"
         rows = [row("probe / passes alone", times, f"≤ {MOST}", times <= MOST, note=note), agreement(trash, found[0])]
         for make in (partial(photos, "sign"), partial(digits, Path(folder))):
             other = make()

@@ -29,6 +29,7 @@ from howdeep.data import Batch
 from howdeep.data.loaders import Batches
 from howdeep.networks.counting import describe_chain
 from howdeep.runs.resume import Journal
+from howdeep.runtime.device import parts_of
 from howdeep.runtime.timing import Timing
 from howdeep.transform.truncation import cut_points, truncated
 from howdeep.util.errors import Stopped, UserError
@@ -141,7 +142,13 @@ def test_what_cannot_be_probed_is_refused_in_one_line(train, validation, more, l
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_is_read_behind_a_unit_is_what_the_truncated_network_reads(name: str) -> None:
+def test_what_is_read_behind_a_unit_is_what_the_truncated_network_reads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few images pass at a time."""
+    monkeypatch.setattr(
+        "howdeep.analysis.features.parts_of", lambda images, *together: images.split(3 if together else 1)
+    )
     chain, batch = network(name), batch_for(name)
     with torch.no_grad():
         found = places_of(chain, batch.images[:1])
@@ -186,6 +193,12 @@ def test_by_the_head_is_what_its_classifier_reads_when_the_units_behind_are_gone
         expected = read_last(chain.head, x)
         assert expected is not None
         torch.testing.assert_close(read_at(chain, [place], batch.images, FP32), expected.detach())
+
+
+def test_large_images_pass_few_at_a_time() -> None:
+    assert [len(part) for part in parts_of(torch.zeros(10, 1, 256, 256))] == [4, 4, 2]
+    assert [len(part) for part in parts_of(torch.zeros(2, 1, 1024, 1024))] == [1, 1]
+    assert [len(part) for part in parts_of(torch.zeros(10, 1, 256, 256), 2**20)] == [10]
 
 
 def test_a_head_that_only_averages_gives_no_second_place() -> None:

@@ -17,9 +17,6 @@ from howdeep.transform.pooling import Pooled
 from howdeep.transform.truncation import cut_points
 from howdeep.util.errors import UserError
 
-SECONDS = 1.0
-"""For the timed passes of all depths."""
-
 
 def sizes_of(chain: Chain, places: Sequence[Place], image: Tensor, classes: int) -> list[tuple[int, int]]:
     """Return multiply-adds per image and parameters up to every place, with a classifier of so many classes.
@@ -63,7 +60,7 @@ def latencies_of(chain: Chain, places: Sequence[Place], image: Tensor, classes: 
         # The modules are shared: of large networks there is no room for a copy of every depth.
         body = chain.body[: points[place.units]]
         chains.append(Chain(chain.stem, body, kept if place.by_head else averaged))
-    return latencies(chains, image, where, seconds=SECONDS)
+    return latencies(chains, image, where)
 
 
 def _with_classes(chain: Chain, image: Tensor, classes: int) -> Chain:

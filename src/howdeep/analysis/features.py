@@ -16,6 +16,8 @@ from howdeep.transform.truncation import cut_points
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 
+TOGETHER = 2**21
+"""Pixels of images of which all that heads read is held at a time: 41 of 224 a side."""
 SAME = 1e-4
 """Largest difference, relative to the largest number, of two ways to read that are one."""
 REFUSALS = (RuntimeError, ValueError, AssertionError, IndexError)
@@ -78,21 +80,29 @@ def read_at(chain: Chain, places: Sequence[Place], images: Tensor, autocast: tor
         images: Shape (batch, channels, height, width).
         autocast: Precision of the units; a head computes in the type of the images.
     """
-    return torch.cat([_read_at(chain, places, part, autocast) for part in parts_of(images)])
+    return torch.cat([_read_at(chain, places, part, autocast) for part in parts_of(images, TOGETHER)])
 
 
 def _read_at(chain: Chain, places: Sequence[Place], images: Tensor, autocast: torch.autocast) -> Tensor:
-    columns, last, whole = [], places[-1].units, len(chain)
-    with autocast:
-        for units, x in enumerate(activations(chain, images)):
-            here, wide = [place for place in places if place.units == units], x.to(images.dtype)
-            with torch.autocast(x.device.type, enabled=False):
-                for place in here:
-                    read = _by_head(chain.head, wide, end=units == whole) if place.by_head else pooled(wide)
-                    assert read is not None, "a head that accepts one image accepts all of that shape"
-                    columns.append(read)
-            if units == last:
-                break
+    """Read of few images at a time; heads compute for all, as they have more weights than activations."""
+    kept: list[list[Tensor]] = [[] for _ in places]
+    last, whole = places[-1].units, len(chain)
+    for part in parts_of(images):
+        with autocast:
+            for units, x in enumerate(activations(chain, part)):
+                with torch.autocast(x.device.type, enabled=False):
+                    for place, several in zip(places, kept, strict=True):
+                        if place.units == units:
+                            wide = x.to(images.dtype)
+                            several.append(wide.clone() if place.by_head else pooled(wide))
+                if units == last:
+                    break
+    columns = []
+    for place, several in zip(places, kept, strict=True):
+        x = torch.cat(several)
+        read = _by_head(chain.head, x, end=place.units == whole) if place.by_head else x
+        assert read is not None, "a head that accepts one image accepts all of that shape"
+        columns.append(read)
     return torch.cat(columns, 1).float().cpu()
 
 

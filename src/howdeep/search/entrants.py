@@ -8,7 +8,6 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from howdeep.analysis.depth_costs import SECONDS
 from howdeep.analysis.depths import Depth
 from howdeep.analysis.features import places_of, read_at
 from howdeep.analysis.study import SplitBatches, prepared
@@ -22,7 +21,7 @@ from howdeep.networks.counting import describe_chain
 from howdeep.runs import folder as runs
 from howdeep.runs.target import Target
 from howdeep.runtime.precision import true_fp32
-from howdeep.runtime.timing import RUNS, Timing, fastest_threads, threads_of
+from howdeep.runtime.timing import RUNS, SECONDS, Timing, fastest_threads, threads_of
 from howdeep.search.options import FitOptions
 from howdeep.search.sharing import FIT, FIT_A_NUMBER, Speed
 from howdeep.survival import Survival
