@@ -1,12 +1,17 @@
 """What the processes of the tests leave out, as no test could tell: the digits are decoded once and not for each of
-hundreds of commands, and nothing waits for the disk, since no test cuts the power."""
+hundreds of commands, the network of a library is cut into units once per size, which takes most of a second and gives
+the same every time, and nothing waits for the disk, since no test cuts the power."""
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from howdeep.convert.libraries import LibraryNetwork
+from howdeep.convert.split import Unravelled
 from howdeep.data import sources
 from howdeep.data.images import Listing, Problem, Source
 from howdeep.data.storage import Decoded
@@ -57,7 +62,39 @@ def _decoded(listing: Digits, view: View, part: str) -> Images:
     return DECODE(listing, _headers(listing, part), view, part)
 
 
+CHAIN = LibraryNetwork.chain
+SMALL = 1_000_000
+"""Parameters of the largest network of which a copy is kept."""
+_chains: dict[tuple, tuple[Unravelled, dict[str, str]]] = {}
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _chain(network: LibraryNetwork) -> Unravelled:
+    """Return the chain of a network: a copy of that of its like, with its own weights."""
+    own = tensors_of(network.model)
+    key = network.name, network.size, network.classes, tuple((name, one.shape) for name, one in own.items())
+    if key not in _chains:
+        chain = CHAIN(network)
+        names = {id(tensor): name for name, tensor in own.items()}
+        if sum(tensor.numel() for tensor in own.values()) > SMALL:
+            return chain
+        places = {place: names[id(tensor)] for place, tensor in tensors_of(chain).items() if id(tensor) in names}
+        _chains[key] = deepcopy(chain), places
+        return chain
+    kept, places = _chains[key]
+    chain = deepcopy(kept)
+    with torch.no_grad():
+        for place, tensor in tensors_of(chain).items():
+            if place in places:
+                tensor.copy_(own[places[place]])
+    return chain
+
+
 def install() -> None:
     """Leave it out in this process."""
+    LibraryNetwork.chain = _chain
     sources.read_digits, sources.read_headers, sources._decoded = _read, _read_headers, _decode
     os.fsync = lambda descriptor: None

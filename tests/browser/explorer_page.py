@@ -21,7 +21,7 @@ from howdeep.runs.folder import open_run
 from howdeep.runs.target import open_data_for, run_target
 
 Gates = Sequence[float | None]
-IMAGES = 60
+IMAGES = 24
 """Of the sample: each has a picture on the page, so that fewer are sooner there."""
 
 

@@ -102,7 +102,7 @@ def test_the_change_is_told_in_words_with_its_interval(tab: Opener, network: Net
     page = tab(at="#out=1,2,3,4,5,6")
     points = float(error(page)[:-2]) - float(network.error(network.own)[:-2])
     text = page.locator("#change").inner_text()
-    found = re.fullmatch(r"(▲|≈|▼) ([+−][\d.]+) points: (worse|no clear change|better) \((.+) to (.+)\)", text)
+    found = re.fullmatch(r"(▲|≈|▼) ([+−]?[\d.]+) points: (worse|no clear change|better) \((.+) to (.+)\)", text)
     assert found, text
     change, low, high = (float(found[place].replace("−", "-")) for place in (2, 4, 5))
     assert change == pytest.approx(points, abs=0.11)

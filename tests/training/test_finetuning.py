@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.oracles import small_network
 from tests.processes import Watch, bits, differences, watched
 
-from howdeep import cli
+from howdeep import build, cli, spec_of
 from howdeep.runs import checkpoints
 from howdeep.runs.folder import open_run
 from howdeep.training import loop
@@ -24,14 +23,14 @@ ALL = ["--survival", "linear:0.5", "--ema", "0.9", "--weight-decay", "0.05"]
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of the weights of a network for the images of the digits."""
     path = tmp_path_factory.mktemp("weights") / "a.safetensors"
-    save_file(small_network("resnet A", channels=1).state_dict(), path)
+    save_file(build(spec_of("cifar_resnet8", channels=1)).state_dict(), path)
     return path
 
 
 def command(out: Path, weights: Path, *more: str) -> list[str]:
     """Ten steps, five an epoch."""
     return [
-        *("train", "cifar_resnet14", "--weights", str(weights), "--classifier", "new", "--data", "digits"),
+        *("train", "cifar_resnet8", "--weights", str(weights), "--classifier", "new", "--data", "digits"),
         *("--limit", "160", "--epochs", "2", "--precision", "fp32", "--memory-format", "channels_last"),
         *("--threads", "1", "--device", "cpu", "--out", str(out), *more),
     ]
@@ -76,11 +75,11 @@ def test_norms_move_their_statistics_where_that_is_asked_for(weights: Path, tmp_
 @pytest.mark.parametrize(
     "options",
     [
-        [*ALL, "--freeze", "2"],
+        [*ALL, "--freeze", "1"],
         pytest.param([*ALL, "--optimizer", "muon", "--dropped", "frozen"], marks=pytest.mark.slow),
         pytest.param([*ALL, "--optimizer", "sgd", "--lr", "0.1", "--norm-statistics", "batch"], marks=pytest.mark.slow),
         pytest.param(
-            ["--checkpointing", "--dropped", "frozen", "--keep", "last", "--freeze", "3"], marks=pytest.mark.slow
+            ["--checkpointing", "--dropped", "frozen", "--keep", "last", "--freeze", "2"], marks=pytest.mark.slow
         ),
     ],
 )

@@ -22,7 +22,7 @@ QUIET = Console(quiet=True)
 
 def config(**options) -> TrainConfig:
     """Two epochs of five mini-batches on the CPU, recorded."""
-    common = {"network": "cifar_resnet14", "data": "digits", "limit": 150, "batch_size": 32, "epochs": 2}
+    common = {"network": "cifar_resnet8", "data": "digits", "limit": 150, "batch_size": 32, "epochs": 2}
     forced = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "record": "flow"}
     return TrainConfig(**{**common, **forced, **options})
 
@@ -42,7 +42,7 @@ def test_the_start_and_every_epoch_are_recorded(tmp_path: Path) -> None:
     assert events == [("flow", 0, 0), ("epoch", 5, 1), ("flow", 5, 1), ("epoch", 8, 1.6), ("flow", 8, 1.6)]
     found = recorded_flow(run)
     assert [step for step, _ in found] == [0, 5, 8]
-    assert all((one.n, one.statistics, len(one.units)) == (128, "batch", 6) for _, one in found)
+    assert all((one.n, one.statistics, len(one.units)) == (128, "batch", 3) for _, one in found)
     assert found[0][1].loss > found[2][1].loss
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_recorded_unasked(tmp_path: Path) -> None:
     [
         {},
         {"survival": "linear:0.5", "dropout": 0.3},
-        {"survival": "exactly:3", "survival_mode": "sample", "checkpointing": True},
+        {"survival": "exactly:2", "survival_mode": "sample", "checkpointing": True},
         {"dropped": "frozen", "survival": "uniform:0.5", "memory_format": "channels_last", **FEW},
         {"network": "cifar_plain8", "norm": False},
         {"network": "cifar_densenet10_k4"},
@@ -82,7 +82,7 @@ def test_the_probe_is_a_sample_of_images_as_they_are_under_the_runs_own_draws(tm
         device="cpu",
     )
     fp32 = torch.autocast("cpu", enabled=False)
-    draws = draws_of(Survival("linear", 0.5), 6, seed=3, batch=32)
+    draws = draws_of(Survival("linear", 0.5), 3, seed=3, batch=32)
     expected = flow(chain, batches, statistics="batch", draws=draws, autocast=fp32)
     assert recorded_flow(run)[0] == (0, expected)
 
