@@ -50,19 +50,19 @@ def sure() -> tuple[Chain, list[Batch]]:
 
 
 def test_the_order_is_that_of_a_loop_over_whole_passes() -> None:
-    chain, images = small_network("resnet A", seed=2), batches()
-    found = list(Frontier(chain, Images(images, images, images[:1])).removals())
+    chain, images = small_network("resnet C", seed=2), batches()
+    found = list(Frontier(chain, Images(images, images, images)).removals())
     pixels, out = torch.cat([one.images for one in images]), list[int]()
     for removal in found:
         distances = {}
         for unit in set(range(len(chain))) - set(out):
-            gates = [None if index in (*out, unit) else 1.0 for index in range(len(chain))]
+            cut = refitted(chain, [*out, unit], [one.images for one in images], reach=1)
             with torch.no_grad():
-                whole, rest = (run(chain.steps(given), chain.stem(pixels)) for given in (None, gates))
+                whole, rest = (run(one.steps(), one.stem(pixels)) for one in (chain, cut))
             distances[unit] = float((rest - whole).square().sum() / whole.square().sum())
         best = min(distances, key=distances.__getitem__)
         assert removal.index == best + 1
-        assert removal.distance == pytest.approx(distances[best], rel=1e-5)
+        assert removal.distance == pytest.approx(distances[best], rel=1e-4)
         out.append(best)
     assert sorted(out) == list(range(len(chain)))
 
@@ -77,15 +77,15 @@ def test_distances_of_a_chain_on_paper() -> None:
     assert [removal.distance for removal in order] == pytest.approx(expected, rel=1e-5)
 
 
-def test_of_many_units_one_in_twenty_goes_at_a_time() -> None:
-    chain, few = classifier([0.01 * number for number in range(66)]), [numbers([3.0, 1.5], [0, 1])]
-    frontier = Frontier(chain, Images(few, few, []))
+def test_of_many_units_several_go_at_a_time() -> None:
+    chain, few = classifier([0.01 * number for number in range(9)]), [numbers([3.0, 1.5], [0, 1])]
+    frontier = Frontier(chain, Images(few, few, few))
     removals, first = frontier.removals(), len(chain) // AT_A_TIME
     for _ in range(first):
         next(removals)
-    assert rounds(frontier) == ["without 0 and one more of 66"]
+    assert rounds(frontier) == ["without 0 and one more of 9"]
     next(removals)
-    assert rounds(frontier)[1:] == [f"without {first} and one more of {66 - first}"]
+    assert rounds(frontier)[1:] == [f"without {first} and one more of {9 - first}"]
 
 
 def rounds(frontier: Frontier) -> list[str]:

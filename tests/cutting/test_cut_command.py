@@ -158,6 +158,12 @@ def test_units_named_as_a_budget_chose_them_give_the_same_weights(
     assert again["points"][0]["recalibrated"] == record["points"][-1]["recalibrated"]
 
 
+def test_refitted_units_answer_held_digits_more_like_the_uncut_network(four: tuple[Path, str]) -> None:
+    """Scores of validation digits; units were refitted on training digits, without their labels."""
+    found = json.loads((four[0] / "cut.json").read_text())["points"][-1]
+    assert found["refitted"]["score_change"] < found["cut"]["score_change"]
+
+
 def same_weights(one: Path, other: Path) -> bool:
     first, second = (open_run(place).chain(print).state_dict() for place in (one, other))
     return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())

@@ -117,10 +117,16 @@ def slope(unit: Unit, x: Tensor, wanted: Tensor) -> float:
     return float(gradient.norm())
 
 
-def test_without_a_gap_nothing_changes() -> None:
-    chain, x = small_network("resnet A"), images(4)
-    new = refitted(chain, [], [x])
-    assert all(torch.equal(value, chain.state_dict()[name]) for name, value in new.state_dict().items())
+def test_units_within_reach_of_a_gap_change_and_no_other() -> None:
+    chain, x = small_network("resnet A"), images(60)
+    for gone, reach, near in (([], 1, set()), ([0, 2], 1, {1, 3}), ([0], 2, {1, 2})):
+        new, rest = refitted(chain, gone, [x], reach=reach), [index for index in range(len(chain)) if index not in gone]
+        changed = {
+            index
+            for index, unit in zip(rest, new.units, strict=True)
+            if not all(map(torch.equal, unit.state_dict().values(), chain.units[index].state_dict().values()))
+        }
+        assert changed == near
 
 
 def test_what_noise_alone_would_teach_is_not_learned() -> None:

@@ -214,7 +214,8 @@ class _Search:
         removable = [Removal(index=index, name="", distance=None) for index in indices]
         original, smallest = self._sizes([], removable)
         if excess := self.budget.excess(smallest, original):
-            raise UserError(f"no cut of this network holds {excess} is the smallest possible value")
+            fewer = "first K, or first auto, ends it earlier under a new classifier"
+            raise UserError(f"no cut of this network holds {excess} is the smallest possible value; {fewer}")
         if self.budget.excess(original, original) is None:
             raise UserError("the network holds this budget as it is: there is nothing to take out")
         for removal in removals:

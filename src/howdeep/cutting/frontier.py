@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from howdeep.analysis.effects import (
@@ -19,8 +19,6 @@ from howdeep.analysis.effects import (
     effect_of,
     per_class,
 )
-from howdeep.analysis.routes import baseline, follow, places
-from howdeep.analysis.routes import without as around
 from howdeep.analysis.study import Prepared, prepared
 from howdeep.chain import Chain, run
 from howdeep.cutting.images import Images
@@ -73,7 +71,7 @@ WAYS = ("cut", "recalibrated", "refitted")
 """What can be done to a network without some of its units: nothing, batch norm recalibrated, units refitted."""
 REFITTED_ON, AT_ONCE, MEMORY = 500, 100, 2**31
 """Images on which units are refitted at most, so many at once, and the bytes that their activations may take."""
-AT_A_TIME = 20
+AT_A_TIME = 4
 """One in so many of the units that are left goes in each round."""
 Advance = Callable[[float], None]
 
@@ -90,7 +88,7 @@ class Frontier:
     precision: str = "fp32"
     """In which units are chosen: ``fp32``, ``bf16`` or ``auto``, the fastest correct one; errors are those of fp32."""
     advance: Advance = lambda _: None
-    """Receives how much of the work was done: passes through one unit, in calibration batches."""
+    """Receives how much of the work was done: networks tried, each in calibration batches."""
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +103,7 @@ class Frontier:
         autocast = Arithmetic(precision, "channels_last").autocast(self.device)
         while left:
             name = f"without {len(closed)} and one more of {len(left)}"
-            found = self.journal.result(name, lambda: self._distances(self.whole.chain, closed, left, autocast))  # noqa: B023
+            found = self.journal.result(name, lambda: self._distances(closed, left, autocast))  # noqa: B023
             by_unit = dict(zip(left, found, strict=True))
             ranked = [(math.inf if one is None else one, unit) for unit, one in by_unit.items()]
             for _, index in sorted(ranked)[: max(1, len(left) // AT_A_TIME)]:
@@ -137,14 +135,8 @@ class Frontier:
             for step in ((self.chain.stem, 1.0), *self.chain.steps()):
                 x = run([step], x)
                 largest = max(largest, 2 * x.numel() * x.element_size())
-        left = max(1, min(REFITTED_ON, MEMORY // largest))
-        batches = []
-        for batch in self.images.statistics:
-            batches += batch.images[:left].split(AT_ONCE)
-            left -= len(batch.images[:left])
-            if not left:
-                break
-        return batches
+        count = max(1, min(REFITTED_ON, MEMORY // largest))
+        return _first((batch.images for batch in self.images.statistics), count)
 
     @property
     def refitting_images(self) -> int:
@@ -195,25 +187,35 @@ class Frontier:
     def _few(self) -> Tensor:
         return self.images.calibration[0].images[:32]
 
-    def _distances(
-        self, chain: Chain, closed: Sequence[int], left: Sequence[int], autocast: torch.autocast
-    ) -> list[float | None]:
+    def _distances(self, closed: Sequence[int], left: Sequence[int], autocast: torch.autocast) -> list[float | None]:
         """Return how far the head's input is off without each of the units that are left, the closed ones being out.
 
-        Squared differences, as a share of the squares in the whole network.
+        The unit behind each gap is refitted, on few images: what counts is what cannot be made up for (Wang and Wu
+        2023, PRACTISE, whose adaptors are trained). Squared differences, as a share of the whole network's squares.
         """
-        place, way = places(chain), baseline(chain)
-        routes = [around(way, [place[index] for index in (*closed, one)]) for one in left]
-        headless = Chain(chain.stem, chain.body, nn.Identity(), chain.rule).eval()
-        sums, total = [0.0] * len(routes), 0.0
-        for batch in self.images.calibration:
+        few = _first(self.refitting, AT_ONCE)
+        with torch.inference_mode(), autocast:
+            whole = [before_head(self.whole.chain, batch.images) for batch in self.images.calibration]
+        total, distances = sum(one.square().sum().item() for one in whole), []
+        for one in left:
+            chain = self.folded(refitted(self.chain, [*closed, one], few, reach=1))
             with torch.inference_mode(), autocast:
-                whole = headless(batch.images).float()
-                total += whole.square().sum().item()
-                for number, features in follow(headless, batch.images, routes):
-                    sums[number] += (features.float() - whole).square().sum().item()
-            self.advance(len(left))
-        return [one / total if math.isfinite(one) and total else None for one in sums]
+                pairs = zip(whole, self.images.calibration, strict=True)
+                off = sum((before_head(chain, batch.images) - old).square().sum().item() for old, batch in pairs)
+            distances.append(off / total if math.isfinite(off) and total else None)
+            self.advance(len(self.images.calibration))
+        return distances
+
+
+def _first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
+    """Return the first so many images, a few at a time."""
+    first: list[Tensor] = []
+    for images in batches:
+        first += images[:count].split(AT_ONCE)
+        count -= len(images[:count])
+        if not count:
+            break
+    return first
 
 
 def networks_tried(left: int, out: int) -> int:
@@ -223,6 +225,12 @@ def networks_tried(left: int, out: int) -> int:
         several = max(1, left // AT_A_TIME)
         networks, left, gone = networks + left, left - several, gone + several
     return networks
+
+
+def before_head(chain: Chain, images: Tensor) -> Tensor:
+    """Return what the head of a network reads, in single precision at least."""
+    features = run(chain.steps(), chain.stem(images))
+    return features if features.dtype == torch.float64 else features.float()
 
 
 def logits_of(chain: Chain, batches: Sequence[Batch]) -> list[Tensor]:

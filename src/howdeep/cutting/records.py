@@ -21,9 +21,9 @@ class Removal:
     name: str
     """What it is called."""
     distance: float | None
-    """How far what the head reads is off without it and all that went in earlier rounds: squared differences from the
-    uncut network on the calibration images, as a share of its squares. None where that is not finite, or where the unit
-    was named."""
+    """How far what the head reads is off without it and all that went in earlier rounds, the unit behind each gap
+    refitted: squared differences from the uncut network on the calibration images, as a share of its squares. None
+    where that is not finite, or where the unit was named."""
 
 
 @dataclass(frozen=True, kw_only=True)

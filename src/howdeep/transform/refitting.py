@@ -12,6 +12,7 @@ Feature maps rebuilt by least squares are an idea of He, Zhang and Sun 2017 (arX
 """
 
 import copy
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -33,7 +34,7 @@ COLUMNS = 2**24
 
 
 @torch.no_grad()
-def refitted(chain: Chain, removed: Collection[int], images: Sequence[Tensor]) -> Chain:
+def refitted(chain: Chain, removed: Collection[int], images: Sequence[Tensor], *, reach: float = math.inf) -> Chain:
     """Return a copy of a chain without some of its units, whose later units make up for them.
 
     A branch is left as it is where its last layer is followed by more than factors and shifts per channel (an
@@ -44,6 +45,7 @@ def refitted(chain: Chain, removed: Collection[int], images: Sequence[Tensor]) -
         removed: The units to take out, counted from 0.
         images: Batches, each of shape (batch, channels, height, width). The activations of all of them at two places
             are held at a time.
+        reach: Behind each gap so many units are refitted.
 
     Raises:
         UserError: There is no such unit, or it changes the shape and has no shortcut.
@@ -51,14 +53,19 @@ def refitted(chain: Chain, removed: Collection[int], images: Sequence[Tensor]) -
     rest, units = copy.deepcopy(chain), chain.units
     gone = [units[index] for index in removed if 0 <= index < len(units)]
     steps = [(old, new, gate) for (old, gate), new in zip(chain.steps(), rest.body, strict=True)]
-    first = next((place for place, (old, *_) in enumerate(steps) if old in gone), len(steps))
+    gaps = [place for place, (old, *_) in enumerate(steps) if old in gone] or [len(steps)]
     # What the whole network and the rest make of each batch, at one place after the other.
-    before = [run(chain.steps()[:first], chain.stem(batch)) for batch in images]
-    after = list(before)
-    for old, new, gate in steps[first:]:
+    before = [run(chain.steps()[: gaps[0]], chain.stem(batch)) for batch in images]
+    after, left = list(before), 0.0
+    for place, (old, new, gate) in enumerate(steps[gaps[0] :], gaps[0]):
         out = old in gone
-        if not out and gate and isinstance(old, Unit) and isinstance(new, Unit):
+        if out:
+            left = reach
+        elif left > 0 and gate and isinstance(old, Unit) and isinstance(new, Unit):
             _refit(old, new, float(gate), before, after)
+            left -= 1
+        if place > gaps[-1] and left <= 0:
+            break
         for number, (whole, cut) in enumerate(zip(before, after, strict=True)):
             before[number], after[number] = run([(old, gate)], whole), run([(new, None if out else gate)], cut)
     return without(rest, removed)
