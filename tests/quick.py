@@ -72,12 +72,12 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _chain(network: LibraryNetwork) -> Unravelled:
+def _chain(self: LibraryNetwork) -> Unravelled:
     """Return the chain of a network: a copy of that of its like, with its own weights."""
-    own = tensors_of(network.model)
-    key = network.name, network.size, network.classes, tuple((name, one.shape) for name, one in own.items())
+    own = tensors_of(self.model)
+    key = self.name, self.size, self.classes, tuple((name, one.shape) for name, one in own.items())
     if key not in _chains:
-        chain = CHAIN(network)
+        chain = CHAIN(self)
         names = {id(tensor): name for name, tensor in own.items()}
         if sum(tensor.numel() for tensor in own.values()) > SMALL:
             return chain

@@ -27,6 +27,7 @@ def test_the_demo_writes_its_records_into_the_runs_and_a_page_about_all_of_them(
     plain = {"cifar_plain8": [], "cifar_plain14": ["lesion"]}
     residual = {"cifar_resnet8": [], "cifar_resnet14": ["lesion", "paths"], "cifar_resnet20": ["paths"]}
     assert runs == {**plain, **residual, "cut_to_4_units": ["cut"]}
+    assert "howdeep probe timm:tf_efficientnet_lite0" in console.file.getvalue().splitlines()[-1]
     text = (tmp_path / "report.html").read_text()
     for name in ("cifar_plain14", "cifar_resnet20", "cifar_resnet14 cut to 4 units"):
         assert f">{name}<" in text

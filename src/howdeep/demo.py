@@ -94,6 +94,8 @@ def demo(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Ro
             f"\nAll of it on one page: {out / REPORT} ({size / 1000:,.0f} kB, for any browser)", soft_wrap=True
         )
         console.print("\nnext:  howdeep fit --data DATA --train-budget 30m --latency-budget 2ms")
+        console.print("or how much of a published network your own photos need:")
+        console.print("       howdeep probe timm:tf_efficientnet_lite0 --pretrained --data PHOTOS")
     return rows
 
 

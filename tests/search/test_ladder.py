@@ -3,7 +3,7 @@
 import pytest
 
 from howdeep.networks import spec_of
-from howdeep.search.options import FAMILIES, network_name, usual_depths
+from howdeep.search.families import FAMILIES, network_name, usual_depths
 from howdeep.util.errors import UserError
 
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from howdeep.analysis.evaluation import exchanged
 from howdeep.search.candidates import CandidateCosts, Dropped
-from howdeep.search.options import LARGE_SIDE, Budgets
+from howdeep.search.families import LARGE_SIDE
+from howdeep.search.options import Budgets
 from howdeep.search.study import RoundResult
 from howdeep.util.intervals import of_change, of_difference
 from howdeep.util.text import seconds_text

@@ -15,7 +15,8 @@ from howdeep.networks.counting import describe_chain
 from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.precision import Arithmetic, best_of
 from howdeep.runtime.timing import Timing
-from howdeep.search.options import LARGE_SIDE, Budgets, network_name
+from howdeep.search.families import LARGE_SIDE, network_name
+from howdeep.search.options import Budgets
 from howdeep.search.study import final_share
 from howdeep.training.config import TrainConfig
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of

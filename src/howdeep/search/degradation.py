@@ -23,8 +23,9 @@ from howdeep.runs.resume import Journal, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.process import stopped
 from howdeep.search.diagnosis import Diagnosis, Point, diagnose, point_of
+from howdeep.search.families import FAMILIES, LARGE_SIDE, network_name
 from howdeep.search.ladder_runs import LadderProgress, LadderRun, PlannedRun, trained, with_equal_time
-from howdeep.search.options import FAMILIES, LARGE_SIDE, LadderConfig, network_name
+from howdeep.search.options import LadderConfig
 from howdeep.training.images import open_training_data
 from howdeep.training.log import print_line
 from howdeep.util.files import folder_locked, write_whole
