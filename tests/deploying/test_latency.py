@@ -15,6 +15,7 @@ from howdeep.cutting.run import asked
 from howdeep.deploying import latency
 from howdeep.deploying.formats import Content
 from howdeep.deploying.latency import latencies, started
+from howdeep.deploying.quantizing import quantised
 from howdeep.networks import build
 from howdeep.runs.resume import options_key
 from howdeep.runtime.deployment import HERE, NEEDS, Deployment
@@ -79,6 +80,11 @@ def test_a_network_that_a_runtime_refuses_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setitem(latency.RUNNERS, "onnxruntime", refuse)
     with pytest.raises(UserError, match=r"^onnxruntime cannot run this network: .*NOT_IMPLEMENTED$"):
         latencies([build("cifar_resnet8").eval()], torch.zeros(1, 3, 8, 8), Deployment("onnxruntime"))
+
+
+def test_what_onnxruntime_cannot_quantise_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^the network cannot be written in int8: [^\n]+$"):
+        quantised(Content(b"", 18, 0), [])
 
 
 def test_a_place_that_there_is_not_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from howdeep.deploying.formats import Content
+from howdeep.util.errors import UserError, reason
 
 
 def quantised(content: Content, images: Iterable[Tensor]) -> Content:
@@ -21,6 +22,9 @@ def quantised(content: Content, images: Iterable[Tensor]) -> Content:
     Args:
         content: The network as ONNX.
         images: Batches of the calibration, each of shape (batch, channels, height, width), on the host.
+
+    Raises:
+        UserError: The network cannot be quantised.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -38,17 +42,20 @@ def quantised(content: Content, images: Iterable[Tensor]) -> Content:
     with tempfile.TemporaryDirectory(prefix="howdeep-") as folder:
         given, simple, written = (Path(folder) / f"{name}.onnx" for name in ("given", "simple", "int8"))
         given.write_bytes(content.data)
-        quant_pre_process(given, simple, skip_symbolic_shape=True)
-        quantize_static(
-            simple,
-            written,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            reduce_range=True,  # 7 bits of a weight: sums of products overflow on processors without VNNI
-        )
+        try:
+            quant_pre_process(given, simple, skip_symbolic_shape=True)
+            quantize_static(
+                simple,
+                written,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                reduce_range=True,  # 7 bits of a weight: sums of products overflow on processors without VNNI
+            )
+        except Exception as error:  # onnxruntime raises its own, and those of onnx
+            raise UserError(f"the network cannot be written in int8: {reason(error)}") from error
         small = onnx.load_model(written)
     onnx.helper.set_model_props(small, said)
     return replace(content, data=small.SerializeToString())
