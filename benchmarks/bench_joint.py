@@ -1,8 +1,9 @@
-"""Which units go, and how the rest is repaired, without labels: every way on the same images, before any fine-tuning.
+"""Which units go, and how the rest is repaired: every way on the same images, errors on images that took no part.
 
-At most 500 training images choose and repair; errors are those of images that took no part. What is not in the package
-is here: the choice by labels (cross-entropy), and feature mimicking (MiR, Wang et al. 2022), which trains all weights
-for some steps with frozen norm statistics.
+At most 500 training images choose and repair. What is not in the package is here: the choice by networks as they are
+cut, by labels (cross-entropy) or by what the head reads; and some steps of all weights with frozen norm statistics,
+behind the refitting, that learn labels, the answers of the uncut network (Hinton et al. 2015) or its features (MiR,
+Wang et al. 2022).
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common import SHARED, Row, report, row
@@ -33,12 +34,12 @@ from howdeep.util.intervals import of_change
 from subjects import CIFAR10, public
 
 CHOOSING, REPAIRING, TESTING = 128, 500, 2000
-"""Images on which units are chosen, those on which the rest is repaired, and those of the errors."""
+"""Images on which units are chosen, those on which the rest is repaired, and those of the errors at most."""
 SHARE = 0.7
 """Of the multiply-adds, which stay at most."""
-STEPS, RATE, BATCH = 100, 1e-3, 50
-"""Of mimicking: AdamW, cosine."""
-PIXELS = 128
+STEPS, RATE, BATCH = 60, 1e-3, 50
+"""Of learning behind the refitting: AdamW, cosine."""
+PIXELS = 96
 """Side of the photos."""
 
 
@@ -96,9 +97,10 @@ def frontier_of(subject: Subject) -> Frontier:
     return Frontier(subject.chain, Images(batches[: CHOOSING // 64], batches[:1], batches))
 
 
-def by_labels(subject: Subject, chain: Chain, out: int) -> tuple[int, ...]:
-    """Return the units of a greedy choice by cross-entropy, measured anew after every unit."""
+def as_cut(subject: Subject, chain: Chain, out: int, measure: str) -> tuple[int, ...]:
+    """Return the units of a greedy choice, measured anew after every unit, by networks that are not repaired."""
     place, way, gone = places(chain), baseline(chain), tuple[int, ...]()
+    headless = Chain(chain.stem, chain.body, nn.Identity(), chain.rule).eval()
     pairs = list(zip(subject.images[:CHOOSING].split(64), subject.labels[:CHOOSING].split(64), strict=True))
     for _ in range(out):
         sets = [(*gone, one) for one in range(len(chain)) if one not in gone and chain.units[one].merge.removable]
@@ -106,24 +108,32 @@ def by_labels(subject: Subject, chain: Chain, out: int) -> tuple[int, ...]:
         sums = [0.0] * len(sets)
         with torch.inference_mode():
             for images, labels in pairs:
-                for number, logits in follow(chain, images, routes):
-                    sums[number] += float(F.cross_entropy(logits, labels, reduction="sum"))
+                whole = headless(images)
+                for number, read in follow(headless, images, routes):
+                    logits = chain.head(read)
+                    lost = F.cross_entropy(logits, labels) if measure == "labels" else (read - whole).square().mean()
+                    sums[number] += float(lost)
         gone = sets[min(range(len(sets)), key=sums.__getitem__)]
     return gone
 
 
-def mimicking(subject: Subject, cut: Chain) -> Chain:
-    """Return a network all of whose weights learned to give the features of the whole one; norms as in evaluation."""
-    student, stream = copy.deepcopy(cut), torch.Generator().manual_seed(0)
+def learning(subject: Subject, repaired: Chain, what: str) -> Chain:
+    """Return a network all of whose weights learned for some steps; norms as in evaluation."""
+    student, teacher, stream = copy.deepcopy(repaired), subject.chain, torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(student.parameters(), RATE, weight_decay=0.0)
     pace = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / STEPS))
     for _ in range(STEPS):
-        images = subject.images[torch.randperm(len(subject.images), generator=stream)[:BATCH]]
-        flip = torch.rand(len(images), 1, 1, 1, generator=stream) < 0.5
-        images = torch.where(flip, images.flip(3), images)
+        few = torch.randperm(len(subject.images), generator=stream)[:BATCH]
+        flip = torch.rand(BATCH, 1, 1, 1, generator=stream) < 0.5
+        images = torch.where(flip, subject.images[few].flip(3), subject.images[few])
         with torch.no_grad():
-            whole = run(subject.chain.steps(), subject.chain.stem(images))
-        loss = F.mse_loss(run(student.steps(), student.stem(images)), whole) / whole.square().mean()
+            whole = run(teacher.steps(), teacher.stem(images))
+        read = run(student.steps(), student.stem(images))
+        if what == "features":
+            loss = F.mse_loss(read, whole) / whole.square().mean()
+        else:
+            answers = subject.labels[few] if what == "labels" else teacher.head(whole).softmax(1)
+            loss = F.cross_entropy(student.head(read), answers)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -135,8 +145,8 @@ def wrong(subject: Subject, chain: Chain) -> Tensor:
     return answered(chain, subject.testing) != subject.answers
 
 
-def compared(subject: Subject, *, mimicked: bool) -> tuple[list[Row], dict[str, object]]:
-    """Return the errors of both choices and of every repair at the same number of units, and whether the bar is met."""
+def compared(subject: Subject) -> tuple[list[Row], dict[str, object]]:
+    """Return the errors of all choices and repairs at the same number of units, and whether the bar is met."""
     frontier = frontier_of(subject)
     folded, shape = frontier.whole.chain, tuple(subject.images.shape[1:])
 
@@ -147,33 +157,44 @@ def compared(subject: Subject, *, mimicked: bool) -> tuple[list[Row], dict[str, 
     removals = frontier.removals()
     while macs(order) > SHARE * macs([]):
         order.append(next(removals))
-    by_features = tuple(removal.index - 1 for removal in order)
+    chosen = {measure: as_cut(subject, folded, len(order), measure) for measure in ("labels", "features")}
+    chosen["refitted"] = tuple(removal.index - 1 for removal in order)
     before, table, wrongs = wrong(subject, folded), [], {}
-    for choice, gone in (("features", by_features), ("labels", by_labels(subject, folded, len(order)))):
-        named = [Removal(index=index + 1, name="", distance=None) for index in gone]
-        made = {way: frontier.made(way, named) for way in WAYS}
-        if mimicked and choice == "features":
-            made["mimicking"] = mimicking(subject, made["recalibrated"])
-        for way, network in made.items():
-            wrongs[choice, way] = wrong(subject, frontier.folded(network))
-        errors = {way: round(100 * float(wrongs[choice, way].double().mean()), 2) for way in made}
-        table.append({"chosen by": choice, "units out": " ".join(str(index + 1) for index in sorted(gone)), **errors})
+
+    def said(name: str, gone: Sequence[int], networks: dict[str, Chain]) -> None:
+        for way, network in networks.items():
+            wrongs[name, way] = wrong(subject, frontier.folded(network))
+        errors = {way: round(100 * float(wrongs[name, way].double().mean()), 2) for way in networks}
+        table.append({"chosen by": name, "units out": " ".join(str(index + 1) for index in sorted(gone)), **errors})
         print(subject.name, table[-1], flush=True)
+
+    for name, gone in chosen.items():
+        named = [Removal(index=index + 1, name="", distance=None) for index in gone]
+        said(name, gone, {way: frontier.made(way, named) for way in WAYS})
+    repaired = frontier.made("refitted", order)
+    said(
+        "and then learned", (), {what: learning(subject, repaired, what) for what in ("labels", "answers", "features")}
+    )
     # What a cut was: chosen by labels, recalibrated where that helps.
-    today = min((wrongs["labels", way] for way in ("cut", "recalibrated")), key=lambda one: int(one.sum()))
-    new = wrongs["features", "refitted"]
-    newly, right = int((new & ~today).sum()), int((today & ~new).sum())
-    change, (low, high) = 100 * (newly - right) / len(new), of_change(newly, right, len(new))
+    first = min((wrongs["labels", way] for way in ("cut", "recalibrated")), key=lambda one: int(one.sum()))
+    new = wrongs["refitted", "refitted"]
     times = latencies([folded, frontier.folded(frontier.cut(order))], subject.testing[:1])
     latency = 100 * times[1].median_ms / times[0].median_ms
-    note = f"95 %: {low:+.2f} to {high:+.2f}; from {100 * float(today.double().mean()):.2f} %"
     what = f"{subject.name}, {len(order)} units out, "
-    rows = [
-        row(f"{what}chosen by features and refitted: error", change, "≤ −3", change <= -3, unit="points", note=note),
-        row(f"{what}latency", latency, "shown beside", True, unit="%", note="of the uncut network's"),
-    ]
+    rows = [_change(f"{what}chosen and refitted by features: error", first, new, "≤ −3", -3)]
+    for way, learned in ((way, one) for (name, way), one in wrongs.items() if name == "and then learned"):
+        rows.append(_change(f"{what}refitted, and then learned {way}: error", new, learned, "shown beside", math.inf))
+    note = "of the uncut network's"
+    rows.append(row(f"{what}latency", latency, "shown beside", True, unit="%", note=note))
     whole = 100 * float(before.double().mean())
     return rows, {"uncut": whole, "out": len(order), "images": len(new), "latency_percent": latency, "table": table}
+
+
+def _change(what: str, old: Tensor, new: Tensor, bar: str, most: float) -> Row:
+    newly, right = int((new & ~old).sum()), int((old & ~new).sum())
+    change, (low, high) = 100 * (newly - right) / len(new), of_change(newly, right, len(new))
+    note = f"95 %: {low:+.2f} to {high:+.2f}; from {100 * float(old.double().mean()):.2f} %"
+    return row(what, change, bar, change <= most, unit="points", note=note)
 
 
 SUBJECTS = {"cifar": cifar, "photos": photos}
@@ -184,8 +205,7 @@ def main() -> None:
     parser.add_argument("subjects", nargs="*", choices=[*SUBJECTS, []])
     for name in parser.parse_args().subjects or SUBJECTS:
         subject = SUBJECTS[name]()
-        # The photos are so many pixels that their steps would take as long as all the rest ten times.
-        rows, details = compared(subject, mimicked=name == "cifar")
+        rows, details = compared(subject)
         report(f"joint_{name}", rows, **details)
 
 
