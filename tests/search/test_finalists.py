@@ -75,6 +75,7 @@ def test_guessing_is_the_most_frequent_class() -> None:
 TRAINED = Training(
     start=candidates_of([network("a", (20, 1.0))])[0].start,
     run="run",
+    seed=0,
     steps=200,
     epochs=10.0,
     seconds=30.0,

@@ -23,7 +23,7 @@ from howdeep.networks import build, spec_of
 from howdeep.runs.folder import open_run
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import Timing
-from howdeep.search import entrants, finalists, phases, sharing, tuning
+from howdeep.search import entrants, finalists, pacing, phases, sharing
 from howdeep.search.options import FitOptions
 from howdeep.search.sharing import Speed
 from howdeep.search.transfer import Transfer
@@ -49,10 +49,10 @@ def _known_speed() -> Iterator[None]:
         patched.setattr(phases.Clock, "spent", 1.0)
         patched.setattr(sharing, "FEWEST_STEPS", FEWEST)
         patched.setattr(finalists, "worse", lambda change: False)
-        patched.setattr(entrants.Entrant, "speed", lambda entrant, device: Speed(0.001, 0.001, 0.1, 0.0, 1))
+        patched.setattr(entrants.Entrant, "speed", lambda entrant, device: Speed(0.001, 0.001, 0.1, 0.0, 9, 1))
         patched.setattr(entrants, "latencies", times)
         patched.setattr(depth_costs, "latencies", times)
-        patched.setattr(tuning, "pace_of", lambda *given: tuning.Pace("fp32", "contiguous", STEP_SECONDS))
+        patched.setattr(pacing, "speed_of", lambda *given: pacing.TrainingSpeed("fp32", "contiguous", STEP_SECONDS))
         yield
 
 
@@ -65,7 +65,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(published: Path, out: Path, *more: str, budget: str = "30s") -> list[str]:
+def command(published: Path, out: Path, *more: str, budget: str = "46s") -> list[str]:
     return [
         *("fit", "--data", "digits", "--from", ",".join(NAMES), "--weights", str(published), "--sizes", "8"),
         *("--train-budget", budget, "--limit", "160", "--device", "cpu", "--out", str(out), *more),
@@ -228,21 +228,31 @@ def test_first_units_may_keep_the_head_of_their_network(tmp_path: Path) -> None:
         assert any(isinstance(module, torch.nn.BatchNorm2d) for module in chain.head.modules()) == (head == "kept")
 
 
-def test_one_network_that_is_taken_whole_is_trained_in_one_cycle(
+def test_one_network_that_is_taken_whole_is_trained_in_one_cycle_until_time_is_up(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And where time allows a part of the images only, that is a sample, also in training."""
-    monkeypatch.setattr(entrants.Entrant, "speed", lambda entrant, device: Speed(0.05, 0.0, 0.1, 0.0, 1))
+    steps, step = [0], loop.train_step
+
+    def counted(*args, **options):
+        steps[0] += 1
+        return step(*args, **options)
+
+    monkeypatch.setattr(loop, "train_step", counted)
+    monkeypatch.setattr(phases.Clock, "spent", property(lambda clock: 1.0 if steps[0] < FEWEST else 50.0))
+    monkeypatch.setattr(entrants.Entrant, "speed", lambda entrant, device: Speed(0.05, 0.0, 0.1, 0.0, 9, 1))
     out = tmp_path / "fit"
     file = str(published / "cifar_resnet8.safetensors")
-    assert cli.run(command(published, out, "--from", "cifar_resnet8", "--weights", file, budget="57.1s")) == 0
+    asked = command(published, out, "--from", "cifar_resnet8", "--weights", file, "--limit", "400", budget="100s")
+    assert cli.run(asked) == 0
     found = answer(out)
     probe = found.probed[0].probe
-    # (57/4 − 1 − 0.1) s at 0.05 s are 263 images, 179 of which are of validation.
-    assert (probe.n, probe.train_images) == (179, 84)
-    assert len(found.trainings) == 1
+    # (100/4 − 1 − 0.1) s at 0.05 s are 478 images, 179 of which are of validation.
+    assert (probe.n, probe.train_images) == (179, 299)
+    assert [one.steps for one in found.trainings] == [FEWEST]
     run = open_run(Path(found.run)).record
-    assert run["config"]["limit"] == 94
+    assert run["ends"][-1] > FEWEST
+    assert run["config"]["limit"] == 299
     assert any("a stratified sample of the training images" in note for note in found.notes)
     assert found.validation_images == 179
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -65,6 +66,15 @@ def test_every_kind_has_a_chart_but_a_scaling_on_paper_and_an_export() -> None:
     with pytest.raises(UserError, match="no chart of a record of kind Export"):
         EXPORT.figure()
     assert "same class on all 256 images" in EXPORT.table().title
+
+
+def test_a_search_says_what_a_second_seed_gave_or_that_there_was_none() -> None:
+    found = cases.transfer()
+    (told,) = [line for line in found.table().below if "two seeds" in str(line)]
+    assert "whole: 13.0 and 15.0 %;" in str(told)
+    assert "1 of 2 units: 14.0 and 12.5 %; which one is better depends on the seed" in str(told)
+    again = replace(found, trainings=(found.trainings[0],))
+    assert any(str(line).endswith("; one training each") for line in again.table().below)
 
 
 def test_numbers_are_right_names_are_left_and_every_text_is_escaped() -> None:

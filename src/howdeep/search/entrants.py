@@ -13,6 +13,7 @@ from howdeep.analysis.features import places_of, read_at
 from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
 from howdeep.convert.classifier import replace_classifier
+from howdeep.convert.libraries import is_library_name, published_as
 from howdeep.data import NORMALIZATIONS, Dataset, Normalization
 from howdeep.data.recorded import recorded
 from howdeep.data.sampling import sample, trainable
@@ -79,7 +80,9 @@ class Entrant:
 
     @cached_property
     def _opened_in(self) -> tuple[Beginning, float]:
-        """Where its trainings begin, and the seconds that opening it took."""
+        """Where its trainings begin, and the seconds that opening it took; its library is imported once."""
+        if is_library_name(self.network):
+            published_as(self.network)
         started = perf_counter()
         return start_of(self.config, self.report), perf_counter() - started
 
@@ -183,7 +186,8 @@ class Entrant:
         starting = starting_seconds(chain, batches[0].images[:1], self.options.where)
         fixed = min(SECONDS, RUNS * (1 + len(chain)) * alone / 2) + len(places) * (FIT + starting / 2)
         numbers = sum(place.features for place in places) * len(self.dataset.classes)
-        return Speed(whole / batches.images, FIT_A_NUMBER * numbers, fixed, self._opened_in[1], threads)
+        fits = FIT_A_NUMBER * numbers
+        return Speed(whole / batches.images, fits, fixed, self._opened_in[1], len(places), threads)
 
     def up_to(self, depth: Depth) -> Chain:
         """Return the network up to a depth, under a classifier of the data's classes that is not fitted yet."""

@@ -20,7 +20,7 @@ from howdeep.search.entrants import PROBE, Entrant
 from howdeep.search.finalists import Candidate, guessing_percent
 from howdeep.search.options import FitOptions, require_asked
 from howdeep.search.phases import Clock
-from howdeep.search.sharing import Images, Speed, images_of
+from howdeep.search.sharing import Images, Speed, ending, images_of
 from howdeep.search.transfer import Missed, Probed, Start
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
@@ -83,13 +83,13 @@ class Probing:
         Raises:
             UserError: Time is too short for the fewest.
         """
-        speeds = list(self.speeds.values())
+        speeds = self._speeds_by_network
         if "images" not in self.journal.steps:
-            found = images_of(self.budget, self.clock.spent, speeds, self.there, self.classes)
+            found = images_of(self.budget, self.clock.spent, speeds, self.there, self.classes, self._test_images)
             if not isinstance(found, Images):
                 raise UserError(
-                    f"--train-budget {self.options.train_budget} is not allowed: half of it is too short to probe"
-                    f" {counted(len(speeds), 'network')}; the smallest that works here is {math.ceil(found)}s"
+                    f"--train-budget {self.options.train_budget} is not allowed: it is too short to probe and to test"
+                    f" {counted(len(self.speeds), 'network')}; the smallest that works here is {math.ceil(found)}s"
                 )
             self.journal.note("images", asdict(found))
         return from_json(Images, self.journal.steps["images"])
@@ -144,6 +144,26 @@ class Probing:
                 " read an image"
             )
         return speeds
+
+    def speed(self, one: Probed) -> Speed:
+        """Return how fast a network that was probed reads images."""
+        return self.speeds[one.text]
+
+    @property
+    def ending(self) -> float:
+        """Seconds that the answer takes after the trainings."""
+        return ending(self._speeds_by_network, self.images.training, self._test_images)
+
+    @property
+    def _speeds_by_network(self) -> dict[str, list[Speed]]:
+        speeds: dict[str, list[Speed]] = {}
+        for one in self.entrants:
+            speeds.setdefault(one.network, []).append(self.speeds[one.text])
+        return speeds
+
+    @property
+    def _test_images(self) -> int:
+        return len(self.everyone[0].dataset.split("test"))
 
     def begin(self) -> None:
         """Decide what can be probed: from here on the options are those of this search.

@@ -17,6 +17,7 @@ from howdeep.search.answered import answered, write_answer
 from howdeep.search.entrants import PROBE, entrants
 from howdeep.search.finalists import Candidate, candidates_of, finalists, verdict
 from howdeep.search.options import FitOptions
+from howdeep.search.pacing import Pacing
 from howdeep.search.phases import Clock
 from howdeep.search.probing import Probing
 from howdeep.search.transfer import Other, Probed, Transfer
@@ -66,7 +67,7 @@ def _answer(probing: Probing) -> Transfer:
     probing.require_better_than_guessing(found[0])
     for one, what in zip(found, ("lowest error", "fastest that is not worse beyond chance"), strict=False):
         probing.report(f"finalist: {one.text}: {one.error:.1f} % before training, {one.ms:.3g} ms ({what})")
-    done = Tuning(probing, found).done()
+    done = Tuning(Pacing(probing, found)).done()
     chosen, last, entrant = done.chosen, done.trainings[-1], probing.entrant(done.chosen.start)
     others, dataset, notes = _untrained(probing, probed, done), entrant.dataset, list(entrant.dataset.notes)
     if probing.images.training < probing.there.training:

@@ -1,7 +1,9 @@
 """How the time of a search among published networks is shared: probing, short trainings, the final one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from howdeep.runtime.timing import RUNS, SECONDS
 
 PROBING, MOST = 0.25, 0.5
 """Share of the time in which all networks are probed, everything before it included; and the largest one, where that is
@@ -18,12 +20,14 @@ READING = 0.1
 FEWEST_STEPS = 140
 """Steps of a training. On photos of ten signs of hands 16 to 46 steps left a network worse than its first classifier,
 138 left it better."""
-MOST_EPOCHS = 24.0
-"""Three times those of the recipe."""
+SHORT_EPOCHS, MOST_EPOCHS = 8.0, 24.0
+"""Longest cycle of two finalists, that of the recipe, and of the final training."""
 SHORT = 0.5
 """Share of the time left in which two finalists are trained, each for as long."""
 USED = 0.95
 """Share of the time left that is planned with."""
+LEAST_OF_A_STEP, MOST_OF_A_STEP = 1.0, 4.0
+"""What a step of training takes at least and, while it is not measured, about at most, in readings of its images."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,45 @@ class Speed:
     """Of probing beside that: all depths are timed, and fitting a classifier takes a while however few images."""
     opening_seconds: float
     """Of making the network a chain, as every training of it does again."""
+    depths: int
+    """At which it is probed."""
     threads: int
     """In which it reads images fastest."""
 
+    def reading(self, images: Images) -> float:
+        """Return the seconds in which so many images are read."""
+        return self.seconds_per_image * (images.training + images.validation)
+
+    def fitting(self, training: int) -> float:
+        """Return about the seconds in which a classifier is fitted to so many images."""
+        return FIT + self.fit_seconds_per_image * training / self.depths
+
     def probing(self, images: Images) -> float:
         """Return the seconds in which so many images can be probed."""
-        read = self.seconds_per_image * (images.training + images.validation)
-        return self.fixed_seconds + read + self.fit_seconds_per_image * images.training
+        return self.fixed_seconds + self.reading(images) + self.fit_seconds_per_image * images.training
+
+    def beginning(self, images: Images) -> float:
+        """Return the seconds in which a training begins: a classifier is fitted to all that is read."""
+        return self.opening_seconds + self.reading(images) + self.fitting(images.training)
+
+
+def ending(speeds: Mapping[str, Sequence[Speed]], training: int, test: int) -> float:
+    """Return the seconds of what comes after the trainings.
+
+    The test split is read by every whole network, under classifiers that are fitted again, by the network that is
+    recommended, which is timed then, and by another one that was trained.
+
+    Args:
+        speeds: Of every network, for each size of its images; the slowest counts.
+        training: Images of the probe.
+        test: Images of the test split.
+    """
+    read = {name: max(one.seconds_per_image for one in several) * test for name, several in speeds.items()}
+    every = [one for several in speeds.values() for one in several]
+    fitted = 2 * len(speeds) * max(one.fitting(training) for one in every)
+    opened = 2 * max(one.opening_seconds for one in every)
+    timed = 2 * RUNS * max(one.seconds_per_image for one in every)
+    return sum(read.values()) + 2 * max(read.values()) + fitted + opened + min(SECONDS, timed)
 
 
 def fewest_images(classes: int) -> int:
@@ -61,22 +97,31 @@ def fewest_images(classes: int) -> int:
     return max(FEWEST_IMAGES, FEWEST_OF_A_CLASS * classes)
 
 
-def images_of(budget: float, spent: float, speeds: Sequence[Speed], there: Images, classes: int) -> Images | float:
+def images_of(
+    budget: float, spent: float, speeds: Mapping[str, Sequence[Speed]], there: Images, classes: int, test: int
+) -> Images | float:
     """Return how many images are probed; or the smallest budget in seconds, where this one is too small.
 
     Args:
         budget: Seconds of everything.
         spent: Those until now.
-        speeds: Of every network.
+        speeds: Of every network, for each size of its images.
         there: Images that there are.
         classes: Classes of the data.
+        test: Images of the test split.
     """
+    every = [one for several in speeds.values() for one in several]
     fewest = Images(min(there.training, fewest_images(classes)), min(there.validation, FEWEST_ANSWERS))
-    needed = spent + sum(speed.probing(fewest) for speed in speeds)
-    if needed > MOST * budget:
-        return needed / MOST
-    without, one = (sum(speed.probing(Images(count, fewest.validation)) for speed in speeds) for count in (0, 1))
-    count = int((max(needed, PROBING * budget) - spent - without) / (one - without))
+    needed = spent + sum(one.probing(fewest) for one in every)
+    # At least the classifier of one network is fitted anew, in a run folder.
+    after = max(one.beginning(fewest) for one in every) + ending(speeds, fewest.training, test)
+    smallest = max(needed / MOST, (needed + after) / USED)
+    if budget < smallest:
+        return smallest
+    # What more images take to be probed, one network takes at most once more to begin with them.
+    more = max(0.0, min(PROBING * budget - needed, (USED * budget - needed - after) / 2))
+    without, one = (sum(each.probing(Images(count, fewest.validation)) for each in every) for count in (0, 1))
+    count = int((needed + more - spent - without) / (one - without))
     validation = min(there.validation, max(fewest.validation, count // HELD_OUT))
     training = min(there.training, max(fewest.training, count - (validation - fewest.validation)))
     return Images(training, validation)
@@ -96,16 +141,26 @@ def trained_on(seconds: float, seconds_per_image: float, probed: Images, there: 
 
 
 @dataclass(frozen=True)
+class Pace:
+    """What a training takes."""
+
+    beginning: float
+    """Seconds before its first step."""
+    per_step: float
+    """Seconds of a step, its share of the validations included."""
+
+
+@dataclass(frozen=True)
 class Trainings:
     """How long finalists are trained."""
 
     short: tuple[int, ...]
     """Steps of a short cycle of each of two; none where there is one training alone."""
     final: int
-    """Steps of the final training, as far as its speed is known; 0 where none is worth it."""
+    """Steps of the one training, where there is one; 0 where none is worth it."""
 
 
-def trainings(seconds: float, seconds_per_step: Sequence[float], steps_per_epoch: int) -> Trainings:
+def trainings(seconds: float, paces: Sequence[Pace], steps_per_epoch: int) -> Trainings:
     """Return how long finalists are trained, the best first.
 
     Two are trained for a whole short cycle each, in equal time, where half of the time holds steps enough for both.
@@ -113,20 +168,19 @@ def trainings(seconds: float, seconds_per_step: Sequence[float], steps_per_epoch
 
     Args:
         seconds: That are left for it.
-        seconds_per_step: Of each of one or two finalists.
+        paces: Of one or two finalists.
         steps_per_epoch: Mini-batches of an epoch.
     """
-    most = max(FEWEST_STEPS, round(MOST_EPOCHS * steps_per_epoch))
-    if len(seconds_per_step) > 1:
-        each = SHORT * seconds / len(seconds_per_step)
-        short = tuple(min(most, int(each / one)) for one in seconds_per_step)
-        if min(short) >= FEWEST_STEPS:
-            return Trainings(short, steps_in((1 - SHORT) * seconds, seconds_per_step[0], steps_per_epoch))
-    return Trainings((), steps_in(seconds, seconds_per_step[0], steps_per_epoch))
+    if len(paces) > 1:
+        each = SHORT * seconds / len(paces)
+        short = tuple(steps_in(each, pace, steps_per_epoch, SHORT_EPOCHS) for pace in paces)
+        if all(short):
+            return Trainings(short, 0)
+    return Trainings((), steps_in(seconds, paces[0], steps_per_epoch))
 
 
-def steps_in(seconds: float, seconds_per_step: float, steps_per_epoch: int) -> int:
+def steps_in(seconds: float, pace: Pace, steps_per_epoch: int, most_epochs: float = MOST_EPOCHS) -> int:
     """Return the steps of one training in so many seconds; 0 where they are too few to be worth it."""
-    most = max(FEWEST_STEPS, round(MOST_EPOCHS * steps_per_epoch))
-    steps = min(most, int(seconds / seconds_per_step))
+    most = max(FEWEST_STEPS, round(most_epochs * steps_per_epoch))
+    steps = min(most, int((seconds - pace.beginning) / pace.per_step))
     return steps if steps >= FEWEST_STEPS else 0

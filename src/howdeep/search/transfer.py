@@ -88,6 +88,8 @@ class Training:
     """What was trained."""
     run: str
     """Its run folder."""
+    seed: int
+    """Of order and augmentation."""
     steps: int
     """Mini-batches; 0 where the classifier alone was fitted."""
     epochs: float

@@ -167,7 +167,7 @@ def transfer_table(transfer: Transfer, *, wide: bool = False) -> Table:
         text=(0, 2),
         rows=rows,
         below=[
-            "validation errors; frozen: a classifier alone was fitted; one training each",
+            f"validation errors; frozen: a classifier alone was fitted; {_seeds(transfer)}",
             *(f"left out: {one.network} at {one.size}, {one.budget} budget: {one.reason}" for one in transfer.dropped),
             "",
             _tested(transfer),
@@ -196,6 +196,19 @@ def _trained_error(transfer: Transfer, start: Start) -> float | None:
     """Return the validation error that the training of a start has reached, of several the last one."""
     errors = [one.validation_error_percent for one in transfer.trainings if one.start == start and one.steps]
     return errors[-1] if errors else None
+
+
+def _seeds(transfer: Transfer) -> str:
+    """Return how often networks were trained; of two seeds, what each gave, and whether both prefer the same one."""
+    errors: dict[Start, dict[int, float]] = {}
+    for one in transfer.trainings:  # the final one, which goes on from another, comes last
+        errors.setdefault(one.start, {}).setdefault(one.seed, one.validation_error_percent)
+    if len({one.seed for one in transfer.trainings}) == 1:
+        return "one training each"
+    told = [f"{start.text}: {' and '.join(fixed(one, 1) for one in each.values())} %" for start, each in errors.items()]
+    better = {min(errors, key=lambda start: errors[start][seed]) for seed in (one.seed for one in transfer.trainings)}
+    same = "the same one is better with both" if len(better) == 1 else "which one is better depends on the seed"
+    return f"two seeds of a short cycle each: {'; '.join(told)}; {same}"
 
 
 def _depths(transfer: Transfer) -> Table:

@@ -93,6 +93,7 @@ def train(
     console: Console | None = None,
     dataset: Dataset | None = None,
     chosen: Callable[[], Chain] | None = None,
+    expired: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
     """Train a network into a run folder, or resume the run that is there.
 
@@ -104,6 +105,7 @@ def train(
         chosen: With it the weights of the best epoch are kept beside the last ones, as some recipes do anyway, and
             where loss or weights stop being numbers, training ends there. Called after training, it says which network
             the run stands for, in evaluation mode and on the device: the one that reads the test split.
+        expired: Asked after every step, in one process, whether time is up: then training ends there, and validates.
 
     Raises:
         UserError: Bad options, data or folder, or another process writes there.
@@ -118,7 +120,7 @@ def train(
             session.place.report(f"{out} is finished; nothing to do")
             return TrainResult(out, done["test"], done["seconds"])
         if chosen is None:
-            to_the_end(session, console, best=session.recipe.keep == "best")
+            to_the_end(session, console, best=session.recipe.keep == "best", expired=expired)
             return _finish(session, run, _standing(session, run))
         try:
             to_the_end(session, console, best=True)
@@ -127,13 +129,20 @@ def train(
         return _finish(session, run, chosen())
 
 
-def advance(config: TrainConfig, out: Path, *, console: Console, dataset: Dataset | None = None) -> Phase:
+def advance(
+    config: TrainConfig,
+    out: Path,
+    *,
+    console: Console,
+    dataset: Dataset | None = None,
+    expired: Callable[[], bool] = lambda: False,
+) -> Phase:
     """Train to the end of the epochs, as :func:`train` does, and validate image by image; more epochs may follow.
 
     Where the recipe keeps the best epoch, that is what is validated. The test split is not read.
     """
     with _session(config, out, console, dataset) as (session, run):
-        to_the_end(session, console, best=session.recipe.keep == "best")
+        to_the_end(session, console, best=session.recipe.keep == "best", expired=expired)
         last = [record for record in run.metrics() if record["event"] == "epoch"][-1]
         feed = _splits(session)
         split = feed.dataset.split("validation")
@@ -183,8 +192,12 @@ def _begun(out: Path, ranks: Ranks) -> Iterator[list[Session]]:
         raise
 
 
-def to_the_end(session: Session, console: Console, *, best: bool = False) -> None:
+def to_the_end(
+    session: Session, console: Console, *, best: bool = False, expired: Callable[[], bool] = lambda: False
+) -> None:
     """Do the steps that are left, and save where it is time to; the best epoch as well where that is asked for.
+
+    Where time has expired, the step that was done is the last one, and an epoch ends with it.
 
     Raises:
         NotFiniteError: Loss or weights stopped being numbers.
@@ -210,7 +223,8 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
         for batch, waited in batches:
             after = _one_step(session, batch, waited, log, request)
             log.advance(position.step)
-            epoch_ended = position.step % session.feed.steps_per_epoch == 0 or position.step == session.total
+            over = position.step == session.total or expired()
+            epoch_ended = over or position.step % session.feed.steps_per_epoch == 0
             if epoch_ended:
                 validation = _end_epoch(session, log)
                 if best:
@@ -218,7 +232,7 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
             _keep_pace(session, log, after.stalls, epoch_ended)
             # The end of an epoch takes a while: a signal may have come since the step's own exchange.
             signum = int(max(row[0] for row in ranks.rows([request.signum]))) if epoch_ended else after.signum
-            if signum or _due(session, epoch_ended, position.seconds - saved_at, saving):
+            if signum or over or _due(session, epoch_ended, position.seconds - saved_at, saving):
                 started = time.perf_counter()
                 save(session)
                 # What process 0 measured: all must find the same steps worth saving.
@@ -226,6 +240,8 @@ def to_the_end(session: Session, console: Console, *, best: bool = False) -> Non
             if signum:
                 saved = "and saved; the same command resumes" if isinstance(session.run, Run) else "and wrote nothing"
                 raise Stopped(128 + signum, f"stopped after step {position.step} {saved}")
+            if over:
+                return
 
 
 def _begin(session: Session, log: Log, *, best: bool) -> None:
@@ -253,11 +269,9 @@ def _keep_pace(session: Session, log: Log, stalls: bool, epoch_ended: bool) -> N
 
 def _due(session: Session, epoch_ended: bool, unsaved: float, saving: float) -> bool:
     """Return whether it is time for a checkpoint: as asked for, or after an epoch that is worth the writing."""
-    position, every = session.position, session.config.checkpoint_every
-    if position.step == session.total:
-        return True
+    every = session.config.checkpoint_every
     if every is not None:
-        return position.step % every == 0
+        return session.position.step % every == 0
     return epoch_ended and unsaved >= min(UNSAVED_SECONDS, saving / SAVING_SHARE)
 
 
