@@ -107,6 +107,8 @@ def test_the_end_hurts_where_it_erases_what_was_known(xor: Probe) -> None:
 
 def test_the_nearest_neighbour_needs_no_line_between_the_classes(xor: Probe) -> None:
     assert [depth.neighbour_error_percent for depth in xor.depths] == [0] * 6
+    assert xor.test is not None
+    assert xor.test.end_neighbour_error_percent == 0
 
 
 def test_a_record_is_read_back_from_its_file(xor: Probe) -> None:

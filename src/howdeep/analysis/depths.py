@@ -88,6 +88,8 @@ class ProbeTest:
     """Of the chosen depth."""
     end_error_percent: float
     """Of the whole network."""
+    end_neighbour_error_percent: float
+    """Of the nearest neighbour, by what the whole network computes."""
     change: Change
     """The one minus the other."""
 

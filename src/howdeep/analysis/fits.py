@@ -71,8 +71,11 @@ class Fits:
 
     def neighbour_error_percent(self, number: int) -> float:
         """Return what the nearest training image gets wrong at a place, in percent."""
-        wrong = wrong_by_neighbour(self._features(number, "training"), self._features(number, "validation"))
-        return 100 * float(wrong.double().mean())
+        return 100 * float(self.wrong_by_neighbour(number, self._features(number, "validation")).double().mean())
+
+    def wrong_by_neighbour(self, number: int, images: Features) -> Tensor:
+        """Return which images the nearest training image gives another class, by what is read at a place."""
+        return wrong_by_neighbour(self._features(number, "training"), images)
 
     def _fit(self, number: int) -> tuple[Linear, Sums]:
         if number not in self._linears:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 
 import torch
 from torch import Tensor
@@ -312,13 +313,16 @@ class _Probing:
             parts = self._read(places, batch.images).split([one.features for one in places], 1)
             labels = batch.labels.cpu()
             wrong = [one.wrong(Features(part, labels)) for one, part in zip(linears, parts, strict=True)]
-            return {"wrong": [one.tolist() for one in wrong]}
+            neighbour = fits.wrong_by_neighbour(numbers[-1], Features(parts[-1], labels))
+            return {"wrong": [one.tolist() for one in wrong], "neighbour": neighbour.tolist()}
 
         done = self.journal.blocks("test images", len(batches), block)
+        neighbour = [image for one in done for image in one["neighbour"]]
         wrong = [torch.tensor([image for one in done for image in one["wrong"][at]]) for at in (0, -1)]
         return ProbeTest(
             n=len(wrong[0]),
             error_percent=100 * float(wrong[0].double().mean()),
             end_error_percent=100 * float(wrong[1].double().mean()),
+            end_neighbour_error_percent=100 * mean(neighbour),
             change=changes([(int((wrong[0] & ~wrong[1]).sum()), int((wrong[1] & ~wrong[0]).sum()))], len(wrong[0]))[0],
         )

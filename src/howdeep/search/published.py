@@ -99,17 +99,22 @@ def _answer(probing: Probing) -> Transfer:
 
 
 def _untrained(probing: Probing, probed: Sequence[Probed], done: Done) -> list[Other]:
-    """Return the test errors of every whole network under a classifier alone, at the size that suits it best."""
+    """Return the test errors of every whole network under a classifier alone, at the size that suits it best.
+
+    Of the network that is recommended also what the nearest training image gets wrong, by what all of it computes.
+    """
     others = []
     for name in dict.fromkeys(one.network for one in probed):
         ends = [Candidate(one, one.probe.end) for one in probed if one.network == name]
         best = min(ends, key=lambda one: one.error)
-        if best.start == done.chosen.start and not done.trainings[-1].steps:
-            continue
-        entrant = probing.entrant(best.start)
-        tested = probing.probe(entrant, test=True).test
+        tested = probing.probe(probing.entrant(best.start), test=True).test
         assert tested is not None, "the test split was asked for"
-        percent = tested.end_error_percent
-        error = FinalError(percent, standard_error_percent(percent / 100, tested.n), tested.n)
-        others.append(Other(what=f"{best.text}, a classifier alone", latency=best.depth.latency, test=error))
+        percents = {"a classifier alone": tested.end_error_percent}
+        if best.start == done.chosen.start and not done.trainings[-1].steps:
+            percents.clear()  # it is what is recommended
+        if name == done.chosen.start.network:
+            percents["nearest neighbour"] = tested.end_neighbour_error_percent
+        for how, percent in percents.items():
+            error = FinalError(percent, standard_error_percent(percent / 100, tested.n), tested.n)
+            others.append(Other(what=f"{best.text}, {how}", latency=best.depth.latency, test=error))
     return others
