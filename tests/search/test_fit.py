@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import optuna
 import pytest
 from PIL import Image
@@ -24,7 +26,7 @@ from howdeep import cli
 from howdeep.analysis.evaluation import exchanged
 from howdeep.runs.folder import open_run
 from howdeep.runtime.precision import Trial
-from howdeep.search import candidates
+from howdeep.search import candidates, sides
 from howdeep.search import fit as fits
 from howdeep.search import phases as phases
 from howdeep.search.fit import Fit
@@ -260,6 +262,25 @@ def test_bad_options_are_one_line(
     assert cli.run(command(tmp_path / "fit", *options)) == 2
     complaint = capsys.readouterr().err.splitlines()[-1]
     assert line in complaint
+
+
+def test_photos_are_read_at_the_largest_side_for_which_there_is_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A step of the smallest network at 64 pixels takes as long as it is said to."""
+    monkeypatch.setattr(sides, "trials_of", candidates.trials_of)
+    random = np.random.default_rng(0)
+    for label, number in product("ab", range(40)):
+        place = tmp_path / "d" / label / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (100, 100, 3), np.uint8)).save(place)
+    asked = ["fit", "--data", str(tmp_path / "d"), "--train-budget", "2.5s", "--device", "cpu"]
+    assert cli.run([*asked, "--out", str(tmp_path / "fit")]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert "networks that begin with published weights usually get half as many wrong" in said[0]
+    assert said[1].startswith("images are read at 32×32: at 100×100 time is too short to compare depths")
+    (run, *_) = (tmp_path / "fit" / "runs").glob("cifar_resnet*")
+    assert open_run(run).record["data"]["height"] == 32
 
 
 def test_few_images_get_small_mini_batches_and_a_lower_rate_with_them() -> None:

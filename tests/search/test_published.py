@@ -62,6 +62,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     for name in NAMES:
         save_file(build(spec_of(name), seed=0).state_dict(), folder / f"{name}.safetensors")
+    shutil.copy(folder / "cifar_resnet8.safetensors", folder / "cifar_resnet32.safetensors")  # those of another one
     return folder
 
 
@@ -171,11 +172,11 @@ def test_a_stopped_search_resumes_to_the_same_network(
 
         def interrupted(*args, **options):
             if next(steps) == moment:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGTERM)
             return step(*args, **options)
 
         patched.setattr(loop, "train_step", interrupted)
-        assert cli.run(command(published, tmp_path / "parts")) == 130
+        assert cli.run(command(published, tmp_path / "parts")) == 143
         assert "the same command resumes" in capsys.readouterr().err
     assert cli.run(command(published, tmp_path / "parts")) == 0
     found, parts = answer(whole.out), answer(tmp_path / "parts")
@@ -239,7 +240,7 @@ def test_one_network_that_is_taken_whole_is_trained_in_one_cycle_until_time_is_u
         return step(*args, **options)
 
     monkeypatch.setattr(loop, "train_step", counted)
-    monkeypatch.setattr(phases.Clock, "spent", property(lambda clock: 1.0 if steps[0] < FEWEST else 50.0))
+    monkeypatch.setattr(phases.Clock, "spent", property(lambda clock: 1.0 if steps[0] < FEWEST else 99.0))
     monkeypatch.setattr(entrants.Entrant, "speed", lambda entrant, device: Speed(0.05, 0.0, 0.1, 0.0, 9, 1))
     out = tmp_path / "fit"
     file = str(published / "cifar_resnet8.safetensors")
@@ -311,6 +312,10 @@ def test_nothing_is_recommended_that_is_no_better_than_guessing(
         (
             ("--from", "cifar_resnet20"),
             "has no file cifar_resnet20.safetensors for cifar_resnet20; in it: cifar_resnet14",
+        ),
+        (
+            ("--from", "cifar_resnet32"),
+            "--from cifar_resnet32: the depth does not fit: 15 (5-5-5) units here, 3 in the file",
         ),
         (("--weights", "nowhere"), "--weights nowhere is not allowed: there is no such file or folder"),
         (("--weights", __file__), "is one file and --from names 2 networks: give a folder"),

@@ -152,9 +152,10 @@ def measure_candidates(
     if not networks:
         least = min((one for one in dropped if one.needed is not None), key=lambda one: (one.depth, one.needed))
         attribute, told = LIMITS[least.budget]
+        smaller = f"; smaller images (--size {LARGE_SIDE}) take less" if large else ""
         raise UserError(
             f"--{least.budget}-budget {told(getattr(budgets, attribute))} is not allowed:"
-            f" {least.network}, the smallest network, needs {told(least.needed or 0.0)} here"
+            f" {least.network}, the smallest network, needs {told(least.needed or 0.0)} here{smaller}"
         )
     return Candidates(tuple(networks), tuple(dropped), arithmetic)
 

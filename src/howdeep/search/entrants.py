@@ -84,7 +84,10 @@ class Entrant:
         if is_library_name(self.network):
             published_as(self.network)
         started = perf_counter()
-        return start_of(self.config, self.report), perf_counter() - started
+        try:
+            return start_of(self.config, self.report), perf_counter() - started
+        except UserError as error:
+            raise UserError(f"--from {self.network}: {error}") from None
 
     @property
     def target(self) -> Target:

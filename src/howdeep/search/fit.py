@@ -3,7 +3,7 @@
 import socket
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from howdeep.search.candidates import Candidates, Dropped, measure_candidates
 from howdeep.search.options import Budgets, FitOptions, require_asked
 from howdeep.search.phases import Clock, Trainer
 from howdeep.search.published import published
+from howdeep.search.sides import side_of
 from howdeep.search.storage import Watch, open_study, pulse
 from howdeep.search.study import (
     POLL_SECONDS,
@@ -41,6 +42,7 @@ from howdeep.search.study import (
     trials_in_order,
 )
 from howdeep.search.transfer import Transfer
+from howdeep.training.config import TrainConfig
 from howdeep.training.images import open_training_data
 from howdeep.training.log import print_line
 from howdeep.util.errors import UserError
@@ -139,10 +141,18 @@ def fit(options: FitOptions, *, console: Console | None = None, since: float | N
 
 def _searched(options: FitOptions, clock: Clock, report: Report) -> Fit | None:
     """Open the study, and take part in it."""
-    dataset = _opened(options)
+    dataset, budget = _opened(options), options.budgets.train_seconds
     dataset.split("val")
     if min(dataset.height, dataset.width) >= PHOTOS:
         report(PUBLISHED)
+
+    def side() -> int | None:
+        return side_of(options, dataset, budget - clock.spent, devices.pick(options.device))
+
+    if runs.read_images_of(options.out) is None and (smaller := clock.journal.result("side", side)) is not None:
+        own = f"{dataset.height}×{dataset.width}"
+        report(f"images are read at {smaller}×{smaller}: at {own} time is too short to compare depths; or give --size")
+        dataset = _opened(options, smaller)
     images = recorded(dataset)
     write_whole(options.out / runs.IMAGES, images.to_bytes())
     storage = options.storage or f"sqlite:///{options.out / STUDY}"
@@ -155,17 +165,26 @@ def _searched(options: FitOptions, clock: Clock, report: Report) -> Fit | None:
     with pulse(storage, options.study, owner, silence):
         if made:
             study.set_user_attr(PLANNER, owner)
-        return _Part(options, dataset, images.fingerprint, study, owner, silence, clock, report).answer()
+        config = replace(
+            options.training(len(dataset.split("train"))), size=options.size or clock.journal.steps.get("side")
+        )
+        return _Part(options, config, dataset, images.fingerprint, study, owner, silence, clock, report).answer()
 
 
-def _opened(options: FitOptions) -> Dataset:
-    """Return the data; those that a fit in this folder was begun with.
+def _opened(options: FitOptions, side: int | None = None) -> Dataset:
+    """Return the data; those that a fit in this folder was begun with, as it reads them.
+
+    Args:
+        options: What is asked.
+        side: At which images are read; None leaves it to them, or to the fit.
 
     Raises:
         UserError: They are not usable, or others.
     """
     known = runs.read_images_of(options.out)
-    return open_training_data(options.training(1), known, options.out)
+    if known is not None and known.shape[1] == known.shape[2]:
+        side = known.shape[1]
+    return open_training_data(replace(options.training(1), size=options.size or side), known, options.out)
 
 
 @dataclass(frozen=True)
@@ -173,6 +192,8 @@ class _Part:
     """The part that this process has in a study."""
 
     options: FitOptions
+    config: TrainConfig
+    """How networks are trained."""
     dataset: Dataset
     fingerprint: str
     study: optuna.Study
@@ -184,10 +205,9 @@ class _Part:
     def answer(self) -> Fit | None:
         """Take part in the search; train its winner to the end, or leave that to the process whose it is."""
         candidates, rounds = self._planned()
-        config = self.options.training(len(self.dataset.split("train")))
         budget = self.options.budgets.train_seconds
         folder = self.options.out / RUNS
-        trainer = Trainer(config, candidates.arithmetic, folder, self.dataset, self.clock, budget, self.report)
+        trainer = Trainer(self.config, candidates.arithmetic, folder, self.dataset, self.clock, budget, self.report)
         costs = {one.network: one for one in candidates.networks}
         entries = [Entry(one.family, one.depth, one.network) for one in candidates.networks]
         enlist(self.study, entries)
@@ -220,7 +240,7 @@ class _Part:
             if planner == self.owner:
                 self.report("what each depth costs here:")
                 candidates = measure_candidates(
-                    options.training(len(dataset.split("train"))),
+                    self.config,
                     options.ladders(dataset.height, dataset.width),
                     options.budgets,
                     dataset,

@@ -156,9 +156,9 @@ class Probing:
 
     @property
     def _speeds_by_network(self) -> dict[str, list[Speed]]:
-        speeds: dict[str, list[Speed]] = {}
+        known, speeds = self.speeds, {}
         for one in self.entrants:
-            speeds.setdefault(one.network, []).append(self.speeds[one.text])
+            speeds.setdefault(one.network, []).append(known[one.text])
         return speeds
 
     @property
