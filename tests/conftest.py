@@ -6,13 +6,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 from hypothesis import settings
 
 # Tests compare bits: sums are added in the same order on every machine and in every process. And two workers run side
 # by side, so that a second thread of one would wait for a core of the other. Processes that tests start inherit it.
+# torch reads it when it is imported, which the process that hands tests out to others never does.
 os.environ["OMP_NUM_THREADS"] = "1"
-torch.set_num_threads(1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,8 +48,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick() -> None:
-    from tests import quick  # not imported by the process that hands tests out to others
+    import torch
+    from tests import quick
 
+    torch.set_num_threads(1)
     quick.install()
 
 

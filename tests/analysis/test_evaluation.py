@@ -9,7 +9,6 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, log_loss, zero_one_loss
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassCalibrationError
 
 from howdeep import cli
 from howdeep.analysis.evaluation import (
@@ -161,6 +160,8 @@ def test_the_standard_error_is_that_of_independent_answers(error: float, n: int,
 def test_the_calibration_error_is_that_of_torchmetrics_and_of_the_bins(
     size: int, answers: tuple[Tensor, Tensor]
 ) -> None:
+    from torchmetrics.classification import MulticlassCalibrationError  # in most of a second
+
     scores, labels = answers
     metric = MulticlassCalibrationError(3, n_bins=15)
     metric.update(scores.softmax(1), labels)
