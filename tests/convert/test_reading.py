@@ -229,6 +229,7 @@ def test_truncated_pytorch_file_is_refused(tmp_path, archive, share):
 
 FOUND = {
     b"hello world": "no checkpoint",
+    b"P\\q\n.": "no checkpoint",  # a name with a wrong escape, were it a pickle
     b"\n<!DOCTYPE html><html>404</html>": "HTML",
     b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "XML",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n": "Git LFS",

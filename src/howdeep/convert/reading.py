@@ -5,6 +5,7 @@ import pickletools
 import re
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -225,10 +226,12 @@ def _complaint(path: Path, error: Exception) -> str:
 
 def _calls_functions(path: Path) -> bool:
     """Return whether a file is a whole pickle that calls something; nothing is called to find out."""
-    try:
-        return any(code.name in CALLS for code in [step[0] for step in pickletools.genops(path.read_bytes())])
-    except (ValueError, LookupError, OverflowError, struct.error):
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of bytes that are no pickle, some read like a wrong escape
+        try:
+            return any(code.name in CALLS for code in [step[0] for step in pickletools.genops(path.read_bytes())])
+        except (ValueError, LookupError, OverflowError, struct.error):
+            return False
 
 
 def _chosen(path: Path, content: object, key: str | None, report: Callable[[str], None]) -> Content:

@@ -14,6 +14,7 @@ from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
 from howdeep.runtime import precision
 from howdeep.runtime.precision import Arithmetic
+from howdeep.runtime.process import keep_freed_memory
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training import step
@@ -99,6 +100,7 @@ def session_of(
         recipe: How it is trained; ``auto`` in it is what it is where nothing was tried.
         chain: The network with its rule for the gates; from here on it is the session's.
     """
+    keep_freed_memory()  # else half of a step on photos is spent on memory that is given back and taken again
     recipe = recipe.settled(given="start" in run.record or "removed" in run.record)
     precision.place(chain, arithmetic_of(run.record["choices"]), place.device)
     step.ready(chain, recipe)
