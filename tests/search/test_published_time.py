@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from howdeep import cli
 from howdeep.analysis import depth_costs, fits, study
+from howdeep.commands import training as commands
 from howdeep.networks import build, spec_of
 from howdeep.runs.folder import open_run
 from howdeep.runtime.timing import Timing
@@ -31,6 +32,7 @@ class Work:
     def __init__(self, patched: pytest.MonkeyPatch, slower: float) -> None:
         self.seconds, self.steps = 0.0, 0
         patched.setattr(phases, "time", SimpleNamespace(perf_counter=lambda: self.seconds))
+        patched.setattr(commands, "perf_counter", lambda: self.seconds)
         for name, few in (("FEWEST_STEPS", 6), ("FEWEST_ANSWERS", 40), ("HELD_OUT", 10**6)):
             patched.setattr(sharing, name, few)
         patched.setattr(finalists, "worse", lambda change: False)  # all may be chance: there are two finalists
