@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -32,7 +33,7 @@ from howdeep.transform.removal import without
 WHERE = Deployment("onnxruntime")
 IMAGE = torch.zeros(1, 1, 8, 8).contiguous(memory_format=torch.channels_last)
 NETWORK, DEPTHS, EPOCHS, FIT_SECONDS = "cifar_resnet20", "8,14,20", 3, 30
-FEW = {"calibration_images": 128, "statistics_images": 128}
+FEW: dict[str, Any] = {"calibration_images": 128, "statistics_images": 128}
 ASKED: dict = {"runtime": WHERE.runtime, "device": "cpu"}
 
 
@@ -81,7 +82,11 @@ def fits(folder: Path, count: int) -> list[tuple[str, float, Path]]:
     found = []
     for number in range(count):
         budget = fast + (number + 1) / (count + 1) * (slow - fast)
-        asked = {"train_budget": f"{FIT_SECONDS}s", "latency_budget": f"{budget:.6f}ms", "depths": DEPTHS}
+        asked: dict[str, Any] = {
+            "train_budget": f"{FIT_SECONDS}s",
+            "latency_budget": f"{budget:.6f}ms",
+            "depths": DEPTHS,
+        }
         answer = fit(FitOptions(data="digits", out=folder / f"fit{number}", **asked, **ASKED))
         assert answer is not None, "no other process takes part"
         found.append((f"fit {number + 1}", budget, Path(answer.run)))
