@@ -1,6 +1,7 @@
 """One step against SGD's rule, written out by hand."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch
+from howdeep.runtime.parts import parts_of
 from howdeep.runtime.precision import Arithmetic, place
 from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import recipe_of
@@ -148,6 +150,27 @@ def test_a_process_without_images_takes_part_with_gradients_of_zero(checkpointin
     assert gradients.keys() == dict(chain.named_parameters()).keys()
     assert all(not gradient.any() for gradient in gradients.values())
     assert all(torch.equal(buffer, before[name]) for name, buffer in chain.named_buffers())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_photos_in_parts_give_the_gradients_of_the_mini_batch(
+    checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And pass as a whole where a norm takes their statistics."""
+    batch, sizes, found = replace(BATCH, images=BATCH.images.double()), [], []
+    three = 3 * batch.images[0, 0].numel()
+    for pixels, training in ((three, False), (8 * three, False), (three, True)):
+        monkeypatch.setattr(parts_of, "__defaults__", (pixels,))
+        chain = small_network("resnet A").double().train(training)
+        chain.stem.register_forward_hook(lambda stem, given, x: sizes.append(len(x)))
+        optimizer, engine = make_optimizer(chain, recipe_of("he2015")), engine_of(chain, checkpointing)
+        gates = [SAMPLES, ~SAMPLES, 1.0] * 2
+        told = train_step(engine, optimizer, batch, gates, lr=LR, smoothing=0.1, arithmetic=FP32, clip=1.0)
+        found.append((told, list(chain.parameters())))
+    assert sizes == [3, 3, 2, 8, 8]
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])

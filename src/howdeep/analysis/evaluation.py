@@ -16,6 +16,7 @@ from howdeep.data import Batch, Split
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.runtime.device import synchronise
 from howdeep.runtime.modes import evaluating
+from howdeep.runtime.parts import passed
 from howdeep.util.errors import UserError
 from howdeep.util.records import Shown
 
@@ -134,7 +135,7 @@ def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, 
     with evaluating(chain):
         for batch in batches:
             with autocast:
-                logits = chain(batch.images, gates).float()
+                logits = passed(chain, batch.images, gates).float()
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             wrong.append((logits.argmax(1) != batch.labels).cpu())
     which = torch.cat(wrong) if wrong else torch.zeros(0, dtype=torch.bool)
@@ -174,7 +175,7 @@ def evaluate(
     with evaluating(chain):
         for batch in batches_of(chain, loader):
             with autocast:
-                logits = chain(batch.images).float()
+                logits = passed(chain, batch.images).float()
             classes = [str(number) for number in range(logits.shape[1])] if classes is None else classes
             if logits.shape[1] != len(classes):
                 raise UserError(f"the network returns {logits.shape[1]} logits for {len(classes)} classes")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain, run
 from howdeep.convert.classifier import read_last
-from howdeep.runtime.device import parts_of
+from howdeep.runtime.parts import parts_of
 from howdeep.transform.pooling import pooled
 from howdeep.transform.truncation import cut_points
 from howdeep.util.errors import UserError
@@ -80,14 +80,14 @@ def read_at(chain: Chain, places: Sequence[Place], images: Tensor, autocast: tor
         images: Shape (batch, channels, height, width).
         autocast: Precision of the units; a head computes in the type of the images.
     """
-    return torch.cat([_read_at(chain, places, part, autocast) for part in parts_of(images, TOGETHER)])
+    return torch.cat([_read_at(chain, places, part, autocast) for part in parts_of(chain, images, TOGETHER)])
 
 
 def _read_at(chain: Chain, places: Sequence[Place], images: Tensor, autocast: torch.autocast) -> Tensor:
     """Read of few images at a time; heads compute for all, as they have more weights than activations."""
     kept: list[list[Tensor]] = [[] for _ in places]
     last, whole = places[-1].units, len(chain)
-    for part in parts_of(images):
+    for part in parts_of(chain, images):
         with autocast:
             for units, x in enumerate(activations(chain, part)):
                 with torch.autocast(x.device.type, enabled=False):

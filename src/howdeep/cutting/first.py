@@ -34,8 +34,8 @@ from howdeep.data.loaders import Loader, batches_of
 from howdeep.deploying.latency import latencies
 from howdeep.runs.resume import Journal
 from howdeep.runtime.deployment import HERE, Deployment
-from howdeep.runtime.device import parts_of
 from howdeep.runtime.modes import evaluating
+from howdeep.runtime.parts import parts_of
 from howdeep.transform.pooling import pooled
 from howdeep.transform.truncation import averages, require_point, truncated
 from howdeep.util.errors import UserError
@@ -353,7 +353,7 @@ class _First:
         read: list[list[Tensor]] = [[] for _ in self.networks]
         labels = []
         for batch in batches:
-            x = torch.cat([first(part) for part in parts_of(batch.images)])
+            x = torch.cat([first(part) for part in parts_of(first, batch.images)])
             for values, network in zip(read, self.networks, strict=True):
                 values.append(network.read(x, len(first.body)).cpu())
             labels.append(batch.labels.cpu())

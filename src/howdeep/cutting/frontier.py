@@ -25,6 +25,7 @@ from howdeep.cutting.images import Images
 from howdeep.cutting.records import Removal
 from howdeep.data import Batch
 from howdeep.runs.resume import Journal
+from howdeep.runtime.parts import passed
 from howdeep.runtime.precision import Arithmetic
 from howdeep.transform.norms import reestimate
 from howdeep.transform.refitting import refitted
@@ -236,7 +237,7 @@ def before_head(chain: Chain, images: Tensor) -> Tensor:
 def logits_of(chain: Chain, batches: Sequence[Batch]) -> list[Tensor]:
     """Return the logits of a network, batch by batch."""
     with torch.inference_mode():
-        return [chain(batch.images) for batch in batches]
+        return [passed(chain, batch.images) for batch in batches]
 
 
 def answers_of(chain: Chain, batches: Sequence[Batch]) -> list[BaselineBatch]:

@@ -13,9 +13,6 @@ from howdeep.runtime.ranks import this_process
 from howdeep.util.errors import UserError, reason
 from howdeep.util.text import counted
 
-PIXELS = 2**18
-"""Of images that pass at a time on a host: five of 224 a side. What becomes of them stays in its caches; photos that
-pass by the hundred take half as long again or more."""
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -44,18 +41,6 @@ def pick(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name!r} is not available here ({reason(error)}); allowed: auto, cpu") from None
     return device
-
-
-def parts_of(images: Tensor, pixels: int = PIXELS) -> tuple[Tensor, ...]:
-    """Return images in parts in which they pass through a network fastest.
-
-    Args:
-        images: Shape (batch, channels, height, width).
-        pixels: Of a part, at most; where one image has more it is a part of its own.
-    """
-    if images.device.type != "cpu":
-        return (images,)
-    return images.split(max(1, pixels // images.shape[2:].numel()))
 
 
 def describe(device: torch.device) -> str:

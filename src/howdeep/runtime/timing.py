@@ -16,7 +16,8 @@ from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.runtime.deployment import HERE, Deployment
-from howdeep.runtime.device import parts_of, synchronise
+from howdeep.runtime.device import synchronise
+from howdeep.runtime.parts import parts_of
 from howdeep.util.options import Threads
 
 RUNS, FEWEST_RUNS, SECONDS = 20, 5, 10.0
@@ -157,6 +158,6 @@ def fastest_threads(chain: Chain, images: Callable[[], Tensor], asked: Threads, 
     counts = thread_counts(asked, device)
     if len(counts) == 1:
         return counts[0]
-    few = parts_of(images()[:FEW])[0]
+    few = parts_of(chain, images()[:FEW])[0]
     seconds = race_of_threads(lambda: chain(few), counts, device)
     return min(counts, key=lambda count: statistics.median(seconds[count]))

@@ -1,15 +1,19 @@
 """One training step: logits, loss, gradients, update."""
 
+from collections.abc import Iterator
+from typing import TypeGuard
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from howdeep.chain import Chain, Gates, Unit
+from howdeep.chain import Chain, Gate, Gates, Unit
 from howdeep.data import Batch
 from howdeep.runtime.checkpointing import Checkpointed
 from howdeep.runtime.modes import frozen_statistics, norms_of
+from howdeep.runtime.parts import parts_of
 from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
@@ -131,20 +135,42 @@ def train_step(
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
-    count = len(batch.labels)
-    with arithmetic.autocast(batch.images.device), frozen_statistics([] if count else norms_of(engine)):
-        logits = engine(batch.images, gates)
-    sums = F.cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing, reduction="sum")
-    loss = sums / max(1, count)
-    # Of an image that is mixed of two classes, the larger share is the right answer.
-    right = batch.labels.argmax(1) if batch.labels.dim() == 2 else batch.labels
-    wrong = (logits.detach().argmax(1) != right).sum()
-    # Waits for the forward pass on an accelerator, once; the backward pass, twice as long, overlaps with the next
-    # batch. float32 counts exactly up to 16 million.
-    value, errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
-    (loss * share).backward()
+    count, value, errors = max(1, len(batch.labels)), 0.0, 0
+    for images, labels, own in _parts(engine, batch, gates):
+        with arithmetic.autocast(images.device), frozen_statistics([] if len(labels) else norms_of(engine)):
+            logits = engine(images, own)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum") / count
+        # Of an image that is mixed of two classes, the larger share is the right answer.
+        right = labels.argmax(1) if labels.dim() == 2 else labels
+        wrong = (logits.detach().argmax(1) != right).sum()
+        # Waits for the forward pass on an accelerator, once; the backward pass, twice as long, overlaps with the next
+        # batch. float32 counts exactly up to 16 million.
+        of_loss, of_errors = torch.stack([loss.detach(), wrong.to(loss.dtype)]).tolist()
+        value, errors = value + of_loss, errors + int(of_errors)
+        (loss * share).backward()
     if clip is not None:
         nn.utils.clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=frozen)
-    return value, int(errors)
+    return value, errors
+
+
+def _parts(engine: nn.Module, batch: Batch, gates: Gates | None) -> Iterator[tuple[Tensor, Tensor, Gates | None]]:
+    """Yield images, labels and gates of a mini-batch, a few photos at a time on a host: the gradients add up.
+
+    Activations of few photos stay in the caches, and are little memory. Where a norm takes the statistics of the
+    mini-batch it passes as a whole, and where several processes wait for each other after every backward pass.
+    """
+    images = (batch.images,) if isinstance(engine, DistributedDataParallel) else parts_of(engine, batch.images)
+    if len(images) == 1:
+        yield batch.images, batch.labels, gates
+        return
+    first = 0
+    for part in images:
+        own = slice(first, first := first + len(part))
+        yield part, batch.labels[own], gates and [one[own] if _per_image(one, batch) else one for one in gates]
+
+
+def _per_image(gate: Gate, batch: Batch) -> TypeGuard[Tensor]:
+    """Return whether a gate has a value for every image."""
+    return isinstance(gate, Tensor) and gate.dim() > 0 and len(gate) == len(batch.labels)
