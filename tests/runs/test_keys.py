@@ -35,6 +35,7 @@ OTHERS: dict[str, Any] = {
     "statistics": "batch",
     "lr": 0.5,
     "latency_budget": "2ms",
+    "runtime": "onnxruntime",
 }
 """Values of options that are no plain numbers."""
 
@@ -62,8 +63,11 @@ def test_every_option_is_in_the_key_or_named_as_one_that_changes_no_number(optio
 
 TOLD_OTHERWISE = {field.name for field in fields(TargetOptions)} | {"figure", "output"}
 """Options of a dissection that say which network it is, and how its images are prepared, and where it is written."""
-USED: dict[str, Any] = {"max_k": {"kind": "random"}, "draws": {"kind": "random"}, "sample": {"kind": "pairs"}}
-"""Options of a lesion study that not every kind has a use for."""
+USED: dict[Any, dict[str, Any]] = {
+    Lesion: {"max_k": {"kind": "random"}, "draws": {"kind": "random"}, "sample": {"kind": "pairs"}},
+    Probe: {"flip": {"views": 2}},
+}
+"""What an option needs, where it has no use alone."""
 
 
 @pytest.mark.parametrize("command", [Lesion, Paths, Flow, Probe])
@@ -74,7 +78,7 @@ def test_every_option_of_a_dissection_is_in_its_key(command: type[Dissection]) -
     for field in fields(command):
         if field.name in UNCHANGING or field.name in TOLD_OTHERWISE:
             continue
-        asked = command(target="run", data="d", **(USED.get(field.name, {}) if command is Lesion else {}))
+        asked = command(target="run", data="d", **USED.get(command, {}).get(field.name, {}))
         assert key(asked)["analysis"] == command.__name__.lower()
         changed = key(replace(asked, **{field.name: other(asked, field)}))
         assert (difference(key(asked), changed) or "").startswith(f"--{field.name.replace('_', '-')} ("), field.name

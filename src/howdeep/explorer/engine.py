@@ -271,8 +271,10 @@ class Engine:
             done += passes
             advance(min(1.0, done / max(1, total)))
 
-        images = Images(self.sample.batches, self.sample.batches, [])
-        removals = Frontier(self.chain, images, self.journal, precision=self.precision, advance=advanced).removals()
+        images = [self.sample.batches] * 3
+        removals = Frontier(
+            self.chain, Images(*images), self.journal, precision=self.precision, advance=advanced
+        ).removals()
         return [next(removals).index - 1 for _ in range(out)]
 
 
