@@ -13,8 +13,8 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,12 @@ def main() -> None:
             return json.loads((out / "result.json").read_text())["test"]["error_percent"]
 
         for name in asked.data:
-            measured(f"{name} probe", lambda name=name: probed(name))
-        for seed, depth, name in product(range(asked.seeds), DEPTHS, asked.data):
-            measured(f"{name} {depth} classifier", lambda name=name, depth=depth: classifier(name, depth))
-            measured(f"{name} {depth} {seed}", lambda name=name, depth=depth, seed=seed: tuned(name, depth, seed))
+            measured(f"{name} probe", partial(probed, name))
+        for seed in range(asked.seeds):
+            for depth in DEPTHS:
+                for name in asked.data:
+                    measured(f"{name} {depth} classifier", partial(classifier, name, depth))
+                    measured(f"{name} {depth} {seed}", partial(tuned, name, depth, seed))
     table = [line for name in asked.data for line in depths(name, asked.seeds, cells)]
     rows = [agreement(name, table) for name in asked.data]
     save(chart(rows, table), FIGURE)
@@ -133,10 +135,15 @@ def agreement(name: str, table: list[dict[str, Any]]) -> Row:
     """Return how the probe's order of depths and that of the fine-tuned networks agree."""
     lines = [line for line in table if line["data"] == name]
     probe, tuned = [line["probe"] for line in lines], [line["tuned"] for line in lines]
-    tau = float(kendalltau(probe, [statistics.fmean(one) for one in tuned]).statistic)
-    alone = [float(kendalltau(probe, one).statistic) for one in zip(*tuned, strict=True)]
+    tau = rank_correlation(probe, [statistics.fmean(one) for one in tuned])
+    alone = [rank_correlation(probe, one) for one in zip(*tuned, strict=True)]
     said = f"{len(lines)} depths, {SIZE} pixels; of single seeds {min(alone):.2f} to {max(alone):.2f}"
     return row(f"{name}: Kendall's tau", tau, f"≥ {LEAST_TAU}", tau >= LEAST_TAU, note=said)
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Kendall's tau-b."""
+    return float(kendalltau(one, other)[0])  # type: ignore[arg-type]
 
 
 def shown(line: dict[str, Any]) -> dict[str, object]:

@@ -55,7 +55,8 @@ class Subject:
 
     def error(self, both: list[Features]) -> float:
         """Return the validation error of a classifier, in percent."""
-        return regression(*both, self.classes, exact=False)[1].error_percent
+        train, validation = both
+        return regression(train, validation, self.classes, exact=False)[1].error_percent
 
     def prefixes(self) -> list[tuple[str, Chain, float]]:
         """Return the first units, at every depth, with their errors."""

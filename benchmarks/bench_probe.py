@@ -19,7 +19,7 @@ from howdeep.analysis.study import SplitBatches, prepared
 from howdeep.chain import Chain
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, open_data_for, open_target, required_normalization
-from howdeep.runtime.device import parts_of
+from howdeep.runtime.parts import parts_of
 from howdeep.runtime.timing import threads_of
 
 CPU, FP32 = torch.device("cpu"), torch.autocast("cpu", enabled=False)
@@ -50,7 +50,7 @@ class Case:
     def passes_in_parts(self) -> Callable[[], None]:
         """Return them with as few images at a time as a probe reads."""
         chain = self.chain
-        return self._over_all(torch.inference_mode()(lambda images: [chain(part) for part in parts_of(images)]))
+        return self._over_all(torch.inference_mode()(lambda images: [chain(part) for part in parts_of(chain, images)]))
 
     def reading(self) -> Callable[[], None]:
         """Return the same passes, in which every place is read: heads that follow at once compute once more each."""

@@ -29,7 +29,7 @@ from howdeep.data import Batch
 from howdeep.data.loaders import Batches
 from howdeep.networks.counting import describe_chain
 from howdeep.runs.resume import Journal
-from howdeep.runtime.device import parts_of
+from howdeep.runtime.parts import parts_of
 from howdeep.runtime.timing import Timing
 from howdeep.transform.truncation import cut_points, truncated
 from howdeep.util.errors import Stopped, UserError
@@ -149,7 +149,7 @@ def test_what_is_read_behind_a_unit_is_what_the_truncated_network_reads(
 ) -> None:
     """However few images pass at a time."""
     monkeypatch.setattr(
-        "howdeep.analysis.features.parts_of", lambda images, *together: images.split(3 if together else 1)
+        "howdeep.analysis.features.parts_of", lambda chain, images, *together: images.split(3 if together else 1)
     )
     chain, batch = network(name), batch_for(name)
     with torch.no_grad():
@@ -198,9 +198,12 @@ def test_by_the_head_is_what_its_classifier_reads_when_the_units_behind_are_gone
 
 
 def test_large_images_pass_few_at_a_time() -> None:
-    assert [len(part) for part in parts_of(torch.zeros(10, 1, 256, 256))] == [4, 4, 2]
-    assert [len(part) for part in parts_of(torch.zeros(2, 1, 1024, 1024))] == [1, 1]
-    assert [len(part) for part in parts_of(torch.zeros(10, 1, 256, 256), 2**20)] == [10]
+    network, own = nn.BatchNorm2d(1).eval(), nn.BatchNorm2d(1, track_running_stats=False).eval()
+    assert [len(part) for part in parts_of(network, torch.zeros(10, 1, 256, 256))] == [4, 4, 2]
+    assert [len(part) for part in parts_of(network, torch.zeros(2, 1, 1024, 1024))] == [1, 1]
+    assert [len(part) for part in parts_of(network, torch.zeros(10, 1, 256, 256), 2**20)] == [10]
+    assert [len(part) for part in parts_of(network.train(), torch.zeros(10, 1, 256, 256))] == [10]
+    assert [len(part) for part in parts_of(own, torch.zeros(10, 1, 256, 256))] == [10]
 
 
 def test_a_head_that_only_averages_gives_no_second_place() -> None:

@@ -271,10 +271,9 @@ class Engine:
             done += passes
             advance(min(1.0, done / max(1, total)))
 
-        images = [self.sample.batches] * 3
-        removals = Frontier(
-            self.chain, Images(*images), self.journal, precision=self.precision, advance=advanced
-        ).removals()
+        same = self.sample.batches
+        images = Images(calibration=same, evaluation=same, statistics=same)
+        removals = Frontier(self.chain, images, self.journal, precision=self.precision, advance=advanced).removals()
         return [next(removals).index - 1 for _ in range(out)]
 
 
