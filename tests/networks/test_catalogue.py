@@ -10,6 +10,7 @@ from tests.networks.conftest import counted
 from tests.oracles import SMALL, images, in_turn, untimed
 
 from howdeep.networks import LITERATURE, build, spec_of
+from howdeep.networks.catalogue import at_width
 from howdeep.util.errors import UserError
 
 
@@ -77,6 +78,7 @@ def test_the_shortcut_is_the_literatures_choice(name: str, shortcut: str) -> Non
         ("plain50", "plain34 or plain18"),
         ("preresnet1001", "preresnet200 or preresnet152"),
         ("densenet264000", "densenet264 or densenet201"),
+        ("cifar_plain21_w4", "cifar_plain20_w4 or cifar_plain26_w4"),
     ],
 )
 def test_a_depth_that_does_not_exist_is_refused_with_the_nearest(name: str, nearest: str) -> None:
@@ -89,7 +91,7 @@ def test_a_depth_that_does_not_exist_is_refused_with_the_nearest(name: str, near
     depth=st.integers(0, 3000),
     name=st.sampled_from(
         [
-            *("cifar_plain{}", "cifar_resnet{}", "cifar_preresnet{}", "cifar_wideresnet{}_2"),
+            *("cifar_plain{}", "cifar_resnet{}", "cifar_preresnet{}", "cifar_wideresnet{}_2", "cifar_resnet{}_w4"),
             *("cifar_densenet{}_k4", "cifar_densenet_bc{}_k4", "plain{}", "resnet{}", "densenet{}"),
         ]
     ),
@@ -132,6 +134,8 @@ def test_a_large_network_has_only_the_block_of_its_name(name: str) -> None:
         ("cifar_plain32", {"block": "bottleneck"}, r"^block 'bottleneck' is not allowed for cifar_plain32"),
         ("cifar_wideresnet28_10", {"block": "bottleneck"}, r"^cifar_wideresnet28_10 is not allowed: .*basic"),
         ("cifar_wideresnet28_0", {}, r"^cifar_wideresnet28_0 is not allowed: .*at least 1$"),
+        ("cifar_resnet20_w0", {}, r"^cifar_resnet20_w0 is not allowed: its width must be at least 1$"),
+        ("cifar_resnet18_w0", {}, r"^cifar_resnet18_w0 is not allowed: it must be at least 1 channel wide$"),
         ("cifar_densenet40_k0", {}, r"^cifar_densenet40_k0 is not allowed: .*at least 1$"),
         ("cifar_resnet20", {"dropout": 1.0}, r"^dropout 1\.0 is not allowed: it must be at least 0 and below 1$"),
         ("densenet121", {"dropout": -0.1}, r"^dropout -0\.1 is not allowed"),
@@ -179,3 +183,35 @@ def test_any_number_of_classes_and_channels(family: str, channels: int, classes:
 @pytest.mark.parametrize(("name", "classes"), [("cifar_resnet20", 10), ("resnet18", 1000), ("densenet121", 1000)])
 def test_classes_are_by_default_those_of_the_data_of_the_literature(name: str, classes: int) -> None:
     assert spec_of(name).classes == classes
+
+
+@pytest.mark.parametrize("name", ["cifar_plain8", "cifar_resnet20", "cifar_preresnet29", "cifar_resnet56"])
+def test_a_width_of_1_is_the_network_of_the_literature(name: str) -> None:
+    assert spec_of(f"{name}_w1") == spec_of(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "wider"),
+    [
+        ("cifar_resnet14", 4, "cifar_resnet14_w4"),
+        ("cifar_resnet14_w4", 1, "cifar_resnet14"),
+        ("cifar_plain", 2, "cifar_plain_w2"),
+        ("cifar_wideresnet28_10", 2, "cifar_wideresnet28_2"),
+        ("cifar_densenet_bc100", 2, "cifar_densenet_bc100_k24"),
+        ("resnet50", 1, "resnet50"),
+    ],
+)
+def test_a_name_has_another_width(name: str, width: int, wider: str) -> None:
+    assert at_width(name, width) == wider
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet50", "networks for large images have width 1 only"),
+        ("cifar_resnet50", "cifar_resnet50_w4 has the units of resnet50; the nearest are cifar_resnet56_w4"),
+    ],
+)
+def test_a_width_that_would_be_another_network_is_refused(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=rf"^width 4 is not allowed for {name}: {said}$"):
+        at_width(name, 4)

@@ -16,6 +16,7 @@ PARAMETERS = {
     "cifar_resnet110": 1_727_962,
     "cifar_resnet1202": 19_421_274,
     "cifar_resnet18_w64": 11_173_962,
+    "cifar_resnet14_w4": 2_735_946,
     "cifar_preresnet110": 1_727_962,
     "cifar_preresnet164": 1_703_258,
     "cifar_preresnet1001": 10_327_706,
@@ -163,12 +164,15 @@ def test_parameters_of_dense_networks_that_have_no_name(units: tuple[int, ...], 
     assert parameters(replace(spec, units=units)) == count
 
 
-@pytest.mark.parametrize("n", [1, 2, 11, 27])
+@pytest.mark.parametrize(("n", "width"), [(1, 1), (2, 3), (11, 2), (27, 1)])
 @pytest.mark.parametrize("family", ["plain", "resnet", "preresnet"])
-def test_parameters_and_macs_grow_linearly_with_depth(n: int, family: str) -> None:
-    network = describe(spec_of(f"cifar_{family}{6 * n + 2}", block=None if family == "plain" else "basic"))
-    assert network.parameters == 97_216 * n - 21_926
-    assert network.macs == 14_155_776 * n - 1_916_288
+def test_parameters_and_macs_grow_linearly_with_depth_and_those_of_units_with_the_square_of_the_width(
+    n: int, width: int, family: str
+) -> None:
+    suffix = f"_w{width}" if width > 1 else ""
+    network = describe(spec_of(f"cifar_{family}{6 * n + 2}{suffix}", block=None if family == "plain" else "basic"))
+    assert network.parameters == (96_768 * n - 23_040) * width**2 + (448 * n + 1_104) * width + 10
+    assert network.macs == (14_155_776 * n - 2_359_296) * width**2 + 443_008 * width
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 37])

@@ -3,25 +3,33 @@
 import pytest
 
 from howdeep.networks import spec_of
-from howdeep.search.families import FAMILIES, network_name, usual_depths
+from howdeep.search.families import FAMILIES, network_name, plane, usual_depths
 from howdeep.util.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("family", "depth", "large", "name"),
+    ("family", "depth", "width", "large", "name"),
     [
-        ("plain", 20, False, "cifar_plain20"),
-        ("resnet", 1202, False, "cifar_resnet1202"),
-        ("preresnet", 56, False, "cifar_preresnet56"),
-        ("wideresnet", 28, False, "cifar_wideresnet28_4"),
-        ("densenet", 40, False, "cifar_densenet40_k12"),
-        ("densenet_bc", 100, False, "cifar_densenet_bc100_k12"),
-        ("resnet", 50, True, "resnet50"),
-        ("densenet_bc", 121, True, "densenet121"),
+        ("plain", 20, 1, False, "cifar_plain20"),
+        ("resnet", 1202, 1, False, "cifar_resnet1202"),
+        ("preresnet", 56, 4, False, "cifar_preresnet56_w4"),
+        ("wideresnet", 28, 4, False, "cifar_wideresnet28_4"),
+        ("densenet", 40, 1, False, "cifar_densenet40_k12"),
+        ("densenet_bc", 100, 2, False, "cifar_densenet_bc100_k24"),
+        ("resnet", 50, 1, True, "resnet50"),
+        ("densenet_bc", 121, 1, True, "densenet121"),
     ],
 )
-def test_names_are_the_catalogue_s(family: str, depth: int, large: bool, name: str) -> None:
-    assert network_name(family, depth, large=large) == name
+def test_names_are_the_catalogue_s(family: str, depth: int, width: int, large: bool, name: str) -> None:
+    assert network_name(family, depth, width, large=large) == name
+
+
+def test_a_plane_is_narrow_first_and_shallow_first_where_it_is_equally_wide() -> None:
+    found = plane("resnet", (14, 8), (4, 1), large=False)
+    assert [one.network for one in found] == [
+        *("cifar_resnet8", "cifar_resnet14", "cifar_resnet8_w4", "cifar_resnet14_w4")
+    ]
+    assert [(one.depth, one.width) for one in found] == [(8, 1), (14, 1), (8, 4), (14, 4)]
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -23,7 +23,8 @@ class Networks:
     """Print the catalogue, or one network's units with shapes, parameters and multiply-adds."""
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NETWORK", help_behavior_hint="")] = None
-    """Such as cifar_resnet56 (any valid depth), torchvision:resnet50 or timm:convnext_tiny."""
+    """Such as cifar_resnet56 or cifar_resnet14_w4 (any valid depth, any width), torchvision:resnet50
+    or timm:convnext_tiny."""
     size: OptionalInt = None
     """Side of the images in pixels; without it 32, or 224 for the ImageNet names."""
     classes: OptionalInt = None

@@ -25,8 +25,8 @@ from howdeep.networks import Spec, spec_of
 from howdeep.networks.counting import Description, Part, Shape
 from howdeep.util.errors import UserError
 
-NAME = re.compile(r"(?P<family>.*?[a-z])(?P<depth>\d*)(?P<width>_k?\d+)?")
-"""A family, its depth, and the width of wide and dense networks: cifar_densenet_bc, 100, _k12."""
+NAME = re.compile(r"(?P<family>.*?[a-z])(?P<depth>\d*)(?P<width>_[kw]?\d+)?")
+"""A family, its depth and its width: cifar_densenet_bc, 100, _k12."""
 FITTED = 3
 """Depths that a prediction is fitted on."""
 BASE, MORE = 1, 2

@@ -1,7 +1,8 @@
 """Names of networks: what the literature calls them, which depths exist, and the spec behind each.
 
-A name never lies: ``cifar_resnet20`` is the 6n+2 family with 16, 32 and 64 channels, ``resnet50`` the ImageNet one,
-and ``cifar_resnet18_w64`` the units of ``resnet18``, 64 to 512 channels wide, behind a 3×3 stem for small images.
+A name never lies: ``cifar_resnet20`` is the 6n+2 family with 16, 32 and 64 channels, ``cifar_resnet20_w4`` the same
+with four times as many everywhere, ``resnet50`` the ImageNet one, and ``cifar_resnet18_w64`` the units of ``resnet18``,
+64 to 512 channels wide, behind a 3×3 stem for small images: a depth that is ImageNet's has its units.
 """
 
 import re
@@ -73,7 +74,7 @@ def spec_of(
     """Return the spec of a network by name.
 
     Args:
-        name: Such as ``cifar_resnet56``, ``cifar_resnet18_w64``, ``cifar_densenet_bc100_k12`` or ``resnet50``.
+        name: Such as ``cifar_resnet56``, ``cifar_resnet14_w4``, ``cifar_densenet_bc100_k12`` or ``resnet50``.
         classes: Number of classes; None is 10 for the CIFAR names and 1,000 for the ImageNet ones.
         channels: Channels of the images.
         block: Basic or bottleneck; None is what the literature means by the name.
@@ -125,8 +126,12 @@ LAYERS: dict[Block, int] = {"basic": 6, "bottleneck": 9}
 """Layers that one more unit in each of three stages adds."""
 
 
-def _cifar(name: str, block: Block | None, family: str, digits: str) -> ResidualSpec:
-    depth = int(digits)
+def _cifar(name: str, block: Block | None, family: str, digits: str, factor: str | None) -> ResidualSpec:
+    depth, width, suffix = int(digits), int(factor or 1), "" if factor is None else f"_w{factor}"
+    if factor is not None and family == "resnet" and depth in BASIC | BOTTLENECK:
+        return _small_stem(name, block, depth, int(factor))
+    if factor is not None and int(factor) < 1:
+        raise UserError(f"{name} is not allowed: its width must be at least 1")
     if block not in (None, *LAYERS):
         raise unknown("block", str(block), LAYERS)
     if family == "plain":
@@ -139,15 +144,16 @@ def _cifar(name: str, block: Block | None, family: str, digits: str) -> Residual
     if (depth - 2) % step or depth <= 2:
         nearest = sorted({other for kind in kinds for other in _around(depth, LAYERS[kind], 2)})
         wide = f" or {name}_w64" if family == "resnet" and depth in BASIC | BOTTLENECK else ""
-        raise UserError(f"{_no_depth(name, f'cifar_{family}', depth, nearest, '')}{wide}")
+        raise UserError(f"{_no_depth(name, f'cifar_{family}', depth, nearest, suffix)}{wide}")
     return ResidualSpec(
-        name=name,
+        name=f"cifar_{family}{depth}" if width == 1 else name,
         family=family,
         depth=depth,
         order=ORDERS[family],
         block=block,
         units=((depth - 2) // step,) * 3,
-        width=16,
+        width=16 * width,
+        stem=None if width == 1 else 16 * width,
         shortcut="A" if block == "basic" else "B",
         large=False,
     )
@@ -214,15 +220,12 @@ def _large(name: str, block: Block | None, family: str, digits: str) -> Residual
     )
 
 
-def _small_stem(name: str, block: Block | None, digits: str, width: str) -> ResidualSpec:
+def _small_stem(name: str, block: Block | None, depth: int, width: int) -> ResidualSpec:
     """Return the public CIFAR networks: the units of an ImageNet depth, behind one 3×3 convolution and no pooling."""
-    depth = int(digits)
-    if depth not in BASIC | BOTTLENECK:
-        raise _no_depth(name, "cifar_resnet", depth, _two_nearest(depth, BASIC | BOTTLENECK), f"_w{width}")
-    if int(width) < 1:
+    if width < 1:
         raise UserError(f"{name} is not allowed: it must be at least 1 channel wide")
-    large = _large(name, block, "resnet", digits)
-    return replace(large, width=int(width), stem=int(width), large=False, classes=10)
+    large = _large(name, block, "resnet", str(depth))
+    return replace(large, width=width, stem=width, large=False, classes=10)
 
 
 def _large_dense(name: str, block: Block | None, digits: str) -> DenseSpec:
@@ -245,13 +248,47 @@ def _large_dense(name: str, block: Block | None, digits: str) -> DenseSpec:
 
 
 FAMILIES: tuple[tuple[str, Callable[..., Spec]], ...] = (
-    (r"cifar_(plain|resnet|preresnet)(0|[1-9][0-9]*)", _cifar),
-    (r"cifar_resnet(0|[1-9][0-9]*)_w(0|[1-9][0-9]*)", _small_stem),
+    (r"cifar_(plain|resnet|preresnet)(0|[1-9][0-9]*)(?:_w(0|[1-9][0-9]*))?", _cifar),
     (r"cifar_wideresnet(0|[1-9][0-9]*)_(0|[1-9][0-9]*)", _wide),
     (r"cifar_densenet(_bc)?(0|[1-9][0-9]*)_k(0|[1-9][0-9]*)", _cifar_dense),
     (r"(plain|resnet|preresnet)(0|[1-9][0-9]*)", _large),
     (r"densenet(0|[1-9][0-9]*)", _large_dense),
 )
+
+
+WIDTHS: tuple[tuple[str, Callable[[int], str]], ...] = (
+    (r"(cifar_(?:plain|resnet|preresnet)[0-9]*)(?:_w[0-9]+)?", lambda width: "" if width == 1 else f"_w{width}"),
+    (r"(cifar_wideresnet[0-9]*)(?:_[0-9]+)?", lambda width: f"_{width}"),
+    (r"(cifar_densenet(?:_bc)?[0-9]*)(?:_k[0-9]+)?", lambda width: f"_k{12 * width}"),
+)
+"""Names, with a depth or of a family → what follows the depth, by the factor on the channels of the paper: on 16, 32
+and 64, or on a growth rate of 12."""
+
+
+def at_width(name: str, width: int) -> str:
+    """Return the name of a network, or of a family, with another width: that of ``cifar_resnet14_w4`` is 4.
+
+    Args:
+        name: For small images.
+        width: Factor on the channels that the family's paper has, at least 1.
+
+    Raises:
+        UserError: Networks of this name have one width, or the name would mean another network.
+    """
+    found = ((re.fullmatch(pattern, name), suffix) for pattern, suffix in WIDTHS)
+    wider = next((f"{match[1]}{suffix(width)}" for match, suffix in found if match), None)
+    if wider is None and width == 1:
+        return name
+    if wider is None:
+        raise UserError(f"width {width} is not allowed for {name}: networks for large images have width 1 only")
+    # A depth that is ImageNet's has its units, and as many channels as the name says.
+    if (match := re.fullmatch(r"cifar_resnet([0-9]+)_w[0-9]+", wider)) and int(match[1]) in BASIC | BOTTLENECK:
+        depth = int(match[1])
+        others = [other for other in _around(depth, LAYERS["basic"], 2) if other != depth]
+        nearest = " or ".join(f"cifar_resnet{other}_w{width}" for other in others)
+        units = f"{wider} has the units of resnet{depth}"
+        raise UserError(f"width {width} is not allowed for {name}: {units}; the nearest are {nearest}")
+    return wider
 
 
 def _around(depth: int, step: int, offset: int) -> list[int]:

@@ -125,7 +125,9 @@ def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[PlannedRun]
     """Return every run, all depths of one seed before the next seed; refuse before anything is trained."""
     large = max(dataset.height, dataset.width) > LARGE_SIDE
     asked = [(name, depth) for name in config.family_names for depth in config.depths_of(name, large=large)]
-    networks = {(family, depth): network_name(family, depth, large=large) for family, depth in asked}
+    networks = {
+        (family, depth): network_name(family, depth, FAMILIES[family].width, large=large) for family, depth in asked
+    }
     for network in networks.values():
         refuse_too_small(spec_of(network), dataset.height, dataset.width)
     return [
