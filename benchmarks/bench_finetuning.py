@@ -7,8 +7,8 @@ For every set of photos and seed, in turn and from the same weights (tf_efficien
     howdeep    ``howdeep train timm:tf_efficientnet_lite0 --weights FILE --data DATA``
     freeze     the same with ``--freeze auto``
 
-Seconds are those of all processors together, divided by two. What is in ``reports/finetuning.cells.json`` is not
-measured again: the same command resumes.
+Everything computes in one thread, which other work on the machine disturbs least; seconds are those of all processors
+together, divided by two. What is in ``reports/finetuning.cells.json`` is not measured again: the same command resumes.
 """
 
 import argparse
@@ -172,7 +172,8 @@ def epoch(
 
 def trained(folder: Path, seed: int, out: Path, options: tuple[str, ...]) -> tuple[list[int], int]:
     """Return which test images ``howdeep train`` gets wrong, and the side of its images."""
-    howdeep("train", f"timm:{NETWORK}", "--weights", WEIGHTS, "--data", folder, "--seed", seed, "--out", out, *options)
+    given = "--weights", WEIGHTS, "--data", folder, "--seed", seed, "--threads", 1, *options
+    howdeep("train", f"timm:{NETWORK}", *given, "--out", out)
     test = json.loads((out / "result.json").read_text())["test"]
     wrong = np.unpackbits(np.frombuffer(base64.b64decode(test["answers"]["wrong"]), np.uint8))[: test["n"]]
     return wrong.tolist(), json.loads((out / "run.json").read_text())["data"]["height"]
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="*", default=["sign", "trash", "few"])
     asked = parser.parse_args()
+    torch.set_num_threads(1)
     cells: dict[str, Cell] = json.loads(CELLS.read_text()) if CELLS.exists() else {}
 
     def measured(key: str, side: Callable[[], tuple[list[int], int]]) -> Cell:
@@ -205,7 +207,7 @@ def main() -> None:
         small = Path(scratch) / "few"
         small.mkdir()
         folders = {"sign": SHARED / "data" / "sign", "trash": SHARED / "data" / "trash", "few": few(small)}
-        for name, seed in product(asked.data, range(asked.seeds)):
+        for seed, name in product(range(asked.seeds), asked.data):
             folder, out = folders[name], Path(scratch) / f"{name}-{seed}"
             whole = measured(f"{name} {seed} howdeep", partial(trained, folder, seed, out / "whole", ()))
             size, seconds = whole["size"], whole["seconds"]

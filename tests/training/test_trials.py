@@ -137,15 +137,15 @@ class Timed(Trials):
 @pytest.mark.parametrize(
     ("errors", "chosen", "tried"),
     [
-        ({5: 11, 0: 10}, 5, [5, 0]),
-        ({5: 12, 2: 11, 0: 10}, 2, [5, 0, 2]),
-        ({5: 12, 2: 12, 1: 12, 0: 10}, 0, [5, 0, 2, 1]),
+        ({6: 11, 0: 10}, 6, [6, 0]),
+        ({6: 12, 3: 11, 0: 10}, 3, [6, 0, 3]),
+        ({6: 12, 3: 12, 1: 12, 0: 10}, 0, [6, 0, 3, 1]),
     ],
 )
-def test_freeze_auto_halves_a_step_where_that_costs_no_more_than_a_point(
+def test_freeze_auto_takes_the_fewest_units_that_save_enough_of_a_step_unless_that_costs_a_point(
     errors: dict, chosen: int, tried: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0.55 of a step is at 4.5 units: the smallest whole number is 5."""
+    """0.45 of a step is at 5.5 units: the smallest whole number is 6."""
     monkeypatch.setattr(Timed, "errors", errors)
     plain = trials_of(small_network("resnet A"))
     nine = Chain(plain.chain.stem, [plain.chain.units[0]] * 9, plain.chain.head, Survival())
@@ -154,13 +154,13 @@ def test_freeze_auto_halves_a_step_where_that_costs_no_more_than_a_point(
     timed = Timed(nine, recipe, plain.feed, plain.config, plain.ranks, plain.device, plain.arithmetic, plain.total)
     record = timed.settle(said.append)
     assert record["chosen"]["freeze"] == chosen
-    assert record["freeze"] == {"units": 5, "seconds": 0.5, "whole_seconds": 1.0}
+    assert record["freeze"] == {"units": 6, "seconds": 0.4, "whole_seconds": 1.0}
     assert [one["freeze"] for one in record["trials"]] == tried
-    assert said[0] == "freeze: the stem and 5 of 9 units, a step takes 0.50 of the whole network's (500 of 1000 ms)"
+    assert said[0] == "freeze: the stem and 6 of 9 units, a step takes 0.40 of the whole network's (400 of 1000 ms)"
 
 
 def test_a_step_with_frozen_units_is_timed_against_the_whole() -> None:
     found = trials_of(small_network("resnet A"))._race(2)
     assert found["units"] == 2
     assert found["seconds"] > 0 < found["whole_seconds"]
-    assert trials.HALF < 1
+    assert trials.FROZEN_STEP < 1

@@ -162,6 +162,10 @@ class _Passes:
     def device(self) -> torch.device:
         return self.images.device
 
+    @property
+    def share(self) -> float:
+        return 1.0
+
     def logits(self, arithmetic: Arithmetic) -> Tensor:
         with arithmetic.autocast(self.device):
             return self.chain(self.images).float()

@@ -184,8 +184,13 @@ class Workload(Protocol):
         """Return the logits of a few images, in float32, by which a candidate is correct or not."""
         ...
 
+    @property
+    def share(self) -> float:
+        """How much of a step is timed: where a step is many equal parts, one of them says what it takes."""
+        ...
+
     def step(self, arithmetic: Arithmetic) -> Callable[[], object]:
-        """Return what does one step."""
+        """Return what does one step, or the share of it that is timed."""
         ...
 
     def short_step(self) -> Callable[[], object]:
@@ -226,7 +231,12 @@ def measure(
         best = best_of(trials)
         times = race_of_threads(workload.step(best.arithmetic), [count, *others], device)
         again = [
-            replace(best, threads=number, seconds_per_step=statistics.median(seconds), steps=len(seconds))
+            replace(
+                best,
+                threads=number,
+                seconds_per_step=statistics.median(seconds) / workload.share,
+                steps=len(seconds),
+            )
             for number, seconds in times.items()
         ]
         return [trial for trial in trials if trial is not best] + again
@@ -268,11 +278,11 @@ def _trials(workload: Workload, candidates: Sequence[Arithmetic], enough: float,
 def _trial(workload: Workload, arithmetic: Arithmetic, expected: Tensor, best: float) -> Trial:
     difference = float((workload.logits(arithmetic) - expected).norm() / expected.norm().clamp_min(1e-12))
     reset_peak(workload.device)
-    seconds = _time(workload.step(arithmetic), workload.device, best)
+    seconds = _time(workload.step(arithmetic), workload.device, best * workload.share)
     return Trial(
         arithmetic.precision,
         arithmetic.memory_format,
-        statistics.median(seconds),
+        statistics.median(seconds) / workload.share,
         len(seconds),
         peak_bytes(workload.device),
         difference,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from howdeep.chain import Chain
 from howdeep.data import Batch, Dataset
+from howdeep.runtime.parts import parts_of
 from howdeep.runtime.precision import FP32, Arithmetic, Trial, arithmetics, best_of, measure, place
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import FEW, thread_counts
@@ -22,7 +23,10 @@ from howdeep.util.text import Report, bytes_text, seconds_text
 
 @dataclass(frozen=True)
 class TrainingSteps:
-    """Training steps of copies of a chain on random images, all units open; the chain is left as it was."""
+    """Training steps of copies of a chain on random images, all units open; the chain is left as it was.
+
+    Photos of which a few pass at a time are timed by the first of these parts.
+    """
 
     chain: Chain
     shape: tuple[int, int, int, int]
@@ -33,9 +37,18 @@ class TrainingSteps:
     checkpointing: bool = False
     """Compute activations a second time instead of keeping them."""
     images: Tensor = field(init=False)
+    """Of the batch, or of its first part."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "images", torch.randn(self.shape, generator=generator(0, "trial")))
+        trial = copy.deepcopy(self.chain)
+        ready(trial, self.recipe)
+        whole = torch.randn(self.shape, generator=generator(0, "trial")).to(self.device)
+        object.__setattr__(self, "images", parts_of(trial, whole)[0])
+
+    @property
+    def share(self) -> float:
+        """How much of a mini-batch is timed."""
+        return len(self.images) / self.shape[0]
 
     def logits(self, arithmetic: Arithmetic) -> Tensor:
         """Return those of training mode, which needs no running statistics, without dropout's draws."""
@@ -47,11 +60,11 @@ class TrainingSteps:
             return trial(self._few(arithmetic), [1.0] * len(trial)).float()
 
     def step(self, arithmetic: Arithmetic) -> Callable[[], object]:
-        """Return what does one training step."""
+        """Return what does one training step, or the share of it."""
         trial = self._copy(arithmetic)
         ready(trial, self.recipe)
         engine, optimizer = engine_of(trial, self.checkpointing), make_optimizer(trial, self.recipe, frozen=True)
-        images, gates = arithmetic.laid_out(self.images.to(self.device)), [1.0] * len(trial)
+        images, gates = arithmetic.laid_out(self.images), [1.0] * len(trial)
         # Which class an image has, the time does not depend on; every network has the first.
         batch = Batch(images, torch.zeros(len(images), dtype=torch.int64, device=self.device), len(images))
         return lambda: train_step(engine, optimizer, batch, gates, lr=0.0, smoothing=0.0, arithmetic=arithmetic)
@@ -70,7 +83,7 @@ class TrainingSteps:
         return place(copy.deepcopy(self.chain).train(), arithmetic, self.device)
 
     def _few(self, arithmetic: Arithmetic) -> Tensor:
-        return arithmetic.laid_out(self.images[:FEW].to(self.device))
+        return arithmetic.laid_out(self.images[:FEW])
 
 
 def trials_of(
