@@ -32,10 +32,10 @@ def main() -> None:
     if not run.exists():
         howdeep("import", file, "--network", run.name, "--out", run, "--mean", *MEAN, "--std", *STD)
     for name, (command, *options) in FIGURES_OF.items():
-        dissect(name, command, run, *ON_CIFAR, *options)
+        dissect(name, command, run, *ON_CIFAR, "--split", "test", *options)
     for label, network in CONTRAST.items():
         howdeep("train", network, "--data", "digits", "--epochs", 20, "--out", RUNS / network)
-        dissect(f"lesion_{label}20_digits", "lesion", RUNS / network, "--data", "digits")
+        dissect(f"lesion_{label}20_digits", "lesion", RUNS / network, "--split", "test")
 
 
 def dissect(name: str, command: str, run: Path, *options: object) -> None:

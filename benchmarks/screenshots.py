@@ -24,7 +24,7 @@ def report(folder: Path) -> Path:
     run, place = folder / NETWORK, folder / "report.html"
     constants = ("--mean", *MEAN, "--std", *STD)
     howdeep("import", weights(NETWORK), "--network", NETWORK, "--out", run, *constants)
-    on = ("--data", CIFAR10, "--limit", LIMIT)
+    on = ("--data", CIFAR10, "--split", "test", "--limit", LIMIT)
     howdeep("evaluate", run, *on, "--json", run / "evaluate.json")
     howdeep("lesion", run, *on, "--json", run / "lesion.json")
     howdeep("lesion", run, *on, "--kind", "random", "--max-k", 8, "--draws", 5, "--json", run / "random.json")

@@ -104,7 +104,7 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     console.print(f"\nWhy? Take one unit out of the trained {DISSECTED}-layer networks, each in turn:")
     for family in ("plain", "resnet"):
         run = out / f"cifar_{family}{DISSECTED}"
-        with _study(run, "lesion.json") as study:
+        with _study(run, "lesion.json", split="val") as study:
             lesions = lesion(study.chain, study.batches, LesionOptions(seed=seed), journal=study.journal)
             _keep(study, lesions)
         changes = [unit.change or 0.0 for unit in measured(lesions)]
@@ -128,10 +128,10 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")
 
 
-def _study(run: Path, record: str, limit: int | None = None) -> AbstractContextManager[Study]:
-    """Return a finished run and the test digits, made ready for a dissection."""
+def _study(run: Path, record: str, limit: int | None = None, split: str = "test") -> AbstractContextManager[Study]:
+    """Return a finished run and digits, made ready for a dissection."""
     target = run_target(open_run(run), lambda line: None)
-    options = StudyOptions(data="digits", batch_size=200, limit=limit, device="cpu")
+    options = StudyOptions(split=split, batch_size=200, limit=limit, device="cpu")
     return open_study(target, options, asked={}, place=run / record, report=lambda line: None)
 
 

@@ -207,7 +207,7 @@ def test_the_whole_frontier_chooses_nothing(frontier: tuple[Chain, Cut, Journal]
     [
         (CutBudget(latency_ms=1e-6), "no cut of this network holds latency of 1e-06 ms: .* ms is the smallest"),
         (CutBudget(macs=1000), "no cut of this network holds macs of 1,000 MACs: .* MACs is the smallest"),
-        (CutBudget(units=6), "holds this budget as it is"),
+        (CutBudget(units=6), "units 6 is not allowed: it has 6 units, and at most 5 can stay"),
         (CutBudget(latency_ms=1e6), "holds this budget as it is"),
         (CutBudget(units=5, error_increase=1e-9), "the budgets contradict each other: .* 1 units out, which costs"),
     ],

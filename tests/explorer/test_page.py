@@ -19,6 +19,7 @@ import pytest
 import torch
 import uvicorn
 from PIL import Image
+from tests.show import cases
 from tests.show.cases import depth, probed
 
 from howdeep import cli, open_run
@@ -97,6 +98,20 @@ def test_the_network_is_told_once(port: int) -> None:
     assert [unit["like"] for unit in found["units"]][:2] == [0, 0]
     assert found["save"] == {"possible": True, "why": None}
     assert (found["deletions"], found["probe"]) == (None, None)
+
+
+def test_colours_come_from_a_lesion_study_of_the_same_images_alone(port: int, run: Path) -> None:
+    study = cases.lesion((0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
+
+    def told(**origin: str) -> dict | None:
+        cases.written(run / "lesion.json", "lesion", study, **origin)
+        return json.loads(ask(port, "/api/network")[1])["deletions"]
+
+    found = told(data="digits", split="validation")
+    others = told(data="digits", split="test"), told(data="photos", split="val")
+    (run / "lesion.json").unlink()
+    assert found == {"change": [0, 1, 2, 3, 4, 5], "source": f"lesion.json: val, n = {study.baseline.n}"}
+    assert others == (None, None)
 
 
 def test_a_probe_in_the_run_folder_says_what_the_first_units_would_give(port: int, run: Path) -> None:

@@ -214,15 +214,22 @@ def test_a_page_and_paths_see_the_images_of_the_run_in_a_grown_folder(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "lesion", "paths", "flow", "cut", "export", "explore"])
-def test_other_classes_are_refused_by_name(
+def test_data_come_from_the_run_and_other_classes_are_refused_by_name(
     command: str, own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     data, run = own
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "data": {**record["data"], "source": str(data)}}))
     (data / "c").rename(data / "0c")
     out = ["--out", str(tmp_path / "net.pt2")] if command == "export" else []
-    assert cli.run([command, str(run), "--data", str(data), *out]) == 2
+    words = [command, str(run), *out]
+    assert cli.run(words) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"howdeep: {data} has other classes than {run}: class '0c' added, class 'c' gone"]
+    data.rename(tmp_path / "elsewhere")
+    assert cli.run(words) == 2
+    gone = f"howdeep: {run} was trained on {data}, and there is no such data here: give --data\n"
+    assert capsys.readouterr().err == gone
 
 
 def test_a_run_without_the_record_is_used_with_a_note(own: tuple[Path, Path], capsys: pytest.CaptureFixture) -> None:

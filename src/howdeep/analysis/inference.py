@@ -9,8 +9,9 @@ import torch
 from howdeep.analysis.evaluation import Evaluation, evaluate, fingerprint
 from howdeep.analysis.options import EvaluationOptions
 from howdeep.data import evaluation_batches
+from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, open_split, read_images, required_normalization
+from howdeep.runs.target import Target, data_of, open_data_for, read_images, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, require_precision
 from howdeep.runtime.timing import FEW, fastest_threads, threads_of
@@ -52,7 +53,9 @@ def evaluate_target(
     """
     device, arithmetic = devices.pick(options.device), Arithmetic(options.precision, "channels_last")
     require_precision(options.precision, device)
-    dataset, images, sample = open_split(target, options, report)
+    data, split = data_of(target, options.data), options.split
+    dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[split], report=report)
+    images, sample = sampled(dataset, split, options.limit, options.seed)
     if sample is not None:
         report(str(sample))
     normalization = required_normalization(target)
@@ -72,8 +75,8 @@ def evaluate_target(
         )
         origin = {
             "target": target.name,
-            "data": options.data,
-            "split": options.split,
+            "data": data,
+            "split": split,
             "precision": options.precision,
             "notes": dataset.notes,
             "sample": sample and to_json(sample),

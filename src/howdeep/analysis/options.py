@@ -10,12 +10,12 @@ from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
     Amount,
     BatchSize,
-    Data,
     Device,
     InferencePrecision,
     InferenceThreads,
     Limit,
     OptionalInt,
+    OwnData,
     SkipBroken,
     Split,
     Workers,
@@ -33,7 +33,7 @@ Lengths = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]
 class SplitOptions:
     """Images of one split."""
 
-    data: Data
+    data: OwnData = None
     split: Split = "test"
     limit: Limit = None
     seed: int = 0

@@ -19,7 +19,7 @@ from howdeep.data.sampling import sampled, shuffled
 from howdeep.data.splits import SPLIT_NAMES
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
-from howdeep.runs.target import Target, open_data_for, required_normalization
+from howdeep.runs.target import Target, data_of, open_data_for, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import (
     FP32,
@@ -235,12 +235,12 @@ def open_study(
         UserError: The data does not fit the network, it is not known how pixels are normalised, or another process
             measures into the same file.
     """
-    device = devices.pick(options.device)
+    device, data = devices.pick(options.device), data_of(target, options.data)
     with joined(device) as ranks, ranks.held_by_first(lambda: file_locked(place)):
         report = report if ranks.first else lambda line: None
         dataset = open_data_for(
             target,
-            options.data,
+            data,
             skip_broken=options.skip_broken,
             splits=[options.split, *further],
             same_classes=same_classes,
@@ -277,7 +277,7 @@ def open_study(
         _, sample = drawn[options.split]
         origin = {
             "target": target.name,
-            "data": options.data,
+            "data": data,
             "split": options.split,
             "precision": chosen,
             "notes": (*dataset.notes, *ready.notes),

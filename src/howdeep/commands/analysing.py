@@ -37,7 +37,7 @@ class Evaluate(ResultOptions, EvaluationOptions, TargetOptions):
 
         self.check_files()
         evaluation, record = evaluate_target(self.open(remark), self, report=remark)
-        table = evaluation_table(evaluation, of=f"{self.target} on {self.data}, {self.split}")
+        table = evaluation_table(evaluation, of=f"{self.target} on {record['data']}, {self.split}")
         self.finish(record, evaluation, table=table)
         return 0
 
@@ -101,6 +101,7 @@ class Dissection(ResultOptions, StudyOptions, TargetOptions):
 class Lesion(LesionOptions, Dissection):
     """Take units out of a trained network, swap them or run them twice, and count what it then gets wrong."""
 
+    split: Annotated[str, tyro.conf.arg(help="val, test or train.")] = "val"
     precision: InferencePrecision = "fp32"
 
     def __post_init__(self) -> None:
@@ -174,6 +175,8 @@ class Flow(Dissection):
         if not self.fresh:
             return super().open(report)
         refuse_without_use(self, ("weights", "key", "pretrained"), "with --fresh: initial weights need none")
+        if self.data is None:
+            raise UserError("--fresh needs --data: it says the classes and how pixels are normalised")
         return fresh_target(self, self.data, seed=self.seed, skip_broken=self.skip_broken)
 
 
@@ -203,7 +206,8 @@ class Probe(ProbeOptions, Dissection):
             report=remark,
         ) as study:
             if "train" not in study.further:
-                raise UserError(f"{self.data} has no training images: a classifier is fitted on them at every depth")
+                data = study.origin["data"]
+                raise UserError(f"{data} has no training images: a classifier is fitted on them at every depth")
             record = probe(
                 target.chain,
                 study.further["train"],

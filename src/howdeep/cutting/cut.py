@@ -27,7 +27,7 @@ from howdeep.transform.removal import narrows
 from howdeep.util.errors import UserError
 from howdeep.util.progress import ProgressBar
 from howdeep.util.records import from_json, to_json
-from howdeep.util.text import Report
+from howdeep.util.text import Report, counted
 
 PATIENCE = 3
 """Cuts in a row that cost too much before no more are tried."""
@@ -93,6 +93,7 @@ def cut(
     if train is not None:
         raise UserError("train is not allowed without first: no classifier is fitted")
     named = named_units(chain, remove)
+    require_fewer(chain, budget.units)
     removable = sum(unit.merge.removable for unit in chain.units)
     if not removable:
         raise UserError(f"no unit of this network can be taken out: it has {len(chain)} units")
@@ -116,6 +117,17 @@ def cut(
             assert result.choice is not None
             report("making the cut network")
             return replace(result, chain=frontier.made(result.choice.kept, result.order[: result.chosen]))
+
+
+def require_fewer(chain: Chain, units: int | None) -> None:
+    """Refuse a number of units that stay where a network has no more.
+
+    Raises:
+        UserError: As many stay as there are.
+    """
+    if units is not None and units >= len(chain):
+        has = f"it has {counted(len(chain), 'unit')}, and at most {len(chain) - 1} can stay"
+        raise UserError(f"units {units} is not allowed: {has}")
 
 
 def named_units(chain: Chain, remove: Sequence[int]) -> list[Removal]:

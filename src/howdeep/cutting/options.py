@@ -14,10 +14,10 @@ from howdeep.util.errors import SHOWN, UserError
 from howdeep.util.options import (
     Amount,
     BatchSize,
-    Data,
     Device,
     OptionalInt,
     OptionalInts,
+    OwnData,
     SkipBroken,
     Threads,
     check_threads,
@@ -103,7 +103,7 @@ class CutBudget:
 class CutOptions(DeploymentOptions):
     """How a trained network is cut."""
 
-    data: Data
+    data: OwnData = None
     latency_budget: Amount = None
     """Time for one image, such as 2ms: it is measured on the cut network."""
     units: OptionalInt = None

@@ -13,7 +13,7 @@ from howdeep.analysis.effects import Effect
 from howdeep.analysis.study import SplitBatches
 from howdeep.chain import Chain
 from howdeep.convert import Unravelled
-from howdeep.cutting.cut import cut, named_units
+from howdeep.cutting.cut import cut, named_units, require_fewer
 from howdeep.cutting.first import KEPT, POOLED, First, FirstUnits
 from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
 from howdeep.cutting.images import Images, cut_images, split_batches
@@ -25,8 +25,9 @@ from howdeep.data.sampling import sample, trainable
 from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import provenance
+from howdeep.runs.listing import CUT
 from howdeep.runs.resume import UNCHANGING, Journal, files_of, options_key, require_same, work_key
-from howdeep.runs.target import Target, open_data_for, required_normalization
+from howdeep.runs.target import Target, data_of, open_data_for, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, best_of, place
 from howdeep.runtime.process import stopped
@@ -42,8 +43,6 @@ from howdeep.util.files import write_whole
 from howdeep.util.records import from_json, read_from, tagged, to_json
 from howdeep.util.text import Report
 
-RECORD = "cut.json"
-"""What was cut, in the folder of the cut network."""
 PURPOSES = {
     "calibration": "units are chosen on",
     "evaluation": "errors are measured on",
@@ -83,10 +82,11 @@ def cut_target(
         Stopped: An interrupt arrived; the same command resumes.
     """
     device, out, beside = devices.pick(options.device), options.out, options.out or beside
-    if out is None or not (out / RECORD).is_file():
+    if out is None or not (out / CUT).is_file():
         # Before the data are read, which can take minutes.
         _check_free(out)
         named_units(target.chain, options.remove or ())
+        require_fewer(target.chain, options.units)
         if isinstance(options.first, int):
             require_point(target.chain, options.first)
         if options.epochs and isinstance(target.chain, Unravelled) and target.chain.modes.refusal:
@@ -95,14 +95,15 @@ def cut_target(
         "the same command resumes" if beside else "with --out RUN or --json FILE the same command would resume"
     ):
         progress("reading the data")
-        own = options.first is None
-        dataset = open_data_for(target, options.data, skip_broken=options.skip_broken, same_classes=own, report=report)
+        own, data = options.first is None, data_of(target, options.data)
+        options = replace(options, data=data)  # which the fine-tuning reads again
+        dataset = open_data_for(target, data, skip_broken=options.skip_broken, same_classes=own, report=report)
         dataset = dataset if own else trainable(dataset)
         splits = [dataset.train, dataset.validation, dataset.test]
         key = work_key(asked(options), device, target=target, splits=splits)
-        if out is not None and (out / RECORD).is_file():
-            with read_from(out / RECORD, "name another --out"):
-                record = json.loads((out / RECORD).read_bytes())
+        if out is not None and (out / CUT).is_file():
+            with read_from(out / CUT, "name another --out"):
+                record = json.loads((out / CUT).read_bytes())
                 require_same(out, record["key"], key)
                 cut = from_json(Cut, record)
             report(f"{out} is finished; nothing to do")
@@ -110,12 +111,12 @@ def cut_target(
         journal = Journal.open(beside, key)
         cutting = _Cutting(target, options, dataset, device, journal, console, progress)
         result = cutting.result()
-    origin = {"target": target.name, "data": options.data, "split": options.split, "key": key, **provenance(device)}
+    origin = {"target": target.name, "data": data, "split": options.split, "key": key, **provenance(device)}
     samples = {purpose: to_json(sample) for purpose, sample in cutting.images.samples.items()}
     more = {"kept": result.kept, **origin, "data_notes": dataset.notes, "samples": samples}
     record = tagged("cut", {**to_json(result), **more})
     if out is not None:
-        write_whole(out / RECORD, runs.as_json(record))
+        write_whole(out / CUT, runs.as_json(record))
     return result, record, journal
 
 
@@ -279,7 +280,7 @@ class _Cutting:
         return runs.record_of(
             spec={**target.network, "classes": len(dataset.classes)},
             survival=Survival(),
-            data=runs.data_record(dataset, source=self.options.data, resize=target.resize, crop=target.crop),
+            data=runs.data_record(dataset, source=str(self.options.data), resize=target.resize, crop=target.crop),
             normalization=required_normalization(target),
             where=self.device,
             more=more,

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from howdeep.cutting.records import Cut
-from howdeep.cutting.run import RECORD
 from howdeep.explorer.records import State
+from howdeep.runs.listing import CUT
 from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
 from howdeep.runtime.timing import threads_of
@@ -245,7 +245,7 @@ async def _tidied(process: asyncio.subprocess.Process, out: Path) -> None:
 
 
 def _saved(arguments: Sequence[str], out: Path) -> Line:
-    record = json.loads((out / RECORD).read_bytes())
+    record = json.loads((out / CUT).read_bytes())
     run, following = str(out), (["explore"], ["evaluate", "--data", record["data"]], ["report"])
     return {
         "saved": {

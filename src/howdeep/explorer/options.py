@@ -1,22 +1,17 @@
 """How a network is explored, and where the page is served."""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-import tyro.conf
 
 from howdeep.util.errors import UserError
 from howdeep.util.options import (
-    DATA,
     Device,
     InferencePrecision,
     InferenceThreads,
+    OwnData,
     SkipBroken,
     check_threads,
     require_at_least,
 )
-
-OwnData = Annotated[str | None, tyro.conf.arg(metavar="DATA", help=DATA, help_behavior_hint="(default: the run's own)")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from howdeep.explorer.images import MAX_BYTES, Uploads, draw_sample
 from howdeep.explorer.jobs import Jobs, Saving
 from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.server import Page, Summary, create_app, like_of
-from howdeep.runs.target import Target, open_data_for
+from howdeep.runs.target import Target, data_of, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, true_fp32
 from howdeep.runtime.timing import threads_of
@@ -46,7 +46,7 @@ def open_page(
     Raises:
         UserError: The data does not fit the network, has no such split, or it is not known how pixels are normalised.
     """
-    device, data = devices.pick(options.device), options.data or _own_data(target)
+    device, data = devices.pick(options.device), data_of(target, options.data)
     dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[options.split], report=report)
     engine = open_engine(target, dataset, options)
     with threads_of(engine.threads):
@@ -56,13 +56,6 @@ def open_page(
     summary = Summary(engine=engine, data=dataset.name, split=options.split, like=like_of(engine), saving=saving)
     uploads = Uploads(target, dataset.height, dataset.width, device)
     return Page(engine, summary, uploads, saving, Jobs(threads=engine.threads))
-
-
-def _own_data(target: Target) -> str:
-    """Return the data that a run was trained on."""
-    if target.run is None or "imported" in target.run.record:
-        raise UserError(f"{target.name} does not say what it was trained on: give --data")
-    return target.run.record["data"]["source"]
 
 
 def open_engine(target: Target, dataset: Dataset, options: ExploreOptions) -> Engine:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from howdeep.analysis.depths import Probe
 from howdeep.analysis.lesion import Lesion, alike
 from howdeep.data.decoding import MAX_PIXELS
+from howdeep.data.splits import SPLIT_NAMES
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.guard import UPLOAD_PATH, Guard, Guarded
 from howdeep.explorer.images import MAX_BYTES, Uploads, png
@@ -58,7 +59,7 @@ class Summary:
             "n": len(engine.sample.pixels),
             "precision": engine.precision,
             "images": [{"label": int(label)} for label in engine.sample.labels],
-            "deletions": known and {"change": [unit.change for unit in known.units], "source": LESION},
+            "deletions": known and _costs(known, f"{LESION}: {self.split}, n = {known.baseline.n:,}"),
             "probe": self._probe(),
             "measures_itself": len(engine.chain) <= MEASURED_AT_ONCE,
             "save": {"possible": self.saving.impossible is None, "why": self.saving.impossible},
@@ -84,13 +85,14 @@ class Summary:
         ]
 
     def _lesion(self) -> Lesion | None:
-        """Return the lesion study that lies in the run folder, if it is one of these units."""
+        """Return the lesion study that lies in the run folder, if it is of these units and of images of the page."""
         found = self._record(LESION, Lesion)
         if found is None:
             return None
-        lesion, _ = found
+        lesion, file = found
+        same = (file.get("data"), SPLIT_NAMES.get(file.get("split", ""))) == (self.saving.data, SPLIT_NAMES[self.split])
         names = [unit.name for unit in lesion.units]
-        return lesion if lesion.kind == "delete" and names == self.engine.chain.names else None
+        return lesion if same and lesion.kind == "delete" and names == self.engine.chain.names else None
 
     def _probe(self) -> dict[str, Any] | None:
         """Return what the first units alone would give, by the probe in the run folder, if it is one of these units."""
@@ -284,8 +286,7 @@ def _add_studies(app: FastAPI, page: Page) -> None:
     async def _deletions(asked: Tab) -> StreamingResponse:
         def work(advance: Advance) -> Line:
             found = engine.deletions(advance)
-            source = f"measured on these {found.baseline.n:,} images"
-            return {"deletions": {"change": [unit.change for unit in found.units], "source": source}}
+            return {"deletions": _costs(found, f"measured on these {found.baseline.n:,} images")}
 
         return _streamed(page.jobs.run(asked.tab, work))
 
@@ -301,6 +302,11 @@ def _add_studies(app: FastAPI, page: Page) -> None:
     @app.post("/api/save")
     async def _save(asked: Asked) -> StreamingResponse:
         return _streamed(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
+
+
+def _costs(study: Lesion, source: str) -> Line:
+    """Return what each unit costs when it alone is out, and on which images that was measured."""
+    return {"change": [unit.change for unit in study.units], "source": source}
 
 
 def _checked(page: Page, asked: Asked) -> State:

@@ -29,7 +29,7 @@ from howdeep.deploying.quantizing import quantised
 from howdeep.exporting.int8 import CALIBRATION, Int8, int8_of
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, open_data_for, required_normalization
+from howdeep.runs.target import Target, data_of, open_data_for, required_normalization
 from howdeep.runtime.deployment import THREADS
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.timing import SECONDS, by_turns, threads_of
@@ -173,10 +173,10 @@ def export_target(
         ExportError: The file disagrees with the network; there is none.
         SaveError: The disk is full, or the folder cannot be written.
     """
-    host = torch.device("cpu")
+    host, data = torch.device("cpu"), data_of(target, options.data)
     dataset = open_data_for(
         target,
-        options.data,
+        data,
         skip_broken=options.skip_broken,
         splits=[options.split, *["train"] * options.int8],
         report=report,
@@ -195,7 +195,7 @@ def export_target(
     export = replace(found, notes=(*notes, *found.notes, *(few if len(split) < FEWEST else [])))
     origin = {
         "target": target.name,
-        "data": options.data,
+        "data": data,
         "split": options.split,
         "precision": "fp32",
         "sample": taken and to_json(taken),
@@ -233,7 +233,7 @@ def export(
         ExportError: The file disagrees with the network; there is none.
         SaveError: The disk is full, or the folder cannot be written.
     """
-    options = ExportOptions(data="", out=Path(file), opset=opset, int8=int8 is not None)
+    options = ExportOptions(out=Path(file), opset=opset, int8=int8 is not None)
     constants = normalization_of(mean, std)
     with evaluating(chain), torch.no_grad():
         images = _first_of(batches_of(chain, loader), FEWEST)

@@ -9,7 +9,9 @@ import tyro.conf
 from howdeep.runtime.deployment import lacking_for
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
+    DATA,
     OptionalInt,
+    OwnData,
     SkipBroken,
     Split,
 )
@@ -29,10 +31,9 @@ FEWEST = 256
 class ExportOptions:
     """What is exported into which file, and on which images it is compared."""
 
-    data: Annotated[str, tyro.conf.arg(metavar="DATA")]
-    """digits, an image folder, a Parquet file or folder, or hf:owner/name: images to compare on."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """The file: .onnx, or .pt2 for torch.export."""
+    data: Annotated[OwnData, tyro.conf.arg(help=f"{DATA[:-1]}: images to compare on.")] = None
     format: Format = None
     """What kind of file."""
     opset: OptionalInt = None

@@ -98,6 +98,11 @@ def spec_of(
     return replace(spec, channels=channels, normed=normed, dropout=dropout, **given)
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text has the form of a name of the catalogue, whatever depths its family has."""
+    return any(re.fullmatch(pattern, text) for pattern, _ in FAMILIES)
+
+
 def spec_from_json(record: dict) -> Spec:
     """Return the spec that :func:`spec_to_json` wrote.
 

@@ -32,6 +32,7 @@ from howdeep.data.view import Crop
 from howdeep.networks import Spec, build, spec_from_json, spec_to_json
 from howdeep.runs import checkpoints
 from howdeep.runs.checkpoints import Checkpoint
+from howdeep.runs.listing import BEST, CHECKPOINTS, METRICS, RECORD, RESULT, is_run
 from howdeep.runtime import device
 from howdeep.survival import Survival
 from howdeep.transform.removal import without
@@ -42,8 +43,6 @@ from howdeep.util.files import SaveError, append, partial_of, write_whole
 from howdeep.util.records import OtherVersionError, read_from
 from howdeep.util.text import Report, listed, masked
 
-RECORD, METRICS, CHECKPOINTS, RESULT = "run.json", "metrics.jsonl", "checkpoints", "result.json"
-BEST = "best"
 IMAGES = "images.parquet"
 LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm", "transformers")
 """What networks, arithmetic and decoded pixels come from."""
@@ -297,7 +296,7 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path)
     record = path / RECORD
-    if not record.is_file():
+    if not is_run(path):
         raise UserError(f"{path} is not a run folder: there is no {RECORD} in it")
     with read_from(record, "train or import again, into another folder"):
         run = Run(path, json.loads(record.read_bytes()))
@@ -311,11 +310,6 @@ def open_run(path: str | Path) -> Run:
         _ = run.record.get("config", {"size": None})["size"]
         _ = run.survival, run.classes, run.normalization, run.crop
         return run
-
-
-def is_run(path: Path) -> bool:
-    """Return whether a folder is a run."""
-    return (path / RECORD).is_file()
 
 
 def read_images_of(folder: Path) -> Recorded | None:

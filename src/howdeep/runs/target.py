@@ -2,30 +2,31 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from howdeep.chain import Chain
 from howdeep.convert.libraries import ClassNames, LibraryNetwork, is_library_name, library_network, published_as
-from howdeep.data import Dataset, Normalization, Split, open_data
+from howdeep.data import Dataset, Normalization, open_data
 from howdeep.data.decoding import WHOLE_BITS, BadImage, quiet_pillow, read_header
 from howdeep.data.images import open_regular
 from howdeep.data.normalization import normalization_of, per_channel
 from howdeep.data.recorded import class_changes, renumbered
-from howdeep.data.sampling import Sampled, sampled
 from howdeep.data.view import Crop, View
 from howdeep.networks import build, spec_of, spec_to_json
+from howdeep.networks.catalogue import LITERATURE, is_name
 from howdeep.networks.residual import Block, Shortcut
 from howdeep.runs import folder as runs
 from howdeep.runs.foreign import read_network, usual_size
+from howdeep.runs.listing import runs_below
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.prepared import Prepared
 from howdeep.survival import Survival
 from howdeep.util.errors import UserError
-from howdeep.util.text import Report
+from howdeep.util.text import Report, first_few
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,8 @@ def open_target(
         target = run_target(runs.open_run(name), report)
         given = normalization_of(options.mean, options.std, target.channels)
         return replace(target, normalization=given or target.normalization)
-    if Path(name).exists():
-        raise UserError(f"{name} is not a run folder: there is no {runs.RECORD} in it")
-    if "/" in name:
-        raise UserError(f"there is no run folder {name}")
+    if "/" in name or not is_name(name) or Path(name).exists():
+        raise _no_target(Path(name))
     spec_of(name)
     if weights is None:
         raise UserError(f"{name} needs weights: --weights FILE; or name a run folder")
@@ -138,6 +137,21 @@ def open_target(
         normalization=normalization_of(options.mean, options.std, spec.channels),
         network=spec_to_json(spec),
     )
+
+
+def _no_target(path: Path) -> UserError:
+    """Return the error for what is neither a run folder nor a network, with the runs that may be meant."""
+    if path.is_dir():
+        inside = [str(run) for run in runs_below(path)]
+        held = f"it holds runs, name one: {first_few(inside)}" if inside else f"there is no {runs.RECORD} in it"
+        return UserError(f"{path} is not a run folder: {held}")
+    if path.exists():
+        return UserError(f"{path} is a file, not a run folder")
+    beside = [str(run) for run in runs_below(path.parent, 0)] if path.parent.is_dir() else []
+    nearest = get_close_matches(str(path), [*beside, *LITERATURE], n=3, cutoff=0.5)
+    what = "run folder" if len(path.parts) > 1 else "folder or network"
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "howdeep runs lists runs, howdeep networks networks"
+    return UserError(f"no {what} {str(path)!r}; {hint}")
 
 
 def fresh_target(options: TargetOptions, data: str, *, seed: int, skip_broken: bool) -> Target:
@@ -184,6 +198,22 @@ def required_normalization(target: Target) -> Normalization:
     return target.normalization
 
 
+def data_of(target: Target, asked: str | None) -> str:
+    """Return the data that were asked for, else those that the network was trained on.
+
+    Raises:
+        UserError: Nothing says what it was trained on, or that is no longer where it was.
+    """
+    if asked is not None:
+        return asked
+    if target.run is None or "imported" in target.run.record:
+        raise UserError(f"{target.name} does not say what it was trained on: give --data")
+    source = str(target.run.record["data"]["source"])
+    if source != "digits" and not source.startswith("hf:") and not Path(source).expanduser().exists():
+        raise UserError(f"{target.name} was trained on {source}, and there is no such data here: give --data")
+    return source
+
+
 def open_data_for(
     target: Target,
     data: str,
@@ -221,31 +251,6 @@ def open_data_for(
     for line in dataset.notes:
         report(line)
     return dataset
-
-
-class SplitAsked(Protocol):
-    """Options that say which images are used."""
-
-    @property
-    def data(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def limit(self) -> int | None: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def skip_broken(self) -> bool: ...
-
-
-def open_split(target: Target, asked: SplitAsked, report: Report) -> tuple[Dataset, Split, Sampled | None]:
-    """Return data for a network, as :func:`open_data_for` does, those of its images that are asked for, and which.
-
-    Raises:
-        UserError: The classes or the shape are not those of the network, or there is no such split.
-    """
-    dataset = open_data_for(target, asked.data, skip_broken=asked.skip_broken, splits=[asked.split], report=report)
-    return dataset, *sampled(dataset, asked.split, asked.limit, asked.seed)
 
 
 def _as_numbered(target: Target, dataset: Dataset, data: str) -> Dataset:

@@ -30,6 +30,8 @@ Amount = Annotated[str | None, tyro.conf.arg(metavar="AMOUNT", help_behavior_hin
 # What several commands have, with its help.
 DATA = "digits, an image folder, a Parquet file or folder, or hf:owner/name."
 Data = Annotated[str, tyro.conf.arg(metavar="DATA", help=DATA)]
+OwnData = Annotated[str | None, tyro.conf.arg(metavar="DATA", help=DATA, help_behavior_hint="(default: the run's own)")]
+"""Optional where the target is a run folder, which says what it was trained on."""
 Split = Annotated[str, tyro.conf.arg(help="train, val or test.")]
 SkipBroken = Annotated[bool, tyro.conf.arg(help="Leave broken images out instead of stopping.")]
 Limit = Annotated[OptionalInt, tyro.conf.arg(help="Only N images, a stratified sample.")]

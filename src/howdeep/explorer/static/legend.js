@@ -36,6 +36,5 @@ function scale(most, source) {
   const marks = [0, most / 4, most].map((value) => {
     return el("span", { style: `left: ${100 * Math.sqrt(value / most)}%` }, value ? fixed(value) : "0");
   });
-  const text = el("span", { title: source }, "points of error when it alone is out");
-  return [el("span", { class: "ramp", title: source }, el("i"), ...marks), text];
+  return [el("span", { class: "ramp" }, el("i"), ...marks), `points of error when it alone is out (${source})`];
 }
