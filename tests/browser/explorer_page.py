@@ -2,16 +2,15 @@
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from playwright.sync_api import Locator, Page, Request
+from tests.processes import Running
 
 from howdeep.analysis.evaluation import add_up
 from howdeep.chain import Chain
@@ -54,24 +53,17 @@ def open_network(run: Path) -> Network:
     return Network(target.chain.eval(), sample.batches)
 
 
-@contextmanager
-def served(run: Path) -> Iterator[str]:
-    """Serve a run as a user does, and yield the address that the command prints."""
-    command = [sys.executable, "-m", "howdeep", "explore", str(run)]
-    options = ["--port", "0", "--precision", "fp32", "--images", str(IMAGES)]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        try:
-            said = ""
-            for line in process.stdout:
-                said += line
-                if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
-                    yield found[0]
-                    break
-            else:
-                raise AssertionError(f"the server ended without an address: {said}")
-        finally:
-            process.kill()  # it has nothing to keep, and to end in good order takes Python a second
+def serving(run: Path) -> list[str]:
+    """Return the command that serves a run."""
+    return ["explore", str(run), "--port", "0", "--precision", "fp32", "--images", str(IMAGES)]
+
+
+def address(server: Running) -> str:
+    """Return the address that a server prints, once it does."""
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+/", said := server.output.read_text())):
+        assert server.process.exitcode is None, f"the server ended without an address: {said}"
+        time.sleep(0.05)
+    return found[0]
 
 
 def settled(page: Page) -> None:

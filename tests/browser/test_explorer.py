@@ -12,17 +12,19 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.explorer_deep import STAGES, locked, pretend
 from tests.browser.explorer_page import (
     Network,
+    address,
     asked,
     drop,
     error,
     faint,
     open_network,
     out,
-    served,
+    serving,
     settled,
     too_wide,
     unit,
 )
+from tests.processes import start
 
 from howdeep import cli
 
@@ -46,9 +48,12 @@ def network(run: Path) -> Network:
 
 
 @pytest.fixture(scope="module")
-def url(run: Path) -> Iterator[str]:
-    with served(run) as address:
-        yield address
+def url(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = start(serving(run), tmp_path_factory.mktemp("server") / "said.txt")
+    try:
+        yield address(server)
+    finally:
+        server.process.kill()  # it has nothing to keep
 
 
 @pytest.fixture(scope="module")
