@@ -120,6 +120,7 @@ def test_a_mistake_is_one_line_with_status_2(
         ("--versoin", "unknown option --versoin; howdeep --help lists all"),
         ("train x --epochs abc --data d --out y", "--epochs 'abc' is not allowed: it must be a number"),
         ("train x --seed=1.5 --data d --out y", "--seed '1.5' is not allowed: it must be a whole number"),
+        ("train x --batch_size few --data d --out y", "--batch-size 'few' is not allowed: it must be a whole number"),
         (
             "train x --precision fp8 --data d --out y",
             "--precision 'fp8' is not allowed: it must be auto or bf16 or fp32",

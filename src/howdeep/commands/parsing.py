@@ -2,10 +2,12 @@
 
 import io
 import re
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stderr
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from itertools import takewhile
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -17,15 +19,8 @@ DESCRIPTION = (
     "How deep should my neural network be? Train very deep networks, dissect them, right-size them. "
     "A unit is a residual block: a shortcut and a branch."
 )
-KINDS = {
-    "INT": "a whole number",
-    "FLOAT": "a number",
-    "[INT [INT ...]]": "whole numbers",
-    "[FLOAT [FLOAT ...]]": "numbers",
-    "int()": "a whole number",
-    "float": "a number",
-}
-"""What the parser calls the kind of a value, in words."""
+KINDS = {int: "a whole number", float: "a number", tuple[int, ...]: "whole numbers", tuple[float, ...]: "numbers"}
+"""What a value must be, in words."""
 
 
 def parse(arguments: list[str]) -> Command | None:
@@ -34,73 +29,87 @@ def parse(arguments: list[str]) -> Command | None:
     Raises:
         UserError: An option or a value is not understood, or something is missing.
     """
-    complaint = io.StringIO()
+    events: list[object] = []
+    # Private (tyro 1.0.17): all else that the parser says of a mistake is drawn. Without it the line says less.
+    watching = getattr(getattr(tyro, "_errors", None), "on_parse_error", nullcontext)
     try:
-        with redirect_stderr(complaint):
-            return _parser(arguments)
+        with redirect_stderr(io.StringIO()), watching(events.append):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="howdeep", description=DESCRIPTION, args=arguments
+            )
     except SystemExit as stop:
         if stop.code in (0, None):
             return None
-        # The error that a record of options raised, which the parser turned into its box.
+        # The error that a record of options raised.
         error: BaseException | None = stop
         while error is not None and not isinstance(error, UserError):
             error = error.__context__
-        if error is not None:
-            raise error from None
-        if (speakable := [masked(word, word) for word in arguments]) != arguments:
-            return parse(speakable)  # which fails as well; what the parser says is broken into lines anywhere
-        raise _mistake(arguments, one_line(complaint.getvalue())) from None
+        raise error or _mistake(arguments, vars(events[0]) if events else {}) from None
 
 
-def _parser(arguments: Sequence[str]) -> Command:
-    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="howdeep", description=DESCRIPTION, args=arguments)
+def _mistake(arguments: list[str], event: dict[str, Any]) -> UserError:
+    """Return the mistake in our words.
 
-
-def one_line(box: str) -> str:
-    """Return what the parser says in its box as one line, without its frame and its hints to the help."""
-    lines = [re.sub(r"[╭╮╰╯│─]+|-{3,}|^[|+]|[|+]$", " ", line.strip()).strip() for line in box.splitlines()[1:]]
-    text = re.split(r"For full helptext|Argument helptext|Got errors", " ".join(line for line in lines if line))[0]
-    text = re.sub(r"Error parsing \S*__\S*: |\(default: \S+\)|in howdeep \S+ --help", "", text)
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _mistake(arguments: list[str], said: str) -> UserError:
-    """Return the mistake in our words, or in the parser's where they say something else."""
+    Args:
+        arguments: What was typed.
+        event: What the parser found, by the names of its fields.
+    """
+    arguments = [masked(word, word) for word in arguments]
     command = arguments[0] if arguments[0] in COMMANDS else ""
-    places, options = _taken(command)
+    taken = _taken(COMMANDS[command]) if command else {}
+    places = [name for name in taken if not name.startswith("-")]
+    names = [*taken, "--help", "-h"]
     for word in arguments:
-        name = word.partition("=")[0].replace("_", "-")
-        if re.match("--?[A-Za-z]", name) and name not in options:
-            nearest = get_close_matches(name, options, n=1, cutoff=0.7)
+        name = _name(word)
+        if re.match("--?[A-Za-z]", name) and name not in names:
+            nearest = get_close_matches(name, names, n=1, cutoff=0.7)
             asks = f"did you mean {nearest[0]}?" if nearest else f"{f'howdeep {command}'.strip()} --help lists all"
             return UserError(f"unknown option {name}; {asks}")
-    if missing := re.match(r"Missing from .*?: (.*)\(required\)", said):
-        return UserError(f"{command} needs {listed([one.split()[0] for one in missing[1].split('(required)')])}")
-    if empty := re.match("Missing value for argument '(.*?)'", said):
-        return UserError(f"{empty[1]} needs a value")
-    if choice := re.match(r"invalid choice '.*' for argument '(.*)'\. Expected one of \((.*)\)", said):
-        return _refused(arguments, choice[1], sorted(re.findall("'(.*?)'", choice[2])))
-    if kind := re.match(r"Error parsing (--\S+): (?:no type matching (.*) could|.*(int\(\)|float):? )", said):
-        return _refused(arguments, kind[1], re.sub("[{}]", "", kind[2] or kind[3]).split("|"))
-    if extra := re.match("Unrecognized options: (.*)", said):
-        return UserError(f"{extra[1]!r} is too much: {command} takes {places}options")
-    return UserError(said)
+    match event:
+        case {"missing_arguments": missing}:
+            lacks = [one.arg.lowered.metavar if one.arg.is_positional() else one.arg.display_name() for one in missing]
+            return UserError(f"{command} needs {listed([one.split()[0] for one in lacks])}")
+        case {"reason": "too_few_values", "argument": argument}:
+            return UserError(f"{argument.display_name()} needs a value")
+        case {"tokens": [word, *_]}:
+            return UserError(f"{masked(word, word)!r} is too much: {command} takes {' and '.join([*places, 'options'])}")
+        case {"argument": argument} if argument is not None and (option := argument.display_name()) in taken:
+            allowed = " or ".join(_allowed(taken[option]))
+            return UserError(f"{option} {_value(arguments, option)!r} is not allowed: it must be {allowed}")
+    return UserError(event.get("message") or f"{' '.join(arguments)!r} is not understood")
 
 
-def _refused(arguments: list[str], option: str, allowed: list[str]) -> UserError:
-    """Return what is wrong with the value of an option."""
-    words = [word for argument in arguments for word in re.sub("^(--[^=]+)=", r"\1\0", argument).split("\0")]
-    value = takewhile(lambda word: not word.startswith("--"), words[words.index(option) + 1 :])
-    kinds = [KINDS.get(kind, kind) for kind in allowed if kind != "None"]
-    return UserError(f"{option} {' '.join(value)!r} is not allowed: it must be {' or '.join(kinds)}")
+def _taken(record: type) -> dict[str, Any]:
+    """Return the kind of all that a record of options takes, of records within it too: places first, then options."""
+    places: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for field, hint in get_type_hints(record, include_extras=True).items():
+        kind, *notes = get_args(hint) if get_origin(hint) is Annotated else [hint]
+        if isinstance(kind, type) and is_dataclass(kind):
+            options |= _taken(kind)
+        elif tyro.conf.Positional in notes:
+            places |= {note.metavar: kind for note in notes if hasattr(note, "metavar")}
+        else:
+            name = next((note.name for note in notes if getattr(note, "name", None)), field).replace("_", "-")
+            options |= {f"--{name}": kind} | ({f"--no-{name}": kind} if kind is bool else {})
+    return places | options
 
 
-def _taken(command: str) -> tuple[str, list[str]]:
-    """Return what a command takes before its options, and their names, as its help lists them."""
-    with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
-        _parser([command, "--help"] if command else ["--help"])
-    usage, _, rest = printed.getvalue().partition("\n\n")
-    places = re.sub(r"\[(-|[A-Z]+ OPTIONS)[^]]*\]", "", usage.partition("[-h]")[2]).strip()
-    lines = re.findall(r"^ +(-.*?)(?:  |$)", rest, re.MULTILINE)
-    names = [name for line in lines for name in re.findall(r"--?[a-z][\w-]*", line)]
-    return f"{places} and " if places else "", names
+def _allowed(kind: Any) -> list[str]:
+    """Return what values of a kind are, in words; None is what an option is without one."""
+    if get_origin(kind) in (Union, UnionType):
+        return [word for one in get_args(kind) if one is not NoneType for word in _allowed(one)]
+    literal = (True, False) if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+    return sorted(map(str, literal)) or [KINDS[kind]]
+
+
+def _name(word: str) -> str:
+    """Return the name of the option in a word: --batch_size=3 gives --batch-size."""
+    return word.partition("=")[0].replace("_", "-")
+
+
+def _value(arguments: list[str], option: str) -> str:
+    """Return what was typed behind an option, up to the next one."""
+    at = next(place for place, word in enumerate(arguments) if _name(word) == option)
+    _, equals, value = arguments[at].partition("=")
+    return " ".join([value] * bool(equals) + [*takewhile(lambda word: not word.startswith("--"), arguments[at + 1 :])])
