@@ -187,7 +187,7 @@ def test_by_the_head_is_what_its_classifier_reads_when_the_units_behind_are_gone
     assert by_head
     for place in by_head:
         route = without(baseline(chain), places(chain)[place.units :])
-        ((_, logits),) = follow(chain, batch.images, [route])
+        (logits,) = follow(chain, batch.images, [route])
         x = chain.stem(batch.images)
         for module, gate in chain.steps()[: cut_points(chain)[place.units]]:
             x = module(x, gate) if isinstance(module, Unit) else module(x)

@@ -11,6 +11,7 @@ from howdeep import build, spec_of
 from howdeep.chain import Chain
 from howdeep.explorer.engine import ActivationCache
 from howdeep.explorer.records import State, own_state
+from howdeep.runtime.parts import PIXELS, parts_of
 
 EXACT = torch.autocast("cpu", enabled=False)
 SIX = [0.5, -0.25, 1.0, 2.0, -1.0, 0.125]
@@ -39,23 +40,30 @@ def test_whatever_was_asked_before_scores_are_those_of_an_ordinary_call(changes:
     found = cache_of(chain, [ones(2, 1, 1, 1), 3 * ones(1, 1, 1, 1)], limit)
     for unit, gate in changes:
         gates[unit] = gate
-        for chunk, images in enumerate(found.chunks):
+        for chunk, images in enumerate(found.parts):
             expected = chain(images, gates)
             assert torch.equal(found.logits(state(gates).route(chain), chunk), expected.float())
         assert found._bytes <= limit
 
 
+@pytest.mark.parametrize("pixels", [PIXELS, 32 * 32])
 @pytest.mark.parametrize("family", sorted(SMALL))
-def test_every_family_of_networks_is_answered_to_the_bit(family: str) -> None:
+def test_every_family_of_networks_is_answered_to_the_bit(
+    family: str, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos pass a few at a time."""
+    monkeypatch.setattr(parts_of, "__defaults__", (pixels,))
     name, options = SMALL[family]
     torch.manual_seed(0)
     chain, images = build(spec_of(name, **options)).eval(), torch.randn(2, 3, 32, 32)
     found = cache_of(chain, [images], 1 << 26)
+    assert len(found.parts) == (1 if pixels == PIXELS else 2)
     gates: list[float | None] = [1.0] * len(chain)
     for unit, gate in ((len(chain) - 1, 0.5), (0, 0.0), (len(chain) - 1, 1.0)):
         gates[unit] = gate
         with torch.inference_mode():
-            assert torch.equal(found.logits(state(gates).route(chain), 0), chain(images, gates))
+            expected = torch.cat([chain(part, gates) for part in found.parts])
+            assert torch.equal(found.logits(state(gates).route(chain), 0), expected)
 
 
 @pytest.mark.parametrize("changed", range(6))

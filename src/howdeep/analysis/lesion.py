@@ -20,6 +20,7 @@ from howdeep.chain import Chain, Unit, run
 from howdeep.data.loaders import Loader, batches_of
 from howdeep.runs.resume import Journal
 from howdeep.runtime.modes import evaluating
+from howdeep.runtime.parts import parts_of
 from howdeep.util.errors import UserError
 from howdeep.util.records import Shown
 from howdeep.util.seeds import derive
@@ -133,12 +134,12 @@ def lesion(
             """Return the raw counts of one batch: of the baseline network, and of every change."""
             batch = batches[number] if number else first
             with torch.inference_mode(), autocast:
-                logits = {number: one.float() for number, one in follow(chain, batch.images, routes)}
+                logits = [one.float() for one in follow(chain, batch.images, routes)]
                 before, classes = baseline_batch(logits[0], batch.labels), logits[0].shape[1]
                 return {
                     "wrong": per_class(batch.labels[before.wrong], classes),
                     "totals": per_class(batch.labels, classes),
-                    "effects": [counts(before, logits[number], classes) for number in range(1, len(routes))],
+                    "effects": [counts(before, one, classes) for one in logits[1:]],
                 }
 
         results = (journal or Journal()).blocks("lesions", len(batches), block)
@@ -169,7 +170,7 @@ def lesion(
 def _size(chain: Chain, images: Tensor, routes: int) -> str:
     """Return how much there is to do, and what the shared maps take at most (see :func:`routes.follow`)."""
     with torch.inference_mode():
-        maps = chain.stem(images)
+        maps = chain.stem(parts_of(chain, images)[0])
     held = math.ceil(math.log2(routes)) + 1
     size = bytes_text(held * maps.numel() * maps.element_size())
     return f"{routes - 1:,} changes of {len(chain)} units; shared maps take at most {held} × the stem's: {size}"

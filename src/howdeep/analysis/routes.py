@@ -6,9 +6,11 @@ two units that change places are others. Routes that begin alike are computed on
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from howdeep.chain import Chain, Unit, run
+from howdeep.runtime.parts import parts_of
 
 Step = tuple[int, float | None]
 """A place in the chain's body, and the gate there: a number, or None for a unit that is taken out."""
@@ -35,18 +37,20 @@ def without(route: Route, closed: Sequence[int]) -> Route:
     return tuple((place, None if place in closed else gate) for place, gate in route)
 
 
-def follow(chain: Chain, images: Tensor, routes: Sequence[Route]) -> Iterator[tuple[int, Tensor]]:
-    """Yield the number of every route with its logits, in no particular order.
+def follow(chain: Chain, images: Tensor, routes: Sequence[Route]) -> list[Tensor]:
+    """Return the logits of every route, shape (batch, classes) each.
 
     Where routes part, the smaller groups go first and the largest goes last, so that maps are kept at no more than
-    log₂(routes) + 1 places at a time.
+    log₂(routes) + 1 places at a time: of a few photos on a host (see :mod:`howdeep.runtime.parts`).
 
     Args:
         chain: The network, in evaluation mode.
         images: Shape (batch, channels, height, width).
         routes: The ways through it.
     """
-    yield from _follow(chain, chain.stem(images), 0, list(enumerate(routes)))
+    numbered = list(enumerate(routes))
+    parts = [dict(_follow(chain, chain.stem(part), 0, numbered)) for part in parts_of(chain, images)]
+    return [torch.cat([part[number] for part in parts]) for number, _ in numbered]
 
 
 def _follow(chain: Chain, x: Tensor, depth: int, group: list[tuple[int, Route]]) -> Iterator[tuple[int, Tensor]]:

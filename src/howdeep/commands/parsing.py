@@ -72,7 +72,9 @@ def _mistake(arguments: list[str], event: dict[str, Any]) -> UserError:
         case {"reason": "too_few_values", "argument": argument}:
             return UserError(f"{argument.display_name()} needs a value")
         case {"tokens": [word, *_]}:
-            return UserError(f"{masked(word, word)!r} is too much: {command} takes {' and '.join([*places, 'options'])}")
+            return UserError(
+                f"{masked(word, word)!r} is too much: {command} takes {' and '.join([*places, 'options'])}"
+            )
         case {"argument": argument} if argument is not None and (option := argument.display_name()) in taken:
             allowed = " or ".join(_allowed(taken[option]))
             return UserError(f"{option} {_value(arguments, option)!r} is not allowed: it must be {allowed}")

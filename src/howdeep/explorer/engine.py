@@ -28,6 +28,7 @@ from howdeep.explorer.jobs import Advance
 from howdeep.explorer.records import Answer, Guess, PathsLeft, State, Watched, own_state
 from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
+from howdeep.runtime.parts import parts_of
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share
 
@@ -49,7 +50,13 @@ class ActivationCache:
     """
 
     def __init__(self, chain: Chain, chunks: list[Tensor], *, autocast: torch.autocast, limit: int = LIMIT) -> None:
-        self.chain, self.chunks, self.autocast, self.limit = chain, chunks, autocast, limit
+        self.chain, self.autocast, self.limit = chain, autocast, limit
+        self.parts: list[Tensor] = []
+        self._of_chunk: list[range] = []
+        for images in chunks:
+            few = parts_of(chain, images)
+            self._of_chunk.append(range(len(self.parts), len(self.parts) + len(few)))
+            self.parts += few
         self._own = baseline(chain)
         self.steps = 0
         self._numbers: dict[tuple[int, Step], int] = {}
@@ -61,20 +68,25 @@ class ActivationCache:
 
         ``steps`` counts the places of the body that had to be computed.
         """
-        self._refresh(chunk, list(self._ways(self._own)))
-        self._refresh(chunk, ways := list(self._ways(route)))
+        own, ways = list(self._ways(self._own)), list(self._ways(route))
+        return torch.cat([self._logits(route, part, own, ways) for part in self._of_chunk[chunk]])
+
+    def _logits(self, route: Route, part: int, own: list[int], ways: list[int]) -> Tensor:
+        """Return those of a part of the images; ways are the prefixes of the network as it is, and of the route."""
+        self._refresh(part, own)
+        self._refresh(part, ways)
         with torch.inference_mode(), self.autocast:
-            known = next((at for at in reversed(range(len(ways))) if (chunk, ways[at]) in self._maps), None)
-            x = self.chain.stem(self.chunks[chunk]) if known is None else self._maps[chunk, ways[known]]
+            known = next((at for at in reversed(range(len(ways))) if (part, ways[at]) in self._maps), None)
+            x = self.chain.stem(self.parts[part]) if known is None else self._maps[part, ways[known]]
             if known is None:
                 known = 0
                 self._plan(x, len(route))
-                self._keep(chunk, ways[0], x)
+                self._keep(part, ways[0], x)
             for at, (place, gate) in enumerate(route[known:], known + 1):
                 x = run([(self.chain.body[place], gate)], x)
                 self.steps += 1
                 if at % self._spacing == 0:
-                    self._keep(chunk, ways[at], x)
+                    self._keep(part, ways[at], x)
             return self.chain.head(x).float()
 
     def _ways(self, route: Route) -> Iterator[int]:
@@ -91,19 +103,19 @@ class ActivationCache:
 
     def _plan(self, x: Tensor, places: int) -> None:
         """Space the places at which activations are kept so that two routes fit: behind the stem they hardly grow."""
-        whole = x.numel() * x.element_size() * (places + 1) * len(self.chunks)
+        whole = x.numel() * x.element_size() * (places + 1) * len(self.parts)
         self._spacing = max(1, math.ceil(2 * whole / max(1, self.limit)))
 
-    def _refresh(self, chunk: int, ways: list[int]) -> None:
+    def _refresh(self, part: int, ways: list[int]) -> None:
         """Make the activations of a route the most recently used ones."""
         for way in ways:
-            if (chunk, way) in self._maps:
-                self._maps.move_to_end((chunk, way))
+            if (part, way) in self._maps:
+                self._maps.move_to_end((part, way))
 
-    def _keep(self, chunk: int, way: int, x: Tensor) -> None:
-        if (chunk, way) in self._maps:
+    def _keep(self, part: int, way: int, x: Tensor) -> None:
+        if (part, way) in self._maps:
             return
-        self._maps[chunk, way] = x
+        self._maps[part, way] = x
         self._bytes += x.numel() * x.element_size()
         while self._bytes > self.limit:
             _, oldest = self._maps.popitem(last=False)

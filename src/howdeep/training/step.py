@@ -1,19 +1,16 @@
 """One training step: logits, loss, gradients, update."""
 
-from collections.abc import Iterator
-from typing import TypeGuard
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from howdeep.chain import Chain, Gate, Gates, Unit
+from howdeep.chain import Chain, Gates, Unit
 from howdeep.data import Batch
 from howdeep.runtime.checkpointing import Checkpointed
 from howdeep.runtime.modes import frozen_statistics, norms_of
-from howdeep.runtime.parts import parts_of
+from howdeep.runtime.parts import gated_parts
 from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
@@ -118,7 +115,8 @@ def train_step(
 ) -> tuple[float, int]:
     """Do one step and return the mean loss and the number of wrong answers.
 
-    A process without images takes part with gradients of zero, which the others wait for.
+    On a host photos pass a few at a time, and their gradients add up: that is faster, and little memory. A process
+    without images takes part with gradients of zero, which the others wait for.
 
     Args:
         engine: A chain, or what wraps it.
@@ -136,7 +134,8 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
     count, value, errors = max(1, len(batch.labels)), 0.0, 0
-    for images, labels, own in _parts(engine, batch, gates):
+    for part, images, own in gated_parts(engine, batch.images, gates):
+        labels = batch.labels[part]
         with arithmetic.autocast(images.device), frozen_statistics([] if len(labels) else norms_of(engine)):
             logits = engine(images, own)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum") / count
@@ -153,24 +152,3 @@ def train_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=frozen)
     return value, errors
-
-
-def _parts(engine: nn.Module, batch: Batch, gates: Gates | None) -> Iterator[tuple[Tensor, Tensor, Gates | None]]:
-    """Yield images, labels and gates of a mini-batch, a few photos at a time on a host: the gradients add up.
-
-    Activations of few photos stay in the caches, and are little memory. Where a norm takes the statistics of the
-    mini-batch it passes as a whole, and where several processes wait for each other after every backward pass.
-    """
-    images = (batch.images,) if isinstance(engine, DistributedDataParallel) else parts_of(engine, batch.images)
-    if len(images) == 1:
-        yield batch.images, batch.labels, gates
-        return
-    first = 0
-    for part in images:
-        own = slice(first, first := first + len(part))
-        yield part, batch.labels[own], gates and [one[own] if _per_image(one, batch) else one for one in gates]
-
-
-def _per_image(gate: Gate, batch: Batch) -> TypeGuard[Tensor]:
-    """Return whether a gate has a value for every image."""
-    return isinstance(gate, Tensor) and gate.dim() > 0 and len(gate) == len(batch.labels)
