@@ -27,6 +27,8 @@ ORDER = [
     "fit_digits",
     "fit_cifar10",
     "fit_folder",
+    "rates_digits",
+    "rates_cifar10",
     "cut",
     "joint_cifar",
     "runtime",
@@ -83,7 +85,8 @@ def section(record: dict) -> list[str]:
     for row in record["rows"]:
         mark = "met" if row["met"] else "**missed**"
         lines.append(f"| {row['what']} | {row['value']:.4g} {row['unit']} | {row['bar']} | {mark} | {row['note']} |")
-    return [*lines, *table(record.get("table", []))]
+    picture = [f"\n![{record['name']}](figures/{record['figure']}.svg)"] if "figure" in record else []
+    return [*lines, *table(record.get("table", [])), *picture]
 
 
 def table(rows: list[dict]) -> list[str]:
