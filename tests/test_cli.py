@@ -4,38 +4,24 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import redirect_stdout
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from howdeep import cli
+from howdeep.commands import COMMANDS
+from howdeep.commands.overview import example, overview
+from howdeep.commands.parsing import parse
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = [
-    *(
-        "demo",
-        "networks",
-        "train",
-        "import",
-        "evaluate",
-        "predict",
-        "lesion",
-        "paths",
-        "flow",
-        "probe",
-        "cost",
-        "degradation",
-    ),
-    *("fit", "cut", "export", "report", "explore", "check"),
-]
-
-
 SHORT = ["--families", "resnet", "--precision", "fp32", "--device", "cpu", "--train-budget", "1us"]
 
 
@@ -130,6 +116,8 @@ def test_a_mistake_is_one_line_with_status_2(
         ("export x --data d --out y --format onx", "--format 'onx' is not allowed: it must be onnx or torch"),
         ("train x --epochs", "--epochs needs a value"),
         ("train", "train needs NETWORK, --out and --data"),
+        ("completion tcsh", "unknown shell 'tcsh'; did you mean zsh or fish or bash?"),
+        ("help trian", "unknown command 'trian'; did you mean train?"),
         ("evaluate x y", "'y' is too much: evaluate takes TARGET and options"),
         ("train x --data digits --out y --epochs 3 4", "'4' is too much: train takes NETWORK and options"),
         ("demo now", "'now' is too much: demo takes options"),
@@ -140,9 +128,32 @@ def test_words_that_are_not_understood_are_one_line(arguments: str, said: str, c
     assert capsys.readouterr().err == f"howdeep: {said}\n"
 
 
-def test_help_does_not_import_torch() -> None:
-    program = "import sys; from howdeep import cli; cli.run(['--help']); sys.exit('torch' in sys.modules)"
+def test_help_and_the_list_of_runs_do_not_import_torch(run: Path) -> None:
+    commands = f"cli.run(['--help']); cli.run(['runs', {str(run)!r}])"
+    program = f"import sys; from howdeep import cli; {commands}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def test_help_groups_all_commands_and_an_example_of_each_is_understood(capsys: pytest.CaptureFixture) -> None:
+    assert [cli.run(words) for words in ([], ["--help"], ["help"])] == [0, 0, 0]
+    assert capsys.readouterr().out == (GOLDEN / "help" / "overview.txt").read_text() * 3
+    assert all(len(line) <= 80 for line in overview().splitlines())
+    for name, command in COMMANDS.items():
+        words = shlex.split(example(command))
+        assert words[:2] == ["howdeep", name]
+        assert isinstance(parse(words[1:]), command)
+    assert [cli.run(words) for words in (["help", "check"], ["check", "--help"], ["-v"], ["--version"])] == [0] * 4
+    printed = capsys.readouterr().out
+    assert printed.count("usage: howdeep check") == 2
+    assert printed.endswith(f"howdeep {version('howdeep')}\nhowdeep {version('howdeep')}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands_and_options(shell: str, capsys: pytest.CaptureFixture) -> None:
+    assert cli.run(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "--latency-budget" in script or "-l latency-budget" in script
+    assert "degradation" in script
 
 
 @pytest.mark.slow
@@ -231,7 +242,7 @@ def test_predict_names_classes_and_probabilities(run: Path, tmp_path: Path, capf
     image = tmp_path / "digit.png"
     Image.new("L", (8, 8), 128).save(image)
     assert cli.run(["predict", str(run), str(image), "--top", "10", "--json", "-"]) == 0
-    (prediction,) = json.loads(capfd.readouterr().out)
+    (prediction,) = json.loads(capfd.readouterr().out)["predictions"]
     assert sorted(prediction["classes"]) == [str(digit) for digit in range(10)]
     assert sum(prediction["probabilities"]) == pytest.approx(1, abs=1e-5)
     broken = tmp_path / "broken.png"
@@ -241,7 +252,7 @@ def test_predict_names_classes_and_probabilities(run: Path, tmp_path: Path, capf
     assert cli.run(["predict", str(run), *map(str, files), "--top", "10", "--json", "-"]) == 1
     printed = capfd.readouterr()
     assert printed.err.splitlines()[-1] == "howdeep: 4 of 6 files cannot be used"
-    found = json.loads(printed.out)
+    found = json.loads(printed.out)["predictions"]
     assert [one["image"] for one in found] == list(map(str, files))
     assert [one["unusable"] is None for one in found] == [False, True, False, False, False, True]
     assert found[1] == {**prediction, "probabilities": pytest.approx(prediction["probabilities"])} == found[5]

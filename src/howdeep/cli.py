@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from signal import SIGINT
 
 from howdeep.commands import COMMANDS, SHARED, Command
+from howdeep.commands.overview import overview
 from howdeep.commands.parsing import parse
 from howdeep.runtime.process import install, keep_freed_memory, unfailing
 from howdeep.runtime.ranks import complains_first, this_process
@@ -82,7 +83,12 @@ def _understood(arguments: list[str]) -> Command | None:
         UserError: There is no such command or option, or the command wants one process and there are several.
     """
     process = this_process()
-    first = arguments[0] if arguments else "--help"
+    match arguments:
+        case [] | ["help"]:
+            arguments = ["--help"]
+        case ["help", command, *_]:
+            arguments = [command, "--help"]
+    first = arguments[0]
     if not first.startswith("-") and first not in COMMANDS:
         raise unknown("command", first, COMMANDS)
     if first in COMMANDS and first not in SHARED and not process.alone:
@@ -91,12 +97,15 @@ def _understood(arguments: list[str]) -> Command | None:
             f" (processes share {', '.join(SHARED)})"
         )
     with nullcontext() if process.first else redirect_stdout(io.StringIO()):  # help is printed once
-        if arguments == ["--version"]:
+        if arguments in (["--version"], ["-v"]):
             from howdeep import __version__
 
             print(f"howdeep {__version__}")
             return None
-        return parse(arguments or ["--help"])
+        if arguments in (["--help"], ["-h"]):
+            print(overview())
+            return None
+        return parse(arguments)
 
 
 def _complain(line: str) -> None:

@@ -9,6 +9,7 @@ if __name__ == "__main__":
     os.environ |= {"COLUMNS": "80", "NO_COLOR": "1"}
     from howdeep import cli
     from howdeep.commands import COMMANDS
+    from howdeep.commands.overview import overview
 
     folder = Path(__file__).parent / "help"
     folder.mkdir(exist_ok=True)
@@ -16,3 +17,4 @@ if __name__ == "__main__":
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             cli.run([command, "--help"])
         (folder / f"{command}.txt").write_text(printed.getvalue())
+    (folder / "overview.txt").write_text(f"{overview()}\n")

@@ -84,7 +84,7 @@ def test_every_value_of_one_recipe_is_said(capsys: pytest.CaptureFixture, tmp_pa
     said = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
     assert ["layer", "decay", "0.85"] in [[*line[:2], line[2].strip()] for line in said if len(line) == 3]
     record = json.loads((tmp_path / "recipe.json").read_text())
-    assert record.keys() == {field.name for field in fields(Recipe)}
+    assert record.keys() == {"schema", "record", "versions", *(field.name for field in fields(Recipe))}
     assert record["schedule"] == {"kind": "Cosine", "peak": 1e-3, "rise": 0.1}
     assert record["weight_decay"] == recipe_of("finetune").weight_decay
 

@@ -77,6 +77,22 @@ def test_a_search_says_what_a_second_seed_gave_or_that_there_was_none() -> None:
     assert any(str(line).endswith("; one training each") for line in again.table().below)
 
 
+@pytest.mark.parametrize("width", [60, 40])
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_narrow_terminal_shows_fewer_columns_and_whole_numbers(name: str, width: int) -> None:
+    for table in (one for one in RECORDS[name].table().folds() if one.rows):
+        shown, row = io.StringIO(), table.rows[-1]
+        Console(width=width, file=shown).print(replace(table, title="", lines=[], below=[]))
+        lines = shown.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        gone = re.findall(r"not shown at \d+ columns: ([^)]*)", " ".join(shown.getvalue().split()))
+        names = [" ".join(head.split()) for head in table.heads]
+        left = [name for name in names if name and name not in (gone[0].split(", ") if gone else ())]
+        numbers = [row[at] for at, name in enumerate(names) if name in left and not table.aligned_left(at)]
+        assert all(number in shown.getvalue() for number in numbers)
+        assert names[0] in left or not names[0]
+
+
 def test_numbers_are_right_names_are_left_and_every_text_is_escaped() -> None:
     table = Table(heads=["name", "change", ""], rows=[("<b>-1", "-0.40 to +1.2e-05", "a-1")], text=(0,), title="<i>")
     assert '<td class="t">&lt;b&gt;-1</td><td>−0.40 to +1.2e-05</td><td class="t">a-1</td>' in table.html()

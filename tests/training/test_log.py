@@ -26,12 +26,14 @@ RECORD = {
 
 def test_one_line_per_epoch_says_loss_errors_rate_speed_waiting_and_open_units() -> None:
     line = epoch_line(RECORD, 500)
-    assert line == "epoch 1/500  loss 1.23  err 51.2 %  val 45.6 %  1234 img/s  wait 2 %  open 40/54"
+    assert line == "epoch 1/500  train err 51.2 %  val err 45.6 %  data wait 2.5 %  kept 40/54 units"
 
 
 def test_an_ordinary_line_fits_80_columns() -> None:
     line = epoch_line({**RECORD, "epoch": 12.0, "waiting_percent": 0.4, "open_units": 54.0}, 500)
-    assert line == "epoch 12/500  loss 1.23  err 51.2 %  val 45.6 %  lr 0.1  1234 img/s"
+    assert line == "epoch 12/500  train err 51.2 %  val err 45.6 %  loss 1.23  lr 0.1  1,234 img/s"
+    line = epoch_line({**RECORD, "epoch": 12.0, "open_units": 54.0, "validation_error_percent": None}, 50)
+    assert line == "epoch 12/50  train err 51.2 %  loss 1.23  lr 0.1  1,234 img/s  data wait 2.5 %"
 
 
 def test_without_a_validation_split_its_error_is_left_out() -> None:

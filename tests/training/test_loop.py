@@ -65,8 +65,9 @@ def test_every_epoch_is_one_line_and_one_record(tmp_path: Path) -> None:
     assert [record["event"] for record in records] == ["epoch", "epoch"]
     assert [record["step"] for record in records] == [5, 10]
     for record, line in zip(records, epochs, strict=True):
-        assert f"err {record['train_error_percent']:.1f} %  val {record['validation_error_percent']:.1f} %" in line
-        assert f"open {record['open_units']:.0f}/3" in line
+        train, val = (f"{record[f'{split}_error_percent']:.1f} %" for split in ("train", "validation"))
+        assert f"train err {train}  val err {val}" in line
+        assert f"kept {record['open_units']:.0f}/3 units" in line
         assert record["images_per_second"] > 0
         assert 0 <= record["waiting_percent"] <= 100
 

@@ -1,6 +1,7 @@
 """A run resumes with its own images only; other commands on it take what is sound, and say what changed."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -105,7 +106,10 @@ def test_the_same_images_elsewhere_and_under_other_names_resume(
     for path in data.glob("*/*.png"):
         path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
     assert cli.run(train(data.rename(data.with_name("moved")), run)) == 0
-    assert capsys.readouterr().err == f"{run} is finished; nothing to do\n"
+    finished, test, *following = capsys.readouterr().err.splitlines()
+    assert finished == f"{run} is finished; nothing to do"
+    assert re.fullmatch(r"test error .* % \(95 %: .*\), n = 6", test)
+    assert f"howdeep lesion {run}" in following[0]
 
 
 def evaluated(run: Path, data: Path, *more: str) -> dict:

@@ -4,31 +4,27 @@ from typing import ClassVar, Protocol
 
 from howdeep.commands.analysing import Evaluate, Flow, Lesion, Paths, Predict, Probe
 from howdeep.commands.costing import Cost
+from howdeep.commands.listing import Completion, Runs
 from howdeep.commands.networks import Check, Import, Networks, Recipes
 from howdeep.commands.trained import Cut, Explore, Export, Report
 from howdeep.commands.training import Degradation, Demo, Fit, Train
 
-COMMANDS = {
-    "demo": Demo,
-    "networks": Networks,
-    "recipes": Recipes,
-    "train": Train,
-    "import": Import,
-    "evaluate": Evaluate,
-    "predict": Predict,
-    "lesion": Lesion,
-    "paths": Paths,
-    "flow": Flow,
-    "probe": Probe,
-    "cost": Cost,
-    "degradation": Degradation,
-    "fit": Fit,
-    "cut": Cut,
-    "export": Export,
-    "report": Report,
-    "explore": Explore,
-    "check": Check,
+GROUPS: dict[str, dict[str, type]] = {
+    "start": {"demo": Demo, "check": Check, "networks": Networks, "recipes": Recipes, "runs": Runs},
+    "train": {"train": Train, "import": Import, "degradation": Degradation},
+    "understand": {
+        "evaluate": Evaluate,
+        "predict": Predict,
+        "lesion": Lesion,
+        "paths": Paths,
+        "flow": Flow,
+        "explore": Explore,
+    },
+    "decide": {"fit": Fit, "probe": Probe, "cost": Cost, "cut": Cut},
+    "hand over": {"export": Export, "report": Report, "completion": Completion},
 }
+"""What one does with the package, and the commands for it."""
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 SHARED = ("train", "lesion", "paths", "probe")
 """Commands whose work is divided among the processes of a ``torchrun``; all others want one process."""
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(ResultOptions, EvaluationOptions, TargetOptions):
-    """Measure error, error per class and calibration."""
+    """Measure error, error per class and calibration.
+
+    Example: howdeep evaluate run --json run/evaluation.json
+    """
 
     def run(self) -> int:
         """Measure and print."""
@@ -44,7 +47,10 @@ class Evaluate(ResultOptions, EvaluationOptions, TargetOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(TargetOptions):
-    """Print the likeliest classes of images."""
+    """Print the likeliest classes of images.
+
+    Example: howdeep predict run photo.jpg
+    """
 
     images: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
@@ -59,10 +65,12 @@ class Predict(TargetOptions):
         """Predict and print; the status is 1 where a file could not be used."""
         from howdeep.analysis.inference import predict
         from howdeep.show.analysis_tables import predictions_table
+        from howdeep.util.records import tagged
 
         self.output.check()
         predictions = predict(self.open(remark), self.images, top=self.top, device=self.device)
-        self.output.finish([asdict(one) for one in predictions], predictions_table(predictions))
+        record = tagged("predictions", {"predictions": [asdict(one) for one in predictions]})
+        self.output.finish(record, predictions_table(predictions))
         unusable = sum(one.unusable is not None for one in predictions)
         if unusable:
             remark(f"howdeep: {unusable} of {len(predictions)} files cannot be used")
@@ -99,7 +107,10 @@ class Dissection(ResultOptions, StudyOptions, TargetOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Lesion(LesionOptions, Dissection):
-    """Take units out of a trained network, swap them or run them twice, and count what it then gets wrong."""
+    """Take units out, swap them, run them twice: what does it cost?
+
+    Example: howdeep lesion run --json run/lesion.json
+    """
 
     split: Annotated[str, tyro.conf.arg(help="val, test or train.")] = "val"
     precision: InferencePrecision = "fp32"
@@ -122,7 +133,10 @@ class Lesion(LesionOptions, Dissection):
 
 @dataclass(frozen=True, kw_only=True)
 class Paths(PathsOptions, Dissection):
-    """Split a trained network's gradient by the number of branches that it passed."""
+    """Split the gradient by the number of branches that it passed.
+
+    Example: howdeep paths run --json run/paths.json
+    """
 
     precision: Literal["fp32", "fp64"] = "fp32"
     """Arithmetic of the activations."""
@@ -143,7 +157,10 @@ class Paths(PathsOptions, Dissection):
 
 @dataclass(frozen=True, kw_only=True)
 class Flow(Dissection):
-    """Measure signal and gradient through the depth, of a trained network or, with --fresh, of an initial one."""
+    """Measure signal and gradient through the depth.
+
+    Example: howdeep flow cifar_plain56 --fresh --data digits
+    """
 
     fresh: bool = False
     """Initial weights, for a name; norms then use the statistics of each mini-batch."""
@@ -182,7 +199,10 @@ class Flow(Dissection):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(ProbeOptions, Dissection):
-    """Fit a classifier of your data at every depth of a network: how deep is deep enough?"""
+    """Say how much of a trained network your data needs.
+
+    Example: howdeep probe torchvision:resnet18 --pretrained --data photos
+    """
 
     def run(self) -> int:
         """Measure and print."""

@@ -35,7 +35,10 @@ class _Networks:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost(ResultOptions, ScalingOptions, CostOptions, _Networks):
-    """Measure what networks cost here; predict other depths, and many devices."""
+    """Measure what depth costs here; predict it for other depths.
+
+    Example: howdeep cost cifar_resnet --depths 8,20,56,110,1202
+    """
 
     def __post_init__(self) -> None:
         CostOptions.__post_init__(self)

@@ -16,11 +16,15 @@ from howdeep.util.options import (
     Resize,
     refuse_without_use,
 )
+from howdeep.util.records import tagged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """Print the catalogue, or one network's units with shapes, parameters and multiply-adds."""
+    """List the catalogue, or the units of one network.
+
+    Example: howdeep networks cifar_resnet56
+    """
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NETWORK", help_behavior_hint="")] = None
     """Such as cifar_resnet56 or cifar_resnet14_w4 (any valid depth, any width), torchvision:resnet50
@@ -45,7 +49,8 @@ class Networks:
         if self.name is None:
             refuse_without_use(self, ("size", "classes", "channels"), "without NETWORK: it belongs to one")
             summaries = catalogue()
-            self.output.finish([asdict(summary) for summary in summaries], networks_table(summaries))
+            record = tagged("networks", {"networks": [asdict(summary) for summary in summaries]})
+            self.output.finish(record, networks_table(summaries))
             return 0
         if is_library_name(self.name):
             refuse_without_use(self, ("channels",), f"for {self.name}: it reads colour images")
@@ -53,13 +58,16 @@ class Networks:
         else:
             spec = spec_of(self.name, classes=self.classes, channels=self.channels)
             description = describe(spec, size=self.size)
-        self.output.finish(asdict(description), units_table(description))
+        self.output.finish(tagged("network", asdict(description)), units_table(description))
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipes:
-    """Print how networks can be trained: all recipes, or every value of one."""
+    """List how networks can be trained, or all values of a recipe.
+
+    Example: howdeep recipes finetune
+    """
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Such as finetune."""
@@ -72,15 +80,20 @@ class Recipes:
 
         self.output.check()
         if self.name is None:
-            self.output.finish([one.to_json() for one in RECIPES.values()], recipes_table(RECIPES.values()))
+            record = tagged("recipes", {"recipes": [one.to_json() for one in RECIPES.values()]})
+            self.output.finish(record, recipes_table(RECIPES.values()))
         else:
-            self.output.finish(recipe_of(self.name).to_json(), recipe_table(recipe_of(self.name)))
+            recipe = recipe_of(self.name)
+            self.output.finish(tagged("recipe", recipe.to_json()), recipe_table(recipe))
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import(ImportOptions):
-    """Read foreign weights into a run folder, and list what was kept, renamed and left."""
+    """Read foreign weights into a run folder; list what was kept.
+
+    Example: howdeep import resnet56.th --network cifar_resnet56 --out run
+    """
 
     output: Flat[Output] = field(default_factory=Output)
 
@@ -97,13 +110,17 @@ class Import(ImportOptions):
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in lists.items())
         lines = [f"  {theirs} → {ours}" for theirs, ours in imported.renamed]
         lines += [f"  left: {name} ({reason})" for name, reason in imported.left]
-        self.output.finish({"out": str(self.out), **lists, "notes": notes}, *lines, f"{self.out}: {counts}")
+        record = tagged("import", {"out": str(self.out), **lists, "notes": notes})
+        self.output.finish(record, *lines, f"{self.out}: {counts}")
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Say what is in the data: counts, sizes, broken files, duplicates, a contact sheet."""
+    """Say what is in the data: counts, broken files, duplicates.
+
+    Example: howdeep check photos --sheet sheet.png
+    """
 
     data: tyro.conf.Positional[Data]
     size: OptionalInt = None
@@ -130,5 +147,6 @@ class Check:
             contact_sheet(dataset, sheet, seed=self.seed)
 
         caption = "what a network sees"
-        self.output.finish(asdict(report), check_table(report), figure=self.sheet, draw=draw, caption=caption)
+        record = tagged("check", asdict(report))
+        self.output.finish(record, check_table(report), figure=self.sheet, draw=draw, caption=caption)
         return 1 if report.problems else 0

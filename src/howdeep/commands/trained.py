@@ -17,7 +17,10 @@ from howdeep.util.options import Flat
 
 @dataclass(frozen=True, kw_only=True)
 class Cut(ResultOptions, CutOptions, TargetOptions):
-    """Cut a trained network to budgets, by units or to its first, or measure every cut; the same command resumes."""
+    """Cut a trained network to a budget, or to its first units.
+
+    Example: howdeep cut run --latency-budget 1ms --out smaller
+    """
 
     def run(self) -> int:
         """Cut, print, write and draw."""
@@ -39,7 +42,10 @@ class Cut(ResultOptions, CutOptions, TargetOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(ExportOptions, TargetOptions):
-    """Write a network as ONNX or .pt2, refused unless it agrees on real images."""
+    """Write ONNX or .pt2, refused unless it agrees on real images.
+
+    Example: howdeep export run --out net.onnx
+    """
 
     output: Flat[Output] = field(default_factory=Output)
 
@@ -55,7 +61,10 @@ class Export(ExportOptions, TargetOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Explore(ExploreOptions, TargetOptions):
-    """Serve a page on which units are taken out of a trained network, and what happens is seen at once."""
+    """Serve a page: take units out and see at once what happens.
+
+    Example: howdeep explore run
+    """
 
     def run(self) -> int:
         """Open the network, print the address, answer until an interrupt."""
@@ -69,7 +78,10 @@ class Explore(ExploreOptions, TargetOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write one offline HTML file about runs: the answer, the evidence, the tables."""
+    """Write one offline HTML file: the answer and its evidence.
+
+    Example: howdeep report run --out report.html
+    """
 
     runs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],

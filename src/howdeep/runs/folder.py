@@ -10,7 +10,6 @@ RUN/result.json      written at the end: the test error
 """
 
 import json
-import platform
 import shlex
 import shutil
 import sys
@@ -18,7 +17,6 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -40,12 +38,10 @@ from howdeep.transform.truncation import truncated
 from howdeep.util.errors import UserError
 from howdeep.util.files import NAME as LOCK
 from howdeep.util.files import SaveError, append, partial_of, write_whole
-from howdeep.util.records import OtherVersionError, read_from
+from howdeep.util.records import OtherVersionError, read_from, versions
 from howdeep.util.text import Report, listed, masked
 
 IMAGES = "images.parquet"
-LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm", "transformers")
-"""What networks, arithmetic and decoded pixels come from."""
 
 
 @dataclass(frozen=True)
@@ -327,13 +323,9 @@ def read_images_of(folder: Path) -> Recorded | None:
 
 def provenance(where: torch.device) -> dict:
     """Return what a result must carry to be repeated: command, machine, versions of the libraries that are there."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
     return {
         "command": shlex.join(["howdeep", *(masked(word, word) for word in sys.argv[1:])]),
-        "versions": versions,
+        "versions": versions(),
         "device": {"type": where.type, "name": device.describe(where), "threads": torch.get_num_threads()},
     }
 

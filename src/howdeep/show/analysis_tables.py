@@ -131,6 +131,7 @@ def _units(lesion: Lesion, wide: bool) -> Table:
         text=(1,),
         below=[f"… and {hidden} units that cost less"] * bool(hidden),
         summary=all_of(len(rows), len(rows), "units"),
+        drop=(5, 1, 4),
     )
 
 
@@ -242,6 +243,7 @@ def probe_table(probe: Probe, *, wide: bool = False) -> Table:
         text=(1,),
         rows=rows,
         below=[*below, *probe.remarks],
+        drop=(7, 5, 1, 3),
         summary=f"All {len(rows):,} depths",
     )
 

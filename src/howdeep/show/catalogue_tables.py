@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from howdeep.show.tables import Table
-from howdeep.util.text import first_few, short, whole
+from howdeep.util.text import first_few, fixed, number, short, whole
 
 if TYPE_CHECKING:
     from howdeep.chain import Chain
     from howdeep.data.check import DataReport, Group
     from howdeep.networks.counting import Description, Summary
+    from howdeep.runs.listing import Listed
     from howdeep.training.recipes import Recipe
 
 SHOWN, SHOWN_CLASSES = 5, 24
@@ -29,7 +31,8 @@ def networks_table(networks: Iterable[Summary]) -> Table:
         (one.name, one.family, f"{one.depth or 0:,}", f"{one.units:,}", f"{one.parameters:,}", short(one.macs))
         for one in networks
     ]
-    return Table(heads=["network", "family", "layers", "units", "parameters", "MACs"], text=(0, 1), rows=rows)
+    heads = ["network", "family", "layers", "units", "parameters", "MACs"]
+    return Table(heads=heads, text=(0, 1), rows=rows, drop=(1, 3, 5, 4))
 
 
 def units_table(network: Description) -> Table:
@@ -52,6 +55,19 @@ def units_table(network: Description) -> Table:
         rows=rows,
         below=["units in one row are equal; parameters and MACs are those of each"],
     )
+
+
+def runs_table(runs: Sequence[Listed], folder: Path) -> Table:
+    """Return one row per run; folders are told from the one that is listed on."""
+    rows = []
+    for one in runs:
+        done, asked = number(one.epochs), number(one.of_epochs)
+        epochs = done if done == asked or one.of_epochs is None else f"{done} of {asked}"
+        n = "" if one.images is None else whole(one.images)
+        name = str(Path(one.run).relative_to(folder)) if one.run != str(folder) else one.run
+        rows.append((name, one.network, one.data or "", epochs, fixed(one.error_percent), one.split or "", n, one.when))
+    heads = ["run", "network", "data", "epochs", "error %", "of", "images", "last written"]
+    return Table(heads=heads, text=(0, 1, 2, 5, 7), rows=rows, drop=(6, 3, 7, 2, 5))
 
 
 def recipes_table(recipes: Iterable[Recipe]) -> Table:

@@ -163,6 +163,7 @@ def cut_table(cut: Cut, *, wide: bool = False) -> Table:
         rows=rows,
         below=[_order(cut)] if wide else [*_decisions(cut), *_chosen(cut), *cut.notes],
         summary=f"The network, and {all_of(total, total, 'cuts').lower()}",
+        drop=(4, 2, 7, 6),
     )
 
 
@@ -195,6 +196,7 @@ def _first_table(cut: Cut, *, wide: bool) -> Table:
             *cut.notes,
         ],
         summary="The network, and its first units",
+        drop=(5, 3, 1),
     )
 
 

@@ -172,6 +172,7 @@ def transfer_table(transfer: Transfer, *, wide: bool = False) -> Table:
             "",
             _tested(transfer),
         ],
+        drop=(3, 1, 4),
     )
 
 

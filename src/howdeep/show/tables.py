@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+GAP = 2
+"""Spaces between columns."""
+WORD = 24
+"""Longer words of a column of text are broken too, before a column goes for their sake."""
 CHOSEN = "→"
 """A line or a row that begins with it is the answer: bold on a terminal."""
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
@@ -34,6 +38,9 @@ class Table:
     """Notes and further tables."""
     summary: str = ""
     """What the fold of a report says."""
+    drop: Sequence[int] | None = None
+    """Columns that a narrow terminal does without, in this order; None: those with a head, the last first, and then
+    those of remarks. The first column stays, and no number is ever cut."""
 
     def folds(self) -> Iterator[Table]:
         """Yield this table and those below it."""
@@ -46,22 +53,49 @@ class Table:
         """Return whether a column holds text."""
         return column in self.text or not self.heads[column]
 
-    def __rich__(self) -> RenderableType:
-        """Return what a terminal shows."""
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what a terminal shows."""
         from rich.table import Table as Grid
         from rich.text import Text
 
+        shown = self._widths_within(options.max_width)
         grid = Grid(box=None, pad_edge=False)
-        for column, head in enumerate(self.heads):
-            justify = "left" if self.aligned_left(column) else "right"
-            grid.add_column(Text(head), justify=justify, no_wrap=column not in self.text, overflow="fold")
+        for column, width in shown.items():
+            justify, breaks = "left" if self.aligned_left(column) else "right", column in self.text
+            head = Text(self.heads[column])
+            grid.add_column(head, justify=justify, no_wrap=not breaks, width=width, overflow="fold")
         for row in self.rows:
             # Names of classes and files are no markup.
-            grid.add_row(*map(Text, row), style="bold" if row[0].startswith(CHOSEN) else "")
-        below = [one if isinstance(one, Table) else _line(one) for one in self.below]
-        title = [Text(self.title, style="bold")] if self.title else []
-        return Group(*title, *map(_line, self.lines), grid, *below)
+            cells = (Text(row[column]) for column in shown)
+            grid.add_row(*cells, style="bold" if row[0].startswith(CHOSEN) else "")
+        if self.title:
+            yield Text(self.title, style="bold")
+        yield from map(_line, self.lines)
+        yield grid
+        if gone := [" ".join(head.split()) for column, head in enumerate(self.heads) if head and column not in shown]:
+            yield _line(f"(not shown at {options.max_width} columns: {', '.join(gone)})")
+        yield from (one if isinstance(one, Table) else _line(one) for one in self.below)
+
+    def _widths_within(self, width: int) -> dict[int, int]:
+        """Return the columns that a terminal shows, and their widths: text is broken, then columns are left out."""
+        from rich.cells import cell_len
+
+        cells = [[head, *(row[column] for row in self.rows)] for column, head in enumerate(self.heads)]
+        whole = [max(cell_len(line) for cell in each for line in [*cell.splitlines(), ""]) for each in cells]
+        words = [max(cell_len(word) for cell in each for word in [*cell.split(), ""]) for each in cells]
+        least = {at: min(words[at], WORD) if at in self.text else size for at, size in enumerate(whole)}
+        last = sorted(list(least)[1:], key=lambda column: (not self.heads[column], -column))
+        for column in last if self.drop is None else self.drop:
+            if sum(least.values()) + GAP * (len(least) - 1) <= width:
+                break
+            del least[column]
+        widths = {column: whole[column] for column in least}
+        while sum(widths.values()) + GAP * (len(widths) - 1) > width:
+            wide = [column for column in widths if widths[column] > least[column]]
+            if not wide:
+                break
+            widths[max(wide, key=widths.__getitem__)] -= 1
+        return widths
 
     def html(self) -> str:
         """Return the grid as an HTML table, every text escaped."""

@@ -79,27 +79,29 @@ def print_line(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def epoch_line(record: dict, epochs: float) -> str:
-    """Return one epoch's record as a line that fits 80 columns where the numbers are ordinary.
+WIDTH = 80
+"""Columns that the line of an epoch may take."""
 
-    Loss and err are those of training. Waiting for data is said from 1 % on, open units where some were closed; the
-    learning rate where there is room.
+
+def epoch_line(record: dict, epochs: float) -> str:
+    """Return one epoch's record as a line of 80 columns where the numbers are ordinary.
+
+    Kept units are said where some were closed. Where there is no room, what matters least goes: waiting below 1 %, then
+    the learning rate, the loss and the speed.
     """
-    validation, waiting, opened = (
-        record[name] for name in ("validation_error_percent", "waiting_percent", "open_units")
-    )
+    validation, waiting, kept = (record[name] for name in ("validation_error_percent", "waiting_percent", "open_units"))
     parts = [
-        f"epoch {record['epoch']:.4g}/{epochs:.4g}",
-        f"loss {record['train_loss']:.3g}",
-        f"err {record['train_error_percent']:.1f} %",
-        "" if validation is None else f"val {validation:.1f} %",
-        f"lr {record['lr']:.2g}",
-        f"{record['images_per_second']:.0f} img/s",
-        f"wait {waiting:.0f} %" if waiting >= 1 else "",
-        f"open {opened:.0f}/{record['units']}" if opened < record["units"] else "",
+        (0, f"epoch {record['epoch']:.4g}/{epochs:.4g}"),
+        (0, f"train err {record['train_error_percent']:.1f} %"),
+        (0, "" if validation is None else f"val err {validation:.1f} %"),
+        (2, f"loss {record['train_loss']:.3g}"),
+        (3, f"lr {record['lr']:.2g}"),
+        (1, f"{record['images_per_second']:,.0f} img/s"),
+        (4 if waiting < 1 else 0, f"data wait {waiting:.2g} %"),
+        (0, f"kept {kept:.0f}/{record['units']} units" if kept < record["units"] else ""),
     ]
-    whole, short = ("  ".join(part for part in some if part) for some in (parts, parts[:4] + parts[5:]))
-    return whole if len(whole) <= 80 else short
+    lines = ["  ".join(part for rank, part in parts if part and rank <= most) for most in (4, 3, 2, 1, 0)]
+    return next((line for line in lines if len(line) <= WIDTH), lines[-1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,7 @@ def train(
     with _session(config, out, console, dataset) as (session, run):
         if (done := run.result()) is not None:
             session.place.report(f"{out} is finished; nothing to do")
+            _report_test(session, done["test"])
             return TrainResult(out, done["test"], done["seconds"])
         if chosen is None:
             to_the_end(session, console, best=session.recipe.keep == "best", expired=expired)
@@ -255,7 +256,7 @@ def _begin(session: Session, log: Log, *, best: bool) -> None:
         error = validation.error_percent
         record = {"event": "start", "step": 0, "validation_loss": loss, "validation_error_percent": error}
         epochs = session.total / session.feed.steps_per_epoch
-        log.event(record, f"epoch 0/{epochs:.4g}  val {error:.1f} %  nothing trained yet")
+        log.event(record, f"epoch 0/{epochs:.4g}  val err {error:.1f} %  nothing trained yet")
 
 
 def _keep_pace(session: Session, log: Log, stalls: bool, epoch_ended: bool) -> None:
@@ -429,8 +430,12 @@ def _finish(session: Session, run: Run, chain: Chain) -> TrainResult:
         images = fingerprint(feed.dataset.test)
         evaluation = evaluate(chain, batches, feed.dataset.classes, autocast=_exact(session), images=images)
         test = evaluation.to_json()
-        error = percent_text(evaluation.error_percent, evaluation.n)
-        session.place.report(f"test error {error}, n = {evaluation.n:,}")
+    _report_test(session, test)
     if session.place.ranks.first:
         run.write_result({"test": test, "seconds": seconds, "steps": session.position.step})
     return TrainResult(run.path, test, seconds)
+
+
+def _report_test(session: Session, test: dict | None) -> None:
+    if test is not None:
+        session.place.report(f"test error {percent_text(test['error_percent'], test['n'])}, n = {test['n']:,}")

@@ -1,9 +1,11 @@
 """Frozen records: what an analysis found, as JSON with where it comes from, and as sentence, table and chart."""
 
+import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from html import escape
+from importlib.metadata import PackageNotFoundError, version
 from json import JSONDecodeError
 from pathlib import Path
 from types import UnionType
@@ -23,6 +25,10 @@ IN_MEMORY = {"in_memory": True}
 """Metadata of a field that no file holds, such as a network; its default is None."""
 KIND = "record"
 """Entry of a written record that says what it is: the name of its class, in lower case."""
+SCHEMA, SCHEMA_NOW = "schema", 1
+"""Entry that says how it is written, and the number that this version writes: another one means other entries."""
+LIBRARIES = ("howdeep", "torch", "torchvision", "numpy", "pillow", "timm", "transformers")
+"""What networks, arithmetic and decoded pixels come from."""
 
 
 class OtherVersionError(UserError):
@@ -82,7 +88,16 @@ class Shown:
 
 def tagged(kind: str, data: Mapping[str, Any]) -> dict:
     """Return plain data that a command is about to write, with what it is, so that a reader of files can tell."""
-    return {KIND: kind, **data}
+    return {SCHEMA: SCHEMA_NOW, KIND: kind, "versions": versions(), **data}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that are there."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def to_json(record: Any) -> dict:
