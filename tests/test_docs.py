@@ -9,6 +9,7 @@ import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.golden import records
 
 import howdeep
 from howdeep import cli
@@ -120,7 +121,7 @@ def test_the_python_of_the_readme_executes() -> None:
 
 MORE_PAGES = [
     f"docs/{name}.md"
-    for name in ("photos", "fit", "cut", "degradation", "scaling", "dissect", "unravel", "report", "explore")
+    for name in ("photos", "fit", "cut", "degradation", "scaling", "dissect", "unravel", "report", "explore", "json")
 ]
 
 
@@ -132,6 +133,11 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if "://" not in link]
     missing = [link for link in links if not (path.parent / link).exists()]
     assert not missing
+
+
+def test_the_page_about_json_is_that_of_the_records() -> None:
+    """A record that changes is a change of the page: ``python tests/golden/records.py``."""
+    assert records.PAGE.read_text() == records.page()
 
 
 def test_no_public_name_is_that_of_a_module() -> None:

@@ -51,7 +51,14 @@ def test_a_file_that_says_nothing_is_no_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", '{"record": "paths"}', '{"record": "lesion", "kind": "delete", "baseline": 3}']
+    "text",
+    [
+        "",
+        "{",
+        '{"record": "paths"}',
+        '{"record": "lesion", "kind": "delete", "baseline": 3}',
+        '{"record": "paths", "schema": 2}',
+    ],
 )
 def test_a_damaged_file_is_named_in_one_line(text: str, tmp_path: Path) -> None:
     place = tmp_path / "broken.json"

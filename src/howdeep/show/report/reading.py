@@ -22,7 +22,16 @@ from howdeep.search.fit import Fit
 from howdeep.search.transfer import Transfer
 from howdeep.training.log import Curves, curves_of
 from howdeep.util.errors import UserError
-from howdeep.util.records import KIND, MALFORMED, OtherVersionError, from_json, read_from, unlike
+from howdeep.util.records import (
+    KIND,
+    MALFORMED,
+    SCHEMA,
+    SCHEMA_NOW,
+    OtherVersionError,
+    from_json,
+    read_from,
+    unlike,
+)
 from howdeep.util.text import masked
 
 STORY = (Fit, Transfer, Degradation, Probe, Cut, Evaluation, Lesion, Paths, Flow, Cost, Export)
@@ -88,6 +97,8 @@ def read_record(path: Path) -> Record | None:
         kind = data.get(KIND) if isinstance(data, dict) else None
         if not isinstance(kind, str) or kind not in TYPES:
             return None
+        if (schema := data.get(SCHEMA, SCHEMA_NOW)) != SCHEMA_NOW:
+            raise OtherVersionError(f"its {SCHEMA} is {schema}, and this one reads {SCHEMA_NOW}")
         return Record(kind, from_json(TYPES[kind], data), origin_of(data, path))
 
 
