@@ -12,6 +12,8 @@ from hypothesis import settings
 # by side, so that a second thread of one would wait for a core of the other. Processes that tests start inherit it.
 # torch reads it when it is imported, which the process that hands tests out to others never does.
 os.environ["OMP_NUM_THREADS"] = "1"
+# The few tests with more threads let them sleep while they wait: spinning takes the core from the other worker.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -52,9 +53,15 @@ class Network(nn.Module):
         return self.head(F.relu(self.blocks(self.stem(images))).mean((2, 3)))
 
 
-def chain_of(seed: int = 0) -> Chain:
+@cache
+def _traced(seed: int) -> Chain:
     torch.manual_seed(seed)
     return howdeep.unravel(Network(), torch.zeros(2, 1, 8, 8))
+
+
+def chain_of(seed: int = 0) -> Chain:
+    """Return a copy of what is traced once."""
+    return copy.deepcopy(_traced(seed))
 
 
 def bars(count: int = 96, seed: int = 0) -> tuple[Tensor, Tensor]:
