@@ -166,7 +166,7 @@ def waiting(steps: int = 8) -> dict:
     )
     with tempfile.TemporaryDirectory() as place:
         session = prepare(config, Path(place) / "run", Place(Ranks(), torch.device("cpu"), print))
-        journal = Log(session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
+        journal = Log(session.run, Console(quiet=True), total=1, logger="none", on=True)
         batches = _timed(session.feed.training(0, session.total))
         next(batches)  # for which the workers are started
         with threads_of(session.pace.threads):

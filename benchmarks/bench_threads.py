@@ -37,7 +37,7 @@ class Side:
 
     def __init__(self, config: TrainConfig, folder: Path, dataset: Dataset) -> None:
         self.session = prepare(config, folder, Place(Ranks(), torch.device("cpu"), print), dataset)
-        self.journal = Log(self.session.run, Console(), total=1, tensorboard=False, on=True)
+        self.journal = Log(self.session.run, Console(), total=1, logger="none", on=True)
         self.batches = _timed(self.session.feed.training(0, self.session.total))
 
     def images_per_second(self, steps: int) -> float:

@@ -31,7 +31,7 @@ class Defaults:
     def __init__(self, folder: Path) -> None:
         config = TrainConfig(network="cifar_resnet20", data=str(SHARED / "data" / "cifar10"))
         self.session = prepare(config, folder / "run", Place(Ranks(), torch.device("cpu"), print))
-        self.journal = Log(self.session.run, Console(quiet=True), total=1, tensorboard=False, on=True)
+        self.journal = Log(self.session.run, Console(quiet=True), total=1, logger="none", on=True)
         self.batches = _timed(self.session.feed.training(0, self.session.total))
 
     def images_per_second(self, steps: int) -> float:

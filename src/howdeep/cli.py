@@ -84,7 +84,7 @@ def _understood(arguments: list[str]) -> Command | None:
     """
     process = this_process()
     match arguments:
-        case [] | ["help"]:
+        case [] | ["help"] | ["help", "help"]:
             arguments = ["--help"]
         case ["help", command, *_]:
             arguments = [command, "--help"]

@@ -47,7 +47,7 @@ OTHER: dict[str, object] = {
     "compile": True,
     "workers": 0,
     "checkpoint_every": 5,
-    "tensorboard": True,
+    "log": "tensorboard",
     "record": "flow",
     "threads": 1,
     "flip": "yes",
@@ -157,3 +157,9 @@ def test_the_recipe_is_finetune_where_weights_are_given() -> None:
 def test_a_value_that_makes_no_sense_is_refused(option: dict, line: str) -> None:
     with pytest.raises(UserError, match=line):
         replace(CONFIG, **option)
+
+
+def test_a_logger_that_is_not_installed_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("howdeep.training.config.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^--log mlflow needs mlflow: pip install 'howdeep\[mlflow\]'$"):
+        TrainConfig(network="cifar_resnet8", data="digits", log="mlflow")

@@ -184,7 +184,7 @@ def test_training_opens_no_connection(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_tensorboard_files_hold_the_metrics(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    trained(tmp_path / "run", tensorboard=True)
+    trained(tmp_path / "run", log="tensorboard")
     events = accumulator.EventAccumulator(str(tmp_path / "run/tensorboard"))
     events.Reload()
     values = [event.value for event in events.Scalars("train_loss")]

@@ -106,8 +106,9 @@ def test_the_same_images_elsewhere_and_under_other_names_resume(
     for path in data.glob("*/*.png"):
         path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
     assert cli.run(train(data.rename(data.with_name("moved")), run)) == 0
-    finished, test, *following = capsys.readouterr().err.splitlines()
+    finished, kept, test, *following = capsys.readouterr().err.splitlines()
     assert finished == f"{run} is finished; nothing to do"
+    assert kept.startswith("kept: epoch")
     assert re.fullmatch(r"test error .* % \(95 %: .*\), n = 6", test)
     assert f"howdeep lesion {run}" in following[0]
 

@@ -66,7 +66,7 @@ def listed(folder: Path) -> tuple[list[Listed], list[str]]:
         UserError: There is no such folder, or no run in it.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}")
+        raise UserError(f"{folder} is a file; name a folder" if folder.exists() else f"there is no folder {folder}")
     found, left_out = [], []
     for run in runs_below(folder):
         try:

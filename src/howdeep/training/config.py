@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.util import find_spec
 from types import NoneType
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
@@ -137,8 +138,9 @@ class TrainConfig:
     would take over 2 % of the time, after the first epoch that ends 30 s after the last one."""
     record: Literal["none", "flow"] = "none"
     """flow: signal and gradient through the depth, at the start and after every epoch, on 256 training images."""
-    tensorboard: bool = False
-    """Write TensorBoard files too (needs the extra howdeep[tensorboard])."""
+    log: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"
+    """Where numbers go too (each needs the extra of its name); the last two write into the run folder unless
+    WANDB_MODE or MLFLOW_TRACKING_URI name a server."""
 
     def __post_init__(self) -> None:
         given = self.weights is not None or self.pretrained or self.from_run is not None
@@ -166,6 +168,8 @@ class TrainConfig:
         for name, known in NAMES.items():
             if (value := getattr(self, name)) is not None and value not in known:
                 raise unknown(name.replace("_", "-"), str(value), known)
+        if self.log != "none" and ((found := find_spec(self.log)) is None or found.origin is None):
+            raise UserError(f"--log {self.log} needs {self.log}: pip install 'howdeep[{self.log}]'")
         check_threads(self.threads)
         recipe_of(self.recipe)
 
@@ -205,7 +209,7 @@ def _names() -> dict[str, tuple[str, ...]]:
 NAMES = _names()
 """What such options may be; the command line knows it from their types too."""
 
-RESUMABLE = ("data", "workers", "tensorboard", "checkpoint_every", "device", "threads")
+RESUMABLE = ("data", "workers", "log", "checkpoint_every", "device", "threads")
 """Options that change nothing but roundings, so that a run may resume with others: on another machine, say. What the
 data are called changes nothing; the images are compared.
 

@@ -1,15 +1,18 @@
-"""What a run reports as it trains: a bar, a line per epoch, ``metrics.jsonl``, TensorBoard; and the curves of it."""
+"""What a run reports as it trains: a bar, a line per epoch, ``metrics.jsonl``, a logger; and the curves of it."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console
 
 from howdeep.analysis.evaluation import Evaluation
 from howdeep.runs.folder import Run
+from howdeep.training.loggers import LOGGERS, Logger
 from howdeep.training.state import Memory
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, reason
 from howdeep.util.progress import ProgressBar
 from howdeep.util.records import Shown, from_json
 
@@ -21,24 +24,23 @@ class Log:
         run: Its folder, or what stands for it.
         console: Where lines and the bar go.
         total: Steps of the run.
-        tensorboard: Write TensorBoard files into the run folder too.
+        logger: Where numbers go too: a name of :data:`howdeep.training.loggers.LOGGERS`, or ``none``.
         on: False says and writes nothing: another process does.
 
     Raises:
-        UserError: TensorBoard is asked for and not installed.
+        UserError: The logger cannot begin.
     """
 
-    def __init__(self, run: Run | Memory, console: Console, *, total: int, tensorboard: bool, on: bool) -> None:
+    def __init__(self, run: Run | Memory, console: Console, *, total: int, logger: str, on: bool) -> None:
         self.run, self.console, self.on = run, console, on
         self.bar = ProgressBar(console, "training", total, on=on)
-        self.writer = None
-        if tensorboard and on:
-            assert isinstance(run, Run), "TensorBoard's files lie in a folder"
+        self.logger: Logger | None = None
+        if logger != "none" and on:
+            assert isinstance(run, Run), "what a logger writes lies in a folder"
             try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise UserError("--tensorboard needs TensorBoard: pip install 'howdeep[tensorboard]'") from None
-            self.writer = SummaryWriter(str(run.path / "tensorboard"))
+                self.logger = LOGGERS[logger](run)
+            except Exception as error:  # each of them has errors of its own
+                raise UserError(f"--log {logger} cannot begin: {reason(error)}") from error
 
     def __enter__(self) -> "Log":
         self.bar.start()
@@ -49,8 +51,8 @@ class Log:
     ) -> None:
         with ExitStack() as stack:
             stack.callback(self.bar.stop)
-            if self.writer is not None:
-                stack.callback(self.writer.close)
+            if self.logger is not None:
+                stack.callback(self._tell, self.logger.close)
 
     def rewind(self, step: int) -> None:
         """Forget the metrics after the step from which the run resumes."""
@@ -68,10 +70,17 @@ class Log:
             return
         self.run.log(record)
         print_line(self.console, line)
-        if self.writer is not None:
+        if self.logger is not None:
             numbers = {name: value for name, value in record.items() if isinstance(value, int | float)}
-            for name, value in numbers.items():
-                self.writer.add_scalar(name, value, record["step"])
+            self._tell(partial(self.logger.write, numbers, record["step"]))
+
+    def _tell(self, told: Callable[[], None]) -> None:
+        """Tell the logger something; a server that has gone does not end a training."""
+        try:
+            told()
+        except Exception as error:  # each of them has errors of its own
+            print_line(self.console, f"the logger fails, and is told nothing more: {reason(error)}")
+            self.logger = None
 
 
 def print_line(console: Console, text: str) -> None:
@@ -79,14 +88,15 @@ def print_line(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-WIDTH = 80
-"""Columns that the line of an epoch may take."""
+WIDTH, NOTABLE = 80, 5.0
+"""Columns that the line of an epoch may take; share of the time, in percent, from which waiting for data is said in
+place of something else."""
 
 
 def epoch_line(record: dict, epochs: float) -> str:
     """Return one epoch's record as a line of 80 columns where the numbers are ordinary.
 
-    Kept units are said where some were closed. Where there is no room, what matters least goes: waiting below 1 %, then
+    Kept units are said where some were closed. Where there is no room, what matters least goes: waiting below 5 %, then
     the learning rate, the loss and the speed.
     """
     validation, waiting, kept = (record[name] for name in ("validation_error_percent", "waiting_percent", "open_units"))
@@ -97,7 +107,7 @@ def epoch_line(record: dict, epochs: float) -> str:
         (2, f"loss {record['train_loss']:.3g}"),
         (3, f"lr {record['lr']:.2g}"),
         (1, f"{record['images_per_second']:,.0f} img/s"),
-        (4 if waiting < 1 else 0, f"data wait {waiting:.2g} %"),
+        (4 if waiting < NOTABLE else 0, f"data wait {waiting:.2g} %"),
         (0, f"kept {kept:.0f}/{record['units']} units" if kept < record["units"] else ""),
     ]
     lines = ["  ".join(part for rank, part in parts if part and rank <= most) for most in (4, 3, 2, 1, 0)]

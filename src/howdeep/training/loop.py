@@ -118,6 +118,8 @@ def train(
     with _session(config, out, console, dataset) as (session, run):
         if (done := run.result()) is not None:
             session.place.report(f"{out} is finished; nothing to do")
+            if (best := run.kept(session.place.report)) is not None:
+                session.place.report(kept_line(best.state))
             _report_test(session, done["test"])
             return TrainResult(out, done["test"], done["seconds"])
         if chosen is None:
@@ -206,9 +208,9 @@ def to_the_end(
         Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
     position, saved_at, saving = session.position, session.position.seconds, 0.0
-    ranks, tensorboard = session.place.ranks, session.config.tensorboard
+    ranks, logger = session.place.ranks, session.config.log
     with (
-        Log(session.run, console, total=session.total, tensorboard=tensorboard, on=ranks.first) as log,
+        Log(session.run, console, total=session.total, logger=logger, on=ranks.first) as log,
         patience() as request,
         # Closed at once where an error or a signal ends the loop, and with them the processes that decode images.
         closing(_timed(session.feed.training(position.step, session.total))) as batches,

@@ -183,7 +183,8 @@ class Recipe:
     @property
     def lines(self) -> list[str]:
         """Everything that shapes the training, in lines of 80 columns."""
-        length = f"{self.epochs:g} epochs" if self.steps is None else f"{self.steps:,} steps"
+        epochs = f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
+        length = epochs if self.steps is None else f"{self.steps:,} steps"
         rate = f"{self.optimizer} at {self.schedule.peak:g} ({type(self.schedule).__name__})"
         decay = f"weight decay {self.weight_decay:g}" + ("" if self.decay_all else " on matrices")
         more = {
