@@ -34,26 +34,25 @@ def fitted(folder: Path, data: str, seconds: int, seed: int, *more: str) -> Fit:
 def digits(folder: Path, seeds: int) -> None:
     """Compare fits and exhaustive training over seeds, each of which holds out other images."""
     fits = [fitted(folder / f"fit-{seed}", "digits", DIGITS_SECONDS, seed) for seed in range(seeds)]
-    depths = sorted({one.costs.depth for found in fits for one in found.candidates})
-    alone = {
-        depth: [
-            fitted(folder / f"{depth}-{seed}", "digits", DIGITS_SECONDS, seed, "--depths", str(depth))
-            for seed in range(seeds)
+    places = {one.costs.network: one.costs for found in fits for one in found.candidates}
+    alone = {}
+    for name, one in places.items():
+        place = ("--depths", str(one.depth), "--widths", str(one.width))
+        alone[name] = [
+            fitted(folder / f"{name}-{seed}", "digits", DIGITS_SECONDS, seed, *place) for seed in range(seeds)
         ]
-        for depth in depths
-    }
-    errors = {depth: _mean_error(found) for depth, found in alone.items()}
-    best = min(errors, key=lambda depth: errors[depth])
+    errors = {name: _mean_error(found) for name, found in alone.items()}
+    best = min(errors, key=lambda name: errors[name])
     mine, images = _mean_error(fits), _images(fits)
-    chosen = ", ".join(str(found.depth) for found in fits)
+    chosen = ", ".join(found.network for found in fits)
     rows = [
         row(
-            "test error of the recommended network − that of the best depth",
+            "test error of the recommended network − that of the best one",
             mine - errors[best],
             f"≤ {WITHIN_POINTS}",
             mine - errors[best] <= WITHIN_POINTS,
             unit="points",
-            note=f"{percent_text(mine, images)}, n = {images}; {chosen} layers against {best}: {errors[best]:.2f} %",
+            note=f"{percent_text(mine, images)}, n = {images}; {chosen} against {best}: {errors[best]:.2f} %",
         ),
         *_on_time(fits, DIGITS_SECONDS),
     ]
@@ -114,14 +113,14 @@ def folder(work: Path) -> None:
 def _candidates(found: Fit) -> list[dict]:
     return [
         {
-            "layers": one.costs.depth,
-            "validation error %": round(one.rounds[-1].validation_error_percent, 2),
-            "epochs": round(one.rounds[-1].epochs, 1),
-            "training s": round(one.rounds[-1].seconds),
+            "network": one.costs.network,
+            "validation error %": round(end.validation_error_percent, 2),
+            "epochs": round(end.epochs, 1),
+            "training s": round(end.seconds),
             "latency ms": round(one.costs.latency.median_ms, 2),
         }
         for one in found.candidates
-        if one.rounds
+        if (end := found.end_of(one)) is not None
     ]
 
 
@@ -139,19 +138,19 @@ def _on_time(found: list[Fit], seconds: int) -> list[Row]:
     return [row("time spent / training budget, the worst", worst, "0.9 … 1.1", abs(worst - 1) <= TIME_BAR)]
 
 
-def _table(alone: dict[int, list[Fit]], fits: list[Fit]) -> list[dict]:
-    lines = [_line(str(depth), found) for depth, found in alone.items()]
-    return [*lines, _line(f"fit ({', '.join(str(found.depth) for found in fits)})", fits)]
+def _table(alone: dict[str, list[Fit]], fits: list[Fit]) -> list[dict]:
+    lines = [_line(name, found) for name, found in alone.items()]
+    return [*lines, _line(f"fit ({', '.join(found.network for found in fits)})", fits)]
 
 
-def _line(layers: str, found: list[Fit]) -> dict:
+def _line(network: str, found: list[Fit]) -> dict:
     error, images = _mean_error(found), _images(found)
     return {
-        "layers": layers,
+        "network": network,
         "test error %": round(error, 2),
         "95 %": "{:.2f} to {:.2f}".format(*of_share(error, images)),
         "n": images,
-        "epochs": round(sum(one.epochs for one in found) / len(found), 1),
+        "epochs": round(sum(one.final.epochs for one in found) / len(found), 1),
         "latency ms": round(found[0].latency.median_ms, 2),
     }
 

@@ -1,5 +1,6 @@
 """Scaling on paper: the formula in closed form, and the worked example as the command prints it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -112,6 +113,16 @@ def test_a_mistake_is_one_line(options: list[str], said: str, capsys: pytest.Cap
 def test_measures_nothing_where_a_device_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("howdeep.costs.cost.times_of", pytest.fail)
     assert cli.run(["cost", "cifar_resnet20", "--scale", "2", "--rate", "1TFLOP/s"]) == 0
+
+
+def test_every_width_is_a_network_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    record = tmp_path / "cost.json"
+    asked = ["cost", "cifar_resnet", "--depths", "8,14", "--widths", "1,4", "--scale", "2", "--rate", "1TFLOP/s"]
+    assert cli.run([*asked, "--json", str(record)]) == 0
+    names = [one["network"] for one in json.loads(record.read_text())["scaled"]]
+    assert names == ["cifar_resnet8", "cifar_resnet14", "cifar_resnet8_w4", "cifar_resnet14_w4"]
+    assert cli.run([*asked, "--widths", "0"]) == 2
+    assert "--widths '0' is not allowed: it must be whole numbers above 0" in capsys.readouterr().err
 
 
 def test_the_worked_example_is_what_the_command_prints(

@@ -1,4 +1,4 @@
-"""Rounds use the time that they are given, and promotion keeps the better half and the best one's deeper relative."""
+"""Rounds use the time that they are given; promotion keeps the better half, and the best one's larger neighbours."""
 
 import math
 from itertools import pairwise
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from howdeep.search import study
 from howdeep.search.study import SEARCH_SHARE, Standing, final_share, promoted, round_ends
 
 
@@ -31,14 +32,18 @@ def test_halving_goes_on_until_one_is_left(networks: int, rounds: int) -> None:
     assert len(round_ends(networks, 100.0)) == rounds
 
 
-def test_two_networks_have_a_quarter_each_and_the_winner_three_quarters_in_all() -> None:
+@pytest.mark.parametrize(("afresh", "share"), [(True, 0.5), (False, 0.75)])
+def test_two_networks_have_a_quarter_each_and_the_winner_learns_in_the_other_half_or_in_both(
+    afresh: bool, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "AFRESH", afresh)
     assert round_ends(2, 100.0) == (25.0,)
-    assert final_share(2) == pytest.approx(0.75)
+    assert final_share(2) == pytest.approx(share)
     assert final_share(1) == 1.0
 
 
-def standing(depth: int, error: float, loss: float = 1.0, family: str = "resnet") -> Standing:
-    return Standing(family, depth, error, loss)
+def standing(depth: int, error: float, loss: float = 1.0, family: str = "resnet", width: int = 1) -> Standing:
+    return Standing(family, depth, width, error, loss)
 
 
 def depths(kept: list[Standing]) -> list[int]:
@@ -60,6 +65,16 @@ def test_the_next_deeper_relative_of_the_best_goes_on_instead_of_the_worst() -> 
     assert depths(promoted(other, last=False)) == [14, 32]
 
 
+def test_the_next_wider_network_of_the_same_depth_goes_on_too() -> None:
+    """In place of the worst of the better half: 8, of width 1, is second."""
+    best, deeper, wider = standing(14, 5.0, width=2), standing(20, 9.0, width=2), standing(14, 12.0, width=4)
+    others = [standing(8, 6.0), standing(14, 7.0), standing(14, 11.0, width=8)]
+    assert promoted([*others, best, deeper, wider], last=False) == [best, deeper, wider]
+    # Where there is room for one of them alone, the better one.
+    assert promoted([others[0], best, deeper, wider], last=False) == [best, deeper]
+    assert promoted([others[0], best, standing(20, 13.0, width=2), wider], last=False) == [best, wider]
+
+
 def test_between_equal_errors_the_loss_decides_and_then_the_cheaper_network() -> None:
     assert promoted([standing(8, 5.0, 0.4), standing(14, 5.0, 0.3)], last=True)[0].depth == 14
     assert promoted([standing(14, 5.0, 0.3), standing(8, 5.0, 0.3)], last=True)[0].depth == 8
@@ -74,7 +89,7 @@ def test_between_equal_errors_the_loss_decides_and_then_the_cheaper_network() ->
     )
 )
 def test_the_best_always_goes_on_and_nobody_twice(found: list[tuple[int, float, float]]) -> None:
-    everyone = [standing(*one) for one in found]
+    everyone = [standing(*one, width=one[0] % 3 + 1) for one in found]
     kept = promoted(everyone, last=False)
     assert len(kept) == math.ceil(len(everyone) / 2) == len(set(kept))
     assert min(one.error_percent for one in kept) == min(one.error_percent for one in everyone)

@@ -4,6 +4,7 @@ import pytest
 
 from howdeep.networks import spec_of
 from howdeep.search.families import FAMILIES, network_name, plane, usual_depths
+from howdeep.search.options import LadderConfig
 from howdeep.util.errors import UserError
 
 
@@ -60,3 +61,13 @@ def test_every_usual_depth_exists_with_that_depth_and_one_kind_of_unit(family: s
 def test_what_does_not_exist_is_refused_with_what_does(family: str, depth: int, large: bool, said: str) -> None:
     with pytest.raises(UserError, match=said):
         network_name(family, depth, large=large)
+
+
+def test_a_ladder_has_a_line_per_width_and_wide_networks_the_one_of_their_name() -> None:
+    config = LadderConfig(data="digits", families="plain,resnet", depths="8,14", widths="2,1")
+    assert [one.network for one in config.plane(large=False)] == [
+        *("cifar_plain8", "cifar_plain14", "cifar_plain8_w2", "cifar_plain14_w2"),
+        *("cifar_resnet8", "cifar_resnet14", "cifar_resnet8_w2", "cifar_resnet14_w2"),
+    ]
+    wide = LadderConfig(data="digits", families="wideresnet", depths="10,16")
+    assert [one.network for one in wide.plane(large=False)] == ["cifar_wideresnet10_4", "cifar_wideresnet16_4"]

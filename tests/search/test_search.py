@@ -29,7 +29,7 @@ from howdeep.search.study import (
 from howdeep.util.errors import UserError
 
 DEPTHS = (8, 14, 20, 32, 56)
-ENTRIES = [Entry("resnet", depth, f"net{depth}") for depth in DEPTHS]
+ENTRIES = [Entry("resnet", depth, 1, f"net{depth}") for depth in DEPTHS]
 ROUNDS = (1.0, 2.0, 4.0)
 ERRORS = {8: (30.0, 28.0, 27.0), 14: (20.0, 12.0, 11.0), 20: (22.0, 10.0, 9.0), 32: (25.0, 11.0, 8.0), 56: (60.0,) * 3}
 """Network → validation error by round: 14 is first, then 20, and 32 wins late."""
@@ -99,7 +99,7 @@ def test_every_trial_ends_as_what_became_of_it(ended: tuple[Search, tuple[Entry,
     assert trials["net56"].intermediate_values == {0: 60.0}
     assert [one.validation_error_percent for one in networks["net20"].rounds] == [22.0, 10.0, 9.0]
     assert one.study.best_trial.user_attrs["network"] == winner.network
-    assert one.study.best_params == {"family": "resnet", "depth": winner.depth}
+    assert one.study.best_params == {"family": "resnet", "depth": winner.depth, "width": 1}
 
 
 def test_a_stop_at_any_moment_trains_nothing_twice(storage: str) -> None:
@@ -256,7 +256,7 @@ def test_of_two_that_measured_for_all_the_first_counts(storage: str) -> None:
 def test_a_network_entered_twice_takes_part_once(storage: str) -> None:
     study, _ = open_study(storage, "s")
     enlist(study, ENTRIES)
-    study.enqueue_trial({"family": "resnet", "depth": 8}, user_attrs={"network": "net8"})
+    study.enqueue_trial({"family": "resnet", "depth": 8, "width": 1}, user_attrs={"network": "net8"})
     log: list = []
     assert search(storage, log=log).winner()[0].depth == 32
     assert log.count((8, 1.0)) == 1

@@ -25,6 +25,7 @@ from howdeep.cutting.options import CutBudget
 from howdeep.cutting.records import Cut, Removal, Size, Test
 from howdeep.cutting.records import Point as CutPoint
 from howdeep.networks import spec_of, spec_to_json
+from howdeep.runtime.precision import FP32
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, FinalError, Verdict
 from howdeep.search.candidates import CandidateCosts
@@ -147,6 +148,7 @@ def degradation() -> Degradation:
     families = [
         FamilyResult(
             family=name,
+            width=1,
             label=label,
             diagnosis=says,
             points=tuple(
@@ -199,29 +201,41 @@ def timing(median: float) -> Timing:
     return Timing(median, (0.9 * median, 1.1 * median), 20)
 
 
+def candidate_costs(depth: int, width: int = 1, family: str = "resnet") -> CandidateCosts:
+    """Costs in proportion to the layers and the square of the width."""
+    name = f"cifar_{family}{depth}" + (f"_w{width}" if width > 1 else "")
+    size = depth * width**2
+    return CandidateCosts(
+        *(family, depth, width, name, 1_000 * size, 10**6 * size, timing(0.1 * size), 0.01 * size, False, 10.0, False),
+        FP32,
+    )
+
+
 def fit() -> Fit:
+    places = {(8, 1): ((1.0, 30.0),), (20, 1): ((1.0, 27.0),), (8, 2): ((1.0, 25.0), (2.0, 14.0))}
     candidates = tuple(
         Candidate(
-            CandidateCosts("resnet", depth, f"cifar_resnet{depth}", 1, 1, timing(0.1 * depth), 0.1, 9.0, False),
+            candidate_costs(*place),
             tuple(RoundResult(at, int(at), 10 * at, error + 1, error, 0.5, Answers("i", "")) for at, error in rounds),
             False,
         )
-        for depth, rounds in ((8, ((1.0, 30.0),)), (20, ((1.0, 25.0), (4.0, 12.0))))
+        for place, rounds in places.items()
     )
     return Fit(
-        network="cifar_resnet20",
+        network="cifar_resnet8_w2",
         family="resnet",
-        depth=20,
+        depth=8,
+        width=2,
         run="run",
         validation_error_percent=12.0,
         validation_standard_error=2.0,
         validation_images=200,
         test=FinalError(13.0, 2.0, 200),
         latency=timing(2.0),
-        epochs=4.0,
+        final=RoundResult(4.0, 4, 40.0, 13.0, 12.0, 0.5, Answers("i", "")),
         spent_seconds=60.0,
         budgets=Budgets(60.0),
-        verdict=Verdict((8, 20), "train", "", ""),
+        verdict=Verdict(("cifar_resnet20",), "train", "", "", "with 3 min: wider (cifar_resnet8_w4)"),
         candidates=candidates,
         dropped=(),
         precision="fp32",

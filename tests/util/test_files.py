@@ -93,7 +93,7 @@ DIGITS = ["--data", "digits", "--device", "cpu"]
 WRITERS = {
     "train": TRAIN,
     "cut": ["cut", "cifar_resnet8", "--weights", "w.safetensors", *DIGITS, "--remove", "1"],
-    "fit": ["fit", *DIGITS, "--train-budget", "4s", "--depths", "8"],
+    "fit": ["fit", *DIGITS, "--train-budget", "4s", "--depths", "8", "--widths", "1"],
     "degradation": ["degradation", *DIGITS, "--depths", "8,14", "--epochs", "1"],
     "demo": ["demo"],
     "import": ["import", "w.safetensors", "--network", "cifar_resnet8"],

@@ -28,6 +28,8 @@ class _Networks:
     """Such as cifar_resnet56; with --depths also a family, such as cifar_resnet."""
     depths: Depths = None
     """Layers, such as 8,20,56,110,1202: a few are measured, the others predicted."""
+    widths: Depths = None
+    """Factors on the literature's channels, such as 1,2,4: every width is measured, and predicted, by itself."""
     measured: Depths = None
     """Depths that the prediction is fitted on; without it the shallowest three, or
     small networks of the same kind."""
@@ -68,13 +70,21 @@ class Cost(ResultOptions, ScalingOptions, CostOptions, _Networks):
         depths, fitted = _numbers("depths", self.depths), _numbers("measured", self.measured)
         place = self.output.place
         with file_locked(place):
-            found = [costs.cost(name, depths, fitted, self, place=place, report=remark) for name in self.networks]
+            found = [costs.cost(name, depths, fitted, self, place=place, report=remark) for name in self.named()]
             ladders = tuple(ladder for one in found for ladder in one.ladders)
             papers = () if self.scale is None else tuple(map(self.scaled, ladders))
             record = costs.Cost(ladders=ladders, scaled=papers)
             data = tagged("cost", {**record.to_json(), **provenance(pick(self.device))})
             self.finish(data, record, written=lambda: costs.forget_kept(place))
         return 0
+
+    def named(self) -> list[str]:
+        """Return the networks, or the families, in every width."""
+        from howdeep.networks.catalogue import at_width
+
+        if (widths := _numbers("widths", self.widths)) is None:
+            return list(self.networks)
+        return [at_width(name, width) for name in self.networks for width in widths]
 
     def scaled(self, ladder: "Ladder") -> "Paper":
         """Scale the deepest network of a ladder from what it costs here."""
@@ -96,7 +106,7 @@ class Cost(ResultOptions, ScalingOptions, CostOptions, _Networks):
         from howdeep.util.records import tagged
 
         rate, depths = flops_per_second("rate", str(self.rate)), _numbers("depths", self.depths)
-        plans = [plan for name in self.networks for plan in plans_of(name, depths, None, channels=self.channels)]
+        plans = [plan for name in self.named() for plan in plans_of(name, depths, None, channels=self.channels)]
         papers = []
         for one in (describe(spec, size=self.size) for plan in plans for spec in plan.asked):
             job = self.job(one.parameters, self.batch_size)

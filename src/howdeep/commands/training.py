@@ -73,7 +73,7 @@ class Degradation(ResultOptions, _Ladder):
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(ResultOptions, FitOptions):
-    """Say how deep a network should be, and train it.
+    """Say how deep and how wide a network should be, and train it.
 
     Example: howdeep fit --data photos --train-budget 30m --latency-budget 2ms
     """

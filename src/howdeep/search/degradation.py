@@ -1,7 +1,7 @@
 """Degradation: families of networks trained at several depths, and what keeps the deeper ones from being better.
 
-    for every seed, family and depth:   one run folder, trained with equal epochs or in equal time
-    for every family:                   errors against depth with intervals over the seeds → a diagnosis
+    for every seed, and every network:  one run folder, trained with equal epochs or in equal time
+    for every family, and its widths:   errors against depth with intervals over the seeds → a diagnosis
 
 The rules of the diagnosis are those of :mod:`howdeep.search.diagnosis`.
 """
@@ -23,7 +23,7 @@ from howdeep.runs.resume import Journal, surroundings
 from howdeep.runtime import device as devices
 from howdeep.runtime.process import stopped
 from howdeep.search.diagnosis import Diagnosis, Point, diagnose, point_of
-from howdeep.search.families import FAMILIES, LARGE_SIDE, network_name
+from howdeep.search.families import FAMILIES, LARGE_SIDE
 from howdeep.search.ladder_runs import LadderProgress, LadderRun, PlannedRun, trained, with_equal_time
 from howdeep.search.options import LadderConfig
 from howdeep.training.images import open_training_data
@@ -40,10 +40,12 @@ OVERHEAD = 20
 
 @dataclass(frozen=True)
 class FamilyResult:
-    """What was found for one family."""
+    """What was found for one family, of one width."""
 
     family: str
     """Its name."""
+    width: int
+    """Factor on the channels that the family's paper has."""
     label: str
     """What people call it."""
     points: tuple[Point, ...]
@@ -51,10 +53,15 @@ class FamilyResult:
     diagnosis: Diagnosis
     """What they say."""
 
+    @property
+    def name(self) -> str:
+        """The family, and its width where that is not the usual one: resnet, resnet_w4."""
+        return self.family if self.width == FAMILIES[self.family].width else f"{self.family}_w{self.width}"
+
 
 @dataclass(frozen=True)
 class Degradation(Shown):
-    """Error against depth, by family."""
+    """Error against depth, by family and width."""
 
     data: str
     """What the data is called."""
@@ -113,8 +120,9 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
                     finished.append(trained(job, data(job.config.seed), journal))
                     progress.finished(_line(finished[-1]), now=not known)
         equal: Equal = "time" if equal_time else "epochs"
+        lines = dict.fromkeys((run.family, run.width) for run in finished)
         families = tuple(
-            _family(family, [run for run in finished if run.family == family], equal) for family in config.family_names
+            _family(*line, [run for run in finished if (run.family, run.width) == line], equal) for line in lines
         )
         record = Degradation(first.name, equal, config.all_seeds, families, tuple(finished))
         write_whole(out / RECORD, json.dumps(record.to_json(config), indent=1).encode())
@@ -123,30 +131,31 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
 
 def _jobs(config: LadderConfig, out: Path, dataset: Dataset) -> list[PlannedRun]:
     """Return every run, all depths of one seed before the next seed; refuse before anything is trained."""
-    large = max(dataset.height, dataset.width) > LARGE_SIDE
-    asked = [(name, depth) for name in config.family_names for depth in config.depths_of(name, large=large)]
-    networks = {
-        (family, depth): network_name(family, depth, FAMILIES[family].width, large=large) for family, depth in asked
-    }
-    for network in networks.values():
-        refuse_too_small(spec_of(network), dataset.height, dataset.width)
+    members = config.plane(large=max(dataset.height, dataset.width) > LARGE_SIDE)
+    for one in members:
+        refuse_too_small(spec_of(one.network), dataset.height, dataset.width)
     return [
-        PlannedRun(family, depth, config.run_config(family, network, seed), out / f"{network}-seed{seed}")
+        PlannedRun(
+            *(one.family, one.depth, one.width),
+            config=config.run_config(one.family, one.network, seed),
+            out=out / f"{one.network}-seed{seed}",
+        )
         for seed in config.all_seeds
-        for (family, depth), network in networks.items()
+        for one in members
     ]
 
 
 def _line(run: LadderRun) -> str:
     """Return one finished run as a line that fits 80 columns."""
-    name = f"{run.family} {run.depth:,}".ljust(16) + f" seed {run.seed}"
+    wide = "" if run.width == FAMILIES[run.family].width else f", width {run.width}"
+    name = f"{run.family} {run.depth:,}{wide}".ljust(16) + f" seed {run.seed}"
     if run.errors is None:
         return f"{name}  not finite  {run.seconds:.0f} s"
     errors = f"{run.errors.training_percent:4.1f} % train {run.errors.validation_percent:4.1f} % val"
     return f"{name} {errors} {run.seconds:5.0f} s"
 
 
-def _family(family: str, trained_runs: Sequence[LadderRun], equal: Equal) -> FamilyResult:
+def _family(family: str, width: int, trained_runs: Sequence[LadderRun], equal: Equal) -> FamilyResult:
     points = []
     for depth in sorted({run.depth for run in trained_runs}):
         of_runs = [run.errors for run in trained_runs if run.depth == depth]
@@ -156,4 +165,5 @@ def _family(family: str, trained_runs: Sequence[LadderRun], equal: Equal) -> Fam
     if equal == "time" and diagnosis.kind == "optimisation fails":
         fewer = f"; in equal time the deepest made {trained_runs[-1].epochs:.3g} epochs, the shallowest"
         diagnosis = replace(diagnosis, evidence=f"{diagnosis.evidence}{fewer} {trained_runs[0].epochs:.3g}")
-    return FamilyResult(family, FAMILIES[family].label, tuple(points), diagnosis)
+    label = FAMILIES[family].label + ("" if width == FAMILIES[family].width else f", width {width}")
+    return FamilyResult(family, width, label, tuple(points), diagnosis)

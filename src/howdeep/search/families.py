@@ -25,6 +25,8 @@ class Family:
     """Width that a ladder has by default, as a factor on the channels of the paper."""
 
 
+WIDTHS = (1, 2, 4, 8)
+"""Usual widths for small images."""
 SIX = (8, 14, 20, 32, 56, 110, 218, 434, 1202)
 """Depths 6n + 2."""
 WIDER = 161

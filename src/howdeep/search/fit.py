@@ -1,4 +1,4 @@
-"""How deep? Costs are measured, depths compete in equal time, the best is trained to the end: the answer."""
+"""How deep, how wide? Costs are measured, networks compete in equal time, the best is trained: the answer."""
 
 import socket
 import time
@@ -31,6 +31,7 @@ from howdeep.search.storage import Watch, open_study, pulse
 from howdeep.search.study import (
     POLL_SECONDS,
     Entry,
+    RoundResult,
     Search,
     enlist,
     enter,
@@ -48,7 +49,7 @@ from howdeep.training.log import print_line
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 from howdeep.util.records import Shown, from_json, to_json
-from howdeep.util.text import Report
+from howdeep.util.text import Report, counted
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Fit(Shown):
     """Its family."""
     depth: int
     """Its layers."""
+    width: int
+    """Its width, as a factor on the channels that the family's paper has."""
     run: str
     """Its run folder."""
     validation_error_percent: float
@@ -73,14 +76,14 @@ class Fit(Shown):
     """The test error; None where the data has no test split."""
     latency: Timing
     """One image, norms folded, fp32; measured on the trained network."""
-    epochs: float
-    """Passes over the training images."""
+    final: RoundResult
+    """The end of its training."""
     spent_seconds: float
     """Time that all of this took here."""
     budgets: Budgets
     """What was allowed."""
     verdict: Verdict
-    """Why not deeper, why not shallower."""
+    """Why not larger, why not smaller."""
     candidates: tuple[Candidate, ...]
     """All networks that took part."""
     dropped: tuple[Dropped, ...]
@@ -89,6 +92,18 @@ class Fit(Shown):
     """Arithmetic of training."""
     notes: tuple[str, ...]
     """Decisions on the data."""
+
+    def end_of(self, candidate: Candidate) -> RoundResult | None:
+        """Return how far a network has come: the chosen one in its final training, another in its last round."""
+        if candidate.costs.network == self.network:
+            return self.final
+        return candidate.rounds[-1] if candidate.rounds else None
+
+    @property
+    def size(self) -> str:
+        """Its layers, and its width where there was more than one: 14 layers, width 4."""
+        widths = {1, self.width, *(one.costs.width for one in self.candidates)}
+        return f"{self.depth:,} layers" + f", width {self.width}" * (len(widths) > 1)
 
     @property
     def chain(self) -> Chain:
@@ -110,7 +125,7 @@ PUBLISHED = (
 
 
 def fit(options: FitOptions, *, console: Console | None = None, since: float | None = None) -> Fit | Transfer | None:
-    """Return how deep a network should be for some data and budgets, and train it.
+    """Return how deep and how wide a network should be for some data and budgets, and train it.
 
     Where published networks are named, it is one of them (see :mod:`howdeep.search.published`).
 
@@ -165,10 +180,7 @@ def _searched(options: FitOptions, clock: Clock, report: Report) -> Fit | None:
     with pulse(storage, options.study, owner, silence):
         if made:
             study.set_user_attr(PLANNER, owner)
-        config = replace(
-            options.training(len(dataset.split("train"))), size=options.size or clock.journal.steps.get("side")
-        )
-        return _Part(options, config, dataset, images.fingerprint, study, owner, silence, clock, report).answer()
+        return _Part(options, dataset, images.fingerprint, study, owner, silence, clock, report).answer()
 
 
 def _opened(options: FitOptions, side: int | None = None) -> Dataset:
@@ -192,8 +204,6 @@ class _Part:
     """The part that this process has in a study."""
 
     options: FitOptions
-    config: TrainConfig
-    """How networks are trained."""
     dataset: Dataset
     fingerprint: str
     study: optuna.Study
@@ -207,9 +217,10 @@ class _Part:
         candidates, rounds = self._planned()
         budget = self.options.budgets.train_seconds
         folder = self.options.out / RUNS
-        trainer = Trainer(self.config, candidates.arithmetic, folder, self.dataset, self.clock, budget, self.report)
+        once = self._config("fast")
+        trainer = Trainer(self._config(), once, folder, self.dataset, self.clock, budget, self.report)
         costs = {one.network: one for one in candidates.networks}
-        entries = [Entry(one.family, one.depth, one.network) for one in candidates.networks]
+        entries = [Entry(one.family, one.depth, one.width, one.network) for one in candidates.networks]
         enlist(self.study, entries)
 
         def train_round(entry, done, until):
@@ -230,7 +241,12 @@ class _Part:
 
         test = trainer.to_the_end(costs[chosen.network], held.own_rounds, phases_done, keep)
         search.finish(chosen.network)
-        return self._written(candidates, chosen, trainer.run(chosen.network), test)
+        return self._written(candidates, chosen, trainer.last_run(chosen.network), test)
+
+    def _config(self, recipe: str = "extendable") -> TrainConfig:
+        """Return how networks are trained."""
+        images, side = len(self.dataset.split("train")), self.clock.journal.steps.get("side")
+        return replace(self.options.training(images, recipe), size=self.options.size or side)
 
     def _planned(self) -> tuple[Candidates, tuple[float, ...]]:
         """Return who takes part and how long the rounds are: measured by one process for all, first by the maker."""
@@ -238,10 +254,11 @@ class _Part:
         while (plan := first_entered(trials := trials_in_order(self.study), PLAN)) is None:
             planner, _ = owner_now(trials, PLAN, self.study.user_attrs.get(PLANNER, ""))
             if planner == self.owner:
-                self.report("what each depth costs here:")
+                members = options.plane(dataset.height, dataset.width)
+                self.report(f"what networks cost here ({counted(len(members), 'network')} in the plane):")
                 candidates = measure_candidates(
-                    self.config,
-                    options.ladders(dataset.height, dataset.width),
+                    self._config(),
+                    members,
                     options.budgets,
                     dataset,
                     devices.pick(options.device),
@@ -266,11 +283,12 @@ class _Part:
     def _written(self, candidates: Candidates, chosen: Entry, run: Path, test: dict | None) -> Fit:
         """Return the answer, once it is written."""
         options, dataset, held = self.options, self.dataset, held_networks(self.study)
-        compared = tuple(
-            Candidate(one, tuple(held[one.network].rounds), held[one.network].out) for one in candidates.networks
-        )
+        rounds = {name: tuple(one.rounds) for name, one in held.items()}
+        *rounds_before, last = rounds[chosen.network]
+        rounds[chosen.network] = tuple(rounds_before)
+        compared = tuple(Candidate(one, rounds[one.network], held[one.network].out) for one in candidates.networks)
         best = next(one for one in compared if one.costs.network == chosen.network)
-        images, last, where = len(dataset.split("val")), best.rounds[-1], devices.pick(options.device)
+        images, where = len(dataset.split("val")), devices.pick(options.device)
         side = min(dataset.height, dataset.width)
         image = torch.zeros(1, dataset.channels, dataset.height, dataset.width, device=where)
         image = image.contiguous(memory_format=torch.channels_last)
@@ -279,19 +297,20 @@ class _Part:
             network=chosen.network,
             family=chosen.family,
             depth=chosen.depth,
+            width=chosen.width,
             run=str(run),
             validation_error_percent=last.validation_error_percent,
             validation_standard_error=standard_error_percent(last.validation_error_percent / 100, images),
             validation_images=images,
             test=None if test is None else FinalError(test["error_percent"], test["standard_error"], test["n"]),
             latency=latencies([folded.chain], image, options.where)[0],
-            epochs=last.epochs,
+            final=last,
             spent_seconds=self.clock.spent,
             budgets=options.budgets,
-            verdict=verdict(best, compared, candidates.dropped, options.budgets, images, side),
+            verdict=verdict(best, last, compared, candidates.dropped, options.budgets, images, side),
             candidates=compared,
             dropped=candidates.dropped,
-            precision=candidates.arithmetic.precision,
+            precision=best.costs.arithmetic.precision,
             notes=(*dataset.notes, *folded.notes),
         )
         write_answer(answer, options, dataset, where)

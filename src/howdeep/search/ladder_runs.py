@@ -44,6 +44,8 @@ class PlannedRun:
     """Name of the family."""
     depth: int
     """Layers."""
+    width: int
+    """Factor on the channels that the family's paper has."""
     config: TrainConfig
     """How."""
     out: Path
@@ -62,6 +64,8 @@ class LadderRun:
     """Name of the family."""
     depth: int
     """Layers."""
+    width: int
+    """Factor on the channels that the family's paper has."""
     network: str
     """Name in the catalogue."""
     seed: int
@@ -102,7 +106,8 @@ def trained(job: PlannedRun, dataset: Dataset, journal: Journal) -> LadderRun:
     except (NotFiniteError, NotFiniteLogitsError) as error:
         seconds = max((record.get("seconds", 0.0) for record in open_run(job.out).metrics()), default=0.0)
         epochs, failure = job.config.resolved_recipe().epochs or 0.0, str(error)
-    result = LadderRun(job.family, job.depth, job.config.network, job.config.seed, epochs, seconds, errors, failure)
+    which = job.family, job.depth, job.width, job.config.network, job.config.seed
+    result = LadderRun(*which, epochs, seconds, errors, failure)
     journal.note(job.out.name, to_json(result))
     return result
 

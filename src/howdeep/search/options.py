@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import tyro.conf
 
 from howdeep.runtime.options import DeploymentOptions
-from howdeep.search.families import FAMILIES, LARGE_SIDE, network_name, usual_depths
+from howdeep.search.families import FAMILIES, LARGE_SIDE, WIDTHS, Member, plane, usual_depths
 from howdeep.training.config import RecipeFloat, RecipeInt, RecipeRule, TrainConfig
+from howdeep.training.recipes import recipe_of
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import (
     Data,
@@ -50,6 +51,10 @@ class LadderConfig:
         str | None, tyro.conf.arg(metavar="INT,INT,…", help_behavior_hint="(default: the family's up to 110)")
     ] = None
     """Layers, the same for every family."""
+    widths: Annotated[
+        str | None, tyro.conf.arg(metavar="INT,INT,…", help_behavior_hint="(default: 1; 4 for wideresnet)")
+    ] = None
+    """Factors on the literature's channels; every width is a line, and a diagnosis, of its own."""
     seeds: int = 3
     """Runs of every network, with seeds that follow each other."""
     epochs: RecipeFloat = None
@@ -84,7 +89,7 @@ class LadderConfig:
         for family in self.family_names:
             if family not in FAMILIES:
                 raise unknown("family", family, FAMILIES)
-        _ = self.budget_seconds, self._given_depths(), self.run_config("", "", self.seed)
+        _ = self.budget_seconds, self._given_depths(), self._given_widths(), self.run_config("", "", self.seed)
 
     @property
     def family_names(self) -> tuple[str, ...]:
@@ -101,10 +106,21 @@ class LadderConfig:
         """The seeds of every network's runs."""
         return tuple(range(self.seed, self.seed + self.seeds))
 
-    def depths_of(self, family: str, *, large: bool) -> tuple[int, ...]:
-        """Return the depths of a family, shallow first."""
-        usual = usual_depths(family, large=large)
-        return self._given_depths() or tuple(depth for depth in usual if large or depth <= DEEPEST)
+    def plane(self, *, large: bool) -> list[Member]:
+        """Return the networks to train: family by family, narrow first, shallow first.
+
+        Args:
+            large: Whether images have more than 64 pixels a side.
+
+        Raises:
+            UserError: A family has no such depth or width for such images.
+        """
+        members = []
+        for family in self.family_names:
+            usual = tuple(depth for depth in usual_depths(family, large=large) if large or depth <= DEEPEST)
+            widths = self._given_widths() or (FAMILIES[family].width,)
+            members += plane(family, self._given_depths() or usual, widths, large=large)
+        return members
 
     def run_config(self, family: str, network: str, seed: int) -> TrainConfig:
         """Return the options of one run."""
@@ -115,6 +131,9 @@ class LadderConfig:
             keep="last",  # equally long trainings are compared
             **{name: getattr(self, name) for name in (*SHARED_WITH_TRAINING, "recipe", "epochs", "batch_size", "lr")},
         )
+
+    def _given_widths(self) -> tuple[int, ...]:
+        return () if self.widths is None else read_whole_numbers("widths", self.widths)
 
     def _given_depths(self) -> tuple[int, ...]:
         if self.depths is None:
@@ -127,11 +146,9 @@ class LadderConfig:
 
 Budget = Annotated[str | None, tyro.conf.arg(metavar="BUDGET", help_behavior_hint="")]
 STEPS_OF_AN_EPOCH, LARGEST_BATCH, SMALLEST_BATCH = 30, 128, 16
-LR = 0.1
-"""Highest learning rate of the largest mini-batch."""
 OF_PUBLISHED = ("weights", "pretrained", "sizes")
 """Options that say more of published networks."""
-WITHOUT_PUBLISHED = ("families", "depths", "memory_budget", "storage", "study", "batch_size", "lr", "size")
+WITHOUT_PUBLISHED = ("families", "depths", "widths", "memory_budget", "storage", "study", "batch_size", "lr", "size")
 """Options that say nothing of them."""
 
 
@@ -166,6 +183,10 @@ class FitOptions(DeploymentOptions):
     """plain, resnet, preresnet, wideresnet, densenet, densenet_bc."""
     depths: Annotated[str | None, tyro.conf.arg(metavar="INT[,INT…]", help_behavior_hint="")] = None
     """Depths to try; without it the usual ones of each family."""
+    widths: Annotated[
+        str | None, tyro.conf.arg(metavar="INT[,INT…]", help_behavior_hint="(default: 1,2,4,8; 1 for large images)")
+    ] = None
+    """Widths to try, as factors on the literature's channels; of images above 64 pixels a side 1 only."""
     from_networks: Annotated[str | None, tyro.conf.arg(name="from", metavar="NAME[,NAME…]", help_behavior_hint="")] = (
         None
     )
@@ -186,7 +207,7 @@ class FitOptions(DeploymentOptions):
     batch_size: OptionalInt = None
     """Images per mini-batch; without it 128, or less for few images."""
     lr: OptionalFloat = None
-    """Highest learning rate; without it 0.1 for mini-batches of 128, in proportion for others."""
+    """Highest learning rate; without it the recipe's for mini-batches of 128, in proportion for others."""
     size: OptionalInt = None
     """Side of the images in pixels."""
     resize: Resize = "crop"
@@ -211,7 +232,7 @@ class FitOptions(DeploymentOptions):
         else:
             hint = "; --sizes is meant" if self.size is not None else ""
             refuse_without_use(self, WITHOUT_PUBLISHED, f"with --from: published networks are what they are{hint}")
-        _ = self.budgets, self.family_names, self.given_depths, self.published, self.given_sizes
+        _ = self.budgets, self.family_names, self.given_depths, self.given_widths, self.published, self.given_sizes
 
     @property
     def budgets(self) -> Budgets:
@@ -239,6 +260,11 @@ class FitOptions(DeploymentOptions):
         return None if self.depths is None else read_whole_numbers("depths", self.depths)
 
     @property
+    def given_widths(self) -> tuple[int, ...] | None:
+        """The widths that were given, narrow first."""
+        return None if self.widths is None else read_whole_numbers("widths", self.widths)
+
+    @property
     def published(self) -> tuple[str, ...]:
         """The published networks, each once; none where networks are trained from scratch."""
         return () if self.from_networks is None else read_names("from", self.from_networks)
@@ -254,6 +280,7 @@ class FitOptions(DeploymentOptions):
             "budgets": asdict(self.budgets),
             "families": list(self.family_names),
             "depths": self.given_depths and list(self.given_depths),
+            "widths": self.given_widths and list(self.given_widths),
             "from": list(self.published),
             "sizes": list(self.given_sizes),
             "threads": self.where.threads,
@@ -262,20 +289,25 @@ class FitOptions(DeploymentOptions):
         names = [field.name for field in fields(FitOptions) if not field.name.endswith("_budget")]
         return {name: getattr(self, name) for name in names if name not in other} | parsed
 
-    def ladders(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
-        """Return the depths to try of every family, shallow first.
+    def plane(self, height: int, width: int) -> list[Member]:
+        """Return the networks to try: family by family, narrow first, shallow first.
+
+        Args:
+            height: Of the images.
+            width: Of the images.
 
         Raises:
-            UserError: A family is unknown, or has no such depth for images of this size.
+            UserError: A family is unknown, or has no such depth or width for images of this size.
         """
         large = min(height, width) > LARGE_SIDE
-        ladders = {family: self.given_depths or usual_depths(family, large=large) for family in self.family_names}
-        for family, depths in ladders.items():
-            for depth in depths:
-                network_name(family, depth, large=large)
-        return ladders
+        widths = self.given_widths or ((1,) if large else WIDTHS)
+        return [
+            member
+            for family in self.family_names
+            for member in plane(family, self.given_depths or usual_depths(family, large=large), widths, large=large)
+        ]
 
-    def training(self, images: int) -> TrainConfig:
+    def training(self, images: int, recipe: str = "extendable") -> TrainConfig:
         """Return how networks are trained on this many images; the network that it names stands for any.
 
         Mini-batches are halved where fewer than 30 of them make an epoch, as few images need as many updates.
@@ -284,10 +316,10 @@ class FitOptions(DeploymentOptions):
         while batch > SMALLEST_BATCH and images < STEPS_OF_AN_EPOCH * batch:
             batch //= 2
         batch = batch if self.batch_size is None else self.batch_size
-        rate = LR * batch / LARGEST_BATCH if self.lr is None else self.lr
+        rate = recipe_of(recipe).schedule.peak * batch / LARGEST_BATCH if self.lr is None else self.lr
         return TrainConfig(
             network="cifar_resnet8",
-            recipe="extendable",
+            recipe=recipe,
             batch_size=batch,
             lr=rate,
             **{name: getattr(self, name) for name in (*SHARED_WITH_TRAINING, "resize", "seed", "workers")},

@@ -14,17 +14,18 @@ from rich.text import Text
 
 from howdeep.data import Dataset, steps_per_epoch
 from howdeep.runs.resume import Journal
-from howdeep.runtime.precision import Arithmetic
 from howdeep.search.candidates import CandidateCosts
-from howdeep.search.study import RoundResult
+from howdeep.search.study import AFRESH, RoundResult
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import advance, train
 from howdeep.training.saving import NotFiniteError
 from howdeep.util.text import seconds_text
 
 FIRST_PHASE = 0.6
-"""Share of the time left that the chosen network is trained for before the rest is planned anew, at the speed that it
-then has shown: machines are shared, and the whole is to end on time."""
+"""Share of the time left that the chosen network goes on for before the rest is planned anew, at the speed that it then
+has shown: machines are shared, and the whole is to end on time."""
+LATEST = 1.08
+"""Share of the budget at which the training of the chosen network ends in any case, with its best epoch so far."""
 FORWARD_SHARE = 0.4
 """Time of a forward pass without gradients, as a share of a training step's; for what the test split will take."""
 
@@ -81,7 +82,7 @@ class Trainer:
 
     Args:
         config: How; the network and the epochs are those of each call.
-        arithmetic: Precision and memory format.
+        once: How a network is trained anew, in one cycle.
         folder: Where the run folders are.
         dataset: The images.
         clock: The time that was used; its journal keeps the length of each phase.
@@ -90,7 +91,7 @@ class Trainer:
     """
 
     config: TrainConfig
-    arithmetic: Arithmetic
+    once: TrainConfig
     folder: Path
     dataset: Dataset
     clock: Clock
@@ -98,15 +99,19 @@ class Trainer:
     report: Callable[[str], None]
 
     def run(self, network: str) -> Path:
-        """Return the run folder of a network."""
+        """Return the run folder of a network in the search."""
         return self.folder / network
+
+    def last_run(self, network: str) -> Path:
+        """Return the run folder in which the chosen network ends."""
+        return self.folder / f"{network}-once" if AFRESH else self.run(network)
 
     def train_round(self, candidate: CandidateCosts, done: Sequence[RoundResult], until: float) -> RoundResult | None:
         """Train a network until it has had ``until`` seconds; return None if its training diverged."""
         so_far = done[-1].seconds if done else 0.0
         config = self._config(candidate, done, until - so_far)
         try:
-            return self._trained(candidate, done, config)
+            return self._trained(candidate, done, config, self.run(candidate.network))
         except NotFiniteError as error:
             self.report(f"  {candidate.network}: {error}")
             return None
@@ -131,43 +136,83 @@ class Trainer:
         """
         phases, images = list(done), 0 if self.dataset.test is None else len(self.dataset.test)
         testing = FORWARD_SHARE * candidate.seconds_per_step * images / (self.config.batch_size or 1)
+        train_on = self._anew if AFRESH else self._onward
+        config = train_on(candidate, phases, phases_done, testing, keep)
+        # All steps are done; what is left of a run is to read the test split.
+        run = self.last_run(candidate.network)
+        result = train(config, run, console=Console(quiet=True), dataset=self.dataset, expired=lambda: True)
+        return result.test
+
+    def _anew(
+        self,
+        candidate: CandidateCosts,
+        phases: list[RoundResult],
+        phases_done: int,
+        testing: float,
+        keep: Callable[[Sequence[RoundResult]], None],
+    ) -> TrainConfig:
+        """Train the chosen network from scratch, in one cycle; its weights are those of the best epoch."""
+        left, pace = self.budget - self.clock.spent - testing, _pace(candidate, phases)
+        steps = self._steps(f"steps of {candidate.network} from scratch", 0, left, pace)
+        config, late = self._config_of(candidate, steps, self.once), LATEST * self.budget - testing
+        if not phases_done:
+            run = self.last_run(candidate.network)
+            phases.append(self._trained(candidate, [], config, run, lambda: self.clock.spent > late))
+            keep(phases)
+        return config
+
+    def _onward(
+        self,
+        candidate: CandidateCosts,
+        phases: list[RoundResult],
+        phases_done: int,
+        testing: float,
+        keep: Callable[[Sequence[RoundResult]], None],
+    ) -> TrainConfig:
+        """Train the chosen network on from its last round, in two phases."""
         for share in (FIRST_PHASE, 1.0)[phases_done:]:
             left = self.budget - self.clock.spent - testing
             config = self._config(candidate, phases, share * left)
-            phases.append(self._trained(candidate, phases, config))
+            phases.append(self._trained(candidate, phases, config, self.run(candidate.network)))
             keep(phases)
-        # All steps are done; what is left of a run is to read the test split.
-        last = self._config_of(candidate, phases[-1].steps)
-        result = train(last, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
-        return result.test
+        return self._config_of(candidate, phases[-1].steps, self.config)
 
     def _config(self, candidate: CandidateCosts, done: Sequence[RoundResult], seconds: float) -> TrainConfig:
-        """Return the options of a phase of this many seconds; what was decided once stays, whatever the clock says."""
-        steps = self.clock.journal.result(
-            f"steps of {candidate.network} after {len(done)} phases",
-            lambda: (done[-1].steps if done else 0) + max(1, round(seconds / _pace(candidate, done))),
-        )
-        return self._config_of(candidate, steps)
+        """Return the options of a phase of this many seconds."""
+        name = f"steps of {candidate.network} after {len(done)} phases"
+        steps = self._steps(name, done[-1].steps if done else 0, seconds, _pace(candidate, done))
+        return self._config_of(candidate, steps, self.config)
 
-    def _config_of(self, candidate: CandidateCosts, steps: int) -> TrainConfig:
+    def _steps(self, name: str, done: int, seconds: float, pace: float) -> int:
+        """Return how many steps a network will have made; what was decided once stays, whatever the clock says."""
+        return self.clock.journal.result(name, lambda: done + max(1, round(seconds / pace)))
+
+    def _config_of(self, candidate: CandidateCosts, steps: int, config: TrainConfig) -> TrainConfig:
         """Return the options of a run of this many steps."""
         return replace(
-            self.config,
+            config,
             network=candidate.network,
             epochs=steps / self._per_epoch,
             checkpointing=candidate.checkpointing,
-            precision=self.arithmetic.precision,
-            memory_format=self.arithmetic.memory_format,
+            precision=candidate.arithmetic.precision,
+            memory_format=candidate.arithmetic.memory_format,
         )
 
     @property
     def _per_epoch(self) -> int:
         return steps_per_epoch(len(self.dataset.split("train")), self.config.batch_size or 1)
 
-    def _trained(self, candidate: CandidateCosts, done: Sequence[RoundResult], config: TrainConfig) -> RoundResult:
+    def _trained(
+        self,
+        candidate: CandidateCosts,
+        done: Sequence[RoundResult],
+        config: TrainConfig,
+        run: Path,
+        expired: Callable[[], bool] = lambda: False,
+    ) -> RoundResult:
         """Train a phase and return where it ended."""
         started = time.perf_counter()
-        phase = advance(config, self.run(candidate.network), console=Console(quiet=True), dataset=self.dataset)
+        phase = advance(config, run, console=Console(quiet=True), dataset=self.dataset, expired=expired)
         wall = time.perf_counter() - started
         result = RoundResult(
             epochs=phase.epochs,

@@ -7,7 +7,8 @@ from howdeep.networks import Spec, build, spec_of
 from howdeep.networks.counting import describe_chain
 from howdeep.runtime.precision import best_of
 from howdeep.search.candidates import BESIDE, FEWEST_EPOCHS
-from howdeep.search.options import LARGE_SIDE, FitOptions, network_name
+from howdeep.search.families import LARGE_SIDE
+from howdeep.search.options import FitOptions
 from howdeep.search.study import final_share
 from howdeep.training.precision import TrainingSteps, trials_of
 
@@ -37,9 +38,8 @@ def side_of(options: FitOptions, dataset: Dataset, seconds: float, device: torch
     seen = recipe.batch_size * steps_per_epoch(images, recipe.batch_size) * FEWEST_EPOCHS
 
     def smallest(side: int, count: int) -> list[Spec]:
-        """Return the smallest networks of the family for images of a side."""
-        depths = options.ladders(side, side)[family][:count]
-        names = [network_name(family, depth, large=side > LARGE_SIDE) for depth in depths]
+        """Return the smallest networks of the first family for images of a side."""
+        names = [one.network for one in options.plane(side, side)[:count]]
         return [spec_of(name, classes=len(dataset.classes), channels=dataset.channels) for name in names]
 
     def macs(spec: Spec, side: int) -> int:

@@ -30,10 +30,15 @@ from howdeep.util.errors import UserError
 from howdeep.util.records import from_json, to_json
 
 SEARCH_SHARE = 0.5
-"""Share of the time that the search takes; the chosen network gets the rest, and keeps what it has learned."""
+"""Share of the time that the search takes; the chosen network gets the rest."""
+AFRESH = True
+"""Whether the chosen network is trained anew, in one cycle; else it goes on from its last round, and keeps what it has
+learned."""
 POLL_SECONDS = 0.5
 OWNER, ROUNDS, FAILED, NETWORK = "owner", "rounds", "failed", "network"
 """Names of the attributes of a trial that stands for a network."""
+PLACE = ("family", "depth", "width")
+"""Names of its parameters."""
 TAKES, FROM, SINCE = "takes", "from", "since"
 """Names of the attributes of a trial that stands for a take-over: of what, from whom, and after how many rounds."""
 
@@ -46,6 +51,8 @@ class Standing:
     """Family of the network."""
     depth: int
     """Its layers."""
+    width: int
+    """Its width."""
     error_percent: float
     """Validation error."""
     loss: float
@@ -72,30 +79,34 @@ def round_ends(networks: int, seconds: float) -> tuple[float, ...]:
 
 
 def final_share(networks: int) -> float:
-    """Return the share of the whole time that the chosen network is trained for, the rounds that it passed included."""
+    """Return the share of the whole time in which the chosen network learns what it then knows."""
     rounds = round_ends(networks, 1.0)
-    return 1.0 - SEARCH_SHARE + rounds[-1] if rounds else 1.0
+    if not rounds:
+        return 1.0
+    return 1.0 - SEARCH_SHARE + (0.0 if AFRESH else rounds[-1])
 
 
 def promoted(standings: Sequence[Standing], *, last: bool) -> list[Standing]:
     """Return who is trained for longer: the better half, best first; after the last round only the best.
 
-    More time helps deep networks more. The next deeper relative of the best one is therefore always kept, in place of
-    the worst of the better half.
+    More time helps deep and wide networks more. The neighbours of the best one, the next deeper one of its width and
+    the next wider one of its depth, are therefore kept, in place of the worst of the better half.
 
     Args:
         standings: All networks that were trained in this round.
         last: Whether this was the last round.
     """
-    ranked = sorted(standings, key=lambda one: (one.error_percent, one.loss, one.depth))
+    ranked = sorted(standings, key=lambda one: (one.error_percent, one.loss, one.depth, one.width))
     if last:
         return ranked[:1]
-    kept = ranked[: math.ceil(len(ranked) / 2)]
-    relatives = [one for one in ranked if one.family == kept[0].family and one.depth > kept[0].depth]
-    deeper = min(relatives, key=lambda one: one.depth, default=None)
-    if deeper is None or deeper in kept or len(kept) == 1:
-        return kept
-    return [*kept[:-1], deeper]
+    half, best = math.ceil(len(ranked) / 2), ranked[0]
+    relatives = [one for one in ranked if one.family == best.family]
+    deeper = [one for one in relatives if one.width == best.width and one.depth > best.depth]
+    wider = [one for one in relatives if one.depth == best.depth and one.width > best.width]
+    nearest = [*sorted(deeper, key=lambda one: one.depth)[:1], *sorted(wider, key=lambda one: one.width)[:1]]
+    first = [one for one in ranked if one is best or one in nearest][:half]
+    others = [one for one in ranked[:half] if one not in first][: half - len(first)]
+    return [one for one in ranked if one in first or one in others]
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,7 @@ class Entry:
 
     family: str
     depth: int
+    width: int
     network: str
 
 
@@ -247,7 +259,8 @@ class Search:
             if not networks[name].out:
                 entry, result = self._entry(name), networks[name].rounds[number]
                 loss = math.inf if result.validation_loss is None else result.validation_loss
-                standings[name] = Standing(entry.family, entry.depth, result.validation_error_percent, loss)
+                error = result.validation_error_percent
+                standings[name] = Standing(entry.family, entry.depth, entry.width, error, loss)
         return standings
 
     def _train(self, number: int, alive: Sequence[str]) -> None:
@@ -283,8 +296,8 @@ class Search:
             if first is None or first.trial.number != trial.number:
                 self.study.tell(trial, state=TrialState.FAIL)
                 continue
-            trial.suggest_categorical("family", sorted({entry.family for entry in self.entries}))
-            trial.suggest_categorical("depth", sorted({entry.depth for entry in self.entries}))
+            for name in PLACE:
+                trial.suggest_categorical(name, sorted({getattr(entry, name) for entry in self.entries}))
             trial.set_user_attr(OWNER, self.owner)
             return network
         return None
@@ -331,7 +344,7 @@ def live(study: optuna.Study, trial: FrozenTrial) -> Trial:
 def enlist(study: optuna.Study, entries: Sequence[Entry]) -> None:
     """Enter networks that are not in a study yet."""
     for entry in entries:
-        params = {"family": entry.family, "depth": entry.depth}
+        params = {name: getattr(entry, name) for name in PLACE}
         study.enqueue_trial(params, user_attrs={NETWORK: entry.network}, skip_if_exists=True)
 
 

@@ -10,6 +10,7 @@ from howdeep.util.intervals import of_share
 from howdeep.util.text import (
     NONE,
     fixed,
+    listed,
     number,
     percent_text,
     seconds_text,
@@ -17,6 +18,9 @@ from howdeep.util.text import (
     short,
     whole,
 )
+
+NAMED = 3
+"""Networks that were left out and are named."""
 
 if TYPE_CHECKING:
     from howdeep.runtime.timing import Timing
@@ -38,19 +42,20 @@ def degradation_table(ladder: Degradation, *, wide: bool = False) -> Table:
     if errors := next((run.errors for run in ladder.runs if run.errors is not None), None):
         training = f"{errors.training_images:,} training images, not augmented"
         conditions.append(f"(final networks, {training}; {errors.validation_images:,} of validation)")
-    verdicts = [f"{one.family}: {one.diagnosis.headline}\n  {one.diagnosis.evidence}" for one in ladder.families]
+    verdicts = [f"{one.name}: {one.diagnosis.headline}\n  {one.diagnosis.evidence}" for one in ladder.families]
     heads = ["family", "layers", "training %", "validation %", "gap", "epochs", "seconds", ""]
     return Table(lines=conditions, heads=heads, text=(0,), rows=rows, below=["", *verdicts])
 
 
 def _depth(ladder: Degradation, family: FamilyResult, point: LadderPoint) -> tuple[str, ...]:
-    own = [run for run in ladder.runs if (run.family, run.depth) == (family.family, point.depth)]
+    place = (family.family, family.width, point.depth)
+    own = [run for run in ladder.runs if (run.family, run.width, run.depth) == place]
     epochs, seconds = (statistics.fmean(getattr(run, name) for run in own) for name in ("epochs", "seconds"))
     mark = "enough" if point.depth == family.diagnosis.enough else ""
     mark = f"{point.failed} diverged" if point.failed else mark
     errors = (NONE if one is None else str(one) for one in (point.training, point.validation, point.gap))
     took = fixed(seconds, 1) if seconds < 100 else f"{seconds:,.0f}"
-    name = family.family if point is family.points[0] else ""
+    name = family.name if point is family.points[0] else ""
     return name, whole(point.depth), *errors, f"{epochs:.4g}", took, mark
 
 
@@ -67,46 +72,57 @@ def _runs(ladder: Degradation) -> Table:
 
 
 def fit_table(fit: Fit, *, wide: bool = False) -> Table:
-    """Return how deep, why, and what deeper and shallower networks cost and brought; wide, round by round."""
+    """Return how deep and how wide, why, and what other networks cost and brought; wide, round by round."""
     if wide:
         return _rounds(fit)
-    told = [one for one in fit.dropped if one.needed is not None]
-    hidden = len(fit.dropped) - len(told)
+    several = len({one.costs.family for one in fit.candidates}) > 1
+    diverged = any(one.failed for one in fit.candidates)
     rows = []
     for one in fit.candidates:
-        training, mark = (NONE, NONE, NONE), "diverged" if one.failed else ""
-        if one.rounds:
-            last = one.rounds[-1]
-            training = fixed(last.validation_error_percent), seconds_text(last.seconds), f"{last.epochs:.1f}"
-        costs = fixed(one.costs.latency.median_ms), whole(one.costs.parameters)
-        mark = "← selected" if one.costs.network == fit.network else mark
-        rows.append((one.costs.network, *training, *costs, mark))
+        training, mark = (NONE,) * 4, "diverged" if one.failed else ""
+        if (end := fit.end_of(one)) is not None:
+            errors = fixed(end.train_error_percent, 1), fixed(end.validation_error_percent, 1)
+            training = *errors, seconds_text(end.seconds), f"{end.epochs:.1f}"
+        costs = number(one.costs.latency.median_ms, zeros=True), short(one.costs.parameters)
+        first, *more = [*([one.costs.family] if several else []), whole(one.costs.depth), whole(one.costs.width)]
+        first = f"{CHOSEN} {first}" if one.costs.network == fit.network else first
+        rows.append((first, *more, *training, *costs, *([mark] if diverged else [])))
+    columns = ["layers", "width", "train %", "val %", "time", "epochs", "ms", "parameters", *([""] if diverged else [])]
     return Table(
-        title=f"take {fit.network}: {fit.depth} layers",
+        title=f"take {fit.network}: {fit.size}",
         lines=[*_answer(fit), "", sentence(fit.verdict.finding), f"{CHOSEN} {fit.verdict.advice}", ""],
-        heads=["network", "error %", "time", "epochs", "latency ms", "parameters", ""],
-        text=(0,),
+        heads=[*(["family"] if several else []), *columns],
+        text=(0,) if several else (),
         rows=rows,
         below=[
-            "error: validation, at the end of its last round; time: training until then",
-            *(f"left out: {one.network}, {one.budget} budget: {one.reason}" for one in told),
-            *([f"… and {hidden} deeper ones"] if hidden else []),
+            f"errors: at the end of its last round, {CHOSEN} of its final training; time: until then",
+            *_left_out(fit),
         ],
     )
 
 
+def _left_out(fit: Fit) -> list[str]:
+    """Return the networks nearest to the budgets that they miss, and how many more there are."""
+    missed = sorted(
+        (one for one in fit.dropped if one.budget and one.needed is not None),
+        key=lambda one: (one.budget != fit.verdict.limit, one.needed),
+    )[:NAMED]
+    others = len(fit.dropped) - len(missed)
+    told = [f"left out: {one.network}, {one.budget} budget: {one.reason}" for one in missed]
+    return [*told, *([f"… and {others} more networks of the plane"] if others else [])]
+
+
 def _answer(fit: Fit) -> list[str]:
     """Return the errors of the network that was chosen, its latency, and what was spent."""
-    low, high = fit.verdict.depths
-    family = sum(one.costs.family == fit.family and bool(one.rounds) for one in fit.candidates)
-    between = "its neighbours in depth did worse" if family > 1 else "no other depth was tried"
-    between = f"{low} to {high} layers cannot be told apart" if low != high else between
     spent = f"{seconds_text(fit.spent_seconds)} of {seconds_text(fit.budgets.train_seconds)} spent"
+    alike = [f"  cannot be told apart: {listed(fit.verdict.alike)}"] if fit.verdict.alike else []
     lines = [
         f"  validation error {percent_text(fit.validation_error_percent, fit.validation_images)}, n ="
-        f" {fit.validation_images:,}; the best of {len(fit.candidates)}, so a little too good",
+        f" {fit.validation_images:,}; a little too good",
         f"  {_latency(fit.latency)}",
-        f"  {between}; {fit.epochs:.3g} epochs; {spent}",
+        *alike,
+        f"  {fit.final.epochs:.3g} epochs; {spent}",
+        f"  {fit.verdict.onward}",
         f"  run folder: {fit.run}",
     ]
     if fit.test is None:
@@ -124,10 +140,12 @@ def _latency(timing: Timing) -> str:
 def _rounds(fit: Fit) -> Table:
     rows = []
     for one in fit.candidates:
-        costs = whole(one.costs.depth), short(one.costs.parameters), number(one.costs.latency.median_ms)
-        if not one.rounds:
+        sizes = whole(one.costs.depth), whole(one.costs.width)
+        costs = *sizes, short(one.costs.parameters), number(one.costs.latency.median_ms)
+        ends = [*one.rounds, *([fit.final] if one.costs.network == fit.network else [])]
+        if not ends:
             rows.append((one.costs.network, *costs, *[NONE] * 4))
-        for each in one.rounds:
+        for each in ends:
             errors = fixed(each.train_error_percent), fixed(each.validation_error_percent)
             rows.append((one.costs.network, *costs, f"{each.seconds:,.1f}", number(each.epochs), *errors))
     total = len(fit.candidates)
@@ -138,7 +156,17 @@ def _rounds(fit: Fit) -> Table:
         summary=f"What was left out ({len(fit.dropped):,})",
     )
     return Table(
-        heads=["network", "layers", "parameters", "latency ms", "seconds", "epochs", "training %", "validation %"],
+        heads=[
+            "network",
+            "layers",
+            "width",
+            "parameters",
+            "latency ms",
+            "seconds",
+            "epochs",
+            "training %",
+            "validation %",
+        ],
         text=(0,),
         rows=rows,
         below=[dropped] if fit.dropped else [],

@@ -190,12 +190,9 @@ def degradation_finding(ladder: Degradation) -> str:
 
 def fit_finding(fit: Fit) -> str:
     """Return the sentence of a fit."""
-    low, high = fit.verdict.depths
-    between = f" ({low} to {high} cannot be told apart)" if low != high else ""
     error = fit.validation_error_percent if fit.test is None else fit.test.error_percent
-    return (
-        f"{fit.depth} layers{between}: {error:.1f} % error, {fit.latency.median_ms:.2g} ms per image{fit.latency.aside}"
-    )
+    alike = f" ({listed(fit.verdict.alike)} cannot be told apart)" if fit.verdict.alike else ""
+    return f"{fit.size}{alike}: {error:.1f} % error, {fit.latency.median_ms:.2g} ms per image{fit.latency.aside}"
 
 
 def transfer_finding(transfer: Transfer) -> str:

@@ -199,7 +199,7 @@ def read_whole_numbers(name: str, text: str) -> tuple[int, ...]:
     except ValueError:
         found = [0]
     if found[0] < 1:
-        example = "it must be whole numbers with commas between, such as 8,20,56"
+        example = "it must be whole numbers above 0 with commas between, such as 8,20,56"
         raise UserError(f"--{name} {text!r} is not allowed: {example}")
     return tuple(found)
 

@@ -7,6 +7,7 @@ from tests.show import cases
 
 from howdeep.analysis.evaluation import Answers
 from howdeep.runs.folder import Run
+from howdeep.runtime.precision import FP32
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, FinalError, Verdict
 from howdeep.search.candidates import CandidateCosts, Dropped
@@ -35,26 +36,28 @@ def answer(*paths: Path) -> Answer:
 
 def fit_of(run: Path, network: str = "cifar_resnet20") -> Fit:
     timing, result = Timing(1.5, (1.4, 1.6), 5), RoundResult(10.0, 100, 60.0, 1.0, 6.0, 0.2, Answers("i", ""))
-    costs = CandidateCosts("resnet", 20, network, 269_000, 2_500_000, timing, 0.01, 30.0, False)
-    verdict = Verdict((14, 32), "nothing", "more depth did not help", f"take {network}")
+    costs = CandidateCosts("resnet", 20, 1, network, 269_000, 2_500_000, timing, 0.01, False, 30.0, False, FP32)
+    alike, onward = ("cifar_resnet14", "cifar_resnet32"), "with 90 min: deeper (cifar_resnet32)"
+    verdict = Verdict(alike, "nothing", "more depth did not help", f"take {network}", onward)
     return Fit(
         network=network,
         family="resnet",
         depth=20,
+        width=1,
         run=str(run),
         validation_error_percent=6.0,
         validation_standard_error=1.0,
         validation_images=100,
         test=FinalError(5.0, 1.0, 100),
         latency=timing,
-        epochs=10.0,
+        final=result,
         spent_seconds=read_seconds("x", "30m"),
         budgets=Budgets(1800.0),
         verdict=verdict,
         candidates=(Candidate(costs, (result,), False),),
         precision="fp32",
         notes=(),
-        dropped=(Dropped("resnet", 56, "cifar_resnet56", "latency", "9 ms", 0.009),),
+        dropped=(Dropped("resnet", 56, 1, "cifar_resnet56", "latency", "9 ms", 0.009),),
     )
 
 
@@ -175,15 +178,17 @@ def test_a_fit_answers_before_everything_else(tmp_path: Path) -> None:
     assert found.sentence.startswith(
         "Take cifar_resnet20, 20 layers: 5.0 % test error (95 % interval 1.6–11.3, n = 100)"
     )
-    assert found.verdict == "More depth did not help. Take cifar_resnet20."
+    said = "More depth did not help. Take cifar_resnet20. With 90 min: deeper (cifar_resnet32)."
+    assert found.verdict == said
     facts = dict(found.facts)
-    assert (facts["depths alike"], facts["latency"], facts["time spent"]) == ("14 to 32 layers", "1.5 ms", "30 min")
+    assert facts["cannot be told apart"] == "cifar_resnet14 and cifar_resnet32"
+    assert (facts["latency"], facts["time spent"]) == ("1.5 ms", "30 min")
     assert facts["units"] == "9"
 
 
 def test_a_ladder_answers_with_its_diagnosis(tmp_path: Path) -> None:
     points = tuple(point_of(depth, [Errors(error, 1000, error + 1, 1000)]) for depth, error in ((8, 2.0), (56, 40.0)))
-    family = FamilyResult("plain", "plain", points, diagnose(points))
+    family = FamilyResult("plain", 1, "plain", points, diagnose(points))
     found = answer(
         cases.written(tmp_path / "d.json", "degradation", Degradation("digits", "epochs", (0,), (family,), ()))
     )

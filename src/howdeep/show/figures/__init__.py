@@ -1,7 +1,6 @@
 """Record → chart. A figure knows nothing about networks; its title states the finding."""
 
 from howdeep.show.figures.curves import curves as curves
-from howdeep.show.figures.curves import fit as fit
 from howdeep.show.figures.depth import by_depth as by_depth
 from howdeep.show.figures.depth import costs as costs
 from howdeep.show.figures.depth import degradation as degradation
@@ -22,5 +21,6 @@ from howdeep.show.figures.paths import path_lengths as path_lengths
 from howdeep.show.figures.paths import paths as paths
 from howdeep.show.figures.paths import study_of_paths as study_of_paths
 from howdeep.show.figures.paths import unravelled as unravelled
+from howdeep.show.figures.plane import fit as fit
 from howdeep.show.figures.probe import probe as probe
 from howdeep.show.figures.transfer import transfer as transfer

@@ -28,7 +28,7 @@ from howdeep.show.report.summary import Comparison, Error, RunSummary, compariso
 from howdeep.show.sentences import cut_saved, measured, probe_test_finding, test_finding
 from howdeep.show.tables import Table
 from howdeep.training.log import Curves
-from howdeep.util.text import NONE, milliseconds, number, seconds_text, sentence, short, whole
+from howdeep.util.text import NONE, listed, milliseconds, number, seconds_text, sentence, short, whole
 
 CELLS = 2_500
 """Pairs of units that a chart shows at most: more cells than that are smaller than a pixel's worth of ink."""
@@ -152,7 +152,7 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
         case Degradation():
             return [value.figure()], [f"{one.label}: {one.diagnosis.evidence}" for one in value.families]
         case Fit():
-            return [value.figure()], [value.verdict.finding, value.verdict.advice, *unfolded]
+            return [value.figure()], [value.verdict.finding, value.verdict.advice, value.verdict.onward, *unfolded]
         case Transfer():
             chosen = f"Errors of the {value.validation_images:,} images by which networks were chosen"
             return [value.figure()], [chosen, value.verdict.finding, value.verdict.advice]
@@ -306,13 +306,12 @@ def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answ
         latency_ms=fit.latency.median_ms,
         data=own.data if own else "",
     )
-    low, high = fit.verdict.depths
-    alike = (("depths alike", f"{low:,} to {high:,} layers"),) if low != high else ()
+    alike = (("cannot be told apart", listed(fit.verdict.alike)),) if fit.verdict.alike else ()
     spent = (("time spent", seconds_text(fit.spent_seconds)),)
     return Answer(
-        sentence=f"Take {fit.network}, {fit.depth:,} layers: {error.text}",
-        facts=(*facts_row(row), *alike, ("epochs", number(fit.epochs)), *spent),
-        verdict=f"{sentence(fit.verdict.finding)} {sentence(fit.verdict.advice)}",
+        sentence=f"Take {fit.network}, {fit.size}: {error.text}",
+        facts=(*facts_row(row), *alike, ("epochs", number(fit.final.epochs)), *spent),
+        verdict=" ".join(map(sentence, (fit.verdict.finding, fit.verdict.advice, fit.verdict.onward))),
         strip=strip,
     )
 
