@@ -21,6 +21,7 @@ def test_after_the_death_of_one_of_two_the_other_answers_in_time(tmp_path: Path,
     started = {}
     for name in ("one", "two"):
         asked = ["--data", "digits", "--limit", "80", "--train-budget", f"{BUDGET:.0f}s", "--depths", "8,14,20"]
+        asked += ["--widths", "1"]
         where = ["--device", "cpu", "--storage", server.url, "--study", "deaths", "--out", str(tmp_path / name)]
         with (tmp_path / f"{name}.txt").open("w") as told:
             command = [sys.executable, "-m", "tests.search.fitting", *asked, *where]

@@ -156,6 +156,7 @@ class Trainer:
         steps = self._steps(f"steps of {candidate.network} from scratch", 0, left, pace)
         config, late = self._config_of(candidate, steps, self.once), LATEST * self.budget - testing
         if not phases_done:
+            self.report(f"{candidate.network} from scratch, in one cycle:")
             run = self.last_run(candidate.network)
             phases.append(self._trained(candidate, [], config, run, lambda: self.clock.spent > late))
             keep(phases)

@@ -6,6 +6,8 @@ from typing import Protocol, TypeVar
 
 MOST, FEWEST = 12, 3
 """Networks that compete."""
+FIRST = 0.75
+"""Passes over all images that the most expensive one makes in the first round, unless even the fewest make less."""
 APART = 1.25
 """Networks of one width compete only where one costs so much more than the other."""
 
@@ -59,7 +61,7 @@ def spread(networks: Sequence[One], most: int) -> list[One]:
 
 
 def competing(networks: Sequence[One], first_round: Callable[[int], float], epoch: Callable[[One], float]) -> list[One]:
-    """Return as many networks as can compete: in the first round the most expensive one passes over all images once.
+    """Return as many networks as can compete, so that the most expensive one learns something in the first round.
 
     Args:
         networks: All that could be trained, at least one.
@@ -69,7 +71,7 @@ def competing(networks: Sequence[One], first_round: Callable[[int], float], epoc
     slowest = max(epoch(one) for one in networks)
     for most in range(MOST, FEWEST, -1):
         taken = spread(networks, most)
-        if len(taken) <= FEWEST or first_round(len(taken)) >= slowest:
+        if len(taken) <= FEWEST or first_round(len(taken)) >= FIRST * slowest:
             return taken
     return spread(networks, FEWEST)
 

@@ -1,5 +1,6 @@
 """Runs in numbers: one by itself, and several side by side. Counted or read, never measured."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -84,7 +85,12 @@ def summary_of(subject: Subject, beside: Sequence[Record] = ()) -> RunSummary:
     depth, units, parameters, macs = _size(run)
     cut, rule = run.is_cut, (run.record.get("survival") or {}).get("schedule", "constant")
     family = str(run.record["network"].get("family") or "network of a library")
-    family = FAMILIES.get(family, family) + ("" if rule == "constant" else " + stochastic depth")
+    wider = re.search(r"_w(\d+)$", run.network_name)
+    family = (
+        FAMILIES.get(family, family)
+        + (f", width {wider[1]}" if wider else "")
+        + ("" if rule == "constant" else " + stochastic depth")
+    )
     return RunSummary(
         name=run.network_name + (f" cut to {units} units" if units and cut else ""),
         family=family + (", cut" if cut else ""),
