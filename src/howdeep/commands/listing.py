@@ -49,9 +49,9 @@ class Completion:
 
     Example: howdeep completion bash
 
-    For good: eval "$(howdeep completion bash)" in ~/.bashrc, the same with
-    zsh in ~/.zshrc behind compinit, or howdeep completion fish | source in
-    ~/.config/fish/config.fish.
+    For good: eval "$(howdeep completion bash)" in ~/.bashrc; for zsh its
+    output in a file _howdeep of a folder in $fpath; for fish a file
+    ~/.config/fish/completions/howdeep.fish.
     """
 
     shell: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SHELL")]
