@@ -57,9 +57,15 @@ def test_two_classes_told_apart_by_one_feature_are_on_paper() -> None:
     assert float((found.weight[0] - found.weight[1]) * 4 + found.bias[0] - found.bias[1]) == pytest.approx(0, abs=1e-3)
 
 
-def test_features_that_say_nothing_give_the_shares_of_the_classes() -> None:
-    features = Features(torch.full((10, 3), 7.0), torch.tensor([0] * 7 + [1] * 3))
-    found, sums = regression(features, features, 2)
-    assert sums.error_percent == pytest.approx(30)
+@pytest.mark.parametrize("labels", [torch.tensor([0] * 7 + [2] * 3), torch.tensor([[0.7, 0.0, 0.3]] * 10)])
+def test_features_that_say_nothing_give_the_shares_of_the_classes(labels: torch.Tensor) -> None:
+    """An image may be of several classes, and a class may have none."""
+    features = Features(torch.full((10, 3), 7.0), labels)
+    found, _ = regression(features, Features(features.values[:1], torch.tensor([0])), 3)
     logits = found.weight @ features.values[0].double() + found.bias
-    assert float(logits.softmax(0)[0]) == pytest.approx(0.7, abs=1e-3)
+    assert logits.softmax(0).tolist() == pytest.approx([0.7, 0.0, 0.3], abs=1e-3)
+
+
+def test_of_one_class_all_images_are() -> None:
+    features = Features(torch.randn(10, 3), torch.ones(10, dtype=torch.int64))
+    assert regression(features, features, 3)[1].error_percent == 0
