@@ -13,6 +13,7 @@ from tests.oracles import images
 from torch import nn
 
 from howdeep.convert import unravel
+from howdeep.convert.libraries import LibraryNetwork
 from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import cut_target
 from howdeep.data import NORMALIZATIONS
@@ -31,7 +32,7 @@ from howdeep.training.state import Position
 from howdeep.util.errors import Stopped, UserError
 
 CONFIG = TrainConfig(
-    network="timm:test_resnet", data="digits", size=32, epochs=1.0, precision="fp32", threads=1, limit=300
+    network="timm:test_resnet", data="digits", size=32, epochs=1.0, precision="fp32", threads=1, limit=300, keep="best"
 )
 
 
@@ -74,7 +75,10 @@ def test_a_network_of_a_library_is_trained_on_and_resumes_to_the_bit(
             train(CONFIG, tmp_path / "out")
     resumed = runs.open_run(tmp_path / "out")
     stopped = checkpoints.newest(resumed.checkpoints, print)
+    traced, chain = [], LibraryNetwork.chain
+    monkeypatch.setattr(LibraryNetwork, "chain", lambda network: traced.append(network.name) or chain(network))
     train(CONFIG, resumed.path)
+    assert traced == [CONFIG.network], "it is traced once, which takes seconds"
     first, second = (checkpoints.newest(run.checkpoints, print) for run in (whole, resumed))
     assert stopped is not None
     assert first is not None

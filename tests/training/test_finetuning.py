@@ -49,7 +49,7 @@ def test_a_new_classifier_begins_as_regression_and_epoch_0_takes_part(weights: P
     assert began["validation_error_percent"] == pytest.approx(regression["validation_error_percent"], abs=0.6)
     assert began["validation_error_percent"] < 25  # of 179 digits, with random weights before the classifier
     assert {line["validation_error_percent"] for line in epochs} == {began["validation_error_percent"]}
-    assert f"epoch 0/2  val {began['validation_error_percent']:.1f} %  nothing trained yet" in said
+    assert f"epoch 0/2  val err {began['validation_error_percent']:.1f} %  nothing trained yet" in said
     assert "kept: epoch 0, as none was better beyond chance, validation error " in said
 
 

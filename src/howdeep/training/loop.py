@@ -25,7 +25,6 @@ from howdeep.data import Batch, Dataset
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
 from howdeep.runtime import device as devices
-from howdeep.runtime.precision import place
 from howdeep.runtime.process import StopRequest, patience, stopped
 from howdeep.runtime.ranks import Ranks, joined
 from howdeep.runtime.timing import threads_of
@@ -419,9 +418,9 @@ def _standing(session: Session, run: Run) -> Chain:
     best = run.kept(session.place.report)
     if best is not None:
         session.place.report(kept_line(best.state))
-    if best is None and session.average is None:
-        return session.chain
-    return place(run.chain(session.place.report), session.arithmetic, session.place.device)
+    # The session is over: its own chain takes the weights, since to trace a library's network anew takes seconds.
+    session.chain.load_state_dict(session.standing() if best is None else best.network())
+    return session.chain
 
 
 def _finish(session: Session, run: Run, chain: Chain) -> TrainResult:
