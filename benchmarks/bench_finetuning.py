@@ -5,7 +5,7 @@ For every set of photos and seed, in turn and from the same weights (tf_efficien
     frozen     pooled features of the whole network, scikit-learn's logistic regression, strength chosen on validation
     plain      timm, torchvision and AdamW: one cycle over all weights, in no more time than ``howdeep``
     howdeep    ``howdeep train timm:tf_efficientnet_lite0 --weights FILE --data DATA``
-    freeze     the same with ``--freeze auto``
+    freeze     the same with ``--freeze auto``, for the first seed
 
 Everything computes in one thread, which other work on the machine disturbs least; seconds are those of all processors
 together, divided by two. What is in ``reports/finetuning.cells.json`` is not measured again: the same command resumes.
@@ -211,7 +211,8 @@ def main() -> None:
             folder, out = folders[name], Path(scratch) / f"{name}-{seed}"
             whole = measured(f"{name} {seed} howdeep", partial(trained, folder, seed, out / "whole", ()))
             size, seconds = whole["size"], whole["seconds"]
-            measured(f"{name} {seed} freeze", partial(trained, folder, seed, out / "freeze", ("--freeze", "auto")))
+            if seed == 0:
+                measured(f"{name} 0 freeze", partial(trained, folder, seed, out / "freeze", ("--freeze", "auto")))
             measured(f"{name} {seed} plain", partial(plain, folder, size, seed, seconds))
             measured(f"{name} frozen", partial(frozen, folder, size))
     report("finetuning", [line for name in asked.data for line in rows(name, asked.seeds, cells)])
@@ -220,32 +221,30 @@ def main() -> None:
 def rows(name: str, seeds: int, cells: dict[str, Cell]) -> list[Row]:
     """Return what was measured on one set of photos, over its seeds, beside the bars."""
 
-    def wrong(side: str) -> np.ndarray:
+    def wrong(side: str, seeds: int = seeds) -> np.ndarray:
         keys = [f"{name} frozen"] * seeds if side == "frozen" else [f"{name} {seed} {side}" for seed in range(seeds)]
         return np.array([cells[key]["wrong"] for key in keys])
 
     def against(side: str, other: str) -> str:
         # Over seeds the same images come again: the interval is that of the first seed, on its images.
-        one, two = wrong(side)[0], wrong(other)[0]
+        one, two = wrong(side, 1)[0], wrong(other, 1)[0]
         change = of_change(int((one > two).sum()), int((two > one).sum()), len(one))
         return f"{name}: seed 0 against {other}, paired, {change.low:+.1f} to {change.high:+.1f} (n = {len(one)})"
 
-    error = {side: 100 * wrong(side).mean() for side in ("frozen", "plain", "howdeep", "freeze")}
-    seconds = {
-        side: statistics.mean(cells[f"{name} {seed} {side}"]["seconds"] for seed in range(seeds))
-        for side in ("plain", "howdeep", "freeze")
-    }
+    error = {side: 100 * wrong(side).mean() for side in ("frozen", "plain", "howdeep")}
+    first, freeze = 100 * wrong("howdeep", 1).mean(), 100 * wrong("freeze", 1).mean()
+    seconds = statistics.mean(cells[f"{name} {seed} howdeep"]["seconds"] for seed in range(seeds))
     each = ", ".join(f"{100 * one.mean():.1f}" for one in wrong("howdeep"))
     size = f"{cells[f'{name} 0 howdeep']['size']} pixels, seeds {each}"
-    share, ours = seconds["freeze"] / seconds["howdeep"], error["howdeep"]
+    share, ours = cells[f"{name} 0 freeze"]["seconds"] / cells[f"{name} 0 howdeep"]["seconds"], error["howdeep"]
     lines = [
-        row(f"{name}: seconds", seconds["howdeep"], f"≤ {LIMIT_SECONDS}", seconds["howdeep"] <= LIMIT_SECONDS),
+        row(f"{name}: seconds", seconds, f"≤ {LIMIT_SECONDS}", seconds <= LIMIT_SECONDS),
         row(f"{name}: --freeze auto, time", share, f"≤ {FREEZE_SHARE}", share <= FREEZE_SHARE),
         row(
             f"{name}: --freeze auto, error",
-            error["freeze"],
-            f"≤ {ours + 1:.1f}",
-            error["freeze"] <= ours + 1,
+            freeze,
+            f"≤ {first + 1:.1f} (seed 0 + 1)",
+            freeze <= first + 1,
             unit="%",
             note=against("freeze", "howdeep"),
         ),
