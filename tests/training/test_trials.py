@@ -1,9 +1,8 @@
-"""Trials: statistics that are known to be right or wrong, and how many units are frozen by time and error."""
+"""Trials: statistics that are known to be right or wrong; and how many units are frozen, by time."""
 
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 import torch
@@ -123,39 +122,26 @@ def test_two_trials_take_a_quarter_of_the_run(total: int, steps: int, monkeypatc
 
 
 class Timed(Trials):
-    """Trials whose steps take 1 s less a tenth for every frozen unit, and whose errors are those that are said."""
-
-    errors: ClassVar[dict[int, int]] = {}
+    """Trials whose steps take 1 s less a tenth for every frozen unit, and that have a tenth of their errors."""
 
     def _race(self, units: int) -> dict:
         return {"units": units, "seconds": 1 - units / 10, "whole_seconds": 1.0}
 
     def _of(self, recipe: Recipe) -> Tried:
-        return Tried(recipe, self.steps, Sums(100, self.errors[int(recipe.freeze)], 100.0))
+        return Tried(recipe, self.steps, Sums(100, 10 if recipe.norm_statistics == "batch" else 20, 100.0))
 
 
-@pytest.mark.parametrize(
-    ("errors", "chosen", "tried"),
-    [
-        ({6: 11, 0: 10}, 6, [6, 0]),
-        ({6: 12, 3: 11, 0: 10}, 3, [6, 0, 3]),
-        ({6: 12, 3: 12, 1: 12, 0: 10}, 0, [6, 0, 3, 1]),
-    ],
-)
-def test_freeze_auto_takes_the_fewest_units_that_save_enough_of_a_step_unless_that_costs_a_point(
-    errors: dict, chosen: int, tried: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_freeze_auto_takes_the_fewest_units_that_save_enough_of_a_step_and_trials_freeze_them_too() -> None:
     """0.45 of a step is at 5.5 units: the smallest whole number is 6."""
-    monkeypatch.setattr(Timed, "errors", errors)
     plain = trials_of(small_network("resnet A"))
     nine = Chain(plain.chain.stem, [plain.chain.units[0]] * 9, plain.chain.head, Survival())
-    recipe = replace(FINETUNE, freeze="auto", norm_statistics="frozen")
+    recipe = replace(FINETUNE, freeze="auto", norm_statistics="auto")
     said: list[str] = []
     timed = Timed(nine, recipe, plain.feed, plain.config, plain.ranks, plain.device, plain.arithmetic, plain.total)
     record = timed.settle(said.append)
-    assert record["chosen"]["freeze"] == chosen
+    assert record["chosen"] == {"norm_statistics": "batch", "freeze": 6}
     assert record["freeze"] == {"units": 6, "seconds": 0.4, "whole_seconds": 1.0}
-    assert [one["freeze"] for one in record["trials"]] == tried
+    assert [(one["norm_statistics"], one["freeze"]) for one in record["trials"]] == [("frozen", 6), ("batch", 6)]
     assert said[0] == "freeze: the stem and 6 of 9 units, a step takes 0.40 of the whole network's (400 of 1000 ms)"
 
 
