@@ -89,8 +89,8 @@ class ChainOptions(TypedDict, total=False):
     tune: Tune
     """``classifier`` trains nothing beyond that regression."""
     freeze: Freeze
-    """The stem and so many first units keep their weights and statistics; ``auto`` halves a step where that costs
-    nothing."""
+    """The stem and so many first units keep their weights and statistics; ``auto`` more than halves a
+    step."""
     keep: Keep
     """The weights that the chain ends with: of the best epoch, or the last."""
     survival: str

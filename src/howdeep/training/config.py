@@ -91,7 +91,7 @@ class TrainConfig:
     tune: RecipeTune = None
     """What of given weights is trained: all, or a new classifier alone, by regression."""
     freeze: RecipeFreeze = None
-    """Keep the stem and the first N units of given weights as they are; auto halves a step where that costs nothing."""
+    """Keep the stem and the first N units of given weights as they are; auto more than halves a step."""
     keep: RecipeKeep = None
     """The weights that the run stands for: of the epoch of the best validation, or the last."""
     survival: RecipeRule = None

@@ -1,4 +1,4 @@
-"""Which statistics norms are given in the training of given weights, by short trials; how many units are frozen, by time.
+"""Which statistics norms are given in the training of given weights: short trials; how many units are frozen: by time.
 
     frozen   norms normalise by the statistics that they were given
     batch    norms normalise by their mini-batch, and their statistics move
