@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from howdeep.cli import run
+from howdeep.commands.analysing import Lesion
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,17 @@ def test_an_option_without_use_is_refused(command: str, line: str, capsys: pytes
     said = capsys.readouterr().err
     assert said.startswith(f"howdeep: {line}"), said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("split", "run", "warned"), [("val", None, True), ("test", None, False), ("val", {}, False)])
+def test_lesions_of_weights_of_elsewhere_may_count_images_that_they_were_trained_on(
+    split: str, run: dict | None, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, said = SimpleNamespace(name="x", run=run if run is None else SimpleNamespace(record=run)), []
+    monkeypatch.setattr("howdeep.runs.target.open_target", lambda options, report: target)
+    Lesion(target="x", split=split).open(said.append)
+    assert bool(said) == warned
+    assert all(line.endswith("those of val may be among them; --split test counts others") for line in said)
 
 
 def test_a_network_of_a_library_has_the_classes_that_were_asked_for(tmp_path: Path) -> None:

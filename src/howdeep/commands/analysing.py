@@ -119,6 +119,14 @@ class Lesion(LesionOptions, Dissection):
         LesionOptions.__post_init__(self)
         Dissection.__post_init__(self)
 
+    def open(self, report: Report) -> "Target":
+        """Return the trained network, and say where it may have been trained on the images that count."""
+        target = super().open(report)
+        if self.split != "test" and (target.run is None or "imported" in target.run.record):
+            may = f"those of {self.split} may be among them; --split test counts others"
+            report(f"{target.name} does not say which images it was trained on: {may}")
+        return target
+
     def run(self) -> int:
         """Measure and print."""
         from howdeep.analysis.lesion import lesion
