@@ -20,7 +20,7 @@ from howdeep.runtime.process import stopped
 from howdeep.show import figures
 from howdeep.show.figures.depth import DepthPoint
 from howdeep.show.report.page import write_report
-from howdeep.show.sentences import cut_saving, measured, paths_finding
+from howdeep.show.sentences import cut_saving, cut_text, measured, paths_finding
 from howdeep.training.config import TrainConfig
 from howdeep.training.loop import TrainResult, train
 from howdeep.util.files import folder_locked, write_whole
@@ -32,7 +32,7 @@ VERY_DEEP, VERY_DEEP_EPOCHS = 1202, 12
 STOCHASTIC = "linear:0.5"
 DISSECTED, KEPT = 56, 18
 REPORT = "report.html"
-SAMPLED_LENGTHS, SAMPLED_IMAGES = (1, 3, 10, 30, 100, 200, 300), 64
+SAMPLED_LENGTHS, SAMPLED_DRAWS, SAMPLED_IMAGES = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30), 6, 64
 LABELS = {"plain": "plain", "resnet": "residual", "stochastic": "residual + stochastic depth"}
 
 
@@ -121,10 +121,10 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     figures.save(figures.paths(whole), out / "paths.png")
     deepest = out / f"cifar_resnet{VERY_DEEP}"
     with _study(deepest, "paths.json", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
-        few = PathsOptions(exact=False, draws=3, lengths=SAMPLED_LENGTHS, seed=seed)
+        few = PathsOptions(exact=False, draws=SAMPLED_DRAWS, lengths=SAMPLED_LENGTHS, seed=seed)
         sampled = paths(study.chain, study.batches, few, journal=study.journal)
         _keep(study, sampled)
-    console.print(f"  {VERY_DEEP:,} layers: {_sampled_finding(sampled)}", soft_wrap=True)
+    console.print(f"  {VERY_DEEP:,} layers: {paths_finding(sampled)}", soft_wrap=True)
     console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")
 
 
@@ -149,21 +149,7 @@ def _cut(out: Path, console: Console) -> None:
     options = CutOptions(data="digits", units=KEPT, out=out / f"cut_to_{KEPT}_units", device="cpu")
     cut, _, journal = cut_target(target, options, report=lambda _: None, console=Console(stderr=True))
     journal.remove()
-    point, test = cut.choice, cut.test
-    assert point is not None
-    assert test is not None
-    before, after = cut.original.latency.median_ms, point.size.latency.median_ms
-    console.print(
-        f"  {cut_saving(cut)}: {before:.1f} → {after:.1f} ms;"
-        f" test error {test.original.error_percent:.1f} → {test.cut.error_percent:.1f} %"
-    )
-
-
-def _sampled_finding(record: Paths) -> str:
-    """Return which of the sampled lengths carries most: paths × mean gradient of one."""
-    logs = {one.length: one.log10_product for one in record.sampled if one.log10_product is not None}
-    best = max(logs, key=lambda length: logs[length])
-    return f"of {', '.join(str(length) for length in logs)} branches out of {record.units}, {best} carry most (sampled)"
+    console.print(f"  {cut_text(cut)}; {cut_saving(cut)}", soft_wrap=True)
 
 
 def _train(out: Path, family: str, depth: int, seed: int, console: Console) -> Row:

@@ -191,7 +191,7 @@ def test_a_repair_is_kept_for_each_network_where_it_answers_the_calibration_imag
         assert found.best is not None
         assert (found.kept, found.best) == (kept, getattr(found.choice, kept))
         assert found.best.error_percent == 0 < max(getattr(found.choice, way).error_percent for way in WAYS)
-        assert cut_finding(found).endswith(minus(f"{found.best.change:+.1f} points of error"))
+        assert minus(f" %, {found.best.change:+.1f} points (95 %: ") in cut_finding(found)
         for name, value in best.state_dict().items():
             torch.testing.assert_close(smaller.state_dict()[name], value)
 

@@ -1,4 +1,4 @@
-"""A real ladder on the digits: plain networks fail with depth, residual ones do not; the same call resumes."""
+"""A real ladder on the digits, trained too little for a verdict; the same call resumes."""
 
 import io
 import json
@@ -35,11 +35,17 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Degradation]
     return out, degradation(DIGITS, out, console=QUIET)
 
 
-def test_plain_networks_fail_and_residual_ones_do_not(ladder: tuple[Path, Degradation]) -> None:
+def test_three_epochs_are_too_few_for_a_verdict(ladder: tuple[Path, Degradation]) -> None:
+    """Residual networks get half of their training images wrong at best. Of plain ones the deep one alone fails, which
+    is no verdict either if it was still learning: that depends on roundings.
+    """
     plain, residual = (family.diagnosis for family in ladder[1].families)
-    assert plain.headline == "optimisation fails beyond 8 layers"
-    assert plain.evidence.startswith("training error rises from")
-    assert residual.kind in ("saturates", "still gains")
+    assert residual.headline == "undertrained, no verdict"
+    assert residual.evidence.endswith("; guessing gets 90 % wrong: train longer before you ask for a depth")
+    deep = next(run.errors for run in ladder[1].runs if run.network == "cifar_plain20")
+    assert deep is not None
+    fails = "undertrained, no verdict" if deep.still_fell else "optimisation fails beyond 8 layers"
+    assert plain.headline == fails
 
 
 @pytest.mark.slow
@@ -117,7 +123,7 @@ def test_the_table_fits_80_columns_and_says_what_was_found(ladder: tuple[Path, D
     with console.capture() as shown:
         console.print(ladder[1].table())
     text = shown.get()
-    assert "plain: optimisation fails beyond 8 layers" in text
+    assert "resnet: undertrained, no verdict" in text
     assert "…" not in text
     rows = [line.split() for line in text.splitlines() if line.startswith(("plain  ", "resnet  "))]
     assert [row[:2] for row in rows] == [["plain", "8"], ["resnet", "8"]]
@@ -125,7 +131,8 @@ def test_the_table_fits_80_columns_and_says_what_was_found(ladder: tuple[Path, D
 
 def test_the_chart_has_both_errors_and_states_the_finding(ladder: tuple[Path, Degradation], tmp_path: Path) -> None:
     chart = figures.degradation(ladder[1]).to_dict()
-    assert chart["title"]["text"][0].startswith("Plain: optimisation fails beyond 8 layers; residual: ")
+    assert chart["title"]["text"][0].startswith("Plain: ")
+    assert " ".join(chart["title"]["text"]).endswith("; residual: undertrained, no verdict")
     drawn = [layer["encoding"]["y"]["field"] for layer in chart["layer"]]
     assert {"train_error_percent", "error_percent", "low"} <= set(drawn)
     figures.save(figures.degradation(ladder[1]), tmp_path / "chart.svg")
@@ -141,7 +148,7 @@ def test_the_command_prints_writes_and_draws(
     more = ["--out", str(ladder[0]), "--json", str(record), "--figure", str(chart)]
     assert cli.run(["degradation", "--data", "digits", *options, *more]) == 0
     printed = capsys.readouterr()
-    assert "plain: optimisation fails" in printed.out
+    assert "resnet: undertrained, no verdict" in printed.out
     assert "4/4  resnet 20" in printed.err
     assert from_json(Degradation, json.loads(record.read_text())) == ladder[1]
     assert chart.stat().st_size > 10_000

@@ -709,6 +709,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "lesion_pairs": lambda: figures.lesion(by_trial("pairs")),
     "lesion_permute": lambda: figures.lesion(by_trial("permute")),
     "lesion_random": lambda: figures.lesion(by_trial("random")),
+    "overlaid": lambda: figures.overlaid([("one", curves()), ("two", curves(epochs=2, validated=False))]),
     "path_lengths": lambda: figures.path_lengths(binomial(2), binomial(3)),
     "paths": lambda: figures.paths(paths_of(4)),
     "paths_sampled": lambda: figures.paths(paths_of(4, exact=False)),

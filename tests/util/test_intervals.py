@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from howdeep.util.intervals import Interval, chance_of_change, of_change, of_difference, of_several, of_share
+from howdeep.util.intervals import Interval, chance_of, chance_of_change, of_change, of_difference, of_several, of_share
 
 SHARES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.1)
 IMAGES = (100, 179, 1000, 10_000)
@@ -165,6 +165,12 @@ def test_a_change_is_no_chance_where_its_interval_leaves_out_zero(worse: int, be
     chance = chance_of_change(worse, better, n)
     assert (chance < 0.05) == of_change(worse, better, n).beyond_chance
     assert chance_of_change(better, worse, n) == chance
+    # Read from the interval alone it is the same, and so it is for two samples where the interval ends at 0.
+    low, high = of_change(worse, better, n)
+    assert chance_of((low + high) / 2, Interval(low, high)) == pytest.approx(chance)
+    apart = of_difference(100 * worse / n, n, 100 * better / n, n)
+    assert (chance_of(100 * (worse - better) / n, apart) < 0.05) == apart.beyond_chance
+    assert chance_of(3.0, Interval(0.0, 7.0)) == pytest.approx(0.05)
 
 
 def test_several_comparisons_are_held_to_more_the_more_they_are() -> None:

@@ -4,6 +4,7 @@ Unravelled, a residual network of n units is 2ⁿ paths (Veit, Wilber and Belong
 length is, is defined in :mod:`howdeep.analysis.gradients`.
 """
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from howdeep.runs.resume import Journal
 from howdeep.runtime.device import wide
 from howdeep.runtime.modes import evaluating
 from howdeep.util.errors import UserError
+from howdeep.util.intervals import student_95
 from howdeep.util.records import Shown
 
 SHARE = 0.95
@@ -59,6 +61,11 @@ class Sampled:
     """Paths that were drawn."""
     log10_product: float | None
     """log₁₀ of mean × number of paths, of any size; None where no gradient passes."""
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % interval of the mean over the draws; None with one draw."""
+        return None if self.standard_error is None else student_95(self.draws) * self.standard_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +102,19 @@ class Paths(Shown):
     effective: Effective | None
     """By ``gradient_norm``, the norm of the sum over paths."""
     effective_by_sample: Effective | None
-    """By paths × mean norm of a sampled path, the sum of norms (the literature's); paths may cancel in the other."""
+    """By paths × mean norm of a sampled path, the sum of norms (the literature's); paths may cancel in the other. Means
+    between sampled lengths are those of :func:`spread_of`, which says when it is None."""
     sum_check_relative_error: float | None
     """‖Σ_k g_k − g‖ / max(‖g‖, max_k ‖g_k‖), where g is autograd's gradient: the largest over the batches."""
     seed: int
     """Seed of the draws."""
+
+    @property
+    def spread(self) -> "Spread | None":
+        """How the norms of sampled paths spread over all lengths; None where the samples do not tell that."""
+        if self.effective_by_sample is None:
+            return None
+        return spread_of(dict(zip(self.lengths, map(int, self.path_count), strict=True)), self.sampled)
 
 
 def paths(
@@ -185,11 +200,7 @@ def _record(
     groups = [per_path[start : start + draws] for start in range(0, len(per_path), max(1, draws))]
     sampled = tuple(_sampled(length, group, counts[length]) for length, group in zip(lengths, groups, strict=False))
     every, total = sorted(counts), sum(counts.values())
-    # As shares of the largest, which are within the range of floats whatever the depth.
-    logs = [-math.inf if one.log10_product is None else one.log10_product for one in sampled]
-    top = max((log for log in logs if log > -math.inf), default=0.0)
-    products = [10 ** (log - top) for log in logs]
-    whole = bool(sampled) and [one.length for one in sampled] == every
+    spread = spread_of(counts, sampled)
     return Paths(
         units=len(chain),
         lengths=tuple(every),
@@ -199,7 +210,7 @@ def _record(
         ordinary_norm=math.fsum(one["ordinary"] for one in results) / n,
         sampled=sampled,
         effective=effective(every, exact, counts, total) if exact else None,
-        effective_by_sample=effective(every, products, counts, total) if whole else None,
+        effective_by_sample=spread and effective(spread.lengths, spread.shares, counts, total),
         sum_check_relative_error=max(one["check"] for one in results) if exact else None,
         seed=options.seed,
     )
@@ -222,6 +233,69 @@ def _sampled(length: int, values: Sequence[ScaledFloat], count: int) -> Sampled:
         draws=draws,
         log10_product=math.log10(mean) + exponent * math.log10(2) + _log10(count) if mean > 0 else None,
     )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the sum of the norms of all paths spreads over their lengths."""
+
+    lengths: tuple[int, ...]
+    """From the shortest to the longest sampled ones that carry a gradient."""
+    shares: tuple[float, ...]
+    """Of each, of all lengths."""
+    off: tuple[float, ...]
+    """Half of the 95 % interval of each over the draws, as a share of itself; NaN where one draw tells nothing."""
+
+
+def spread_of(counts: Mapping[int, int], sampled: Sequence[Sampled]) -> Spread | None:
+    """Return paths × mean norm of a path, by length, as shares of its sum over all lengths.
+
+    How many paths there are is known; the mean norm is measured at the sampled lengths. Between them its logarithm is
+    interpolated, as every further branch multiplies a norm by about the same. Behind both ends that line goes on: what
+    it says there counts for the sum alone.
+
+    Args:
+        counts: Length → number of paths, of all lengths.
+        sampled: Of some lengths.
+
+    Returns:
+        None where no path carries a gradient, where there is only one length of several, or where what lies behind the
+        ends may be more than 5 % of the sum.
+    """
+    found = sorted((one for one in sampled if one.log10_product is not None), key=lambda one: one.length)
+    if not found or (len(found) == 1 and len(counts) > 1):
+        return None
+    silent = {one.length for one in sampled if one.log10_product is None}
+    lengths = [one.length for one in found]
+    norms = [(one.log10_product or 0.0) - _log10(counts[one.length]) for one in found]
+    offs = [_off(one) for one in found]
+    lines = {length: _along(lengths, norms, length) for length in counts if length not in silent}
+    logs = {length: log + _log10(counts[length]) for length, log in lines.items()}
+    # As shares of the largest, which are within the range of floats whatever the depth.
+    top = max(logs.values())
+    products = {length: 10 ** (log - top) for length, log in logs.items()}
+    whole = math.fsum(products.values())
+    inside = [length for length in sorted(counts) if lengths[0] <= length <= lengths[-1]]
+    shares = tuple(products.get(length, 0.0) / whole for length in inside)
+    if math.fsum(shares) < SHARE:
+        return None
+    return Spread(tuple(inside), shares, tuple(_along(lengths, offs, length) for length in inside))
+
+
+def _off(one: Sampled) -> float:
+    """Return half of the 95 % interval of a mean over draws, as a share of it; below the range of floats not known."""
+    return one.half_width / one.mean if one.half_width is not None and one.mean else math.nan
+
+
+def _along(places: Sequence[int], values: Sequence[float], at: int) -> float:
+    """Return the value of the lines through points in rising order, of which the outer ones go on."""
+    if len(places) == 1:
+        return values[0]
+    right = min(max(bisect.bisect_left(places, at), 1), len(places) - 1)
+    (first, last), (low, high) = places[right - 1 : right + 1], values[right - 1 : right + 1]
+    if at in (first, last):
+        return low if at == first else high
+    return low + (high - low) * (at - first) / (last - first)
 
 
 def _log10(count: int) -> float:

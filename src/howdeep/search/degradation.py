@@ -120,9 +120,12 @@ def degradation(config: LadderConfig, out: str | Path, *, console: Console | Non
                     finished.append(trained(job, data(job.config.seed), journal))
                     progress.finished(_line(finished[-1]), now=not known)
         equal: Equal = "time" if equal_time else "epochs"
+        labels = first.split("validation").labels
+        guessing = 100 * (1 - int(labels.bincount().max()) / len(labels))
         lines = dict.fromkeys((run.family, run.width) for run in finished)
         families = tuple(
-            _family(*line, [run for run in finished if (run.family, run.width) == line], equal) for line in lines
+            _family(*line, [run for run in finished if (run.family, run.width) == line], equal, guessing)
+            for line in lines
         )
         record = Degradation(first.name, equal, config.all_seeds, families, tuple(finished))
         write_whole(out / RECORD, json.dumps(record.to_json(config), indent=1).encode())
@@ -155,13 +158,15 @@ def _line(run: LadderRun) -> str:
     return f"{name} {errors} {run.seconds:5.0f} s"
 
 
-def _family(family: str, width: int, trained_runs: Sequence[LadderRun], equal: Equal) -> FamilyResult:
+def _family(
+    family: str, width: int, trained_runs: Sequence[LadderRun], equal: Equal, guessing_percent: float
+) -> FamilyResult:
     points = []
     for depth in sorted({run.depth for run in trained_runs}):
         of_runs = [run.errors for run in trained_runs if run.depth == depth]
         errors = [one for one in of_runs if one is not None]
         points.append(point_of(depth, errors, failed=len(of_runs) - len(errors)))
-    diagnosis = diagnose(points)
+    diagnosis = diagnose(points, guessing_percent)
     if equal == "time" and diagnosis.kind == "optimisation fails":
         fewer = f"; in equal time the deepest made {trained_runs[-1].epochs:.3g} epochs, the shallowest"
         diagnosis = replace(diagnosis, evidence=f"{diagnosis.evidence}{fewer} {trained_runs[0].epochs:.3g}")

@@ -3,6 +3,8 @@
 Over the depths of one family, with the errors of one or more runs each, the first rule that holds gives the diagnosis.
 The *best* depth is the one of lowest validation error; the *gap* is validation error minus training error.
 
+0. **undertrained**, no verdict, where all numbers are finite: training error of the best depth is above half of what
+   guessing gets wrong; or that of the deepest is, and it still fell in the last quarter of the training.
 1. **optimisation fails**: a run ended in numbers that are not finite, or training error rises from the best depth to
    the deepest. (He et al. 2015, section 4.1: degradation, which over-fitting does not explain.)
 2. **over-fits**: the gap rises from the best depth to the deepest.
@@ -24,12 +26,18 @@ from typing import Literal
 
 from howdeep.util.intervals import Interval, of_difference, of_mean, of_share
 
-Kind = Literal["optimisation fails", "over-fits", "still gains", "saturates"]
+Kind = Literal["undertrained", "optimisation fails", "over-fits", "still gains", "saturates"]
 
 LEAST_POINTS = 0.5
 """Points of error that are worth a word."""
 LEAST_ERRORS = 2.5
 """Standard errors of the difference that are."""
+LEARNED = 0.5
+"""Share of what guessing gets wrong above which a network has learned too little for a word about its depth."""
+LAST = 0.25
+"""Share of the training, at its end, in which an error that still falls is not settled."""
+MEANS = 3
+"""Runs from which on a mean has Student's interval: of two it is thirteen times as wide as they are apart."""
 RANKED_RUNS = 3
 """Runs of each side from which on their ranks alone may tell: 1 in C(6, 3) = 20."""
 
@@ -46,6 +54,8 @@ class Errors:
     """On images that it was not trained on."""
     validation_images: int
     """How many of them."""
+    still_fell: bool = False
+    """Whether training error still fell in the last quarter of the training, by more than chance."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +69,18 @@ class Estimate:
     standard_error: float
     """Of the mean: over the runs, or binomial over their images where that is more."""
     low: float
-    """Lower end of the 95 % interval: Student's t over the runs, or that of their images where it is wider."""
+    """Lower end of the 95 % interval: that of their images; or, where it is wider, Student's t over three runs or more,
+    and the range of two. It ends where errors do."""
     high: float
     """Upper end."""
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} ± {self.standard_error:.1f}"
+        return f"{self.mean:.1f} ± {(self.high - self.low) / 2:.1f}"
+
+    @property
+    def text(self) -> str:
+        """The mean with its interval, as a sentence says it: 4.5 % (2.3–8.6)."""
+        return f"{self.mean:.1f} % ({self.low:.1f}–{self.high:.1f})"
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,8 @@ class Point:
     """Validation error minus training error."""
     failed: int
     """Runs that ended in numbers that are not finite."""
+    still_fell: bool = False
+    """Whether training error of a run still fell in the last quarter of its training."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +108,20 @@ class Diagnosis:
     kind: Kind
     """The verdict."""
     at: int | None
-    """fails, over-fits: the deepest depth before the rise; gains: the deepest; saturates: the depth that is enough."""
+    """fails, over-fits: the deepest depth before the rise; gains: the deepest; saturates: the depth that is enough;
+    undertrained: None."""
     best: int | None
     """Depth of the lowest validation error; None where no run ended in finite numbers."""
     enough: int | None
-    """The shallowest depth whose validation error is not higher than the best."""
+    """The shallowest depth whose validation error is not higher than the best; None where training was too short."""
     evidence: str
     """The numbers behind it, in one sentence."""
 
     @property
     def headline(self) -> str:
         """The verdict in a few words."""
+        if self.kind == "undertrained":
+            return "undertrained, no verdict"
         if self.at is None:
             return self.kind
         return f"{self.kind} {'beyond' if self.kind in ('optimisation fails', 'over-fits') else 'at'} {self.at} layers"
@@ -124,11 +145,32 @@ def point_of(depth: int, runs: Sequence[Errors], failed: int = 0) -> Point:
     floors = _binomial(*counted), _binomial(*others)
     return Point(
         depth,
-        _estimate(training, floors[0], of_share(*counted)),
-        _estimate(validation, floors[1], of_share(*others)),
-        _estimate(gaps, math.hypot(*floors), of_difference(*others, *counted)),
+        _estimate(training, floors[0], of_share(*counted), least=0.0),
+        _estimate(validation, floors[1], of_share(*others), least=0.0),
+        _estimate(gaps, math.hypot(*floors), of_difference(*others, *counted), least=-100.0),
         failed,
+        any(run.still_fell for run in runs),
     )
+
+
+def learned_little(error_percent: float, guessing_percent: float) -> bool:
+    """Return whether an error is above half of what guessing gets wrong, always the most frequent class."""
+    return error_percent > LEARNED * guessing_percent
+
+
+def still_fell(training_percent: Sequence[float], images: int) -> bool:
+    """Return whether training error fell in the last quarter of the training, by more than chance and half a point.
+
+    Args:
+        training_percent: Of every epoch, in order; of fewer than two nothing is known.
+        images: Training images of an epoch.
+    """
+    if len(training_percent) < 2:
+        return False
+    last = len(training_percent) - 1
+    before, after = training_percent[last - math.ceil(LAST * last)], training_percent[last]
+    chance = math.hypot(_binomial(before, images), _binomial(after, images))
+    return before - after > max(LEAST_POINTS, LEAST_ERRORS * chance)
 
 
 def higher(one: Estimate, other: Estimate) -> bool:
@@ -144,18 +186,23 @@ def trains_worse(one: Estimate, other: Estimate) -> bool:
     return higher(one, other) or (ranked and one.mean - other.mean > LEAST_POINTS)
 
 
-def diagnose(points: Sequence[Point]) -> Diagnosis:
+def diagnose(points: Sequence[Point], guessing_percent: float = 100.0) -> Diagnosis:
     """Return the diagnosis of one family by the rules at the head of this module.
 
     Args:
         points: At least two, in any order.
+        guessing_percent: What always guessing the most frequent class gets wrong.
 
     Raises:
         ValueError: There are fewer than two depths.
     """
     if len(points) < 2:
         raise ValueError(f"a ladder has at least two depths, not {len(points)}")
-    steps = [_Step(p.depth, p.training, p.validation, p.gap) for p in points if p.training and p.validation and p.gap]
+    steps = [
+        _Step(p.depth, p.training, p.validation, p.gap, p.still_fell)
+        for p in points
+        if p.training and p.validation and p.gap
+    ]
     steps.sort(key=lambda step: step.depth)
     best = min(steps, key=lambda step: step.validation.mean, default=None)
     enough = next((step for step in steps if best and not higher(step.validation, best.validation)), None)
@@ -169,21 +216,27 @@ def diagnose(points: Sequence[Point]) -> Diagnosis:
     assert best is not None, "a depth of which no run failed has errors"
     assert enough is not None, "the best is"
     deepest = steps[-1]
+    if learned_little(best.training.mean, guessing_percent):
+        return _undertrained(best, guessing_percent)
+    if deepest.still_fell and learned_little(deepest.training.mean, guessing_percent):
+        return _undertrained(deepest, guessing_percent)
     if trains_worse(deepest.training, best.training):
         at = _before(steps, best, [trains_worse(step.training, best.training) for step in steps])
-        said = f"training error rises from {best.training} % at {best.depth} layers to {deepest.training} % at"
-        return Diagnosis("optimisation fails", at, best.depth, enough.depth, f"{said} {deepest.depth}")
+        said = f"training error rises from {best.training.text} at {best.depth} layers to {deepest.training.text} at"
+        return Diagnosis("optimisation fails", at, best.depth, enough.depth, f"{said} {deepest.depth} (95 %)")
     if higher(deepest.gap, best.gap):
         at = _before(steps, best, [higher(step.gap, best.gap) for step in steps])
-        said = f"the gap rises from {best.gap} points at {best.depth} layers to {deepest.gap} at {deepest.depth}"
-        return Diagnosis("over-fits", at, best.depth, enough.depth, f"{said}; training error does not")
+        said = f"the gap rises from {_points(best.gap)} at {best.depth} layers to {_points(deepest.gap)} at"
+        said = f"{said} {deepest.depth} (95 %); training error does not"
+        return Diagnosis("over-fits", at, best.depth, enough.depth, said)
     if enough is deepest:
         before = steps[-2]
-        said = f"validation error falls from {before.validation} % at {before.depth} layers to"
-        said = f"{said} {enough.validation} % at {enough.depth}"
+        said = f"validation error falls from {before.validation.text} at {before.depth} layers to"
+        said = f"{said} {enough.validation.text} at {enough.depth} (95 %)"
         return Diagnosis("still gains", enough.depth, best.depth, enough.depth, said)
-    others = f"; lowest: {best.validation} % at {best.depth}" if best is not enough else ""
-    said = f"no depth is better than {enough.depth} layers ({enough.validation} %) by more than chance{others}"
+    others = f"; lowest: {best.validation.text} at {best.depth}" if best is not enough else ""
+    error = f"{enough.validation.text} validation error, 95 %"
+    said = f"no depth is better than {enough.depth} layers by more than chance: {error}{others}"
     return Diagnosis("saturates", enough.depth, best.depth, enough.depth, said)
 
 
@@ -195,6 +248,14 @@ class _Step:
     training: Estimate
     validation: Estimate
     gap: Estimate
+    still_fell: bool
+
+
+def _undertrained(step: _Step, guessing_percent: float) -> Diagnosis:
+    falling = " and still fell at the end" if step.still_fell else ""
+    said = f"training error is {step.training.text}, 95 %, at {step.depth} layers{falling}"
+    more = f"{said}; guessing gets {guessing_percent:.0f} % wrong: train longer before you ask for a depth"
+    return Diagnosis("undertrained", None, None, None, more)
 
 
 def _before(steps: Sequence[_Step], best: _Step, rises: Sequence[bool]) -> int:
@@ -204,13 +265,17 @@ def _before(steps: Sequence[_Step], best: _Step, rises: Sequence[bool]) -> int:
     return later[first - 1][0]
 
 
-def _estimate(runs: Sequence[float], binomial: float, of_images: Interval) -> Estimate:
+def _points(gap: Estimate) -> str:
+    return f"{gap.mean:.1f} points ({gap.low:.1f} to {gap.high:.1f})"
+
+
+def _estimate(runs: Sequence[float], binomial: float, of_images: Interval, least: float) -> Estimate:
     error, (low, high) = binomial, of_images
     if len(runs) > 1:
         error = max(error, statistics.stdev(runs) / math.sqrt(len(runs)))
-        over_runs = of_mean(runs)
-        low, high = min(low, over_runs.low), max(high, over_runs.high)
-    return Estimate(tuple(runs), statistics.fmean(runs), error, low, high)
+        of_runs = of_mean(runs) if len(runs) >= MEANS else Interval(min(runs), max(runs))
+        low, high = min(low, of_runs.low), max(high, of_runs.high)
+    return Estimate(tuple(runs), statistics.fmean(runs), error, max(least, low), min(100.0, high))
 
 
 def _binomial(percent: float, images: int) -> float:

@@ -17,7 +17,7 @@ from howdeep.runs.resume import Journal
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, Trial, best_of
 from howdeep.runtime.timing import threads_of
-from howdeep.search.diagnosis import Errors
+from howdeep.search.diagnosis import Errors, still_fell
 from howdeep.training.config import TrainConfig, difference
 from howdeep.training.images import require_same_images
 from howdeep.training.log import print_line
@@ -132,7 +132,9 @@ def _finished(job: PlannedRun, dataset: Dataset) -> tuple[float, float, Errors]:
             )
             sums.append(add_up(chain, batches, autocast=Arithmetic("fp32", "contiguous").autocast(where)))
     training, validation = sums
-    errors = Errors(training.error_percent, training.images, validation.error_percent, validation.images)
+    epochs = [line["train_error_percent"] for line in run.metrics() if line["event"] == "epoch"]
+    falling = still_fell(epochs, len(train_split))
+    errors = Errors(training.error_percent, training.images, validation.error_percent, validation.images, falling)
     per_epoch = steps_per_epoch(len(train_split), job.config.resolved_recipe().batch_size)
     return result["steps"] / per_epoch, result["seconds"], errors
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from howdeep.show.sentences import confusions, depth_text, export_agreed, measured, probe_test_finding
 from howdeep.show.tables import CHOSEN, Table, all_of
+from howdeep.util.intervals import student_95
 from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, short, whole
 
 if TYPE_CHECKING:
@@ -147,9 +148,9 @@ def _by_k(lesion: Lesion) -> Table:
     rows = []
     for row in lesion.by_k:
         bar = "▇" * round(BAR * row.error_percent / top) if top else ""
-        spread = "" if row.standard_error is None else fixed(row.standard_error)
+        spread = "" if row.standard_error is None else fixed(student_95(row.draws) * row.standard_error)
         rows.append((str(row.k), str(row.draws), fixed(row.error_percent), spread, bar))
-    return Table(heads=["k", "draws", "error %", "± over draws", ""], rows=rows)
+    return Table(heads=["k", "draws", "error %", "± 95 % over draws", ""], rows=rows)
 
 
 def _trials(lesion: Lesion, wide: bool) -> Table:
@@ -173,24 +174,28 @@ def paths_table(paths: Paths, *, wide: bool = False) -> Table:
     """Return one row per length: paths, exact gradient, mean gradient of a sampled path."""
     sampled = {one.length: one for one in paths.sampled}
     exact = dict(zip(paths.lengths, paths.gradient_norm or (), strict=False))
-    total, gradient = sum(int(count) for count in paths.path_count), sum(exact.values())
-    inside = set(paths.effective.lengths if paths.effective else ())
+    total, gradient, effective = sum(map(int, paths.path_count)), sum(exact.values()), paths.effective
+    shares = {length: norm / gradient for length, norm in exact.items()} if gradient else {}
+    if not exact and (spread := paths.spread) is not None:
+        shares, effective = dict(zip(spread.lengths, spread.shares, strict=True)), paths.effective_by_sample
+    inside = set(effective.lengths if effective else ())
     mean_digits, error_digits = (3, 3) if wide else (2, 1)
     rows = []
     for length, count in zip(paths.lengths, paths.path_count, strict=True):
         one, norm = sampled.get(length), exact.get(length)
-        share = "" if norm is None or not gradient else share_text(norm / gradient, mean_digits)
+        share = share_text(shares[length], mean_digits) if length in shares else ""
         mean = "" if one is None else number(one.mean, mean_digits)
-        spread = "" if one is None or one.standard_error is None else f" ± {number(one.standard_error, error_digits)}"
+        off = "" if one is None or one.half_width is None else f" ± {number(one.half_width, error_digits)}"
         many = f"{int(count):,}" if len(count) <= 9 else f"{count[0]}.{count[1:3]}e{len(count) - 1}"
         cells = (str(length), many, share_text(int(count) / total), "" if norm is None else number(norm))
         if wide or exact or one is not None:  # the others would say nothing but how many there are
-            rows.append((*cells, share, mean + spread, "│" if length in inside else ""))
+            rows.append((*cells, share, mean + off, "│" if length in inside else ""))
     check = paths.sum_check_relative_error
     notes = "" if check is None else f"; lengths add up to autograd's gradient within {check:.1e}"
+    draws = "; per path ± 95 % over draws" * any(one.half_width is not None for one in paths.sampled)
     return Table(
         title=paths.finding,
-        lines=[f"n = {paths.n:,} images{notes}"],
+        lines=[f"n = {paths.n:,} images{notes}{draws}"],
         heads=["length", "paths", "of all", "gradient", "of it", "per path", ""],
         rows=rows if wide else _thinned(rows),
         summary=all_of(len(rows), len(rows), "lengths"),

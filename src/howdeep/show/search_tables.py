@@ -35,9 +35,9 @@ def degradation_table(ladder: Degradation, *, wide: bool = False) -> Table:
     if wide:
         return _runs(ladder)
     rows = [_depth(ladder, family, point) for family in ladder.families for point in family.points]
-    count, means = len(ladder.seeds), "errors of one seed ± binomial standard errors"
+    count, means = len(ladder.seeds), "errors of one seed ± half of the 95 % interval"
     if count > 1:
-        means = f"errors over {count} seeds ± standard errors"
+        means = f"errors over {count} seeds ± half of the 95 % interval"
     conditions = [f"{ladder.data}, equal {ladder.equal}: {means}"]
     if errors := next((run.errors for run in ladder.runs if run.errors is not None), None):
         training = f"{errors.training_images:,} training images, not augmented"

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 NORMAL_95 = 1.959964
 """Standard errors on either side of an estimate that hold 95 % of a normal distribution: 1.96."""
+SIGNIFICANT = 0.05
+"""Chance below which a difference is called significant: by itself, where its 95 % interval leaves out 0."""
 
 
 class Interval(NamedTuple):
@@ -109,6 +111,20 @@ def chance_of_change(newly_wrong: float, newly_right: float, n: int) -> float:
     return math.erfc(abs(change) / error / math.sqrt(2))
 
 
+def chance_of(estimate: float, interval: Interval) -> float:
+    """Return how likely a difference of this size or more is by chance alone, read from its 95 % interval.
+
+    The end that lies towards 0 is taken for 1.96 standard errors away, so that it is below 0.05 where the interval
+    leaves out 0, whatever made the interval.
+
+    Args:
+        estimate: The difference, within its interval.
+        interval: Of either kind of difference, or of a mean of some.
+    """
+    end = interval.low if estimate > 0 else interval.high
+    return math.erfc(NORMAL_95 * abs(estimate) / abs(estimate - end) / math.sqrt(2)) if estimate else 1.0
+
+
 def of_several(chances: Sequence[float]) -> list[float]:
     """Return the chances of several comparisons, each as if it were the only one (Holm 1979).
 
@@ -138,8 +154,13 @@ def of_mean(values: Sequence[float]) -> Interval:
     Returns:
         Ends in the numbers' own unit.
     """
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = student_95(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return Interval(mean - half, mean + half)
+
+
+def student_95(count: int) -> float:
+    """Return how many standard errors on either side of the mean of so many numbers, at least two, hold 95 %."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, 0.975))

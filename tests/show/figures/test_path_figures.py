@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from math import comb
 
 import pytest
 from tests.show.cases import binomial, paths_of
@@ -95,6 +96,26 @@ def test_the_effective_range_is_shaded_in_all_three_panels() -> None:
         (band,) = marks(panel, "rect")
         assert [(row["from"], row["to"]) for row in band["data"]["values"]] == [(-0.5, 1.5)]
     assert " ".join(chart["title"]["text"]) == paths_finding(paths_of(4))
+
+
+def test_sampled_lengths_are_told_over_all_lengths_or_not_in_percent() -> None:
+    """Three panels on one axis, with a band over the draws; of an old record of some lengths there are two."""
+    some = replace(paths_of(8, exact=False), sampled=paths_of(8, exact=False).sampled[::4])
+    some = replace(some, sampled=tuple(replace(one, standard_error=one.mean / 9, draws=5) for one in some.sampled))
+    panels = figures.paths(some).to_dict()["hconcat"]
+    scales = [layer["encoding"]["x"]["scale"]["domain"] for panel in panels for layer in panel["layer"]]
+    assert scales == [[-0.5, 8.5]] * len(scales)
+    (band,) = marks(panels[2], "area")
+    (line,) = marks(panels[2], "line")
+    rows = list(zip(band["data"]["values"], line["data"]["values"], strict=True))
+    assert [row["length"] for row, _ in rows] == list(range(9))
+    # 8 choose k times 0.3 to the k; Student's of five draws is 2.776.
+    assert [told["value"] for _, told in rows] == pytest.approx([100 * comb(8, k) * 0.3**k / 1.3**8 for k in range(9)])
+    assert all(row["high"] == pytest.approx(told["value"] * (1 + 2.776 / 9), rel=1e-3) for row, told in rows)
+    assert paths_finding(some).endswith("of all paths (between 3 sampled lengths interpolated)")
+    old = replace(some, effective_by_sample=None)
+    assert len(figures.paths(old).to_dict()["hconcat"]) == 2
+    assert paths_finding(old) == "3 lengths of paths were sampled, too few for shares of the gradient"
 
 
 def test_the_product_of_the_first_two_panels_is_the_third() -> None:

@@ -74,8 +74,10 @@ def test_units_that_could_not_be_taken_out_are_outlined_and_nothing_else() -> No
 @pytest.mark.parametrize("draw", [figures.strip, figures.lesion])
 @pytest.mark.parametrize(("kind", "says"), [("delete", "deleted"), ("duplicate", "run twice")])
 def test_the_heading_says_what_an_outline_is_where_there_is_one(draw, kind: str, says: str) -> None:
-    assert draw(by_unit([None, 1.0], kind)).to_dict()["title"]["subtitle"] == [f"dashed: cannot be {says}"]
-    assert "subtitle" not in draw(by_unit([0.0, 1.0], kind)).to_dict()["title"]
+    whiskers = ["whiskers: 95 % interval of the change"] * (draw is figures.lesion)
+    told = "; ".join([f"dashed: cannot be {says}", *whiskers])
+    assert draw(by_unit([None, 1.0], kind)).to_dict()["title"]["subtitle"] == [told]
+    assert draw(by_unit([0.0, 1.0], kind)).to_dict()["title"].get("subtitle", []) == whiskers
 
 
 @pytest.mark.parametrize("draw", [figures.strip, figures.lesion])
@@ -92,3 +94,6 @@ def test_a_lesion_shows_the_strip_above_the_bars() -> None:
         if name not in ("title", "$schema", "config")
     }
     assert [row["unit"] for layer in marks(lower, "bar") for row in layer["data"]["values"]] == list(range(2, 10))
+    # Whiskers are those of the change: 6 % at baseline, +40 points from +39 to +41, and −2 from −3.
+    whiskers = [(row["bottom"], row["top"]) for row in next(marks(lower, "rule"))["data"]["values"]]
+    assert (whiskers[0], min(bottom for bottom, _ in whiskers)) == ((45.0, 47.0), 3.0)

@@ -1,6 +1,7 @@
 """Several runs: the best one, which differences are more than chance, and the chart where depths differ."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from tests.show import cases
 
 from howdeep.analysis.evaluation import Answers
+from howdeep.show.report.comparison import Comparison, compared, comparison_table
 from howdeep.show.report.page import page_of
 from howdeep.show.report.reading import collect
-from howdeep.show.report.summary import Error, RunSummary, compared, comparison_table, told_apart
+from howdeep.show.report.summary import Error, RunSummary, told_apart
 
 
 def facts(
@@ -24,24 +26,100 @@ def facts(
     data: str = "digits",
     split: str = "test",
     answers: Answers | None = None,
+    trained: str = "",
+    little: bool = False,
 ) -> RunSummary:
     error = None if percent is None else Error(percent, n if split == "test" else None, split, answers)
-    return RunSummary(name=name, family=family, depth=depth, macs=macs, error=error, data=data)
+    return RunSummary(
+        name=name,
+        network=name,
+        family=family,
+        depth=depth,
+        macs=macs,
+        error=error,
+        data=data,
+        trained=trained,
+        learned_little=little,
+    )
+
+
+def found(*rows: RunSummary) -> Comparison:
+    comparison = compared(rows)
+    assert comparison is not None
+    return comparison
 
 
 def test_one_run_is_no_comparison() -> None:
     assert compared([facts("a", 5.0)]) is None
 
 
-def test_the_lowest_error_is_best_and_others_are_within_chance_or_worse() -> None:
-    """Of 1,000 images 5.0 and 6.9 % are 1.79 standard errors apart, 5.0 and 7.5 % are 2.29."""
-    found = compared([facts("worse", 7.5), facts("best", 5.0), facts("alike", 6.9)])
-    assert found is not None
-    assert found.headline.startswith("Best of 3 runs: best, 5.0 % test error (95 % interval 3.7–6.5, n = 1,000)")
-    assert (
-        found.finding == "alike cannot be told from it on these 1,000 images; worse is worse by more than chance;"
-        " compared as if on different images"
+def test_how_deep_is_the_cheapest_that_is_not_significantly_worse() -> None:
+    """Of 1,000 images 5.0 and 6.9 % are 1.79 standard errors apart, 5.0 and 7.9 % are 2.7."""
+    one = found(
+        facts("a", 7.9, depth=8, macs=5), facts("b", 6.9, depth=20, macs=10), facts("c", 5.0, depth=56, macs=30)
     )
+    assert one.headline == (
+        "20 layers are enough here: 6.9 % test error (95 %: 5.4–8.7);"
+        " 56 layers, 5.0 % (3.7–6.5), are not significantly better on 1,000 images"
+    )
+    assert one.finding == (
+        "significantly worse than 56 layers: 8 layers;"
+        " compared with the best as if on different images, 2 comparisons corrected (Holm)"
+    )
+    assert [point.enough for point in one.points] == [False, True, False]
+    deep = found(facts("a", 9.0, depth=8, macs=5), facts("b", 5.0, depth=56, macs=30))
+    assert deep.headline == (
+        "56 layers are worth it here: 5.0 % test error (95 %: 3.7–6.5), significantly better than every cheaper"
+        " network on 1,000 images"
+    )
+    cheap = found(facts("a", 5.0, depth=8, macs=5), facts("b", 5.0, depth=56, macs=30, family="plain"))
+    assert cheap.headline.startswith("8 layers (residual) are enough here: 5.0 % test error (95 %: 3.7–6.5), the low")
+
+
+def test_several_comparisons_are_corrected() -> None:
+    """5.0 and 7.2 % of 1,000 images: p = 0.04 alone, and no more than chance among three such comparisons."""
+    best, others = facts("best", 5.0, macs=40), [facts(name, 7.2, macs=50) for name in "abc"]
+    assert "significantly worse than best: a;" in found(best, others[0]).finding
+    assert found(best, *others).finding.startswith("not significantly worse than best: a, b and c; compared ")
+
+
+def test_seeds_of_one_network_are_a_group_and_never_another_network() -> None:
+    one = found(facts("a (x)", 4.0, trained="so"), facts("a (y)", 5.0, trained="so"))
+    two = [replace(row, network="a") for row in one.rows]
+    one = found(*two)
+    assert one.headline == "a: 4.5 % test error (95 %: 3.3–6.0), mean of 2 seeds, on 1,000 images"
+    assert (len(one.groups), one.differences) == (1, (None,))
+    assert len(found(*two, replace(two[0], trained="longer")).groups) == 2
+    (mean,) = found(*two, facts("b", 4.4, depth=56, macs=5)).points[:1]
+    assert (mean.error_percent, mean.runs, mean.enough) == (4.5, (4.0, 5.0), False)
+    far = [replace(two[0], error=Error(percent, 1000, "test")) for percent in (0.0, 20.0)]
+    assert found(*far).best.interval == (0.0, 20.0)  # type: ignore[union-attr]
+    three = found(*far, two[1]).best
+    assert three is not None
+    assert three.interval.low == 0.0  # Student's of 0, 5 and 20 % begins at −17
+
+
+def test_networks_that_learned_little_are_said_to_be_and_a_best_one_that_did_is_no_verdict() -> None:
+    rows = [facts("a", 70.0, depth=8, macs=5, little=True), facts("b", 5.0, depth=56, macs=30)]
+    assert found(*rows).finding.endswith(
+        "8 layers have learned little (more than half of what guessing gets wrong: undertrained, or training fails)"
+    )
+    none = found(rows[0], facts("b", 69.0, depth=56, macs=30, little=True))
+    assert none.headline == (
+        "No verdict: the best of them has learned little; 56 layers: 69.0 % test error (95 %: 66.0–71.9)"
+        " on 1,000 images"
+    )
+    assert none.enough is None
+
+
+def test_a_cut_is_compared_with_its_parent_alone() -> None:
+    cut = replace(facts("a cut", 5.5, depth=16, macs=5), cut=cases.cut(9, 2))
+    one = found(facts("a", 5.0), cut)
+    assert one.headline == "a: 5.0 % test error (95 %: 3.7–6.5) on 1,000 images"
+    assert one.finding == ("a cut, against its parent: test 5.0 → 5.5 %, +0.5 points (95 %: −0.5 to +1.5); 2 → 1 ms")
+    assert [row[-1] for row in comparison_table(one).rows] == ["+0.5 (−0.5 to +1.5) to its parent", "best, enough"]
+    dear = replace(cut, cut=cases.cut(9, 2, change=3.0))
+    assert found(facts("a", 5.0), dear).finding.endswith("; 2 → 1 ms, significantly worse")
 
 
 def answered(wrong: set[int], images: str = "these", n: int = 1000) -> Answers:
@@ -53,83 +131,52 @@ def test_runs_on_the_same_images_are_compared_image_by_image() -> None:
     """50 and 66 of 1,000 images wrong: within chance for two samples of images, beyond it where the 66 hold the 50."""
     few, many = answered(set(range(50))), answered(set(range(66)))
     best, other = facts("best", 5.0, answers=few), facts("other", 6.6, answers=many)
-    found = compared([best, other])
-    assert found is not None
-    assert found.finding == "it is better than other by more than chance, compared image by image"
+    assert found(best, other).finding == ("significantly worse than best: other; compared with the best image by image")
     for strange in (facts("other", 6.6), facts("other", 6.6, answers=answered(set(range(66)), "others"))):
-        found = compared([best, strange])
-        assert found is not None
-        assert found.finding == "other cannot be told from it on these 1,000 images; compared as if on different images"
-    mixed = compared([best, other, facts("third", 5.1)])
-    assert mixed is not None
-    assert mixed.finding.endswith("compared image by image where both records say which were wrong")
+        assert found(best, strange).finding == (
+            "not significantly worse than best: other; compared with the best as if on different images"
+        )
+    mixed = found(best, other, facts("third", 5.1)).finding
+    assert "image by image where both records say which were wrong" in mixed
 
 
-def test_none_wrong_of_179_is_not_better_than_four_wrong_by_more_than_chance() -> None:
+def test_none_wrong_of_179_is_not_significantly_better_than_four_wrong() -> None:
     for answers in (None, answered(set(range(4)), n=179)):
         none = answers and answered(set(), n=179)
-        found = compared([facts("none", 0.0, n=179, answers=none), facts("four", 400 / 179, n=179, answers=answers)])
-        assert found is not None
-        assert found.finding.startswith("four cannot be told from it on these 179 images; compared ")
+        one = found(facts("none", 0.0, n=179, answers=none), facts("four", 400 / 179, n=179, answers=answers, macs=5))
+        assert one.enough is not None
+        assert one.enough.label == "four"
 
 
 def test_of_equal_errors_the_cheaper_network_is_best() -> None:
-    found = compared([facts("a dear one", 5.0, macs=20), facts("cheap", 5.0, macs=10)])
-    assert found is not None
-    assert found.best is not None
-    assert found.best.name == "cheap"
-
-
-def test_a_cheaper_network_that_cannot_be_told_apart_is_named() -> None:
-    found = compared(
-        [
-            facts("best", 5.0, macs=30),
-            facts("middle", 5.1, macs=20),
-            facts("also", 5.3, macs=10),
-            facts("small", 5.2, macs=10),
-        ]
-    )
-    assert found is not None
-    assert (
-        found.finding
-        == "also, middle and small cannot be told from it on these 1,000 images, of which small is the cheapest;"
-        " compared as if on different images"
-    )
-    found = compared([facts("best", 5.0, macs=30), facts("small", 5.2, macs=10)])
-    assert found is not None
-    assert "images and is cheaper; compared" in found.finding
+    one = found(facts("a dear one", 5.0, macs=20), facts("cheap", 5.0, macs=10))
+    assert one.best is one.enough
+    assert one.best is not None
+    assert one.best.label == "cheap"
 
 
 def test_errors_on_different_data_and_untested_runs_are_not_compared() -> None:
-    found = compared([facts("a", 5.0), facts("b", 50.0, data="cats")])
-    assert found is not None
-    assert (found.headline, found.best) == ("2 runs on different data", None)
-    assert found.points == ()
-    found = compared([facts("a", 5.0, split="validation"), facts("b", 4.0, split="validation"), facts("c", None)])
-    assert found is not None
-    assert found.finding == "the lowest validation error is that of b, 4.0 %"
+    one = found(facts("a", 5.0), facts("b", 50.0, data="cats"))
+    assert (one.headline, one.best, one.points) == ("2 runs on different data", None, ())
+    one = found(facts("a", 5.0, split="validation"), facts("b", 4.0, split="validation"), facts("c", None))
+    assert one.finding == "the lowest validation error is that of b, 4.0 %"
 
 
 def test_the_chart_has_exact_intervals_where_depths_differ_and_is_none_where_not() -> None:
-    found = compared([facts("a", 0.0, n=100), facts("b", 5.0, depth=56)])
-    assert found is not None
-    (first, second) = found.points
+    (first, second) = found(facts("a", 0.0, n=100), facts("b", 5.0, depth=56)).points
     assert (first.depth, first.low, first.high) == (20, 0.0, pytest.approx(3.6217, abs=1e-3))
     assert (second.depth, second.error_percent) == (56, 5.0)
-    alike = compared([facts("a", 5.0), facts("b", 6.0)])
-    assert alike is not None
-    assert alike.points == ()
+    assert found(facts("a", 5.0), facts("b", 6.0)).points == ()
 
 
 def test_rows_are_by_family_and_depth_and_columns_that_nobody_knows_are_left_out() -> None:
-    found = compared([facts("c", 5.0, depth=56), facts("b", None), facts("a", 7.0, family="plain", depth=110)])
-    assert found is not None
-    table = comparison_table(found)
+    one = found(facts("c", 5.0, depth=56), facts("b", None), facts("a", 7.0, family="plain", depth=110))
+    table = comparison_table(one)
     rows = table.rows
-    assert [row[0] for row in rows] == ["a", "b", "c"]
-    assert table.heads == ["network", "layers", "MACs", "error", "95 % interval", "above the best, 95 %"]
-    assert rows[1] == ["b", "20", "10", "–", "–", "–"]
-    assert [row[-1] for row in rows] == ["+2.0 (−0.2 to +4.2)", "–", "–"]
+    assert [row[0] for row in rows] == ["a", "b", "→ c"]
+    assert table.heads == ["network", "layers", "MACs", "error", "95 % interval", "above the best, 95 %", ""]
+    assert rows[1] == ["b", "20", "10", "–", "–", "–", "–"]
+    assert [row[-2:] for row in rows] == [["+2.0 (−0.2 to +4.2)", "–"], ["–", "–"], ["–", "best, enough"]]
 
 
 def test_runs_of_one_network_carry_their_folders() -> None:
@@ -141,11 +188,13 @@ def test_the_page_compares_first_and_tells_of_each_run_under_its_name(tmp_path: 
     places = [cases.run_folder(tmp_path / "one"), cases.run_folder(tmp_path / "two", "cifar_resnet8", wrong=50)]
     page = page_of(collect(places), "howdeep report")
     assert page.comparison is not None
-    assert page.comparison.finding == (
-        "cifar_resnet20 has the lowest test error; it is better than cifar_resnet8 by more than chance,"
-        " compared as if on different images."
+    assert page.comparison.finding == ""
+    assert page.answer.verdict == (
+        "Significantly worse than 20 layers: 8 layers; compared with the best as if on different images."
     )
-    assert len(page.comparison.charts) == 1
+    assert page.answer.sentence.startswith("20 layers are worth it here: 5.0 % test error")
+    assert page.answer.chart is not None
+    assert len(page.comparison.charts) == 1  # of both trainings: that of depth stands on the first screen
     assert [part.heading for part in page.parts] == ["cifar_resnet20", "cifar_resnet8"]
     assert [section.heading for section in page.parts[0].sections] == ["Training", "Evaluation"]
 
@@ -155,8 +204,15 @@ def test_runs_of_a_folder_are_compared_and_only_their_own_records_are_told(tmp_p
     cases.run_folder(tmp_path / "all" / "one")
     other = cases.run_folder(tmp_path / "all" / "two", "cifar_resnet8")
     cases.written(other / "lesion.json", "lesion", cases.lesion((1.0, 2.0, 3.0)))
+    cut = cases.run_folder(tmp_path / "all" / "cut", "cifar_resnet14", wrong=None, errors=(), removed=(1,))
+    cases.written(cut / "cut.json", "cut", cases.cut(6, 1))
+    paths = cases.run_folder(tmp_path / "all" / "first", "cifar_resnet32")
+    cases.written(paths / "paths.json", "paths", cases.paths_of(3))
     page = page_of(collect([tmp_path / "all"]), "howdeep report")
     assert page.comparison is not None
+    # In the order of the story: which units matter, why, and so some can go.
     assert [(part.heading, [one.heading for one in part.sections]) for part in page.parts] == [
-        ("cifar_resnet8", ["Lesion: each unit taken out"])
+        ("cifar_resnet8", ["Lesion: each unit taken out"]),
+        ("cifar_resnet32", ["Paths of the gradient"]),
+        ("cifar_resnet14 cut to 5 units", ["Cut: a shallower network"]),
     ]

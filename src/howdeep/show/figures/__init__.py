@@ -1,6 +1,7 @@
 """Record → chart. A figure knows nothing about networks; its title states the finding."""
 
 from howdeep.show.figures.curves import curves as curves
+from howdeep.show.figures.curves import overlaid as overlaid
 from howdeep.show.figures.depth import by_depth as by_depth
 from howdeep.show.figures.depth import costs as costs
 from howdeep.show.figures.depth import degradation as degradation

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from howdeep.show.figures.drawing import (
+    DOTTED,
     GREY,
+    INK,
     PLAIN,
+    PURPLE,
     RESIDUAL,
     STOCHASTIC,
     WIDTH,
@@ -21,10 +24,16 @@ from howdeep.show.figures.drawing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from howdeep.training.log import Curves
 
 TRAINING, VALIDATION, TEST = "training (augmented)", "validation", "test"
 COLOURS = {VALIDATION: RESIDUAL, TRAINING: PLAIN, TEST: STOCHASTIC}
+RUNS = (RESIDUAL, PLAIN, STOCHASTIC, PURPLE, "#e69f00", "#56b4e9", GREY, INK)
+"""Colours of runs; more than these get a scale from dark to light."""
+LEAST = 0.1
+"""Percent at which a logarithmic axis of errors ends."""
 
 
 def curves(record: Curves) -> Chart:
@@ -39,6 +48,42 @@ def curves(record: Curves) -> Chart:
         opened = [_row(one.epoch, "open", one.open_units, "open units") for one in record.epochs]
         panels.append(_low(record, opened, y, last=True))
     return alt.vconcat(*panels, spacing=10).properties(title=heading(record.finding))
+
+
+def overlaid(runs: Sequence[tuple[str, Curves]]) -> Chart:
+    """Return the errors of several trainings over the epochs: of validation, and of training dashed.
+
+    Args:
+        runs: Names and curves, each of at least one epoch.
+    """
+    rows = []
+    for name, record in runs:
+        for one in record.epochs:
+            for what, error in ((VALIDATION, one.validation_error_percent), (TRAINING, one.train_error_percent)):
+                if error is not None:
+                    tell = f"{name}, epoch {one.epoch:.4g}: {error:.2f} % {what} error"
+                    rows.append(
+                        {"epoch": one.epoch, "run": name, "what": what, "error": max(error, LEAST), "tell": tell}
+                    )
+    names, high = [name for name, _ in runs], max(row["error"] for row in rows)
+    few = len(names) <= len(RUNS)
+    scale = alt.Scale(domain=names, range=list(RUNS)) if few else alt.Scale(domain=names, scheme="viridis")
+    legend = alt.Legend(orient="right", symbolType="stroke", symbolStrokeWidth=3)
+    colour = alt.Color("run:N", title=None, sort=None, scale=scale, legend=legend)
+    domain = [min(row["error"] for row in rows), min(100.0, 1.1 * high)]
+    axis = alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g")
+    y = alt.Y("error:Q", title="error (%)", axis=axis, scale=alt.Scale(type="log", domain=domain, nice=False))
+    x = alt.X("epoch:Q", axis=alt.Axis(grid=False, title="epoch", tickMinStep=1, format="~g"))
+    layers = []
+    for what, dash, width in ((TRAINING, [3, 4], 1.2), (VALIDATION, [1, 0], 2.2)):
+        of = [row for row in rows if row["what"] == what]
+        base = alt.Chart(data(of)).encode(x=x, y=y, color=colour)
+        layers.append(base.mark_line(strokeDash=dash, strokeWidth=width))
+        if len(of) <= DOTTED:
+            layers.append(described(base.mark_point(filled=True, size=14, opacity=1)))
+    told = f"solid: validation; dashed: training (augmented); {LEAST:g} % and less at the lower end"
+    title = heading(f"training and validation error of {len(runs)} runs", subtitle=told)
+    return alt.layer(*layers).properties(title=title, width=WIDTH - 160, height=300)
 
 
 def _x(record: Curves, *, labels: bool) -> alt.X:

@@ -118,6 +118,10 @@ class DepthPoint:
     """Upper end."""
     train_error_percent: float | None = None
     """Point of the dashed line; None draws none."""
+    runs: tuple[float, ...] = ()
+    """Errors of the seeds behind a mean, a small dot each."""
+    enough: bool = False
+    """Whether it gets the ring of what is enough."""
 
     @property
     def tell(self) -> str:
@@ -134,9 +138,12 @@ def degradation(record: Degradation) -> Chart:
         for point in family.points:
             if (error := point.validation) is not None:
                 training = point.training and point.training.mean
-                points.append(DepthPoint(family.label, point.depth, error.mean, error.low, error.high, training))
-    whiskers = f"95 % interval over {len(record.seeds)} seeds" if len(record.seeds) > 1 else "95 % interval"
-    return by_depth(points, record.finding, f"solid: validation error, {whiskers}; dashed: training error")
+                seeds, enough = error.runs if len(error.runs) > 1 else (), point.depth == family.diagnosis.enough
+                numbers = (point.depth, error.mean, error.low, error.high, training)
+                points.append(DepthPoint(family.label, *numbers, runs=seeds, enough=enough))
+    marks = "solid: validation error with 95 % intervals; dashed: training error"
+    marks += "; ring: enough" * any(point.enough for point in points)
+    return by_depth(points, record.finding, marks + "; small dots: seeds" * any(point.runs for point in points))
 
 
 def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: str = "error (%)") -> Chart:
@@ -148,9 +155,18 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
         subtitle: What lines and whiskers are.
         y_title: What the error is.
     """
-    top = min(100.0, 1.08 * max((max(p.high, p.train_error_percent or 0) for p in points), default=100.0))
+    top = min(100.0, 1.08 * max((max(p.high, p.train_error_percent or 0, *p.runs) for p in points), default=100.0))
     rows = [
-        vars(point) | {"low": max(0.0, point.low), "high": min(top, point.high), "tell": point.tell} for point in points
+        {
+            "family": point.family,
+            "depth": point.depth,
+            "error_percent": point.error_percent,
+            "low": max(0.0, point.low),
+            "high": min(top, point.high),
+            "train_error_percent": point.train_error_percent,
+            "tell": point.tell,
+        }
+        for point in points
     ]
     families, others = list(dict.fromkeys(point.family for point in points)), iter(OTHERS)
     colours = [COLOURS.get(family) or next(others, GREY) for family in families]
@@ -166,6 +182,17 @@ def by_depth(points: Sequence[DepthPoint], title: str, subtitle: str, y_title: s
         described(base.mark_point(filled=True, size=80, opacity=1).encode(y=y)),
         _names(points, top, colour),
     ]
+    pairs = list(zip(rows, points, strict=True))
+    if seeds := [
+        {**row, "error_percent": run, "tell": f"{point.family}, {point.depth:,} layers, a seed: {run:.2f} % error"}
+        for row, point in pairs
+        for run in point.runs
+    ]:
+        dots = base.mark_point(filled=True, size=22, opacity=0.6, xOffset=6).encode(y=y)
+        layers.append(described(dots.properties(data=data(seeds))))
+    if enough := [{**row, "tell": f"enough: {row['tell']}"} for row, point in pairs if point.enough]:
+        rings = base.mark_point(size=330, strokeWidth=2).encode(y=y)
+        layers.append(described(rings.properties(data=data(enough))))
     if any(point.train_error_percent is not None for point in points):
         layers.insert(0, base.mark_line(strokeWidth=2, strokeDash=[3, 4]).encode(y="train_error_percent:Q"))
     text = textwrap.wrap(title[:1].upper() + title[1:], 76)

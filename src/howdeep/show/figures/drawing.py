@@ -183,7 +183,7 @@ def spec_of(chart: Chart, **config: str) -> dict[str, Any]:
     return spec
 
 
-def svg(chart: Chart, *, dark: bool = False) -> str:
+def svg(chart: Chart, *, dark: bool = False, label: str = "") -> str:
     """Return a chart as one self-contained SVG element for HTML, without a background.
 
     Nothing is loaded and nothing is executed: numbers appear on hover because every mark has a ``<title>``. The
@@ -193,12 +193,16 @@ def svg(chart: Chart, *, dark: bool = False) -> str:
     Args:
         chart: From a function of this package.
         dark: Colours for a background of #111.
+        label: What it says, for those who do not see it.
     """
     spec = spec_of(chart, background="transparent", font=WIDE)
     spec = _darkened(spec) if dark else spec
     root = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec))
     if float(root.get("width", SMALL)) < SMALL:
         root.set("class", f"{root.get('class', '')} small".strip())
+    if label:  # marks have titles of their own, which the role of an image would hide
+        root.set("role", "group")
+        root.set("aria-label", label)
     digest = hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:8]
     # The renderer counts on from chart to chart; numbers of their own make equal charts equal texts.
     ids = [element.get("id", "") for element in root.iter() if "id" in element.keys()]  # noqa: SIM118

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SIDE = 320
 """Pixels of the width, without names."""
-CELL = 10.5
-"""Pixels of the least cell of a matrix, and of a line of its names: 30 classes on 320 pixels."""
+CELL = 16
+"""Pixels of the least cell of a matrix, and of a line of its names: 20 classes on 320 pixels."""
 SHOWN = 15
 WRONG, ON_WRONG = ("#fdf1dc", "#f2a045", "#a63603"), "#fefefe"
 """Colours of mistakes: 0, 5 and 100 % of the images of a class; and letters on the deep ones."""
@@ -54,8 +54,12 @@ def confusion_matrix(classes: Sequence[str], counts: Counts, title: str) -> Char
         counts: Row = true class, column = given class.
         title: What it shows.
     """
-    drawn = _matrix if len(classes) * CELL <= SIDE else _bars
-    return drawn(classes, counts).properties(title=heading(title, width=SIDE, size=14))
+    if len(classes) * CELL <= SIDE:
+        return _matrix(classes, counts).properties(title=heading(title, width=SIDE, size=14))
+    pairs, right = len(confusions(counts)), sum(sum(row) == row[at] > 0 for at, row in enumerate(counts))
+    told = f"the {SHOWN} most frequent of {pairs:,} mistakes; " * (pairs > SHOWN)
+    told += f"{right:,} of {len(classes):,} classes at 100 %"
+    return _bars(classes, counts).properties(title=heading(title, width=SIDE, size=14, subtitle=told))
 
 
 def _matrix(classes: Sequence[str], counts: Counts) -> alt.LayerChart:
@@ -92,11 +96,11 @@ def _entry(classes: Sequence[str], counts: Counts, true: int, given: int) -> dic
 
 
 def _bars(classes: Sequence[str], counts: Counts) -> alt.LayerChart:
-    """Return the largest confusions, one bar each."""
+    """Return the largest confusions, one bar each, with whole names."""
     rows = []
     for _, true, given in confusions(counts)[:SHOWN]:
         rows.append({**_entry(classes, counts, true, given), "pair": f"{classes[true]} → {classes[given]}"})
-    axis = alt.Axis(labelFontSize=12, labelLimit=200, ticks=False, domain=False)
+    axis = alt.Axis(labelFontSize=12, labelLimit=0, ticks=False, domain=False)
     y = alt.Y("pair:N", sort=None, title=None, axis=axis)
     x = alt.X("count:Q", title="images", axis=alt.Axis(tickMinStep=1, tickCount=4, grid=False))
     bars = described(alt.Chart(data(rows)).mark_bar(color=PLAIN, size=BAR * 0.7).encode(x=x, y=y))

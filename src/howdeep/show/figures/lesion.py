@@ -23,7 +23,6 @@ from howdeep.show.figures.drawing import (
     ticks,
 )
 from howdeep.show.sentences import measured
-from howdeep.util.intervals import of_share
 from howdeep.util.text import change_text, minus
 
 if TYPE_CHECKING:
@@ -60,11 +59,12 @@ def strip(record: Lesion) -> Chart:
     return cells(record).properties(title=strip_heading(record))
 
 
-def strip_heading(record: Lesion) -> alt.Title:
-    """Return the finding, and what a dashed cell is where there is one."""
+def strip_heading(record: Lesion, *, bars: bool = False) -> alt.Title:
+    """Return the finding, and what dashed cells and, with bars, whiskers are where there are some."""
     done = "deleted" if record.kind == "delete" else "run twice"
-    gaps = any(unit.change is None for unit in record.units)
-    return heading(record.finding, subtitle=f"dashed: cannot be {done}" if gaps else "")
+    gaps, whiskers = any(unit.change is None for unit in record.units), bars and len(record.units) <= WHISKERS
+    marks = [f"dashed: cannot be {done}"] * gaps + ["whiskers: 95 % interval of the change"] * whiskers
+    return heading(record.finding, subtitle="; ".join(marks))
 
 
 def cells(record: Lesion) -> alt.LayerChart:
@@ -147,7 +147,8 @@ def cost_scale() -> alt.Scale:
 def lesion(record: Lesion) -> Chart:
     """Return the strip over error by unit; or error by k, by Kendall's τ, or by pair, with the baseline."""
     if record.units:
-        return alt.vconcat(cells(record), _by_unit(record), spacing=16).properties(title=strip_heading(record))
+        both = alt.vconcat(cells(record), _by_unit(record), spacing=16)
+        return both.properties(title=strip_heading(record, bars=True))
     kinds = {"random": _by_k, "permute": _by_tau, "pairs": _by_pair}
     return kinds[record.kind](record).properties(title=heading(record.finding))
 
@@ -155,9 +156,10 @@ def lesion(record: Lesion) -> Chart:
 def _by_unit(record: Lesion) -> alt.LayerChart:
     last, baseline, rows = len(record.units), record.baseline, []
     for unit in measured(record):
-        error = unit.error_percent or 0.0
-        bottom, top = of_share(error, baseline.n)
-        ends = {"low": baseline.error_percent, "bottom": bottom, "top": top}
+        error, base = unit.error_percent or 0.0, baseline.error_percent
+        # Of the change, which is paired: zero of it is the line of the baseline.
+        ends = {"low": base, "bottom": max(0.0, base + (unit.change_low or 0.0))}
+        ends["top"] = min(100.0, base + (unit.change_high or 0.0))
         rows.append({"unit": unit.index, "error": error, **ends, "tell": unit_text(record, unit)})
     scale = alt.Scale(domain=[0.5, last + 0.5], nice=False)
     x = alt.X("unit:Q", title="unit", axis=alt.Axis(values=ticks(last), grid=False), scale=scale)

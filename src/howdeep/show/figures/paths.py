@@ -42,19 +42,19 @@ SEEN = 1e-4
 """Share of the paths below which a length has no visible bar."""
 AIR = 1.3
 """Factor of air above the largest value and below the least."""
+NARROW = 8
+"""A range of lengths that ends below this part of the axis gets a logarithmic one: it and all paths are seen."""
+MARKS = (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 NAMES = {"stream": RESIDUAL, "branch": PLAIN, "gradient": STOCHASTIC}
 
 
 def gradient_shares(record: Paths) -> dict[int, float]:
-    """Return each length's share in percent: exact where it was computed, else paths × mean of the sampled ones."""
+    """Return each length's share in percent: exact where it was computed, else of the sampled spread; or nothing."""
     if record.gradient_norm is not None:
-        values = dict(zip(record.lengths, record.gradient_norm, strict=True))
-    else:
-        logs = {one.length: one.log10_product for one in record.sampled if one.log10_product is not None}
-        top = max(logs.values(), default=0.0)
-        values = {length: 10 ** (log - top) for length, log in logs.items()}
-    whole = math.fsum(values.values()) or 1.0
-    return {length: 100 * value / whole for length, value in values.items()}
+        whole = math.fsum(record.gradient_norm) or 1.0
+        return {length: 100 * norm / whole for length, norm in zip(record.lengths, record.gradient_norm, strict=True)}
+    spread = record.spread
+    return {} if spread is None else dict(zip(spread.lengths, (100 * share for share in spread.shares), strict=True))
 
 
 def can_unravel(record: Paths) -> bool:
@@ -170,7 +170,8 @@ def study_of_paths(record: Paths) -> Chart:
 def paths(record: Paths) -> Chart:
     """Return the three panels of the literature: paths, gradient per path, and all of the gradient, by length.
 
-    The range of lengths that carries 95 % of the gradient is shaded.
+    The range of lengths that carries 95 % of the gradient is shaded. Shares between sampled lengths are interpolated,
+    with a band over the draws; where the samples tell none, there are two panels.
     """
     inside = record.effective or record.effective_by_sample
     counts, rows, singles, shares = dict(zip(record.lengths, map(int, record.path_count), strict=True)), [], [], []
@@ -188,8 +189,36 @@ def paths(record: Paths) -> Chart:
     panels = [_panel(rows, "number of paths (log 10)", inside, RESIDUAL)]
     if record.sampled:
         panels.append(_panel(singles, "gradient of one path (log 10)", inside, PLAIN))
-    panels.append(_panel(shares, "share of the gradient (%)", inside, STOCHASTIC))
-    return alt.hconcat(*panels, spacing=18).properties(title=heading(record.finding))
+    if shares:
+        panels.append(_panel(shares, "share of the gradient (%)", inside, STOCHASTIC))
+        shade = int(inside is not None)
+        panels[-1].layer[shade:shade] = _band(record)
+    first, last = record.lengths[0] - 0.5, record.lengths[-1] + 0.5
+    scale, marks = alt.Scale(domain=[first, last], nice=False), alt.Undefined
+    if inside is not None and last > NARROW * max(1, inside.lengths[-1]):
+        scale = alt.Scale(type="symlog", constant=max(1, inside.lengths[-1]), domain=[first, last], nice=False)
+        marks = [mark for mark in MARKS if mark <= last]
+    for panel in panels:  # one axis for all of them
+        for layer in panel.layer:
+            layer.encoding.x.scale = scale
+            if marks is not alt.Undefined:
+                layer.encoding.x.axis = alt.Axis(grid=False, values=marks, labelOverlap=True)
+    subtitle = "band: 95 % over the draws of a length" if _band(record) else ""
+    return alt.hconcat(*panels, spacing=18).properties(title=heading(record.finding, subtitle=subtitle))
+
+
+def _band(record: Paths) -> list[alt.Chart]:
+    """Return how far the shares of a sampled spread may be off."""
+    if record.gradient_norm is not None or (spread := record.spread) is None:
+        return []
+    rows = [
+        {"length": length, "low": 100 * share * max(0.0, 1 - off), "high": min(100.0, 100 * share * (1 + off))}
+        for length, share, off in zip(spread.lengths, spread.shares, spread.off, strict=True)
+        if not math.isnan(off)
+    ]
+    x = alt.X("length:Q", title="branches passed")
+    area = alt.Chart(data(rows)).mark_area(color=STOCHASTIC, opacity=0.2)
+    return [area.encode(x=x, y="low:Q", y2="high:Q")] if rows else []
 
 
 def _panel(rows: list[dict], title: str, inside: Effective | None, colour: str) -> alt.LayerChart:

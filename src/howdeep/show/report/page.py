@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from howdeep.runs.folder import METRICS, provenance
 from howdeep.show import figures
+from howdeep.show.report.comparison import compared
 from howdeep.show.report.reading import Collected, Subject, collect, origin_of
 from howdeep.show.report.sections import (
     Answer,
@@ -25,7 +26,7 @@ from howdeep.show.report.sections import (
     section_of,
     training_section,
 )
-from howdeep.show.report.summary import compared, summary_of, told_apart
+from howdeep.show.report.summary import summary_of, told_apart
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 from howdeep.util.records import MALFORMED, unlike
@@ -122,9 +123,14 @@ def page_of(collected: Collected, command: str) -> Page:
             parts.append(Part(heading=heading, facts=row, sections=tuple(sections)))
     if len(parts) == 1 and comparison is None:  # the first screen has said it
         parts = [Part(heading="", sections=parts[0].sections)]
+    answer = answer_of(Collected(subjects=subjects), runs, comparison)
+    led = answer.chart is not None
+    trained = [subject.curves for subject, _, facts in told if facts is not None]
+    pairs = zip(runs, trained, strict=True)
+    curves = {run.name: one for run, one in pairs if one is not None and len(one.epochs) > 1}
     return Page(
-        answer=answer_of(Collected(subjects=subjects), runs, comparison),
-        comparison=None if comparison is None else comparison_section(comparison),
+        answer=answer,
+        comparison=None if comparison is None else comparison_section(comparison, curves, led=led),
         parts=tuple(parts),
         further=_further(subjects),
         left_out=tuple(left_out),
@@ -136,10 +142,11 @@ def html_of(page: Page) -> str:
     """Return a page as HTML: every text is escaped, charts are SVG elements, there is no script."""
     from howdeep import __version__
 
-    strip = page.answer.strip
+    strip, chart = page.answer.strip, page.answer.chart
     return _template().render(
         page=page,
         strip=None if strip is None else picture(figures.strip(strip.value)),
+        chart=None if chart is None else picture(chart),
         strip_says="" if strip is None else sentence(strip.value.finding),
         versions=f"howdeep {__version__}",
     )

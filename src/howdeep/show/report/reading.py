@@ -181,11 +181,17 @@ def _of_folder(path: Path, left_out: list[str]) -> list[Subject]:
     """Return the records of a folder, and its runs one level below, or below its folder ``runs``."""
     records = _records(path, left_out)
     folders = [place for within in (path, path / NESTED) if within.is_dir() for place in sorted(within.iterdir())]
-    runs = [_of_run(place, left_out, full=False) for place in folders if is_run(place)]
+    runs = sorted((_of_run(place, left_out, full=False) for place in folders if is_run(place)), key=_in_story)
     if not records and not runs:
         reason = f" ({left_out[0]})" if left_out else ""
         raise UserError(f"{path} holds no run and no record of howdeep{reason}")
     return [*([Subject(place=str(path), records=records)] if records else []), *runs]
+
+
+def _in_story(subject: Subject) -> tuple[bool, int]:
+    """Return where a run of a folder is told: by the first of its records, and cuts after what they were cut from."""
+    told = (STORY.index(type(record.value)) for record in subject.records)
+    return subject.run is not None and subject.run.is_cut, min(told, default=len(STORY))
 
 
 def _of_run(path: Path, left_out: list[str], *, full: bool = True) -> Subject:

@@ -3,7 +3,7 @@
 The first screen says which network, how good, at what cost, and what the strongest evidence says about its depth.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,15 +19,18 @@ from howdeep.costs.cost import Cost
 from howdeep.cutting.records import Cut
 from howdeep.exporting.export import Export
 from howdeep.search.degradation import Degradation
+from howdeep.search.diagnosis import learned_little
 from howdeep.search.fit import Fit
 from howdeep.search.transfer import Transfer
 from howdeep.show import figures, kind_of
 from howdeep.show.figures.drawing import Chart
+from howdeep.show.report.comparison import Comparison, comparison_table
 from howdeep.show.report.reading import Collected, Origin, Record
-from howdeep.show.report.summary import Comparison, Error, RunSummary, comparison_table
-from howdeep.show.sentences import cut_saved, measured, probe_test_finding, test_finding
+from howdeep.show.report.summary import Error, RunSummary
+from howdeep.show.sentences import chance_of_effect, measured, probe_test_finding
 from howdeep.show.tables import Table
 from howdeep.training.log import Curves
+from howdeep.util.intervals import SIGNIFICANT, of_several
 from howdeep.util.text import NONE, listed, milliseconds, number, seconds_text, sentence, short, whole
 
 CELLS = 2_500
@@ -95,20 +98,40 @@ def training_section(curves: Curves, origin: Origin) -> Section:
     )
 
 
-def comparison_section(comparison: Comparison) -> Section:
-    """Return the section that compares runs; the table stands open."""
-    charts = ()
-    if comparison.points:
-        chart = figures.by_depth(comparison.points, "", "test error with 95 % intervals", "test error (%)")
-        charts = (picture(chart),)
-    lowest = "" if comparison.best is None else f"{comparison.best.name} has the lowest test error; "
-    finding = sentence(lowest + comparison.finding)
-    return Section(heading="Comparison", finding=finding, charts=charts, tables=(comparison_table(comparison),))
+def comparison_section(comparison: Comparison, curves: Mapping[str, Curves], *, led: bool = False) -> Section:
+    """Return the section that compares runs; the table stands open.
+
+    Args:
+        comparison: Of at least two runs.
+        curves: Name of a run → its training.
+        led: Whether the first screen has its finding and its chart.
+    """
+    chart = None if led else depth_chart(comparison)
+    charts = [chart] if chart is not None else []
+    rows = [(row.name, curves[row.name]) for row in comparison.rows if row.name in curves]
+    charts += [figures.overlaid(rows)] if len(rows) > 1 else []
+    return Section(
+        heading="Comparison",
+        finding="" if led else sentence(comparison.finding),
+        charts=tuple(map(picture, charts)),
+        tables=(comparison_table(comparison),),
+    )
+
+
+def depth_chart(comparison: Comparison) -> Chart | None:
+    """Return error against depth, with what is enough marked; None where there are not two depths to compare."""
+    if not comparison.points:
+        return None
+    marks = "test error with 95 % intervals" + "; ring: enough" * (comparison.enough is not None)
+    seeds = "; small dots: seeds, of two the range" * any(point.runs for point in comparison.points)
+    return figures.by_depth(comparison.points, comparison.headline, marks + seeds, "test error (%)")
 
 
 def picture(chart: Chart) -> str:
-    """Return a chart as an SVG element; of its title only what explains the marks stays."""
-    return figures.svg(untitled(chart))
+    """Return a chart as an SVG element, labelled by its title; of that only what explains the marks is drawn."""
+    text = getattr(chart.title, "text", "")
+    label = " ".join(text) if isinstance(text, list) else text if isinstance(text, str) else ""
+    return figures.svg(untitled(chart), label=label)
 
 
 def untitled(chart: Chart) -> Chart:
@@ -157,9 +180,8 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
             chosen = f"Errors of the {value.validation_images:,} images by which networks were chosen"
             return [value.figure()], [chosen, value.verdict.finding, value.verdict.advice]
         case Cut():
-            chosen = f"Errors of the {value.calibration_images:,} images by which the cut was chosen"
-            tested = "" if value.test is None else f"; {test_finding(value.test)}"
-            return [value.figure()], [chosen + tested, *value.notes]
+            chosen = f"Errors of the chart: of the {value.calibration_images:,} images by which the cut was chosen"
+            return [value.figure()], [chosen, *value.notes]
         case Export():
             agreement = f"Logits within {value.agreement.difference:.1e} of the largest"
             left = [f"{value.norms_left:,} norms could not be folded"] if value.norms_left else []
@@ -168,10 +190,6 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
 
 
 T = TypeVar("T")
-CHEAP = 1.0
-"""Points of error below which a unit counts as spare."""
-LEARNED = 0.5
-"""A network whose error is above this share of that of always guessing the most frequent class has learned little."""
 KNOWN = 0.5
 """A training error below this share of the validation error means that the network knows its training images."""
 
@@ -187,7 +205,9 @@ class Answer:
     verdict: str = ""
     """What the strongest evidence says; empty where there is none."""
     strip: Record | None = None
-    """The lesions of every unit, for the picture; None without them."""
+    """The lesions of every unit, for the picture; None without them, or where there is a chart."""
+    chart: Chart | None = None
+    """Error against depth, where several runs answer."""
 
 
 def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Comparison | None) -> Answer:
@@ -212,6 +232,9 @@ def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Com
         return Answer(sentence=sentence(ladder.finding), verdict=verdict, strip=strip)
     spare = "" if strip is None else lesion_verdict(strip.value)
     if comparison is not None:
+        if (chart := depth_chart(comparison)) is not None:
+            verdict = sentence(comparison.finding)
+            return Answer(sentence=comparison.headline, facts=comparison.facts, verdict=verdict, chart=chart)
         if strip is not None:
             pairs = zip(collected.runs, facts, strict=True)
             owner = next((one.name for subject, one in pairs if strip in subject.records), strip.origin.target)
@@ -222,7 +245,7 @@ def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Com
         curves, error = collected.runs[0].curves, facts[0].error
         said = f"{facts[0].name}: {error.text if error else 'no error was measured yet'}"
         cut = next((one.value for one in records if isinstance(one.value, Cut) and one.value.choice), None)
-        verdict = cut_verdict(cut) if cut else spare or (curves_verdict(curves) if curves else "")
+        verdict = sentence(cut.finding) if cut else spare or (curves_verdict(curves) if curves else "")
         return Answer(sentence=said, facts=facts_row(facts[0]), verdict=verdict, strip=strip)
     return Answer(sentence=sentence(records[0].value.finding), verdict=spare, strip=strip)
 
@@ -253,22 +276,23 @@ def facts_row(run: RunSummary) -> tuple[tuple[str, str], ...]:
 
 
 def lesion_verdict(lesion: Lesion) -> str:
-    """Return how many units can be missed, one at a time, and how many of the others are sure to be needed."""
-    units = measured(lesion)
-    dear = [unit for unit in units if (unit.change or 0.0) >= CHEAP]
-    spare, sure = len(units) - len(dear), sum((unit.change_low or 0.0) > 0 for unit in dear)
+    """Return how many units can be missed, one at a time, as far as the images tell: all of them considered (Holm)."""
+    units, n = measured(lesion), lesion.baseline.n
+    chances = of_several([chance_of_effect(unit.change_low or 0.0, unit.change_high or 0.0) for unit in units])
+    dear = [chance < SIGNIFICANT and (unit.change or 0.0) > 0 for unit, chance in zip(units, chances, strict=True)]
+    spare = dear.count(False)
     if not spare:
-        every = f"Every one of {len(units)} units costs {CHEAP:g} point of error or more when it is taken out"
-        return f"{every}, {sure} of them beyond chance."
-    each = f"{spare} of {len(units)} units cost less than {CHEAP:g} point of error each when they are taken out alone"
+        return f"Every one of {len(units)} units costs significantly more than nothing when it is taken out."
+    of = f"{spare} of {len(units)} units"
+    each = f"{of} cost nothing significant when they are taken out alone (one image is {100 / n:.2g} %)"
     if 2 * spare < len(units):
-        return f"{each}; the others cost more, {sure} of them beyond chance."
+        return f"{each}; the others cost more."
     base = lesion.baseline
     guessing = 100 * (1 - max(base.totals) / base.n)
-    if base.error_percent > LEARNED * guessing:
+    if learned_little(base.error_percent, guessing):
         wrong = f"{base.error_percent:.1f} % wrong, where guessing gets {guessing:.0f} %"
         return f"{each}, but the network itself gets {wrong}: train it before you cut it."
-    return f"{each}: there is depth to spare, and howdeep cut finds how many can go together."
+    return f"{each}: there may be depth to spare, and howdeep cut finds how many can go together."
 
 
 def curves_verdict(curves: Curves) -> str:
@@ -281,13 +305,6 @@ def curves_verdict(curves: Curves) -> str:
     if validation > 0 and train < KNOWN * validation:
         return f"It knows its training images ({errors}): more or more varied images help before more layers do."
     return f"It does not know its training images yet ({errors}): longer training or more layers can still help."
-
-
-def cut_verdict(cut: Cut) -> str:
-    """Return what a cut saved and cost: on the test split where that was read, as its units were chosen on others."""
-    if cut.test is None:
-        return sentence(cut.finding)
-    return f"{sentence(cut_saved(cut))} {sentence(test_finding(cut.test))}"
 
 
 def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answer:
