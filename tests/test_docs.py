@@ -9,6 +9,7 @@ import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 from tests.golden import records
 
 import howdeep
@@ -30,10 +31,12 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process: starting fifty would take minutes, and a peak of memory needs one of its own each.
+    """In one process, on a third of the digits: starting fifty would take minutes, and a peak of memory needs its own.
 
     And at a speed that is known, as a busy machine may be refused a search of seconds.
     """
+    values, labels = load_digits(return_X_y=True)
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda **_: (values[:600], labels[:600]))
     known = [Trial("fp32", "contiguous", 0.06, 3, None, 0.0, 1)]
     monkeypatch.setattr(candidates, "trials_of", lambda config, steps, tried=None: known)
     monkeypatch.setattr(candidates, "latencies", lambda *_, **__: [Timing(1.0, (1.0, 1.0), 1)])
