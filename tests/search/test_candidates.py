@@ -71,12 +71,13 @@ def measured(
     depths: tuple[int, ...] = DEPTHS,
     report: Callable = print,
     *,
+    spent: float = 0.0,
     widths: tuple[int, ...] = (1,),
     **limits: float,
 ) -> Candidates:
     budgets = Budgets(**{"train_seconds": 1e6, **limits})
     members = plane("resnet", depths, widths, large=False)
-    return measure_candidates(CONFIG, members, budgets, dataset, CPU, HERE, report)
+    return measure_candidates(CONFIG, members, budgets, dataset, CPU, HERE, lambda: spent, report)
 
 
 def test_everyone_takes_part_where_nothing_is_limited(digits: Dataset) -> None:
@@ -152,14 +153,15 @@ def test_epochs_are_those_of_the_chosen_networks_share(digits: Dataset) -> None:
         ("latency_seconds", 0.001, "--latency-budget 1ms", "3ms"),
         ("parameters", 1000, "--parameters-budget 1,000", "75,002"),
         ("memory_bytes", 1e5, "--memory-budget 0.1MB", "0.3MB"),
-        ("train_seconds", 1.0, "--train-budget 1s", "2.07s"),
+        ("train_seconds", 1.0, "--train-budget 1s", "6s"),
     ],
 )
 def test_an_impossible_budget_is_answered_with_the_least_that_would_do(
     budget: str, value: float, told: str, least: str, digits: Dataset
 ) -> None:
+    """Of training time 3 s were used before."""
     with pytest.raises(UserError) as refused:
-        measured(digits, DEPTHS, lambda _: None, **{budget: value})
+        measured(digits, DEPTHS, lambda _: None, spent=3.0, **{budget: value})
     assert str(refused.value) == f"{told} is not allowed: cifar_resnet8, the smallest network, needs {least} here"
 
 
@@ -172,7 +174,9 @@ def test_what_is_measured_is_said_at_once(digits: Dataset) -> None:
 
 def test_families_are_measured_one_by_one(digits: Dataset) -> None:
     members = [*plane("densenet", (10,), (1,), large=False), *plane("resnet", (8, 14), (1,), large=False)]
-    found = measure_candidates(CONFIG, members, Budgets(1e6, latency_seconds=0.005), digits, CPU, HERE, lambda _: None)
+    found = measure_candidates(
+        CONFIG, members, Budgets(1e6, latency_seconds=0.005), digits, CPU, HERE, lambda: 0.0, lambda _: None
+    )
     assert [one.network for one in found.networks] == ["cifar_resnet8"]
     assert [one.network for one in found.dropped] == ["cifar_densenet10_k12", "cifar_resnet14"]
 

@@ -77,7 +77,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return Whole(out, printed.getvalue(), said.getvalue())
 
 
-def command(out: Path, *more: str, budget: str = "5s") -> list[str]:
+def command(out: Path, *more: str, budget: str = "6s") -> list[str]:
     return [
         *("fit", "--data", "digits", "--train-budget", budget, "--depths", "8,14", "--widths", "1", "--limit", "160"),
         *("--batch-size", "32", "--device", "cpu", "--out", str(out), *more),
@@ -191,7 +191,7 @@ def test_a_search_outlives_a_restart_of_its_server_and_the_password_stays_in_the
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     written, page = tmp_path / "fit.json", tmp_path / "report.html"
-    asked = command(tmp_path / "fit", "--storage", server.url, "--json", str(written), budget="2s")
+    asked = command(tmp_path / "fit", "--storage", server.url, "--json", str(written), budget="3s")
     monkeypatch.setattr(sys, "argv", ["howdeep", *asked])
     steps, step = iter([False]), loop.train_step
     restarts: list[str] = []
@@ -235,7 +235,7 @@ def test_what_a_process_that_died_was_to_measure_for_all_is_measured_by_another(
     study, made = open_study(storage, "howdeep")
     assert made
     study.set_user_attr(fits.PLANNER, "gone")
-    assert cli.run(command(tmp_path / "here", "--storage", storage, budget="2s")) == 0
+    assert cli.run(command(tmp_path / "here", "--storage", storage, budget="3s")) == 0
     said = capsys.readouterr().err
     assert "nothing is heard from gone: costs are measured here instead\nwhat networks cost here (2 networks" in said
     assert answer(tmp_path / "here").network == "cifar_resnet8"
@@ -277,13 +277,23 @@ def test_photos_are_read_at_the_largest_side_for_which_there_is_time(
         place = tmp_path / "d" / label / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (100, 100, 3), np.uint8)).save(place)
-    asked = ["fit", "--data", str(tmp_path / "d"), "--train-budget", "2.5s", "--device", "cpu"]
+    asked = ["fit", "--data", str(tmp_path / "d"), "--train-budget", "3.5s", "--device", "cpu"]
     assert cli.run([*asked, "--out", str(tmp_path / "fit")]) == 0
     said = capsys.readouterr().err.splitlines()
     assert "networks that begin with published weights usually get half as many wrong" in said[0]
     assert said[1].startswith("images are read at 32×32: at 100×100 time is too short to compare depths")
     (run, *_) = (tmp_path / "fit" / "runs").glob("cifar_resnet*")
     assert open_run(run).record["data"]["height"] == 32
+
+
+def test_nothing_is_recommended_that_is_no_better_than_guessing(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = whole.again(tmp_path)
+    (tmp_path / "fit" / "answer.json").unlink()
+    monkeypatch.setattr(fits, "guessing_percent", lambda labels: 5.0)
+    assert cli.run(asked) == 2
+    assert "always saying the most frequent class 5.0 %: a larger" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_few_images_get_small_mini_batches_and_a_lower_rate_with_them() -> None:
@@ -304,7 +314,7 @@ def test_a_finished_fit_does_not_answer_for_other_images(tmp_path: Path, capsys:
         "--data",
         str(tmp_path / "d"),
         "--train-budget",
-        "2s",
+        "3s",
         "--depths",
         "8",
         "--widths",

@@ -308,6 +308,7 @@ def test_nothing_is_recommended_that_is_no_better_than_guessing(
         (("--storage", "sqlite:///x.db"), "--storage sqlite:///x.db is not allowed with --from"),
         (("--pretrained",), "--weights is not allowed with --pretrained"),
         (("--sizes", "8,x"), "--sizes '8,x' is not allowed"),
+        (("--sizes", "8,100000"), "--sizes 100000 is not allowed: the largest side of which 32 images fit here is "),
         (("--from", ","), "--from ',' is empty"),
         (
             ("--from", "cifar_resnet20"),

@@ -1,5 +1,6 @@
 """What the networks of a plane cost here, which of them meet the budgets, and which compete."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,7 @@ LIMITS: dict[str, tuple[str, Callable[[float], str]]] = {
     "latency": ("latency_seconds", lambda seconds: f"{1000 * seconds:.3g}ms"),
     "parameters": ("parameters", lambda count: f"{count:,.0f}"),
     "memory": ("memory_bytes", lambda count: f"{count / 1e6:.3g}MB"),
-    "train": ("train_seconds", lambda seconds: f"{seconds:.3g}s"),
+    "train": ("train_seconds", lambda seconds: f"{seconds:.3g}s" if seconds < 1 else f"{math.ceil(seconds)}s"),
 }
 """Name of a budget in ``--…-budget`` → its name in :class:`Budgets`, and how a value is told."""
 
@@ -99,8 +100,8 @@ class Dropped:
     reason: str
     """What was measured; or that a shallower one misses it already."""
     needed: float | None
-    """What the budget would have to be: of training time what five epochs of this network alone take, also where it
-    misses none. None where that is not known."""
+    """What the budget would have to be: of training time what was used before, and five epochs of this network alone,
+    also where it misses none. None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def measure_candidates(
     dataset: Dataset,
     device: torch.device,
     where: Deployment,
+    spent: Callable[[], float],
     report: Callable[[str], None],
 ) -> Candidates:
     """Measure a few networks, predict the others, and return which meet the budgets and compete.
@@ -133,12 +135,13 @@ def measure_candidates(
         dataset: For the shape and number of images.
         device: Where they are trained.
         where: Where their latency is measured.
+        spent: Returns the seconds of the training budget that were used until now, from the start of the command.
         report: Receives one line per network that competes, and per width that misses a budget.
 
     Raises:
         UserError: No network meets them; the smallest possible budget is named.
     """
-    bench = _Bench(config, members, budgets, dataset, device, where)
+    bench = _Bench(config, members, budgets, dataset, device, where, spent)
     allowed, dropped = bench.allowed()
     for one in dropped:
         if one.needed is not None:
@@ -153,11 +156,11 @@ def measure_candidates(
             f"--{least.budget}-budget {told(getattr(budgets, attribute))} is not allowed:"
             f" {least.network}, the smallest network, needs {told(least.needed or 0.0)} here{smaller}"
         )
-    taken = competing(affordable, lambda count: _first_round(count, budgets.train_seconds), bench.epoch_seconds)
+    taken = competing(affordable, lambda count: _first_round(count, bench.left), bench.epoch_seconds)
     like = "networks of like cost stand for it"
     others = [one for one in affordable if one not in taken]
-    dropped += [bench.dropped(one, "", like, FEWEST_EPOCHS * bench.epoch_seconds(one)) for one in others]
-    networks = tuple(map(bench.costs, taken, [final_share(len(taken)) * budgets.train_seconds] * len(taken)))
+    dropped += [bench.dropped(one, "", like, bench.needed(one)) for one in others]
+    networks = tuple(map(bench.costs, taken, [final_share(len(taken)) * bench.left] * len(taken)))
     for one in networks:
         memory = ", activations computed twice" if one.checkpointing else ""
         epochs = f"{'about ' * one.predicted}{one.epochs:,.{0 if one.epochs >= 10 else 1}f} epochs"
@@ -217,6 +220,7 @@ class _Bench:
     dataset: Dataset
     device: torch.device
     where: Deployment
+    spent: Callable[[], float]
     macs: dict[Member, tuple[int, int]] = field(default_factory=dict)
     """Parameters and multiply-adds of those that were counted."""
     latency: dict[Member, Timing] = field(default_factory=dict)
@@ -231,8 +235,17 @@ class _Bench:
     def per_epoch(self) -> int:
         return steps_per_epoch(len(self.dataset.split("train")), self.config.resolved_recipe().batch_size)
 
+    @property
+    def left(self) -> float:
+        """Seconds of the training budget."""
+        return self.budgets.train_seconds - self.spent()
+
     def epoch_seconds(self, one: _Place) -> float:
         return one.seconds_per_step * self.per_epoch
+
+    def needed(self, one: _Place) -> float:
+        """Return the training budget of a network alone: what was used, and its fewest epochs."""
+        return self.spent() + FEWEST_EPOCHS * self.epoch_seconds(one)
 
     def spec(self, member: Member) -> Spec:
         spec = spec_of(member.network, classes=len(self.dataset.classes), channels=self.dataset.channels)
@@ -264,14 +277,11 @@ class _Bench:
     def affordable(self, places: Sequence[_Place]) -> tuple[list[_Place], list[Dropped]]:
         """Return who would be trained enough, were it chosen, and who would not; the slowest goes first."""
         kept, dropped = sorted(places, key=lambda one: one.seconds_per_step), []
-        while (
-            kept and FEWEST_EPOCHS * self.epoch_seconds(kept[-1]) > final_share(len(kept)) * self.budgets.train_seconds
-        ):
+        while kept and FEWEST_EPOCHS * self.epoch_seconds(kept[-1]) > final_share(len(kept)) * self.left:
             slowest = kept.pop()
-            needed = FEWEST_EPOCHS * self.epoch_seconds(slowest)
-            share = seconds_text(final_share(len(kept) + 1) * self.budgets.train_seconds)
-            reason = f"{self._told(slowest, needed)} for {FEWEST_EPOCHS} epochs, of {share}"
-            dropped.append(self.dropped(slowest, "train", reason, needed))
+            share = seconds_text(final_share(len(kept) + 1) * self.left)
+            reason = f"{self._told(slowest)} for {FEWEST_EPOCHS} epochs, of {share}"
+            dropped.append(self.dropped(slowest, "train", reason, self.needed(slowest)))
         return [one for one in places if one in kept], dropped
 
     def _few_parameters(self, ladder: Sequence[Member]) -> tuple[int, Dropped | None]:
@@ -284,9 +294,8 @@ class _Bench:
     def _in_time(self, ladder: Sequence[Member]) -> tuple[int, Dropped | None]:
         for number_, one in enumerate(ladder):
             place = self.place(one)
-            needed = FEWEST_EPOCHS * self.epoch_seconds(place)
-            if needed > self.budgets.train_seconds:
-                told = f"{self._told(place, needed)} for {FEWEST_EPOCHS} epochs"
+            if (needed := self.needed(place)) > self.budgets.train_seconds:
+                told = f"{self._told(place)} for {FEWEST_EPOCHS} epochs"
                 return number_, self._missed(one, "train", told, needed)
         return len(ladder), None
 
@@ -316,8 +325,8 @@ class _Bench:
     def _beyond(self, one: Member, missed: Dropped) -> Dropped:
         return self._missed(one, missed.budget, f"deeper than {missed.network}, which misses it", None)
 
-    def _told(self, place: _Place, seconds: float) -> str:
-        return f"{'' if place.measured else 'about '}{seconds_text(seconds)}"
+    def _told(self, place: _Place) -> str:
+        return f"{'' if place.measured else 'about '}{seconds_text(FEWEST_EPOCHS * self.epoch_seconds(place))}"
 
     # --- what they cost
 

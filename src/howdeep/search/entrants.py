@@ -1,7 +1,10 @@
 """Published networks that are compared, each with its weights, for images of every size that is asked for."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isqrt
 from pathlib import Path
 from time import perf_counter
 
@@ -38,6 +41,8 @@ from howdeep.util.text import Report, first_few
 
 BATCH = 32
 """Images of a batch of forward passes."""
+BYTES = 27
+"""What a pixel of them takes: three colours as a byte, and as a number before and after normalisation."""
 TRIES = 3
 """Batches by which the speed is measured."""
 FIRST, PROBE = "first", "probe"
@@ -229,16 +234,28 @@ def entrants(options: FitOptions, report: Report) -> list[Entrant]:
     """Return every network of a search for every size; none is opened yet.
 
     Raises:
-        UserError: Weights are missing.
+        UserError: Weights are missing, or images of a size do not fit the memory.
     """
     if options.weights is not None and options.pretrained:
         raise UserError("--weights is not allowed with --pretrained: a network begins with one set of weights")
     if options.weights is None and not options.pretrained:
         raise UserError("--from needs weights: --weights FOLDER or FILE, or --pretrained")
+    _require_memory(options.given_sizes)
     places = {name: weights_of(name, options) for name in options.published}
     return [
         Entrant(name, place, size, options, report) for name, place in places.items() for size in options.given_sizes
     ]
+
+
+def _require_memory(sizes: Sequence[int | None]) -> None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    most, largest = isqrt(there // (BATCH * BYTES)), max(size or 0 for size in sizes)
+    if largest > most:
+        raise UserError(
+            f"--sizes {largest} is not allowed: the largest side of which {BATCH} images fit here is {most}"
+        )
 
 
 def weights_of(network: str, options: FitOptions) -> Path | None:

@@ -23,6 +23,7 @@ from howdeep.runtime.timing import Timing
 from howdeep.search.answer import RUNS, Candidate, FinalError, Verdict, verdict
 from howdeep.search.answered import answered, write_answer
 from howdeep.search.candidates import Candidates, Dropped, measure_candidates
+from howdeep.search.finalists import guessing_percent
 from howdeep.search.options import Budgets, FitOptions, require_asked
 from howdeep.search.phases import Clock, Trainer
 from howdeep.search.published import published
@@ -256,15 +257,20 @@ class _Part:
             if planner == self.owner:
                 members = options.plane(dataset.height, dataset.width)
                 self.report(f"what networks cost here ({counted(len(members), 'network')} in the plane):")
-                candidates = measure_candidates(
-                    self._config(),
-                    members,
-                    options.budgets,
-                    dataset,
-                    devices.pick(options.device),
-                    options.where,
-                    self.report,
-                )
+                try:
+                    candidates = measure_candidates(
+                        self._config(),
+                        members,
+                        options.budgets,
+                        dataset,
+                        devices.pick(options.device),
+                        options.where,
+                        lambda: self.clock.spent,
+                        self.report,
+                    )
+                except UserError:
+                    self.clock.excuse(self.clock.spent)  # who asks again with other budgets begins anew
+                    raise
                 rounds = round_ends(len(candidates.networks), options.budgets.train_seconds - self.clock.spent)
                 asked = {"asked": options.asked(), "images": self.fingerprint}
                 enter(self.study, {PLAN: {**asked, "candidates": to_json(candidates), "rounds": rounds}})
@@ -289,6 +295,13 @@ class _Part:
         compared = tuple(Candidate(one, rounds[one.network], held[one.network].out) for one in candidates.networks)
         best = next(one for one in compared if one.costs.network == chosen.network)
         images, where = len(dataset.split("val")), devices.pick(options.device)
+        error, guessing = last.validation_error_percent, guessing_percent(dataset.split("val").labels.tolist())
+        if error >= guessing:
+            raise UserError(
+                f"nothing can be recommended: the best network, {chosen.network} ({run}), gets {error:.1f} % wrong (n ="
+                f" {images:,}), and always saying the most frequent class {guessing:.1f} %: a larger --train-budget, or"
+                " more images"
+            )
         side = min(dataset.height, dataset.width)
         image = torch.zeros(1, dataset.channels, dataset.height, dataset.width, device=where)
         image = image.contiguous(memory_format=torch.channels_last)
