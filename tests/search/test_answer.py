@@ -105,6 +105,22 @@ def test_where_the_error_still_falls_with_time_time_is_the_limit() -> None:
     )
 
 
+def test_an_error_that_has_no_way_to_go_does_not_still_fall() -> None:
+    """One of 179 images is wrong: if the third of it went as well nobody would see it."""
+    rounds = (
+        result(10, 60.0),
+        result(20, 40.0),
+        replace(result(60, 1 / 1.79, train=1.6), answers=answers(0.56, n=179)),
+    )
+    few = [replace(one, answers=answers(one.validation_error_percent, n=179)) for one in rounds]
+    chosen = replace(candidate(14), rounds=tuple(few))
+    other = replace(candidate(20), rounds=(replace(result(10, 90.0), answers=answers(90.0, n=179)),))
+    found = judged(14, [chosen, other], images=179)
+    assert found.limit == "unknown"
+    assert found.finding.endswith("179 validation images leave a gain of 3.1 points open")
+    assert found.advice == "take cifar_resnet14; more validation images would settle it"
+
+
 @pytest.mark.parametrize(("depth", "width"), [(20, 1), (14, 2)])
 def test_where_a_larger_network_is_ahead_after_equally_many_epochs_time_is_the_limit(depth: int, width: int) -> None:
     """14 layers are at 25 % after 1 epoch, 20 % after 2 and 19.9 % after 4; the larger one needs twice the time."""

@@ -11,7 +11,7 @@ from howdeep.search.candidates import CandidateCosts, Dropped
 from howdeep.search.families import LARGE_SIDE
 from howdeep.search.options import Budgets
 from howdeep.search.study import SEARCH_SHARE, RoundResult
-from howdeep.util.intervals import of_change, of_difference
+from howdeep.util.intervals import of_change, of_difference, of_share
 from howdeep.util.text import seconds_text
 
 ANSWER, RUNS = "answer.json", "runs"
@@ -188,8 +188,8 @@ class _Evidence:
             costs = self.chosen.costs
             return f"go on: give --depths beyond {costs.depth}, or --widths beyond {costs.width}"
         if limit == "unknown":
-            settle = seconds_text(MORE_TIME * self.budgets.train_seconds)
-            return f"take {self.name}{cheaper}; --train-budget of {settle} would settle it"
+            settle = " and ".join(dict.fromkeys(self._open_questions().values()))
+            return f"take {self.name}{cheaper}; {settle} would settle it"
         if limit == "nothing":
             larger = "" if cheap else ": larger networks cost more and bring nothing that shows"
             return f"take {self.name}{cheaper}{larger}"
@@ -249,11 +249,19 @@ class _Evidence:
         return self.final.seconds / self.chosen.rounds[-1].seconds if self.chosen.rounds else 1.0
 
     def _fell(self) -> str:
-        """Return how the error fell from the last round to the end, or nothing where it did not."""
+        """Return how the error fell from the last round to the end, or nothing where it did not, or has no way to go.
+
+        Where it goes on falling as a power of the time, three times the time must show on these images.
+        """
         if not self.chosen.rounds:
             return ""
         before, after = self.chosen.rounds[-1], self.final
         if of_change(*self._exchanged(after, before), self.images).high >= 0:
+            return ""
+        ratio = after.validation_error_percent / before.validation_error_percent
+        power = math.log(ratio) / math.log(max(self._times, TWICE))
+        gained = after.validation_error_percent * (1 - MORE_TIME**power)
+        if of_change(0.0, gained / 100 * self.images, self.images).high >= 0:
             return ""
         return (
             f"from {seconds_text(before.seconds)} to {seconds_text(after.seconds)} of training the validation error of"
@@ -261,24 +269,27 @@ class _Evidence:
             f" {after.validation_error_percent:.1f} %"
         )
 
-    def _open_questions(self) -> list[str]:
-        """Return why nobody can say whether more time or size helps."""
-        questions = []
+    def _open_questions(self) -> dict[str, str]:
+        """Return why nobody can say whether more time or size helps, and what would settle it."""
+        more_time = f"--train-budget of {seconds_text(MORE_TIME * self.budgets.train_seconds)}"
+        questions: dict[str, str] = {}
         if self._times < TWICE:
-            questions.append("no training of it was twice as long as another")
+            questions["no training of it was twice as long as another"] = more_time
         else:
-            worth = max(WORTH_POINTS, WORTH_SHARE * self.final.validation_error_percent)
-            gain = -of_change(*self._exchanged(self.final, self.chosen.rounds[-1]), self.images).low
-            if gain > worth:
-                questions.append(f"{self.images:,} validation images leave a gain of {gain:.1f} points open")
+            error = self.final.validation_error_percent
+            change = of_change(*self._exchanged(self.final, self.chosen.rounds[-1]), self.images)
+            gain = min(-change.low, of_share(error, self.images).high)
+            if gain > max(WORTH_POINTS, WORTH_SHARE * error):
+                open_gain = f"{self.images:,} validation images leave a gain of {gain:.1f} points open"
+                questions[open_gain] = "more validation images"
         alike = self.alike
         if not self.larger:
-            questions.append("nothing larger took part")
-        for one in self.larger:
-            if one not in alike and not self._worse(one):
-                after = seconds_text(one.rounds[-1].seconds)
-                questions.append(f"{one.costs.network} was left after {after} without a clear difference")
-                break
+            questions["nothing larger took part"] = more_time
+        undecided = [one for one in self.larger if one not in alike and not self._worse(one)]
+        if undecided:
+            after = seconds_text(undecided[0].rounds[-1].seconds)
+            what = f"{undecided[0].costs.network} was left after {after} without a clear difference"
+            questions[what] = more_time
         return questions
 
     def _larger_is_better(self) -> str:

@@ -115,7 +115,10 @@ def _left_out(fit: Fit) -> list[str]:
 def _answer(fit: Fit) -> list[str]:
     """Return the errors of the network that was chosen, its latency, and what was spent."""
     spent = f"{seconds_text(fit.spent_seconds)} of {seconds_text(fit.budgets.train_seconds)} spent"
-    alike = [f"  cannot be told apart: {listed(fit.verdict.alike)}"] if fit.verdict.alike else []
+    alike: list[str] = []
+    if fit.verdict.alike:
+        chosen = next(one for one in fit.candidates if one.costs.network == fit.network)
+        alike = [f"  after {seconds_text(chosen.rounds[-1].seconds)} each not told from {listed(fit.verdict.alike)}"]
     lines = [
         f"  validation error {percent_text(fit.validation_error_percent, fit.validation_images)}, n ="
         f" {fit.validation_images:,}; a little too good",

@@ -44,17 +44,28 @@ def fit(record: Fit) -> Chart:
     scale = alt.Scale(domain=named, range=colours)
     colour = alt.Color("line:N", title=None, scale=scale, legend=legend if len(named) > 1 else None)
     rows = [_row(record, one, each) for one in record.candidates for each in _results(record, one)]
-    top = max(row["error"] for row in rows)
-    y = alt.Y("error:Q", title="validation error (%)", scale=alt.Scale(domain=[0, min(100.0, 1.08 * top)], nice=False))
+    y = _errors([row["error"] for row in rows])
     first, ends = ([row for row in rows if row["taken"] or row[which]] for which in ("first", "last"))
     panels = [
         _panel(record, first, y, colour, "depth", "layers", "line"),
         _panel(record, rows, y, colour, "seconds", "training time (s)", "network"),
         _panel(record, ends, y, colour, "ms", f"latency of one image{record.latency.aside} (ms)", None),
     ]
-    said = "left: after equal time, the first round; middle: every round; right: the last one; diamond: what is taken"
-    title = heading(record.finding, width=WHOLE, subtitle=f"{said}, at its end")
+    said = "left: the first round, equal time; middle: every round; right: the last one; diamond: the answer"
+    said += "; bar: its test error, 95 %" * (record.test is not None)
+    title = heading(record.finding, width=WHOLE, subtitle=said)
     return alt.hconcat(*panels, spacing=26).properties(title=title)
+
+
+def _errors(errors: list[float]) -> alt.Y:
+    """Return the axis of the error: logarithmic where it spans more than a decade."""
+    low, high, title = min(errors), min(100.0, 1.08 * max(errors)), "validation error (%)"
+    if 0 < 10 * low < high:
+        axis = alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g")
+        return alt.Y(
+            "error:Q", title=title, axis=axis, scale=alt.Scale(type="log", domain=[0.5 * low, high], nice=False)
+        )
+    return alt.Y("error:Q", title=title, scale=alt.Scale(domain=[0, high], nice=False))
 
 
 def _line(record: Fit, one: Candidate) -> str:
@@ -103,7 +114,7 @@ def _panel(
     taken = [row for row in rows if row["taken"]]
     base = alt.Chart(data(row for row in rows if not row["taken"])).encode(x=x, y=y, color=colour)
     mark = alt.Chart(data(taken)).encode(x=x, y=y)
-    words = mark.mark_text(align="center", dy=-14, fontSize=13, fontWeight="bold", color=STOCHASTIC)
+    words = mark.mark_text(align="center", dy=18, fontSize=13, fontWeight="bold", color=STOCHASTIC)
     layers: list = []
     if detail is not None:
         layers.append(base.mark_line(strokeWidth=2, opacity=0.75).encode(detail=f"{detail}:N"))
@@ -112,20 +123,22 @@ def _panel(
         layers.append(limit({"ms": ms, "tell": f"budget {ms:g} ms"}).encode(x=x))
     layers += [
         described(base.mark_point(filled=True, size=50, opacity=1)),
-        *_tested(record, taken, x, name),
+        *_tested(record, taken, x, y, name),
         described(mark.mark_point(filled=True, size=150, shape="diamond", color=STOCHASTIC, opacity=1)),
         words.transform_calculate(text=f"'{record.final.validation_error_percent:.1f} %'").encode(text="text:N"),
     ]
     return alt.LayerChart(layer=layers).properties(width=PANEL, height=PANEL)
 
 
-def _tested(record: Fit, taken: list[dict], x: alt.X, name: str) -> list[alt.Chart]:
+def _tested(record: Fit, taken: list[dict], x: alt.X, y: alt.Y, name: str) -> list[alt.Chart]:
     """Return the test error of what is taken with its interval, beside its validation error over depth."""
     if record.test is None or name != "depth":
         return []
     row = {"depth": taken[0]["depth"], **error_row(record.test.error_percent, record.test.n)}
     whisker = alt.Chart(data([row])).mark_rule(color=STOCHASTIC, strokeWidth=2, clip=True)
-    return [described(whisker.encode(x=x, y="low:Q", y2="high:Q"))]
+    low = y.copy()
+    low.shorthand = "low:Q"
+    return [described(whisker.encode(x=x, y=low, y2="high:Q"))]
 
 
 def _reach(rows: list[dict], name: str) -> alt.Scale:
