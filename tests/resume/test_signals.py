@@ -111,7 +111,7 @@ COMMANDS = {
     "fit": Asked(
         f"fit --train-budget 1s --depths 8 --widths 1 --device cpu {DIGITS}",
         (loop, "train_step", _at_step(1)),
-        saved="runs/cifar_resnet8/checkpoints",
+        saved="runs/cifar_resnet8-once/checkpoints",
         resumes="take cifar_resnet8",
     ),
     "degradation": Asked(
