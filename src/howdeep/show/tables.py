@@ -16,7 +16,7 @@ GAP = 2
 WORD = 24
 """Longer words of a column of text are broken too, before a column goes for their sake."""
 CHOSEN = "→"
-"""A line or a row that begins with it is the answer: bold on a terminal."""
+"""A line or a row that begins with it is the answer: bold."""
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
@@ -106,7 +106,8 @@ class Table:
         for row in self.rows:
             # The minus of a number is as wide as its plus.
             cells = (cell if text else _MINUS.sub("−", cell) for text, cell in zip(left, row, strict=True))
-            cells = (f"<td{c}>{html.escape(cell)}</td>" for c, cell in zip(classes, cells, strict=True))
+            bold, light = ("<strong>", "</strong>") if row[0].startswith(CHOSEN) else ("", "")
+            cells = (f"<td{c}>{bold}{html.escape(cell)}{light}</td>" for c, cell in zip(classes, cells, strict=True))
             body += f"<tr>{''.join(cells)}</tr>\n"
         return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
 

@@ -1,6 +1,7 @@
 """Several runs: the best one, which differences are more than chance, and the chart where depths differ."""
 
 import base64
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from howdeep.analysis.evaluation import Answers
 from howdeep.show.report.comparison import Comparison, compared, comparison_table
 from howdeep.show.report.page import page_of
 from howdeep.show.report.reading import collect
-from howdeep.show.report.summary import Error, RunSummary, told_apart
+from howdeep.show.report.summary import Error, RunSummary, summary_of, told_apart
 
 
 def facts(
@@ -174,6 +175,7 @@ def test_rows_are_by_family_and_depth_and_columns_that_nobody_knows_are_left_out
     table = comparison_table(one)
     rows = table.rows
     assert [row[0] for row in rows] == ["a", "b", "→ c"]
+    assert '<td class="t"><strong>→ c</strong></td>' in table.html()
     assert table.heads == ["network", "layers", "MACs", "error", "95 % interval", "above the best, 95 %", ""]
     assert rows[1] == ["b", "20", "10", "–", "–", "–", "–"]
     assert [row[-2:] for row in rows] == [["+2.0 (−0.2 to +4.2)", "–"], ["–", "–"], ["–", "best, enough"]]
@@ -182,6 +184,21 @@ def test_rows_are_by_family_and_depth_and_columns_that_nobody_knows_are_left_out
 def test_runs_of_one_network_carry_their_folders() -> None:
     named = told_apart([(facts("a", 1.0), "x"), (facts("b", 1.0), "y"), (facts("a", 2.0), "z")])
     assert [one.name for one in named] == ["a (x)", "b", "a (z)"]
+
+
+def test_run_folders_that_differ_in_their_seed_alone_are_seeds_of_one_network(tmp_path: Path) -> None:
+    places = []
+    for seed, epochs, last in ((0, 10, 1.0), (1, 10, 40.0), (2, 20, 1.0)):
+        place = cases.run_folder(tmp_path / str(seed), errors=((last, 30.0),))
+        record = json.loads((place / "run.json").read_text())
+        record["config"] = {"size": None, "epochs": epochs, "seed": seed, "threads": 1 + seed}
+        (place / "run.json").write_text(json.dumps(record))
+        places.append(place)
+    one, other, longer = (summary_of(subject) for subject in collect(places).runs)
+    assert one.trained == other.trained != longer.trained
+    assert [len(group.runs) for group in found(one, other, longer).groups] == [2, 1]
+    # Of two classes guessing gets half of the images wrong: 40 and 30 % are little, 1 % of training images is not.
+    assert [run.learned_little for run in (one, other, longer)] == [False, True, False]
 
 
 def test_the_page_compares_first_and_tells_of_each_run_under_its_name(tmp_path: Path) -> None:

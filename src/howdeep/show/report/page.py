@@ -1,5 +1,6 @@
 """The page: sections in their order, and the whole as one HTML file without anything outside of it."""
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -162,7 +163,8 @@ def _template() -> Template:
 
 
 def unbroken(text: str) -> str:
-    """Return a text in which no line ends between a number and its sign of percent, or around an equals sign."""
+    """Return a text in which no line ends between a number and what it counts, or around an equals sign."""
+    text = re.sub(r"(?<=\d) (?=(layers|images|points|ms)\b)", "\N{NO-BREAK SPACE}", text)
     return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
