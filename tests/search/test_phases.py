@@ -59,8 +59,8 @@ def test_it_is_trained_for_the_time_that_is_left_at_the_speed_that_it_had(
     work = Work(monkeypatch, tmp_path, 0.2)
     work.steps[tmp_path / "cifar_resnet8"] = 100
     options = FitOptions(data="digits", train_budget="100s", batch_size=BATCH)
-    configs = [options.training(IMAGES, recipe) for recipe in ("extendable", "fast")]
-    trainer = Trainer(*configs, tmp_path, DATASET, work.clock, BUDGET, lambda _: None)
+    extendable, once = (options.training(IMAGES, recipe) for recipe in ("extendable", "fast"))
+    trainer = Trainer(extendable, once, tmp_path, DATASET, work.clock, BUDGET, lambda _: None)
     kept: list[list[RoundResult]] = []
     trainer.to_the_end(COSTS, [ROUND], 0, lambda done: kept.append(list(done)))
     assert work.asked == asked
@@ -73,7 +73,7 @@ def test_it_is_trained_for_the_time_that_is_left_at_the_speed_that_it_had(
 def test_a_training_that_has_become_slow_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "AFRESH", True)
     work = Work(monkeypatch, tmp_path, 2.0)
-    configs = [FitOptions(data="digits", train_budget="100s", batch_size=BATCH).training(IMAGES)] * 2
-    trainer = Trainer(*configs, tmp_path, DATASET, work.clock, BUDGET, lambda _: None)
+    config = FitOptions(data="digits", train_budget="100s", batch_size=BATCH).training(IMAGES)
+    trainer = Trainer(config, config, tmp_path, DATASET, work.clock, BUDGET, lambda _: None)
     trainer.to_the_end(COSTS, [ROUND], 0, lambda _: None)
     assert 1.0 < work.clock.spent / BUDGET <= phases.LATEST + 0.02
