@@ -184,6 +184,8 @@ def test_rows_are_by_family_and_depth_and_columns_that_nobody_knows_are_left_out
 def test_runs_of_one_network_carry_their_folders() -> None:
     named = told_apart([(facts("a", 1.0), "x"), (facts("b", 1.0), "y"), (facts("a", 2.0), "z")])
     assert [one.name for one in named] == ["a (x)", "b", "a (z)"]
+    named = told_apart([(facts("a", 1.0), place) for place in ("all/x", "all/y", "more/y")])
+    assert [one.name for one in named] == ["a (x)", "a (all/y)", "a (more/y)"]
 
 
 def test_run_folders_that_differ_in_their_seed_alone_are_seeds_of_one_network(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from howdeep.analysis.evaluation import Answers
 from howdeep.cutting.records import Cut
@@ -206,6 +207,11 @@ def _latencies(run: Run, records: Sequence[Record]) -> Iterator[float]:
 
 
 def told_apart(facts: Sequence[tuple[RunSummary, str]]) -> list[RunSummary]:
-    """Return facts whose names are all different: those that share one carry the folder that stands with them."""
-    names = [one.name for one, _ in facts]
-    return [replace(one, name=f"{one.name} ({place})") if names.count(one.name) > 1 else one for one, place in facts]
+    """Return facts whose names are all different: those that share one carry the folder that stands with them.
+
+    Of the folder's path the last part says it, where no other one ends so.
+    """
+    names, ends = [one.name for one, _ in facts], [Path(place).name for _, place in facts]
+    places = [end if ends.count(end) == 1 else place for end, (_, place) in zip(ends, facts, strict=True)]
+    pairs = zip(facts, places, strict=True)
+    return [replace(one, name=f"{one.name} ({at})") if names.count(one.name) > 1 else one for (one, _), at in pairs]
