@@ -124,7 +124,20 @@ def test_the_python_of_the_readme_executes() -> None:
 
 MORE_PAGES = [
     f"docs/{name}.md"
-    for name in ("photos", "fit", "cut", "degradation", "scaling", "dissect", "unravel", "report", "explore", "json")
+    for name in (
+        "index",
+        "python",
+        "photos",
+        "fit",
+        "cut",
+        "degradation",
+        "scaling",
+        "dissect",
+        "unravel",
+        "report",
+        "explore",
+        "json",
+    )
 ]
 
 
@@ -141,6 +154,18 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
 def test_the_page_about_json_is_that_of_the_records() -> None:
     """A record that changes is a change of the page: ``python tests/golden/records.py``."""
     assert records.PAGE.read_text() == records.page()
+
+
+def test_the_page_about_python_has_every_public_name_once() -> None:
+    named = re.findall(r"^::: howdeep\.(\w+)$", (ROOT / "docs" / "python.md").read_text(), flags=re.MULTILINE)
+    assert sorted(named) == howdeep.__all__
+
+
+def test_the_home_page_says_no_number_that_the_measured_results_do_not_have() -> None:
+    told = re.findall(r"\d+\.\d+(?: ± \d+\.\d+)?", (ROOT / "docs" / "index.md").read_text())
+    results = (ROOT / "docs" / "results.md").read_text()
+    assert told
+    assert not [number for number in told if number not in results]
 
 
 def test_no_public_name_is_that_of_a_module() -> None:
