@@ -63,8 +63,8 @@ HELD = 2_000
 """Images that are held out, at most."""
 DEPTHS = (8, 110, 20, 56)
 """In the order in which they are tried."""
-UNITS, CHANNELS = 3, 16
-"""Of the 8-layer network of width 1, at which all rules are the same."""
+SHALLOW, UNITS, CHANNELS = 8, 3, 16
+"""Layers, units and channels at which all rules are the same."""
 RATES = (0.8, 0.1, 0.4, 0.2, 0.05, 1.6, 0.025, 3.2, 0.0125)
 """Octaves around that of recipe ``fast``, in the order in which they are tried."""
 FAST = 0.2
@@ -119,47 +119,39 @@ def network(cell: Cell, images: Images) -> Chain:
     wide = CHANNELS * cell.width
     spec = replace(spec_of(name, channels=channels, zero_init=True), width=wide, stem=wide)
     chain = build(spec, seed=cell.seed).train()
-    if cell.rule == "branch":
-        for unit in chain.units:
-            assert isinstance(unit.branch, nn.Sequential)
-            unit.branch.append(Times(math.sqrt(UNITS / len(chain))))
     if cell.rule == "mup":
         with torch.no_grad():
             chain.get_parameter("head.linear.weight").div_(math.sqrt(cell.width))
     return chain.to(memory_format=torch.channels_last)
 
 
-class Times(nn.Module):
-    """A constant factor."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x
-
-
 def optimizer_of(cell: Cell, chain: Chain, recipe: Recipe) -> Optimizer:
     """Return the optimizer of a recipe, with other rates per weight where the rule has them."""
-    optimizer = make_optimizer(chain, recipe)
-    if cell.rule == "mup":
-        stem, head = set(chain.stem.parameters()), chain.get_parameter("head.linear.weight")
-        classes = chain.get_parameter("head.linear.bias")
-
-        def factor(weight: Tensor) -> float:
-            if weight is classes:
-                return 1.0
-            return 1 / cell.width if weight is head else cell.width if weight.dim() == 1 or weight in stem else 1.0
-
-        groups = []
-        for group in optimizer.param_groups:
-            alike = defaultdict(list)
-            for weight in group["params"]:
-                alike[factor(weight)].append(weight)
-            groups += [{**group, "params": weights, "scale": scale} for scale, weights in alike.items()]
-        optimizer.param_groups = groups
+    optimizer, scales = make_optimizer(chain, recipe), defaultdict(lambda: 1.0, scales_of(cell, chain))
+    groups = []
+    for group in optimizer.param_groups:
+        alike = defaultdict(list)
+        for weight in group["params"]:
+            alike[scales[weight]].append(weight)
+        groups += [{**group, "params": weights, "scale": scale} for scale, weights in alike.items()]
+    optimizer.param_groups = groups
     return optimizer
+
+
+def scales_of(cell: Cell, chain: Chain) -> dict[Tensor, float]:
+    """Return the factors of the rates that are not 1.
+
+    A branch that ends in a norm, times s, is that of the norm with γ' = sγ and β' = sβ. A step −η ∂L/∂γ moves γ' by
+    −η s² ∂L/∂γ': from γ = 0 on, with momentum and without decay of norms, s is nothing but a rate of γ and β times s².
+    """
+    if cell.rule == "branch":
+        norms = [[one for one in unit.branch.modules() if isinstance(one, nn.BatchNorm2d)][-1] for unit in chain.units]
+        return {weight: UNITS / len(chain) for norm in norms for weight in norm.parameters()}
+    if cell.rule == "mup":
+        vectors = [one for name, one in chain.named_parameters() if one.dim() == 1 and name != "head.linear.bias"]
+        head = chain.get_parameter("head.linear.weight")
+        return {**dict.fromkeys([*vectors, *chain.stem.parameters()], cell.width), head: 1 / cell.width}
+    return {}
 
 
 def trained(cell: Cell) -> dict[str, Any]:
@@ -206,7 +198,8 @@ def cells_of(name: str, seeds: int) -> Iterator[Cell]:
         for rule, width in GRID:
             for rate in RATES:
                 for depth in DEPTHS:
-                    yield Cell(name, rule, depth, width, rate, seed)
+                    if (rule, depth) != ("branch", SHALLOW):
+                        yield Cell(name, rule, depth, width, rate, seed)
 
 
 def known() -> dict[Cell, dict[str, Any]]:
@@ -321,6 +314,10 @@ def lowest(losses: dict[float, float]) -> float:
 def lines_of(found: dict[Cell, dict[str, Any]]) -> list[Line]:
     """Return the networks and rules of which at least one seed has three rates, with the seeds that have all rates."""
     grouped: dict[tuple[str, str, int, int], dict[float, dict[int, dict[str, Any]]]] = {}
+    shared = {replace(cell, rule="branch"): one for cell, one in found.items() if cell.rule == "none"}
+    found = found | {
+        cell: one for cell, one in shared.items() if cell.depth == SHALLOW and (cell.rule, cell.width) in GRID
+    }
     for cell, one in found.items():
         rates = grouped.setdefault((cell.data, cell.rule, cell.width, cell.depth), {})
         rates.setdefault(cell.rate, {})[cell.seed] = one
