@@ -65,7 +65,7 @@ DEPTHS = (8, 110, 20, 56)
 """In the order in which they are tried."""
 SHALLOW, UNITS, CHANNELS = 8, 3, 16
 """Layers, units and channels at which all rules are the same."""
-RATES = (0.2, 0.8, 0.05, 0.1, 0.4, 1.6, 0.025, 3.2, 0.0125)
+RATES = (0.4, 0.2, 0.8, 0.1, 1.6, 0.05, 0.025, 3.2, 0.0125)
 """Octaves around that of recipe ``fast``, in the order in which they are tried."""
 FAST = 0.2
 """What recipe ``fast`` has for all depths."""
