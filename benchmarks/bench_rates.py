@@ -23,7 +23,7 @@ import json
 import math
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -68,7 +68,7 @@ SHALLOW, UNITS, CHANNELS = 8, 3, 16
 RATES = (0.4, 0.2, 0.8, 0.1, 1.6, 0.05, 0.025, 3.2, 0.0125)
 """Octaves around that of recipe ``fast``, in the order in which they are tried."""
 FAST = 0.2
-"""What recipe ``fast`` has for all depths."""
+"""What recipe ``fast`` has for all depths, with mini-batches of 128."""
 COLOURS = [RESIDUAL, STOCHASTIC, PURPLE, PLAIN]
 GRID = [("none", 1), ("branch", 1), ("none", 4), ("mup", 4)]
 """Rules and widths, in the order in which they are tried."""
@@ -214,11 +214,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--only", nargs="*", default=[], help="such as branch:1:110, a rule, a width and a depth")
+    parser.add_argument("--rates", nargs="*", type=float, default=list(RATES))
     asked = parser.parse_args()
     torch.set_num_threads(1)
     found = known()
     for cell in cells_of(asked.data, asked.seeds):
-        chosen = not asked.only or f"{cell.rule}:{cell.width}:{cell.depth}" in asked.only
+        named = not asked.only or f"{cell.rule}:{cell.width}:{cell.depth}" in asked.only
+        chosen = named and cell.rate in asked.rates
         if cell not in found and chosen and time.process_time() < 60 * asked.minutes:
             found[cell] = trained(cell)
             with CELLS.open("a") as file:
@@ -245,10 +247,9 @@ class Line:
         many = {rate: [cell["loss"] for cell in cells[seeds]] for rate, cells in self.found.items()}
         return {rate: math.inf if None in one else statistics.fmean(one) for rate, one in many.items()}
 
-    @property
-    def best(self) -> float:
-        """The best rate, over all seeds."""
-        return lowest(self.losses())
+    def best(self, seeds: int) -> float:
+        """Return the best rate over the first seeds."""
+        return lowest(self.losses(slice(seeds)))
 
     @property
     def single(self) -> list[float]:
@@ -290,7 +291,7 @@ class Line:
         """A row of the table; errors in percent of the images that are held out."""
         least = min(self.found, key=self.errors)
         row = {"rule": self.rule, "width": self.width, "layers": self.depth, "seeds": self.seeds}
-        row["best rate"] = f"{self.best:.2g}{' (edge)' if self.edge else ''}"
+        row["best rate"] = f"{self.best(self.seeds):.2g}{' (edge)' if self.edge else ''}"
         row["of single seeds"] = ", ".join(f"{one:.2g}" for one in self.single)
         row["rates alike"] = f"{min(self.alike):g} … {max(self.alike):g}"
         row["least error"] = f"{self.errors(least):.2f}"
@@ -312,7 +313,7 @@ def lowest(losses: dict[float, float]) -> float:
 
 
 def lines_of(found: dict[Cell, dict[str, Any]]) -> list[Line]:
-    """Return the networks and rules of which at least one seed has three rates, with the seeds that have all rates."""
+    """Return the networks of which a seed has three rates: all such seeds, with the rates that all of them have."""
     grouped: dict[tuple[str, str, int, int], dict[float, dict[int, dict[str, Any]]]] = {}
     shared = {replace(cell, rule="branch"): one for cell, one in found.items() if cell.rule == "none"}
     found = found | {
@@ -323,9 +324,12 @@ def lines_of(found: dict[Cell, dict[str, Any]]) -> list[Line]:
         rates.setdefault(cell.rate, {})[cell.seed] = one
     lines = []
     for (name, rule, width, depth), rates in grouped.items():
-        seeds = sorted(set.intersection(*(set(seeds) for seeds in rates.values())))
-        cells = {rate: [rates[rate][seed] for seed in seeds] for rate in sorted(rates)}
-        lines += [Line(name, rule, width, depth, cells)] if seeds and len(cells) >= 3 else []
+        counts = Counter(seed for seeds in rates.values() for seed in seeds)
+        seeds = sorted(seed for seed, count in counts.items() if count >= 3)
+        whole = {
+            rate: [cells[seed] for seed in seeds] for rate, cells in sorted(rates.items()) if cells.keys() >= {*seeds}
+        }
+        lines += [Line(name, rule, width, depth, whole)] if seeds and len(whole) >= 3 else []
     return sorted(lines, key=lambda one: (GRID.index((one.rule, one.width)), one.depth))
 
 
@@ -338,12 +342,13 @@ def moves(lines: list[Line]) -> list[Row]:
             continue
         low, high = same[0], same[-1]
         factor = (high.depth / low.depth) ** 1.5
+        seeds = min(low.seeds, high.seeds)
         pairs = [one / two for one, two in zip(low.single, high.single, strict=False)]
         for name, scale in ((rule, 1.0), *([("depth", factor)] if rule == "none" else [])):
-            moved = low.best / high.best / scale
+            moved = low.best(seeds) / high.best(seeds) / scale
             what = f"{name}, width {width}: best rate of {low.depth} layers / of {high.depth}"
-            seeds = ", ".join(f"{pair / scale:.2g}" for pair in pairs)
-            rows.append(row(what, moved, f"1/{MOST:g} … {MOST:g}", 1 / MOST <= moved <= MOST, note=f"by seed {seeds}"))
+            each = ", ".join(f"{pair / scale:.2g}" for pair in pairs)
+            rows.append(row(what, moved, f"1/{MOST:g} … {MOST:g}", 1 / MOST <= moved <= MOST, note=f"by seed {each}"))
     return rows
 
 
