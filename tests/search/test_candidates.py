@@ -70,9 +70,10 @@ def measured(
     dataset: Dataset,
     depths: tuple[int, ...] = DEPTHS,
     report: Callable = print,
+    widths: tuple[int, ...] = (1,),
+    /,
     *,
     spent: float = 0.0,
-    widths: tuple[int, ...] = (1,),
     **limits: float,
 ) -> Candidates:
     budgets = Budgets(**{"train_seconds": 1e6, **limits})
@@ -107,7 +108,7 @@ def test_networks_beyond_a_budget_are_left_out_with_all_deeper_ones(
 
 def test_few_networks_are_timed_and_costs_of_the_others_follow(digits: Dataset) -> None:
     """A line is exact here: through 8 layers, and the first network of three times as many multiply-adds."""
-    found = measured(digits, widths=(1, 2))
+    found = measured(digits, DEPTHS, print, (1, 2))
     assert timed == ["cifar_resnet8", "cifar_resnet8_w2", "cifar_resnet20", "cifar_resnet20_w2"]
     seconds = {(one.depth, one.width): one.seconds_per_step for one in found.networks}
     assert seconds == pytest.approx({place: BESIDE * 0.01 * (place[0] - 2) / 2 for place in seconds})
@@ -118,7 +119,7 @@ def test_few_networks_are_timed_and_costs_of_the_others_follow(digits: Dataset) 
 
 def test_timing_takes_a_small_share_of_the_budget(digits: Dataset) -> None:
     """What is too dear to be timed is about as fast as what was, by its multiply-adds."""
-    found = measured(digits, (8, 20), widths=(1, 2), train_seconds=1.9 * 15 * 0.03 / 0.05)
+    found = measured(digits, (8, 20), print, (1, 2), train_seconds=1.9 * 15 * 0.03 / 0.05)
     assert timed == ["cifar_resnet8"]
     narrow, wide = (next(one for one in found.networks if (one.depth, one.width) == (8, width)) for width in (1, 2))
     assert (narrow.predicted, wide.predicted) == (False, True)
@@ -167,7 +168,7 @@ def test_an_impossible_budget_is_answered_with_the_least_that_would_do(
 
 def test_what_is_measured_is_said_at_once(digits: Dataset) -> None:
     said: list[str] = []
-    measured(digits, (8, 14, 20), report=said.append, latency_seconds=0.0065)
+    measured(digits, (8, 14, 20), said.append, latency_seconds=0.0065)
     assert said[0] == "  cifar_resnet20: left out, latency budget: 9.00 ms"
     assert said[1].startswith("  cifar_resnet8: 3.00 ms, 75,002 parameters, up to ")
 
