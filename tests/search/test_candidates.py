@@ -96,7 +96,7 @@ def test_everyone_takes_part_where_nothing_is_limited(digits: Dataset) -> None:
 def test_networks_beyond_a_budget_are_left_out_with_all_deeper_ones(
     budget: str, value: float, last: int, digits: Dataset
 ) -> None:
-    found = measured(digits, DEPTHS, lambda _: None, **{budget: value})
+    found = measured(digits, DEPTHS, lambda _: None, **{budget: value})  # type: ignore[arg-type]
     assert found.networks[-1].depth == last
     first, *deeper = found.dropped
     assert budget.startswith(first.budget)
@@ -162,7 +162,7 @@ def test_an_impossible_budget_is_answered_with_the_least_that_would_do(
 ) -> None:
     """Of training time 3 s were used before."""
     with pytest.raises(UserError) as refused:
-        measured(digits, DEPTHS, lambda _: None, spent=3.0, **{budget: value})
+        measured(digits, DEPTHS, lambda _: None, spent=3.0, **{budget: value})  # type: ignore[arg-type]
     assert str(refused.value) == f"{told} is not allowed: cifar_resnet8, the smallest network, needs {least} here"
 
 
