@@ -24,7 +24,7 @@ STRENGTHS = (10_000.0, 1_000.0, 100.0, 10.0, 1.0, 0.1, 0.01)
 ROUGH, FLAT = 1e-4, 1e-6
 """Steepest slope of the mean loss where the search ends, in nats per unit of a weight: answers are then those of the
 minimum but for a few that are ties, or the logits too, to a few thousandths."""
-ITERATIONS = 500
+ITERATIONS = 50
 """Of Newton's method, at most; it takes five to ten."""
 NEVER = -100.0
 """Logit of a class that no image shows: at the minimum it is minus infinity."""
@@ -105,8 +105,10 @@ def regression(
     from sklearn.linear_model import LogisticRegression  # costs a second, and few commands fit anything
 
     values = train.values.to(torch.float64 if exact else torch.float32)  # half of the bytes are half of the time
-    mean, spread = values.mean(0), values.var(0, correction=0).mean().sqrt().clamp_min(1e-30)
-    x, labels, weights = (values - mean) / spread, train.labels, None
+    mean = values.mean(0)
+    centred, rounding = values - mean, torch.finfo(values.dtype).eps * float(values.abs().max())
+    spread = centred.square().mean().sqrt().clamp_min(max(rounding, 1e-30))
+    x, labels, weights = centred / spread, train.labels, None
     if labels.is_floating_point():  # an image is of every class, and weighs its share
         pairs = train.labels.nonzero()
         some = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[: NUMBERS // x.shape[1]]
