@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="*", default=["sign", "trash", "few"])
     asked = parser.parse_args()
+    names: list[str] = asked.data
     torch.set_num_threads(1)
     cells: dict[str, Cell] = json.loads(CELLS.read_text()) if CELLS.exists() else {}
 
@@ -207,7 +208,7 @@ def main() -> None:
         small = Path(scratch) / "few"
         small.mkdir()
         folders = {"sign": SHARED / "data" / "sign", "trash": SHARED / "data" / "trash", "few": few(small)}
-        for seed, name in product(range(asked.seeds), asked.data):
+        for seed, name in product(range(asked.seeds), names):
             folder, out = folders[name], Path(scratch) / f"{name}-{seed}"
             whole = measured(f"{name} {seed} howdeep", partial(trained, folder, seed, out / "whole", ()))
             size, seconds = whole["size"], whole["seconds"]
@@ -215,7 +216,7 @@ def main() -> None:
                 measured(f"{name} 0 freeze", partial(trained, folder, seed, out / "freeze", ("--freeze", "auto")))
             measured(f"{name} {seed} plain", partial(plain, folder, size, seed, seconds))
             measured(f"{name} frozen", partial(frozen, folder, size))
-    report("finetuning", [line for name in asked.data for line in rows(name, asked.seeds, cells)])
+    report("finetuning", [line for name in names for line in rows(name, asked.seeds, cells)])
 
 
 def rows(name: str, seeds: int, cells: dict[str, Cell]) -> list[Row]:

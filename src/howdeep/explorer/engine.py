@@ -50,7 +50,7 @@ class ActivationCache:
     """
 
     def __init__(self, chain: Chain, chunks: list[Tensor], *, autocast: torch.autocast, limit: int = LIMIT) -> None:
-        self.chain, self.autocast, self.limit = chain, autocast, limit
+        self.chain, self.chunks, self.autocast, self.limit = chain, chunks, autocast, limit
         self.parts: list[Tensor] = []
         self._of_chunk: list[range] = []
         for images in chunks:
