@@ -121,6 +121,11 @@ def test_an_error_that_has_no_way_to_go_does_not_still_fall() -> None:
     assert found.advice == "take cifar_resnet14; more validation images would settle it"
 
 
+def test_an_error_of_zero_does_not_still_fall() -> None:
+    found = judged(14, [candidate(8, 30.0, 28.0), candidate(14, 25.0, 20.0, 0.0, train=0.0), candidate(20, 35.0)])
+    assert found.limit in ("nothing", "unknown")
+
+
 @pytest.mark.parametrize(("depth", "width"), [(20, 1), (14, 2)])
 def test_where_a_larger_network_is_ahead_after_equally_many_epochs_time_is_the_limit(depth: int, width: int) -> None:
     """14 layers are at 25 % after 1 epoch, 20 % after 2 and 19.9 % after 4; the larger one needs twice the time."""

@@ -256,7 +256,8 @@ class _Evidence:
         if not self.chosen.rounds:
             return ""
         before, after = self.chosen.rounds[-1], self.final
-        if of_change(*self._exchanged(after, before), self.images).high >= 0:
+        fell = of_change(*self._exchanged(after, before), self.images).high < 0
+        if not fell or not after.validation_error_percent:
             return ""
         ratio = after.validation_error_percent / before.validation_error_percent
         power = math.log(ratio) / math.log(max(self._times, TWICE))
