@@ -193,9 +193,8 @@ def test_a_record_comes_back_from_json(answers: tuple[Tensor, Tensor]) -> None:
 
 def test_the_command_draws_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     found = evaluate(identity(), batches(torch.eye(3), torch.tensor([0, 1, 1]), 3), CLASSES, autocast=FP32)
-    monkeypatch.setattr(
-        "howdeep.analysis.inference.evaluate_target", lambda *given, **options: (found, found.to_json())
-    )
+    record = {**found.to_json(), "data": "digits"}
+    monkeypatch.setattr("howdeep.analysis.inference.evaluate_target", lambda *given, **options: (found, record))
     monkeypatch.setattr("howdeep.runs.target.open_target", lambda *given, **options: None)
     asked = ["evaluate", "run", "--data", "digits", "--figure"]
     assert cli.run([*asked, str(tmp_path / "chart.svg")]) == 0
