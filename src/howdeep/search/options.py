@@ -207,7 +207,7 @@ class FitOptions(DeploymentOptions):
     batch_size: OptionalInt = None
     """Images per mini-batch; without it 128, or less for few images."""
     lr: OptionalFloat = None
-    """Highest learning rate; without it the recipe's for mini-batches of 128, in proportion for others."""
+    """Highest learning rate; without it the recipe's, and in proportion more for mini-batches above 128."""
     size: OptionalInt = None
     """Side of the images in pixels."""
     resize: Resize = "crop"
@@ -310,13 +310,17 @@ class FitOptions(DeploymentOptions):
     def training(self, images: int, recipe: str = "extendable") -> TrainConfig:
         """Return how networks are trained on this many images; the network that it names stands for any.
 
-        Mini-batches are halved where fewer than 30 of them make an epoch, as few images need as many updates.
+        Mini-batches are halved where fewer than 30 of them make an epoch, as few images need as many updates. They keep
+        the learning rate: in proportion to the batch it is too low for short training. On the digits (32 images, 6
+        epochs of ``fast``, two seeds) cifar_resnet8 had 37 and 47 % wrong at 0.025, 2 % at 0.1 and 0.2, 1 % at 0.4;
+        after 40 epochs, all of them had about 1 %.
         """
         batch = LARGEST_BATCH
         while batch > SMALLEST_BATCH and images < STEPS_OF_AN_EPOCH * batch:
             batch //= 2
         batch = batch if self.batch_size is None else self.batch_size
-        rate = recipe_of(recipe).schedule.peak * batch / LARGEST_BATCH if self.lr is None else self.lr
+        scale = max(1.0, batch / LARGEST_BATCH)
+        rate = recipe_of(recipe).schedule.peak * scale if self.lr is None else self.lr
         return TrainConfig(
             network="cifar_resnet8",
             recipe=recipe,
