@@ -1,6 +1,7 @@
 """The story in a few minutes, on real handwritten digits: what more layers do to plain and to residual networks."""
 
 import statistics
+import textwrap
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,15 +118,21 @@ def _dissect(out: Path, seed: int, console: Console) -> None:
     with _study(run, "paths.json") as study:
         whole = paths(study.chain, study.batches, PathsOptions(seed=seed), journal=study.journal)
         _keep(study, whole)
-    console.print(f"  {DISSECTED:5,} layers: {paths_finding(whole)}", soft_wrap=True)
+    _say(console, DISSECTED, whole)
     figures.save(figures.paths(whole), out / "paths.png")
     deepest = out / f"cifar_resnet{VERY_DEEP}"
     with _study(deepest, "paths.json", limit=SAMPLED_IMAGES) as study, console.status("sampling paths"):
         few = PathsOptions(exact=False, draws=SAMPLED_DRAWS, lengths=SAMPLED_LENGTHS, seed=seed)
         sampled = paths(study.chain, study.batches, few, journal=study.journal)
         _keep(study, sampled)
-    console.print(f"  {VERY_DEEP:,} layers: {paths_finding(sampled)}", soft_wrap=True)
+    _say(console, VERY_DEEP, sampled)
     console.print(f"charts: {out / 'lesion.png'}, {out / 'paths.png'}")
+
+
+def _say(console: Console, layers: int, found: Paths) -> None:
+    """Print what paths of a network carry."""
+    line = f"  {layers:5,} layers: {paths_finding(found)}"
+    console.print(textwrap.fill(line, console.width, subsequent_indent=" " * len("  1,202 layers: ")))
 
 
 def _study(run: Path, record: str, limit: int | None = None, split: str = "test") -> AbstractContextManager[Study]:
