@@ -51,7 +51,7 @@ def fit(record: Fit) -> Chart:
         _panel(record, rows, y, colour, "seconds", "training time (s)", "network"),
         _panel(record, ends, y, colour, "ms", f"latency of one image{record.latency.aside} (ms)", None),
     ]
-    said = "left: the first round, equal time; middle: every round; right: the last one; diamond: the answer"
+    said = "left: first round, equal time; middle: every round; right: the last; diamond: the answer"
     said += "; bar: its test error, 95 %" * (record.test is not None)
     title = heading(record.finding, width=WHOLE, subtitle=said)
     return alt.hconcat(*panels, spacing=26).properties(title=title)
@@ -114,7 +114,7 @@ def _panel(
     taken = [row for row in rows if row["taken"]]
     base = alt.Chart(data(row for row in rows if not row["taken"])).encode(x=x, y=y, color=colour)
     mark = alt.Chart(data(taken)).encode(x=x, y=y)
-    words = mark.mark_text(align="center", dy=18, fontSize=13, fontWeight="bold", color=STOCHASTIC)
+    words = mark.mark_text(align="left", dx=12, dy=-12, fontSize=13, fontWeight="bold", color=STOCHASTIC)
     layers: list = []
     if detail is not None:
         layers.append(base.mark_line(strokeWidth=2, opacity=0.75).encode(detail=f"{detail}:N"))
