@@ -183,8 +183,10 @@ class Recipe:
     @property
     def lines(self) -> list[str]:
         """Everything that shapes the training, in lines of 80 columns."""
-        epochs, steps = f"{self.epochs or 0:g} epoch{'' if self.epochs == 1 else 's'}", f"{self.steps or 0:,} steps"
-        length = epochs if self.steps is None else steps
+        if self.steps is not None:
+            length = f"{self.steps:,} steps"
+        else:
+            length = f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
         rate = f"{self.optimizer} at {self.schedule.peak:g} ({type(self.schedule).__name__})"
         decay = f"weight decay {self.weight_decay:g}" + ("" if self.decay_all else " on matrices")
         more = {

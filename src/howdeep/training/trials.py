@@ -7,7 +7,8 @@ Each trial is a whole short cycle of the recipe from the same start, compared on
 training helps at all, and at which rate, no short one tells: 16 steps took the errors on photos of ten signs of hands
 from 6 to 41 %, 138 from 12 to 2 %. That the run itself finds out: its start is epoch 0, which stays where no epoch is
 better beyond chance. Nor does one tell what frozen units cost: after 46 steps with seven of nine 11 % are wrong, with
-none 5 %; after 361 with six 0.2 %, with none 0.5 % (n = 411). Frozen units are therefore chosen by time alone.
+none 5 % (n = 208); after 361 with six 0.2 %, with none 0.5 % (n = 411, one seed each). Frozen units are therefore
+chosen by time alone.
 """
 
 import copy
