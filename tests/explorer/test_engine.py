@@ -18,7 +18,7 @@ from howdeep.explorer.records import Answer, State, check_state, own_state
 from howdeep.explorer.server import like_of
 from howdeep.networks.counting import describe_chain
 from howdeep.util.errors import UserError
-from howdeep.util.intervals import of_share
+from howdeep.util.intervals import of_share, student_95
 
 EXACT = torch.autocast("cpu", enabled=False)
 
@@ -68,6 +68,22 @@ def test_any_gates_give_the_error_of_an_ordinary_call(engine: Engine) -> None:
     expected = add_up(engine.chain, engine.sample.batches, autocast=EXACT, gates=given)
     found = ask(engine, gates)
     assert found.error_percent == pytest.approx(expected.error_percent)
+    assert found.loss is not None
+    assert found.probability is not None
+    own = add_up(engine.chain, engine.sample.batches, autocast=EXACT)
+    assert found.loss.value == pytest.approx(expected.mean_loss, abs=1e-5)
+    assert found.loss.change == pytest.approx(expected.mean_loss - own.mean_loss, abs=1e-5)
+    with torch.inference_mode():
+        now, before = (
+            torch.cat([engine.chain(one.images, list(gates)).softmax(1) for one in engine.sample.batches])
+            for gates in (given, engine.own.gates)
+        )
+    right = engine.sample.labels[:, None]
+    changes = (now - before).gather(1, right).squeeze(1)
+    half = student_95(179) * float(changes.std()) / math.sqrt(179)
+    assert found.probability.value == pytest.approx(float(now.gather(1, right).mean()), abs=1e-5)
+    assert found.probability.change == pytest.approx(float(changes.mean()), abs=1e-5)
+    assert found.probability.change_high == pytest.approx(float(changes.mean()) + half, abs=1e-5)
     assert sum(sum(row) for row in found.confusion) == 179
     assert 179 - sum(found.confusion[label][label] for label in range(10)) == expected.wrong
     assert [sum(row) for row in found.confusion] == engine.sample.labels.bincount(minlength=10).tolist()
@@ -159,6 +175,7 @@ def test_a_network_that_no_longer_answers_in_numbers_is_wrong_and_not_a_crash(
     found = engine.answer(engine.own, (3,), None, quiet)
     assert (found.not_finite, found.error_percent, len(found.wrong)) == (179, 100.0, 179)
     assert found.watched[0].top == ()
+    assert found.loss is found.probability is None
     assert sum(map(sum, found.confusion)) == 0
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from howdeep.analysis.effects import BaselineBatch, baseline_batch, counts, effect_of
 from howdeep.analysis.gradients import path_counts
@@ -25,12 +26,12 @@ from howdeep.cutting.images import Images
 from howdeep.explorer.costs import Costs
 from howdeep.explorer.images import Sample, Upload
 from howdeep.explorer.jobs import Advance
-from howdeep.explorer.records import Answer, Guess, PathsLeft, State, Watched, own_state
+from howdeep.explorer.records import Answer, Guess, Mean, PathsLeft, State, Watched, own_state
 from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
 from howdeep.runtime.parts import parts_of
 from howdeep.util.errors import UserError
-from howdeep.util.intervals import of_share
+from howdeep.util.intervals import of_mean, of_share
 
 LIMIT = 1 << 30
 """Bytes of activations that are kept at most."""
@@ -179,6 +180,7 @@ class Engine:
         effect = effect_of([math.fsum(column) for column in zip(*rows, strict=True)], len(logits))
         low, high = of_share(effect.error_percent, len(logits))
         wrong, was_wrong = self._wrong(logits), self._wrong(own)
+        loss, probability = self._sureness(logits, own)
         macs, parameters, ms = self.costs.left(state.closed)
         labels = [self.classes[int(self.sample.labels[image])] for image in watched]
         return Answer(
@@ -189,6 +191,8 @@ class Engine:
             change=effect.change,
             change_low=effect.change_low,
             change_high=effect.change_high,
+            loss=loss,
+            probability=probability,
             not_finite=effect.not_finite,
             closed=len(state.closed),
             units=len(state.gates),
@@ -215,6 +219,13 @@ class Engine:
     def _wrong(self, logits: Tensor) -> set[int]:
         wrong = (logits.argmax(1) != self.sample.labels) | ~logits.isfinite().all(1)
         return set(wrong.nonzero().squeeze(1).tolist())
+
+    def _sureness(self, logits: Tensor, own: Tensor) -> tuple[Mean | None, Mean | None]:
+        """Return the means of the cross-entropy and of the probability of the right class."""
+        if not bool(logits.isfinite().all()):
+            return None, None
+        now, before = (F.cross_entropy(one.double(), self.sample.labels, reduction="none") for one in (logits, own))
+        return _mean(now, before), _mean((-now).exp(), (-before).exp())
 
     def _confusion(self, logits: Tensor) -> tuple[tuple[int, ...], ...]:
         """Return how often images of a class (row) were given a class (column), of those with finite logits."""
@@ -287,6 +298,13 @@ class Engine:
         images = Images(calibration=same, evaluation=same, statistics=same)
         removals = Frontier(self.chain, images, self.journal, precision=self.precision, advance=advanced).removals()
         return [next(removals).index - 1 for _ in range(out)]
+
+
+def _mean(now: Tensor, before: Tensor) -> Mean:
+    """Return the mean of one number per image, and its change."""
+    changes = (now - before).tolist()
+    low, high = of_mean(changes) if len(changes) > 1 else (None, None)
+    return Mean(value=now.mean().item(), change=math.fsum(changes) / len(changes), change_low=low, change_high=high)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,20 @@ class Watched:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over the images of the sample, and how far it is from that of the network as it is: image by image."""
+
+    value: float
+    """Now."""
+    change: float
+    """Now minus before."""
+    change_low: float | None
+    """Lower end of the change's 95 % interval: paired, Student's; None with one image."""
+    change_high: float | None
+    """Upper end."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a network gets wrong in a state, and what it costs."""
 
@@ -121,6 +135,10 @@ class Answer:
     """Lower end of the 95 % interval: paired."""
     change_high: float
     """Upper end."""
+    loss: Mean | None
+    """Cross-entropy in nats, which moves where no image changes sides; None where a logit is not finite."""
+    probability: Mean | None
+    """Probability of the right class, 0 to 1; None where a logit is not finite."""
     not_finite: int
     """Images with a logit that is not finite; they count as wrong."""
     closed: int
