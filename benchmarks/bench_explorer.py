@@ -70,7 +70,7 @@ def every_unit(engine: Engine) -> None:
     """Close every unit in turn."""
     for unit in range(len(engine.own.gates)):
         gates = tuple(None if index == unit else gate for index, gate in enumerate(engine.own.gates))
-        engine.answer(replace(engine.own, gates=gates), (), None, lambda done, more=None: None)
+        engine.answer(replace(engine.own, gates=gates), (), None, lambda done, of, more=None: None)
 
 
 def anew(engine: Engine) -> Engine:

@@ -17,6 +17,7 @@ from howdeep.explorer.jobs import Cancelled
 from howdeep.explorer.records import Answer, State, check_state, own_state
 from howdeep.explorer.server import like_of
 from howdeep.networks.counting import describe_chain
+from howdeep.runs.resume import Journal
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_share, student_95
 
@@ -30,8 +31,15 @@ def ask(engine: Engine, gates: dict[int, float | None], order: tuple[int, ...] |
     return engine.answer(State(gates=changed, order=order or own.order), (), None, quiet)
 
 
-def quiet(done: float, more: dict | None = None) -> None:
+def quiet(done: int, of: int, more: dict | None = None) -> None:
     pass
+
+
+class Told(list):
+    """The steps that were told, (done, of)."""
+
+    def __call__(self, done: int, of: int, more: dict | None = None) -> None:
+        self.append((done, of))
 
 
 def test_the_network_as_it_is_has_the_expected_gates_and_changes_nothing(engine: Engine) -> None:
@@ -56,10 +64,10 @@ def test_one_unit_out_is_the_lesion_of_that_unit(engine: Engine, unit: int) -> N
 
 
 def test_the_deletions_of_the_page_are_those_of_a_lesion_study_and_tell_their_progress(engine: Engine) -> None:
-    told: list[float] = []
-    found = engine.deletions(lambda done, more=None: told.append(done))
-    assert found == lesion(engine.cache.chain, engine.sample.batches)
-    assert told == [1 / 3, 2 / 3, 1.0], "179 images in chunks of 64"
+    told = Told()
+    expected = lesion(engine.cache.chain, engine.sample.batches)
+    assert engine.deletions(told) == [unit.change for unit in expected.units]
+    assert told == [(step, 18) for step in range(1, 19)], "six units, 179 images in chunks of 64"
 
 
 def test_any_gates_give_the_error_of_an_ordinary_call(engine: Engine) -> None:
@@ -121,29 +129,26 @@ def test_what_is_left_adds_up_to_what_a_cut_network_costs(engine: Engine) -> Non
 
 def test_the_greedy_cut_is_that_of_the_command(engine: Engine) -> None:
     expected = cut(engine.chain, engine.sample.batches, budget=CutBudget(units=3))
-    told: list[float] = []
-    found = engine.greedy(3, lambda done, more=None: told.append(done))
+    told = Told()
+    found = replace(engine, journal=Journal()).greedy(3, told)
     assert [index + 1 for index in found] == [removal.index for removal in expected.order]
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1.0)
+    assert told == [(step, 15) for step in range(1, 16)], "rounds of 6, 5 and 4 networks"
 
 
 def test_a_greedy_cut_that_was_cancelled_goes_on_with_the_rounds_that_are_known(engine: Engine) -> None:
-    from howdeep.runs.resume import Journal
-
     fresh, calls = replace(engine, journal=Journal()), []
 
-    def stop(done: float, more: dict | None = None) -> None:
+    def stop(done: int, of: int, more: dict | None = None) -> None:
         calls.append(done)
         if len(calls) == 8:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         fresh.greedy(3, stop)
-    again: list[float] = []
-    found = fresh.greedy(3, lambda done, more=None: again.append(done))
+    again = Told()
+    found = fresh.greedy(3, again)
     assert found == engine.greedy(3, quiet)
-    assert len(again) == 9, "of rounds of 6, 5 and 4 networks the first was known"
+    assert again == [(step, 9) for step in range(1, 10)], "of rounds of 6, 5 and 4 networks the first was known"
 
 
 @pytest.mark.parametrize("units", [-1, 7])

@@ -20,7 +20,7 @@ def pieces(count: int, done: list, name: str) -> Work:
         for piece in range(count):
             done.append(name)
             time.sleep(0.002)
-            advance((piece + 1) / count)
+            advance(piece + 1, count)
         return {"result": name}
 
     return work
@@ -30,14 +30,22 @@ async def lines_of(jobs: Jobs, tab: str, work: Work) -> list[Line]:
     return [line async for line in jobs.run(tab, work)]
 
 
-def test_progress_comes_first_and_the_result_last() -> None:
-    found = asyncio.run(lines_of(Jobs(), "a", pieces(4, [], "x")))
-    assert found == [{"progress": 0.25}, {"progress": 0.5}, {"progress": 0.75}, {"progress": 1.0}, {"result": "x"}]
+def test_progress_comes_first_with_the_time_that_is_left_and_the_result_last() -> None:
+    started = time.monotonic()
+    *progress, last = asyncio.run(lines_of(Jobs(), "a", pieces(4, [], "x")))
+    seconds = time.monotonic() - started
+    assert last == {"result": "x"}
+    assert [(line["progress"], line["step"], line["of"]) for line in progress] == [
+        (0.25, 1, 4), (0.5, 2, 4), (0.75, 3, 4), (1.0, 4, 4)
+    ]  # fmt: skip
+    *before, end = [line["seconds_left"] for line in progress]
+    assert end == 0
+    assert all(0.002 * (3 - at) <= left <= seconds * (3 - at) / (at + 1) for at, left in enumerate(before))
 
 
 def test_works_compute_with_the_threads_that_were_chosen_whatever_thread_they_are_in() -> None:
     def work(advance: Advance) -> Line:
-        advance(0.5)
+        advance(1, 2)
         return {"threads": torch.get_num_threads(), "sum": float(torch.ones(100).sum())}
 
     async def several() -> list:
@@ -70,7 +78,7 @@ def test_never_two_pieces_at_once() -> None:
             most.append(inside.acquire(blocking=False))
             time.sleep(0.002)
             inside.release()
-            advance(0.5)
+            advance(1, 2)
         return {}
 
     async def three() -> None:

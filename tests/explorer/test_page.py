@@ -243,7 +243,7 @@ def test_cancel_ends_the_work_of_a_tab(port: int, page: Page, monkeypatch: pytes
     def endless(self, units, advance):
         while True:
             started.set()
-            advance(0.5)
+            advance(1, 2)
 
     monkeypatch.setattr(type(page.engine), "greedy", endless)
     found: list[dict] = []

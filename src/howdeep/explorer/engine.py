@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from howdeep.analysis.effects import BaselineBatch, baseline_batch, counts, effect_of
 from howdeep.analysis.gradients import path_counts
-from howdeep.analysis.lesion import Lesion, kendall_tau, lesion
+from howdeep.analysis.lesion import kendall_tau
 from howdeep.analysis.routes import Route, Step, baseline
 from howdeep.chain import Chain, run
 from howdeep.cutting.frontier import Frontier, networks_tried
@@ -171,13 +171,13 @@ class Engine:
             upload: An image that was dropped.
             advance: Called after every chunk of images.
         """
-        started, route, rows, chunks = time.perf_counter(), state.route(self.chain), [], []
-        for at, before in enumerate(self.before):
-            chunks.append(self.cache.logits(route, at))
-            rows.append(counts(before, chunks[-1], len(self.classes)))
-            advance((at + 1) / len(self.before))
+        started, rows, chunks = time.perf_counter(), [], []
+        for some, row in self._passes(state):
+            chunks.append(some)
+            rows.append(row)
+            advance(len(rows), len(self.before))
         logits, own = torch.cat(chunks).cpu(), torch.cat([one.logits for one in self.before]).cpu()
-        effect = effect_of([math.fsum(column) for column in zip(*rows, strict=True)], len(logits))
+        effect = effect_of(_sums(rows), len(logits))
         low, high = of_share(effect.error_percent, len(logits))
         wrong, was_wrong = self._wrong(logits), self._wrong(own)
         loss, probability = self._sureness(logits, own)
@@ -215,6 +215,13 @@ class Engine:
             upload=None if upload is None else self._upload(upload, state),
             seconds=time.perf_counter() - started,
         )
+
+    def _passes(self, state: State) -> Iterator[tuple[Tensor, list[float]]]:
+        """Yield the logits of a state and their :func:`counts`, chunk by chunk."""
+        route = state.route(self.chain)
+        for at, before in enumerate(self.before):
+            logits = self.cache.logits(route, at)
+            yield logits, counts(before, logits, len(self.classes))
 
     def _wrong(self, logits: Tensor) -> set[int]:
         wrong = (logits.argmax(1) != self.sample.labels) | ~logits.isfinite().all(1)
@@ -272,13 +279,24 @@ class Engine:
             mean=sum(length * count for length, count in lengths.items()) / total if total else 0.0,
         )
 
-    def deletions(self, advance: Advance) -> Lesion:
-        """Return what the deletion of each unit costs on the sample."""
-        chain, autocast = self.cache.chain, self.cache.autocast
-        return lesion(chain, self.sample.batches, autocast=autocast, journal=ReportingJournal(advance=advance))
+    def deletions(self, advance: Advance) -> list[float | None]:
+        """Return how many points of error each unit costs when it alone is out; None where it must stay."""
+        able = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
+        found, done = list[float | None]([None] * len(self.chain)), 0
+        for unit in able:
+            gates = tuple(None if index == unit else gate for index, gate in enumerate(self.own.gates))
+            rows = []
+            for _, row in self._passes(replace(self.own, gates=gates)):
+                rows.append(row)
+                done += 1
+                advance(done, len(able) * len(self.before))
+            found[unit] = effect_of(_sums(rows), len(self.sample.pixels)).change
+        return found
 
     def greedy(self, units: int, advance: Advance) -> list[int]:
         """Return which units go, counted from 0, in their order, until only ``units`` are left (see :class:`Frontier`).
+
+        A step is a network that is tried; those of rounds that are known are not counted.
 
         Raises:
             UserError: That many cannot be left.
@@ -287,12 +305,13 @@ class Engine:
         out = len(self.chain) - units
         if not 0 <= out <= able:
             raise UserError(f"units {units} is not allowed: {len(self.chain) - able} to {len(self.chain)} can be left")
-        total, done = networks_tried(able, out) * len(self.sample.batches), 0.0
+        known = sum(len(found) for found in self.journal.steps.values() if isinstance(found, list))
+        total, done = networks_tried(able, out) - known, 0
 
-        def advanced(passes: float) -> None:
+        def advanced(_: float) -> None:
             nonlocal done
-            done += passes
-            advance(min(1.0, done / max(1, total)))
+            done += 1
+            advance(done, total)
 
         same = self.sample.batches
         images = Images(calibration=same, evaluation=same, statistics=same)
@@ -307,16 +326,6 @@ def _mean(now: Tensor, before: Tensor) -> Mean:
     return Mean(value=now.mean().item(), change=math.fsum(changes) / len(changes), change_low=low, change_high=high)
 
 
-@dataclass(frozen=True)
-class ReportingJournal(Journal):
-    """A journal that reports after each block how far the work is."""
-
-    advance: Advance = lambda done, more=None: None
-
-    def blocks(self, what: str, total: int, compute, names=None) -> list[dict]:
-        """Return the results of all blocks, in order."""
-        results = []
-        for block in range(total):
-            results.append(compute(block))
-            self.advance((block + 1) / total)
-        return results
+def _sums(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Return the sums of the columns."""
+    return [math.fsum(column) for column in zip(*rows, strict=True)]

@@ -38,8 +38,8 @@ class Cancelled(Exception):
 class Advance(Protocol):
     """Between two pieces of a job: others have their turn, and the page learns how far it is."""
 
-    def __call__(self, done: float, more: Line | None = None) -> None:
-        """Tell what share is done, 0 to 1, and what is known already.
+    def __call__(self, done: int, of: int, more: Line | None = None) -> None:
+        """Tell how many of how many steps are done, at least one, and what is known already.
 
         Raises:
             Cancelled: Nobody waits for the rest.
@@ -105,15 +105,17 @@ class Jobs:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(self, work: Work, job: Job) -> None:
-        loop = asyncio.get_running_loop()
+        loop, started = asyncio.get_running_loop(), 0.0
 
-        def advance(done: float, more: Line | None = None) -> None:
-            line = {"progress": round(done, 4), **(more or {})}
+        def advance(done: int, of: int, more: Line | None = None) -> None:
+            left = (time.monotonic() - started) / done * (of - done)
+            line = {"progress": round(done / of, 4), "step": done, "of": of, "seconds_left": left, **(more or {})}
             asyncio.run_coroutine_threadsafe(self._next(job, line), loop).result()
             if job.stopped.is_set():
                 raise Cancelled
 
         async with self._turn:
+            started = time.monotonic()
             result = CANCELLED if job.stopped.is_set() else await asyncio.to_thread(self._result, work, advance)
         job.lines.put_nowait(result)
         job.lines.put_nowait(None)

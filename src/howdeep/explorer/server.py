@@ -1,7 +1,7 @@
 """The server of the page: what it sends once, and what it answers to which request."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,7 +59,8 @@ class Summary:
             "n": len(engine.sample.pixels),
             "precision": engine.precision,
             "images": [{"label": int(label)} for label in engine.sample.labels],
-            "deletions": known and _costs(known, f"{LESION}: {self.split}, n = {known.baseline.n:,}"),
+            "deletions": known
+            and _costs([unit.change for unit in known.units], f"{LESION}: {self.split}, n = {known.baseline.n:,}"),
             "probe": self._probe(),
             "measures_itself": len(engine.chain) <= MEASURED_AT_ONCE,
             "save": {"possible": self.saving.impossible is None, "why": self.saving.impossible},
@@ -262,7 +263,7 @@ def _add_answers(app: FastAPI, page: Page) -> None:
         def work(advance: Advance) -> Line:
             answer = engine.answer(state, asked.watched, upload, advance)
             numbers = {"answer": asdict(answer)}
-            advance(1.0, numbers)
+            advance(len(engine.before), len(engine.before), numbers)
             wrong = f"{len(answer.wrong)} of {answer.n} images wrong"
             charts = {
                 "confusion": figures.confusion_matrix(engine.classes, answer.confusion, wrong),
@@ -285,8 +286,8 @@ def _add_studies(app: FastAPI, page: Page) -> None:
     @app.post("/api/deletions")
     async def _deletions(asked: Tab) -> StreamingResponse:
         def work(advance: Advance) -> Line:
-            found = engine.deletions(advance)
-            return {"deletions": _costs(found, f"measured on these {found.baseline.n:,} images")}
+            source = f"measured on these {len(engine.sample.pixels):,} images"
+            return {"deletions": _costs(engine.deletions(advance), source)}
 
         return _streamed(page.jobs.run(asked.tab, work))
 
@@ -304,9 +305,9 @@ def _add_studies(app: FastAPI, page: Page) -> None:
         return _streamed(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
 
 
-def _costs(study: Lesion, source: str) -> Line:
+def _costs(change: Sequence[float | None], source: str) -> Line:
     """Return what each unit costs when it alone is out, and on which images that was measured."""
-    return {"change": [unit.change for unit in study.units], "source": source}
+    return {"change": change, "source": source}
 
 
 def _checked(page: Page, asked: Asked) -> State:
