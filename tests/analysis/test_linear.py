@@ -59,12 +59,12 @@ def test_two_classes_told_apart_by_one_feature_are_on_paper() -> None:
 
 @pytest.mark.parametrize("labels", [torch.tensor([0] * 7 + [2] * 3), torch.tensor([[0.7, 0.0, 0.3]] * 10)])
 def test_features_that_say_nothing_give_the_shares_of_the_classes(labels: torch.Tensor) -> None:
-    """An image may be of several classes, and a class may have none."""
+    """An image may be of several classes; a class that has none of the n gets 1/n of what the others have."""
     alike = torch.randn(1, 192, generator=torch.Generator().manual_seed(0)).repeat(10, 1)  # whose mean is rounded
     features = Features(alike, labels)
     found, _ = regression(features, Features(alike[:1], torch.tensor([0])), 3, exact=False)
     logits = found.weight @ features.values[0].double() + found.bias
-    assert logits.softmax(0).tolist() == pytest.approx([0.7, 0.0, 0.3], abs=1e-3)
+    assert logits.softmax(0).tolist() == pytest.approx([0.7 / 1.1, 0.1 / 1.1, 0.3 / 1.1], abs=1e-3)
 
 
 def test_of_one_class_all_images_are() -> None:

@@ -5,9 +5,11 @@
 The spread is one number, the root of the mean variance: a network makes loud what it found to matter. With one of its
 own per feature the quiet ones are as loud, and photos of 10 signs of hands had 10.5 instead of 8.5 % errors.
 
-What is returned reads x itself: mean and spread are folded into weight and bias.
+What is returned reads x itself: mean and spread are folded into weight and bias. A class that no image shows has a
+logit of minus infinity at the minimum; it gets one that gives it 1/n on the least certain of the n images.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +28,6 @@ ROUGH, FLAT = 1e-4, 1e-6
 minimum but for a few that are ties, or the logits too, to a few thousandths."""
 ITERATIONS = 50
 """Of Newton's method, at most; it takes five to ten."""
-NEVER = -100.0
-"""Logit of a class that no image shows: at the minimum it is minus infinity."""
 NUMBERS, PRODUCTS = 2**26, 2**30
 """What a regression may hold, half a gigabyte, and multiply in a pass over it, half a second; of more images it takes
 a sample, but ten of a class at least."""
@@ -115,11 +115,11 @@ def regression(
         of, labels = pairs[some].unbind(1)
         x, weights = x[of], train.labels[of, labels].numpy()
     seen, mean, spread = labels.unique(), mean.double(), spread.double()
+    present = torch.isin(torch.arange(classes), seen)
     solver = LogisticRegression(solver="newton-cg", warm_start=True, max_iter=ITERATIONS)
 
     def found(strength: float, tolerance: float) -> tuple[Linear, Sums]:
-        weight, bias = torch.zeros(classes, x.shape[1], dtype=torch.float64), torch.full((classes,), NEVER).double()
-        bias[seen] = 0
+        weight, bias = torch.zeros(classes, x.shape[1], dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
         if len(seen) > 1:
             # Of two classes it has the difference of their rows alone, so that the same decay weighs twice as much.
             two = len(seen) == 2
@@ -129,6 +129,9 @@ def regression(
             rows, shifts = torch.tensor(solver.coef_).double(), torch.tensor(solver.intercept_).double()
             weight[seen] = (torch.cat([-rows, rows]) / 2 if two else rows) / spread
             bias[seen] = torch.cat([-shifts, shifts]) / 2 if two else shifts
+        if len(seen) < classes:
+            shown = F.linear(x, (weight[seen] * spread).to(x.dtype), bias[seen].to(x.dtype))
+            bias[~present] = float(shown.logsumexp(1).min()) - math.log(len(train.labels))
         linear = Linear(weight, bias - weight @ mean, strength)
         return linear, linear.on(validation)
 
