@@ -116,6 +116,16 @@ def too_wide(page: Page) -> list[str]:
     )
 
 
+def small(page: Page) -> list[str]:
+    """Return what can be pressed and is less than 24 pixels wide or high."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("button, label, .cell, input:not([type=radio], [type=file])")]
+            .filter((node) => node.checkVisibility() && !node.closest("[popover]"))
+            .filter((node) => Math.min(...["width", "height"].map((side) => node.getBoundingClientRect()[side])) < 24)
+            .map((node) => `${node.localName}#${node.id}.${node.className}`)"""
+    )
+
+
 def faint(page: Page) -> list[str]:
     """Return the texts of the page whose contrast with what lies under them is below 4.5."""
     return page.evaluate(

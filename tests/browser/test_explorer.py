@@ -21,6 +21,7 @@ from tests.browser.explorer_page import (
     out,
     serving,
     settled,
+    small,
     too_wide,
     unit,
 )
@@ -74,7 +75,7 @@ def tab(browser: Browser, window: BrowserContext, url: str) -> Iterator[Opener]:
         page = browser.new_page(color_scheme="light", has_touch=True) if touch else window.new_page()
         pages.append(page)
         page.set_viewport_size({"width": width, "height": 800})
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda message: said.append(message.text))
         if pretended:
@@ -115,8 +116,9 @@ def test_the_change_is_told_in_words_with_its_interval(tab: Opener, network: Net
     assert (found[1], found[3]) == expected
 
 
-def test_a_drag_sets_the_gate(tab: Opener, network: Network) -> None:
+def test_a_drag_sets_the_gate_and_the_first_line_that_says_so_goes(tab: Opener, network: Network) -> None:
     page = tab()
+    expect(page.locator("#hint")).to_have_text("Click a unit to take it out, drag to scale it")
     box = unit(page, 1).bounding_box()
     assert box is not None
     x, y = box["x"] + 10, box["y"] + 10
@@ -126,6 +128,8 @@ def test_a_drag_sets_the_gate(tab: Opener, network: Network) -> None:
     page.mouse.up()
     gate = float(unit(page, 1).get_attribute("aria-valuenow") or 0)
     assert 0 < gate < network.own[0]
+    assert unit(page, 1).inner_text().split() == ["1", f"×{gate:g}"], "a gate keeps the number of its unit"
+    expect(page.locator("#hint")).to_be_hidden()
     assert error(page) == network.error([gate, *network.own[1:]])
     expect(page.locator("#save")).to_be_disabled()
     expect(page.locator("#save-why")).to_contain_text("gates are set")
@@ -151,11 +155,20 @@ def test_a_shift_click_brings_a_range_into_the_state_of_the_last_one(tab: Opener
 
 def test_everything_works_by_keyboard(tab: Opener, network: Network) -> None:
     page = tab()
+    reach(page, ".word")
+    expect(page.locator("#about-unit")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#about-unit")).to_be_hidden()
     reach(page, ".cell")
     for key in ("ArrowRight", "ArrowRight", "Space"):
         page.keyboard.press(key)
     assert out(page) == [3]
     expect(page.locator("#unit")).to_contain_text("unit 3")
+    said = re.compile(r"taken out, alone out: [+−]?\d+\.\d points of error")
+    expect(unit(page, 3)).to_have_attribute("aria-valuetext", said)
+    reach(page, ".word")
+    expect(page.locator("#about-gate")).to_be_visible()
+    page.keyboard.press("Shift+Tab")
     for key in ("Shift+ArrowRight", "Shift+ArrowRight", "Space", "Home", "Shift+ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
     assert error(page) == network.error([0.8, 0.7, None, None, None, network.own[5]])
@@ -247,6 +260,7 @@ def test_at_400_pixels_everything_is_in_the_window_and_readable(tab: Opener, net
     expect(page.locator("#error")).to_be_in_viewport()
     assert too_wide(page) == []
     assert faint(page) == []
+    assert small(page) == []
     assert len(page.locator(".figure svg").all()) == 2
 
 
@@ -391,7 +405,8 @@ def test_a_touch_takes_a_unit_out_and_one_that_becomes_a_scroll_does_not(tab: Op
 def test_six_hundred_units_are_in_rows_and_one_of_them_says_why_it_stays(tab: Opener) -> None:
     page = tab(width=400, pretended=600)
     assert too_wide(page) == []
-    assert page.locator(".row-label").all_inner_texts() == [str(first) for first in range(1, 600, 20)]
+    assert small(page) == []
+    assert page.locator(".row-label").all_inner_texts() == [str(first) for first in range(1, 600, 10)]
     assert len(page.locator(".cell[tabindex='0']").all()) == 1
     stays = locked(600)
     unit(page, stays).click(force=True)  # Playwright does not click what is disabled
@@ -400,5 +415,5 @@ def test_six_hundred_units_are_in_rows_and_one_of_them_says_why_it_stays(tab: Op
     page.keyboard.press("PageDown")
     page.keyboard.press("Space")
     settled(page)
-    assert out(page) == [stays + 20]
+    assert out(page) == [stays + 10]
     assert page.locator("#tile-paths").inner_text() == "2599 of 2600"

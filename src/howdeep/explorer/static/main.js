@@ -6,6 +6,7 @@ import { get, Lane } from "./client.js";
 import { byId } from "./dom.js";
 import { figures } from "./figures.js";
 import { gestures } from "./gestures.js";
+import { hints } from "./hints.js";
 import { firstImages, Images } from "./images.js";
 import { costs } from "./legend.js";
 import { fail } from "./notices.js";
@@ -45,6 +46,7 @@ function open(network) {
     strip.describe();
     history.replaceState(null, "", state.address || location.pathname);
   };
+  hints(state);
   gestures(strip, state);
   actions(network, state, lanes);
   uploads(network, state);

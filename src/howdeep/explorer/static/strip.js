@@ -3,9 +3,9 @@
 import { byId, counted, el, fixed, large, mark, percent, short, signed } from "./dom.js";
 
 const LARGE = 60; // up to so many units the cells are large and carry their numbers
-const PITCH = 15; // least width of a small cell with its gap, in pixels
+const PITCH = 24; // least width and height of a small cell with its gap: what a finger meets
 const GUTTER = 40; // width of a row's label
-const ROWS = [100, 50, 20, 10]; // so many small cells in a row: its first number is a round one
+const ROWS = [100, 50, 40, 20, 10]; // so many small cells in a row: its first number is a round one
 const STAGES = 8; // with more shapes than this (dense networks change theirs at every unit) they head no rows
 
 export class Strip {
@@ -87,9 +87,10 @@ export class Strip {
     mark(cell, "aria-disabled", look === "locked" ? "true" : null);
     mark(cell, "aria-label", this.label(unit, place, look));
     mark(cell, "aria-valuenow", gate);
-    mark(cell, "aria-valuetext", LOOKS[look](gate));
+    mark(cell, "aria-valuetext", `${LOOKS[look](gate)}${look === "locked" ? "" : `, ${this.deletion(unit)}`}`);
     if (!this.large) return;
-    cell.children[1].textContent = look === "gated" ? short(gate) : unit + 1;
+    const scaled = look === "gated" ? [" ", el("span", { class: "gate" }, `×${short(gate)}`)] : [];
+    cell.children[1].replaceChildren(String(unit + 1), ...scaled);
     if (!this.first) return;
     const { error, chosen } = this.first[unit];
     cell.children[2].textContent = error < 99.95 ? fixed(error) : "100";
@@ -114,6 +115,12 @@ export class Strip {
     return this.network.units[unit].why ?? "not removable: what goes in and what comes out differ in shape";
   }
 
+  /** What it costs to take a unit out of the whole network. */
+  deletion(unit) {
+    const cost = this.costs?.[unit];
+    return cost == null ? "cost not measured" : `alone out: ${signed(cost)} points of error`;
+  }
+
   inSpan(place) {
     return this.span !== null && place >= Math.min(...this.span) && place <= Math.max(...this.span);
   }
@@ -123,13 +130,11 @@ export class Strip {
     const place = this.pointed ?? this.active;
     const unit = this.state.order[place];
     const { name, output, macs, ms, removable } = this.network.units[unit];
-    const cost = this.costs?.[unit];
-    const deletion = cost == null ? "cost not measured" : `alone out: ${signed(cost)} points of error`;
     const all = this.answer;
     const parts = [
       place === unit ? null : `at place ${place + 1}`,
       LOOKS[this.state.look(unit)](this.state.gates[unit] ?? 0),
-      removable ? deletion : this.why(unit).replace(/^not removable: /, ""),
+      removable ? this.deletion(unit) : this.why(unit).replace(/^not removable: /, ""),
       `output ${output}`,
       all && `${percent((100 * macs) / all.macs_all)} of the MACs`,
       all?.ms_all && ms !== null && `${short(ms)} ms, ${percent((100 * ms) / all.ms_all)} of the latency`,

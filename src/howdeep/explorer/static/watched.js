@@ -40,9 +40,9 @@ function row({ name, probability, before }) {
   const tick = el("i", { class: "before", style: `left: ${100 * before}%` });
   return el(
     "div", { class: "class", title: words },
-    el("span", { class: "class-name" }, name),
-    el("span", { class: "meter", role: "img", "aria-label": words }, bar, tick),
+    el("span", { class: "class-name", title: name }, name),
     el("span", { class: "value", "aria-hidden": "true" }, percent(100 * probability, 0)),
+    el("span", { class: "meter", role: "img", "aria-label": words }, bar, tick),
   );
 }
 

@@ -223,6 +223,7 @@ def _tell(group: ElementTree.Element) -> None:
     for mark in group:
         label, kind = mark.attrib.pop(LABEL, None), mark.attrib.pop(ROLE, None)
         if mark.tag == f"{{{SVG}}}text":
+            mark.attrib.pop("role", None)  # of a symbol, which would need a name of its own
             mark.set("pointer-events", "none")
         elif label and kind not in ("line mark", "area mark"):
             title = ElementTree.Element(f"{{{SVG}}}title")
