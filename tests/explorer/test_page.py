@@ -133,6 +133,16 @@ def test_a_probe_in_the_run_folder_says_what_the_first_units_would_give(port: in
     assert found["first"][1]["command"] == f"howdeep cut {run} --data 'my photos' --first 2 --out {run}-first-2"
 
 
+def test_the_chart_of_lengths_has_the_gradient_of_a_study_of_the_same_paths_alone(port: int, run: Path) -> None:
+    def drawn(units: int, data: str) -> bool:
+        cases.written(run / "paths.json", "paths", cases.paths_of(units), data=data, split="test")
+        return "gradient" in lines(port, "/api/answer", question(OWN))[-1]["figures"]["lengths"]
+
+    found = drawn(6, "digits"), drawn(6, "photos"), drawn(5, "digits")
+    (run / "paths.json").unlink()
+    assert found == (True, False, False)
+
+
 def test_the_numbers_come_before_the_charts(port: int) -> None:
     *progress, last = lines(port, "/api/answer", question([None, *OWN[1:]], watched=[3]))
     early = [line for line in progress if "answer" in line]

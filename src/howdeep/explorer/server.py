@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from howdeep.analysis.depths import Probe
 from howdeep.analysis.lesion import Lesion, alike
+from howdeep.analysis.paths import Paths
 from howdeep.data.decoding import MAX_PIXELS
 from howdeep.data.splits import SPLIT_NAMES
 from howdeep.explorer.engine import Engine
@@ -27,7 +28,7 @@ from howdeep.util.records import from_json
 
 MEASURED_AT_ONCE = 120
 """Units up to which the page has their deletions measured without being asked."""
-LESION, PROBE = "lesion.json", "probe.json"
+LESION, PATHS, PROBE = "lesion.json", "paths.json", "probe.json"
 """Records in the run folder that the page shows."""
 T = TypeVar("T")
 
@@ -91,9 +92,23 @@ class Summary:
         if found is None:
             return None
         lesion, file = found
-        same = (file.get("data"), SPLIT_NAMES.get(file.get("split", ""))) == (self.saving.data, SPLIT_NAMES[self.split])
+        same = (
+            file.get("data") == self.saving.data and SPLIT_NAMES.get(file.get("split", "")) == SPLIT_NAMES[self.split]
+        )
         names = [unit.name for unit in lesion.units]
         return lesion if same and lesion.kind == "delete" and names == self.engine.chain.names else None
+
+    def paths(self) -> tuple[Paths | None, str]:
+        """Return the paths in the run folder, if they are of this network and data, and their source.
+
+        They may be of another split, which is said: no error is compared with them.
+        """
+        found, counts = self._record(PATHS, Paths), self.engine.own_lengths
+        if found is None or found[1].get("data") != self.saving.data:
+            return None, ""
+        paths, file = found
+        same = dict(zip(paths.lengths, map(int, paths.path_count), strict=True)) == counts
+        return (paths if same else None), f"{PATHS}: {file.get('split')}, n = {paths.n:,}"
 
     def _probe(self) -> dict[str, Any] | None:
         """Return what the first units alone would give, by the probe in the run folder, if it is one of these units."""
@@ -267,7 +282,7 @@ def _add_answers(app: FastAPI, page: Page) -> None:
             wrong = f"{len(answer.wrong)} of {answer.n} images wrong"
             charts = {
                 "confusion": figures.confusion_matrix(engine.classes, answer.confusion, wrong),
-                "lengths": figures.path_lengths(engine.lengths(state), engine.own_lengths),
+                "lengths": figures.path_lengths(engine.lengths(state), engine.own_lengths, *page.summary.paths()),
             }
             return {**numbers, "figures": {name: figures.svg(chart, dark=asked.dark) for name, chart in charts.items()}}
 

@@ -58,6 +58,14 @@ def test_lengths_that_are_left_are_shares_beside_those_of_the_intact_network() -
     assert chart["title"]["text"] == ["4 of 8 paths are left"]
 
 
+def test_the_gradient_of_the_baseline_lies_over_its_paths_where_a_record_has_it() -> None:
+    record, source = paths_of(3, exact=False), "paths.json: val, n = 10"
+    chart = figures.path_lengths(binomial(2), binomial(3), record, source).to_dict()
+    line = [row["share"] for row in list(marks(chart, "line"))[1]["data"]["values"]]
+    assert line == pytest.approx([100 * comb(3, k) * 0.3**k / 1.3**3 for k in range(4)])
+    assert " ".join(chart["title"]["subtitle"]).endswith(f"green: its gradient ({source})")
+
+
 @pytest.mark.parametrize("units", [600, 1200])  # 2^1200 is beyond the range of floats
 def test_numbers_of_paths_are_exact(units: int) -> None:
     chart = figures.path_lengths(binomial(units - 1), binomial(units)).to_dict()

@@ -110,15 +110,26 @@ def _rows(units: int) -> list[dict]:
     return rows
 
 
-def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
+def path_lengths(
+    now: Mapping[int, int], before: Mapping[int, int], gradient: Paths | None = None, source: str = ""
+) -> Chart:
     """Return how the paths that are left spread over the lengths, and those of the baseline as a line.
 
     Args:
         now: Length → number of paths, exact integers of any size.
         before: The same of the baseline.
+        gradient: Paths of the baseline: how its gradient spreads over the lengths is another line, with the band of
+            its draws; None draws none.
+        source: Where that was measured.
     """
     left, right = _shares(now), _shares(before)
-    seen = [length for length in left.keys() | right.keys() if max(left.get(length, 0), right.get(length, 0)) > SEEN]
+    carried = {} if gradient is None else gradient_shares(gradient)
+    every = left.keys() | right.keys() | carried.keys()
+    seen = [
+        length
+        for length in every
+        if max(left.get(length, 0), right.get(length, 0), carried.get(length, 0) / 100) > SEEN
+    ]
     lengths = range(min(seen, default=0), max(seen, default=1) + 1)
     rows = []
     for length in lengths:
@@ -129,7 +140,8 @@ def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
     axis = alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=6)
     scale = alt.Scale(domain=[lengths[0] - 0.6, lengths[-1] + 0.6], nice=False)
     x = alt.X("length:Q", title="branches passed", axis=axis, scale=scale)
-    y = alt.Y("share:Q", title="share of the paths (%)", axis=alt.Axis(tickCount=4), scale=alt.Scale(domainMin=0))
+    of = "of paths and gradient" if carried else "of the paths"
+    y = alt.Y("share:Q", title=f"share {of} (%)", axis=alt.Axis(tickCount=4), scale=alt.Scale(domainMin=0))
     width = SMALL - 60
     bars = alt.Chart(data(rows)).mark_bar(color=RESIDUAL, size=max(1.0, 0.75 * width / len(lengths)))
     line = alt.Chart(data(baseline)).mark_line(color=GREY, strokeWidth=1.5, interpolate="monotone")
@@ -137,8 +149,19 @@ def path_lengths(now: Mapping[int, int], before: Mapping[int, int]) -> Chart:
     finding = f"{count_text(there)} of {count_text(whole)} paths are left"
     if there in (0, whole):
         finding = f"all {count_text(whole)} paths are there" if there else "no path is left"
-    title = heading(finding, width=SMALL, size=14, subtitle="bars: paths that are left; line: baseline")
-    layers = [described(bars.encode(x=x, y=y)), line.encode(x=x, y=y)]
+    layers, marks = (
+        [described(bars.encode(x=x, y=y)), line.encode(x=x, y=y)],
+        "bars: paths that are left; line: baseline",
+    )
+    if gradient is not None and carried:
+        shown = [
+            {"length": length, "share": share, "tell": f"length {length}: {share:.3g} % of the baseline's gradient"}
+            for length, share in carried.items()
+            if lengths[0] <= length <= lengths[-1]
+        ]
+        layers += _band(gradient) + traced(alt.Chart(data(shown)).encode(x=x, y=y), len(shown), 2, 20, STOCHASTIC)
+        marks += f"; green: its gradient ({source})"
+    title = heading(finding, width=SMALL, size=14, subtitle=marks)
     return alt.layer(*layers).properties(title=title, width=width, height=150)
 
 
