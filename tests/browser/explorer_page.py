@@ -41,6 +41,15 @@ class Network:
         sums = add_up(self.chain, self.batches, autocast=torch.autocast("cpu", enabled=False), gates=plain)
         return f"{sums.error_percent:.1f}\u00a0%"
 
+    def right(self, gates: Gates) -> str:
+        """Return the mean probability of the right class as the page writes it."""
+        plain = [0.0 if gate is None else gate for gate in gates]
+        with torch.inference_mode():
+            given = [
+                self.chain(batch.images, plain).softmax(1).gather(1, batch.labels[:, None]) for batch in self.batches
+            ]
+        return f"{100 * torch.cat(given).mean().item():.1f}\u00a0%"
+
     def without(self, *numbers: int) -> list[float | None]:
         """Return the gates with units, counted from 1, taken out."""
         return [None if index + 1 in numbers else gate for index, gate in enumerate(self.own)]

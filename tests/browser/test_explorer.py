@@ -100,8 +100,36 @@ def test_the_error_shown_is_that_of_the_python_function(tab: Opener, network: Ne
     assert page.locator("#tile-units").inner_text() == "4 of 6"
     assert page.locator("#tile-paths").inner_text() == "16 of 64"
     assert page.url.endswith("#out=2,5")
+    assert page.locator("#sure-now b").inner_text() == network.right(network.without(2, 5))
     unit(page, 2).click()
     assert error(page) == network.error(network.without(5))
+
+
+def test_steps_are_undone_and_done_again_by_buttons_keys_and_the_browser(tab: Opener, network: Network) -> None:
+    page, undo, redo = tab(), "Control+z", "Control+Shift+z"
+    expect(page.locator("#undo")).to_be_disabled()
+    for number in (2, 5, 3):
+        unit(page, number).click()
+        settled(page)
+    expect(page.locator("#redo")).to_be_disabled()
+    page.locator("#undo").click()
+    expect(page).to_have_url(re.compile("#out=2,5$"))
+    assert error(page) == network.error(network.without(2, 5))
+    page.go_back()
+    expect(unit(page, 5)).to_have_attribute("data-state", "open")
+    for key in (undo, redo, redo, redo, redo, undo):  # faster than the browser goes; what is beyond the last is nothing
+        page.keyboard.press(key)
+    expect(page).to_have_url(re.compile("#out=2,5$"))
+    assert out(page) == [2, 5]
+    said = page.get_by_role("img", name=re.compile("errors of 4 states: .* to .*; this is number 3"))
+    expect(said).to_be_visible()
+    unit(page, 1).click()
+    expect(page.locator("#redo")).to_be_disabled()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(page).to_have_url(re.compile("#out=2,5&gate=1:0.2$"))
+    page.keyboard.press(undo)
+    expect(page).to_have_url(re.compile("#out=1,2,5$"))  # strokes of a key that scales are one step
 
 
 def test_the_change_is_told_in_words_with_its_interval(tab: Opener, network: Network) -> None:
@@ -299,12 +327,20 @@ def test_a_new_request_ends_the_one_that_is_still_running(tab: Opener, network: 
 
 
 def test_a_server_that_is_gone_is_told_and_asked_again(tab: Opener, network: Network) -> None:
+    """It is asked all the time, so that old numbers are dimmed before anybody clicks."""
     page = tab()
+    page.route("**/static/icon.svg", lambda route: route.abort())
+    expect(page.locator("#notice-text")).to_contain_text("The server does not answer")
+    expect(page.locator("#reading")).to_have_css("opacity", "0.45")
+    page.unroute("**/static/icon.svg")
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(page.locator("#reading")).to_have_css("opacity", "1")
     page.route("**/api/answer", lambda route: route.abort())
     unit(page, 1).click()
-    expect(page.locator("#notice-text")).to_contain_text("The server does not answer")
+    expect(page.locator("#notice-text")).to_contain_text("The numbers are those of before")
+    with page.expect_request("**/api/answer"):
+        page.locator("#notice-retry").click()
     page.unroute("**/api/answer")
-    page.locator("#notice-retry").click()
     expect(page.locator("#notice")).to_be_hidden()
     assert error(page) == network.error(network.without(1))
 
@@ -329,6 +365,8 @@ def test_a_greedy_cut_leaves_as_many_units_as_asked_for_and_can_be_cancelled(tab
     expect(page.locator("#work")).to_be_hidden()
     assert error(page) == network.error(network.without(*out(page)))
     assert len(out(page)) == 1, "what is clicked meanwhile ends the cut"
+    told = "async () => (await import('/static/dom.js')).howFar({ step: 12, of: 3000, seconds_left: 540 })"
+    assert page.evaluate(told) == "step 12 of 3,000, about 9 min"
 
 
 def test_random_lesions_and_exchanges_are_as_many_as_asked_for(tab: Opener) -> None:
@@ -350,6 +388,11 @@ def test_random_lesions_and_exchanges_are_as_many_as_asked_for(tab: Opener) -> N
     expect(page.locator("#tile-units-more")).to_contain_text("τ 0.87")
     expect(page.locator("#save-why")).to_contain_text("units stand at other places")
     expect(page.locator("#notice")).to_be_hidden()
+    assert page.url.endswith("#moved=1:2,2:1")
+    page.locator("#undo").click()
+    expect(page.locator("#tile-units-more")).to_have_text("")
+    page.locator("#redo").click()
+    expect(page.locator("#tile-units-more")).to_contain_text("τ 0.87")
 
 
 def test_a_cut_is_saved_and_what_was_saved_is_shown(tab: Opener, network: Network) -> None:
@@ -364,7 +407,11 @@ def test_a_cut_is_saved_and_what_was_saved_is_shown(tab: Opener, network: Networ
         page.locator("#save").click()
     assert asked(sent.value)["gates"] == network.without(2)
     expect(page.locator("#saved")).to_contain_text("Saved: runs/r-cut-to-5-units")
-    assert page.locator("#saved pre").inner_text().splitlines()[-1] == "x y"
+    assert page.locator("#saved code").all_inner_texts() == ["howdeep cut runs/r", "x y"]
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy: x y").click()
+    expect(page.locator("#live")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "x y"
 
 
 def test_large_cells_carry_their_numbers_in_the_window_of_a_telephone(tab: Opener) -> None:

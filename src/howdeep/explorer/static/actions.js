@@ -1,7 +1,8 @@
 /** The buttons: random lesions, shuffle, restore, the greedy cut, and saving it. */
 
 import { Cancelled } from "./client.js";
-import { byId, counted, el } from "./dom.js";
+import { command } from "./copy.js";
+import { byId, counted, el, howFar } from "./dom.js";
 import { fail, notice, announce } from "./notices.js";
 import { draw } from "./state.js";
 
@@ -92,11 +93,11 @@ async function save(state, lane, long) {
   await long("Saving this cut", lane, ask, ({ saved }) => showSaved(saved));
 }
 
-function showSaved({ run, sentence, command, next }) {
+function showSaved({ run, sentence, command: same, next }) {
   const close = el("button", { type: "button", class: "link", onclick: () => (byId("saved").hidden = true) }, "Dismiss");
-  const commands = [`# the same from the command line: ${command}`, ...next].join("\n");
   const head = el("p", {}, el("b", {}, `Saved: ${run}`), ` ${sentence} `, close);
-  byId("saved").replaceChildren(head, el("pre", { tabindex: 0, "aria-label": "commands" }, commands));
+  const list = (title, commands) => [el("p", { class: "label" }, title), ...commands.map(command)];
+  byId("saved").replaceChildren(head, ...list("The same from the command line", [same]), ...list("What may follow", next));
   byId("saved").hidden = false;
   announce(`Saved as ${run}. ${sentence}`);
 }
@@ -124,7 +125,7 @@ function longWork() {
     byId("save-why").hidden = true;
     show(title);
     try {
-      done(await ask(({ progress, text }) => mine() && show(text ? `${title}: ${text}` : title, progress)));
+      done(await ask((told) => mine() && show(`${title}: ${told.text ?? howFar(told)}`, told.progress)));
     } catch (error) {
       if (error instanceof Cancelled) announce("Cancelled");
       else fail(error);

@@ -7,7 +7,10 @@ import { dismiss, fail, watchful } from "./notices.js";
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 
 export class Answers {
-  /** Ask on `lane` about `state` whenever it changes; `show` gets every answer, and its numbers before its charts. */
+  /**
+   * Ask on `lane` about `state` whenever it changes; `show` gets every answer, its numbers before its charts, and the
+   * address of the state that it is of.
+   */
   constructor(lane, state, show) {
     Object.assign(this, { lane, state, show, frame: null, running: 0, again: false, gone: false });
     state.subscribe(({ dragging }) => this.request(dragging));
@@ -28,21 +31,32 @@ export class Answers {
     this.frame = null;
     this.again = false;
     this.running += 1;
-    const { gates, order, watched, upload } = this.state;
+    const { gates, order, watched, upload, address } = this.state;
     try {
       const body = { gates, order, watched, upload: upload && upload.token, dark: scheme.matches };
-      const early = ({ answer }) => answer && this.show({ answer }); // the numbers do not wait for the charts
-      this.show(await watchful(this.lane.ask("/api/answer", body, early)));
+      const early = ({ answer }) => answer && this.show({ answer }, address); // the numbers do not wait for the charts
+      this.show(await watchful(this.lane.ask("/api/answer", body, early)), address);
       if (this.gone) dismiss();
-      this.gone = false;
+      this.lost(false);
     } catch (error) {
-      this.gone = error instanceof Gone;
-      fail(error, () => this.request());
+      if (error instanceof Gone) this.lose(error);
+      else fail(error);
       if (error instanceof Refused && upload) this.state.change((state) => (state.upload = null)); // or all answers fail
     } finally {
       this.running -= 1;
       if (this.again) this.request();
       else if (!this.running && this.frame === null) byId("reading").setAttribute("aria-busy", "false");
     }
+  }
+
+  /** Say that nobody answers, and dim the numbers, which are those of before. */
+  lose(error) {
+    this.lost(true);
+    fail(error, () => this.request());
+  }
+
+  lost(gone) {
+    this.gone = gone;
+    document.querySelector("main").toggleAttribute("data-gone", gone);
   }
 }

@@ -1,5 +1,8 @@
 /** Requests to the server: one line of JSON after another, the last one is the answer. */
 
+/** A name that nobody else has; randomUUID is there over HTTPS and on this machine only. */
+export const unique = () => crypto.getRandomValues(new Uint8Array(8)).join("-");
+
 /** The server refused, and says why in one line. */
 export class Refused extends Error {}
 

@@ -45,3 +45,9 @@ export function large(value) {
 
 /** "1 unit", "2 units". */
 export const counted = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
+
+/** How far a long work is: "step 12 of 300, about 9 min". */
+export function howFar({ step, of, seconds_left: left }) {
+  const time = left < 90 ? `${Math.ceil(left)} s` : `${Math.round(left / 60)} min`;
+  return `step ${step.toLocaleString("en")} of ${of.toLocaleString("en")}${step < of ? `, about ${time}` : ""}`;
+}

@@ -21,7 +21,7 @@ function pointer(strip, state) {
   const { root } = strip;
   let press = null;
   const point = (place) => {
-    if (place === strip.pointed) return;
+    if (place === null || place === strip.pointed) return; // what is told of a unit stays, so that it can be copied
     strip.pointed = place;
     strip.describe();
   };
@@ -54,7 +54,6 @@ function pointer(strip, state) {
   };
   root.addEventListener("pointerup", end(true));
   root.addEventListener("pointercancel", end(false));
-  root.addEventListener("pointerleave", () => point(null));
 }
 
 /** Let a gate click into what its unit was trained with. */
@@ -133,5 +132,5 @@ function nudge(strip, state, by) {
       const passes = (from - own) * (gate - own) < 0; // an own gate of 0.74 is not a multiple of the step
       state.setGate(unit, passes ? own : near(gate, own));
     }
-  });
+  }, { joined: true });
 }

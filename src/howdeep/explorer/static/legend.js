@@ -1,6 +1,6 @@
 /** What the deletion of each unit costs: measured, coloured, and what the colours mean. */
 
-import { byId, el, fixed } from "./dom.js";
+import { byId, el, fixed, howFar } from "./dom.js";
 import { fail } from "./notices.js";
 import { Cancelled } from "./client.js";
 
@@ -13,8 +13,8 @@ export function costs(network, strip, work) {
   const measure = async () => {
     byId("costs").replaceChildren("measuring what each unit costs …");
     try {
-      const { deletions } = await work.ask("/api/deletions", {}, ({ progress }) => {
-        byId("costs").replaceChildren(`measuring what each unit costs … ${Math.round(100 * progress)} %`);
+      const { deletions } = await work.ask("/api/deletions", {}, (told) => {
+        byId("costs").replaceChildren(`measuring what each unit costs: ${howFar(told)}`);
       });
       known(deletions);
     } catch (error) {

@@ -2,7 +2,7 @@
 
 import { actions } from "./actions.js";
 import { Answers } from "./answers.js";
-import { get, Lane } from "./client.js";
+import { get, Lane, unique } from "./client.js";
 import { byId } from "./dom.js";
 import { figures } from "./figures.js";
 import { gestures } from "./gestures.js";
@@ -10,8 +10,10 @@ import { hints } from "./hints.js";
 import { firstImages, Images } from "./images.js";
 import { costs } from "./legend.js";
 import { fail } from "./notices.js";
+import { pulse } from "./pulse.js";
 import { reading, sampleOf } from "./reading.js";
 import { State } from "./state.js";
+import { Steps } from "./steps.js";
 import { Strip } from "./strip.js";
 import { uploads } from "./upload.js";
 import { watched } from "./watched.js";
@@ -32,10 +34,11 @@ function open(network) {
   const strip = new Strip(network, state);
   const images = new Images(network, state);
   const [numbers, cards, charts] = [reading(network, state), watched(state), figures()];
-  const tab = crypto.randomUUID();
+  const tab = unique();
   const lanes = { answers: new Lane(tab), saving: new Lane(`${tab}-saving`), costs: new Lane(`${tab}-costs`) };
   let shown = null;
-  const show = ({ answer, figures }) => {
+  const show = ({ answer, figures }, address) => {
+    steps.tell(address, answer.error_percent);
     if (figures) charts(figures);
     if (JSON.stringify(answer) === shown) return; // the numbers came before the charts
     shown = JSON.stringify(answer);
@@ -44,14 +47,15 @@ function open(network) {
     cards(answer);
     strip.answer = answer;
     strip.describe();
-    history.replaceState(null, "", state.address || location.pathname);
   };
   hints(state);
   gestures(strip, state);
   actions(network, state, lanes);
   uploads(network, state);
-  addEventListener("hashchange", () => state.change(() => state.read(location.hash)));
-  new Answers(lanes.answers, state, show).request();
+  const steps = new Steps(state, tab);
+  const answers = new Answers(lanes.answers, state, show);
+  answers.request();
+  pulse(answers);
   costs(network, strip, lanes.costs);
 }
 

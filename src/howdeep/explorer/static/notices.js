@@ -3,7 +3,7 @@
 import { Cancelled, Gone } from "./client.js";
 import { byId } from "./dom.js";
 
-const GONE = "The server does not answer: is howdeep explore still running?";
+const GONE = "The server does not answer: is howdeep explore still running? The numbers are those of before.";
 
 /** Show one line; `retry` offers to try again. */
 export function notice(text, retry = null) {

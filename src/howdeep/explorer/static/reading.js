@@ -17,6 +17,7 @@ export function reading(network, state) {
     byId("error").textContent = percent(answer.error_percent);
     byId("interval").textContent = `95\u00a0%: ${fixed(answer.low)} to ${percent(answer.high)}`;
     drawChange(answer, verdict);
+    drawSure(answer, verdict);
     drawScale(answer, guessing);
     drawTiles(answer, state);
     const open = `${answer.units - answer.closed} of ${counted(answer.units, "unit")} open`;
@@ -42,6 +43,17 @@ function drawChange(answer, verdict) {
   if (answer.not_finite) parts.push(" ", el("span", { class: "broken" }, broken));
   byId("change").replaceChildren(...parts);
   byId("change").dataset.verdict = verdict.name;
+}
+
+/** The probability of the right class, and the loss: they move where no image changes sides. */
+function drawSure({ probability, loss }, { reach }) {
+  byId("sure").hidden = !probability;
+  if (!probability) return;
+  const { value, change, change_low: low, change_high: high } = probability;
+  const parts = [el("b", {}, percent(100 * value))];
+  if (reach) parts.push(`, ${signed(100 * change)}`);
+  if (reach && low !== null) parts.push(` (${signed(100 * low)} to ${signed(100 * high)})`);
+  byId("sure-now").replaceChildren(...parts, `, loss ${short(loss.value)}`);
 }
 
 /** A line from 0 to 100 % on which guessing ends: where the error is, its interval, and the baseline's. */

@@ -15,10 +15,10 @@ export class State {
     this.listeners.push(listener);
   }
 
-  /** Edit, then tell everybody; `dragging` says that more is about to come. */
-  change(edit, { dragging = false } = {}) {
+  /** Edit, then tell everybody: `dragging` says that more is about to come, `joined` that it is one of several. */
+  change(edit, { dragging = false, joined = false } = {}) {
     edit(this);
-    for (const listener of this.listeners) listener({ dragging });
+    for (const listener of this.listeners) listener({ dragging, joined });
   }
 
   /** Set the gate of a unit: 0 and null take it out; a unit that is not removable stays as it is. */
@@ -65,17 +65,31 @@ export class State {
     return true;
   }
 
-  /** The closed units as part of the address, so that a state can be reloaded and passed on. */
+  /** All of it as part of the address, so that a state can be reloaded, passed on and gone back to. */
   get address() {
     const out = this.all("out").map((unit) => unit + 1);
-    return out.length ? `#out=${out.join(",")}` : "";
+    const gate = this.all("gated").map((unit) => `${unit + 1}:${this.gates[unit]}`);
+    const moved = this.order.flatMap((unit, place) => (unit === place ? [] : [`${place + 1}:${unit + 1}`]));
+    const parts = Object.entries({ out, gate, moved }).filter(([, entries]) => entries.length);
+    return parts.length ? `#${parts.map(([name, entries]) => `${name}=${entries.join(",")}`).join("&")}` : "";
   }
 
-  /** Take the closed units from an address; numbers that do not exist are left aside. */
+  /** Take a state from an address; what does not exist, or may not be, is left aside. */
   read(address) {
-    const numbers = new URLSearchParams(address.slice(1)).get("out")?.split(",").map(Number) ?? [];
+    const parts = new URLSearchParams(address.slice(1));
+    const entries = (name) => parts.get(name)?.split(",").map((entry) => entry.split(":").map(Number)) ?? [];
     this.restore();
-    for (const number of numbers) if (this.units[number - 1]) this.setGate(number - 1, null);
+    for (const [number] of entries("out")) if (this.units[number - 1]) this.setGate(number - 1, null);
+    for (const [number, gate] of entries("gate")) if (this.units[number - 1] && gate > 0) this.setGate(number - 1, gate);
+    const order = [...this.order];
+    for (const [place, unit] of entries("moved")) if (this.units[place - 1]) order[place - 1] = unit - 1;
+    if (new Set(order).size === order.length && order.every((unit, place) => this.fits(unit, place))) this.order = order;
+  }
+
+  /** May a unit stand at a place? */
+  fits(unit, place) {
+    const [one, other] = [this.units[unit]?.like, this.units[place].like];
+    return unit === place || (one !== null && one !== undefined && one === other);
   }
 }
 

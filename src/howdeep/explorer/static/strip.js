@@ -1,5 +1,6 @@
 /** The strip: one cell per place, in the look of the unit that stands there. */
 
+import { command } from "./copy.js";
 import { byId, counted, el, fixed, large, mark, percent, short, signed } from "./dom.js";
 
 const LARGE = 60; // up to so many units the cells are large and carry their numbers
@@ -146,7 +147,9 @@ export class Strip {
 
   /** Say what the network would be that ends behind a unit, and by which command. */
   describeFirst(unit) {
-    const { error, low, high, ms, macs, chosen, command } = this.first[unit];
+    if (unit === this.told) return; // or the button would lose the focus
+    this.told = unit;
+    const { error, low, high, ms, macs, chosen, command: text } = this.first[unit];
     const parts = [
       `${percent(error)} error (${fixed(low)} to ${fixed(high)})`,
       `${short(ms)} ms`,
@@ -154,7 +157,7 @@ export class Strip {
       chosen && "recommended by the probe",
     ];
     const told = parts.filter(Boolean).map((part) => el("span", {}, part));
-    byId("keep").replaceChildren(el("b", {}, this.alone(unit)), ...told, el("code", {}, command));
+    byId("keep").replaceChildren(el("b", {}, this.alone(unit)), ...told, command(text));
   }
 
   /** Make a place the one that the keyboard is at. */

@@ -218,17 +218,18 @@ def svg(chart: Chart, *, dark: bool = False, label: str = "") -> str:
 def _tell(group: ElementTree.Element) -> None:
     """Turn the labels of marks into titles. Letters let the pointer through to the mark that they stand on.
 
-    A line's label is that of its first point alone, which would mislead.
+    A line's label is that of its first point alone, which would mislead. What has no title has no role either.
     """
     for mark in group:
         label, kind = mark.attrib.pop(LABEL, None), mark.attrib.pop(ROLE, None)
         if mark.tag == f"{{{SVG}}}text":
-            mark.attrib.pop("role", None)  # of a symbol, which would need a name of its own
             mark.set("pointer-events", "none")
-        elif label and kind not in ("line mark", "area mark"):
+        if mark.tag != f"{{{SVG}}}text" and label and kind not in ("line mark", "area mark"):
             title = ElementTree.Element(f"{{{SVG}}}title")
             title.text = label
             mark.insert(0, title)
+        else:
+            mark.attrib.pop("role", None)
 
 
 def _rewritten(name: str, value: str, names: Mapping[str, str], dark: bool) -> str:
