@@ -1,12 +1,16 @@
-"""The public names as a notebook uses them: with strings for paths, and without arguments that have a usual value."""
+"""Notebooks, and the public names as one uses them: strings for paths, no arguments that have a usual value."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 from tests.oracles import images, small_network
 
 import howdeep
@@ -17,6 +21,13 @@ from howdeep.search.options import FitOptions, LadderConfig
 from howdeep.show import KINDS, kind_of
 from howdeep.util.records import Shown, from_json, to_json
 
+NOTEBOOKS = Path(__file__).parents[1] / "docs" / "notebooks"
+FEWER = """
+import sklearn.datasets
+values, labels = sklearn.datasets.load_digits(return_X_y=True)
+sklearn.datasets.load_digits = lambda **_: (values[:600], labels[:600])
+"""
+"""A third of the digits, as for the guide."""
 BATCHES = [Batch(images(4), torch.arange(4), 4)]
 
 
@@ -97,3 +108,16 @@ def test_a_record_without_a_chart_is_shown_without_one(monkeypatch: pytest.Monke
     monkeypatch.setitem(KINDS, "Lesion", replace(kind_of(record), figure=None))  # type: ignore[arg-type]
     assert "<svg" not in record._repr_html_()
     assert record.table().html() in record._repr_html_()
+
+
+def test_the_notebooks_execute_and_show_charts_that_need_no_network(tmp_path: Path) -> None:
+    """Both in one kernel: it takes as long to begin as each of them."""
+    books = [nbformat.read(place, as_version=4) for place in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    cells = [cell for book in books for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.outputs or cell.source.splitlines()[-1].startswith(("assert", "import")) for cell in cells)
+    shorter = [new_code_cell(re.sub(r"epochs=\d", "epochs=1", cell.source)) for cell in cells]
+    executed = new_notebook(cells=[new_code_cell(FEWER), *shorter])
+    NotebookClient(executed, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    pages = [output.data.get("text/html", "") for cell in executed.cells for output in cell.outputs if "data" in output]
+    assert sum(page.count("<svg") for page in pages) >= 8
+    assert not [page for page in pages if "<script" in page or "src=" in page]
