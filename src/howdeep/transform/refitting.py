@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from howdeep.chain import Chain, Unit, run
 from howdeep.convert.weighted import Layer, aten, weighted_layers
-from howdeep.transform.removal import without
+from howdeep.transform.removal import take_out
 
 RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
 """λ as a share of the mean square of a column of regressors: it decides where there are few places per weight."""
@@ -68,7 +68,7 @@ def refitted(chain: Chain, removed: Collection[int], images: Sequence[Tensor], *
             break
         for number, (whole, cut) in enumerate(zip(before, after, strict=True)):
             before[number], after[number] = run([(old, gate)], whole), run([(new, None if out else gate)], cut)
-    return without(rest, removed)
+    return take_out(rest, removed)
 
 
 @dataclass(frozen=True)

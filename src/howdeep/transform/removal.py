@@ -23,13 +23,26 @@ PER_CHANNEL = (nn.BatchNorm2d, nn.ReLU, nn.Dropout, nn.AdaptiveAvgPool2d, Pooled
 
 
 def without(chain: Chain, removed: Collection[int]) -> Chain:
-    """Return a copy of a chain without some of its units.
-
-    Its logits in evaluation mode are those of the chain with these gates at None, to rounding. The expectation p_l of
-    a random rule is folded into the branches that stay, so that the copy needs no rule.
+    """Return a copy of a chain without some of its units; see :func:`take_out`.
 
     Args:
         chain: The network; it stays as it is.
+        removed: The units to take out, counted from 0.
+
+    Raises:
+        UserError: There is no such unit, or it changes the shape and has no shortcut.
+    """
+    return take_out(copy.deepcopy(chain), removed)
+
+
+def take_out(chain: Chain, removed: Collection[int]) -> Chain:
+    """Take some of its units out of a chain, in place, and return it.
+
+    Its logits in evaluation mode are those of the chain with these gates at None, to rounding. The expectation p_l of
+    a random rule is folded into the branches that stay, so that it needs no rule any more.
+
+    Args:
+        chain: The network.
         removed: The units to take out, counted from 0.
 
     Raises:
@@ -41,15 +54,14 @@ def without(chain: Chain, removed: Collection[int]) -> Chain:
             raise UserError(f"there is no unit {index + 1} to take out: the network has {len(units)}")
         if not units[index].merge.removable:
             raise UserError(f"{chain.names[index]} cannot be taken out: it changes the shape and has no shortcut")
-    rest = copy.deepcopy(chain)
-    units = rest.units
-    gates = [1.0] * len(units) if rest.rule is None else rest.rule.expected(len(units))
+    narrow = narrows(chain)
+    gates = [1.0] * len(units) if chain.rule is None else chain.rule.expected(len(units))
     for unit, gate in zip(units, gates, strict=True):
         unit.branch = _scaled(unit.branch, gate)
     gone = {units[index] for index in removed}
-    body = _fewer_maps(rest, gone) if narrows(chain) else _shortcuts(rest, gone)
-    rest.body, rest.rule = nn.ModuleList(body), None
-    return rest.train(chain.training)
+    body = _fewer_maps(chain, gone) if narrow else _shortcuts(chain, gone)
+    chain.body, chain.rule = nn.ModuleList(body), None
+    return chain.train(chain.training)
 
 
 def narrows(chain: Chain) -> bool:
