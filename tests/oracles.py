@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle, product
 
 import torch
@@ -100,10 +101,16 @@ def symmetric_polynomials(weights: Sequence[float]) -> list[float]:
     return coefficients
 
 
-def small_network(family: str, *, seed: int = 0, **options: object) -> Chain:
-    """Return a small network of a family, in evaluation mode, with norms that are not the identity."""
+def small_network(family: str, *, seed: int = 0, width: int | None = None, **options: object) -> Chain:
+    """Return a small network of a family, in evaluation mode, with norms that are not the identity.
+
+    A width makes it smaller still: so many channels instead of 16.
+    """
     name, own = SMALL[family]
-    chain = build(spec_of(name, **{**own, **options}), seed=seed)  # type: ignore[arg-type]
+    spec = spec_of(name, **{**own, **options})  # type: ignore[arg-type]
+    if width is not None:
+        spec = replace(spec, width=width, stem=width)
+    chain = build(spec, seed=seed)
     stream = torch.Generator().manual_seed(seed)
     for layer in chain.modules():
         if isinstance(layer, nn.BatchNorm2d):

@@ -1,5 +1,6 @@
 """The trials that choose precision and memory format."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -189,12 +190,27 @@ def test_trials_go_on_when_time_is_up_until_one_is_correct(monkeypatch) -> None:
     assert best_of(measured("resnet A")).arithmetic == Arithmetic("fp32", "contiguous")
 
 
+class Nothing:
+    """A workload without work: what is tried does not depend on what it is tried with."""
+
+    device, share = CPU, 1.0
+
+    def logits(self, arithmetic: Arithmetic) -> Tensor:
+        return torch.ones(2)
+
+    def step(self, arithmetic: Arithmetic) -> Callable[[], object]:
+        return lambda: None
+
+    def short_step(self) -> Callable[[], object]:
+        return lambda: None
+
+
 def test_threads_are_tried_with_the_best_precision_and_format_alone(monkeypatch) -> None:
     for name in ("HOPELESS", "SLOWER", "ENOUGH_SECONDS"):
         monkeypatch.setattr(precision, name, float("inf"))
     monkeypatch.setattr(stopwatch, "SLOWER", float("inf"))
     before = torch.get_num_threads()
-    found = measure(steps_of(small_network("resnet A")), AUTO, threads=[2, 1])
+    found = measure(Nothing(), AUTO, threads=[2, 1])
     assert torch.get_num_threads() == before
     assert len(found) == 5
     (both,) = {one.arithmetic for one in found if sum(other.arithmetic == one.arithmetic for other in found) == 2}

@@ -59,7 +59,7 @@ def double(name: str) -> Chain:
 
 
 @pytest.mark.parametrize("name", ["plain", "resnet B", "preresnet B", "densenet", "densenet_bc"])
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(data=st.data())
 def test_any_subset_under_any_rule_of_survival(name: str, data: st.DataObject) -> None:
     chain = double(name)
