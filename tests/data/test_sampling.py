@@ -17,6 +17,7 @@ from howdeep.data.sampling import Sampled, sample, sample_positions, sampled, sh
 from howdeep.explorer.images import draw_sample
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import Target, fresh_target
+from howdeep.runtime.parts import parts_of
 from howdeep.util.records import to_json
 
 CLASSES = ("glass", "metal", "paper")
@@ -78,7 +79,7 @@ EXPECTED = {"glass": 20, "metal": 10, "paper": 5}
 
 
 def test_every_command_that_takes_some_images_takes_a_sample_and_records_it(
-    sorted_by_class: str, target: Target
+    sorted_by_class: str, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, record = evaluate_target(target, EvaluationOptions(data=sorted_by_class, limit=35, seed=2))
     assert {each.name: each.n for each in found.classes} == EXPECTED
@@ -93,6 +94,12 @@ def test_every_command_that_takes_some_images_takes_a_sample_and_records_it(
     assert "35 of 175 test images: a stratified sample by seed 2, of 3 of 3 classes" in said
     shown = draw_sample(target, open_data(sorted_by_class), split="val", images=35, seed=0, device=torch.device("cpu"))
     assert shown.labels.bincount().tolist() == [20, 10, 5]
+    assert len(shown.labels[:5].unique()) > 1, "mixed, so that the first ones are a sample too"
+    monkeypatch.setattr(parts_of, "__defaults__", (4 * shown.pixels[0, 0].numel(),))
+    few = draw_sample(target, open_data(sorted_by_class), split="val", images=35, seed=0, device=torch.device("cpu"))
+    assert [len(batch.labels) for batch in few.batches] == [4] * 8 + [3], "large images pass a few at a time"
+    assert torch.equal(torch.cat([batch.images for batch in few.batches]), shown.batches[0].images)
+    assert torch.equal(few.labels, shown.labels)
 
 
 def test_a_cut_is_measured_on_samples_and_says_which(sorted_by_class: str, target: Target) -> None:

@@ -36,10 +36,15 @@ def quiet(done: int, of: int, more: dict | None = None) -> None:
 
 
 class Told(list):
-    """The steps that were told, (done, of)."""
+    """The steps that were told, (done, of), and what more was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more: list[dict] = []
 
     def __call__(self, done: int, of: int, more: dict | None = None) -> None:
         self.append((done, of))
+        self.more += [more] if more else []
 
 
 def test_the_network_as_it_is_has_the_expected_gates_and_changes_nothing(engine: Engine) -> None:
@@ -95,6 +100,24 @@ def test_any_gates_give_the_error_of_an_ordinary_call(engine: Engine) -> None:
     assert sum(sum(row) for row in found.confusion) == 179
     assert 179 - sum(found.confusion[label][label] for label in range(10)) == expected.wrong
     assert [sum(row) for row in found.confusion] == engine.sample.labels.bincount(minlength=10).tolist()
+
+
+def test_where_images_take_long_the_numbers_of_the_first_ones_are_told_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("howdeep.explorer.engine.PATIENCE", -1)
+    told, state = Told(), replace(engine.own, gates=(None, *engine.own.gates[1:]))
+    last = engine.answer(state, (3,), None, told)
+    gates, batches = [0.0, *engine.own.gates[1:]], engine.sample.batches
+    for chunks, found in enumerate((one["answer"] for one in told.more), 1):
+        expected = add_up(engine.chain, batches[:chunks], autocast=EXACT, gates=gates)
+        assert (found["n"], found["of"]) == (64 * chunks, 179)
+        assert len(found["wrong"]) == expected.wrong
+        assert found["error_percent"] == pytest.approx(expected.error_percent)
+        assert found["loss"]["value"] == pytest.approx(expected.mean_loss, abs=1e-5)
+        assert (found["macs"], found["watched"]) == (last.macs, ())
+    assert len(told.more) == 2
+    assert (last.n, last.of, len(last.watched)) == (179, 179, 1)
 
 
 def test_units_that_changed_places_answer_as_a_chain_built_in_that_order(engine: Engine) -> None:

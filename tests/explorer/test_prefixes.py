@@ -1,5 +1,7 @@
 """Maps that are kept on the way: the same scores, fewer places computed, never more bytes than allowed."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,9 +11,8 @@ from torch import Tensor
 
 from howdeep import build, spec_of
 from howdeep.chain import Chain
-from howdeep.explorer.engine import ActivationCache
+from howdeep.explorer.engine import ActivationCache, kept_places
 from howdeep.explorer.records import State, own_state
-from howdeep.runtime.parts import PIXELS, parts_of
 
 EXACT = torch.autocast("cpu", enabled=False)
 SIX = [0.5, -0.25, 1.0, 2.0, -1.0, 0.125]
@@ -40,30 +41,23 @@ def test_whatever_was_asked_before_scores_are_those_of_an_ordinary_call(changes:
     found = cache_of(chain, [ones(2, 1, 1, 1), 3 * ones(1, 1, 1, 1)], limit)
     for unit, gate in changes:
         gates[unit] = gate
-        for chunk, images in enumerate(found.parts):
+        for chunk, images in enumerate(found.chunks):
             expected = chain(images, gates)
             assert torch.equal(found.logits(state(gates).route(chain), chunk), expected.float())
         assert found._bytes <= limit
 
 
-@pytest.mark.parametrize("pixels", [PIXELS, 32 * 32])
 @pytest.mark.parametrize("family", sorted(SMALL))
-def test_every_family_of_networks_is_answered_to_the_bit(
-    family: str, pixels: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Photos pass a few at a time."""
-    monkeypatch.setattr(parts_of, "__defaults__", (pixels,))
+def test_every_family_of_networks_is_answered_to_the_bit(family: str) -> None:
     name, options = SMALL[family]
     torch.manual_seed(0)
     chain, images = build(spec_of(name, **options)).eval(), torch.randn(2, 3, 32, 32)
     found = cache_of(chain, [images], 1 << 26)
-    assert len(found.parts) == (1 if pixels == PIXELS else 2)
     gates: list[float | None] = [1.0] * len(chain)
     for unit, gate in ((len(chain) - 1, 0.5), (0, 0.0), (len(chain) - 1, 1.0)):
         gates[unit] = gate
         with torch.inference_mode():
-            expected = torch.cat([chain(part, gates) for part in found.parts])
-            assert torch.equal(found.logits(state(gates).route(chain), 0), expected)
+            assert torch.equal(found.logits(state(gates).route(chain), 0), chain(images, gates))
 
 
 @pytest.mark.parametrize("changed", range(6))
@@ -84,10 +78,29 @@ def test_with_little_room_maps_are_kept_at_every_few_places() -> None:
     chain = linear_chain([0.5] * 12)
     found = cache_of(chain, [ones(1, 1, 1, 1)], limit=8 * 13)  # one route's maps: half of what two would need
     found.logits(own_state(chain).route(chain), 0)
-    gates: list[float | None] = [*[1.0] * 11, None]
-    found.logits(state(gates).route(chain), 0)
-    assert found._spacing == 2
-    assert found.steps == 12 + 2, "from the tenth place on"
+    assert found._bytes == 6 * 8
+    for unit in range(12):
+        before = found.steps
+        gates = [None if at == unit else 1.0 for at in range(12)]
+        found.logits(state(gates).route(chain), 0)
+        assert found.steps - before - (12 - unit) in (0, 1, 2), "from the nearest kept place on"
+
+
+@given(
+    stages=st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 20)), min_size=1, max_size=4),
+    share=st.floats(0, 1.1),
+)
+@untimed
+def test_places_are_kept_as_far_as_they_fit_and_where_they_are_small_no_further_apart(
+    stages: list[tuple[int, int]], share: float
+) -> None:
+    sizes = [size for size, count in stages for _ in range(count)]
+    room = int(share * sum(sizes))
+    kept = sorted(kept_places(sizes, room))
+    assert sum(sizes[at] for at in kept) <= room
+    assert len(kept) == len(sizes) or room < sum(sizes)
+    gaps = [(sizes[at], at - before) for before, at in pairwise(kept) if len({*sizes[before : at + 1]}) == 1]
+    assert all(gap <= other + 1 for size, gap in gaps for larger, other in gaps if size <= larger)
 
 
 def test_the_prefixes_of_one_chunk_are_not_those_of_another() -> None:

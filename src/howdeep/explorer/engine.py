@@ -2,15 +2,17 @@
 
 What a route has passed up to some place is a prefix; equal prefixes have equal activations, whichever route and
 whichever tab they belong to, so that after a change only what follows it is computed. Of a network whose activations
-are too large to keep them all, those at every second, third, … place are kept.
+are too large to keep them all, those at some places are kept (see :func:`kept_places`). Where all images take long, the
+numbers of the first ones are told meanwhile.
 """
 
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -29,14 +31,15 @@ from howdeep.explorer.jobs import Advance
 from howdeep.explorer.records import Answer, Guess, Mean, PathsLeft, State, Watched, own_state
 from howdeep.runs.resume import Journal
 from howdeep.runs.target import Target
-from howdeep.runtime.parts import parts_of
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_mean, of_share
 
-LIMIT = 1 << 30
+LIMIT = 1 << 31
 """Bytes of activations that are kept at most."""
 MOST_PREFIXES = 1 << 18
 """Prefixes that have a number at a time."""
+PATIENCE = 0.6
+"""Seconds after which the numbers of the images so far are told, and again."""
 
 
 class ActivationCache:
@@ -52,17 +55,12 @@ class ActivationCache:
 
     def __init__(self, chain: Chain, chunks: list[Tensor], *, autocast: torch.autocast, limit: int = LIMIT) -> None:
         self.chain, self.chunks, self.autocast, self.limit = chain, chunks, autocast, limit
-        self.parts: list[Tensor] = []
-        self._of_chunk: list[range] = []
-        for images in chunks:
-            few = parts_of(chain, images)
-            self._of_chunk.append(range(len(self.parts), len(self.parts) + len(few)))
-            self.parts += few
         self._own = baseline(chain)
         self.steps = 0
         self._numbers: dict[tuple[int, Step], int] = {}
         self._maps: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
-        self._bytes, self._spacing = 0, 1
+        self._bytes = 0
+        self._places: frozenset[int] | None = None if limit else frozenset()
 
     def logits(self, route: Route, chunk: int) -> Tensor:
         """Return the logits of one chunk of images on a route, shape (chunk, classes), float32.
@@ -70,25 +68,30 @@ class ActivationCache:
         ``steps`` counts the places of the body that had to be computed.
         """
         own, ways = list(self._ways(self._own)), list(self._ways(route))
-        return torch.cat([self._logits(route, part, own, ways) for part in self._of_chunk[chunk]])
-
-    def _logits(self, route: Route, part: int, own: list[int], ways: list[int]) -> Tensor:
-        """Return those of a part of the images; ways are the prefixes of the network as it is, and of the route."""
-        self._refresh(part, own)
-        self._refresh(part, ways)
+        self._refresh(chunk, own)
+        self._refresh(chunk, ways)
         with torch.inference_mode(), self.autocast:
-            known = next((at for at in reversed(range(len(ways))) if (part, ways[at]) in self._maps), None)
-            x = self.chain.stem(self.parts[part]) if known is None else self._maps[part, ways[known]]
+            if self._places is None:
+                self._places = kept_places(self._sizes(route), self.limit // 2)
+            known = next((at for at in reversed(range(len(ways))) if (chunk, ways[at]) in self._maps), None)
+            x = self.chain.stem(self.chunks[chunk]) if known is None else self._maps[chunk, ways[known]]
             if known is None:
                 known = 0
-                self._plan(x, len(route))
-                self._keep(part, ways[0], x)
+                self._keep(chunk, ways, 0, x)
             for at, (place, gate) in enumerate(route[known:], known + 1):
                 x = run([(self.chain.body[place], gate)], x)
                 self.steps += 1
-                if at % self._spacing == 0:
-                    self._keep(part, ways[at], x)
+                self._keep(chunk, ways, at, x)
             return self.chain.head(x).float()
+
+    def _sizes(self, route: Route) -> list[int]:
+        """Return the bytes of the activations of all images, behind the stem and behind every step of a route."""
+        images, x = sum(map(len, self.chunks)), self.chain.stem(self.chunks[0][:1])
+        sizes = [images * x.numel() * x.element_size()]
+        for place, gate in route:
+            x = run([(self.chain.body[place], gate)], x)
+            sizes.append(images * x.numel() * x.element_size())
+        return sizes
 
     def _ways(self, route: Route) -> Iterator[int]:
         """Yield a number for every prefix, the empty one first; equal prefixes have equal numbers."""
@@ -102,25 +105,43 @@ class ActivationCache:
             number = self._numbers.setdefault((number, step), len(self._numbers) + 1)
             yield number
 
-    def _plan(self, x: Tensor, places: int) -> None:
-        """Space the places at which activations are kept so that two routes fit: behind the stem they hardly grow."""
-        whole = x.numel() * x.element_size() * (places + 1) * len(self.parts)
-        self._spacing = max(1, math.ceil(2 * whole / max(1, self.limit)))
-
-    def _refresh(self, part: int, ways: list[int]) -> None:
+    def _refresh(self, chunk: int, ways: list[int]) -> None:
         """Make the activations of a route the most recently used ones."""
         for way in ways:
-            if (part, way) in self._maps:
-                self._maps.move_to_end((part, way))
+            if (chunk, way) in self._maps:
+                self._maps.move_to_end((chunk, way))
 
-    def _keep(self, part: int, way: int, x: Tensor) -> None:
-        if (part, way) in self._maps:
+    def _keep(self, chunk: int, ways: list[int], at: int, x: Tensor) -> None:
+        assert self._places is not None, "planned before the first activations"
+        if at not in self._places:
             return
-        self._maps[part, way] = x
+        self._maps[chunk, ways[at]] = x
         self._bytes += x.numel() * x.element_size()
         while self._bytes > self.limit:
             _, oldest = self._maps.popitem(last=False)
             self._bytes -= oldest.numel() * oldest.element_size()
+
+
+def kept_places(sizes: Sequence[int], room: int) -> frozenset[int]:
+    """Return the places at which activations are kept: all, or those that fit, closer together where they are small.
+
+    Of g places from one kept to the next, a change computes (g − 1)/2 anew in the mean. For all places together, with
+    so many bytes to spend, that is least where g rises with the root of the size.
+
+    Args:
+        sizes: Bytes at every place.
+        room: Bytes that may be kept.
+    """
+    if sum(sizes) <= room:
+        return frozenset(range(len(sizes)))
+    densities = [size**-0.5 for size in sizes]
+    stride = min(densities)
+    while True:
+        counted = [0, *(int(reached) for reached in accumulate(density / stride for density in densities))]
+        kept = [at for at, (before, now) in enumerate(pairwise(counted)) if now > before]
+        if sum(sizes[at] for at in kept) <= room:
+            return frozenset(kept)
+        stride *= 1.1
 
 
 TOP = 3
@@ -169,14 +190,32 @@ class Engine:
             state: Gates and order.
             watched: Images of the sample to tell about.
             upload: An image that was dropped.
-            advance: Called after every chunk of images.
+            advance: Called after every chunk of images; where they take long, with the answer of those so far, which
+                tells of no single image.
         """
-        started, rows, chunks = time.perf_counter(), [], []
+        started, rows, chunks, steps = time.perf_counter(), [], [], len(self.before)
+        told = started
         for some, row in self._passes(state):
             chunks.append(some)
             rows.append(row)
-            advance(len(rows), len(self.before))
-        logits, own = torch.cat(chunks).cpu(), torch.cat([one.logits for one in self.before]).cpu()
+            more, now = None, time.perf_counter()
+            if now - told > PATIENCE and len(rows) < steps:
+                more, told = {"answer": asdict(self._answer(state, chunks, rows, (), None, started))}, now
+            advance(len(rows), steps, more)
+        return self._answer(state, chunks, rows, watched, upload, started)
+
+    def _answer(
+        self,
+        state: State,
+        chunks: Sequence[Tensor],
+        rows: Sequence[Sequence[float]],
+        watched: Sequence[int],
+        upload: Upload | None,
+        started: float,
+    ) -> Answer:
+        """Return the answer of the first images, of which these are the logits and counts."""
+        logits = torch.cat(list(chunks)).cpu()
+        own = torch.cat([one.logits for one in self.before[: len(chunks)]]).cpu()
         effect = effect_of(_sums(rows), len(logits))
         low, high = of_share(effect.error_percent, len(logits))
         wrong, was_wrong = self._wrong(logits), self._wrong(own)
@@ -185,6 +224,7 @@ class Engine:
         labels = [self.classes[int(self.sample.labels[image])] for image in watched]
         return Answer(
             n=len(logits),
+            of=len(self.sample.pixels),
             error_percent=effect.error_percent,
             low=low,
             high=high,
@@ -224,20 +264,21 @@ class Engine:
             yield logits, counts(before, logits, len(self.classes))
 
     def _wrong(self, logits: Tensor) -> set[int]:
-        wrong = (logits.argmax(1) != self.sample.labels) | ~logits.isfinite().all(1)
+        wrong = (logits.argmax(1) != self.sample.labels[: len(logits)]) | ~logits.isfinite().all(1)
         return set(wrong.nonzero().squeeze(1).tolist())
 
     def _sureness(self, logits: Tensor, own: Tensor) -> tuple[Mean | None, Mean | None]:
         """Return the means of the cross-entropy and of the probability of the right class."""
         if not bool(logits.isfinite().all()):
             return None, None
-        now, before = (F.cross_entropy(one.double(), self.sample.labels, reduction="none") for one in (logits, own))
+        labels = self.sample.labels[: len(logits)]
+        now, before = (F.cross_entropy(one.double(), labels, reduction="none") for one in (logits, own))
         return _mean(now, before), _mean((-now).exp(), (-before).exp())
 
     def _confusion(self, logits: Tensor) -> tuple[tuple[int, ...], ...]:
         """Return how often images of a class (row) were given a class (column), of those with finite logits."""
         classes, finite = len(self.classes), logits.isfinite().all(1)
-        pairs = self.sample.labels[finite] * classes + logits.argmax(1)[finite]
+        pairs = self.sample.labels[: len(logits)][finite] * classes + logits.argmax(1)[finite]
         return tuple(map(tuple, pairs.bincount(minlength=classes**2).view(classes, classes).tolist()))
 
     def _upload(self, upload: Upload, state: State) -> tuple[Guess, ...]:

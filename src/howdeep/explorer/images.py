@@ -13,12 +13,14 @@ from torch import Tensor
 
 from howdeep.data import Batch, Dataset
 from howdeep.data.decoding import BadImage, decode
-from howdeep.data.sampling import sample
+from howdeep.data.sampling import sample, shuffled
 from howdeep.runs.target import Target, required_normalization
+from howdeep.runtime.parts import parts_of
 from howdeep.util.errors import UserError
 
 CHUNK = 64
-"""Images that pass the network at a time: one such pass is a turn of computing, and the maps of 64 stay in cache."""
+"""Images that pass the network at a time, of photos on a host fewer (see :mod:`howdeep.runtime.parts`): one such pass
+is a turn of computing, and what they become stays in cache."""
 MAX_BYTES = 20_000_000
 """Of one image file."""
 KEPT = 64
@@ -43,24 +45,27 @@ class Sample:
 def draw_sample(
     target: Target, dataset: Dataset, *, split: str, images: int, seed: int, device: torch.device
 ) -> Sample:
-    """Return images of a split, a stratified sample by seed, or all where there are fewer.
+    """Return images of a split, a stratified sample by seed, or all where there are fewer; mixed by seed.
+
+    So are the first of them a fair sample as well.
 
     Raises:
         UserError: The data has no such split, or it is not known how pixels are normalised.
     """
-    drawn = sample(dataset.split(split), images, seed)
+    drawn = shuffled(sample(dataset.split(split), images, seed), seed)
     pixels = drawn.pixels(torch.arange(len(drawn)))
     return Sample(pixels=pixels, batches=normalised(target, pixels, drawn.labels, device))
 
 
 def normalised(target: Target, pixels: Tensor, labels: Tensor, device: torch.device) -> list[Batch]:
     """Return images as a network reads them, a chunk at a time."""
-    constants = required_normalization(target).to(device)
-    chunks = zip(pixels.split(CHUNK), labels.split(CHUNK), strict=True)
-    return [
-        Batch(constants(some.to(device)).contiguous(memory_format=torch.channels_last), truth.to(device), len(truth))
-        for some, truth in chunks
-    ]
+    constants, batches = required_normalization(target).to(device), []
+    for some, truth in zip(pixels.split(CHUNK), labels.split(CHUNK), strict=True):
+        images = constants(some.to(device)).contiguous(memory_format=torch.channels_last)
+        parts = parts_of(target.chain, images)
+        truths = truth.to(device).split(len(parts[0]))
+        batches += [Batch(part, own, len(own)) for part, own in zip(parts, truths, strict=True)]
+    return batches
 
 
 @dataclass(frozen=True, kw_only=True)

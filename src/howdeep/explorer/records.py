@@ -122,7 +122,9 @@ class Answer:
     """What a network gets wrong in a state, and what it costs."""
 
     n: int
-    """Images of the sample."""
+    """Images that are counted, the first ones of the sample."""
+    of: int
+    """Images of the sample; where that is more, the rest is under way."""
     error_percent: float
     """Share of wrong answers."""
     low: float

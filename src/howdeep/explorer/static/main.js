@@ -43,6 +43,7 @@ function open(network) {
     if (JSON.stringify(answer) === shown) return; // the numbers came before the charts
     shown = JSON.stringify(answer);
     numbers(answer);
+    if (answer.n < answer.of) return; // those of the first images: the rest is under way
     images.show(answer);
     cards(answer);
     strip.answer = answer;

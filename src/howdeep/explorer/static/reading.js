@@ -10,10 +10,11 @@ export const sampleOf = (network) => counted(network.n, `${SPLITS[network.split]
 /** Return what draws an answer. */
 export function reading(network, state) {
   const guessing = 100 * (1 - 1 / network.classes.length);
-  byId("error-label").textContent = `error on ${sampleOf(network)}`;
   byId("scale-end").textContent = `guessing ${percent(guessing, 0)}`;
   return (answer) => {
     const verdict = judge(answer, state);
+    const first = answer.n < answer.of ? `the first ${answer.n} of ` : "";
+    byId("error-label").textContent = `error on ${first}${sampleOf(network)}`;
     byId("error").textContent = percent(answer.error_percent);
     byId("interval").textContent = `95\u00a0%: ${fixed(answer.low)} to ${percent(answer.high)}`;
     drawChange(answer, verdict);
@@ -21,7 +22,7 @@ export function reading(network, state) {
     drawScale(answer, guessing);
     drawTiles(answer, state);
     const open = `${answer.units - answer.closed} of ${counted(answer.units, "unit")} open`;
-    announce(`Error ${percent(answer.error_percent)}, ${verdict.head}, ${open}`);
+    if (!first) announce(`Error ${percent(answer.error_percent)}, ${verdict.head}, ${open}`);
   };
 }
 
