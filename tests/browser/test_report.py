@@ -73,6 +73,37 @@ def test_a_fold_opens_by_keyboard_and_shows_its_table(opened: tuple[Page, list[s
     assert page.locator("details table").first.is_visible()
 
 
+def test_a_column_sorts_its_table_by_keyboard_numbers_by_size_and_what_is_not_known_last(
+    opened: tuple[Page, list[str]],
+) -> None:
+    page, _ = opened
+    page.locator("summary", has_text="All 10 classes").first.click()
+    table = page.locator("details[open] table").first
+    head = table.locator("th", has_text="error %")
+    head.locator("button").focus()
+    found = []
+    for order in ("ascending", "descending"):
+        page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == order
+        found.append([float(cell) for cell in table.locator("tbody td:nth-child(3)").all_inner_texts()])
+    assert found[0] == sorted(found[0]) == found[1][::-1]
+    cells = ["2 M", "–", "900 k", "1.2 h", "50 min", "−1.5 %", "+0.2 (−1 to +2)"]
+    order = page.evaluate(
+        "cells => cells.map(text => Object.assign(document.createElement('td'), {textContent: text}))"
+        ".sort((one, other) => compared(one, other, 1)).map(cell => cell.textContent)",
+        cells,
+    )
+    assert order == ["−1.5 %", "+0.2 (−1 to +2)", "50 min", "1.2 h", "900 k", "2 M", "–"]
+
+
+def test_a_command_is_copied(opened: tuple[Page, list[str]], window: BrowserContext) -> None:
+    page, _ = opened
+    window.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator(".next button").click()
+    page.locator(".next button", has_text="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator(".next code").inner_text()
+
+
 def test_letters_of_a_chart_do_not_lie_on_each_other(opened: tuple[Page, list[str]]) -> None:
     """Labels of one axis or legend: each ends before the next begins."""
     page, _ = opened
@@ -95,3 +126,5 @@ def test_it_prints(opened: tuple[Page, list[str]]) -> None:
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert page.locator("summary").first.is_hidden()
+    # Short tables are printed without being opened.
+    assert page.locator("details:not([open]).short table").first.is_visible()

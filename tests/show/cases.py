@@ -28,7 +28,7 @@ from howdeep.networks import spec_of, spec_to_json
 from howdeep.runtime.precision import FP32
 from howdeep.runtime.timing import Timing
 from howdeep.search.answer import Candidate, FinalError, Verdict
-from howdeep.search.candidates import CandidateCosts
+from howdeep.search.candidates import CandidateCosts, Dropped
 from howdeep.search.degradation import Degradation, FamilyResult
 from howdeep.search.diagnosis import Diagnosis, Estimate, Point
 from howdeep.search.fit import Fit
@@ -234,10 +234,10 @@ def fit() -> Fit:
         latency=timing(2.0),
         final=RoundResult(4.0, 4, 40.0, 13.0, 12.0, 0.5, Answers("i", "")),
         spent_seconds=60.0,
-        budgets=Budgets(60.0),
+        budgets=Budgets(60.0, latency_seconds=0.004),
         verdict=Verdict(("cifar_resnet20",), "train", "", "", "with 3 min: wider (cifar_resnet8_w4)"),
         candidates=candidates,
-        dropped=(),
+        dropped=(Dropped("resnet", 56, 1, "cifar_resnet56", "latency", "5.60 ms", 0.0056),),
         precision="fp32",
         notes=(),
     )

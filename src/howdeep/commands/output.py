@@ -103,7 +103,7 @@ class ResultOptions:
     """Where the result of a command goes that has a table and a chart."""
 
     figure: OptionalFile = None
-    """Draw a chart into this file: .svg, .png or .html."""
+    """Draw a chart into this file: .svg, .png, .pdf or .html."""
     output: Flat[Output] = field(default_factory=Output)
 
     def check_files(self) -> None:

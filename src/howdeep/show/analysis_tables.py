@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from howdeep.show.sentences import confusions, depth_text, export_agreed, measured, probe_test_finding
 from howdeep.show.tables import CHOSEN, Table, all_of
 from howdeep.util.intervals import student_95
-from howdeep.util.text import NONE, change_text, fixed, listed, number, percent_text, share_text, short, whole
+from howdeep.util.text import NONE, change_text, counted, fixed, listed, number, percent_text, share_text, short, whole
 
 if TYPE_CHECKING:
     from howdeep.analysis.depths import Probe
@@ -47,6 +47,7 @@ def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = ""
         taken = f"{classes[other].name} ({count:,})" if count else ""
         rows.append((one.name, whole(one.n), fixed(one.error_percent, 1), taken))
     hidden = len(order) - len(rows)
+    fewer = counted(hidden, "class")
     speed = f"n = {evaluation.n:,}, {evaluation.images_per_second:,.0f} images/s"
     return Table(
         title=f"error {percent_text(evaluation.error_percent, evaluation.n)}   loss {evaluation.loss:.4f}   "
@@ -55,15 +56,15 @@ def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = ""
         heads=["class", "images", "error %", "most often taken for"],
         text=(0, 3),
         rows=rows,
-        below=[_confusions(evaluation)] if wide else [f"… and {hidden} classes with fewer errors"] * (hidden > 0),
-        summary=f"All {len(order):,} classes, the worst first",
+        below=[_confusions(evaluation)] if wide else [f"… and {fewer} with fewer errors"] * (hidden > 0),
+        summary=f"{all_of(len(order), len(order), 'class')}, the worst first",
     )
 
 
 def _confusions(evaluation: Evaluation) -> Table:
     names, pairs = [one.name for one in evaluation.classes], confusions(evaluation.confusion)
     rows = [(names[true], names[given], whole(count)) for count, true, given in pairs[:MOST]]
-    summary = all_of(len(pairs), len(rows), "confusions")
+    summary = all_of(len(pairs), len(rows), "confusion")
     return Table(heads=["class", "taken for", "images"], text=(0, 1), rows=rows, summary=summary)
 
 
@@ -130,8 +131,8 @@ def _units(lesion: Lesion, wide: bool) -> Table:
         heads=["unit", "name", "error %", "change", "95 % interval", ""],
         rows=rows,
         text=(1,),
-        below=[f"… and {hidden} units that cost less"] * bool(hidden),
-        summary=all_of(len(rows), len(rows), "units"),
+        below=[f"… and {counted(hidden, 'unit')} of less cost"] * bool(hidden),
+        summary=all_of(len(rows), len(rows), "unit"),
         drop=(5, 1, 4),
     )
 
@@ -166,7 +167,7 @@ def _trials(lesion: Lesion, wide: bool) -> Table:
         heads=heads[first:],
         rows=rows,
         text=() if permuted else (2 - first,),
-        summary=all_of(len(trials), len(rows), "pairs" if pairs else "draws"),
+        summary=all_of(len(trials), len(rows), "pair" if pairs else "draw"),
     )
 
 
@@ -198,7 +199,7 @@ def paths_table(paths: Paths, *, wide: bool = False) -> Table:
         lines=[f"n = {paths.n:,} images{notes}{draws}"],
         heads=["length", "paths", "of all", "gradient", "of it", "per path", ""],
         rows=rows if wide else _thinned(rows),
-        summary=all_of(len(rows), len(rows), "lengths"),
+        summary=all_of(len(rows), len(rows), "length"),
     )
 
 
@@ -222,7 +223,7 @@ def flow_table(flow: Flow, *, wide: bool = False) -> Table:
         heads=["unit", "name", "stream σ", "branch σ", "ratio", "gradient", "weights'"],
         text=(1,),
         rows=rows,
-        summary=all_of(len(flow.units), len(flow.units), "units"),
+        summary=all_of(len(flow.units), len(flow.units), "unit"),
     )
 
 
@@ -282,5 +283,5 @@ def curves_table(curves: Curves, *, wide: bool = False) -> Table:
         title=curves.finding,
         heads=["epoch", "training error %", "validation error %", "learning rate", "open units"],
         rows=rows,
-        summary=all_of(len(curves.epochs), len(curves.epochs), "epochs"),
+        summary=all_of(len(curves.epochs), len(curves.epochs), "epoch"),
     )

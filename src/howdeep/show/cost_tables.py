@@ -162,7 +162,7 @@ def cut_table(cut: Cut, *, wide: bool = False) -> Table:
         heads=heads,
         rows=rows,
         below=[_order(cut)] if wide else [*_decisions(cut), *_chosen(cut), *cut.notes],
-        summary=f"The network, and {all_of(total, total, 'cuts').lower()}",
+        summary=f"The network, and {all_of(total, total, 'cut').lower()}",
         drop=(4, 2, 7, 6),
     )
 

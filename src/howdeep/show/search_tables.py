@@ -68,7 +68,7 @@ def _runs(ladder: Degradation) -> Table:
         which = run.family, run.network, whole(run.depth), str(run.seed)
         rows.append((*which, *errors, number(run.epochs), f"{run.seconds:,.1f}"))
     heads = ["family", "network", "layers", "seed", "training %", "validation %", "epochs", "seconds"]
-    return Table(heads=heads, text=(0, 1), rows=rows, summary=all_of(len(rows), len(rows), "runs"))
+    return Table(heads=heads, text=(0, 1), rows=rows, summary=all_of(len(rows), len(rows), "run"))
 
 
 def fit_table(fit: Fit, *, wide: bool = False) -> Table:
@@ -173,7 +173,7 @@ def _rounds(fit: Fit) -> Table:
         text=(0,),
         rows=rows,
         below=[dropped] if fit.dropped else [],
-        summary=f"{all_of(total, total, 'networks')}, round by round",
+        summary=f"{all_of(total, total, 'network')}, round by round",
     )
 
 
@@ -277,14 +277,14 @@ def _depths(transfer: Transfer) -> Table:
             )
             for one in transfer.trainings
         ],
-        summary=all_of(len(transfer.trainings), len(transfer.trainings), "trainings"),
+        summary=all_of(len(transfer.trainings), len(transfer.trainings), "training"),
     )
     return Table(
         heads=["network", "size", "depth", "frozen %", "95 %", "trained %", "1-NN %", "ms", "parameters", "MACs"],
         text=(0, 2),
         rows=every,
         below=[trained, _tested(transfer)],
-        summary=f"All {len(every):,} networks, size by size and depth by depth",
+        summary=f"{all_of(len(every), len(every), 'network')}, size by size and depth by depth",
     )
 
 
@@ -301,5 +301,5 @@ def _tested(transfer: Transfer) -> Table:
         heads=["on the test split", "error %", "95 %", "ms"],
         text=(0,),
         rows=rows,
-        summary=all_of(len(rows), len(rows), f"networks on the test split (n = {n:,})"),
+        summary=f"{all_of(len(rows), len(rows), 'network')} on the test split (n = {n:,})",
     )

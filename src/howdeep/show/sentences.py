@@ -39,16 +39,17 @@ def lesion_finding(lesion: Lesion) -> str:
             f" error in the median, {_points(changes[worst])} at worst (unit {worst})"
         )
     if lesion.by_k:
-        what = "units out" if lesion.kind == "random" else "swaps"
         last = lesion.by_k[-1]
+        done = f"{counted(last.k, 'unit')} out" if lesion.kind == "random" else counted(last.k, "swap")
         before, after = f"{lesion.baseline.error_percent:.1f}", f"{last.error_percent:.1f}"
         if before == after:
-            return f"error stays at {after} % with {last.k} {what}"
+            return f"error stays at {after} % with {done}"
         verb = "grows" if last.error_percent > lesion.baseline.error_percent else "falls"
-        return f"error {verb} from {before} to {after} % with {last.k} {what}"
+        return f"error {verb} from {before} to {after} % with {done}"
     errors = [trial.effect.error_percent for trial in lesion.trials]
     middle = statistics.median(errors)
-    return f"two units out: {middle:.1f} % error in the median of {len(errors)} pairs, {max(errors):.1f} % at worst"
+    pairs = counted(len(errors), "pair")
+    return f"two units out: {middle:.1f} % error in the median of {pairs}, {max(errors):.1f} % at worst"
 
 
 def measured(lesion: Lesion) -> list[UnitEffect]:
@@ -144,8 +145,7 @@ def curves_finding(curves: Curves) -> str:
         return f"no epoch of {curves.network} is measured"
     last = curves.epochs[-1]
     validation, training = last.validation_error_percent, last.train_error_percent
-    epochs = f"{last.epoch:.4g} epoch{'' if last.epoch == 1 else 's'}"
-    after = f"after {epochs} {curves.network} is at {training:.1f} % training"
+    after = f"after {counted(last.epoch, 'epoch')} {curves.network} is at {training:.1f} % training"
     if validation is None:
         return f"{after} error"
     ends = f"{after} and {validation:.1f} % validation error (gap {minus(f'{validation - training:+.1f}')} points)"

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from howdeep.util.text import counted
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -17,6 +19,8 @@ WORD = 24
 """Longer words of a column of text are broken too, before a column goes for their sake."""
 CHOSEN = "→"
 """A line or a row that begins with it is the answer: bold."""
+REMARKS = "remarks"
+"""What a page calls the column without a head."""
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
@@ -101,7 +105,8 @@ class Table:
         """Return the grid as an HTML table, every text escaped."""
         left = [self.aligned_left(column) for column in range(len(self.heads))]
         classes = [' class="t"' if text else "" for text in left]
-        heads = "".join(f'<th scope="col"{c}>{html.escape(h)}</th>' for c, h in zip(classes, self.heads, strict=True))
+        named = [head or REMARKS for head in self.heads]
+        heads = "".join(f'<th scope="col"{c}>{html.escape(h)}</th>' for c, h in zip(classes, named, strict=True))
         body = ""
         for row in self.rows:
             # The minus of a number is as wide as its plus.
@@ -130,7 +135,7 @@ def _paragraph(text: str) -> str:
 
 
 def all_of(there: int, shown: int, what: str) -> str:
-    """Return what the fold of a table says, where a long one shows the worst; ``what`` is a plural."""
+    """Return what the fold of a table says, where a long one shows the worst; ``what`` is a singular."""
     if there == 1:
-        return f"The one {what.removesuffix('s')}"
-    return f"All {there:,} {what}" if there == shown else f"The {shown:,} worst of {there:,} {what}"
+        return f"The one {what}"
+    return f"All {counted(there, what)}" if there == shown else f"The {shown:,} worst of {counted(there, what)}"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 from howdeep.util.errors import UserError, unknown
+from howdeep.util.text import counted
 
 Kind = Literal["sgd", "adamw", "muon"]
 Statistics = Literal["batch", "frozen", "auto"]
@@ -183,10 +184,7 @@ class Recipe:
     @property
     def lines(self) -> list[str]:
         """Everything that shapes the training, in lines of 80 columns."""
-        if self.steps is not None:
-            length = f"{self.steps:,} steps"
-        else:
-            length = f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
+        length = counted(self.epochs, "epoch") if self.steps is None else counted(self.steps, "step")
         rate = f"{self.optimizer} at {self.schedule.peak:g} ({type(self.schedule).__name__})"
         decay = f"weight decay {self.weight_decay:g}" + ("" if self.decay_all else " on matrices")
         more = {

@@ -37,9 +37,17 @@ def whole(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
 
 
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun, such as ``2 images``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def counted(number: float, what: str) -> str:
+    """Return a number with its noun, which is given in the singular: 1 class, 2 classes, 1.5 epochs."""
+    digits = f"{number:,}" if isinstance(number, int) else f"{number:.4g}"
+    return f"{digits} {what if number == 1 else plural(what)}"
+
+
+def plural(what: str) -> str:
+    """Return the plural of a noun of regular English: images, classes, entries."""
+    if what.endswith(("s", "x", "tch", "sh")):
+        return f"{what}es"
+    return f"{what[:-1]}ies" if re.search("[^aeiou]y$", what) else f"{what}s"
 
 
 def short(count: float | None) -> str:

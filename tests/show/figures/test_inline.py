@@ -118,6 +118,28 @@ def test_room_is_made_for_a_wide_font_and_none_is_asked_for(texts: dict) -> None
             assert float(wide.get("width", 0)) > float(narrow.get("width", 0))
 
 
+def test_a_page_gives_a_light_chart_the_colours_of_a_dark_one(texts: dict) -> None:
+    """Rules of a style sheet, also for colours between two of a scale, say what drawing it dark would have."""
+    for name in DRAWN:
+        light, dark = (ElementTree.fromstring(texts[name, which]) for which in (False, True))
+        found = re.findall(r'svg \[([\w-]+)="(.+?)"\] { [\w-]+: (.+) }', figures.dark_rules([texts[name, False]]))
+        rules = {(kind, colour): other for kind, colour, other in found}
+        assert len(rules) > 3
+        for one, other in zip(light.iter(), dark.iter(), strict=True):
+            painted = {"fill", "stroke", "stop-color"} & set(one.keys())
+            for kind in (kind for kind in painted if not one.get(kind, "").startswith("url")):  # ids differ
+                told = rules.get((kind, one.get(kind, "")), one.get(kind, ""))
+                assert parts(told) == pytest.approx(parts(other.get(kind, "")), abs=12), (name, one.get(kind))
+
+
+def parts(colour: str) -> list[int]:
+    """Return red, green and blue of a colour."""
+    if colour.startswith("#"):
+        wide = colour if len(colour) == 7 else "#" + "".join(2 * letter for letter in colour[1:])
+        return [int(wide[at : at + 2], 16) for at in (1, 3, 5)]
+    return [int(part) for part in re.findall(r"\d+", colour)]
+
+
 def test_a_dark_chart_has_no_background_and_other_colours(texts: dict) -> None:
     light, dark = texts["frontier", False], texts["frontier", True]
     assert "white" not in dark + light

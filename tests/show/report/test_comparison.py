@@ -11,7 +11,7 @@ from tests.show import cases
 
 from howdeep.analysis.evaluation import Answers
 from howdeep.show.report.comparison import Comparison, compared, comparison_table
-from howdeep.show.report.page import page_of
+from howdeep.show.report.page import html_of, page_of
 from howdeep.show.report.reading import collect
 from howdeep.show.report.summary import Error, RunSummary, summary_of, told_apart
 
@@ -63,9 +63,10 @@ def test_how_deep_is_the_cheapest_that_is_not_significantly_worse() -> None:
         "20 layers are enough here: 6.9 % test error (95 %: 5.4–8.7);"
         " 56 layers, 5.0 % (3.7–6.5), are not significantly better on 1,000 images"
     )
-    assert one.finding == (
-        "significantly worse than 56 layers: 8 layers;"
-        " compared with the best as if on different images, 2 comparisons corrected (Holm)"
+    assert one.finding == "1 of 2 other networks is significantly worse than 56 layers"
+    assert one.details == (
+        "significantly worse: 8 layers",
+        "compared with the best as if on different images, 2 comparisons corrected (Holm)",
     )
     assert [point.enough for point in one.points] == [False, True, False]
     deep = found(facts("a", 9.0, depth=8, macs=5), facts("b", 5.0, depth=56, macs=30))
@@ -80,8 +81,10 @@ def test_how_deep_is_the_cheapest_that_is_not_significantly_worse() -> None:
 def test_several_comparisons_are_corrected() -> None:
     """5.0 and 7.2 % of 1,000 images: p = 0.04 alone, and no more than chance among three such comparisons."""
     best, others = facts("best", 5.0, macs=40), [facts(name, 7.2, macs=50) for name in "abc"]
-    assert "significantly worse than best: a;" in found(best, others[0]).finding
-    assert found(best, *others).finding.startswith("not significantly worse than best: a, b and c; compared ")
+    assert found(best, others[0]).finding == "the other network is significantly worse than best"
+    alike = found(best, *others)
+    assert alike.finding == "none of 3 other networks is significantly worse than best"
+    assert alike.details[0] == "not significantly worse: a, b and c"
 
 
 def test_seeds_of_one_network_are_a_group_and_never_another_network() -> None:
@@ -102,7 +105,7 @@ def test_seeds_of_one_network_are_a_group_and_never_another_network() -> None:
 
 def test_networks_that_learned_little_are_said_to_be_and_a_best_one_that_did_is_no_verdict() -> None:
     rows = [facts("a", 70.0, depth=8, macs=5, little=True), facts("b", 5.0, depth=56, macs=30)]
-    assert found(*rows).finding.endswith(
+    assert found(*rows).details[1] == (
         "8 layers have learned little (more than half of what guessing gets wrong: undertrained, or training fails)"
     )
     none = found(rows[0], facts("b", 69.0, depth=56, macs=30, little=True))
@@ -117,10 +120,13 @@ def test_a_cut_is_compared_with_its_parent_alone() -> None:
     cut = replace(facts("a cut", 5.5, depth=16, macs=5), cut=cases.cut(9, 2))
     one = found(facts("a", 5.0), cut)
     assert one.headline == "a: 5.0 % test error (95 %: 3.7–6.5) on 1,000 images"
-    assert one.finding == ("a cut, against its parent: test 5.0 → 5.5 %, +0.5 points (95 %: −0.5 to +1.5); 2 → 1 ms")
+    assert one.finding == "only a was tested"
+    assert one.cuts == ("a cut, against its parent: test 5.0 → 5.5 %, +0.5 points (95 %: −0.5 to +1.5); 2 → 1 ms",)
     assert [row[-1] for row in comparison_table(one).rows] == ["+0.5 (−0.5 to +1.5) to its parent", "best, enough"]
     dear = replace(cut, cut=cases.cut(9, 2, change=3.0))
-    assert found(facts("a", 5.0), dear).finding.endswith("; 2 → 1 ms, significantly worse")
+    assert found(facts("a", 5.0), dear).cuts[0].endswith("; 2 → 1 ms, significantly worse")
+    assert found(cut, dear).finding == "1 of 2 cuts is significantly worse than the whole network"
+    assert found(dear, dear).finding == "both cuts are significantly worse than the whole network"
 
 
 def answered(wrong: set[int], images: str = "these", n: int = 1000) -> Answers:
@@ -132,12 +138,17 @@ def test_runs_on_the_same_images_are_compared_image_by_image() -> None:
     """50 and 66 of 1,000 images wrong: within chance for two samples of images, beyond it where the 66 hold the 50."""
     few, many = answered(set(range(50))), answered(set(range(66)))
     best, other = facts("best", 5.0, answers=few), facts("other", 6.6, answers=many)
-    assert found(best, other).finding == ("significantly worse than best: other; compared with the best image by image")
+    paired = found(best, other)
+    assert paired.finding == "the other network is significantly worse than best"
+    assert paired.details == ("significantly worse: other", "compared with the best image by image")
     for strange in (facts("other", 6.6), facts("other", 6.6, answers=answered(set(range(66)), "others"))):
-        assert found(best, strange).finding == (
-            "not significantly worse than best: other; compared with the best as if on different images"
+        one = found(best, strange)
+        assert one.finding == "the other network is not significantly worse than best"
+        assert one.details == (
+            "not significantly worse: other",
+            "compared with the best as if on different images",
         )
-    mixed = found(best, other, facts("third", 5.1)).finding
+    mixed = found(best, other, facts("third", 5.1)).details[-1]
     assert "image by image where both records say which were wrong" in mixed
 
 
@@ -176,6 +187,7 @@ def test_rows_are_by_family_and_depth_and_columns_that_nobody_knows_are_left_out
     rows = table.rows
     assert [row[0] for row in rows] == ["a", "b", "→ c"]
     assert '<td class="t"><strong>→ c</strong></td>' in table.html()
+    assert '<th scope="col" class="t">remarks</th>' in table.html()
     assert table.heads == ["network", "layers", "MACs", "error", "95 % interval", "above the best, 95 %", ""]
     assert rows[1] == ["b", "20", "10", "–", "–", "–", "–"]
     assert [row[-2:] for row in rows] == [["+2.0 (−0.2 to +4.2)", "–"], ["–", "–"], ["–", "best, enough"]]
@@ -208,9 +220,14 @@ def test_the_page_compares_first_and_tells_of_each_run_under_its_name(tmp_path: 
     page = page_of(collect(places), "howdeep report")
     assert page.comparison is not None
     assert page.comparison.finding == ""
-    assert page.answer.verdict == (
-        "Significantly worse than 20 layers: 8 layers; compared with the best as if on different images."
+    assert page.comparison.points == (
+        "Significantly worse: 8 layers.",
+        "Compared with the best as if on different images.",
     )
+    assert page.answer.verdict == "The other network is significantly worse than 20 layers."
+    lesion = f"howdeep lesion {places[0]} --json {places[0]}/lesion.json"
+    assert page.next == (lesion, "what every unit is worth")
+    assert html_of(page).count('aria-describedby="comparison-t1"') == 2  # of both charts, the table of runs
     assert page.answer.sentence.startswith("20 layers are worth it here: 5.0 % test error")
     assert page.answer.chart is not None
     assert len(page.comparison.charts) == 1  # of both trainings: that of depth stands on the first screen

@@ -181,6 +181,11 @@ def test_a_fit_answers_before_everything_else(tmp_path: Path) -> None:
     assert facts["cannot be told apart"] == "cifar_resnet14 and cifar_resnet32"
     assert (facts["latency"], facts["time spent"]) == ("1.5 ms", "30 min")
     assert facts["units"] == "9"
+    assert (found.strip, found.chart is None) == (None, False)
+    told = page(tmp_path / "answer")
+    (search,) = (one for part in told.parts for one in part.sections if one.heading == "How deep: the search")
+    assert search.charts == ()
+    assert told.next == (f"howdeep export {run} --out {run}.onnx", "hand it over")
 
 
 def test_a_ladder_answers_with_its_diagnosis(tmp_path: Path) -> None:

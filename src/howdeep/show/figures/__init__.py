@@ -7,6 +7,7 @@ from howdeep.show.figures.depth import costs as costs
 from howdeep.show.figures.depth import degradation as degradation
 from howdeep.show.figures.depth import ladder as ladder
 from howdeep.show.figures.drawing import check_ending as check_ending
+from howdeep.show.figures.drawing import dark_rules as dark_rules
 from howdeep.show.figures.drawing import save as save
 from howdeep.show.figures.drawing import svg as svg
 from howdeep.show.figures.evaluation import confusion as confusion

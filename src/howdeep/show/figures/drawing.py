@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -105,7 +107,7 @@ def level(row: dict, y: alt.Y | str) -> list[alt.Chart]:
     return [limit(row).encode(y=y), words.encode(y=y, x=alt.value(0), text="text:N")]
 
 
-ENDINGS = (".svg", ".png", ".html")
+ENDINGS = (".svg", ".png", ".pdf", ".html")
 LETTERS = {"labelFontSize": 13, "titleFontSize": 13}
 """Of axes and legends."""
 SVG = "http://www.w3.org/2000/svg"
@@ -136,10 +138,20 @@ DARK = {
     "#f2a045": "#d98c3f",
     "#a63603": "#ffd9a8",
     "#fefefe": "#101010",
+    "#444444": "#b8b8b8",
 }
 """Colours that charts of this package name → colours on #111."""
+SCALES = (
+    ("#2f7fc1", "#efefef", "#fbd06a", "#ee8a2b", "#b8420f", "#4a1204"),
+    ("#fdf1dc", "#f2a045", "#a63603"),
+)
+"""Colours between which scales mix: of costs, and of confusions."""
+NEAR = 40.0
+"""Steps of 256 by which a colour of a scale may be off the straight line: Vega-Lite mixes by hue and chroma."""
 DARK_FRAME = {"#000": "#e6e6e6", "#888": "#8a8a8a", "#ddd": "#3a3a3a"}
 """Likewise, colours of letters, axes and grids that charts do not name."""
+
+PAINT = re.compile(r'\b(fill|stroke|stop-color)="(#[0-9a-f]{3,6}|rgb\([^)]*\))"')
 
 # Without it every element would be written with a prefix, which HTML does not read.
 ElementTree.register_namespace("", SVG)
@@ -152,7 +164,7 @@ def check_ending(path: Path) -> None:
 
 
 def save(chart: Chart, path: Path) -> None:
-    """Write a chart as SVG, PNG or HTML, by the ending of the file.
+    """Write a chart as SVG, PNG, PDF or HTML, by the ending of the file.
 
     Raises:
         UserError: The ending is another one.
@@ -161,6 +173,8 @@ def save(chart: Chart, path: Path) -> None:
     check_ending(path)
     if path.suffix == ".png":
         write_whole(path, vl_convert.vegalite_to_png(spec_of(chart), scale=2))
+    elif path.suffix == ".pdf":
+        write_whole(path, vl_convert.vegalite_to_pdf(spec_of(chart)))
     elif path.suffix == ".html":
         write_whole(path, vl_convert.vegalite_to_html(spec_of(chart), bundle=True).encode())
     else:
@@ -245,6 +259,42 @@ def _rewritten(name: str, value: str, names: Mapping[str, str], dark: bool) -> s
     if name in ("d", "transform"):  # hundredths of a pixel are enough
         return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value)
     return DARK_FRAME.get(value, value) if dark and name in ("fill", "stroke") else value
+
+
+def dark_rules(pictures: Iterable[str]) -> str:
+    """Return the rules of a style sheet that give drawn charts their colours on a dark page, one per colour.
+
+    Args:
+        pictures: What :func:`svg` returned for a light page.
+    """
+    used = sorted({found for picture in pictures for found in PAINT.findall(picture)})
+    rules = ((name, colour, _dark(colour)) for name, colour in used)
+    return "\n".join(f'svg [{name}="{colour}"] {{ {name}: {dark} }}' for name, colour, dark in rules if dark != colour)
+
+
+def _dark(colour: str) -> str:
+    """Return a colour for a dark page; one between two of a scale is as far between those that stand for them."""
+    if (dark := {**DARK, **DARK_FRAME}.get(colour)) is not None or colour.startswith("#"):
+        return dark or colour
+    place = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
+    steps = [step for scale in SCALES for step in pairwise(scale)]
+    off, share, one, other = min(_between(place, *step) for step in steps)
+    if off > NEAR:  # of no scale that has dark colours
+        return colour
+    ends = zip(_parts(DARK[one]), _parts(DARK[other]), strict=True)
+    return f"rgb({', '.join(f'{low + share * (high - low):.0f}' for low, high in ends)})"
+
+
+def _between(place: Sequence[float], one: str, other: str) -> tuple[float, float, str, str]:
+    """Return how far a colour is off the line between two others, and where along it."""
+    start, way = _parts(one), [high - low for low, high in zip(_parts(one), _parts(other), strict=True)]
+    along = sum((at - low) * far for at, low, far in zip(place, start, way, strict=True)) / sum(far**2 for far in way)
+    share = min(1.0, max(0.0, along))
+    return math.dist(place, [low + share * far for low, far in zip(start, way, strict=True)]), share, one, other
+
+
+def _parts(colour: str) -> list[int]:
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
 
 
 def _darkened(spec: Any) -> Any:

@@ -10,7 +10,7 @@ import altair as alt
 from howdeep.show.figures.drawing import GREY, INK, PLAIN, RESIDUAL, SHADE, Chart, data, described, heading
 from howdeep.show.sentences import confusion_finding, confusions, reliability_finding
 from howdeep.util.intervals import of_share
-from howdeep.util.text import percent_text
+from howdeep.util.text import counted, percent_text
 
 if TYPE_CHECKING:
     from howdeep.analysis.evaluation import Evaluation
@@ -116,9 +116,8 @@ def reliability(record: Evaluation) -> Chart:
         if one.n:
             sure, right = one.confidence_percent or 0.0, one.accuracy_percent or 0.0
             low, high = of_share(right, one.n)
-            tell = (
-                f"{one.n:,} images, {sure:.1f} % sure on average: {right:.1f} % right (95 %: {low:.1f} to {high:.1f})"
-            )
+            tell = f"{counted(one.n, 'image')}, {sure:.1f} % sure on average: {right:.1f} % right"
+            tell += f" (95 %: {low:.1f} to {high:.1f})"
             row = {"confidence": sure, "accuracy": right, "low": low, "high": high}
             rows.append(row | {"from": 100 * one.low + 0.4, "to": 100 * one.high - 0.4, "n": one.n, "tell": tell})
     panels = alt.vconcat(_accuracy(rows), _images(rows), spacing=8)

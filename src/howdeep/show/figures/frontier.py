@@ -21,7 +21,7 @@ from howdeep.show.figures.drawing import (
     limit,
 )
 from howdeep.util.intervals import of_share
-from howdeep.util.text import percent_text
+from howdeep.util.text import counted, percent_text
 
 if TYPE_CHECKING:
     from howdeep.cutting.records import Cut, Point, Size
@@ -81,7 +81,7 @@ def _rows(record: Cut, point: Point) -> list[dict]:
 
 def _row(kind: str, size: Size, error: float, record: Cut) -> dict:
     units, ms = size.units, size.latency.median_ms
-    tell = f"{units} units, {kind}: error {percent_text(error, record.baseline.n)}, {ms:.3g} ms per image"
+    tell = f"{counted(units, 'unit')}, {kind}: error {percent_text(error, record.baseline.n)}, {ms:.3g} ms per image"
     return {"kind": kind, "units": units, "ms": ms, "error": error, "tell": tell}
 
 
@@ -131,6 +131,6 @@ def _labels(record: Cut, rows: list[dict], x: alt.X) -> alt.Chart:
     for row in labelled:
         if all(abs(row["ms"] - other["ms"]) >= room for other in shown):
             shown.append(row)
-    named = [{**row, "text": f"{row['units']} units" if row in ends else f"{row['units']}"} for row in shown]
+    named = [{**row, "text": counted(row["units"], "unit") if row in ends else f"{row['units']}"} for row in shown]
     chart = alt.Chart(data(named)).mark_text(fontSize=12, color=GREY)
     return chart.encode(x=x, y=alt.value(-8), text="text:N")

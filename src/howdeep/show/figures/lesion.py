@@ -23,7 +23,7 @@ from howdeep.show.figures.drawing import (
     ticks,
 )
 from howdeep.show.sentences import measured
-from howdeep.util.text import change_text, minus
+from howdeep.util.text import change_text, counted, minus
 
 if TYPE_CHECKING:
     from howdeep.analysis.lesion import Lesion, Trial, UnitEffect
@@ -183,7 +183,7 @@ def _by_k(record: Lesion) -> alt.LayerChart:
     baseline = record.baseline.error_percent
     means = [{"k": 0, "error": baseline, "tell": f"baseline: {baseline:.2f} % error"}]
     for row in record.by_k:
-        tell = f"{row.k} units out: {row.error_percent:.2f} % error, mean of {row.draws} draws"
+        tell = f"{counted(row.k, 'unit')} out: {row.error_percent:.2f} % error, mean of {counted(row.draws, 'draw')}"
         means.append({"k": row.k, "error": row.error_percent, "tell": tell})
     x = alt.X("k:Q", title="units taken out at random", axis=alt.Axis(tickMinStep=1, grid=False))
     return _trials_and_means(record, list(map(_trial, record.trials)), means, x)
@@ -198,7 +198,7 @@ def _by_tau(record: Lesion) -> alt.LayerChart:
     for start in range(0, len(rows), size):
         group = rows[start : start + size]
         tau, error = (statistics.fmean(row[name] for row in group) for name in ("tau", "error"))
-        tell = f"mean of {len(group)} orders: τ {tau:.3f}, {error:.2f} % error"
+        tell = f"mean of {counted(len(group), 'order')}: τ {tau:.3f}, {error:.2f} % error"
         means.append({"tau": tau, "error": error, "tell": tell})
     scale = alt.Scale(zero=False, reverse=True)
     title = "Kendall's τ of the order of the units (1: as trained)"
@@ -217,9 +217,9 @@ def _trials_and_means(record: Lesion, rows: list[dict], means: list[dict], x: al
 
 def _trial(trial: Trial) -> dict:
     error = trial.effect.error_percent
-    tell = f"{trial.k} units out ({', '.join(map(str, trial.units))}): {error:.2f} % error"
+    tell = f"{counted(trial.k, 'unit')} out ({', '.join(map(str, trial.units))}): {error:.2f} % error"
     if trial.kendall_tau is not None:
-        tell = f"{trial.k} swaps, τ {trial.kendall_tau:.3f}: {error:.2f} % error"
+        tell = f"{counted(trial.k, 'swap')}, τ {trial.kendall_tau:.3f}: {error:.2f} % error"
     return {"k": trial.k, "tau": trial.kendall_tau, "error": error, "tell": tell}
 
 

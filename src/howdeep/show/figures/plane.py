@@ -1,4 +1,4 @@
-"""The chart of a fit: error over depth, a line per width; error against training time, and against latency."""
+"""The chart of a fit: error and latency over depth, a line per width; and error against training time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROOM = 0.12
 
 
 def fit(record: Fit) -> Chart:
-    """Return validation errors over depth, training time and latency, a colour per width, what is taken marked."""
+    """Return error over depth and training time, and latency over depth; a colour per width, what is taken marked."""
     named = list(dict.fromkeys(_line(record, one) for one in record.candidates))
     colours = [COLOURS[place % len(COLOURS)] for place in range(len(named))]
     legend = alt.Legend(orient="top", labelFontSize=13, symbolType="stroke", symbolStrokeWidth=3)
@@ -45,14 +45,17 @@ def fit(record: Fit) -> Chart:
     colour = alt.Color("line:N", title=None, scale=scale, legend=legend if len(named) > 1 else None)
     rows = [_row(record, one, each) for one in record.candidates for each in _results(record, one)]
     y = _errors([row["error"] for row in rows])
-    first, ends = ([row for row in rows if row["taken"] or row[which]] for which in ("first", "last"))
+    first = [row for row in rows if row["taken"] or row["first"]]
     panels = [
         _panel(record, first, y, colour, "depth", "layers", "line"),
+        _latency(record, rows, colour),
         _panel(record, rows, y, colour, "seconds", "training time (s)", "network"),
-        _panel(record, ends, y, colour, "ms", f"latency of one image{record.latency.aside} (ms)", None),
     ]
-    said = "left: first round, equal time; middle: every round; right: the last; diamond: the answer"
+    epochs = [row["epochs"] for row in first if row["first"]]
+    passes = f" ({min(epochs):.3g} to {max(epochs):.3g} epochs)" if epochs and min(epochs) != max(epochs) else ""
+    said = f"left: first round, equal time{passes}; right: every round; diamond: the answer"
     said += "; bar: its test error, 95 %" * (record.test is not None)
+    said += "; hollow: misses the latency budget" * bool(_missed(record))
     title = heading(record.finding, width=WHOLE, subtitle=said)
     return alt.hconcat(*panels, spacing=26).properties(title=title)
 
@@ -91,13 +94,13 @@ def _row(record: Fit, one: Candidate, result: RoundResult) -> dict:
         "error": error,
         "taken": taken,
         "first": result is one.rounds[0] if one.rounds else False,
-        "last": result is one.rounds[-1] if one.rounds else False,
+        "epochs": result.epochs,
         "tell": f"{after}: {percent_text(error, record.validation_images)} (validation), {number(ms)} ms",
     }
 
 
 def _panel(
-    record: Fit, rows: list[dict], y: alt.Y, colour: alt.Color, name: str, title: str, detail: str | None
+    record: Fit, rows: list[dict], y: alt.Y, colour: alt.Color, name: str, title: str, detail: str
 ) -> alt.LayerChart:
     """Return errors against one thing.
 
@@ -108,26 +111,56 @@ def _panel(
         colour: Of widths.
         name: Where the thing stands in a row.
         title: Of its axis.
-        detail: What points of one line have in common; None draws no lines.
+        detail: What points of one line have in common.
     """
     x = alt.X(f"{name}:Q", title=title, scale=_reach(rows, name), axis=_marks(rows, name))
     taken = [row for row in rows if row["taken"]]
     base = alt.Chart(data(row for row in rows if not row["taken"])).encode(x=x, y=y, color=colour)
     mark = alt.Chart(data(taken)).encode(x=x, y=y)
     words = mark.mark_text(align="left", dx=12, dy=-12, fontSize=13, fontWeight="bold", color=STOCHASTIC)
-    layers: list = []
-    if detail is not None:
-        layers.append(base.mark_line(strokeWidth=2, opacity=0.75).encode(detail=f"{detail}:N"))
-    if name == "ms" and record.budgets.latency_seconds is not None:
-        ms = 1000 * record.budgets.latency_seconds
-        layers.append(limit({"ms": ms, "tell": f"budget {ms:g} ms"}).encode(x=x))
-    layers += [
+    layers = [
+        base.mark_line(strokeWidth=2, opacity=0.75).encode(detail=f"{detail}:N"),
         described(base.mark_point(filled=True, size=50, opacity=1)),
         *_tested(record, taken, x, y, name),
         described(mark.mark_point(filled=True, size=150, shape="diamond", color=STOCHASTIC, opacity=1)),
         words.transform_calculate(text=f"'{record.final.validation_error_percent:.1f} %'").encode(text="text:N"),
     ]
     return alt.LayerChart(layer=layers).properties(width=PANEL, height=PANEL)
+
+
+def _latency(record: Fit, rows: list[dict], colour: alt.Color) -> alt.LayerChart:
+    """Return the latency of every network over its depth, with the budget as a line."""
+    each = list({row["network"]: row for row in rows}.values())
+    taken, missed = [row for row in rows if row["taken"]], _missed(record)
+    budget = record.budgets.latency_seconds
+    line = [] if budget is None else [{"ms": 1000 * budget, "tell": f"budget {1000 * budget:g} ms"}]
+    title = f"latency of one image{record.latency.aside} (ms)"
+    everything = [*each, *missed]
+    x = alt.X("depth:Q", title="layers", scale=_reach(everything, "depth"), axis=_marks(everything, "depth"))
+    heights = _marks([*everything, *line], "ms").to_dict() | {"grid": True}
+    y = alt.Y("ms:Q", title=title, scale=_reach([*everything, *line], "ms"), axis=alt.Axis(**heights))
+    base, mark = alt.Chart(data(each)).encode(x=x, y=y, color=colour), alt.Chart(data(taken)).encode(x=x, y=y)
+    layers = [base.mark_line(strokeWidth=2, opacity=0.75).encode(detail="line:N")]
+    if line:
+        words = alt.Chart(data(line)).mark_text(align="left", dx=4, dy=-8, color=GREY, fontSize=13)
+        words = words.encode(x=alt.value(0), y=y, text=alt.value(line[0]["tell"]))
+        layers += [limit(line[0]).encode(y=y), words]
+    if missed:
+        hollow = alt.Chart(data(missed)).mark_point(size=50, color=GREY, opacity=1).encode(x=x, y=y)
+        layers.append(described(hollow))
+    diamond = mark.mark_point(filled=True, size=150, shape="diamond", color=STOCHASTIC, opacity=1)
+    layers += [described(base.mark_point(filled=True, size=50, opacity=1)), described(diamond)]
+    return alt.LayerChart(layer=layers).properties(width=PANEL, height=PANEL)
+
+
+def _missed(record: Fit) -> list[dict]:
+    """Return the networks that were too slow, as far as it is known how slow."""
+    slow = [one for one in record.dropped if one.budget == "latency" and one.needed]
+    return [
+        {"depth": one.depth, "ms": 1000 * one.needed, "tell": f"{one.network}, left out: {one.reason}"}
+        for one in slow
+        if one.needed is not None
+    ]
 
 
 def _tested(record: Fit, taken: list[dict], x: alt.X, y: alt.Y, name: str) -> list[alt.Chart]:

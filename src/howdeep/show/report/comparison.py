@@ -27,7 +27,7 @@ from howdeep.util.intervals import (
     of_several,
     of_share,
 )
-from howdeep.util.text import NONE, listed, milliseconds, minus, seconds_text, short, whole
+from howdeep.util.text import NONE, counted, listed, milliseconds, minus, plural, seconds_text, short, whole
 
 NAMED = 4
 """Networks that a sentence names at most."""
@@ -116,7 +116,11 @@ class Comparison:
     headline: str
     """How deep is enough, or why that cannot be said."""
     finding: str
-    """What of the others is as good, and what is not."""
+    """How many of the others are as good, in one short sentence."""
+    details: tuple[str, ...] = ()
+    """Which ones are and which are not, and how that was compared."""
+    cuts: tuple[str, ...] = ()
+    """Each cut against its parent."""
     groups: tuple[Group, ...] = ()
     """Those that are compared, in the order of the rows."""
     differences: tuple[Difference | None, ...] = ()
@@ -182,8 +186,10 @@ def compared(facts: Sequence[RunSummary]) -> Comparison | None:
     own = [chance_of_effect(one.change_low, one.change_high) for one in effects]
     groups = _grouped([row for row in tested if row.cut is None or row.cut.test is None])
     if not groups:
-        headline = f"{len(cuts)} cuts, each compared with its parent"
-        return Comparison(rows=rows, headline=headline, finding=_of_cuts(cuts, of_several(own)))
+        chances, headline = of_several(own), f"{counted(len(cuts), 'cut')}, each compared with its parent"
+        worse = [_dear(cut, chance) for (_, cut), chance in zip(cuts, chances, strict=True)]
+        said = f"{_share(worse, 'cut')} significantly worse than the whole network"
+        return Comparison(rows=rows, headline=headline, finding=said, cuts=_of_cuts(cuts, chances))
     best = min(groups, key=lambda group: (group.percent, group.macs))
     alone = [None if group is best else difference(group, best) for group in groups]
     chances = iter(of_several([*(one.chance for one in alone if one is not None), *own]))
@@ -191,11 +197,14 @@ def compared(facts: Sequence[RunSummary]) -> Comparison | None:
     as_good = [group for group, one in zip(groups, differences, strict=True) if one is None or not one.worse]
     enough = min(as_good, key=lambda group: (group.macs, group.percent))
     enough = None if best.one.learned_little else enough
-    said = [_finding(best, enough, groups, differences, len(cuts)), _of_cuts(cuts, list(chances)), _little(groups)]
+    finding, details = _finding(best, enough, groups, differences)
+    details = (*details, *_little(groups), *_how(differences, len(cuts)))
     return Comparison(
         rows=rows,
         headline=_headline(best, enough, groups),
-        finding="; ".join(part for part in said if part) or "no other network was tested",
+        finding=finding,
+        details=details,
+        cuts=_of_cuts(cuts, list(chances)),
         groups=groups,
         differences=differences,
         best=best,
@@ -276,43 +285,59 @@ def _ends(group: Group) -> str:
 
 
 def _finding(
-    best: Group, enough: Group | None, groups: Sequence[Group], differences: Sequence[Difference | None], cuts: int
-) -> str:
-    """Return which groups are as good as the best one, which are worse, and how that was compared."""
+    best: Group, enough: Group | None, groups: Sequence[Group], differences: Sequence[Difference | None]
+) -> tuple[str, tuple[str, ...]]:
+    """Return how many groups are worse than the best one, and which are, and which are not."""
     others = [(group, one) for group, one in zip(groups, differences, strict=True) if one is not None]
     if not others:
-        return ""
+        return f"only {best.one.name} was tested", ()
     worse = [group.label for group, one in others if one.worse]
     alike = [group.label for group, one in others if not one.worse and group is not enough]
-    said = []
-    if alike:
-        said.append(f"not significantly worse than {best.label}: {_names(alike)}")
-    if worse:
-        said.append(f"significantly worse than {best.label}: {_names(worse)}")
-    paired = [one.paired for _, one in others]
+    said = f"{_share([one.worse for _, one in others], 'other network')} significantly worse than {best.label}"
+    named = (("not significantly worse", alike), ("significantly worse", worse))
+    return said, tuple(f"{what}: {_names(names)}" for what, names in named if names)
+
+
+def _share(worse: Sequence[bool], what: str) -> str:
+    """Return how many of some things are something, up to the verb."""
+    if len(worse) == 1:
+        return f"the {what} is" + " not" * (not worse[0])
+    if all(worse):
+        return f"both {plural(what)} are" if len(worse) == 2 else f"all {counted(len(worse), what)} are"
+    return f"{sum(worse) or 'none'} of {counted(len(worse), what)} {'are' if sum(worse) > 1 else 'is'}"
+
+
+def _how(differences: Sequence[Difference | None], cuts: int) -> tuple[str, ...]:
+    """Return how the best one was compared with the others."""
+    paired = [one.paired for one in differences if one is not None]
+    if not paired:
+        return ()
     mixed = "image by image where both records say which were wrong" if any(paired) else "as if on different images"
-    total = len(others) + cuts
+    total = len(paired) + cuts
     holm = f", {total} comparisons corrected (Holm)" if total > 1 else ""
-    said.append(f"compared with the best {'image by image' if all(paired) else mixed}{holm}")
-    return "; ".join(said)
+    return (f"compared with the best {'image by image' if all(paired) else mixed}{holm}",)
 
 
-def _of_cuts(cuts: Sequence[tuple[str, Cut]], chances: Sequence[float]) -> str:
+def _of_cuts(cuts: Sequence[tuple[str, Cut]], chances: Sequence[float]) -> tuple[str, ...]:
     """Return each cut against its parent."""
-    return "; ".join(
-        f"{name}, against its parent: {cut_text(cut)}{', significantly worse' * worse}"
+    return tuple(
+        f"{name}, against its parent: {cut_text(cut)}{', significantly worse' * _dear(cut, chance)}"
         for (name, cut), chance in zip(cuts, chances, strict=True)
-        for worse in [chance < SIGNIFICANT and cut.test is not None and cut.test.cut.change > 0]
     )
 
 
-def _little(groups: Sequence[Group]) -> str:
+def _dear(cut: Cut, chance: float) -> bool:
+    """Return whether a cut is significantly worse than its parent."""
+    return chance < SIGNIFICANT and cut.test is not None and cut.test.cut.change > 0
+
+
+def _little(groups: Sequence[Group]) -> tuple[str, ...]:
     """Return which networks learned so little that their depth says nothing."""
     names = [group.label for group in groups if any(run.learned_little for run in group.runs)]
     if not names:
-        return ""
+        return ()
     last = "more than half of what guessing gets wrong: undertrained, or training fails"
-    return f"{_names(names)} {'have' if len(names) > 1 or names[0][:1].isdigit() else 'has'} learned little ({last})"
+    return (f"{_names(names)} {'have' if len(names) > 1 or names[0][:1].isdigit() else 'has'} learned little ({last})",)
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -1,10 +1,12 @@
 """The page: sections in their order, and the whole as one HTML file without anything outside of it."""
 
+import base64
+import hashlib
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,25 +17,28 @@ from markupsafe import Markup
 
 from howdeep.runs.folder import METRICS, provenance
 from howdeep.show import figures
-from howdeep.show.report.comparison import compared
-from howdeep.show.report.reading import Collected, Subject, collect, origin_of
+from howdeep.show.report.comparison import Comparison, compared
+from howdeep.show.report.reading import Collected, Record, Subject, collect, origin_of
 from howdeep.show.report.sections import (
     Answer,
     Section,
     answer_of,
     comparison_section,
     facts_row,
+    lead_of,
     picture,
     section_of,
     training_section,
 )
-from howdeep.show.report.summary import summary_of, told_apart
+from howdeep.show.report.summary import RunSummary, summary_of, told_apart
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
 from howdeep.util.records import MALFORMED, unlike
 from howdeep.util.text import sentence
 
 T = TypeVar("T")
+SHORT = 60
+"""Rows of a table up to which its fold is printed open."""
 FURTHER = {
     "evaluation": ("evaluate", "error per class, and calibration"),
     "lesion": ("lesion", "what every unit is worth"),
@@ -66,6 +71,8 @@ class Page:
     """Of several runs."""
     parts: tuple[Part, ...]
     """What is told of each subject that has sections."""
+    next: tuple[str, str] | None = None
+    """The command to type next, and what it does."""
     further: tuple[tuple[str, str], ...]
     """Commands that would add something, and what."""
     left_out: tuple[str, ...]
@@ -103,8 +110,9 @@ def page_of(collected: Collected, command: str) -> Page:
     """
     left_out, told = list(collected.left_out), []
     fits = [record for one in collected.subjects if one.run is None for record in one.records if record.kind == "fit"]
+    lead = lead_of([record for one in collected.subjects for record in one.records])
     for subject in collected.subjects:
-        kept, sections = _sections(subject, left_out)
+        kept, sections = _sections(subject, left_out, lead)
         facts = None if kept.run is None else _made(kept.place, left_out, summary_of, kept, fits)
         if kept.records or facts is not None:
             told.append((kept if facts is not None else replace(kept, run=None), sections, facts))
@@ -114,7 +122,7 @@ def page_of(collected: Collected, command: str) -> Page:
     runs = told_apart([(facts, subject.place) for subject, _, facts in told if facts is not None])
     comparison, named, parts = compared(runs), iter(runs), []
     for subject, sections, facts in told:
-        heading, row = subject.place, ()
+        heading, row = subject.place if len(sections) > 1 else "", ()
         if facts is not None:
             own = next(named)
             error = () if own.error is None else (("error", own.error.text),)
@@ -125,7 +133,7 @@ def page_of(collected: Collected, command: str) -> Page:
     if len(parts) == 1 and comparison is None:  # the first screen has said it
         parts = [Part(heading="", sections=parts[0].sections)]
     answer = answer_of(Collected(subjects=subjects), runs, comparison)
-    led = answer.chart is not None
+    led, chosen = answer.chart is not None and lead is None, _chosen(subjects, runs, comparison)
     trained = [subject.curves for subject, _, facts in told if facts is not None]
     pairs = zip(runs, trained, strict=True)
     curves = {run.name: one for run, one in pairs if one is not None and len(one.epochs) > 1}
@@ -133,22 +141,27 @@ def page_of(collected: Collected, command: str) -> Page:
         answer=answer,
         comparison=None if comparison is None else comparison_section(comparison, curves, led=led),
         parts=tuple(parts),
-        further=_further(subjects),
+        next=_next(subjects, chosen),
+        further=_further(chosen),
         left_out=tuple(left_out),
         command=command,
     )
 
 
 def html_of(page: Page) -> str:
-    """Return a page as HTML: every text is escaped, charts are SVG elements, there is no script."""
+    """Return a page as HTML: every text is escaped, charts are SVG elements, the one script is the page's own."""
     from howdeep import __version__
 
-    strip, chart = page.answer.strip, page.answer.chart
+    strip = None if page.answer.strip is None else picture(figures.strip(page.answer.strip.value))
+    chart = None if page.answer.chart is None else picture(page.answer.chart)
+    sections = [*([page.comparison] if page.comparison else []), *(one for part in page.parts for one in part.sections)]
+    charts = [one for one in (strip, chart) if one is not None] + [one for each in sections for one in each.charts]
     return _template().render(
         page=page,
-        strip=None if strip is None else picture(figures.strip(strip.value)),
-        chart=None if chart is None else picture(chart),
-        strip_says="" if strip is None else sentence(strip.value.finding),
+        strip=strip,
+        chart=chart,
+        strip_says="" if page.answer.strip is None else sentence(page.answer.strip.value.finding),
+        dark=Markup(figures.dark_rules(charts)),
         versions=f"howdeep {__version__}",
     )
 
@@ -156,23 +169,43 @@ def html_of(page: Page) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"drawn": Markup, "unbroken": unbroken}
+    environment.filters |= {"drawn": _drawn, "unbroken": unbroken}
     folder = files("howdeep.show.report")
-    environment.globals["style"] = Markup((folder / "page.css").read_text(encoding="utf-8"))
+    style, script = ((folder / f"page.{ending}").read_text(encoding="utf-8") for ending in ("css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # The only script that the page may run is its own.
+    environment.globals |= {
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_digest": Markup(f"sha256-{digest}"),
+    }
+    environment.globals["short_fold"] = SHORT
     return environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
 
 
+def _drawn(element: str, described_by: str = "") -> Markup:
+    """Return an element as it is; a chart says where its numbers stand."""
+    if described_by:
+        element = element.replace("<svg ", f'<svg aria-describedby="{described_by}" ', 1)
+    return Markup(element)
+
+
 def unbroken(text: str) -> str:
-    """Return a text in which no line ends between a number and what it counts, or around an equals sign."""
+    """Return a text in which no line ends in a range, between a number and what it counts, or around an equals sign."""
+    text = re.sub(r"(?<=\d)–(?=\d)", "\N{WORD JOINER}–\N{WORD JOINER}", text)
     text = re.sub(r"(?<=\d) (?=(layers|images|points|ms)\b)", "\N{NO-BREAK SPACE}", text)
     return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
-def _sections(subject: Subject, left_out: list[str]) -> tuple[Subject, list[Section]]:
-    """Return the sections of a subject, and the subject without the records that cannot be told."""
+def _sections(subject: Subject, left_out: list[str], lead: Record | None) -> tuple[Subject, list[Section]]:
+    """Return the sections of a subject, and the subject without the records that cannot be told.
+
+    The chart of ``lead`` is on the first screen.
+    """
     kept, sections = [], []
     for record in subject.records:
-        if (section := _made(record.origin.file, left_out, section_of, record)) is not None:
+        make = partial(section_of, led=record is lead)
+        if (section := _made(record.origin.file, left_out, make, record)) is not None:
             kept.append(record)
             sections.append(section)
     first, test, run = [], subject.test, subject.run
@@ -196,15 +229,46 @@ def _made(place: Path | str, left_out: list[str], make: Callable[..., T], *of: A
         return None
 
 
-def _further(subjects: Sequence[Subject]) -> tuple[tuple[str, str], ...]:
-    """Return the commands that would add something to the first run that is told in full."""
-    subject = next((one for one in subjects if one.run is not None and one.full), None)
-    if subject is None or subject.run is None:
+def _chosen(subjects: Sequence[Subject], facts: Sequence[RunSummary], comparison: Comparison | None) -> Subject | None:
+    """Return the run that the page is about: what was searched for, else what is enough, else the first one."""
+    runs = [subject for subject in subjects if subject.run is not None]
+    found = [record.value for one in subjects for record in one.records if record.kind in ("fit", "transfer")]
+    if found:
+        return next((one for one in runs if Path(one.place).name == Path(found[0].run).name), None)
+    if comparison is not None and comparison.best is not None:
+        enough = comparison.enough and comparison.enough.one
+        return next((one for one, row in zip(runs, facts, strict=True) if row is enough), None)
+    return next((one for one in runs if one.full), None)
+
+
+def _further(chosen: Subject | None) -> tuple[tuple[str, str], ...]:
+    """Return the commands that would add something to a run."""
+    if chosen is None or chosen.run is None:
         return ()
-    there = {record.kind for record in subject.records} | ({"evaluation"} if subject.test else set())
-    place, data = subject.place, str(subject.run.record["data"].get("source") or "DATA")
+    there = {record.kind for record in chosen.records} | ({"evaluation"} if chosen.test else set())
     return tuple(
-        (shlex.join(["howdeep", command, place, "--data", data, "--json", f"{place}/{kind}.json"]), shows)
+        (shlex.join(["howdeep", command, *_target(chosen), "--json", f"{chosen.place}/{kind}.json"]), shows)
         for kind, (command, shows) in FURTHER.items()
         if kind not in there
     )
+
+
+def _next(subjects: Sequence[Subject], chosen: Subject | None) -> tuple[str, str] | None:
+    """Return what to do next: take the network apart, then cut it; what was searched for or cut is handed over."""
+    if chosen is None or chosen.run is None:
+        return None
+    kinds = {record.kind for subject in subjects for record in subject.records}
+    place = chosen.place
+    if kinds & {"fit", "transfer"} or chosen.run.is_cut:
+        return shlex.join(["howdeep", "export", *_target(chosen), "--out", f"{place}.onnx"]), "hand it over"
+    for kind in ("lesion", "cut"):
+        if kind not in kinds:
+            command, shows = FURTHER[kind]
+            return shlex.join(["howdeep", command, *_target(chosen), "--json", f"{place}/{kind}.json"]), shows
+    return shlex.join(["howdeep", "explore", *_target(chosen)]), "take units out and see at once what happens"
+
+
+def _target(subject: Subject) -> list[str]:
+    """Return how a command names a run: imported weights do not say on which data."""
+    assert subject.run is not None
+    return [subject.place, *(["--data", "DATA"] if "imported" in subject.run.record else [])]

@@ -3,9 +3,11 @@
 The first screen says which network, how good, at what cost, and what the strongest evidence says about its depth.
 """
 
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import altair as alt
 
@@ -44,6 +46,10 @@ LESIONS = {
 }
 
 
+DRAWING = ("evaluate", "lesion", "paths", "flow", "probe", "cut", "fit", "degradation", "cost")
+"""Commands with ``--figure``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Section:
     """One piece of evidence."""
@@ -52,6 +58,8 @@ class Section:
     """What it is about."""
     finding: str
     """What it says, in one sentence."""
+    points: tuple[str, ...] = ()
+    """Further findings, a line each."""
     charts: tuple[str, ...] = ()
     """SVG elements."""
     tables: tuple[Table, ...] = ()
@@ -59,13 +67,13 @@ class Section:
     notes: tuple[str, ...] = ()
     """What a reader should know."""
     command: str | None = None
-    """The command that made it."""
+    """The command that makes it, and its chart, anew."""
     small_print: str = ""
     """File, day, versions, device."""
 
 
-def section_of(record: Record) -> Section:
-    """Return the section of a record, with where it comes from."""
+def section_of(record: Record, *, led: bool = False) -> Section:
+    """Return the section of a record, with where it comes from; ``led`` where its chart is on the first screen."""
     value, origin = record.value, record.origin
     heading = kind_of(value).heading
     if record.kind == "lesion":
@@ -78,10 +86,10 @@ def section_of(record: Record) -> Section:
     return Section(
         heading=heading,
         finding=finding,
-        charts=tuple(map(picture, charts)),
+        charts=() if led else tuple(picture(chart, finding) for chart in charts),
         tables=tuple(value.table(wide=True).folds()),
         notes=tuple(map(sentence, notes)),
-        command=origin.command,
+        command=repeating(origin.command, record.kind) if charts else origin.command,
         small_print=" · ".join(part for part in (measured_on, origin.small_print) if part),
     )
 
@@ -104,7 +112,7 @@ def comparison_section(comparison: Comparison, curves: Mapping[str, Curves], *, 
     Args:
         comparison: Of at least two runs.
         curves: Name of a run → its training.
-        led: Whether the first screen has its finding and its chart.
+        led: Whether the first screen has its finding, its cuts and its chart.
     """
     chart = None if led else depth_chart(comparison)
     charts = [chart] if chart is not None else []
@@ -113,6 +121,7 @@ def comparison_section(comparison: Comparison, curves: Mapping[str, Curves], *, 
     return Section(
         heading="Comparison",
         finding="" if led else sentence(comparison.finding),
+        points=tuple(map(sentence, comparison.details if led else (*comparison.details, *comparison.cuts))),
         charts=tuple(map(picture, charts)),
         tables=(comparison_table(comparison),),
     )
@@ -127,11 +136,25 @@ def depth_chart(comparison: Comparison) -> Chart | None:
     return figures.by_depth(comparison.points, comparison.headline, marks + seeds, "test error (%)")
 
 
-def picture(chart: Chart) -> str:
-    """Return a chart as an SVG element, labelled by its title; of that only what explains the marks is drawn."""
+def picture(chart: Chart, finding: str = "") -> str:
+    """Return a chart as an SVG element, labelled by its title, or else by a finding; only what explains is drawn.
+
+    It says how wide it is, so that a style sheet need not enlarge it where it may not be smaller.
+    """
     text = getattr(chart.title, "text", "")
     label = " ".join(text) if isinstance(text, list) else text if isinstance(text, str) else ""
-    return figures.svg(untitled(chart), label=label)
+    drawn = figures.svg(untitled(chart), label=label or finding)
+    return re.sub(r'^<svg (?=[^>]*\bwidth="([\d.]+)")', r'<svg style="--natural: \1px" ', drawn)
+
+
+def repeating(command: str | None, kind: str) -> str | None:
+    """Return the command that draws the chart of a record anew, from the one that wrote the record."""
+    words = shlex.split(command or "")
+    if words[:1] != ["howdeep"] or words[1:2] not in [[name] for name in DRAWING] or "--figure" in words:
+        return command
+    at = words.index("--json") if "--json" in words else len(words)
+    words = [word for word in [*words[:at], *words[at + 2 :]] if word != "--overwrite"]
+    return shlex.join([*words, "--figure", f"{kind}.svg"])
 
 
 def untitled(chart: Chart) -> Chart:
@@ -189,7 +212,6 @@ def _shown(value: Any) -> tuple[list[Chart], list[str]]:
     raise AssertionError(f"no page shows a {type(value).__name__}")
 
 
-T = TypeVar("T")
 KNOWN = 0.5
 """A training error below this share of the validation error means that the network knows its training images."""
 
@@ -204,10 +226,12 @@ class Answer:
     """Name → value."""
     verdict: str = ""
     """What the strongest evidence says; empty where there is none."""
+    points: tuple[str, ...] = ()
+    """The same in detail, a line each."""
     strip: Record | None = None
     """The lesions of every unit, for the picture; None without them, or where there is a chart."""
     chart: Chart | None = None
-    """Error against depth, where several runs answer."""
+    """Error against depth, where several runs answer, or that of the record that does."""
 
 
 def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Comparison | None) -> Answer:
@@ -222,25 +246,30 @@ def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Com
         comparison: Of the runs; None where there are fewer than two.
     """
     records = [record for subject in collected.subjects for record in subject.records]
+    match lead_of(records):
+        case Record(value=Fit() as fit):
+            return _of_fit(fit, facts)
+        case Record(value=Transfer() as transfer):
+            return _of_transfer(transfer)
+        case Record(value=Degradation() as ladder):
+            verdict = " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in ladder.families)
+            return Answer(sentence=sentence(ladder.finding), verdict=verdict, chart=ladder.figure())
     strip = strip_of(records)
-    if (fit := first(records, Fit)) is not None:
-        return _of_fit(fit, facts, strip)
-    if (transfer := first(records, Transfer)) is not None:
-        return _of_transfer(transfer, strip)
-    if (ladder := first(records, Degradation)) is not None:
-        verdict = " ".join(sentence(f"{one.label}: {one.diagnosis.evidence}") for one in ladder.families)
-        return Answer(sentence=sentence(ladder.finding), verdict=verdict, strip=strip)
     spare = "" if strip is None else lesion_verdict(strip.value)
     if comparison is not None:
-        if (chart := depth_chart(comparison)) is not None:
-            verdict = sentence(comparison.finding)
-            return Answer(sentence=comparison.headline, facts=comparison.facts, verdict=verdict, chart=chart)
+        chart, further = depth_chart(comparison), [*map(sentence, comparison.cuts)]
         if strip is not None:
             pairs = zip(collected.runs, facts, strict=True)
             owner = next((one.name for subject, one in pairs if strip in subject.records), strip.origin.target)
-            spare = f"{owner or 'The network that was taken apart'}: {spare}"
-        verdict = f"{sentence(comparison.finding)} {spare}".strip()
-        return Answer(sentence=comparison.headline, facts=comparison.facts, verdict=verdict, strip=strip)
+            further.append(f"{owner or 'The network that was taken apart'}: {spare}")
+        return Answer(
+            sentence=comparison.headline,
+            facts=comparison.facts,
+            verdict=sentence(comparison.finding),
+            points=tuple(further),
+            strip=strip if chart is None else None,
+            chart=chart,
+        )
     if facts:
         curves, error = collected.runs[0].curves, facts[0].error
         said = f"{facts[0].name}: {error.text if error else 'no error was measured yet'}"
@@ -250,9 +279,10 @@ def answer_of(collected: Collected, facts: Sequence[RunSummary], comparison: Com
     return Answer(sentence=sentence(records[0].value.finding), verdict=spare, strip=strip)
 
 
-def first(records: Iterable[Record], kind: type[T]) -> T | None:
-    """Return the first record of a type, or None."""
-    return next((one.value for one in records if isinstance(one.value, kind)), None)
+def lead_of(records: Sequence[Record]) -> Record | None:
+    """Return the record whose chart is on the first screen, as it answers before everything else."""
+    kinds = ("fit", "transfer", "degradation")
+    return next((one for kind in kinds for one in records if one.kind == kind), None)
 
 
 def strip_of(records: Iterable[Record]) -> Record | None:
@@ -307,7 +337,7 @@ def curves_verdict(curves: Curves) -> str:
     return f"It does not know its training images yet ({errors}): longer training or more layers can still help."
 
 
-def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answer:
+def _of_fit(fit: Fit, facts: Sequence[RunSummary]) -> Answer:
     """Return the first screen of a fit: the network to take."""
     error = Error(fit.validation_error_percent, fit.validation_images, "validation")
     if fit.test is not None:
@@ -329,11 +359,11 @@ def _of_fit(fit: Fit, facts: Sequence[RunSummary], strip: Record | None) -> Answ
         sentence=f"Take {fit.network}, {fit.size}: {error.text}",
         facts=(*facts_row(row), *alike, ("epochs", number(fit.final.epochs)), *spent),
         verdict=" ".join(map(sentence, (fit.verdict.finding, fit.verdict.advice, fit.verdict.onward))),
-        strip=strip,
+        chart=fit.figure(),
     )
 
 
-def _of_transfer(transfer: Transfer, strip: Record | None) -> Answer:
+def _of_transfer(transfer: Transfer) -> Answer:
     """Return the first screen of a search among published networks: which one to take, and how much of it."""
     start, error = transfer.chosen, Error(transfer.test.error_percent, transfer.test.n, "test")
     row = RunSummary(
@@ -348,5 +378,5 @@ def _of_transfer(transfer: Transfer, strip: Record | None) -> Answer:
         sentence=f"Take {start.text}: {error.text}",
         facts=(*facts_row(row), *facts),
         verdict=f"{sentence(transfer.verdict.finding)} {sentence(transfer.verdict.advice)}",
-        strip=strip,
+        chart=transfer.figure(),
     )

@@ -19,6 +19,7 @@ from howdeep.training.config import RESUMABLE
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import Interval, of_share
 from howdeep.util.records import MALFORMED
+from howdeep.util.text import counted
 
 LAYERS_OF_A_UNIT = {"basic": 2, "bottleneck": 3}
 FAMILIES = {"plain": "plain", "resnet": "residual"}
@@ -106,7 +107,7 @@ def summary_of(subject: Subject, beside: Sequence[Record] = ()) -> RunSummary:
     )
     return RunSummary(
         network=run.network_name,
-        name=run.network_name + (f" cut to {units} units" if units and cut else ""),
+        name=run.network_name + (f" cut to {counted(units, 'unit')}" if units and cut else ""),
         family=family + (", cut" if cut else ""),
         depth=depth,
         parameters=parameters,
