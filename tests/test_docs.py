@@ -60,7 +60,7 @@ def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("page", ["photos"])
+@pytest.mark.parametrize("page", ["photos", "timm"])
 def test_a_page_about_photos_executes(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real weights, a few photos of three classes, and images and epochs of a size that suits a test."""
     weights = SHARED / "weights" / "timm" / "tf_efficientnet_lite0.safetensors"
@@ -123,7 +123,7 @@ def test_commands_end_with_the_statuses_of_the_guide(tmp_path: Path, monkeypatch
     assert cli.run(["networks"]) == 128 + 2
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/stochastic_depth.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/timm.md", "docs/stochastic_depth.md"])
 def test_python_prints_what_the_page_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed was written by ``tests/golden/outputs.py``: no number there depends on the machine."""
     monkeypatch.chdir(tmp_path)

@@ -26,7 +26,7 @@ from howdeep.data import open_data
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 PAGES = (
-    *(f"docs/{name}.md" for name in ("stochastic_depth",)),
+    *(f"docs/{name}.md" for name in ("timm", "stochastic_depth")),
     *(f"docs/notebooks/{name}.ipynb" for name in ("take_apart", "my_module")),
 )
 PHOTOS = 90
