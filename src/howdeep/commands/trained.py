@@ -92,15 +92,18 @@ class Report:
     """The page."""
     overwrite: bool = False
     """Replace the page if it exists."""
+    latency: bool = True
+    """Time all networks where several are compared and records do not tell."""
 
     def run(self) -> int:
         """Write the page; say what was left out and how large it is."""
         if self.out.suffix not in (".html", ".htm"):
             raise UserError(f"--out {self.out} is not allowed: its name must end in .html")
         refuse_existing(self.out, overwrite=self.overwrite)
+        from howdeep.costs.runs import latencies_of
         from howdeep.show.report.page import write_report
 
-        size, left_out = write_report(self.runs, self.out)
+        size, left_out = write_report(self.runs, self.out, timed=latencies_of if self.latency else None)
         for line in left_out:
             remark(line)
         remark(f"{self.out}: {size / 1000:,.0f} kB")

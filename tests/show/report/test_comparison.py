@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from tests.show import cases
 
 from howdeep.analysis.evaluation import Answers
+from howdeep.costs.runs import latencies_of
+from howdeep.runs.folder import Run, open_run
 from howdeep.show.report.comparison import Comparison, compared, comparison_table
-from howdeep.show.report.page import html_of, page_of
+from howdeep.show.report.page import Timed, html_of, page_of
 from howdeep.show.report.reading import collect
+from howdeep.show.report.sections import TIMED
 from howdeep.show.report.summary import Error, RunSummary, summary_of, told_apart
 
 
@@ -252,3 +256,37 @@ def test_runs_of_a_folder_are_compared_and_only_their_own_records_are_told(tmp_p
         ("cifar_resnet32", ["Paths of the gradient"]),
         ("cifar_resnet14 cut to 5 units", ["Cut: a shallower network"]),
     ]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_latencies_of_all_runs_are_measured_where_a_record_leaves_one_out(tmp_path: Path) -> None:
+    runs = [cases.run_folder(tmp_path / str(depth), f"cifar_resnet{depth}") for depth in (8, 14)]
+    cases.written(runs[0] / "cut.json", "cut", cases.cut(3, 1))  # says 2 ms of the first
+    asked = []
+
+    def timed(of: Sequence[Run]) -> list[float | None]:
+        asked.append([run.path for run in of])
+        return [3.0, None]
+
+    def told(timed: Timed | None) -> tuple[list[str], tuple[str, ...]]:
+        section = page_of(collect(runs), "x", timed).comparison
+        assert section is not None
+        (table,) = section.tables
+        return [row[table.heads.index("latency")] for row in table.rows], section.notes
+
+    assert told(None) == (["2 ms", "–"], ())
+    assert told(timed) == (["3 ms", "–"], (TIMED,))
+    assert asked == [runs]
+    cases.written(runs[1] / "cut.json", "cut", cases.cut(6, 1))
+    assert told(timed) == (["2 ms", "2 ms"], ())
+
+
+def test_runs_are_timed_by_turns_and_those_without_weights_are_not(tmp_path: Path) -> None:
+    with_weights, without = cases.run_folder(tmp_path / "a", "cifar_resnet8"), cases.run_folder(tmp_path / "b")
+    run = open_run(with_weights)
+    chain = run.untrained()
+    run.save(0, tensors={"weights": chain.state_dict()}, state={})
+    first, second = latencies_of([run, open_run(without)])
+    assert first is not None
+    assert first > 0
+    assert second is None

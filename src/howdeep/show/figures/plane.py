@@ -137,8 +137,8 @@ def _latency(record: Fit, rows: list[dict], colour: alt.Color) -> alt.LayerChart
     title = f"latency of one image{record.latency.aside} (ms)"
     everything = [*each, *missed]
     x = alt.X("depth:Q", title="layers", scale=_reach(everything, "depth"), axis=_marks(everything, "depth"))
-    heights = _marks([*everything, *line], "ms").to_dict() | {"grid": True}
-    y = alt.Y("ms:Q", title=title, scale=_reach([*everything, *line], "ms"), axis=alt.Axis(**heights))
+    high = [*everything, *line]
+    y = alt.Y("ms:Q", title=title, scale=_reach(high, "ms"), axis=_marks(high, "ms", grid=True))
     base, mark = alt.Chart(data(each)).encode(x=x, y=y, color=colour), alt.Chart(data(taken)).encode(x=x, y=y)
     layers = [base.mark_line(strokeWidth=2, opacity=0.75).encode(detail="line:N")]
     if line:
@@ -180,7 +180,7 @@ def _reach(rows: list[dict], name: str) -> alt.Scale:
     return alt.Scale(type="log", domain=[min(values) / air, max(values) * air], nice=False)
 
 
-def _marks(rows: list[dict], name: str) -> alt.Axis:
+def _marks(rows: list[dict], name: str, *, grid: bool = False) -> alt.Axis:
     values = sorted({row[name] for row in rows})
     if name == "depth":
         return alt.Axis(values=values, grid=False, format="d", labelOverlap=True)
@@ -189,4 +189,4 @@ def _marks(rows: list[dict], name: str) -> alt.Axis:
             values=[mark for mark in TIMES if values[0] / 3 <= mark <= 3 * values[-1]], grid=False, format="~s"
         )
     marks = [digit * 10.0**power for power in range(-4, 6) for digit in (1, 2, 5)]
-    return alt.Axis(values=[mark for mark in marks if values[0] / 2 <= mark <= 2 * values[-1]], grid=False, format="~g")
+    return alt.Axis(values=[mark for mark in marks if values[0] / 2 <= mark <= 2 * values[-1]], grid=grid, format="~g")

@@ -15,7 +15,7 @@ import torch
 from jinja2 import Environment, Template
 from markupsafe import Markup
 
-from howdeep.runs.folder import METRICS, provenance
+from howdeep.runs.folder import METRICS, Run, provenance
 from howdeep.show import figures
 from howdeep.show.report.comparison import Comparison, compared
 from howdeep.show.report.reading import Collected, Record, Subject, collect, origin_of
@@ -37,6 +37,8 @@ from howdeep.util.records import MALFORMED, unlike
 from howdeep.util.text import sentence
 
 T = TypeVar("T")
+Timed = Callable[[Sequence[Run]], Sequence[float | None]]
+"""Returns the latency of every run in milliseconds, None where it cannot be measured."""
 SHORT = 60
 """Rows of a table up to which its fold is printed open."""
 FURTHER = {
@@ -81,13 +83,17 @@ class Page:
     """The command that made the report."""
 
 
-def write_report(paths: Sequence[Path], out: Path, *, command: str | None = None) -> tuple[int, tuple[str, ...]]:
+def write_report(
+    paths: Sequence[Path], out: Path, *, command: str | None = None, timed: Timed | None = None
+) -> tuple[int, tuple[str, ...]]:
     """Write what is known of runs into one HTML file that needs nothing else.
 
     Args:
         paths: Run folders, folders of runs, files of records.
         out: The file; what is there is replaced.
         command: That makes the report, as a shell reads it; None is the one that runs.
+        timed: Measures the latency of all runs where several are compared and records do not say it of each; None
+            measures nothing.
 
     Returns:
         Bytes of the file, and what was left out, one line each.
@@ -96,14 +102,16 @@ def write_report(paths: Sequence[Path], out: Path, *, command: str | None = None
         UserError: There is nothing to report.
         SaveError: The file cannot be written.
     """
-    page = page_of(collect(paths), command or provenance(torch.device("cpu"))["command"])
+    page = page_of(collect(paths), command or provenance(torch.device("cpu"))["command"], timed)
     data = html_of(page).encode()
     write_whole(out, data)
     return len(data), page.left_out
 
 
-def page_of(collected: Collected, command: str) -> Page:
+def page_of(collected: Collected, command: str, timed: Timed | None = None) -> Page:
     """Return the page of everything that was collected; records that cannot be told are left out and named.
+
+    ``command`` and ``timed`` are those of :func:`write_report`.
 
     Raises:
         UserError: Nothing is left.
@@ -120,6 +128,11 @@ def page_of(collected: Collected, command: str) -> Page:
         raise UserError(f"nothing is left to report: {left_out[0]}")
     subjects = tuple(subject for subject, _, _ in told)
     runs = told_apart([(facts, subject.place) for subject, _, facts in told if facts is not None])
+    anew = False
+    if timed is not None and len(runs) > 1 and any(run.latency_ms is None for run in runs):
+        anew = True  # all of them: numbers of one column are those of one machine
+        times = timed([subject.run for subject in subjects if subject.run is not None])
+        runs = [replace(run, latency_ms=ms) for run, ms in zip(runs, times, strict=True)]
     comparison, named, parts = compared(runs), iter(runs), []
     for subject, sections, facts in told:
         heading, row = subject.place if len(sections) > 1 else "", ()
@@ -139,7 +152,7 @@ def page_of(collected: Collected, command: str) -> Page:
     curves = {run.name: one for run, one in pairs if one is not None and len(one.epochs) > 1}
     return Page(
         answer=answer,
-        comparison=None if comparison is None else comparison_section(comparison, curves, led=led),
+        comparison=None if comparison is None else comparison_section(comparison, curves, led=led, timed=anew),
         parts=tuple(parts),
         next=_next(subjects, chosen),
         further=_further(chosen),

@@ -46,6 +46,7 @@ LESIONS = {
 }
 
 
+TIMED = "Latency: one image, one thread, norms folded, fp32; medians, by turns on the machine that made this page."
 DRAWING = ("evaluate", "lesion", "paths", "flow", "probe", "cut", "fit", "degradation", "cost")
 """Commands with ``--figure``."""
 
@@ -106,13 +107,16 @@ def training_section(curves: Curves, origin: Origin) -> Section:
     )
 
 
-def comparison_section(comparison: Comparison, curves: Mapping[str, Curves], *, led: bool = False) -> Section:
+def comparison_section(
+    comparison: Comparison, curves: Mapping[str, Curves], *, led: bool = False, timed: bool = False
+) -> Section:
     """Return the section that compares runs; the table stands open.
 
     Args:
         comparison: Of at least two runs.
         curves: Name of a run → its training.
         led: Whether the first screen has its finding, its cuts and its chart.
+        timed: Whether latencies were measured for this page, by turns.
     """
     chart = None if led else depth_chart(comparison)
     charts = [chart] if chart is not None else []
@@ -124,6 +128,7 @@ def comparison_section(comparison: Comparison, curves: Mapping[str, Curves], *, 
         points=tuple(map(sentence, comparison.details if led else (*comparison.details, *comparison.cuts))),
         charts=tuple(map(picture, charts)),
         tables=(comparison_table(comparison),),
+        notes=(TIMED,) * timed,
     )
 
 
