@@ -1,10 +1,12 @@
 """Debian's Chromium, driven by Playwright; where there is none the tests skip and say so."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 expect.set_options(timeout=30_000)  # a busy machine is no failure
 
@@ -31,3 +33,19 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> Callable[[Page], list[str]]:
+    """What axe-core finds in a page; it is no part of this repository."""
+    place = os.environ.get("HOWDEEP_AXE")
+    if place is None:
+        pytest.skip("HOWDEEP_AXE does not name axe.min.js: CONTRIBUTING.md says how")
+    script = Path(place).read_text()
+
+    def found(page: Page) -> list[str]:
+        page.evaluate(script)
+        told = page.evaluate("axe.run(document, { rules: { 'target-size': { enabled: true } } })")
+        return [f"{one['id']}: {node['html'][:200]}" for one in told["violations"] for node in one["nodes"]]
+
+    return found

@@ -183,7 +183,7 @@ def test_a_shift_click_brings_a_range_into_the_state_of_the_last_one(tab: Opener
 
 def test_everything_works_by_keyboard(tab: Opener, network: Network) -> None:
     page = tab()
-    reach(page, ".word")
+    reach(page, "#units-title .word")
     expect(page.locator("#about-unit")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#about-unit")).to_be_hidden()
@@ -194,7 +194,10 @@ def test_everything_works_by_keyboard(tab: Opener, network: Network) -> None:
     expect(page.locator("#unit")).to_contain_text("unit 3")
     said = re.compile(r"taken out, alone out: [+−]?\d+\.\d points of error")
     expect(unit(page, 3)).to_have_attribute("aria-valuetext", said)
-    reach(page, ".word")
+    expect(page.locator("#finding")).to_have_text(
+        re.compile(r"^(Unit \d costs most \(\+.* points alone\)|No unit costs)")
+    )
+    reach(page, "#legend .word")
     expect(page.locator("#about-gate")).to_be_visible()
     page.keyboard.press("Shift+Tab")
     for key in ("Shift+ArrowRight", "Shift+ArrowRight", "Space", "Home", "Shift+ArrowRight", "ArrowDown"):
@@ -284,11 +287,15 @@ def test_at_400_pixels_everything_is_in_the_window_and_readable(tab: Opener, net
     page = tab(width=400)
     unit(page, 6).click()
     assert error(page) == network.error(network.without(6))
+    for answer in ("#error", "#finding", "#units-title", ".cell >> nth=5"):
+        expect(page.locator(answer)).to_be_in_viewport()
     page.mouse.wheel(0, 500)
     expect(page.locator("#error")).to_be_in_viewport()
     assert too_wide(page) == []
     assert faint(page) == []
     assert small(page) == []
+    wrong = re.compile(r"Confusion: \d+ of 24 images wrong")
+    expect(page.get_by_role("img", name=wrong)).to_be_attached()
     assert len(page.locator(".figure svg").all()) == 2
 
 
@@ -299,6 +306,15 @@ def test_charts_follow_the_scheme_of_the_browser(tab: Opener) -> None:
     assert asked(sent.value)["dark"] is True
     settled(page)
     assert faint(page) == []
+
+
+def test_axe_finds_nothing_in_either_scheme(tab: Opener, axe: Callable[[Page], list[str]]) -> None:
+    page = tab(at="#out=2&gate=3:0.5")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        settled(page)
+        page.locator(".figure svg").nth(1).wait_for()
+        assert axe(page) == []
 
 
 def test_two_tabs_do_not_disturb_each_other(tab: Opener, network: Network) -> None:

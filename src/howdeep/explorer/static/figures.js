@@ -21,6 +21,7 @@ function picture(name, text) {
   if (read.localName !== "svg") return document.createTextNode("this chart cannot be shown");
   const chart = document.importNode(read, true);
   chart.setAttribute("role", "img");
-  chart.setAttribute("aria-labelledby", `${name}-title`);
+  const said = [...chart.querySelectorAll(".role-title text")].map((line) => line.textContent);
+  chart.setAttribute("aria-label", [byId(`${name}-title`).textContent, ...said].join(": "));
   return chart;
 }

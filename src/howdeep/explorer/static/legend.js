@@ -1,6 +1,7 @@
 /** What the deletion of each unit costs: measured, coloured, and what the colours mean. */
 
-import { byId, el, fixed, howFar } from "./dom.js";
+import { MARKS, place, ramp } from "./costs.js";
+import { byId, el, fixed, howFar, signed } from "./dom.js";
 import { fail } from "./notices.js";
 import { Cancelled } from "./client.js";
 
@@ -8,7 +9,9 @@ import { Cancelled } from "./client.js";
 export function costs(network, strip, work) {
   const known = ({ change, source }) => {
     strip.setCosts(change);
-    byId("costs").replaceChildren(...scale(strip.most, source));
+    byId("finding").textContent = finding(change);
+    byId("finding").hidden = false;
+    byId("costs").replaceChildren(...scale(source));
   };
   const measure = async () => {
     byId("costs").replaceChildren("measuring what each unit costs …");
@@ -31,10 +34,21 @@ export function costs(network, strip, work) {
   else offer();
 }
 
-/** A colour bar with three marks; positions follow the square root, as the cells do. */
-function scale(most, source) {
-  const marks = [0, most / 4, most].map((value) => {
-    return el("span", { style: `left: ${100 * Math.sqrt(value / most)}%` }, value ? fixed(value) : "0");
-  });
-  return [el("span", { class: "ramp" }, el("i"), ...marks), `points of error when it alone is out (${source})`];
+/** Which unit matters, in one sentence. */
+function finding(change) {
+  const able = change.map((points, unit) => ({ points, number: unit + 1 })).filter(({ points }) => points !== null);
+  const [first, ...others] = [...able].sort((one, other) => other.points - one.points);
+  if (!first) return "No unit of this network can be taken out.";
+  if (first.points <= 0) return "No unit costs anything on these images when it alone is out.";
+  const numbers = others.slice(0, 2).filter(({ points }) => points > 0).map(({ number }) => number);
+  const then = numbers.length ? `, then ${numbers.join(" and ")}` : "";
+  const free = able.filter(({ points }) => points <= 0).length;
+  return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${free} of ${able.length} cost nothing here.`;
+}
+
+/** The colour bar with its marks. */
+function scale(source) {
+  const marks = MARKS.map((points) => el("span", { style: `left: ${place(points)}%` }, fixed(points, 0)));
+  const bar = el("i", { style: `background: linear-gradient(to right, ${ramp})` });
+  return [el("span", { class: "ramp" }, bar, ...marks), `points of error when it alone is out (${source})`];
 }

@@ -1,6 +1,7 @@
 /** The strip: one cell per place, in the look of the unit that stands there. */
 
 import { command } from "./copy.js";
+import { colour } from "./costs.js";
 import { byId, counted, el, fixed, large, mark, percent, short, signed } from "./dom.js";
 
 const LARGE = 60; // up to so many units the cells are large and carry their numbers
@@ -62,7 +63,6 @@ export class Strip {
   /** Take what each deletion costs; null while it is not known. */
   setCosts(costs) {
     this.costs = costs;
-    this.most = Math.max(1, ...(costs ?? []).filter((cost) => cost !== null));
     this.draw();
   }
 
@@ -82,7 +82,7 @@ export class Strip {
     mark(cell, "data-moved", unit === place ? null : "");
     mark(cell, "data-span", this.inSpan(place) ? "" : null);
     mark(cell, "data-known", this.costs?.[unit] == null ? null : "");
-    mark(cell, "style", `--gate: ${Math.min(gate, 1)}; --t: ${fixedShare(this.costs?.[unit], this.most)}`);
+    mark(cell, "style", `--gate: ${Math.min(gate, 1)}; --cost: ${colour(this.costs?.[unit] ?? 0)}`);
     mark(cell, "tabindex", place === this.active ? 0 : -1);
     mark(cell, "title", look === "locked" ? this.why(unit) : null);
     mark(cell, "aria-disabled", look === "locked" ? "true" : null);
@@ -178,9 +178,6 @@ const LOOKS = {
   out: () => "taken out",
   locked: () => "not removable",
 };
-
-/** Place on the colour scale. By the square root: most units cost next to nothing, a few nearly everything. */
-const fixedShare = (cost, most) => Math.sqrt(Math.max(0, cost ?? 0) / (most || 1)).toFixed(3);
 
 /** Runs of units with maps of one size, from "channels×height×width". */
 function stages(units) {
