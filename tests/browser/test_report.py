@@ -1,6 +1,6 @@
 """The report in a browser that is offline: it asks for nothing, answers at once, fits a telephone, opens and prints."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -128,3 +128,12 @@ def test_it_prints(opened: tuple[Page, list[str]]) -> None:
     assert page.locator("summary").first.is_hidden()
     # Short tables are printed without being opened.
     assert page.locator("details:not([open]).short table").first.is_visible()
+
+
+def test_axe_finds_nothing_in_either_scheme(opened: tuple[Page, list[str]], axe: Callable[[Page], list[str]]) -> None:
+    page, _ = opened
+    for fold in page.locator("summary").all():
+        fold.click()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert axe(page) == []

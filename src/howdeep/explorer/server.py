@@ -157,6 +157,8 @@ def like_of(engine: Engine) -> tuple[int | None, ...]:
 
 
 STATIC = Path(__file__).parent / "static"
+PALETTE = Path(figures.__file__).parents[1] / "palette.css"
+"""Colours that the report has as well."""
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 MOST_WATCHED, MOST_UNITS = 8, 10_000
 Gate = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None
@@ -232,7 +234,8 @@ def create_app(page: Page, guard: Guard, *, started: Callable[[], None] = lambda
 
 def _add_files(app: FastAPI, page: Page) -> None:
     """Serve the page and the pictures; every file was read before the first request."""
-    files = {path.name: (path.read_bytes(), TYPES[path.suffix]) for path in STATIC.iterdir() if path.suffix in TYPES}
+    paths = [PALETTE, *(path for path in STATIC.iterdir() if path.suffix in TYPES)]
+    files = {path.name: (path.read_bytes(), TYPES[path.suffix]) for path in paths}
     images = page.engine.sample.pixels
 
     @app.get("/")

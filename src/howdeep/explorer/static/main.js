@@ -38,12 +38,12 @@ function open(network) {
   const lanes = { answers: new Lane(tab), saving: new Lane(`${tab}-saving`), costs: new Lane(`${tab}-costs`) };
   let shown = null;
   const show = ({ answer, figures }, address) => {
-    steps.tell(address, answer.error_percent);
     if (figures) charts(figures);
     if (JSON.stringify(answer) === shown) return; // the numbers came before the charts
     shown = JSON.stringify(answer);
     numbers(answer);
     if (answer.n < answer.of) return; // those of the first images: the rest is under way
+    steps.tell(address, answer.error_percent);
     images.show(answer);
     cards(answer);
     strip.answer = answer;

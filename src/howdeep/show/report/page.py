@@ -184,11 +184,12 @@ def _template() -> Template:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"drawn": _drawn, "unbroken": unbroken}
     folder = files("howdeep.show.report")
-    style, script = ((folder / f"page.{ending}").read_text(encoding="utf-8") for ending in ("css", "js"))
+    places = (files("howdeep.show") / "palette.css", folder / "page.css", folder / "page.js")
+    palette, style, script = (place.read_text(encoding="utf-8") for place in places)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # The only script that the page may run is its own.
     environment.globals |= {
-        "style": Markup(style),
+        "style": Markup(palette + style),
         "script": Markup(script),
         "script_digest": Markup(f"sha256-{digest}"),
     }
