@@ -137,16 +137,16 @@ def quiet() -> Iterator[None]:
     """Keep what torch.export logs and prints about a network that it refuses: the error says it in one line."""
     known = [log for log in logging.root.manager.loggerDict.values() if isinstance(log, logging.Logger)]
     logs = {log for log in known if log.name.startswith("torch.")} | {logging.getLogger("torch")}
-    levels = [(log, log.level) for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL + 1)
+    speaking = [log for log in logs if not log.disabled]
+    for log in speaking:  # setting its level would look through all loggers, each time
+        log.disabled = True
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for log, level in levels:
-            log.setLevel(level)
+        for log in speaking:
+            log.disabled = False
 
 
 def program_of(model: nn.Module, images: Tensor) -> ExportedProgram:
