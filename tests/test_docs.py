@@ -39,7 +39,7 @@ def test_every_block_of_the_guide_executes(tmp_path: Path, monkeypatch: pytest.M
     """
     values, labels = load_digits(return_X_y=True)
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda **_: (values[:600], labels[:600]))
-    known = [Trial("fp32", "contiguous", 0.06, 3, None, 0.0, 1)]
+    known = [Trial("fp32", "contiguous", 0.2, 3, None, 0.0, 1)]
     monkeypatch.setattr(candidates, "trials_of", lambda config, steps, tried=None: known)
     monkeypatch.setattr(candidates, "latencies", lambda *_, **__: [Timing(1.0, (1.0, 1.0), 1)])
     monkeypatch.setattr(phases, "_pace", lambda candidate, done: candidate.seconds_per_step)

@@ -25,7 +25,9 @@ TRACED = {
     "torchvision resnet18": lambda: thin_resnet18(),
     "torchvision densenet": lambda: _random(models.DenseNet(4, (2, 2), 8, num_classes=CLASSES)),  # type: ignore[arg-type]
     "timm vit": lambda: _drawn(
-        timm.create_model("vit_tiny_patch16_224", img_size=PIXELS, patch_size=8, depth=3, num_classes=CLASSES)
+        timm.create_model(
+            "vit_tiny_patch16_224", img_size=PIXELS, patch_size=8, depth=2, embed_dim=96, num_classes=CLASSES
+        )
     ),
 }
 """Networks of others: their makers."""

@@ -38,13 +38,18 @@ def batches(count: int = 3, size: int = 20) -> list[Batch]:
     return [Batch(images, answers, size) for images, answers in zip(pixels, labels, strict=True)]
 
 
+def network(seed: int = 2) -> Chain:
+    """Six units, narrow: repairing one solves equations in nine times as many unknowns as it has channels."""
+    return small_network("resnet A", seed=seed, width=4)
+
+
 def untimed(*_: object, **__: object) -> None:
     raise AssertionError("this need not be measured")
 
 
 def sure() -> tuple[Chain, list[Batch]]:
     """Return a network that tells images apart, and labels on which it is always right: every cut costs."""
-    chain, images = small_network("resnet A", seed=4), batches()
+    chain, images = network(seed=4), batches()
     with torch.no_grad():
         chain.head.linear.bias -= torch.cat([chain(one.images) for one in images]).mean(0)  # type: ignore[union-attr,operator]
         return chain, [Batch(one.images, chain(one.images).argmax(1), one.total) for one in images]
@@ -96,7 +101,7 @@ def rounds(frontier: Frontier) -> list[str]:
 @pytest.fixture(scope="module")
 def frontier() -> tuple[Chain, Cut, Journal]:
     """A network, its whole frontier, and what any cut of it finds out: the distances of every round, and the errors."""
-    chain, journal = small_network("resnet A", seed=2), Journal()
+    chain, journal = network(), Journal()
     found = cut(chain, batches(), journal=journal)
     del journal.steps["choice"]
     return chain, found, journal
@@ -111,7 +116,7 @@ def known(frontier: tuple[Chain, Cut, Journal]) -> Journal:
 def whole(frontier: tuple[Chain, Cut, Journal]) -> tuple[Chain, Cut]:
     """What a cut to two units gives in one go."""
     journal = Journal(steps=dict(frontier[2].steps))
-    return cut_out(small_network("resnet A", seed=2), batches(), budget=CutBudget(units=2), journal=journal)
+    return cut_out(network(), batches(), budget=CutBudget(units=2), journal=journal)
 
 
 def test_units_that_stay_are_as_many_as_asked_for(whole: tuple[Chain, Cut]) -> None:
@@ -135,7 +140,7 @@ def error(chain: nn.Module, images: list[Batch]) -> float:
 
 
 def test_macs_hold_and_with_one_unit_more_they_would_not(known: Journal) -> None:
-    found = cut(small_network("resnet A", seed=2), batches(), budget=CutBudget(macs_share=0.5), journal=known)
+    found = cut(network(), batches(), budget=CutBudget(macs_share=0.5), journal=known)
     sizes = [found.original.macs, *(point.size.macs for point in found.points)]
     assert sizes[-1] <= 0.5 * sizes[0] < sizes[-2]
     absolute = CutBudget(macs=0.5 * sizes[0])
@@ -228,7 +233,7 @@ def test_units_that_cannot_go_set_the_smallest_number_that_can_stay() -> None:
 
 def test_named_units_go_and_none_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Frontier, "_distances", untimed)
-    chain, images = small_network("resnet A", seed=2), batches()
+    chain, images = network(), batches()
     smaller, found = cut_out(chain, images, remove=[5, 2])
     assert [(one.index, one.name, one.distance) for one in found.order] == [(2, "unit 2", None), (5, "unit 5", None)]
     assert (len(chain), len(smaller), found.chosen, found.calibration_images) == (6, 4, 2, 60)
@@ -287,7 +292,7 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
     whole: tuple[Chain, Cut], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three times: before the first round, between two rounds, and between two of the cuts that are shown."""
-    chain, images, budget = small_network("resnet A", seed=2), batches(), CutBudget(units=2)
+    chain, images, budget = network(), batches(), CutBudget(units=2)
     smaller, once = whole
     place, computed = tmp_path / "kept.json", Journal.result
 
@@ -316,7 +321,7 @@ def test_an_interrupted_cut_ends_with_the_same_bits(
 
 
 def test_what_was_kept_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chain, images, place = small_network("resnet A", seed=2), batches(), tmp_path / "kept.json"
+    chain, images, place = network(), batches(), tmp_path / "kept.json"
     first = cut(chain, images, budget=CutBudget(units=5), journal=Journal.open(place, {}))
     monkeypatch.setattr(cutting, "latencies", untimed)
     monkeypatch.setattr(Frontier, "_distances", untimed)

@@ -120,7 +120,7 @@ def test_the_same_command_resumes_and_then_is_finished(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Stopped in the second round, before the first checkpoint and twice in fine-tuning: the weights of one go."""
-    options = ["--units", 4, "--epochs", 2, "--precision", "fp32"]
+    options = ["--units", 4, "--epochs", 2, "--precision", "fp32", "--statistics-images", 50]
     whole, out = tmp_path / "whole", tmp_path / "out"
     # The memory layout is chosen by time, which differs from run to run; another one rounds otherwise.
     monkeypatch.setattr("howdeep.cutting.run.best_of", lambda trials: trials[0])

@@ -64,7 +64,7 @@ def test_nothing_is_recorded_unasked(tmp_path: Path) -> None:
 )
 def test_recording_changes_no_bit_of_what_is_trained(options: dict, tmp_path: Path) -> None:
     for record in ("none", "flow"):
-        train(config(**options, record=record), tmp_path / record, console=QUIET)
+        train(config(**{"limit": 64, **options}, record=record), tmp_path / record, console=QUIET)
     assert weights(tmp_path / "flow") == weights(tmp_path / "none")
     assert len(recorded_flow(open_run(tmp_path / "flow"))) == 3
 
