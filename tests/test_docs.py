@@ -160,6 +160,17 @@ def test_every_output_of_a_page_is_one_that_a_script_writes() -> None:
         assert all(below.strip() for _, _, below in shown), page
 
 
+def test_what_the_readme_measured_stands_in_the_results() -> None:
+    row = r"^\| (.*) \| ([\d.]+ ?%?) \| (`python .*`) \|$"
+    rows = re.findall(row, (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    results = (ROOT / "docs" / "results.md").read_text()
+    assert len(rows) == 3
+    for what, value, command in rows:
+        section = results[results.index(f"\n{command}: ") :].split("\n## ")[0]
+        found = re.findall(r"^\| (.*?) \| ([\d.]+ ?%?) *\|", section, flags=re.MULTILINE)
+        assert [one for one in found if what.endswith(one[0]) and one[1].strip() == value], what
+
+
 def test_the_page_about_json_is_that_of_the_records() -> None:
     """A record that changes is a change of the page: ``python tests/golden/records.py``."""
     assert records.PAGE.read_text() == records.page()

@@ -1,9 +1,8 @@
 """What commands print, written into the pages: into each block of text that directly follows a block of commands.
 
-A line ``…`` in such a block stands for lines that the page leaves out: it keeps as many before and behind it as it
-has. Charts that a page shows and that its commands draw are written beside them. Notebooks are executed, and keep what
-they show. Needs ``../shared``; ``python
-tests/golden/outputs.py docs/cut.md`` is for one page.
+A line ``…`` in such a block stands for lines that the page leaves out, up to the first that begins with the word with
+which the page goes on. Charts that a page shows and that its commands draw are written beside them. Notebooks are
+executed, and keep what they show. Needs ``../shared``; one page is ``python tests/golden/outputs.py docs/cut.md``.
 """
 
 import contextlib
@@ -26,7 +25,8 @@ from howdeep.data import open_data
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 PAGES = (
-    *(f"docs/{name}.md" for name in ("timm", "stochastic_depth")),
+    "README.md",
+    *(f"docs/{name}.md" for name in ("timm", "fit", "stochastic_depth")),
     *(f"docs/notebooks/{name}.ipynb" for name in ("take_apart", "my_module")),
 )
 PHOTOS = 90
@@ -71,8 +71,9 @@ def shortened(lines: list[str], as_before: list[str]) -> list[str]:
     if LEFT_OUT not in as_before:
         return lines
     first = as_before.index(LEFT_OUT)
-    last = len(as_before) - first - 1
-    return lines if first + last >= len(lines) else [*lines[:first], LEFT_OUT, *lines[len(lines) - last :]]
+    word = as_before[first + 1].split()[0]
+    again = next(number for number, line in enumerate(lines) if number >= first and line.split()[:1] == [word])
+    return [*lines[:first], LEFT_OUT, *lines[again:]]
 
 
 def written(page: Path) -> None:
