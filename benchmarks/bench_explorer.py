@@ -1,4 +1,8 @@
-"""The interactive page: how long one changed unit takes, from the request to the error and to the charts."""
+"""The interactive page: how long one changed unit takes, from the request to the error and to the charts.
+
+Of photos, a network of ImageNet's size takes seconds: there it counts when the numbers of the first ones are told, and
+whether all of them take longer than what must be computed, which is the network behind the unit.
+"""
 
 import json
 import re
@@ -13,14 +17,18 @@ from dataclasses import replace
 
 import torch
 
-from common import alternate, ratio, report, rounds_option, row, spread
+from common import SHARED, Row, alternate, ratio, report, rounds_option, row, spread
 from howdeep.data import open_data
 from howdeep.explorer.engine import ActivationCache, Engine
 from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.serve import open_engine
+from howdeep.runs.options import TargetOptions
+from howdeep.runs.target import fresh_target, open_data_for
+from howdeep.runtime.timing import threads_of
 from subjects import CIFAR10, MEAN, STD, public, weights
 
 NETWORK, IMAGES, BAR_MS = "cifar_resnet56", 256, 300
+LARGE, PHOTOS, FIRST_MS = "torchvision:resnet50", 64, 1000
 
 
 @contextmanager
@@ -81,6 +89,66 @@ def anew(engine: Engine) -> Engine:
     return found
 
 
+def photos() -> Engine:
+    """Return a large network with initial weights, on photos of 224 pixels: what it takes is that of trained ones."""
+    data = str(SHARED / "data" / "trash")
+    target = fresh_target(TargetOptions(target=LARGE), data, seed=0, skip_broken=False)
+    dataset = open_data_for(target, data, skip_broken=False, splits=["val"])
+    return open_engine(target, dataset, ExploreOptions(images=PHOTOS))
+
+
+def one_photo_unit(engine: Engine, unit: int) -> dict[str, float]:
+    """Return when the first numbers and all of them are there, and what must be computed for them, by its MACs.
+
+    The unit is out; before and afterwards the network is as it is.
+    """
+    gates = tuple(None if index == unit else gate for index, gate in enumerate(engine.own.gates))
+    started, told = time.perf_counter(), []
+
+    def advance(done: int, of: int, more: dict | None = None) -> None:
+        told.extend([(time.perf_counter() - started, more["answer"]["n"])] if more else [])
+
+    engine.answer(replace(engine.own, gates=gates), (), None, advance)
+    whole = time.perf_counter() - started
+    told.append((whole, PHOTOS))
+    behind = sum(cost.macs for cost in engine.costs.units[unit + 1 :]) / engine.costs.macs
+    return {"first_ms": 1000 * told[0][0], "first_images": told[0][1], "all_ms": 1000 * whole, "behind": behind}
+
+
+def photo_rows(rounds: int) -> tuple[list[Row], list[dict[str, float]]]:
+    """Return the rows of a large network, and the median times of its units."""
+    engine = photos()
+    with threads_of(engine.threads):
+        started = time.perf_counter()
+        assert len(engine.before)
+        whole = time.perf_counter() - started
+        turns = [[one_photo_unit(engine, unit) for unit in range(len(engine.chain))] for _ in range(rounds)]
+    names = turns[0][0]
+    units = [
+        {name: statistics.median(one[name] for one in unit) for name in names} for unit in zip(*turns, strict=True)
+    ]
+    slowest = max(units, key=lambda unit: unit["first_ms"])
+    deepest = max(units, key=lambda unit: unit["all_ms"])
+    must = 1000 * whole * deepest["behind"]
+    return [
+        row(
+            f"{LARGE}: the first numbers after one unit changed, the slowest unit",
+            slowest["first_ms"],
+            f"≤ {FIRST_MS}",
+            slowest["first_ms"] <= FIRST_MS,
+            unit="ms",
+            note=f"{slowest['first_images']:.0f} of {PHOTOS} images; {engine.precision}, {engine.threads} threads",
+        ),
+        row(
+            f"the same on all {PHOTOS} images / the units behind it, at the whole network's speed",
+            deepest["all_ms"] / must,
+            "≤ 1.25",
+            deepest["all_ms"] <= 1.25 * must,
+            note=f"{deepest['all_ms']:.0f} ms; the whole network takes {1000 * whole:.0f} ms",
+        ),
+    ], units
+
+
 def main() -> None:
     rounds = rounds_option(5)
     with served() as address:
@@ -118,7 +186,9 @@ def main() -> None:
     ]
     pairs = enumerate(zip(numbers, charts, strict=True), 1)
     every = [{"unit": unit, "numbers_ms": one, "charts_ms": other} for unit, (one, other) in pairs]
-    report("explorer", rows, units=every, seconds={name: spread(found) for name, found in seconds.items()})
+    more, large = photo_rows(rounds)
+    rows += more
+    report("explorer", rows, units=every, large=large, seconds={name: spread(found) for name, found in seconds.items()})
 
 
 if __name__ == "__main__":

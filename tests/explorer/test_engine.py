@@ -71,7 +71,9 @@ def test_one_unit_out_is_the_lesion_of_that_unit(engine: Engine, unit: int) -> N
 def test_the_deletions_of_the_page_are_those_of_a_lesion_study_and_tell_their_progress(engine: Engine) -> None:
     told = Told()
     expected = lesion(engine.cache.chain, engine.sample.batches)
+    before = dict(engine.cache._maps)
     assert engine.deletions(told) == [unit.change for unit in expected.units]
+    assert engine.cache._maps.keys() == before.keys(), "what is asked once takes the room of nothing"
     assert told == [(step, 18) for step in range(1, 19)], "six units, 179 images in chunks of 64"
 
 
@@ -199,7 +201,7 @@ def test_a_network_that_no_longer_answers_in_numbers_is_wrong_and_not_a_crash(
     nothing = torch.full((64, 10), math.nan)
     rest = torch.full((179 - 128, 10), math.nan)
     assert engine.before, "the network as it is was asked before"
-    monkeypatch.setattr(type(engine.cache), "logits", lambda self, route, chunk: nothing if chunk < 2 else rest)
+    monkeypatch.setattr(type(engine.cache), "logits", lambda self, route, chunk, keep: nothing if chunk < 2 else rest)
     found = engine.answer(engine.own, (3,), None, quiet)
     assert (found.not_finite, found.error_percent, len(found.wrong)) == (179, 100.0, 179)
     assert found.watched[0].top == ()

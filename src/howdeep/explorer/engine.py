@@ -34,7 +34,7 @@ from howdeep.runs.target import Target
 from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_mean, of_share
 
-LIMIT = 1 << 31
+LIMIT = 1 << 30
 """Bytes of activations that are kept at most."""
 MOST_PREFIXES = 1 << 18
 """Prefixes that have a number at a time."""
@@ -62,10 +62,15 @@ class ActivationCache:
         self._bytes = 0
         self._places: frozenset[int] | None = None if limit else frozenset()
 
-    def logits(self, route: Route, chunk: int) -> Tensor:
+    def logits(self, route: Route, chunk: int, *, keep: bool = True) -> Tensor:
         """Return the logits of one chunk of images on a route, shape (chunk, classes), float32.
 
         ``steps`` counts the places of the body that had to be computed.
+
+        Args:
+            route: The way through the network.
+            chunk: Number of the chunk.
+            keep: Keep activations for later routes.
         """
         own, ways = list(self._ways(self._own)), list(self._ways(route))
         self._refresh(chunk, own)
@@ -77,11 +82,13 @@ class ActivationCache:
             x = self.chain.stem(self.chunks[chunk]) if known is None else self._maps[chunk, ways[known]]
             if known is None:
                 known = 0
-                self._keep(chunk, ways, 0, x)
+                if keep:
+                    self._keep(chunk, ways, 0, x)
             for at, (place, gate) in enumerate(route[known:], known + 1):
                 x = run([(self.chain.body[place], gate)], x)
                 self.steps += 1
-                self._keep(chunk, ways, at, x)
+                if keep:
+                    self._keep(chunk, ways, at, x)
             return self.chain.head(x).float()
 
     def _sizes(self, route: Route) -> list[int]:
@@ -256,11 +263,11 @@ class Engine:
             seconds=time.perf_counter() - started,
         )
 
-    def _passes(self, state: State) -> Iterator[tuple[Tensor, list[float]]]:
+    def _passes(self, state: State, *, keep: bool = True) -> Iterator[tuple[Tensor, list[float]]]:
         """Yield the logits of a state and their :func:`counts`, chunk by chunk."""
         route = state.route(self.chain)
         for at, before in enumerate(self.before):
-            logits = self.cache.logits(route, at)
+            logits = self.cache.logits(route, at, keep=keep)
             yield logits, counts(before, logits, len(self.classes))
 
     def _wrong(self, logits: Tensor) -> set[int]:
@@ -327,7 +334,7 @@ class Engine:
         for unit in able:
             gates = tuple(None if index == unit else gate for index, gate in enumerate(self.own.gates))
             rows = []
-            for _, row in self._passes(replace(self.own, gates=gates)):
+            for _, row in self._passes(replace(self.own, gates=gates), keep=False):
                 rows.append(row)
                 done += 1
                 advance(done, len(able) * len(self.before))
