@@ -28,6 +28,11 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """At the end it is garbage as well: triton complains of what is left of it then."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest test begin first: at the end the other workers would wait for it.
 
