@@ -32,12 +32,12 @@ LARGE, PHOTOS, FIRST_MS = "torchvision:resnet50", 64, 1000
 
 
 @contextmanager
-def served() -> Iterator[str]:
+def served(images: int = IMAGES) -> Iterator[str]:
     """Yield the address of the page of the public network, served as a user does."""
     constants = ["--mean", *map(str, MEAN), "--std", *map(str, STD)]
     command = ["explore", NETWORK, "--weights", str(weights(NETWORK)), *constants, "--data", str(CIFAR10)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "howdeep", *command, "--images", str(IMAGES)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "howdeep", *command, "--images", str(images)], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     try:

@@ -13,6 +13,7 @@ from screenshots import FIGURES, FLAGS, shown
 
 PLACE = FIGURES / "explorer.apng"
 WIDTH, HEIGHT, COLORS = 1000, 620, 128
+IMAGES = 128
 EASY, HARD, HALF = 17, 10, 8
 """Units that are clicked: one that is hardly missed, the one that is missed most; and one that is dragged to a half."""
 LEFT = 24
@@ -37,7 +38,7 @@ class Film:
 
     def shot(self, milliseconds: int) -> None:
         """Take a frame, once the numbers are those of the state."""
-        self.page.wait_for_selector("#reading[aria-busy=false]", timeout=120_000)
+        self.page.wait_for_selector("#reading[aria-busy=false]", timeout=300_000)
         self.page.evaluate(ARROW, list(self.at))
         self.frames.append(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB"))
         self.durations.append(milliseconds)
@@ -101,10 +102,11 @@ def main() -> None:
     executable = shutil.which("chromium")
     if executable is None:
         sys.exit("the picture needs Chromium: Debian's package is called chromium")
-    with sync_playwright() as playwright, served() as address:
+    with sync_playwright() as playwright, served(IMAGES) as address:
         browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
         page = shown(browser, address, width=WIDTH, height=HEIGHT)
         page.wait_for_selector("#costs .ramp", timeout=300_000)
+        page.set_default_timeout(300_000)
         film = Film(page)
         play(film)
         film.save()
