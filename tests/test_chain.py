@@ -442,17 +442,3 @@ def test_a_notebook_shows_the_units_of_a_chain_and_their_share_of_the_parameters
     assert "<tr><td>&lt;first&gt;<td>Add<td>1<td>" in page
     assert page.count("width: 10.00em") == 2
     assert "chain of 0 units, 0 parameters" in chain_of([])._repr_html_()
-
-
-def test_a_copy_is_equal_and_shares_nothing() -> None:
-    """Not the layout in memory, and not the hooks: a copy has its own dictionaries of them."""
-    chain, calls = small_network("densenet").to(memory_format=torch.channels_last), []
-    chain.head.register_forward_hook(lambda *_: calls.append("head"))
-    copied = deepcopy(chain)
-    state = copied.state_dict()
-    for name, value in chain.state_dict().items():
-        assert torch.equal(state[name], value)
-        assert (state[name].stride(), state[name].data_ptr() == value.data_ptr()) == (value.stride(), False)
-    copied.stem.register_forward_hook(lambda *_: calls.append("stem"))
-    assert torch.equal(chain(images()), copied(images()))
-    assert calls == ["head", "stem", "head"]

@@ -13,10 +13,8 @@ not computed, forward or backward, and its batch statistics do not move. Gates i
 they get a gradient, also at 0, so that every branch is computed.
 """
 
-import copy
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor, fx, nn
@@ -250,16 +248,6 @@ class Chain(nn.Module):
         elif self.training and self.rule is not None and self.rule.random:
             raise ValueError(f"{self.rule} draws its gates in training: pass gates=rule.draw(...)")
         return [1.0] * len(self) if self.rule is None else self.rule.expected(len(self))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy. Empty dictionaries of hooks, and buffers, would take more than half of the time."""
-        for module in self.modules():
-            hooks = (value for value in vars(module).values() if isinstance(value, OrderedDict) and not value)
-            memo |= {id(one): OrderedDict() for one in hooks if id(one) not in memo}
-        memo |= {id(one): one.detach().clone() for one in self.buffers() if id(one) not in memo}
-        copied = memo[id(self)] = type(self).__new__(type(self))
-        copied.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        return copied
 
     def to_module(self, seed: int = 0) -> nn.Module:
         """Return these weights as a module of images alone, which draws its own gates: for training code of others."""
