@@ -17,6 +17,7 @@ from howdeep.analysis.evaluation import (
     calibration_error_percent,
     evaluate,
     exchanged,
+    lost,
     standard_error_percent,
 )
 from howdeep.chain import Chain
@@ -58,6 +59,9 @@ def test_four_images_by_hand() -> None:
         ("c", 1, 100.0),
     ]
     assert found.confusion == ((1, 0, 0), (1, 1, 0), (0, 1, 0))
+    # The third image is b and taken for a with 0.6, the fourth c and taken for b with 0.7.
+    sure = [(one.image, one.true, one.given, round(one.confidence_percent, 3)) for one in found.mistakes]
+    assert sure == [(3, 2, 1, 70.0), (2, 1, 0, 60.0)]
     # Bins of 1/15: 0.7 twice (half right), 0.8 (right), 0.6 (wrong).
     assert found.calibration_error_percent == pytest.approx(100 * (2 * 0.2 + 0.2 + 0.6) / 4, rel=1e-5)
 
@@ -73,6 +77,9 @@ def test_two_evaluations_of_the_same_images_know_who_alone_is_wrong_on_how_many(
     expected = int((wrong & ~others).sum()), int((others & ~wrong).sum())
     assert min(expected) > 0
     assert exchanged(first.answers, second.answers) == expected
+    assert first.answers is not None
+    assert second.answers is not None
+    assert lost(first.answers, second.answers) == (others & ~wrong).nonzero().squeeze(1).tolist()
     read = from_json(Evaluation, json.loads(json.dumps(first.to_json())))
     assert exchanged(read.answers, second.answers) == expected
     strangers = evaluate(identity(), batches(scores, labels, 25), CLASSES, autocast=FP32, images="others")
@@ -114,6 +121,8 @@ def test_the_size_of_mini_batches_changes_nothing(size: int, answers: tuple[Tens
     whole = evaluate(identity(), batches(*answers, 101), CLASSES, autocast=FP32)
     found = evaluate(identity(), batches(*answers, size), CLASSES, autocast=FP32)
     assert found.confusion == whole.confusion
+    assert [one.image for one in found.mistakes] == [one.image for one in whole.mistakes]
+    assert len(found.mistakes) == 24
     assert found.loss == pytest.approx(whole.loss, rel=1e-6)
     sums = add_up(identity(), batches(*answers, size), autocast=FP32)
     assert (sums.images, sums.error_percent) == (101, pytest.approx(whole.error_percent))

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nlargest
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from howdeep.util.errors import UserError
 from howdeep.util.records import Shown
 
 CALIBRATION_BINS = 15
+MISTAKES = 24
+"""Wrong answers that a record names, at most."""
 
 
 class NotFiniteLogitsError(UserError):
@@ -94,6 +97,20 @@ class Answers:
         return cls(images, base64.b64encode(np.packbits(wrong.numpy()).tobytes()).decode())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """A wrong answer."""
+
+    image: int
+    """Place of the image among those that were evaluated, from 0."""
+    true: int
+    """Its class, counted from 0."""
+    given: int
+    """The class that the network gave it."""
+    confidence_percent: float
+    """The probability that the network gave that class."""
+
+
 @dataclass(frozen=True)
 class Evaluation(Shown):
     """How a network does on a split."""
@@ -118,6 +135,8 @@ class Evaluation(Shown):
     """What the calibration error is summed over."""
     answers: Answers | None = None
     """Image by image; None where nobody said which images these were."""
+    mistakes: tuple[Mistake, ...] = ()
+    """The wrong answers of which the network was most sure, those first; 24 at most."""
 
     def __post_init__(self) -> None:
         if self.answers is not None and len(_bits(self.answers)) != -(-self.n // 8):
@@ -171,6 +190,7 @@ def evaluate(
     confusion = torch.zeros((), dtype=torch.int64)
     calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
     wrong: list[torch.Tensor] = []
+    mistakes: list[Mistake] = []
     n, loss, started = 0, 0.0, time.perf_counter()
     with evaluating(chain):
         for batch in batches_of(chain, loader):
@@ -182,13 +202,14 @@ def evaluate(
             if not bool(logits.isfinite().all()):
                 raise NotFiniteLogitsError("the network returns logits that are not finite: its weights are broken")
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-            n += len(batch.labels)
-            given, labels = logits.argmax(1).cpu(), batch.labels.cpu()
+            given, labels, probabilities = logits.argmax(1).cpu(), batch.labels.cpu(), logits.softmax(1).cpu()
             # Row: the true class; column: the given one.
             pairs = torch.bincount(labels * len(classes) + given, minlength=len(classes) ** 2)
             confusion = confusion + pairs.view(len(classes), len(classes))
             wrong.append(given != labels)
-            calibration += _calibration_sums(logits.softmax(1).cpu(), labels)
+            mistakes = _most_sure([*mistakes, *_mistakes(probabilities, given, labels, first=n)])
+            calibration += _calibration_sums(probabilities, labels)
+            n += len(labels)
             synchronise(logits.device)
     seconds = time.perf_counter() - started
     if classes is None or not n:
@@ -209,7 +230,21 @@ def evaluate(
         images_per_second=n / seconds,
         bins=bins,
         answers=None if images is None else Answers.of(images, torch.cat(wrong)),
+        mistakes=tuple(mistakes),
     )
+
+
+def _mistakes(probabilities: torch.Tensor, given: torch.Tensor, labels: torch.Tensor, *, first: int) -> list[Mistake]:
+    """Return the wrong answers to images that begin at a place."""
+    places = (given != labels).nonzero().squeeze(1)
+    sure = 100 * probabilities[places, given[places]]
+    rows = zip(places.tolist(), labels[places].tolist(), given[places].tolist(), sure.tolist(), strict=True)
+    mistakes = (Mistake(image=first + at, true=true, given=other, confidence_percent=s) for at, true, other, s in rows)
+    return _most_sure(mistakes)
+
+
+def _most_sure(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    return nlargest(MISTAKES, mistakes, key=lambda one: (one.confidence_percent, -one.image))
 
 
 def fingerprint(split: Split) -> str:
@@ -228,6 +263,11 @@ def exchanged(one: Answers | None, other: Answers | None) -> tuple[int, int] | N
         return None
     first, second = _bits(one), _bits(other)
     return int(np.bitwise_count(first & ~second).sum()), int(np.bitwise_count(second & ~first).sum())
+
+
+def lost(before: Answers, after: Answers) -> list[int]:
+    """Return the places of the images that only the second answers are wrong about; both are of the same images."""
+    return np.flatnonzero(np.unpackbits(_bits(after) & ~_bits(before))).tolist()
 
 
 def standard_error_percent(error: float, n: int) -> float:

@@ -1,14 +1,25 @@
 """What commands write is told: every measuring command says what its record is, and a report reads it back."""
 
+import base64
+import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from howdeep import cli
+from howdeep.analysis.evaluation import Answers, Evaluation
+from howdeep.data import open_data
+from howdeep.runs.folder import open_run
 from howdeep.runtime.timing import threads_of
-from howdeep.show.report.page import page_of
+from howdeep.show.report.gallery import galleries_of
+from howdeep.show.report.page import html_of, page_of
 from howdeep.show.report.reading import collect
+from howdeep.util.text import counted
 
 COMMANDS = {
     "lesion": ["--limit", "20"],
@@ -52,6 +63,34 @@ def test_a_report_tells_of_all_of_them_and_asks_for_nothing_more(run: Path) -> N
     ]
     assert all(section.command for section in page.parts[0].sections)
     assert "n = 179" in page.answer.sentence  # the test of all images, not the evaluation of 20
+
+
+def test_the_surest_mistakes_and_what_a_cut_lost_are_shown(run: Path, tmp_path: Path) -> None:
+    (record,) = [subject.test for subject in collect([run]).subjects]
+    assert record is not None
+    evaluation: Evaluation = record.value
+    (sure,) = galleries_of(open_run(run), evaluation, "test")
+    names, first = [one.name for one in evaluation.classes], evaluation.mistakes[0]
+    said = f"{names[first.true]} taken for {names[first.given]}, {first.confidence_percent:.0f} % sure"
+    assert (sure.says, sure.images[0].caption) == ("The 24 mistakes of which the network was most sure", said)
+    digits = open_data("digits").split("test")
+    shown = Image.open(io.BytesIO(base64.b64decode(sure.images[0].source.removeprefix("data:image/png;base64,"))))
+    assert list(shown.tobytes()) == digits.pixels(torch.tensor([first.image])).flatten().tolist()
+    text = html_of(page_of(collect([run]), "x"))
+    assert text.count('<img src="data:image/png;base64,') == 24
+    # A network that gets everything wrong has lost what the one before it got right.
+    cut = tmp_path / "cut"
+    shutil.copytree(run, cut)
+    about = json.loads((cut / "run.json").read_text())
+    (cut / "run.json").write_text(json.dumps(about | {"removed": [1], "cut_from": str(run)}))
+    assert evaluation.answers is not None
+    after = Answers.of(evaluation.answers.images, torch.ones(evaluation.n, dtype=torch.bool))
+    _, lost = galleries_of(open_run(cut), replace(evaluation, answers=after), "test")
+    right = round(evaluation.n * (1 - evaluation.error_percent / 100))
+    more = ", the first 24" * (right > 24)
+    assert lost.says == f"{counted(right, 'image')} that the network before the cut got right{more}"
+    others = replace(evaluation, answers=replace(after, images="others"))
+    assert galleries_of(open_run(cut), others, "test") == ()
 
 
 def test_costs_say_what_they_are(tmp_path: Path) -> None:

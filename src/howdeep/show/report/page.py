@@ -18,6 +18,7 @@ from markupsafe import Markup
 from howdeep.runs.folder import METRICS, Run, provenance
 from howdeep.show import figures
 from howdeep.show.report.comparison import Comparison, compared
+from howdeep.show.report.gallery import galleries_of
 from howdeep.show.report.reading import Collected, Record, Subject, collect, origin_of
 from howdeep.show.report.sections import (
     Answer,
@@ -221,17 +222,25 @@ def _sections(subject: Subject, left_out: list[str], lead: Record | None) -> tup
         make = partial(section_of, led=record is lead)
         if (section := _made(record.origin.file, left_out, make, record)) is not None:
             kept.append(record)
-            sections.append(section)
+            sections.append(_with_galleries(section, subject.run, record))
     first, test, run = [], subject.test, subject.run
     if subject.full and test is not None:
         tests = [one.value.n for one in subject.records if one.kind == "evaluation" and one.origin.split == "test"]
         if all(n < test.value.n for n in tests):  # else a record says the same, of at least as many images
-            first = [_made(test.origin.file, left_out, section_of, test)]
+            section = _made(test.origin.file, left_out, section_of, test)
+            first = [section and _with_galleries(section, run, test)]
     if subject.full and run is not None and subject.curves is not None:
         place = run.path / METRICS
         first.insert(0, _made(place, left_out, training_section, subject.curves, origin_of(run.record, place)))
     sections = [*(section for section in first if section is not None), *sections]
     return replace(subject, records=tuple(kept)), sections
+
+
+def _with_galleries(section: Section, run: Run | None, record: Record) -> Section:
+    """Return the section of an evaluation of a run with the images that it got wrong; other sections as they are."""
+    if run is None or record.kind != "evaluation" or record.origin.split is None:
+        return section
+    return replace(section, galleries=galleries_of(run, record.value, record.origin.split))
 
 
 def _made(place: Path | str, left_out: list[str], make: Callable[..., T], *of: Any) -> T | None:

@@ -27,6 +27,7 @@ from howdeep.search.transfer import Transfer
 from howdeep.show import figures, kind_of
 from howdeep.show.figures.drawing import Chart
 from howdeep.show.report.comparison import Comparison, comparison_table
+from howdeep.show.report.gallery import Gallery
 from howdeep.show.report.reading import Collected, Origin, Record
 from howdeep.show.report.summary import Error, RunSummary
 from howdeep.show.sentences import chance_of_effect, measured, probe_test_finding
@@ -67,6 +68,8 @@ class Section:
     """Behind folds."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
+    galleries: tuple[Gallery, ...] = ()
+    """Images that were answered wrong."""
     command: str | None = None
     """The command that makes it, and its chart, anew."""
     small_print: str = ""
