@@ -71,6 +71,7 @@ def test_no_mark_tells_the_names_of_columns(name: str) -> None:
     assert any(told)
     assert not [tell for tell in told if re.match(r"[\w ().%|]+: [^;]+;", tell)]
     assert not root.findall(f".//{SVG}g[@class='role-mark']/*[@aria-label]")
+    assert all(mark.find(f"{SVG}title") is not None for group in marks for mark in group if mark.get("role"))
 
 
 def test_letters_let_the_pointer_through_to_their_mark(texts: dict) -> None:

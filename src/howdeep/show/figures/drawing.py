@@ -113,7 +113,7 @@ LETTERS = {"labelFontSize": 13, "titleFontSize": 13}
 SVG = "http://www.w3.org/2000/svg"
 WIDE, ANY = "DejaVu Sans", "sans-serif"
 """In an SVG room is made for the widest of the usual fonts, since every viewer takes a font of its own."""
-MARKS, LABEL, ROLE = "role-mark", "aria-label", "aria-roledescription"
+MARKS, LABEL, KIND = "role-mark", "aria-label", "aria-roledescription"
 LONG_NUMBER = re.compile(r"\d+\.\d{3,}(?!\d*e)")
 DARK = {
     "#333333": "#d0d0d0",
@@ -235,15 +235,15 @@ def _tell(group: ElementTree.Element) -> None:
     A line's label is that of its first point alone, which would mislead. What has no title has no role either.
     """
     for mark in group:
-        label, kind = mark.attrib.pop(LABEL, None), mark.attrib.pop(ROLE, None)
+        label, kind = mark.attrib.pop(LABEL, None), mark.attrib.pop(KIND, None)
         if mark.tag == f"{{{SVG}}}text":
             mark.set("pointer-events", "none")
-        if mark.tag != f"{{{SVG}}}text" and label and kind not in ("line mark", "area mark"):
+        elif label and kind not in ("line mark", "area mark"):
             title = ElementTree.Element(f"{{{SVG}}}title")
             title.text = label
             mark.insert(0, title)
-        else:
-            mark.attrib.pop("role", None)
+            continue
+        mark.attrib.pop("role", None)
 
 
 def _rewritten(name: str, value: str, names: Mapping[str, str], dark: bool) -> str:
