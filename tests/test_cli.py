@@ -58,7 +58,7 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["predict", "cifar_resnet20", "cat.png"], "--weights"),
         (["import", "nothing.pth", "--network", "cifar_resnet20", "--out", "x"], "nothing.pth"),
         (["check", "nowhere"], "nowhere"),
-        (["lesion", "cifar_resnet20", "--data", "digits", "--figure", "chart.pdf"], ".svg"),
+        (["lesion", "cifar_resnet20", "--data", "digits", "--figure", "chart.gif"], ".svg"),
         (["lesion", "cifar_resnet20", "--data", "digits", "--limit", "0"], "at least 1"),
         (["lesion", "torchvision:resnet19", "--data", "digits", "--weights", "x.pth"], "x.pth"),
         (["lesion", "torchvision:resnet18", "--data", "digits"], "--pretrained"),
@@ -81,7 +81,7 @@ def howdeep(*arguments: str) -> subprocess.CompletedProcess:
         (["degradation", "--data", "digits", "--out", "x", "--depths", "20,20"], "two depths"),
         (["degradation", "--data", "digits", "--out", "x", "--seeds", "0"], "at least 1"),
         (["degradation", "--data", "digits", "--out", "x", "--limit", "7"], "fewer than its 10 classes"),
-        (["degradation", "--data", "digits", "--out", "x", "--figure", "chart.pdf"], ".svg"),
+        (["degradation", "--data", "digits", "--out", "x", "--figure", "chart.gif"], ".svg"),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2(

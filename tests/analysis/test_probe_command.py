@@ -90,7 +90,7 @@ def test_a_report_tells_of_a_probe(weights: Path, shapes: Path, tmp_path: Path) 
         (["--views", "11"], "views 11 is not allowed: 1 to 10"),
         (["--flip", "no"], "--flip no is not allowed without --views"),
         (["--limit", "0"], "limit 0 is not allowed"),
-        (["--figure", "chart.pdf"], ".svg"),
+        (["--figure", "chart.gif"], ".svg"),
         (["--mean", "0.1"], "--std"),
     ],
 )

@@ -301,7 +301,7 @@ def test_a_network_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyPatch
         (["cifar_resnet20", "--threads", "0"], "threads 0"),
         (["cifar_resnet20", "--survival", "exactly:99"], "at most 9"),
         (["cifar_resnet20", "--figure", "cost.svg"], "--depths"),
-        (["cifar_resnet20", "--depths", "8,20", "--figure", "cost.pdf"], ".svg"),
+        (["cifar_resnet20", "--depths", "8,20", "--figure", "cost.gif"], ".svg"),
         (["cifar_resnet20", "--rate", "1TFLOP/s"], "--scale"),
         (["cifar_resnet20", "--scale", "4", "--inside", "fast"], "--inside 'fast'"),
         (["cifar_resnet20", "--scale", "4", "--epochs", "-1"], "epochs -1.0"),

@@ -455,7 +455,7 @@ def test_the_first_units_of_published_weights_tell_signs_of_hands_apart(
         (["--remove", "2", "5", "2", "--out", "x"], "unit 2 is named twice"),
         (["--remove", "7", "--data", "nowhere"], "the network has 6 units"),
         (["--remove"], "--remove is empty"),
-        (["--units", "4", "--figure", "x.pdf"], ".svg"),
+        (["--units", "4", "--figure", "x.gif"], ".svg"),
         (["--units", "4", "--calibration-images", "0"], "at least 1"),
         (["--units", "4", "--split", "tset"], "did you mean test"),
         (["--latency-budget", "1ns"], "--latency-budget '1ns' is not allowed"),
