@@ -21,18 +21,8 @@ from typing import Any
 
 import torch
 
-PRELOADED = [
-    "howdeep.training.loop",
-    "howdeep.commands",
-    "howdeep.cli",
-    "sklearn.datasets",
-    "torch._dynamo",  # what an optimizer imports when it is made, in about three seconds
-    "torch.distributed.tensor",
-    "tests.runs.workers",
-    "tests.preloaded",
-]
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(PRELOADED)
+FORKS.set_forkserver_preload(["tests.preloaded"])
 SECONDS = 60
 
 
