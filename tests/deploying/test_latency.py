@@ -28,7 +28,7 @@ from howdeep.util.records import from_json, to_json
 
 def test_a_deeper_network_takes_longer_and_quartiles_hold_the_median() -> None:
     chains = [build(name).eval() for name in ("cifar_resnet8", "cifar_resnet110")]
-    shallow, deep = latencies(chains, torch.zeros(1, 3, 32, 32), runs=7)
+    shallow, deep = latencies(chains, torch.zeros(1, 3, 32, 32), runs=7, seconds=10)
     assert 3 * shallow.median_ms < deep.median_ms
     for timing in (shallow, deep):
         assert timing.quartiles_ms[0] <= timing.median_ms <= timing.quartiles_ms[1]
