@@ -150,6 +150,7 @@ def test_a_drag_sets_the_gate_and_the_first_line_that_says_so_goes(tab: Opener, 
     box = unit(page, 1).bounding_box()
     assert box is not None
     x, y = box["x"] + 10, box["y"] + 10
+    expect(page.locator("#finding")).not_to_be_empty()
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x, y + 45, steps=6)
@@ -161,6 +162,7 @@ def test_a_drag_sets_the_gate_and_the_first_line_that_says_so_goes(tab: Opener, 
     assert error(page) == network.error([gate, *network.own[1:]])
     expect(page.locator("#save")).to_be_disabled()
     expect(page.locator("#save-why")).to_contain_text("gates are set")
+    assert unit(page, 1).bounding_box()["y"] == box["y"], "units do not move under the pointer"  # type: ignore[index]
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x, y + 200, steps=6)

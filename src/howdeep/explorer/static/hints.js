@@ -6,9 +6,10 @@ const TOLD = "howdeep-first-gesture"; // the browser forgets it with the tab
 
 /** Show the first line until something is changed in this tab; Escape takes an explanation away. */
 export function hints(state) {
-  const memory = ofTab();
+  const [memory, before] = [ofTab(), state.address];
   byId("hint").hidden = memory?.getItem(TOLD) === "";
   state.subscribe(() => {
+    if (state.address === before) return; // an image that is watched is no gesture on a unit
     byId("hint").hidden = true;
     memory?.setItem(TOLD, "");
   });

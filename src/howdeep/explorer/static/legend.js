@@ -10,7 +10,6 @@ export function costs(network, strip, work) {
   const known = ({ change, source }) => {
     strip.setCosts(change);
     byId("finding").textContent = finding(change);
-    byId("finding").hidden = false;
     byId("costs").replaceChildren(...scale(source));
   };
   const measure = async () => {

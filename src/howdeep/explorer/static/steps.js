@@ -1,6 +1,6 @@
 /** The states of this tab, one after the other: undo and redo are the browser's back and forward; and their errors. */
 
-import { byId, percent } from "./dom.js";
+import { byId, mark, percent } from "./dom.js";
 
 const MOST = 60; // states in the line at a time
 const WIDTH = 160;
@@ -92,8 +92,8 @@ export class Steps {
   }
 
   draw() {
-    byId("undo").disabled = this.at === 0;
-    byId("redo").disabled = this.at === this.steps.length - 1;
+    const ends = { undo: this.at === 0, redo: this.at === this.steps.length - 1 };
+    for (const [id, end] of Object.entries(ends)) mark(byId(id), "aria-disabled", end); // a disabled one loses the focus
     const first = Math.max(0, Math.min(this.at - MOST / 2, this.steps.length - MOST));
     const shown = this.steps.slice(first, first + MOST);
     const known = shown.map(({ error }, place) => ({ place, error })).filter(({ error }) => error !== null);
