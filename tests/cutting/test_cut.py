@@ -20,6 +20,7 @@ from howdeep.cutting.frontier import AT_A_TIME, WAYS, Frontier
 from howdeep.cutting.images import Images
 from howdeep.cutting.options import CutBudget
 from howdeep.cutting.records import Cut
+from howdeep.deploying.latency import Written
 from howdeep.runs.resume import Journal
 from howdeep.runtime.timing import Timing
 from howdeep.show.figures import frontier as chart
@@ -151,9 +152,9 @@ def clocked(*factors: float) -> Callable:
     """Return a stopwatch on which a unit takes a millisecond, times these factors each time that cuts are shown."""
     left = list(factors)
 
-    def timed(chains: list[Chain], *_: object, **__: object) -> list[Timing]:
+    def timed(chains: list[Chain | Written], *_: object, **__: object) -> list[Timing]:
         factor = left.pop(0) if left and len(chains) > 2 else 1.0
-        milliseconds = [factor * len(one) for one in chains]
+        milliseconds = [factor * len(one.chain if isinstance(one, Written) else one) for one in chains]
         return [Timing(one, (one, one), 1) for one in milliseconds]
 
     return timed

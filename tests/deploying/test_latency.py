@@ -14,7 +14,7 @@ from howdeep.cutting.options import CutOptions
 from howdeep.cutting.run import asked
 from howdeep.deploying import latency
 from howdeep.deploying.formats import Content
-from howdeep.deploying.latency import latencies, started
+from howdeep.deploying.latency import latencies, started, written
 from howdeep.deploying.quantizing import quantised
 from howdeep.networks import build
 from howdeep.runs.resume import options_key
@@ -51,14 +51,15 @@ def test_what_is_timed_runs_in_the_threads_and_on_the_images_that_were_asked_for
 
     monkeypatch.setattr(latency, "by_turns", by_turns)
     image, where = torch.zeros(1, 3, 4, 4).contiguous(memory_format=torch.channels_last), Deployment("torch", 2, 5)
-    (found,) = latencies([Chain(Seen(), [], nn.Identity())], image, where)
+    chain = Chain(Seen(), [], nn.Identity())
+    (found,) = latencies([chain], image, where)
     assert seen == {(2, 5, 3, 4, 4, True)}
     assert found == Timing(2.0, (1.8, 2.2), 5, where)
     assert from_json(Timing, to_json(found)) == found
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_what_is_timed_elsewhere_is_the_network(runtime: str) -> None:
+def test_what_is_timed_elsewhere_is_the_network(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its logits are torch's, on a batch, also where a study has forbidden TF32; the network stays as it was."""
     pytest.importorskip(runtime, reason=f"{runtime} is not installed: pip install 'howdeep[{NEEDS[runtime][0]}]'")
     chain, images = build("cifar_resnet8").eval(), torch.randn(3, 3, 8, 8)
@@ -67,6 +68,9 @@ def test_what_is_timed_elsewhere_is_the_network(runtime: str) -> None:
         expected = chain(images)
         logits = started(chain, images, Deployment(runtime, batch=3))()
         assert torch.equal(chain(images), expected)
+        content = written(chain, images[:1], runtime)
+        monkeypatch.setattr(latency, "onnx_content", None)
+        assert len(latencies([content] * 2, images[:1], Deployment(runtime, 1, 2), runs=1)) == 2, "written once"
     assert isinstance(logits, torch.Tensor)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
@@ -107,7 +111,7 @@ def test_a_place_that_there_is_not_is_refused_in_one_line(monkeypatch: pytest.Mo
     assert from_json(Timing, to_json(Timing(1.0, (1.0, 1.0), 5, Deployment("openvino")))), "records can be read"
 
 
-def test_every_command_that_times_is_told_where_and_its_work_depends_on_it() -> None:
+def test_every_command_that_times_is_told_where_and_its_work_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     place = {"runtime": "onnxruntime", "latency_batch": 4, "threads": 2}
     fit, probe = FitOptions(data="digits", train_budget="1m", **place), ProbeOptions(data="digits", **place)
     cut, cost = CutOptions(data="digits", **place), CostOptions(**place)
@@ -119,6 +123,12 @@ def test_every_command_that_times_is_told_where_and_its_work_depends_on_it() -> 
     assert differs == set(place)
     for key in (asked(cut), options_key(probe), options_key(cost, CostOptions)):
         assert {name: key[f"--{name.replace('_', '-')}"] for name in place} == place
+    monkeypatch.setattr("howdeep.runtime.deployment.version", lambda name: f"{name} 1")
+    before, here = asked(cut), asked(replace(cut, runtime="torch"))
+    monkeypatch.setattr("howdeep.runtime.deployment.version", lambda name: f"{name} 2")
+    changed = {name: value for name, value in asked(cut).items() if before[name] != value}
+    assert changed == {name: f"{name} 2" for name in ("onnx", "onnxscript", "onnxruntime")}, "an update is timed anew"
+    assert asked(replace(cut, runtime="torch")) == here
 
 
 def test_a_time_says_where_it_was_measured_unless_that_is_the_usual_place() -> None:

@@ -19,7 +19,7 @@ import torch
 from howdeep.analysis.study import prepared
 from howdeep.chain import Chain
 from howdeep.data import Batch
-from howdeep.deploying.latency import latencies
+from howdeep.deploying.latency import latencies, written
 from howdeep.networks import Spec, build, spec_from_json, spec_of, spec_to_json
 from howdeep.runtime.deployment import Deployment
 from howdeep.runtime.device import peak_bytes, reset_peak, synchronise, used_bytes
@@ -170,9 +170,10 @@ def times_of(spec: Spec, setting: Setting, where: Deployment) -> Times:
     image = image.contiguous(memory_format=torch.channels_last)
     # A fresh network of hundreds of units overflows in evaluation mode, unless its branches start at zero.
     ready = prepared(build(spec.zero_initialised()), image, precision="fp32", device=device)
-    latency = latencies([ready.chain], image, where, seconds=SECONDS)[0]
+    network = [written(ready.chain, image, where.runtime)]
+    latency = latencies(network, image, where, seconds=SECONDS)[0]
     every = replace(where, threads=torch.get_num_threads(), batch=setting.batch_size)
-    batch = latencies([ready.chain], image, every, seconds=SECONDS)[0]
+    batch = latencies(network, image, every, seconds=SECONDS)[0]
     seconds = time.perf_counter() - started
     return Times(latency, batch, training, seconds, ready.notes)
 

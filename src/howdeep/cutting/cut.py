@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from howdeep.cutting.images import Images, images_of
 from howdeep.cutting.options import CutBudget, listed, refuse_both
 from howdeep.cutting.records import Cut, Point, Removal, Size
 from howdeep.data.loaders import Loader
-from howdeep.deploying.latency import latencies
+from howdeep.deploying.latency import Written, latencies, written
 from howdeep.runs.resume import Journal
 from howdeep.runtime.deployment import HERE, Deployment
 from howdeep.runtime.modes import evaluating
@@ -268,11 +268,17 @@ class _Search:
     def _sizes(self, *cuts: Sequence[Removal]) -> tuple[Size, ...]:
         """Return what the network costs without these units, timed by turns; without none it is the network itself."""
         chains = [self.frontier.cut(removals) if removals else self.frontier.chain for removals in cuts]
-        folded = [self.frontier.folded(chain) for chain in chains]
         one = self.frontier.images.calibration[0].images[:1]
         self.report(f"timing {len(chains)} networks by turns" if len(chains) > 1 else "timing the cut network")
+        folded = [self._whole if chain is self.frontier.chain else self.frontier.folded(chain) for chain in chains]
         times = latencies(folded, one, self.where)
         return tuple(Size.of(chain, one, timing) for chain, timing in zip(chains, times, strict=True))
+
+    @cached_property
+    def _whole(self) -> Written:
+        """The network itself, which is timed again beside every few cuts."""
+        one = self.frontier.images.calibration[0].images[:1]
+        return written(self.frontier.folded(self.frontier.chain), one, self.where.runtime)
 
     def _effects(self, order: Sequence[Removal], out: int) -> dict[str, Any]:
         """Return what a cut gets wrong, as it is and repaired in every way, and which of these networks is kept."""

@@ -29,6 +29,7 @@ from howdeep.runs.listing import CUT
 from howdeep.runs.resume import UNCHANGING, Journal, files_of, options_key, require_same, work_key
 from howdeep.runs.target import Target, data_of, open_data_for, required_normalization
 from howdeep.runtime import device as devices
+from howdeep.runtime.deployment import versions_of
 from howdeep.runtime.precision import Arithmetic, best_of, place
 from howdeep.runtime.process import stopped
 from howdeep.runtime.timing import fastest_threads, threads_of
@@ -121,8 +122,8 @@ def cut_target(
 
 
 def asked(options: CutOptions) -> dict[str, Any]:
-    """Return the options that numbers depend on; units may be named in any order."""
-    rest = options_key(options, CutOptions, without=(*UNCHANGING, *BUDGETS))
+    """Return the options that numbers depend on, and the versions behind them; units may be named in any order."""
+    rest = options_key(options, CutOptions, without=(*UNCHANGING, *BUDGETS)) | versions_of(options.runtime)
     return {"--budget": options.budget, "--remove": sorted(options.remove or ()), **rest}
 
 

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,13 +16,29 @@ from howdeep.runtime.timing import RUNS, SECONDS, Timing, by_turns, threads_of
 from howdeep.util.errors import UserError, reason
 
 
+@dataclass(frozen=True)
+class Written:
+    """A network as a runtime takes it."""
+
+    chain: Chain
+    """The network."""
+    content: bytes | None
+    """The same as ONNX; None where torch runs it."""
+
+
 def latencies(
-    chains: Sequence[Chain], image: Tensor, where: Deployment = HERE, *, runs: int = RUNS, seconds: float = SECONDS
+    chains: Sequence[Chain | Written],
+    image: Tensor,
+    where: Deployment = HERE,
+    *,
+    runs: int = RUNS,
+    seconds: float = SECONDS,
 ) -> list[Timing]:
     """Return how long one image takes in each network, by turns, without gradients; of a batch, its share.
 
     Args:
-        chains: Networks in evaluation mode, as they are run: folded, on the device of the image.
+        chains: Networks in evaluation mode, as they are run: folded, on the device of the image. What is timed several
+            times is written for the runtime once, by :func:`written`.
         image: One, shape (1, channels, height, width), laid out as the networks want it.
         where: What runs them, in how many threads, and how many such images at a time.
         runs: Timed runs of each.
@@ -32,28 +48,50 @@ def latencies(
         UserError: The runtime is not installed, or cannot run one of them.
     """
     require_runtime(where.runtime)
+    networks = [one if isinstance(one, Written) else written(one, image, where.runtime) for one in chains]
     images = torch.cat([image] * where.batch)
     with threads_of(where.threads), torch.inference_mode():
-        passes = [started(chain, images, where) for chain in chains]
+        passes = [_started(network, images, where) for network in networks]
         times = by_turns(passes, runs=runs, seconds=seconds, device=images.device)
     return [replace(one.per(where.batch), where=where) for one in times]
+
+
+def written(chain: Chain, image: Tensor, runtime: str) -> Written:
+    """Return a network as a runtime takes it, for batches of any size; for all but torch as ``howdeep export`` does.
+
+    That takes 1.5 s and 0.1 s for every unit.
+
+    Args:
+        chain: The network.
+        image: As in :func:`latencies`.
+        runtime: What shall run it.
+
+    Raises:
+        UserError: The runtime is not installed, or the network cannot be written.
+    """
+    require_runtime(runtime)
+    if runtime == "torch":
+        return Written(chain, None)
+    with readable_tf32(), torch.inference_mode():
+        program = portable_program(copy.deepcopy(chain).cpu(), image.shape[1:])
+        return Written(chain, onnx_content(program, {}, None).data)
 
 
 def started(chain: Chain, images: Tensor, where: Deployment) -> Callable[[], object]:
     """Return one forward pass of a network, ready to run: on the device of the images, or as ONNX on the host.
 
-    To write a network as ``howdeep export`` does, in memory, takes 1.5 s and 0.1 s for every unit.
-
     Raises:
         UserError: The runtime cannot run it.
     """
-    if where.runtime == "torch":
-        return lambda: chain(images)
-    with readable_tf32():
-        content = onnx_content(portable_program(copy.deepcopy(chain).cpu(), images.shape[1:]), {}, None)
+    return _started(written(chain, images, where.runtime), images, where)
+
+
+def _started(network: Written, images: Tensor, where: Deployment) -> Callable[[], object]:
+    if network.content is None:
+        return lambda: network.chain(images)
     given = images.cpu().contiguous()
     try:
-        runner = RUNNERS[where.runtime](content.data, where.threads)
+        runner = RUNNERS[where.runtime](network.content, where.threads)
         runner(given)
     except Exception as error:  # each runtime has errors of its own
         raise UserError(f"{where.runtime} cannot run this network: {reason(error)}") from error

@@ -1,6 +1,7 @@
 """Where a network will run, as a value: a latency means nothing without it."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 
 from howdeep.util.errors import UserError, unknown
@@ -61,6 +62,11 @@ def lacking_for(runtime: str) -> str | None:
     extra, packages = NEEDS[runtime]
     missing = [name for name in packages if find_spec(name) is None]
     return f"{missing[0]}: pip install 'howdeep[{extra}]'" if missing else None
+
+
+def versions_of(runtime: str) -> dict[str, str]:
+    """Return the versions of what writes and runs a network in a runtime that is installed, beside torch."""
+    return {name: version(name) for name in NEEDS[runtime][1]}
 
 
 HERE = Deployment()
