@@ -71,8 +71,9 @@ def test_the_surest_mistakes_and_what_a_cut_lost_are_shown(run: Path, tmp_path: 
     evaluation: Evaluation = record.value
     (sure,) = galleries_of(open_run(run), evaluation, "test")
     names, first = [one.name for one in evaluation.classes], evaluation.mistakes[0]
+    wrong = round(evaluation.n * evaluation.error_percent / 100)
     said = f"{names[first.true]} taken for {names[first.given]}, {first.confidence_percent:.0f} % sure"
-    assert (sure.says, sure.images[0].caption) == ("The 24 mistakes of which the network was most sure", said)
+    assert (sure.says, sure.images[0].caption) == (f"The 24 surest of {wrong} mistakes", said)
     digits = open_data("digits").split("test")
     shown = Image.open(io.BytesIO(base64.b64decode(sure.images[0].source.removeprefix("data:image/png;base64,"))))
     assert list(shown.tobytes()) == digits.pixels(torch.tensor([first.image])).flatten().tolist()
@@ -86,9 +87,11 @@ def test_the_surest_mistakes_and_what_a_cut_lost_are_shown(run: Path, tmp_path: 
     assert evaluation.answers is not None
     after = Answers.of(evaluation.answers.images, torch.ones(evaluation.n, dtype=torch.bool))
     _, lost = galleries_of(open_run(cut), replace(evaluation, answers=after), "test")
-    right = round(evaluation.n * (1 - evaluation.error_percent / 100))
+    right = evaluation.n - wrong
     more = ", the first 24" * (right > 24)
     assert lost.says == f"{counted(right, 'image')} that the network before the cut got right{more}"
+    few = replace(evaluation, mistakes=evaluation.mistakes[:2], error_percent=200 / evaluation.n)
+    assert galleries_of(open_run(run), few, "test")[0].says == "All 2 mistakes, the surest first"
     others = replace(evaluation, answers=replace(after, images="others"))
     assert galleries_of(open_run(cut), others, "test") == ()
 

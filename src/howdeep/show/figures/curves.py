@@ -73,7 +73,7 @@ def overlaid(runs: Sequence[tuple[str, Curves]]) -> Chart:
     domain = [min(row["error"] for row in rows), min(100.0, 1.1 * high)]
     axis = alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g")
     y = alt.Y("error:Q", title="error (%)", axis=axis, scale=alt.Scale(type="log", domain=domain, nice=False))
-    x = alt.X("epoch:Q", axis=alt.Axis(grid=False, title="epoch", tickMinStep=1, format="~g"))
+    x = alt.X("epoch:Q", axis=alt.Axis(grid=False, title="epoch", tickMinStep=1, format="~r"))
     layers = []
     for what, dash, width in ((TRAINING, [3, 4], 1.2), (VALIDATION, [1, 0], 2.2)):
         of = [row for row in rows if row["what"] == what]
@@ -88,7 +88,7 @@ def overlaid(runs: Sequence[tuple[str, Curves]]) -> Chart:
 
 def _x(record: Curves, *, labels: bool) -> alt.X:
     last = max((one.epoch for one in record.epochs), default=1.0)
-    axis = alt.Axis(grid=False, labels=labels, title="epoch" if labels else None, tickMinStep=1, format="~g")
+    axis = alt.Axis(grid=False, labels=labels, title="epoch" if labels else None, tickMinStep=1, format="~r")
     return alt.X("epoch:Q", axis=axis, scale=alt.Scale(domain=[0, last * 1.02], nice=False))
 
 

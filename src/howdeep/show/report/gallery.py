@@ -16,6 +16,7 @@ from howdeep.analysis.evaluation import MISTAKES, Answers, Evaluation, fingerpri
 from howdeep.data.dataset import Split
 from howdeep.runs.folder import Run, is_run, open_run
 from howdeep.runs.prepared import Prepared
+from howdeep.show.tables import all_of
 from howdeep.util.errors import UserError
 from howdeep.util.records import MALFORMED, from_json
 from howdeep.util.text import counted
@@ -57,7 +58,9 @@ def galleries_of(run: Run, evaluation: Evaluation, split: str) -> tuple[Gallery,
     found = []
     if sure := evaluation.mistakes:
         said = [f"{names[one.true]} taken for {names[one.given]}, {one.confidence_percent:.0f} % sure" for one in sure]
-        says = f"The {counted(len(sure), 'mistake')} of which the network was most sure"
+        wrong = round(evaluation.n * evaluation.error_percent / 100)
+        says = f"The {len(sure)} surest of {counted(wrong, 'mistake')}"
+        says = f"{all_of(wrong, wrong, 'mistake')}, the surest first" if len(sure) == wrong else says
         found.append(Gallery(says, _thumbnails(images, [one.image for one in sure], said)))
     before = _answers_before(run)
     if before is not None and before.images == answers.images and (places := lost(before, answers)):
