@@ -124,11 +124,11 @@ def test_a_run_that_has_just_begun_is_drawn(epochs: int) -> None:
     assert figures.svg(figures.curves(cases.curves(epochs=epochs, validated=False)))
 
 
-@pytest.mark.parametrize("ending", [".svg", ".png", ".html"])
+@pytest.mark.parametrize("ending", [".svg", ".png", ".pdf", ".html"])
 def test_a_figure_is_saved_by_its_ending(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"figure{ending}"
     figures.save(figures.strip(cases.NINE), path)
-    assert path.read_bytes()[:4] == {".svg": b"<svg", ".png": b"\x89PNG", ".html": b"<!DO"}[ending]
+    assert path.read_bytes()[:4] == {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!DO"}[ending]
 
 
 def test_a_saved_drawing_has_room_for_the_widest_font_and_asks_for_none(tmp_path: Path) -> None:
