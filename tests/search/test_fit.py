@@ -277,7 +277,7 @@ def test_photos_are_read_at_the_largest_side_for_which_there_is_time(
         place = tmp_path / "d" / label / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (100, 100, 3), np.uint8)).save(place)
-    asked = ["fit", "--data", str(tmp_path / "d"), "--train-budget", "3.5s", "--device", "cpu"]
+    asked = ["fit", "--data", str(tmp_path / "d"), "--train-budget", "3.5s", "--widths", "1", "--device", "cpu"]
     assert cli.run([*asked, "--out", str(tmp_path / "fit")]) == 0
     said = capsys.readouterr().err.splitlines()
     assert "networks that begin with published weights usually get half as many wrong" in said[0]
