@@ -10,6 +10,7 @@ from heapq import nlargest
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from howdeep.chain import Chain, Gates
@@ -285,7 +286,7 @@ def calibration_error_percent(bins: Sequence[Bin]) -> float:
     return math.fsum(gaps) / sum(one.n for one in bins)
 
 
-def _bits(answers: Answers) -> np.ndarray:
+def _bits(answers: Answers) -> NDArray[np.uint8]:
     return np.frombuffer(base64.b64decode(answers.wrong), np.uint8)
 
 

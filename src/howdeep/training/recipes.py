@@ -184,7 +184,8 @@ class Recipe:
     @property
     def lines(self) -> list[str]:
         """Everything that shapes the training, in lines of 80 columns."""
-        length = counted(self.epochs, "epoch") if self.steps is None else counted(self.steps, "step")
+        lengths = (self.epochs, "epoch"), (self.steps, "step")
+        length = next(counted(number, what) for number, what in lengths if number is not None)
         rate = f"{self.optimizer} at {self.schedule.peak:g} ({type(self.schedule).__name__})"
         decay = f"weight decay {self.weight_decay:g}" + ("" if self.decay_all else " on matrices")
         more = {
