@@ -1,5 +1,6 @@
 """Pictures of the report and of the interactive page for the documentation, of the public network on CIFAR-10."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -21,17 +22,18 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu")
 
 def report(folder: Path) -> Path:
     """Measure the public network into a run folder, on some test images, and return its report."""
-    run, place = folder / NETWORK, folder / "report.html"
     constants = ("--mean", *MEAN, "--std", *STD)
-    howdeep("import", weights(NETWORK), "--network", NETWORK, "--out", run, *constants)
     on = ("--data", CIFAR10, "--split", "test", "--limit", LIMIT)
-    howdeep("evaluate", run, *on, "--json", run / "evaluate.json")
-    howdeep("lesion", run, *on, "--json", run / "lesion.json")
-    howdeep("lesion", run, *on, "--kind", "random", "--max-k", 8, "--draws", 5, "--json", run / "random.json")
-    howdeep("paths", run, "--data", CIFAR10, "--limit", 100, "--json", run / "paths.json")
-    howdeep("flow", run, "--data", CIFAR10, "--limit", 200, "--json", run / "flow.json")
-    howdeep("report", run, "--out", place)
-    return place
+    run = Path(NETWORK)
+    with contextlib.chdir(folder):  # the report repeats names of folders as they are given
+        howdeep("import", weights(NETWORK), "--network", NETWORK, "--out", run, *constants)
+        howdeep("evaluate", run, *on, "--json", run / "evaluate.json")
+        howdeep("lesion", run, *on, "--json", run / "lesion.json")
+        howdeep("lesion", run, *on, "--kind", "random", "--max-k", 8, "--draws", 5, "--json", run / "random.json")
+        howdeep("paths", run, "--data", CIFAR10, "--limit", 100, "--json", run / "paths.json")
+        howdeep("flow", run, "--data", CIFAR10, "--limit", 200, "--json", run / "flow.json")
+        howdeep("report", run, "--out", "report.html")
+    return folder / "report.html"
 
 
 def shown(browser: Browser, address: str, *, width: int, height: int, dark: bool = False) -> Page:

@@ -125,11 +125,11 @@ def test_without_other_evidence_the_gap_of_the_curves_is_the_verdict(errors: tup
         # Intervals reach one point to either side, so that 1.0 alone would be significant, and of four it is not.
         (
             (0.9, -3.0, 0.0, 1.01),
-            "4 of 4 units cost nothing significant when they are taken out alone (one image is 1 %): there may",
+            "4 of 4 units cost nothing significant when taken out alone (one image is 1 %): there may",
         ),
         (
             (0.9, 2.0, 3.0),
-            "1 of 3 units cost nothing significant when they are taken out alone (one image is 1 %); the others cost",
+            "1 of 3 units costs nothing significant when taken out alone (one image is 1 %); the others cost",
         ),
         ((1.2, 2.0), "Every one of 2 units costs significantly more than nothing when it is taken out."),
     ],

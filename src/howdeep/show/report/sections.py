@@ -321,8 +321,8 @@ def lesion_verdict(lesion: Lesion) -> str:
     spare = dear.count(False)
     if not spare:
         return f"Every one of {len(units)} units costs significantly more than nothing when it is taken out."
-    of = f"{spare} of {len(units)} units"
-    each = f"{of} cost nothing significant when they are taken out alone (one image is {100 / n:.2g} %)"
+    of = f"{spare} of {len(units)} units cost{'s' if spare == 1 else ''}"
+    each = f"{of} nothing significant when taken out alone (one image is {100 / n:.2g} %)"
     if 2 * spare < len(units):
         return f"{each}; the others cost more."
     base = lesion.baseline
