@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("photos", "timm", "fit", "stochastic_depth")),
+    *(f"docs/{name}.md" for name in ("photos", "timm", "fit", "cut", "stochastic_depth")),
     *(f"docs/notebooks/{name}.ipynb" for name in ("take_apart", "my_module")),
 )
 PHOTOS = 90
