@@ -2,7 +2,8 @@
 
 precision, memory format, threads    the fastest correct ones of a few steps
 a new classifier                     begins as the logistic regression on what it reads
-norm statistics, frozen units        the best of short trials
+norm statistics                      frozen, unless short trials say otherwise beyond chance
+frozen units                         by the time of a step
 """
 
 from dataclasses import replace
