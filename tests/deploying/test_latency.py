@@ -66,7 +66,7 @@ def test_what_is_timed_elsewhere_is_the_network(runtime: str, monkeypatch: pytes
     images = images.contiguous(memory_format=torch.channels_last)
     with true_fp32(), torch.inference_mode():
         expected = chain(images)
-        logits = started(chain, images, Deployment(runtime, batch=3))()
+        logits = started(written(chain, images, runtime), images, Deployment(runtime, batch=3))()
         assert torch.equal(chain(images), expected)
         content = written(chain, images[:1], runtime)
         monkeypatch.setattr(latency, "onnx_content", None)

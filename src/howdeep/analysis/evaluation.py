@@ -4,7 +4,7 @@ import base64
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nlargest
 
@@ -235,13 +235,14 @@ def evaluate(
     )
 
 
-def _mistakes(probabilities: torch.Tensor, given: torch.Tensor, labels: torch.Tensor, *, first: int) -> list[Mistake]:
+def _mistakes(
+    probabilities: torch.Tensor, given: torch.Tensor, labels: torch.Tensor, *, first: int
+) -> Iterator[Mistake]:
     """Return the wrong answers to images that begin at a place."""
     places = (given != labels).nonzero().squeeze(1)
     sure = 100 * probabilities[places, given[places]]
     rows = zip(places.tolist(), labels[places].tolist(), given[places].tolist(), sure.tolist(), strict=True)
-    mistakes = (Mistake(image=first + at, true=true, given=other, confidence_percent=s) for at, true, other, s in rows)
-    return _most_sure(mistakes)
+    return (Mistake(image=first + at, true=true, given=other, confidence_percent=s) for at, true, other, s in rows)
 
 
 def _most_sure(mistakes: Iterable[Mistake]) -> list[Mistake]:

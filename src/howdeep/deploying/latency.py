@@ -51,7 +51,7 @@ def latencies(
     networks = [one if isinstance(one, Written) else written(one, image, where.runtime) for one in chains]
     images = torch.cat([image] * where.batch)
     with threads_of(where.threads), torch.inference_mode():
-        passes = [_started(network, images, where) for network in networks]
+        passes = [started(network, images, where) for network in networks]
         times = by_turns(passes, runs=runs, seconds=seconds, device=images.device)
     return [replace(one.per(where.batch), where=where) for one in times]
 
@@ -77,16 +77,12 @@ def written(chain: Chain, image: Tensor, runtime: str) -> Written:
         return Written(chain, onnx_content(program, {}, None).data)
 
 
-def started(chain: Chain, images: Tensor, where: Deployment) -> Callable[[], object]:
+def started(network: Written, images: Tensor, where: Deployment) -> Callable[[], object]:
     """Return one forward pass of a network, ready to run: on the device of the images, or as ONNX on the host.
 
     Raises:
         UserError: The runtime cannot run it.
     """
-    return _started(written(chain, images, where.runtime), images, where)
-
-
-def _started(network: Written, images: Tensor, where: Deployment) -> Callable[[], object]:
     if network.content is None:
         return lambda: network.chain(images)
     given = images.cpu().contiguous()
@@ -101,5 +97,5 @@ def _started(network: Written, images: Tensor, where: Deployment) -> Callable[[]
 def starting_seconds(chain: Chain, image: Tensor, where: Deployment) -> float:
     """Return how long it takes until a network is ready to run somewhere."""
     before = time.perf_counter()
-    started(chain, image, where)
+    started(written(chain, image, where.runtime), image, where)
     return time.perf_counter() - before

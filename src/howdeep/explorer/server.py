@@ -60,8 +60,7 @@ class Summary:
             "n": len(engine.sample.pixels),
             "precision": engine.precision,
             "images": [{"label": int(label)} for label in engine.sample.labels],
-            "deletions": known
-            and _costs([unit.change for unit in known.units], f"{LESION}: {self.split}, n = {known.baseline.n:,}"),
+            "deletions": known and self._known(known),
             "probe": self._probe(),
             "measures_itself": len(engine.chain) <= MEASURED_AT_ONCE,
             "save": {"possible": self.saving.impossible is None, "why": self.saving.impossible},
@@ -86,15 +85,17 @@ class Summary:
             for index, (name, unit, gate, cost, like) in enumerate(parts, 1)
         ]
 
+    def _known(self, lesion: Lesion) -> Line:
+        n = lesion.baseline.n
+        return _costs([unit.change for unit in lesion.units], n, f"{LESION}: {self.split}, n = {n:,}")
+
     def _lesion(self) -> Lesion | None:
         """Return the lesion study that lies in the run folder, if it is of these units and of images of the page."""
         found = self._record(LESION, Lesion)
         if found is None:
             return None
         lesion, file = found
-        same = (
-            file.get("data") == self.saving.data and SPLIT_NAMES.get(file.get("split", "")) == SPLIT_NAMES[self.split]
-        )
+        same = (file.get("data"), SPLIT_NAMES.get(file.get("split", ""))) == (self.saving.data, SPLIT_NAMES[self.split])
         names = [unit.name for unit in lesion.units]
         return lesion if same and lesion.kind == "delete" and names == self.engine.chain.names else None
 
@@ -304,8 +305,8 @@ def _add_studies(app: FastAPI, page: Page) -> None:
     @app.post("/api/deletions")
     async def _deletions(asked: Tab) -> StreamingResponse:
         def work(advance: Advance) -> Line:
-            source = f"measured on these {len(engine.sample.pixels):,} images"
-            return {"deletions": _costs(engine.deletions(advance), source)}
+            n = len(engine.sample.pixels)
+            return {"deletions": _costs(engine.deletions(advance), n, f"measured on these {n:,} images")}
 
         return _streamed(page.jobs.run(asked.tab, work))
 
@@ -323,9 +324,9 @@ def _add_studies(app: FastAPI, page: Page) -> None:
         return _streamed(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
 
 
-def _costs(change: Sequence[float | None], source: str) -> Line:
-    """Return what each unit costs when it alone is out, and on which images that was measured."""
-    return {"change": change, "source": source}
+def _costs(change: Sequence[float | None], n: int, source: str) -> Line:
+    """Return what each unit costs when it alone is out, and on how many and which images that was measured."""
+    return {"change": change, "n": n, "source": source}
 
 
 def _checked(page: Page, asked: Asked) -> State:

@@ -7,10 +7,10 @@ import { Cancelled } from "./client.js";
 
 /** Show the costs of the network, or measure them: at once where there are few units, else when asked to. */
 export function costs(network, strip, work) {
-  const known = ({ change, source }) => {
+  const known = ({ change, n, source }) => {
     strip.setCosts(change);
     byId("finding").textContent = finding(change);
-    byId("costs").replaceChildren(...scale(source));
+    byId("costs").replaceChildren(...scale(n, source));
   };
   const measure = async () => {
     byId("costs").replaceChildren("measuring what each unit costs …");
@@ -42,12 +42,13 @@ function finding(change) {
   const numbers = others.slice(0, 2).filter(({ points }) => points > 0).map(({ number }) => number);
   const then = numbers.length ? `, then ${numbers.join(" and ")}` : "";
   const free = able.filter(({ points }) => points <= 0).length;
-  return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${free} of ${able.length} cost${free === 1 ? "s" : ""} nothing here.`;
+  const spare = `${free} of ${able.length} cost${free === 1 ? "s" : ""} nothing here`;
+  return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${spare}.`;
 }
 
-/** The colour bar with its marks. */
-function scale(source) {
+/** The colour bar with its marks, and what one of the n images is worth. */
+function scale(n, source) {
   const marks = MARKS.map((points) => el("span", { style: `left: ${place(points)}%` }, fixed(points, 0)));
   const bar = el("i", { style: `background: linear-gradient(to right, ${ramp})` });
-  return [el("span", { class: "ramp" }, bar, ...marks), `points of error when it alone is out (${source})`];
+  return [el("span", { class: "ramp" }, bar, ...marks), `points of error when it alone is out (${source}; one image is ${fixed(100 / n)})`];
 }

@@ -149,10 +149,8 @@ def path_lengths(
     finding = f"{count_text(there)} of {count_text(whole)} paths are left"
     if there in (0, whole):
         finding = f"all {count_text(whole)} paths are there" if there else "no path is left"
-    layers, marks = (
-        [described(bars.encode(x=x, y=y)), line.encode(x=x, y=y)],
-        "bars: paths that are left; line: baseline",
-    )
+    layers = [described(bars.encode(x=x, y=y)), line.encode(x=x, y=y)]
+    marks = "bars: paths that are left; line: baseline"
     if gradient is not None and carried:
         shown = [
             {"length": length, "share": share, "tell": f"length {length}: {share:.3g} % of the baseline's gradient"}
