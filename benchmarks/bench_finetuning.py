@@ -7,17 +7,17 @@ For every set of photos and seed, in turn and from the same weights (tf_efficien
     howdeep    ``howdeep train timm:tf_efficientnet_lite0 --weights FILE --data DATA``
     freeze     the same with ``--freeze auto``, for the first seed
 
-Everything computes in one thread, which other work on the machine disturbs least; seconds are those of all processors
-together, divided by two. What is in ``reports/finetuning.cells.json`` is not measured again: the same command resumes.
+Seconds are those of the clock, with every processor at work: run nothing beside it. What is in
+``reports/finetuning.cells.json`` is not measured again: the same command resumes.
 """
 
 import argparse
 import base64
 import io
 import json
-import resource
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -60,7 +60,7 @@ class Cell(TypedDict):
     size: int
     """Side of the images."""
     seconds: float
-    """Time of the processors."""
+    """From the start to the test error."""
 
 
 def few(folder: Path) -> Path:
@@ -144,9 +144,9 @@ def plain(folder: Path, size: int, seed: int, seconds: float) -> tuple[list[int]
     per_epoch = len(batches["train"])
     # The first epoch of a copy says what an epoch takes here; it does not count.
     spare = network(classes)
-    started = processors()
+    started = time.perf_counter()
     epoch(spare, torch.optim.AdamW(spare.parameters(), RATE), batches["train"], None)
-    epochs = max(1, min(EPOCHS, int(seconds / (processors() - started))))
+    epochs = max(1, min(EPOCHS, int(seconds / (time.perf_counter() - started))))
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * per_epoch)
     for _ in range(epochs):
         epoch(model, optimizer, batches["train"], cycle)
@@ -172,17 +172,11 @@ def epoch(
 
 def trained(folder: Path, seed: int, out: Path, options: tuple[str, ...]) -> tuple[list[int], int]:
     """Return which test images ``howdeep train`` gets wrong, and the side of its images."""
-    given = "--weights", WEIGHTS, "--data", folder, "--seed", seed, "--threads", 1, *options
+    given = "--weights", WEIGHTS, "--data", folder, "--seed", seed, *options
     howdeep("train", f"timm:{NETWORK}", *given, "--out", out)
     test = json.loads((out / "result.json").read_text())["test"]
     wrong = np.unpackbits(np.frombuffer(base64.b64decode(test["answers"]["wrong"]), np.uint8))[: test["n"]]
     return wrong.tolist(), json.loads((out / "run.json").read_text())["data"]["height"]
-
-
-def processors() -> float:
-    """Return the seconds that two processors have worked for this process and its children, each half of it."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used) / 2
 
 
 def main() -> None:
@@ -192,14 +186,13 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=["sign", "trash", "few"])
     asked = parser.parse_args()
     names: list[str] = asked.data
-    torch.set_num_threads(1)
     cells: dict[str, Cell] = json.loads(CELLS.read_text()) if CELLS.exists() else {}
 
     def measured(key: str, side: Callable[[], tuple[list[int], int]]) -> Cell:
         if key not in cells:
-            started = processors()
+            started = time.perf_counter()
             wrong, size = side()
-            cells[key] = {"wrong": wrong, "size": size, "seconds": processors() - started}
+            cells[key] = {"wrong": wrong, "size": size, "seconds": time.perf_counter() - started}
             CELLS.write_text(json.dumps(cells) + "\n")
             print(key, f"{100 * np.mean(wrong):.2f} %, {cells[key]['seconds']:.0f} s", flush=True)
         return cells[key]

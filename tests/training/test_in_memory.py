@@ -1,4 +1,4 @@
-"""What a training in memory begins with: a new classifier, trials of norm statistics; as a run folder does it."""
+"""What a training in memory begins with: a new classifier, statistics of norms; as a run folder does it."""
 
 import copy
 from pathlib import Path
@@ -16,7 +16,7 @@ from howdeep.analysis.linear import Features, regression
 from howdeep.chain import Chain, run
 from howdeep.runs.folder import open_run
 from howdeep.runtime.modes import norms_of
-from howdeep.training import loop, trials
+from howdeep.training import loop
 from howdeep.training.config import TrainConfig
 from howdeep.util.errors import UserError
 
@@ -77,11 +77,8 @@ def test_shares_of_classes_say_how_many_there_are_and_are_fitted() -> None:
     torch.testing.assert_close(one(VALIDATION[0]), other(VALIDATION[0]), rtol=0, atol=1e-3)
 
 
-def test_with_the_packages_loaders_it_is_the_run_folder_to_the_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same data, seed and options: regression, trials, order and augmentation of the images, best epoch."""
-    monkeypatch.setattr(trials, "FEWEST", 2)
+def test_with_the_packages_loaders_it_is_the_run_folder_to_the_bit(tmp_path: Path) -> None:
+    """The same data, seed and options: regression, order and augmentation of the images, best epoch."""
     save_file(small_network("resnet A", channels=1, classes=7).state_dict(), tmp_path / "given.safetensors")
     options: Any = {"epochs": 2, "seed": 3, "survival": "linear:0.8", "ema": 0.9, "clip": 2.0}
     config = TrainConfig(
@@ -114,32 +111,19 @@ def test_with_the_packages_loaders_it_is_the_run_folder_to_the_bit(
     assert [(one.train_loss, one.validation_loss) for one in found.epochs] == [
         (line["train_loss"], line["validation_loss"]) for line in lines
     ]
-    assert len(folder.record["choices"]["training"]["trials"]) == 2
 
 
-def far_off() -> Chain:
-    """A network without shortcuts, whose norms have statistics that let nothing through."""
+@pytest.mark.parametrize(("moved", "kept"), [(True, True), (False, False)])
+def test_norms_keep_statistics_that_were_ever_moved(moved: bool, kept: bool) -> None:
     chain = small_network("plain")
     for norm in norms_of(chain):
-        assert norm.running_var is not None
-        norm.running_var.fill_(1e8)
-        norm.momentum = 0.99
-    return chain
-
-
-@pytest.mark.parametrize(("validation", "moved"), [(VALIDATION, True), (None, False)])
-def test_statistics_that_are_far_off_are_not_kept_where_images_can_tell(
-    validation: Any, moved: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr(trials, "FEWEST", 5)
-    chain = far_off()
-    loader = [tuple(part[at : at + 20] for part in TRAIN) for at in range(0, 100, 20)]
-    options: Any = {**PLAIN, "console": None}
-    howdeep.train(chain, loader, validation and [validation], epochs=8, lr=0.02, keep="last", **options)
-    assert all((float(norm.running_var.max()) < 1e8) == moved for norm in norms_of(chain))  # type: ignore[union-attr]
-    said = capsys.readouterr().err
-    assert ("trials of 5 steps from the same start" in said) == moved
-    assert ("no trials without validation images: norm statistics are frozen" in said) != moved
+        norm.reset_running_stats()
+        assert norm.running_mean is not None
+        norm.running_mean.fill_(0.5 * moved)
+    before = [norm.running_mean.clone() for norm in norms_of(chain)]  # type: ignore[union-attr]
+    howdeep.train(chain, [TRAIN], [VALIDATION], epochs=1, keep="last", **PLAIN)
+    after = [norm.running_mean for norm in norms_of(chain)]
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True)) == kept
 
 
 @pytest.mark.parametrize(

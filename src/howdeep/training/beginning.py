@@ -84,6 +84,11 @@ class Begun:
     """Its images are its own, not those of another run."""
 
     @property
+    def given(self) -> bool:
+        """Whether it began with given weights, or with those of a cut."""
+        return "start" in self.run.record or "removed" in self.run.record
+
+    @property
     def prepared(self) -> Prepared:
         """How its images are prepared."""
         return Prepared.of_run(self.run)
@@ -129,7 +134,7 @@ class Beginning:
         recipe = config.resolved_recipe()
         initial = self.origin.network(dataset, recipe)
         chain = initial.chain
-        recipe = recipe.for_depth(initial.network.get("depth", len(chain)))
+        recipe = recipe.for_depth(initial.network.get("depth", len(chain))).settled(given=self.origin.given)
         _refuse_lone_image(chain, config.network, dataset, recipe.batch_size, place.ranks)
         augmented = augmentation_line(dataset, config.augmentation, config.flip)
         for line in (*dataset.notes, size_line(config.network, chain), *initial.lines, augmented, *recipe.lines):

@@ -80,8 +80,7 @@ class ChainOptions(TypedDict, total=False):
     ema: float
     """Share of the weights' moving average that stays in a step; the chain ends with the average."""
     norm_statistics: Statistics
-    """What norms normalise by; ``auto`` tries both where running statistics were ever moved, in trials before a run of
-    320 steps or more."""
+    """What norms normalise by; ``auto`` is ``frozen`` where running statistics were ever moved, else ``batch``."""
     classifier: Literal["keep", "new"]
     """``new``: the last linear layer is another one, of as many classes as the training labels tell apart, and begins
     as the logistic regression on what it reads of one pass of the training loader; one of :func:`howdeep.loaders`
@@ -187,7 +186,7 @@ def _session(chain: Chain, training: Loader, validation: Loader | None, config: 
         train.outputs = validated.outputs = train.classes()
     first = next(iter(train)).images
     start = _start(chain, first, train.outputs, config)
-    recipe = replace(recipe, batch_size=len(first)).for_depth(len(chain))
+    recipe = replace(recipe, batch_size=len(first)).for_depth(len(chain)).settled(given=start is not None)
     if config.survival is not None or not isinstance(chain.rule, Survival):
         chain.rule = Survival.parse(recipe.survival, config.survival_mode)
         chain.rule.check(len(chain))

@@ -87,7 +87,7 @@ class TrainConfig:
     """Share of the weights' moving average that stays in a step, such as 0.999; the run stands for the average."""
     norm_statistics: RecipeStatistics = None
     """What norms normalise by in training: their mini-batch, or running statistics, which are left
-    as they are; auto tries both on given weights."""
+    as they are; auto freezes them on given weights."""
     tune: RecipeTune = None
     """What of given weights is trained: all, or a new classifier alone, by regression."""
     freeze: RecipeFreeze = None

@@ -97,11 +97,10 @@ def session_of(
         place: Where it is trained.
         run: What it leaves. Its record says what was chosen.
         feed: Its mini-batches.
-        recipe: How it is trained; ``auto`` in it is what it is where nothing was tried.
+        recipe: How it is trained; nothing in it is ``auto``.
         chain: The network with its rule for the gates; from here on it is the session's.
     """
     keep_freed_memory()  # else half of a step on photos is spent on memory that is given back and taken again
-    recipe = recipe.settled(given="start" in run.record or "removed" in run.record)
     precision.place(chain, arithmetic_of(run.record["choices"]), place.device)
     step.ready(chain, recipe)
     optimizer = make_optimizer(chain, recipe, frozen=config.dropped == "frozen")

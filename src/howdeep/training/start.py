@@ -58,6 +58,11 @@ class Start:
     """The network whose weights it begins with; None for initial weights."""
     report: Report
 
+    @property
+    def given(self) -> bool:
+        """Whether it begins with given weights."""
+        return self.target is not None
+
     @cached_property
     def prepared(self) -> Prepared:
         """How its images are prepared."""
