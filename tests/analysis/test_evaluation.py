@@ -20,6 +20,7 @@ from howdeep.analysis.evaluation import (
     lost,
     standard_error_percent,
 )
+from howdeep.analysis.views import views_of
 from howdeep.chain import Chain
 from howdeep.data import Batch
 from howdeep.util.errors import UserError
@@ -218,3 +219,28 @@ def test_a_record_is_plain_data(answers: tuple[Tensor, Tensor]) -> None:
     found = evaluate(identity(), batches(*answers, 50), CLASSES, autocast=FP32).to_json()
     assert found["n"] == 101
     assert found["classes"][0].keys() == {"name", "n", "error_percent"}
+
+
+@pytest.mark.parametrize(("views", "flip"), [(2, True), (10, True), (5, False)])
+def test_over_views_a_linear_network_says_what_it_says_of_their_mean(views: int, flip: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(40, 1, 8, 8, generator=random), torch.randint(3, (40,), generator=random)
+    chain = Chain(nn.Flatten(), [], nn.Linear(64, 3))
+    found = evaluate(chain, [(images, labels)], CLASSES, views=views, flip=flip)
+    mean = torch.stack([*views_of(images, views, flip=flip)]).mean(0)
+    expected = evaluate(chain, [(mean, labels)], CLASSES)
+    assert (found.views, expected.views) == (views, 1)
+    assert found.confusion == expected.confusion != evaluate(chain, [(images, labels)], CLASSES).confusion
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_views_that_there_are_not_are_refused(capsys: pytest.CaptureFixture) -> None:
+    assert cli.run(["evaluate", "nowhere", "--views", "0"]) == 2
+    assert cli.run(["evaluate", "nowhere", "--flip", "yes"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "howdeep: views 0 is not allowed: it must be at least 1",
+        "howdeep: --flip yes is not allowed without --views: images are seen as they are",
+    ]
+    with pytest.raises(UserError, match=r"views 11 is not allowed: 1 to 10"):
+        evaluate(identity(), batches(torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64), 1), CLASSES, views=11)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from howdeep.analysis.views import require_views, views_of
 from howdeep.chain import Chain, Gates
 from howdeep.data import Batch, Split
 from howdeep.data.loaders import Loader, batches_of
@@ -138,6 +139,8 @@ class Evaluation(Shown):
     """Image by image; None where nobody said which images these were."""
     mistakes: tuple[Mistake, ...] = ()
     """The wrong answers of which the network was most sure, those first; 24 at most."""
+    views: int = 1
+    """Of every image, over which logits are averaged."""
 
     def __post_init__(self) -> None:
         if self.answers is not None and len(_bits(self.answers)) != -(-self.n // 8):
@@ -170,6 +173,8 @@ def evaluate(
     *,
     autocast: torch.autocast | None = None,
     images: str | None = None,
+    views: int = 1,
+    flip: bool = True,
 ) -> Evaluation:
     """Return how a chain does on the images of a split.
 
@@ -181,12 +186,15 @@ def evaluate(
         classes: Their names, in the order of the logits; None calls them by their numbers, from 0.
         autocast: The precision; None is that of the weights.
         images: The :func:`fingerprint` of the images of the loader, for the record of who was answered wrong.
+        views: Of every image, over which logits are averaged (see :mod:`howdeep.analysis.views`); 1 to 10.
+        flip: Whether mirror images are among them; without them there are 5.
 
     Raises:
-        UserError: There are no images, or there are more or fewer logits than classes; the loader yields something
-            else.
+        UserError: There are no images, or there are more or fewer logits than classes; there are not so many views; the
+            loader yields something else.
         NotFiniteLogitsError: A score is not finite.
     """
+    require_views(views, flip=flip)
     autocast = autocast or torch.autocast("cpu", enabled=False)
     confusion = torch.zeros((), dtype=torch.int64)
     calibration = torch.zeros(3, CALIBRATION_BINS, dtype=torch.float64)
@@ -196,7 +204,8 @@ def evaluate(
     with evaluating(chain):
         for batch in batches_of(chain, loader):
             with autocast:
-                logits = passed(chain, batch.images).float()
+                seen = [passed(chain, view).float() for view in views_of(batch.images, views, flip=flip)]
+            logits = torch.stack(seen).mean(0)
             classes = [str(number) for number in range(logits.shape[1])] if classes is None else classes
             if logits.shape[1] != len(classes):
                 raise UserError(f"the network returns {logits.shape[1]} logits for {len(classes)} classes")
@@ -232,6 +241,7 @@ def evaluate(
         bins=bins,
         answers=None if images is None else Answers.of(images, torch.cat(wrong)),
         mistakes=tuple(mistakes),
+        views=views,
     )
 
 

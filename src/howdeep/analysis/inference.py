@@ -8,7 +8,9 @@ import torch
 
 from howdeep.analysis.evaluation import Evaluation, evaluate, fingerprint
 from howdeep.analysis.options import EvaluationOptions
+from howdeep.analysis.views import require_views
 from howdeep.data import evaluation_batches
+from howdeep.data.augmentation import may_flip
 from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, data_of, open_data_for, read_images, required_normalization
@@ -53,6 +55,7 @@ def evaluate_target(
     """
     device, arithmetic = devices.pick(options.device), Arithmetic(options.precision, "channels_last")
     require_precision(options.precision, device)
+    require_views(options.views, flip=options.flip != "no")
     data, split = data_of(target, options.data), options.split
     dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[split], report=report)
     images, sample = sampled(dataset, split, options.limit, options.seed)
@@ -71,7 +74,13 @@ def evaluate_target(
     some = evaluation_batches(images, normalization=normalization, batch_size=FEW, device=device, channels_last=True)
     with threads_of(fastest_threads(chain, lambda: next(iter(some)).images, options.threads, device)):
         evaluation = evaluate(
-            chain, batches, dataset.classes, autocast=arithmetic.autocast(device), images=fingerprint(images)
+            chain,
+            batches,
+            dataset.classes,
+            autocast=arithmetic.autocast(device),
+            images=fingerprint(images),
+            views=options.views,
+            flip=may_flip(dataset.classes, options.flip),
         )
         origin = {
             "target": target.name,

@@ -60,7 +60,22 @@ class StudyOptions(SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(SplitOptions):
+class ViewOptions:
+    """What of every image is averaged over."""
+
+    views: int = 1
+    """Average over N views of every image, 10 at most: mirrored, and shifted to the corners."""
+    flip: Literal["auto", "yes", "no"] = "auto"
+    """Mirror images are among the views; auto: unless all classes are single letters or digits."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "views")
+        if self.views == 1:
+            refuse_without_use(self, ("flip",), "without --views: images are seen as they are")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(ViewOptions, SplitOptions):
     """How a trained network is evaluated."""
 
     batch_size: BatchSize = 500
@@ -72,7 +87,8 @@ class EvaluationOptions(SplitOptions):
     device: Device = "auto"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        SplitOptions.__post_init__(self)
+        ViewOptions.__post_init__(self)
         check_threads(self.threads)
         if self.limit is None:
             refuse_without_use(self, ("seed",), "without --limit: nothing is drawn")
@@ -122,7 +138,7 @@ class PathsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeOptions(StudyOptions, DeploymentOptions):
+class ProbeOptions(ViewOptions, StudyOptions, DeploymentOptions):
     """At which depths of a network the classes of data are told apart, and how that is measured."""
 
     split: str = "val"
@@ -133,20 +149,14 @@ class ProbeOptions(StudyOptions, DeploymentOptions):
     """Seed of these samples."""
     latency_budget: Amount = None
     """Time for one image, such as 2ms: the depth of the lowest error within it is chosen."""
-    views: int = 1
-    """Average over N views of every image, 10 at most: mirrored, and shifted to the corners."""
-    flip: Literal["auto", "yes", "no"] = "auto"
-    """Mirror images are among the views; auto: unless all classes are single letters or digits."""
     precision: InferencePrecision = "fp32"
 
     def __post_init__(self) -> None:
         StudyOptions.__post_init__(self)
         DeploymentOptions.__post_init__(self)
+        ViewOptions.__post_init__(self)
         if self.split == "train":
             raise UserError("split 'train' is not allowed: classifiers are fitted on it; allowed: val, test")
-        require_at_least(1, self, "views")
-        if self.views == 1:
-            refuse_without_use(self, ("flip",), "without --views: images are seen as they are")
         self.budget_ms  # noqa: B018  (an amount that cannot be read is refused now)
 
     @property

@@ -39,8 +39,14 @@ def views_of(images: Tensor, count: int, *, flip: bool) -> Iterator[Tensor]:
         count: How many views, as :func:`require_views` allows.
         flip: Whether mirror images are among them.
     """
-    views = (view for one in _shifted(images) for view in ((one, one.flip(3)) if flip else (one,)))
-    return islice(views, count)
+    return islice(_every(images, flip=flip), count)
+
+
+def _every(images: Tensor, *, flip: bool) -> Iterator[Tensor]:
+    for view in _shifted(images):
+        yield view
+        if flip:
+            yield view.flip(3)
 
 
 def _shifted(images: Tensor) -> Iterator[Tensor]:

@@ -48,7 +48,8 @@ def evaluation_table(evaluation: Evaluation, *, wide: bool = False, of: str = ""
         rows.append((one.name, whole(one.n), fixed(one.error_percent, 1), taken))
     hidden = len(order) - len(rows)
     fewer = counted(hidden, "class")
-    speed = f"n = {evaluation.n:,}, {evaluation.images_per_second:,.0f} images/s"
+    views = f", the mean of {evaluation.views} views" if evaluation.views > 1 else ""
+    speed = f"n = {evaluation.n:,}{views}, {evaluation.images_per_second:,.0f} images/s"
     return Table(
         title=f"error {percent_text(evaluation.error_percent, evaluation.n)}   loss {evaluation.loss:.4f}   "
         f"calibration error {evaluation.calibration_error_percent:.2f} %",

@@ -107,7 +107,8 @@ def evaluation_finding(evaluation: Evaluation) -> str:
     """Return the sentence of an evaluation: the error, and the class that has most of it."""
     classes = [(one.error_percent, one.name) for one in evaluation.classes if one.error_percent]
     worst = f"; the worst class is {max(classes)[1]} with {max(classes)[0]:.1f} %" if classes else ""
-    return error_text(evaluation.error_percent, evaluation.n) + worst
+    views = f", the mean of {evaluation.views} views" if evaluation.views > 1 else ""
+    return error_text(evaluation.error_percent, evaluation.n) + views + worst
 
 
 def confusion_finding(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
