@@ -221,5 +221,7 @@ def test_a_finding_becomes_a_sentence_and_names_keep_their_letters(text: str, sa
 
 def test_the_file_of_imported_weights_is_not_taken_for_their_data() -> None:
     data = {"name": "weights.th", "source": "weights.th", "height": 32, "width": 32, "classes": None}
-    assert data_text(Run(Path("run"), {"imported": "weights.th", "data": data})) == "unknown data, 32×32 pixels"
+    imported = Run(Path("run"), {"imported": "weights.th", "data": data})
+    assert data_text(imported) == "unknown data, 32×32 pixels"
+    assert data_text(imported, "photos/cifar10") == "cifar10, 32×32 pixels"
     assert data_text(Run(Path("run"), {"data": {**data, "name": "digits"}})) == "digits, 32×32 pixels"

@@ -292,6 +292,6 @@ def _next(subjects: Sequence[Subject], chosen: Subject | None) -> tuple[str, str
 
 
 def _target(subject: Subject) -> list[str]:
-    """Return how a command names a run: imported weights do not say on which data."""
+    """Return how a command names a run: imported weights do not say on which data, their other records may."""
     assert subject.run is not None
-    return [subject.place, *(["--data", "DATA"] if "imported" in subject.run.record else [])]
+    return [subject.place, *(["--data", subject.measured_on or "DATA"] if "imported" in subject.run.record else [])]

@@ -136,6 +136,15 @@ class Subject:
     full: bool = True
     """Whether training and test have sections; false for the many runs of a folder, which are compared."""
 
+    @property
+    def measured_on(self) -> str | None:
+        """The data whose classes are the network's, as its records name them; None where they name none or several.
+
+        A probe gives the network a classifier of its own, for whatever data.
+        """
+        named = {record.origin.data for record in self.records if record.kind != "probe"} - {None}
+        return named.pop() if len(named) == 1 else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:

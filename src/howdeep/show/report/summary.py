@@ -115,7 +115,7 @@ def summary_of(subject: Subject, beside: Sequence[Record] = ()) -> RunSummary:
         units=units or (subject.curves.units if subject.curves else None),
         error=error_of(subject),
         seconds=subject.seconds,
-        data=data_text(run),
+        data=data_text(run, subject.measured_on),
         latency_ms=next(_latencies(run, [*subject.records, *beside]), None),
         trained=_trained(run),
         learned_little=_learned_little(subject),
@@ -160,11 +160,17 @@ def error_of(subject: Subject) -> Error | None:
     return None if last is None else Error(last, None, "validation")
 
 
-def data_text(run: Run) -> str:
-    """Return what a run was trained on: name, pixels, classes."""
+def data_text(run: Run, measured_on: str | None = None) -> str:
+    """Return what a run was trained on: name, pixels, classes.
+
+    Args:
+        run: Its record of imported weights has the name of their file where others have that of the data.
+        measured_on: The data of its other records, which stand for those of imported weights.
+    """
     data = run.record["data"]
-    # The record of imported weights has the name of their file where others have that of the data.
-    known = None if "imported" in run.record else data.get("name") or data.get("source")
+    known = data.get("name") or data.get("source")
+    if "imported" in run.record:
+        known = measured_on and Path(measured_on).name
     height, width, classes = data.get("height"), data.get("width"), data.get("classes")
     pixels = [f"{height}×{width} pixels"] if height and width else []
     return ", ".join([str(known or "unknown data"), *pixels, *([f"{len(classes):,} classes"] if classes else [])])
