@@ -33,12 +33,18 @@ LARGE, PHOTOS, FIRST_MS = "torchvision:resnet50", 64, 1000
 
 @contextmanager
 def served(images: int = IMAGES) -> Iterator[str]:
-    """Yield the address of the page of the public network, served as a user does."""
+    """Yield the address of the page of the public network."""
     constants = ["--mean", *map(str, MEAN), "--std", *map(str, STD)]
-    command = ["explore", NETWORK, "--weights", str(weights(NETWORK)), *constants, "--data", str(CIFAR10)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "howdeep", *command, "--images", str(images)], stderr=subprocess.PIPE, text=True
-    )
+    network = [NETWORK, "--weights", str(weights(NETWORK)), *constants]
+    with serving([*network, "--data", str(CIFAR10), "--images", str(images)]) as address:
+        yield address
+
+
+@contextmanager
+def serving(options: list[str]) -> Iterator[str]:
+    """Yield the address of a page that is served as a user does."""
+    command = [sys.executable, "-m", "howdeep", "explore", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         yield next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))

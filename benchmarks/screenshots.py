@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from bench_explorer import served
+from bench_explorer import served, serving
 from common import howdeep
 from subjects import CIFAR10, MEAN, STD, weights
 
@@ -34,6 +35,16 @@ def report(folder: Path) -> Path:
         howdeep("flow", run, "--data", CIFAR10, "--limit", 200, "--json", run / "flow.json")
         howdeep("report", run, "--out", "report.html")
     return folder / "report.html"
+
+
+@contextlib.contextmanager
+def beside(folder: Path) -> Iterator[str]:
+    """Yield the address of the page of the public network beside a cut of it."""
+    with contextlib.chdir(folder):
+        on = ("--data", CIFAR10)
+        howdeep("cut", NETWORK, *on, "--remove", *OUT, "--limit", LIMIT, "--out", "cut")
+        with serving([NETWORK, *map(str, on), "--beside", "cut"]) as address:
+            yield address
 
 
 def shown(browser: Browser, address: str, *, width: int, height: int, dark: bool = False) -> Page:
@@ -64,6 +75,12 @@ def main() -> None:
                 page.wait_for_selector("#costs .ramp", timeout=120_000)
                 page.wait_for_selector("#reading[aria-busy=false]", timeout=120_000)
                 page.screenshot(path=FIGURES / f"{name}.png")
+        with beside(Path(folder)) as address:
+            page = shown(browser, address, width=1280, height=900)
+            for frame in page.frames[1:]:
+                frame.wait_for_selector("#costs .ramp", timeout=120_000)
+                frame.wait_for_selector("#reading[aria-busy=false]", timeout=120_000)
+            page.screenshot(path=FIGURES / "explorer_beside.png")
         browser.close()
 
 

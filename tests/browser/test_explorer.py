@@ -244,7 +244,7 @@ def verdicts(page: Page) -> list[str | None]:
 def test_an_image_that_is_dropped_is_told_of_as_the_same_image_of_the_sample(tab: Opener) -> None:
     page = tab(at="#out=4")
     source = page.locator("article img").first.get_attribute("src") or ""
-    drop(page, "mine.png", page.request.get(page.url.split("#")[0] + source[1:]).body())
+    drop(page, "mine.png", page.request.get(page.url.split("#")[0] + source).body())
     mine = page.locator("article[data-name='your picture']")
     mine.wait_for()
     settled(page)

@@ -7,7 +7,7 @@ import pytest
 from howdeep import cli
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.options import ExploreOptions
-from howdeep.explorer.serve import open_page
+from howdeep.explorer.serve import open_pages
 from howdeep.explorer.server import Page
 from howdeep.runs.folder import open_run
 from howdeep.runs.target import run_target
@@ -28,7 +28,7 @@ def page(run: Path) -> Page:
     """What a server answers from."""
     target = run_target(open_run(run), print)
     options = ExploreOptions(data="digits", precision="fp32", device="cpu")
-    return open_page(target, options, arguments=(str(run),))
+    return open_pages([(target, (str(run),))], options)[0]
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def port(page: Page) -> Iterator[int]:
     """Where the page is served, by a thread."""
     listener = serve.listen("127.0.0.1", 0)
     guard = Guard(hosts=frozenset(serve.LOOPBACK), upload_bytes=MAX_BYTES)
-    server = uvicorn.Server(uvicorn.Config(create_app(page, guard), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app([page], guard), log_level="warning"))
     with quiet_pillow():
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -299,6 +299,7 @@ def test_a_saved_cut_is_the_run_folder_of_the_command(saved: dict, run: Path, tm
     assert Path(saved["run"]) == run.with_name("run-cut-to-4-units")
     assert "--remove 2 4" in saved["command"]
     assert "2 of 6 units out" in saved["sentence"]
+    assert saved["next"][0] == f"howdeep explore {run} --data digits --beside {saved['run']}"
     out = tmp_path / "by-hand"
     assert cli.run(["cut", str(run), "--data", "digits", "--remove", "2", "4", "--out", str(out)]) == 0
     one, other = (open_run(place).chain(print).state_dict() for place in (Path(saved["run"]), out))

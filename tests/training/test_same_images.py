@@ -200,7 +200,7 @@ def test_a_page_and_paths_see_the_images_of_the_run_in_a_grown_folder(
     command: str, own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (data, run), pages = own, []
-    monkeypatch.setattr("howdeep.explorer.serve.serve", lambda page, *_, **more: pages.append(page))
+    monkeypatch.setattr("howdeep.explorer.serve.serve", lambda served, *_, **more: pages.extend(served))
 
     def images() -> int:
         if command == "explore":

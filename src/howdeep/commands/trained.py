@@ -68,11 +68,12 @@ class Explore(ExploreOptions, TargetOptions):
 
     def run(self) -> int:
         """Open the network, print the address, answer until an interrupt."""
-        from howdeep.explorer.serve import listen, open_page, serve
+        from howdeep.explorer.serve import listen, open_pages, serve
 
         with listen(self.host, self.port) as listener:
-            page = open_page(self.open(remark), self, arguments=self.arguments(), report=remark)
-            serve(page, listener, host=self.host, report=remark)
+            asked = [self, TargetOptions(target=self.beside, device=self.device)] if self.beside else [self]
+            networks = [(one.open(remark), one.arguments()) for one in asked]
+            serve(open_pages(networks, self, report=remark), listener, host=self.host, report=remark)
         return 0
 
 

@@ -12,7 +12,7 @@ DRAINED = 10
 SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
-        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-src 'self'; frame-ancestors 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -54,7 +54,7 @@ class Guard:
 
     def limit(self, path: str) -> int:
         """Return the most bytes that a request to a path may have."""
-        return self.upload_bytes if path == UPLOAD_PATH else REQUEST_BYTES
+        return self.upload_bytes if path.endswith(UPLOAD_PATH) else REQUEST_BYTES
 
 
 class Guarded:

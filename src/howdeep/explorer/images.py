@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from howdeep.analysis.evaluation import fingerprint
 from howdeep.data import Batch, Dataset
 from howdeep.data.decoding import BadImage, decode
 from howdeep.data.sampling import sample, shuffled
@@ -33,6 +34,8 @@ class Sample:
 
     pixels: Tensor
     """uint8, shape (n, channels, height, width), on the host, as they are shown."""
+    fingerprint: str
+    """Which images these are, in which order."""
     batches: Sequence[Batch]
     """The same, normalised, on the device, a chunk at a time."""
 
@@ -54,7 +57,8 @@ def draw_sample(
     """
     drawn = shuffled(sample(dataset.split(split), images, seed), seed)
     pixels = drawn.pixels(torch.arange(len(drawn)))
-    return Sample(pixels=pixels, batches=normalised(target, pixels, drawn.labels, device))
+    batches = normalised(target, pixels, drawn.labels, device)
+    return Sample(pixels=pixels, fingerprint=fingerprint(drawn), batches=batches)
 
 
 def normalised(target: Target, pixels: Tensor, labels: Tensor, device: torch.device) -> list[Batch]:

@@ -215,7 +215,8 @@ class Saving:
                 share = round(seconds / (seconds + 20), 3)
                 yield {"progress": share, "text": f"cutting and measuring, {seconds:.0f} s"}
             if process.returncode == 0:
-                yield _saved(arguments, out)
+                beside = ["explore", *self.arguments, "--data", self.data, "--beside", str(out)]
+                yield _saved(arguments, out, beside)
             else:
                 lines = (await ended)[1].decode(errors="replace").strip().splitlines()
                 yield {"error": lines[-1].removeprefix("howdeep: ") if lines else "the cut failed without output"}
@@ -246,14 +247,14 @@ async def _tidied(process: asyncio.subprocess.Process, out: Path) -> None:
         Journal(out).remove()
 
 
-def _saved(arguments: Sequence[str], out: Path) -> Line:
-    record = json.loads((out / CUT).read_bytes())
-    run, following = str(out), (["explore"], ["evaluate", "--data", record["data"]], ["report"])
+def _saved(arguments: Sequence[str], out: Path, beside: Sequence[str]) -> Line:
+    record, run = json.loads((out / CUT).read_bytes()), str(out)
+    following = (beside, ["evaluate", run, "--data", record["data"]], ["report", run])
     return {
         "saved": {
             "run": run,
             "command": shlex.join(["howdeep", *arguments]),
             "sentence": from_json(Cut, record).finding,
-            "next": [shlex.join(["howdeep", verb, run, *options]) for verb, *options in following],
+            "next": [shlex.join(["howdeep", *words]) for words in following],
         }
     }

@@ -7,6 +7,7 @@ from howdeep.util.options import (
     Device,
     InferencePrecision,
     InferenceThreads,
+    OptionalName,
     OwnData,
     SkipBroken,
     check_threads,
@@ -19,6 +20,8 @@ class ExploreOptions:
     """How a network is explored, and where the page is served."""
 
     data: OwnData = None
+    beside: OptionalName = None
+    """The run folder of another network for the same images, such as a cut of this one: both are shown side by side."""
     port: int = 0
     """Where to listen; 0 takes a free port."""
     host: str = "127.0.0.1"

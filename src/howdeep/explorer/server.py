@@ -17,6 +17,7 @@ from howdeep.analysis.lesion import Lesion, alike
 from howdeep.analysis.paths import Paths
 from howdeep.data.decoding import MAX_PIXELS
 from howdeep.data.splits import SPLIT_NAMES
+from howdeep.explorer.beside import side_by_side
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.guard import UPLOAD_PATH, Guard, Guarded
 from howdeep.explorer.images import MAX_BYTES, Uploads, png
@@ -208,11 +209,11 @@ class Page:
     jobs: Jobs
 
 
-def create_app(page: Page, guard: Guard, *, started: Callable[[], None] = lambda: None) -> FastAPI:
-    """Return the server of one network's page.
+def create_app(pages: Sequence[Page], guard: Guard, *, started: Callable[[], None] = lambda: None) -> FastAPI:
+    """Return the server of one network's page, or of two side by side: each is then a page of its own, at /1 and /2.
 
     Args:
-        page: What it answers from.
+        pages: What it answers from.
         guard: Who may ask.
         started: Called once it answers.
     """
@@ -221,32 +222,56 @@ def create_app(page: Page, guard: Guard, *, started: Callable[[], None] = lambda
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         started()
         yield
-        await page.jobs.close()
+        for page in pages:
+            await page.jobs.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Guarded, guard=guard)
+    if len(pages) == 1:
+        app.mount("/", _app_of(pages[0]))
+        return app
+    for number, page in enumerate(pages, 1):
+        app.mount(f"/{number}", _app_of(page))
+    _add_files(app, "beside.html")
+    told = side_by_side([page.engine for page in pages])
+
+    @app.get("/api/beside")
+    async def _beside() -> JSONResponse:
+        return JSONResponse(asdict(told))
+
+    return app
+
+
+def _app_of(page: Page) -> FastAPI:
+    """Return what answers for one network."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.add_exception_handler(UserError, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
-    _add_files(app, page)
+    _add_files(app, "index.html")
+    _add_pictures(app, page)
     _add_answers(app, page)
     _add_studies(app, page)
     return app
 
 
-def _add_files(app: FastAPI, page: Page) -> None:
-    """Serve the page and the pictures; every file was read before the first request."""
+def _add_files(app: FastAPI, index: str) -> None:
+    """Serve what a page is made of; every file was read before the first request."""
     paths = [PALETTE, *(path for path in STATIC.iterdir() if path.suffix in TYPES)]
     files = {path.name: (path.read_bytes(), TYPES[path.suffix]) for path in paths}
-    images = page.engine.sample.pixels
 
     @app.get("/")
     async def _index() -> Response:
-        return Response(files["index.html"][0], media_type="text/html")
+        return Response(files[index][0], media_type="text/html")
 
     @app.get("/static/{name}")
     async def _static(name: str) -> Response:
         content, kind = files.get(name, (None, ""))
         return _missing(name) if content is None else Response(content, media_type=kind)
+
+
+def _add_pictures(app: FastAPI, page: Page) -> None:
+    """Serve what the network is, the images of the sample, and those that are dropped."""
+    images = page.engine.sample.pixels
 
     @app.get("/api/network")
     async def _network() -> JSONResponse:

@@ -62,7 +62,7 @@ function shuffle(state, k) {
 }
 
 async function cut(state, lane, long, units) {
-  const ask = (progress) => lane.ask("/api/greedy", { units }, progress);
+  const ask = (progress) => lane.ask("api/greedy", { units }, progress);
   await long(`Cutting to ${counted(units, "unit")}, one after the other`, lane, ask, ({ gates }) => {
     state.change(() => {
       state.restore();
@@ -89,7 +89,7 @@ function whySave(network, state) {
 
 async function save(state, lane, long) {
   const { gates, order } = state;
-  const ask = (progress) => lane.ask("/api/save", { gates, order }, progress);
+  const ask = (progress) => lane.ask("api/save", { gates, order }, progress);
   await long("Saving this cut", lane, ask, ({ saved }) => showSaved(saved));
 }
 

@@ -35,7 +35,7 @@ export class Answers {
     try {
       const body = { gates, order, watched, upload: upload && upload.token, dark: scheme.matches };
       const early = ({ answer }) => answer && this.show({ answer }, address); // the numbers do not wait for the charts
-      this.show(await watchful(this.lane.ask("/api/answer", body, early)), address);
+      this.show(await watchful(this.lane.ask("api/answer", body, early)), address);
       if (this.gone) dismiss();
       this.lost(false);
     } catch (error) {

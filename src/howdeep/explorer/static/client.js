@@ -96,6 +96,6 @@ export class Lane {
   cancel() {
     if (!this.controller) return;
     this.controller.abort();
-    send("/api/cancel", { tab: this.name }).catch(() => {});
+    send("api/cancel", { tab: this.name }).catch(() => {});
   }
 }

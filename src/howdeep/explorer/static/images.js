@@ -27,7 +27,7 @@ export class Images {
 
   thumb(image) {
     const size = { width: 40, height: 40, loading: "lazy", alt: "", onload: sharpen };
-    const picture = el("img", { src: `/api/images/${image}.png`, ...size });
+    const picture = el("img", { src: `api/images/${image}.png`, ...size });
     const sign = el("span", { class: "sign" });
     return el("button", { type: "button", class: "thumb", "data-image": image, tabindex: -1 }, picture, sign);
   }

@@ -15,7 +15,7 @@ export function costs(network, strip, work) {
   const measure = async () => {
     byId("costs").replaceChildren("measuring what each unit costs …");
     try {
-      const { deletions } = await work.ask("/api/deletions", {}, (told) => {
+      const { deletions } = await work.ask("api/deletions", {}, (told) => {
         byId("costs").replaceChildren(`measuring what each unit costs: ${howFar(told)}`);
       });
       known(deletions);

@@ -15,12 +15,13 @@ import { reading, sampleOf } from "./reading.js";
 import { State } from "./state.js";
 import { Steps } from "./steps.js";
 import { Strip } from "./strip.js";
+import { together } from "./together.js";
 import { uploads } from "./upload.js";
 import { watched } from "./watched.js";
 
 async function start() {
   try {
-    open(await get("/api/network"));
+    open(await get("api/network"));
   } catch (error) {
     fail(error, start);
   }
@@ -53,6 +54,7 @@ function open(network) {
   gestures(strip, state);
   actions(network, state, lanes);
   uploads(network, state);
+  together(state);
   const steps = new Steps(state, tab);
   const answers = new Answers(lanes.answers, state, show);
   answers.request();

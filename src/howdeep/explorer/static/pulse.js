@@ -7,7 +7,7 @@ const EVERY = 3000; // milliseconds
 export function pulse(answers) {
   const beat = async () => {
     if (document.visibilityState === "visible") {
-      const there = await fetch("/static/icon.svg", { cache: "no-store" }).then(() => true, () => false);
+      const there = await fetch("static/icon.svg", { cache: "no-store" }).then(() => true, () => false);
       if (there && answers.gone) answers.request();
       if (!there && !answers.gone) answers.lose(new Gone());
     }

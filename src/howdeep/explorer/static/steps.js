@@ -1,6 +1,10 @@
-/** The states of this tab, one after the other: undo and redo are the browser's back and forward; and their errors. */
+/**
+ * The states of this tab, one after the other: undo and redo are the browser's back and forward; and their errors. Of two
+ * networks in one tab each undoes its own, which the browser, that has one history for both, cannot.
+ */
 
 import { byId, mark, percent } from "./dom.js";
+import { alone } from "./together.js";
 
 const MOST = 60; // states in the line at a time
 const WIDTH = 160;
@@ -46,16 +50,15 @@ export class Steps {
     this.joined = joined ? now : -Infinity;
     if (same) this.at -= 1;
     this.add(address);
-    history[same ? "replaceState" : "pushState"](this.here, "", address || location.pathname);
+    history[same || !alone ? "replaceState" : "pushState"](this.here, "", address || location.pathname);
     Object.assign(this, { moving: false, wanted: 0 });
     this.draw();
   }
 
   /** The browser has gone to another state: one of this page, one typed as an address, or one from before it. */
   arrive(entry) {
-    this.arriving = true;
-    this.state.change((state) => state.read(location.hash));
-    Object.assign(this, { arriving: false, moving: false, joined: -Infinity });
+    this.read();
+    this.moving = false;
     if (entry === null) {
       this.add(this.state.address);
       history.replaceState(this.here, "");
@@ -72,8 +75,21 @@ export class Steps {
     const step = Math.max(-this.at, Math.min(this.steps.length - 1 - this.at, this.wanted));
     this.wanted = 0;
     if (step === 0) return;
-    this.moving = true;
-    history.go(step);
+    if (alone) {
+      this.moving = true;
+      return history.go(step);
+    }
+    this.at += step;
+    history.replaceState(this.here, "", this.steps[this.at].address || location.pathname);
+    this.read();
+    this.draw();
+  }
+
+  /** Take the state of the address. */
+  read() {
+    this.arriving = true;
+    this.state.change((state) => state.read(location.hash));
+    Object.assign(this, { arriving: false, joined: -Infinity });
   }
 
   key(event) {

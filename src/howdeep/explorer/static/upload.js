@@ -3,12 +3,18 @@
 import { byId } from "./dom.js";
 import { send } from "./client.js";
 import { dismiss, fail, notice, watchful } from "./notices.js";
+import { hear, tell } from "./together.js";
 
 const MEGA = 1e6;
 
 /** Take pictures that are dropped or chosen. */
 export function uploads(network, state) {
-  const take = (file) => file && upload(file, network, state);
+  const take = (file) => {
+    if (!file) return;
+    tell({ file });
+    upload(file, network, state);
+  };
+  hear((told) => told.file && upload(told.file, network, state));
   byId("file").addEventListener("change", ({ target }) => {
     take(target.files[0]);
     target.value = ""; // the same file may be chosen again
@@ -39,7 +45,7 @@ async function upload(file, network, state) {
     return notice(`${file.name} is too large: ${size}, and at most ${Math.round(most / MEGA)} MB are taken`);
   }
   try {
-    const { upload: token, width, height } = await watchful(send("/api/upload", file));
+    const { upload: token, width, height } = await watchful(send("api/upload", file));
     state.change(() => (state.upload = { token, name: file.name, width, height }));
   } catch (error) {
     fail(error, () => upload(file, network, state));

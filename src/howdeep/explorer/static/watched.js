@@ -10,7 +10,7 @@ export function watched(state) {
       const right = top[0]?.name === label;
       const verdict = el("span", { class: right ? "right" : "wrong" }, right ? "✓" : "✗");
       const stop = () => state.change(() => (state.watched = state.watched.filter((other) => other !== image)));
-      return card(`/api/images/${image}.png`, [verdict, ` is ${label}`], top, `image ${image}`, stop);
+      return card(`api/images/${image}.png`, [verdict, ` is ${label}`], top, `image ${image}`, stop);
     });
     if (answer.upload && state.upload) cards.unshift(ofUpload(state, answer.upload));
     const hint = el("p", { class: "hint" }, "Choose images below, or drop a picture onto the page.");
@@ -21,7 +21,7 @@ export function watched(state) {
 function ofUpload(state, top) {
   const { token, name, width, height } = state.upload;
   const title = [el("span", { title: `${name}, ${width}×${height} pixels, as the network sees it` }, "your picture")];
-  return card(`/api/uploads/${token}.png`, title, top, "your picture", () => state.change(() => (state.upload = null)));
+  return card(`api/uploads/${token}.png`, title, top, "your picture", () => state.change(() => (state.upload = null)));
 }
 
 function card(source, title, top, name, stop) {
