@@ -21,6 +21,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of three depths."""
+    folder = tmp_path_factory.mktemp("comparison")
+    errors = {"cifar_resnet8": 30, "cifar_resnet20": 5, "cifar_resnet56": 4}
+    runs = [cases.run_folder(folder / name, name, wrong=wrong) for name, wrong in errors.items()]
+    write_report(runs, folder / "report.html", command="howdeep report")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
 def window(browser: Browser, report: Path) -> BrowserContext:
     """Without a network. One page stays open, and with it the process that the next ones need."""
     window = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
@@ -47,14 +57,23 @@ def test_it_asks_for_nothing_but_itself_and_complains_of_nothing(opened: tuple[P
     assert heard == [report.as_uri()]
 
 
-def test_the_answer_with_its_verdict_and_strip_is_on_the_first_screen(opened: tuple[Page, list[str]]) -> None:
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("several", [False, True], ids=["one run", "several runs"])
+def test_the_first_screen_answers_three_questions(
+    several: bool, width: int, opened: tuple[Page, list[str]], comparison: Path
+) -> None:
+    """Is deeper better here, or how good is it; which unit matters, or which depth; what do I do next?"""
     page, _ = opened
-    assert "% test error" in page.locator("h1").inner_text().replace("\N{NO-BREAK SPACE}", " ")
-    for name in ("h1", "header .facts", "header .verdict", "header .strip svg"):
+    if several:
+        page.goto(comparison.as_uri())
+    page.set_viewport_size({"width": width, "height": 800})
+    said = page.locator("h1").inner_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert ("layers are enough here" if several else "% test error") in said
+    for name in ("h1", "header .verdict", "header .next", "header .lead svg" if several else "header .strip svg"):
         box = page.locator(name).bounding_box()
-        assert box is not None
-        assert box["height"] > 10
-        assert box["y"] + box["height"] <= 800
+        assert box is not None, name
+        assert box["height"] > 10, name
+        assert box["y"] + box["height"] <= 800, name
 
 
 def test_a_telephone_scrolls_in_one_direction_only(opened: tuple[Page, list[str]]) -> None:
