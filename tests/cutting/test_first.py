@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from tests.oracles import small_network
+from tests.show import cases
 from torch import Tensor, nn
 
 from howdeep import Batch, Chain, Survival, UserError
@@ -15,7 +16,7 @@ from howdeep.analysis.linear import Features, regression
 from howdeep.analysis.probe import probe
 from howdeep.cutting import first
 from howdeep.cutting.cut import cut
-from howdeep.cutting.first import FirstUnits, better, depths_within
+from howdeep.cutting.first import First, FirstUnits, better, depths_within, or_gaps
 from howdeep.cutting.frontier import Answers
 from howdeep.cutting.images import Images
 from howdeep.cutting.options import CutBudget
@@ -322,3 +323,31 @@ def test_a_depth_that_does_not_hold_the_budget_again_is_followed_by_the_next(mon
     monkeypatch.setattr(first, "latencies", lambda chains, *_, **__: [Timing(9, (9, 9), 1) for _ in chains])
     with pytest.raises(UserError, match="no depth of this network held the budget both times"):
         cut(chain, VALIDATION, first="auto", train=TRAIN, latency="3ms")
+
+
+@pytest.mark.parametrize(("points", "kept"), [(0.4, "gaps"), (0.5, "first"), (0.6, "first")])
+def test_within_a_budget_units_in_between_go_where_that_has_fewer_errors(points: float, kept: str) -> None:
+    whole, begun, gaps = small_network("resnet A"), cases.cut(9, 5, change=0.5), cases.cut(9, 3, change=points)
+    asked: list[Chain] = []
+
+    def between(chain: Chain) -> Cut:
+        asked.append(chain)
+        return gaps
+
+    found = or_gaps(First(begun, whole), CutBudget(latency_ms=2), between)
+    assert asked == [whole], "which has the new classifier"
+    assert found.points == (gaps if kept == "gaps" else begun).points
+    other = "the first units alone" if kept == "gaps" else "with units taken out in between"
+    units, error = ("4 units", 5.5) if kept == "gaps" else ("6 units", 5 + points)
+    assert found.notes == (f"{other}, within the same budget: {units}, {error:.1f} % error, 1 ms",)
+
+
+def test_where_gaps_hold_no_budget_or_none_limits_the_cost_the_first_units_stay() -> None:
+    begun = First(cases.cut(9, 5), small_network("resnet A"))
+
+    def refused(_: Chain) -> Cut:
+        raise UserError("no cut of this network holds it")
+
+    assert or_gaps(begun, CutBudget(error_increase=1), refused) == begun.cut
+    found = or_gaps(begun, CutBudget(macs=1000), refused)
+    assert found.notes == ("taken out in between: no cut of this network holds it",)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from howdeep.analysis.effects import BaselineBatch, Effect
 from howdeep.chain import Chain, Concatenate
-from howdeep.cutting.first import cut_to_first
+from howdeep.cutting.first import cut_to_first, or_gaps
 from howdeep.cutting.frontier import WAYS, Frontier, errors_of, networks_tried
 from howdeep.cutting.images import Images, images_of
 from howdeep.cutting.options import CutBudget, listed, refuse_both
@@ -69,7 +69,8 @@ def cut(
         error_increase: Points of error above the network's; alone, as many units go as that allows.
         remove: Numbers, from 1, of the units to take out, whatever that costs; not with a budget.
         first: How many of the first units stay, under a new classifier (see :mod:`howdeep.cutting.first`); labels may
-            then be classes that the network does not have. With ``auto`` a probe says how many, within the budget.
+            then be classes that the network does not have. With ``auto`` a probe says how many; within a budget of
+            time or MACs, units in between go instead where that has fewer errors.
         train: Labelled images that this classifier is fitted to; the others choose how strongly its weights decay.
         budget: The four as a record, in place of them. Neither budget, ``remove`` nor ``first`` measures the whole
             frontier.
@@ -89,7 +90,10 @@ def cut(
     budget = budget or CutBudget.of(latency, units, macs, error_increase)
     refuse_both(budget, remove, first)
     if first is not None:
-        return cut_to_first(chain, loader, first, train, budget, where=where, console=console, progress=progress)
+        images = loader if isinstance(loader, Images) else images_of(chain, loader, same_classes=False)
+        begun = cut_to_first(chain, images, first, train, budget, where=where, console=console, progress=progress)
+        within = partial(cut, loader=images, budget=budget, where=where, precision=precision)
+        return or_gaps(begun, budget, partial(within, journal=journal, console=console, progress=progress))
     if train is not None:
         raise UserError("train is not allowed without first: no classifier is fitted")
     named = named_units(chain, remove)

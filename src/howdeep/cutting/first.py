@@ -26,7 +26,7 @@ from howdeep.analysis.probe import probe
 from howdeep.chain import Chain
 from howdeep.convert.classifier import read_by, replace_classifier, set_classifier
 from howdeep.cutting.frontier import Answers, Frontier, answers_from, effect_between, errors_of, logits_of
-from howdeep.cutting.images import Images, images_of
+from howdeep.cutting.images import Images
 from howdeep.cutting.options import CutBudget
 from howdeep.cutting.records import Cut, Head, Point, Removal, Size
 from howdeep.data import Batch
@@ -42,7 +42,7 @@ from howdeep.util.errors import UserError
 from howdeep.util.intervals import of_change
 from howdeep.util.progress import ProgressBar
 from howdeep.util.records import from_json, to_json
-from howdeep.util.text import Report
+from howdeep.util.text import Report, counted
 
 WHOLE, POOLED, KEPT = "whole", "pooled", "kept"
 
@@ -176,7 +176,7 @@ def depths_within(found: Probe, budget: CutBudget) -> list[int]:
 
 def cut_to_first(
     chain: Chain,
-    loader: Loader | Images,
+    images: Images,
     units: Units,
     train: Loader | None,
     budget: CutBudget,
@@ -184,12 +184,12 @@ def cut_to_first(
     where: Deployment,
     console: Console | None,
     progress: Report,
-) -> Cut:
+) -> First:
     """Cut a network to its first units by the images of loaders.
 
     Args:
         chain: The network.
-        loader: What depth, strength and head are chosen on, and errors are measured on.
+        images: What depth, strength and head are chosen on, and errors are measured on.
         units: How many stay, or ``auto``.
         train: What the classifiers are fitted to; as many classes as the largest label of either says.
         budget: What the network may cost, where ``auto`` chooses.
@@ -202,7 +202,6 @@ def cut_to_first(
     """
     if train is None:
         raise UserError(f"first {units} needs train: labelled images that the new classifier is fitted to")
-    images = loader if isinstance(loader, Images) else images_of(chain, loader, same_classes=False)
     training = batches_of(chain, train, name="train", same_classes=False)
     work = FirstUnits(
         chain=chain,
@@ -214,7 +213,33 @@ def cut_to_first(
         console=console or Console(stderr=True),
         progress=progress,
     )
-    return work.result(units).cut
+    return work.result(units)
+
+
+def or_gaps(first: First, budget: CutBudget, gaps: Callable[[Chain], Cut]) -> Cut:
+    """Return the first units, or the whole network without units in between, whichever has fewer errors.
+
+    Both hold one budget, their classifiers were fitted to the same images, and they are judged on those of the
+    calibration; of two that are alike the first units, of which nothing is repaired.
+
+    Args:
+        first: The first units that hold the budget best, and the whole network with a new classifier.
+        budget: What they may cost; where that is not limited, there is nothing to compare.
+        gaps: Takes units out of a network until it holds the budget.
+    """
+    if not budget.sized or averages(first.whole) is not None:  # the library's network has no such head
+        return first.cut
+    try:
+        found = gaps(first.whole)
+    except UserError as error:
+        return replace(first.cut, notes=(*first.cut.notes, f"taken out in between: {error}"))
+    kept, left = sorted((first.cut, found), key=lambda one: one.best.error_percent if one.best else 100.0)
+    assert left.choice is not None
+    assert left.best is not None
+    how = "the first units alone" if left is first.cut else "with units taken out in between"
+    cost = f"{left.best.error_percent:.1f} % error, {left.choice.size.latency.median_ms:.3g} ms"
+    other = f"{how}, within the same budget: {counted(left.choice.size.units, 'unit')}, {cost}"
+    return replace(kept, classifier_images=first.cut.classifier_images, notes=(*kept.notes, other))
 
 
 @dataclass(frozen=True)

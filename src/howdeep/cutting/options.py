@@ -116,7 +116,8 @@ class CutOptions(DeploymentOptions):
     """Exactly these units go, numbered from 1; not with a budget."""
     first: First = None
     """Only the first K units stay, under a new classifier for the classes of the data, which need not be the network's;
-    auto finds K by a probe: the shallowest that may be as good as the best, or the best within a budget."""
+    auto finds K by a probe: the shallowest that may be as good as the best. Within a budget of time or MACs it takes
+    the best depth, or units in between where that has fewer errors."""
     out: RunFolder = None
     """Run folder of the cut network."""
     epochs: float = 0.0
@@ -158,9 +159,10 @@ class CutOptions(DeploymentOptions):
             refuse_without_use(self, ("lr", "flip"), "without --epochs: nothing is fine-tuned")
         refuse_both(self.budget, self.remove or (), self.first)
         if self.first is not None:
-            refuse_without_use(self, ("statistics_images",), "with --first: norms read what they did")
-            if not self.epochs:
-                refuse_without_use(self, ("precision",), "with --first and without --epochs: no unit is chosen")
+            if self.first != "auto" or not self.budget.sized:
+                refuse_without_use(self, ("statistics_images",), "with --first: norms read what they did")
+                if not self.epochs:
+                    refuse_without_use(self, ("precision",), "with --first and without --epochs: no unit is chosen")
             if self.split == "train":
                 raise UserError("--split train is not allowed with --first: the new classifier is fitted to its images")
         elif self.out is not None and not (self.budget.given or self.remove):

@@ -14,7 +14,7 @@ from howdeep.analysis.study import SplitBatches
 from howdeep.chain import Chain
 from howdeep.convert import Unravelled
 from howdeep.cutting.cut import cut, named_units, require_fewer
-from howdeep.cutting.first import KEPT, POOLED, First, FirstUnits
+from howdeep.cutting.first import KEPT, POOLED, First, FirstUnits, or_gaps
 from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
 from howdeep.cutting.images import Images, cut_images, split_batches
 from howdeep.cutting.options import CutOptions
@@ -193,7 +193,9 @@ class _Cutting:
         fastest = partial(fastest_threads, self.original, lambda: first, options.threads, self.device)
         threads = self.journal.result("threads", fastest)
         with threads_of(threads):
-            result = self._cut() if options.first is None else self.first.cut
+            result = (
+                self._cut(self.original) if options.first is None else or_gaps(self.first, options.budget, self._cut)
+            )
         notes = [f"{PURPOSES[purpose]} {sample}" for purpose, sample in self.images.samples.items()]
         if self.dataset.train is None:
             notes.append("no training images: statistics are those of the calibration")
@@ -213,10 +215,10 @@ class _Cutting:
         with threads_of(threads):
             return replace(result, chain=smaller, test=self._tested(smaller))
 
-    def _cut(self) -> Cut:
+    def _cut(self, chain: Chain) -> Cut:
         options = self.options
         return cut(
-            self.original,
+            chain,
             self.images,
             budget=options.budget,
             remove=options.remove or (),
