@@ -105,6 +105,17 @@ def test_the_error_shown_is_that_of_the_python_function(tab: Opener, network: Ne
     assert error(page) == network.error(network.without(5))
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_first_screen_answers_three_questions(width: int, tab: Opener) -> None:
+    """How good is it, and is all of its depth needed; which unit matters; what do I do next?"""
+    page = tab(width=width)
+    expect(page.locator("#finding")).to_contain_text(re.compile("costs? most"))
+    for name in ("#error", "#finding", "#strip", "#hint"):
+        box = page.locator(name).bounding_box()
+        assert box is not None, name
+        assert box["y"] + box["height"] <= 800, name
+
+
 def test_steps_are_undone_and_done_again_by_buttons_keys_and_the_browser(tab: Opener, network: Network) -> None:
     page, undo, redo = tab(), "Control+z", "Control+Shift+z"
     expect(page.locator("#undo")).to_be_disabled()

@@ -68,7 +68,7 @@ class Fit(Shown):
     run: str
     """Its run folder."""
     validation_error_percent: float
-    """By which it was chosen: a little too good, as the best of several."""
+    """By which it was chosen: optimistic, as the best of several."""
     validation_standard_error: float
     """Of that error, in percent."""
     validation_images: int

@@ -142,7 +142,7 @@ class Transfer(Shown):
     run: str
     """Its run folder."""
     validation_error_percent: float
-    """By which it was chosen: a little too good, as the best of several."""
+    """By which it was chosen: optimistic, as the best of several."""
     validation_images: int
     """Images behind it."""
     test: FinalError

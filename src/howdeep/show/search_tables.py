@@ -121,7 +121,7 @@ def _answer(fit: Fit) -> list[str]:
         alike = [f"  after {seconds_text(chosen.rounds[-1].seconds)} each not told from {listed(fit.verdict.alike)}"]
     lines = [
         f"  validation error {percent_text(fit.validation_error_percent, fit.validation_images)}, n ="
-        f" {fit.validation_images:,}; a little too good",
+        f" {fit.validation_images:,}; optimistic",
         f"  {_latency(fit.latency)}",
         *alike,
         f"  {fit.final.epochs:.3g} epochs; {spent}",
@@ -216,7 +216,7 @@ def _taken(transfer: Transfer) -> list[str]:
     return [
         f"  test error {percent_text(transfer.test.error_percent, transfer.test.n)}, n = {transfer.test.n:,}",
         f"  validation error {percent_text(transfer.validation_error_percent, n)}, n = {n:,}; chosen by it,",
-        f"  so a little too good; nearest neighbour {end.neighbour_error_percent:.1f} %, guessing"
+        f"  so optimistic; nearest neighbour {end.neighbour_error_percent:.1f} %, guessing"
         f" {transfer.guessing_percent:.1f} %",
         f"  {_latency(transfer.latency)}",
         f"  {whole(transfer.parameters)} parameters; {last.epochs:.3g} epochs; {spent}",
