@@ -21,12 +21,14 @@ from tests.conftest import SHARED
 from howdeep import cli, open_run
 from howdeep.cutting.frontier import Frontier
 from howdeep.cutting.options import CutOptions
+from howdeep.cutting.records import Cut
 from howdeep.cutting.run import cut_target
 from howdeep.runs.checkpoints import list_checkpoints, newest
 from howdeep.runs.prepared import Prepared
 from howdeep.runs.target import run_target
 from howdeep.training import loop
 from howdeep.util.errors import Stopped
+from howdeep.util.records import from_json
 
 NETWORK = "cifar_resnet14"
 DIGITS = 640
@@ -241,7 +243,7 @@ def test_first_units_are_cut_again_and_trained_on(first: tuple[Path, str], tmp_p
         assert len(open_run(place).chain(print)) == units
 
 
-def test_a_probe_finds_the_first_units_within_a_budget(
+def test_within_a_budget_first_units_stay_or_units_in_between_go(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, asked = tmp_path / "out", ["--first", "auto", "--macs", "60%", "--out", tmp_path / "out"]
@@ -250,11 +252,13 @@ def test_a_probe_finds_the_first_units_within_a_budget(
         assert cut(run, *asked) == 130
     assert cut(run, *asked) == 0
     table = capsys.readouterr().out
-    found, record = json.loads((out / "cut.json").read_text()), open_run(out).record
-    chosen = next(one for one in found["points"] if one["head"]["name"] == found["head"])
-    assert chosen["size"]["macs"] <= 0.6 * found["original"]["macs"]
-    assert record["first"]["units"] == chosen["size"]["units"] < 6
-    assert "depth by a probe of all" in table
+    found = from_json(Cut, json.loads((out / "cut.json").read_text()))
+    assert found.choice is not None
+    assert found.choice.size.macs <= 0.6 * found.original.macs
+    assert len(open_run(out).chain(print)) == found.choice.size.units < 6
+    assert ("first" in open_run(out).record) == (found.head is not None)
+    other = "the first units alone" if found.head is None else "with units taken out in between"
+    assert f"{other}, within the same budget: " in " ".join(table.split())
     assert max(map(len, table.splitlines())) <= 80
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
