@@ -77,6 +77,7 @@ def main() -> None:
                 page.screenshot(path=FIGURES / f"{name}.png")
         with beside(Path(folder)) as address:
             page = shown(browser, address, width=1280, height=900)
+            page.wait_for_selector("iframe + iframe")
             for frame in page.frames[1:]:
                 frame.wait_for_selector("#costs .ramp", timeout=120_000)
                 frame.wait_for_selector("#reading[aria-busy=false]", timeout=120_000)

@@ -62,6 +62,13 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     assert said == []
 
 
+def test_a_cut_is_called_one(page: Page) -> None:
+    assert [frame.locator("#name").inner_text() for frame in frames(page)] == [
+        "cifar_resnet14",
+        "cifar_resnet14 cut to 5 units",
+    ]
+
+
 def frames(page: Page) -> list[Frame]:
     """Return the pages of both networks, once they have answered."""
     expect(page.locator("iframe")).to_have_count(2)

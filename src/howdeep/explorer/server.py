@@ -26,6 +26,7 @@ from howdeep.explorer.records import State, check_state
 from howdeep.show import figures
 from howdeep.util.errors import UserError
 from howdeep.util.records import from_json
+from howdeep.util.text import counted
 
 MEASURED_AT_ONCE = 120
 """Units up to which the page has their deletions measured without being asked."""
@@ -50,9 +51,11 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        engine, known, network = self.engine, self._lesion(), self.engine.target.network or {}
+        engine, known, run = self.engine, self._lesion(), self.engine.target.run
+        network = engine.target.network or {}
+        cut = f" cut to {counted(len(engine.chain), 'unit')}" if run is not None and run.is_cut else ""
         return {
-            "name": network.get("library") or network.get("name") or engine.target.name,
+            "name": (network.get("library") or network.get("name") or engine.target.name) + cut,
             "source": engine.target.name,
             "units": self._units(),
             "classes": engine.classes,

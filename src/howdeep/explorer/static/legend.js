@@ -42,7 +42,7 @@ function finding(change) {
   const numbers = others.slice(0, 2).filter(({ points }) => points > 0).map(({ number }) => number);
   const then = numbers.length ? `, then ${numbers.join(" and ")}` : "";
   const free = able.filter(({ points }) => points <= 0).length;
-  const spare = `${free} of ${able.length} cost${free === 1 ? "s" : ""} nothing here`;
+  const spare = free ? `${free} of ${able.length} cost${free === 1 ? "s" : ""} nothing here` : "all cost something here";
   return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${spare}.`;
 }
 
