@@ -20,6 +20,7 @@ from howdeep.data.loaders import Loader, batches_of
 from howdeep.runtime.device import synchronise
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.parts import passed
+from howdeep.transform.folding import folding_norms
 from howdeep.util.errors import UserError
 from howdeep.util.records import Shown
 
@@ -156,9 +157,10 @@ def add_up(chain: Chain, batches: Iterable[Batch], *, autocast: torch.autocast, 
     """Count the errors of a chain in evaluation mode; its mode is put back afterwards."""
     wrong, loss = [], 0.0
     with evaluating(chain):
+        quick = folding_norms(chain)
         for batch in batches:
             with autocast:
-                logits = passed(chain, batch.images, gates).float()
+                logits = passed(quick, batch.images, gates).float()
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             wrong.append((logits.argmax(1) != batch.labels).cpu())
     which = torch.cat(wrong) if wrong else torch.zeros(0, dtype=torch.bool)
@@ -202,9 +204,10 @@ def evaluate(
     mistakes: list[Mistake] = []
     n, loss, started = 0, 0.0, time.perf_counter()
     with evaluating(chain):
+        quick = folding_norms(chain)
         for batch in batches_of(chain, loader):
             with autocast:
-                seen = [passed(chain, view).float() for view in views_of(batch.images, views, flip=flip)]
+                seen = [passed(quick, view).float() for view in views_of(batch.images, views, flip=flip)]
             logits = torch.stack(seen).mean(0)
             classes = [str(number) for number in range(logits.shape[1])] if classes is None else classes
             if logits.shape[1] != len(classes):

@@ -15,8 +15,10 @@ from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, data_of, open_data_for, read_images, required_normalization
 from howdeep.runtime import device as devices
+from howdeep.runtime.parts import passed
 from howdeep.runtime.precision import Arithmetic, place, require_precision
 from howdeep.runtime.timing import FEW, fastest_threads, threads_of
+from howdeep.transform.folding import folding_norms
 from howdeep.util.errors import UserError
 from howdeep.util.records import tagged, to_json
 
@@ -105,13 +107,13 @@ def predict(target: Target, images: Sequence[Path], *, top: int = 3, device: str
     if not images:
         raise UserError("no images were named")
     where = devices.pick(device)
-    constants, chain = required_normalization(target).to(where), target.chain.to(where)
+    constants, chain = required_normalization(target).to(where), folding_norms(target.chain.to(where))
     predictions: list[Prediction] = []
     for start in range(0, len(images), PREDICTED_AT_A_TIME):
         paths = images[start : start + PREDICTED_AT_A_TIME]
         read = read_images(paths, target)
         pixels = [one for one in read if not isinstance(one, str)]
-        shares = iter(chain(constants(torch.stack(pixels).to(where))).softmax(1) if pixels else torch.empty(0))
+        shares = iter(passed(chain, constants(torch.stack(pixels).to(where))).softmax(1) if pixels else torch.empty(0))
         for path, one in zip(paths, read, strict=True):
             if isinstance(one, str):
                 predictions.append(Prediction(str(path), (), (), one))

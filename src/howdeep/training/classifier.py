@@ -9,8 +9,10 @@ from howdeep.chain import Chain
 from howdeep.convert.classifier import read_by, set_classifier
 from howdeep.data import Batch
 from howdeep.runtime.modes import evaluating
+from howdeep.runtime.parts import parts_of
 from howdeep.runtime.ranks import Ranks
 from howdeep.training.feed import Feed
+from howdeep.transform.folding import folding_norms
 from howdeep.util.intervals import of_share
 from howdeep.util.text import Report
 
@@ -58,7 +60,12 @@ def begin_as_regression(chain: Chain, names: Sequence[str], feed: Feed, ranks: R
 
 def _features(chain: Chain, names: Sequence[str], batches: Iterable[Batch], ranks: Ranks) -> Features:
     """Return what a classifier reads of some images, of which every process computes its share."""
-    own = [(read_by(chain, batch.images, names), batch.labels.cpu()) for batch in batches if len(batch.labels)]
-    shares = ranks.gathered([(read.cpu(), labels) for read, labels in own if read is not None])
+    quick, own = folding_norms(chain), []
+    quick.head = chain.head  # the classifier is found there by its name
+    for batch in batches:
+        if len(batch.labels):
+            read = [read_by(quick, part, names) for part in parts_of(quick, batch.images)]
+            own.append((torch.cat([one.cpu() for one in read if one is not None]), batch.labels.cpu()))
+    shares = ranks.gathered(own)
     read, labels = zip(*(batch for share in shares for batch in share), strict=True)
     return Features(torch.cat(read), torch.cat(labels))
