@@ -227,7 +227,7 @@ def or_gaps(first: First, budget: CutBudget, gaps: Callable[[Chain], Cut]) -> Cu
         budget: What they may cost; where that is not limited, there is nothing to compare.
         gaps: Takes units out of a network until it holds the budget.
     """
-    if not budget.sized or averages(first.whole) is not None:  # the library's network has no such head
+    if not budget.sized or averages(first.whole) is not None:  # a head of averages is none that its library can build
         return first.cut
     try:
         found = gaps(first.whole)
