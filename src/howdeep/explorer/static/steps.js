@@ -16,7 +16,7 @@ const PAUSE = 1000; // milliseconds up to which two strokes of a key that scales
 export class Steps {
   /** `load` tells the entries of this page from those that were in the tab's history before. */
   constructor(state, load) {
-    Object.assign(this, { state, load, arriving: false, moving: false, wanted: 0, joined: -Infinity });
+    Object.assign(this, { state, load, arriving: false, moving: false, joined: -Infinity });
     history.scrollRestoration = "manual"; // a step does not move the page
     this.begin();
     state.subscribe((change) => this.note(change));
@@ -32,14 +32,14 @@ export class Steps {
 
   begin() {
     this.steps = [{ address: this.state.address, error: null }];
-    this.at = 0;
+    this.at = this.aim = 0;
     history.replaceState(this.here, "");
     this.draw();
   }
 
   /** Put a state behind the present one, in the place of those that were undone. */
   add(address) {
-    this.steps.splice((this.at += 1), Infinity, { address, error: null });
+    this.steps.splice((this.aim = this.at += 1), Infinity, { address, error: null });
   }
 
   note({ dragging, joined }) {
@@ -51,35 +51,39 @@ export class Steps {
     if (same) this.at -= 1;
     this.add(address);
     history[same || !alone ? "replaceState" : "pushState"](this.here, "", address || location.pathname);
-    Object.assign(this, { moving: false, wanted: 0 });
+    this.moving = false;
     this.draw();
   }
 
   /** The browser has gone to another state: one of this page, one typed as an address, or one from before it. */
   arrive(entry) {
     this.read();
-    this.moving = false;
     if (entry === null) {
       this.add(this.state.address);
       history.replaceState(this.here, "");
-    } else if (entry.load === this.load) this.at = entry.at;
-    else this.begin();
+    } else if (entry.load === this.load) {
+      this.at = entry.at;
+      if (!this.moving) this.aim = this.at;
+    } else this.begin();
+    this.moving = false;
     this.draw();
-    this.go(0);
+    this.approach();
   }
 
-  /** Go so many states forward; the browser takes its time, and strokes of the key do not wait for it. */
+  /** Aim at the state so many further, or at the last one there is; strokes of the key do not wait for the browser. */
   go(by) {
-    this.wanted += by;
-    if (this.moving) return;
-    const step = Math.max(-this.at, Math.min(this.steps.length - 1 - this.at, this.wanted));
-    this.wanted = 0;
-    if (step === 0) return;
+    this.aim = Math.max(0, Math.min(this.steps.length - 1, this.aim + by));
+    this.approach();
+  }
+
+  approach() {
+    if (this.moving || this.aim === this.at) return;
     if (alone) {
       this.moving = true;
-      return history.go(step);
+      history.go(this.aim - this.at);
+      return;
     }
-    this.at += step;
+    this.at = this.aim;
     history.replaceState(this.here, "", this.steps[this.at].address || location.pathname);
     this.read();
     this.draw();
