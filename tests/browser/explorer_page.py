@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from playwright.sync_api import Locator, Page, Request
+from playwright.sync_api import Frame, Locator, Page, Request
 from tests.processes import Running
 
 from howdeep.analysis.evaluation import add_up
@@ -75,12 +75,12 @@ def address(server: Running) -> str:
     return found[0]
 
 
-def settled(page: Page) -> None:
+def settled(page: Page | Frame) -> None:
     """Wait until the numbers are those of the latest state."""
     page.locator("#reading[aria-busy=false]").wait_for()
 
 
-def error(page: Page) -> str:
+def error(page: Page | Frame) -> str:
     settled(page)
     return page.locator("#error").inner_text()
 
@@ -90,17 +90,17 @@ def asked(request: Request) -> dict[str, Any]:
     return json.loads(request.post_data or "{}")
 
 
-def unit(page: Page, number: int) -> Locator:
+def unit(page: Page | Frame, number: int) -> Locator:
     """Return the cell at a place, counted from 1."""
     return page.locator(".cell").nth(number - 1)
 
 
-def out(page: Page) -> list[int]:
+def out(page: Page | Frame) -> list[int]:
     """Return the places at which a unit is taken out, counted from 1."""
     return [int(cell.get_attribute("data-place") or -1) + 1 for cell in page.locator(".cell[data-state=out]").all()]
 
 
-def drop(page: Page, name: str, content: bytes = b"", *, zeros: int = 0) -> None:
+def drop(page: Page | Frame, name: str, content: bytes = b"", *, zeros: int = 0) -> None:
     """Drop a file onto the page: its content and so many zeros."""
     page.evaluate(
         """([name, bytes, zeros]) => {
@@ -115,7 +115,7 @@ def drop(page: Page, name: str, content: bytes = b"", *, zeros: int = 0) -> None
     )
 
 
-def too_wide(page: Page) -> list[str]:
+def too_wide(page: Page | Frame) -> list[str]:
     """Return what reaches over the right edge of the window."""
     return page.evaluate(
         """() => document.documentElement.scrollWidth <= innerWidth ? [] :

@@ -112,7 +112,7 @@ def test_both_look_at_the_same_images(page: Page, url: str) -> None:
     two.locator(".thumb").nth(20).click()
     expect(one.locator("[data-name='image 20']")).to_be_visible()
     expect(one.locator(".card")).to_have_count(before + 1)
-    drop(one, "mine.png", page.request.get(f"{url}1/api/images/3.png").body())  # type: ignore[arg-type]
+    drop(one, "mine.png", page.request.get(f"{url}1/api/images/3.png").body())
     for frame in (one, two):
         expect(frame.locator("[data-name='your picture']")).to_be_visible()
 
@@ -126,7 +126,7 @@ def test_they_stand_beside_each_other_where_there_is_room(page: Page, width: int
     assert two is not None
     assert (one["y"] == two["y"], one["x"] == two["x"]) == (beside, not beside)
     assert too_wide(page) == []
-    assert [too_wide(frame) for frame in shown] == [[], []]  # type: ignore[arg-type]
+    assert [too_wide(frame) for frame in shown] == [[], []]
 
 
 def test_axe_finds_nothing_in_either_scheme(page: Page, axe: Callable[[Page], list[str]]) -> None:
