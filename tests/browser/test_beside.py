@@ -28,9 +28,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Six units, and the same without the third."""
     run = tmp_path_factory.mktemp("runs") / "run"
     plain = ["--data", "digits", "--precision", "fp32", "--device", "cpu"]
-    assert cli.run(["train", "cifar_resnet14", "--out", str(run), "--epochs", "2", "--threads", "1", *plain]) == 0
+    assert cli.run(["train", "cifar_resnet14", "--out", str(run), "--epochs", "1", "--threads", "1", *plain]) == 0
     cut = run.with_name("cut")
-    assert cli.run(["cut", str(run), "--remove", "3", "--out", str(cut), *plain]) == 0
+    few = ["--calibration-images", "50", "--statistics-images", "50", "--limit", "50", "--threads", "1"]
+    assert cli.run(["cut", str(run), "--remove", "3", "--out", str(cut), *few, *plain]) == 0
     return run, cut
 
 
