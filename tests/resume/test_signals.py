@@ -109,7 +109,7 @@ COMMANDS = {
         resumes="resumed from step 3",
     ),
     "fit": Asked(
-        f"fit --train-budget 1s --depths 8 --widths 1 --device cpu {DIGITS}",
+        f"fit --train-budget 4s --depths 8 --widths 1 --device cpu {DIGITS}",
         (loop, "train_step", _at_step(1)),
         saved="runs/cifar_resnet8-once/checkpoints",
         resumes="take cifar_resnet8",

@@ -385,7 +385,7 @@ def _validate(session: Session) -> Sums | None:
     with session.average.shown() if session.average else nullcontext():
         if session.average is not None:
             ranks.copy_buffers(session.chain)
-        sums = add_up(session.chain, batches, autocast=session.arithmetic.autocast(session.place.device))
+        sums = add_up(session.evaluated, batches, autocast=session.arithmetic.autocast(session.place.device))
     which = torch.cat(ranks.gathered(sums.which))
     (loss,) = ranks.sums([sums.loss])
     return Sums(len(which), int(which.sum()), loss, which)

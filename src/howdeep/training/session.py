@@ -13,6 +13,7 @@ from howdeep.runs import checkpoints
 from howdeep.runs import folder as runs
 from howdeep.runs.folder import Run
 from howdeep.runtime import precision
+from howdeep.runtime.modes import evaluating
 from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.process import keep_freed_memory
 from howdeep.runtime.ranks import Ranks
@@ -25,6 +26,7 @@ from howdeep.training.optimizers import make_optimizer, restore
 from howdeep.training.pace import Pace, pace_of
 from howdeep.training.recipes import Recipe
 from howdeep.training.state import Memory, Position
+from howdeep.transform.folding import folding_norms
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
 
@@ -65,6 +67,17 @@ class Session:
     def arithmetic(self) -> Arithmetic:
         """Precision and memory format, as they were chosen when the run was begun."""
         return arithmetic_of(self.run.record["choices"])
+
+    @cached_property
+    def evaluated(self) -> Chain:
+        """The chain as it is validated: it shares its tensors, and folds norms where branches are not compiled.
+
+        Made once: of a small network the copy takes half as long as the validation.
+        """
+        if self.config.compile:
+            return self.chain
+        with evaluating(self.chain):
+            return folding_norms(self.chain)
 
     @property
     def rule(self) -> Survival:
