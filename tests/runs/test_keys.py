@@ -1,6 +1,7 @@
 """Everything that changes a number is in the key of resumable work."""
 
 from dataclasses import Field, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from howdeep.networks import build, spec_of
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.resume import UNCHANGING, difference, options_key, work_key
 from howdeep.runs.target import Target
+from howdeep.runtime import deployment
 
 HOST = torch.device("cpu")
 OTHERS: dict[str, Any] = {
@@ -89,6 +91,22 @@ def test_what_a_cut_leaves_is_in_its_key(name: str, told: str) -> None:
     options: Any = [{name: count} for count in (1, 2)]
     keys = [work_key(asked_of_cut(CutOptions(data="d", **one)), HOST) for one in options]
     assert (difference(*keys) or "").startswith(told)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        options_key(CostOptions(runtime="onnxruntime")),
+        asked_of_cut(CutOptions(data="d", units=1, runtime="onnxruntime")),
+        Probe(target="run", data="d", runtime="onnxruntime").asked(),
+    ],
+)
+def test_what_was_timed_in_another_version_of_a_runtime_is_not_taken_on(
+    asked: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = work_key(asked, HOST)
+    monkeypatch.setattr(deployment, "version", lambda name: "0.0" if name == "onnxruntime" else version(name))
+    assert (difference(before, work_key(asked, HOST)) or "").startswith("onnxruntime (")
 
 
 def normalization(mean: float, std: float) -> Normalization:

@@ -16,7 +16,6 @@ from howdeep.networks import Spec
 from howdeep.networks.counting import LARGE, SMALL
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runtime import device as devices
-from howdeep.runtime.deployment import versions_of
 from howdeep.util.records import Shown, from_json, to_json
 from howdeep.util.text import Report
 
@@ -217,7 +216,7 @@ def _opened(plan: Plan, options: CostOptions, place: Path | None) -> tuple[Setti
     device = devices.pick(options.device)
     setting = Setting(size, options.batch_size, "fp32", "channels_last", str(device))
     networks = {"networks": [spec.name for spec in (*plan.fitted, *plan.asked)]}
-    key = work_key({**options_key(options, CostOptions), **networks, **versions_of(options.runtime)}, device)
+    key = work_key({**options_key(options, CostOptions), **networks}, device)
     journal = Journal.open(place and place.with_name(f"{place.name}.{first.name.replace(' ', '_')}"), key)
     chosen = journal.result("arithmetic", lambda: to_json(arithmetic_of(first, setting, options.precision)))
     return replace(setting, precision=chosen["precision"], memory_format=chosen["memory_format"]), journal

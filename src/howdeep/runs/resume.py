@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from howdeep.data import Split
 from howdeep.runs.target import Target
 from howdeep.runtime import device as devices
+from howdeep.runtime.deployment import versions_of
 from howdeep.runtime.process import patience, stopped
 from howdeep.runtime.ranks import Ranks
 from howdeep.util.errors import Stopped, UserError
@@ -59,13 +60,14 @@ def work_key(
     key = {} if target is None else {"network": fingerprint(target.chain), **_preparation(target)}
     if splits:
         key["data"] = images_key(splits)
-    key |= {**asked, **surroundings(device)}
+    key |= {**asked, **surroundings(device, asked.get("--runtime", "torch"))}
     return json.loads(json.dumps(key, default=_plain))
 
 
-def surroundings(device: torch.device) -> dict[str, str]:
+def surroundings(device: torch.device, runtime: str = "torch") -> dict[str, str]:
     """Return what changes roundings and times though nobody asks for it: the device by name, and versions."""
-    return {"device": devices.name_of(device), "torch": torch.__version__, "howdeep": version("howdeep")}
+    own = {"device": devices.name_of(device), "torch": torch.__version__, "howdeep": version("howdeep")}
+    return own | versions_of(runtime)
 
 
 def difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:

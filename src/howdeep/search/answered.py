@@ -52,7 +52,7 @@ def answered(
             asked, around, answer = record["asked"], record["surroundings"], from_json(kind, record)
         require_asked(asked, options, str(options.out))
         opened()
-        require_same(options.out, around, surroundings(devices.pick(options.device)))
+        require_same(options.out, around, surroundings(devices.pick(options.device), options.runtime))
         print_line(console, f"{options.out} has its answer; nothing to do")
         return answer
     with (
@@ -74,7 +74,7 @@ def write_answer(answer: Shown, options: FitOptions, dataset: Dataset, device: t
         device: Where.
     """
     origin = {"data": options.data, "asked": options.asked(), **provenance(device)}
-    origin["surroundings"] = surroundings(device)
+    origin["surroundings"] = surroundings(device, options.runtime)
     origin["augmentation"] = augmentation_record(dataset, flip=options.flip)
     record = tagged(type(answer).__name__.lower(), {**to_json(answer), **origin})
     write_whole(options.out / ANSWER, json.dumps(record, indent=1).encode())
