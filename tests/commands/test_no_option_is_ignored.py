@@ -2,12 +2,19 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import torch
 
 from howdeep.cli import run
-from howdeep.commands.analysing import Lesion
+from howdeep.networks import build, spec_of
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("weights") / "weights.pt"
+    torch.save(build(spec_of("cifar_resnet8", channels=1)).state_dict(), file)
+    return file
 
 
 @pytest.mark.parametrize(
@@ -35,15 +42,36 @@ def test_an_option_without_use_is_refused(command: str, line: str, capsys: pytes
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize(("split", "run", "warned"), [("val", None, True), ("test", None, False), ("val", {}, False)])
-def test_lesions_of_weights_of_elsewhere_may_count_images_that_they_were_trained_on(
-    split: str, run: dict | None, warned: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("command", "warned"),
+    [
+        ("lesion", True),
+        ("lesion --split test", False),
+        ("evaluate", False),
+        ("evaluate --split val", True),
+        ("cut --units 1 --calibration-images 20 --statistics-images 20", True),
+        ("cut --first 1", False),
+    ],
+)
+def test_weights_of_elsewhere_may_know_the_images_that_count(
+    command: str, warned: bool, weights: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    target, said = SimpleNamespace(name="x", run=run if run is None else SimpleNamespace(record=run)), []
-    monkeypatch.setattr("howdeep.runs.target.open_target", lambda options, report: target)
-    Lesion(target="x", split=split).open(said.append)
-    assert bool(said) == warned
-    assert all(line.endswith("those of val may be among them; --split test counts others") for line in said)
+    name, *options = command.split()
+    given = ["--weights", str(weights), "--data", "digits", "--mean", "0.3", "--std", "0.4", "--device", "cpu"]
+    assert run([name, "cifar_resnet8", *given, "--limit", "50", *options]) == 0
+    may = "those of val may be among them, and have fewer errors than others"
+    said = f"cifar_resnet8 does not say which images it was trained on: {may}\n"
+    assert (said in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluate RUN", "lesion RUN", "probe RUN", "cut RUN --units 1", "explore RUN", "export RUN --out x.onnx"]
+)
+def test_a_split_that_is_not_there_is_refused_before_anything_is_read(
+    command: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run([*command.split(), "--data", "nowhere", "--split", "tst"]) == 2
+    assert capsys.readouterr().err == "howdeep: unknown split 'tst'; did you mean test?\n"
 
 
 def test_a_network_of_a_library_has_the_classes_that_were_asked_for(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from howdeep.data import evaluation_batches
 from howdeep.data.augmentation import may_flip
 from howdeep.data.sampling import sampled
 from howdeep.runs.folder import provenance
-from howdeep.runs.target import Target, data_of, open_data_for, read_images, required_normalization
+from howdeep.runs.target import Target, data_of, note_doubt, open_data_for, read_images, required_normalization
 from howdeep.runtime import device as devices
 from howdeep.runtime.parts import passed
 from howdeep.runtime.precision import Arithmetic, place, require_precision
@@ -60,6 +60,7 @@ def evaluate_target(
     require_views(options.views, flip=options.flip != "no")
     data, split = data_of(target, options.data), options.split
     dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[split], report=report)
+    note_doubt(target, split, report)
     images, sample = sampled(dataset, split, options.limit, options.seed)
     if sample is not None:
         report(str(sample))

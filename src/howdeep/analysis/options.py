@@ -19,6 +19,7 @@ from howdeep.util.options import (
     SkipBroken,
     Split,
     Workers,
+    check_split,
     check_threads,
     read_seconds,
     refuse_without_use,
@@ -41,6 +42,7 @@ class SplitOptions:
     batch_size: BatchSize = 100
 
     def __post_init__(self) -> None:
+        check_split(self.split)
         require_at_least(1, self, "limit", "batch_size")
 
 

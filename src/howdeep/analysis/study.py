@@ -16,7 +16,6 @@ from howdeep.chain import Chain
 from howdeep.data import Batch, Normalization, Split, evaluation_batches
 from howdeep.data.loaders import Batches
 from howdeep.data.sampling import sampled, shuffled
-from howdeep.data.splits import SPLIT_NAMES
 from howdeep.runs.folder import provenance
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runs.target import Target, data_of, open_data_for, required_normalization
@@ -37,7 +36,7 @@ from howdeep.survival import Survival
 from howdeep.transform.folding import fold_norms
 from howdeep.util.errors import UserError
 from howdeep.util.files import file_locked
-from howdeep.util.options import Threads
+from howdeep.util.options import SPLIT_NAMES, Threads
 from howdeep.util.records import tagged, to_json
 from howdeep.util.text import Report
 

@@ -121,10 +121,10 @@ class Lesion(LesionOptions, Dissection):
 
     def open(self, report: Report) -> "Target":
         """Return the trained network, and say where it may have been trained on the images that count."""
+        from howdeep.runs.target import note_doubt
+
         target = super().open(report)
-        if self.split != "test" and (target.run is None or "imported" in target.run.record):
-            may = f"those of {self.split} may be among them; --split test counts others"
-            report(f"{target.name} does not say which images it was trained on: {may}")
+        note_doubt(target, self.split, report)
         return target
 
     def run(self) -> int:

@@ -20,6 +20,7 @@ from howdeep.util.options import (
     OwnData,
     SkipBroken,
     Threads,
+    check_split,
     check_threads,
     read_seconds,
     read_share_or_count,
@@ -147,6 +148,7 @@ class CutOptions(DeploymentOptions):
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
+        check_split(self.split)
         super().__post_init__()
         require_at_least(1, self, "limit", "calibration_images", "batch_size")
         require_at_least(2, self, "statistics_images")

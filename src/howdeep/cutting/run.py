@@ -27,9 +27,8 @@ from howdeep.runs import folder as runs
 from howdeep.runs.folder import provenance
 from howdeep.runs.listing import CUT
 from howdeep.runs.resume import UNCHANGING, Journal, files_of, options_key, require_same, work_key
-from howdeep.runs.target import Target, data_of, open_data_for, required_normalization
+from howdeep.runs.target import Target, data_of, note_doubt, open_data_for, required_normalization
 from howdeep.runtime import device as devices
-from howdeep.runtime.deployment import versions_of
 from howdeep.runtime.precision import Arithmetic, best_of, place
 from howdeep.runtime.process import stopped
 from howdeep.runtime.timing import fastest_threads, threads_of
@@ -100,6 +99,8 @@ def cut_target(
         options = replace(options, data=data)  # which the fine-tuning reads again
         dataset = open_data_for(target, data, skip_broken=options.skip_broken, same_classes=own, report=report)
         dataset = dataset if own else trainable(dataset)
+        if own:
+            note_doubt(target, options.split, report)
         splits = [dataset.train, dataset.validation, dataset.test]
         key = work_key(asked(options), device, target=target, splits=splits)
         if out is not None and (out / CUT).is_file():
@@ -122,8 +123,8 @@ def cut_target(
 
 
 def asked(options: CutOptions) -> dict[str, Any]:
-    """Return the options that numbers depend on, and the versions behind them; units may be named in any order."""
-    rest = options_key(options, CutOptions, without=(*UNCHANGING, *BUDGETS)) | versions_of(options.runtime)
+    """Return the options that numbers depend on; units may be named in any order."""
+    rest = options_key(options, CutOptions, without=(*UNCHANGING, *BUDGETS))
     return {"--budget": options.budget, "--remove": sorted(options.remove or ()), **rest}
 
 

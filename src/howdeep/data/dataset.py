@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from howdeep.data.images import Problem
-from howdeep.data.splits import SPLIT_NAMES
 from howdeep.data.storage import Decoded, Encoded, free_bytes
-from howdeep.util.errors import UserError, unknown
+from howdeep.util.errors import UserError
+from howdeep.util.options import SPLIT_NAMES, check_split
 
 HELD_BYTES = 320_000_000
 """Pixels that one split holds at most: 2,125 colour images of 224×224."""
@@ -135,8 +135,7 @@ class Dataset:
         Raises:
             UserError: There is no such name, or this data set has no such split.
         """
-        if name not in SPLIT_NAMES:
-            raise unknown("split", name, SPLIT_NAMES)
+        check_split(name)
         split: Split | None = getattr(self, SPLIT_NAMES[name])
         if split is None:
             present = [field for field in ("train", "validation", "test") if getattr(self, field) is not None]

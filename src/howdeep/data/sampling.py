@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from howdeep.data.dataset import Dataset, Split
-from howdeep.data.splits import SPLIT_NAMES
 from howdeep.util.errors import UserError
+from howdeep.util.options import SPLIT_NAMES
 from howdeep.util.seeds import generator
 
 

@@ -17,10 +17,11 @@ from howdeep.data.hub import read_hub
 from howdeep.data.images import BytesImages, Listing, Problem, Source, digest_of, refuse, visit
 from howdeep.data.parquet import find_parquet, read_parquet
 from howdeep.data.recorded import Recorded, recorded_splits
-from howdeep.data.splits import SPLIT_NAMES, three_splits
+from howdeep.data.splits import three_splits
 from howdeep.data.storage import Decoded, Encoded
 from howdeep.data.view import Crop, Headers, View, check_options, choose_view, read_headers
 from howdeep.util.errors import UserError
+from howdeep.util.options import SPLIT_NAMES
 from howdeep.util.text import first_few
 
 KINDS = "DATA is digits, a folder of class folders, a Parquet file or a folder of them, or hf:owner/name"

@@ -15,8 +15,6 @@ from howdeep.util.errors import UserError
 from howdeep.util.seeds import generator
 from howdeep.util.text import counted, first_few
 
-SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-"""The names a user may give a split, and the field of `Dataset` each one means."""
 WORDS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),

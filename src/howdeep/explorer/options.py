@@ -10,6 +10,7 @@ from howdeep.util.options import (
     OptionalName,
     OwnData,
     SkipBroken,
+    check_split,
     check_threads,
     require_at_least,
 )
@@ -39,6 +40,7 @@ class ExploreOptions:
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
+        check_split(self.split)
         require_at_least(1, self, "images")
         if self.host in ("", "0.0.0.0", "::"):
             raise UserError(f"host {self.host!r} is not allowed: name the one address at which browsers will ask")

@@ -17,7 +17,7 @@ from howdeep.explorer.images import MAX_BYTES, Uploads, draw_sample
 from howdeep.explorer.jobs import Jobs, Saving
 from howdeep.explorer.options import ExploreOptions
 from howdeep.explorer.server import Page, Summary, create_app, like_of
-from howdeep.runs.target import Target, data_of, open_data_for
+from howdeep.runs.target import Target, data_of, note_doubt, open_data_for
 from howdeep.runtime import device as devices
 from howdeep.runtime.precision import Arithmetic, place, true_fp32
 from howdeep.runtime.timing import threads_of
@@ -49,6 +49,7 @@ def open_pages(
     pages: list[Page] = []
     for target, arguments in networks:
         dataset = open_data_for(target, data, skip_broken=options.skip_broken, splits=[options.split], report=report)
+        note_doubt(target, options.split, report)
         engine = open_engine(target, dataset, options, limit=limit)
         with threads_of(engine.threads):
             assert engine.before  # asked now: a broken network is refused here, and the first change finds its maps

@@ -16,7 +16,6 @@ from howdeep.analysis.depths import Probe
 from howdeep.analysis.lesion import Lesion, alike
 from howdeep.analysis.paths import Paths
 from howdeep.data.decoding import MAX_PIXELS
-from howdeep.data.splits import SPLIT_NAMES
 from howdeep.explorer.beside import side_by_side
 from howdeep.explorer.engine import Engine
 from howdeep.explorer.guard import UPLOAD_PATH, Guard, Guarded
@@ -25,6 +24,7 @@ from howdeep.explorer.jobs import Advance, Jobs, Line, Saving
 from howdeep.explorer.records import State, check_state
 from howdeep.show import figures
 from howdeep.util.errors import UserError
+from howdeep.util.options import SPLIT_NAMES
 from howdeep.util.records import from_json
 from howdeep.util.text import counted
 

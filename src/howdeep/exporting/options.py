@@ -8,13 +8,7 @@ import tyro.conf
 
 from howdeep.runtime.deployment import lacking_for
 from howdeep.util.errors import UserError, unknown
-from howdeep.util.options import (
-    DATA,
-    OptionalInt,
-    OwnData,
-    SkipBroken,
-    Split,
-)
+from howdeep.util.options import DATA, OptionalInt, OwnData, SkipBroken, Split, check_split
 
 Format = Annotated[
     Literal["onnx", "torch"] | None, tyro.conf.arg(metavar="{onnx,torch}", help_behavior_hint="(default: by ending)")
@@ -51,6 +45,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         chosen = self.chosen
+        check_split(self.split)
         if self.limit < FEWEST:
             raise UserError(f"limit {self.limit} is not allowed: at least {FEWEST} images are compared")
         if self.opset is not None and chosen != "onnx":

@@ -74,6 +74,11 @@ class Target:
         return self.size[0] if self.size and self.size[0] == self.size[1] else None
 
     @property
+    def imported(self) -> bool:
+        """Whether its weights come from elsewhere, so that nothing says what they were trained on."""
+        return self.run is None or "imported" in self.run.record
+
+    @property
     def prepared(self) -> Prepared:
         """How its images are prepared."""
         return Prepared(self.side, self.resize, self.channels, self.bits, self.crop)
@@ -198,6 +203,16 @@ def required_normalization(target: Target) -> Normalization:
     return target.normalization
 
 
+def note_doubt(target: Target, split: str, report: Report) -> None:
+    """Report where the images of a split may be among those that a network was trained on, whose errors are too low.
+
+    Nothing says so of imported weights; the test split of public data is what they were not trained on.
+    """
+    if target.imported and split != "test":
+        may = f"those of {split} may be among them, and have fewer errors than others"
+        report(f"{target.name} does not say which images it was trained on: {may}")
+
+
 def data_of(target: Target, asked: str | None) -> str:
     """Return the data that were asked for, else those that the network was trained on.
 
@@ -206,8 +221,9 @@ def data_of(target: Target, asked: str | None) -> str:
     """
     if asked is not None:
         return asked
-    if target.run is None or "imported" in target.run.record:
+    if target.imported:
         raise UserError(f"{target.name} does not say what it was trained on: give --data")
+    assert target.run is not None
     source = str(target.run.record["data"]["source"])
     if source != "digits" and not source.startswith("hf:") and not Path(source).expanduser().exists():
         raise UserError(f"{target.name} was trained on {source}, and there is no such data here: give --data")

@@ -226,10 +226,11 @@ class Trainer:
             answers=phase.answers,
         )
         self.clock.save()
+        left = self.budget - self.clock.spent
         self.report(
             f"  {candidate.network:20} {result.epochs:6.1f} epochs {result.seconds:6.0f} s"
             f"   train {result.train_error_percent:5.1f} %  val {result.validation_error_percent:5.1f} %"
-            f"   left {seconds_text(self.budget - self.clock.spent)}"
+            f"   {f'left {seconds_text(left)}' if left >= 0 else f'over by {seconds_text(-left)}'}"
         )
         return result
 

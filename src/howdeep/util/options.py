@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import tyro.conf
 
-from howdeep.util.errors import UserError
+from howdeep.util.errors import UserError, unknown
 
 Flat = tyro.conf.OmitArgPrefixes
 """A dataclass within another, whose options have no prefix."""
@@ -73,6 +73,8 @@ Block = Annotated[
 ]
 Shortcut = Annotated[Literal["A", "B", "C"] | None, tyro.conf.arg(metavar="{A,B,C}", help_behavior_hint="")]
 
+SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+"""The names a user may give a split, and the field of `Dataset` each one means."""
 TIME = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 """Seconds of each unit."""
 MEMORY = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2.0**20, "GiB": 2.0**30}
@@ -130,6 +132,16 @@ def refuse_without_use(options: object, names: Iterable[str], why: str) -> None:
         if value != defaults[name]:
             shown = "" if value is True else f" {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
             raise UserError(f"--{name.replace('_', '-')}{shown} is not allowed {why}")
+
+
+def check_split(name: str) -> None:
+    """Refuse a name that no split has, before data are read, which can take minutes.
+
+    Raises:
+        UserError: It is not train, val, validation or test.
+    """
+    if name not in SPLIT_NAMES:
+        raise unknown("split", name, SPLIT_NAMES)
 
 
 def check_threads(asked: Threads) -> None:
