@@ -65,7 +65,7 @@ def test_weights_of_elsewhere_may_know_the_images_that_count(
 
 
 @pytest.mark.parametrize(
-    "command", ["evaluate RUN", "lesion RUN", "probe RUN", "cut RUN --units 1", "explore RUN", "export RUN --out x.onnx"]
+    "command", ["evaluate RUN", "lesion RUN", "probe RUN", "cut RUN --units 1", "explore RUN", "export RUN --out x.pt2"]
 )
 def test_a_split_that_is_not_there_is_refused_before_anything_is_read(
     command: str, capsys: pytest.CaptureFixture
