@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import timm
@@ -20,14 +21,16 @@ from tests.conftest import SHARED
 
 from howdeep import cli, open_run
 from howdeep.cutting.frontier import Frontier
-from howdeep.cutting.options import CutOptions
+from howdeep.cutting.options import CutBudget, CutOptions
 from howdeep.cutting.records import Cut
 from howdeep.cutting.run import cut_target
 from howdeep.runs.checkpoints import list_checkpoints, newest
 from howdeep.runs.prepared import Prepared
 from howdeep.runs.target import run_target
+from howdeep.runtime.deployment import Deployment
+from howdeep.show.cost_tables import cut_table
 from howdeep.training import loop
-from howdeep.util.errors import Stopped
+from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json
 
 NETWORK = "cifar_resnet14"
@@ -84,6 +87,29 @@ def cut(target: Path | str, *options: object) -> int:
 
 def said(capsys: pytest.CaptureFixture) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_where_a_network_is_to_run_as_onnx_it_is_a_candidate_in_int8_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "cut.json"
+    options = ["--remove", 2, "--runtime", "onnxruntime", "--statistics-images", 100]
+    assert cut(run, *options, "--json", place) == 0
+    assert "\nin int8, uncut: " in (told := capsys.readouterr().out)
+    assert "in int8 the uncut network holds the budget" not in told
+    record = from_json(Cut, json.loads(place.read_text()))
+    uncut, smaller = record.int8
+    assert (uncut.units, smaller.units) == (6, 5)
+    assert uncut.latency.where == smaller.in_float32.where == Deployment("onnxruntime")
+    for one, exact in ((uncut, record.baseline), (smaller, record.best)):
+        assert exact is not None
+        assert one.effect.score_change, "logits are rounded"
+        assert abs(one.effect.error_percent - exact.error_percent) < 10
+    budget = replace(record, budget=CutBudget(latency_ms=uncut.latency.median_ms))
+    assert any("in int8 the uncut network holds the budget too" in line for line in cut_table(budget).below)
+    monkeypatch.setattr("howdeep.cutting.int8.quantised", Mock(side_effect=UserError("no")))
+    assert cut(run, *options) == 0
+    assert "\nnot tried in int8: no\n" in capsys.readouterr().out
 
 
 def test_a_cut_network_is_a_run_folder_like_any_other(

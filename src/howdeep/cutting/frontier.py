@@ -137,7 +137,7 @@ class Frontier:
                 x = run([step], x)
                 largest = max(largest, 2 * x.numel() * x.element_size())
         count = max(1, min(REFITTED_ON, MEMORY // largest))
-        return _first((batch.images for batch in self.images.statistics), count)
+        return first_images((batch.images for batch in self.images.statistics), count)
 
     @property
     def refitting_images(self) -> int:
@@ -194,7 +194,7 @@ class Frontier:
         The unit behind each gap is refitted, on few images: what counts is what cannot be made up for (Wang and Wu
         2023, PRACTISE, whose adaptors are trained). Squared differences, as a share of the whole network's squares.
         """
-        few = _first(self.refitting, AT_ONCE)
+        few = first_images(self.refitting, AT_ONCE)
         with torch.inference_mode(), autocast:
             whole = [before_head(self.whole.chain, batch.images) for batch in self.images.calibration]
         total, distances = sum(one.square().sum().item() for one in whole), []
@@ -208,8 +208,8 @@ class Frontier:
         return distances
 
 
-def _first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
-    """Return the first so many images, a few at a time."""
+def first_images(batches: Iterable[Tensor], count: int) -> list[Tensor]:
+    """Return the first so many images of some batches, a few at a time."""
     first: list[Tensor] = []
     for images in batches:
         first += images[:count].split(AT_ONCE)

@@ -96,6 +96,20 @@ class Test:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InInt8:
+    """A network with weights and activations of 8 bits, as ``howdeep export --int8`` writes it."""
+
+    units: int
+    """Units of it."""
+    in_float32: Timing
+    """One image in the network as it is, timed by turns with the other."""
+    latency: Timing
+    """One image in 8 bits."""
+    effect: Effect
+    """What it gets wrong in 8 bits, compared with the uncut network in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cut(Shown):
     """A network cut to a budget, without named units or to its first ones, or its whole frontier.
 
@@ -140,6 +154,8 @@ class Cut(Shown):
     """Whether the network is that one: whether fine-tuning helped on the calibration images."""
     test: Test | None = None
     """The network that is kept, on the test split."""
+    int8: tuple[InInt8, ...] = ()
+    """The uncut network and the one that is kept in 8 bits, where a runtime of ONNX was asked for."""
     chain: Chain | None = field(default=None, repr=False, compare=False, metadata=IN_MEMORY)
     """The network that is kept; of a whole frontier, the network as it is. None in a record that was read."""
 

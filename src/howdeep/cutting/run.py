@@ -17,8 +17,9 @@ from howdeep.cutting.cut import cut, named_units, require_fewer
 from howdeep.cutting.first import KEPT, POOLED, First, FirstUnits, or_gaps
 from howdeep.cutting.frontier import Frontier, answers_of, effect_between, errors_of, logits_of
 from howdeep.cutting.images import Images, cut_images, split_batches
+from howdeep.cutting.int8 import in_int8
 from howdeep.cutting.options import CutOptions
-from howdeep.cutting.records import Cut, Test
+from howdeep.cutting.records import Cut, InInt8, Test
 from howdeep.data import Dataset, Split, augmentation_record
 from howdeep.data.recorded import recorded
 from howdeep.data.sampling import sample, trainable
@@ -214,7 +215,21 @@ class _Cutting:
                 smaller, tuning = self._fine_tune(self.config, run, smaller)
                 result = replace(result, **tuning)
         with threads_of(threads):
-            return replace(result, chain=smaller, test=self._tested(smaller))
+            return self._with_int8(replace(result, chain=smaller, test=self._tested(smaller)), smaller)
+
+    def _with_int8(self, result: Cut, smaller: Chain) -> Cut:
+        """Return a cut with what it and the uncut network are in int8, where they are to run as ONNX."""
+        where, frontier = self.options.where, self.frontier
+        if where.runtime == "torch":
+            return result
+        self.progress("measuring in int8")
+        try:
+            found = self.journal.result(
+                "int8", lambda: [to_json(one) for one in in_int8(frontier, smaller, frontier.answers(), where)]
+            )
+        except UserError as error:
+            return replace(result, notes=(*result.notes, f"not tried in int8: {error}"))
+        return replace(result, int8=tuple(from_json(InInt8, one) for one in found))
 
     def _cut(self, chain: Chain) -> Cut:
         options = self.options

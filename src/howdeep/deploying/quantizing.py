@@ -7,16 +7,17 @@ take on the calibration images.
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from howdeep.deploying.formats import Content
 from howdeep.util.errors import UserError, reason
 
+CALIBRATION = 256
+"""Images by which the ranges of activations are set, at most."""
 
-def quantised(content: Content, images: Iterable[Tensor]) -> Content:
+
+def quantised(content: bytes, images: Iterable[Tensor]) -> bytes:
     """Return a network with weights and activations of 8 bits; its metadata stay.
 
     Args:
@@ -38,10 +39,10 @@ def quantised(content: Content, images: Iterable[Tensor]) -> Content:
             batch = next(self.batches, None)
             return None if batch is None else {"images": batch.contiguous().numpy()}
 
-    said = {entry.key: entry.value for entry in onnx.load_model_from_string(content.data).metadata_props}
+    said = {entry.key: entry.value for entry in onnx.load_model_from_string(content).metadata_props}
     with tempfile.TemporaryDirectory(prefix="howdeep-") as folder:
         given, simple, written = (Path(folder) / f"{name}.onnx" for name in ("given", "simple", "int8"))
-        given.write_bytes(content.data)
+        given.write_bytes(content)
         try:
             quant_pre_process(given, simple, skip_symbolic_shape=True)
             quantize_static(
@@ -58,4 +59,4 @@ def quantised(content: Content, images: Iterable[Tensor]) -> Content:
             raise UserError(f"the network cannot be written in int8: {reason(error)}") from error
         small = onnx.load_model(written)
     onnx.helper.set_model_props(small, said)
-    return replace(content, data=small.SerializeToString())
+    return small.SerializeToString()

@@ -25,8 +25,8 @@ from howdeep.data.loaders import Loader, batches_of
 from howdeep.data.normalization import normalization_of
 from howdeep.data.sampling import sample, sampled
 from howdeep.deploying.formats import FORMATS, Format, Runner, portable_program
-from howdeep.deploying.quantizing import quantised
-from howdeep.exporting.int8 import CALIBRATION, Int8, int8_of
+from howdeep.deploying.quantizing import CALIBRATION, quantised
+from howdeep.exporting.int8 import Int8, int8_of
 from howdeep.exporting.options import FEWEST, ExportOptions
 from howdeep.runs.folder import provenance
 from howdeep.runs.target import Target, data_of, open_data_for, required_normalization
@@ -325,7 +325,7 @@ def _write(
     out, form, partial = options.out, FORMATS[options.chosen], partial_of(options.out)
     content = form.serialise(program, metadata, options.opset)
     if calibration is not None:
-        content = quantised(content, (batch.images for batch in calibration))
+        content = replace(content, data=quantised(content.data, (batch.images for batch in calibration)))
     try:
         _save(partial, content.data, out)
         runner = _loaded(form, partial, out, torch.get_num_threads())

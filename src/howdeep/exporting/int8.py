@@ -9,9 +9,6 @@ from howdeep.data import Batch
 from howdeep.deploying.formats import Runner
 from howdeep.util.intervals import of_change
 
-CALIBRATION = 256
-"""Images by which the ranges of activations are set, at most."""
-
 
 @dataclass(frozen=True)
 class Int8:

@@ -223,6 +223,17 @@ def _decisions(cut: Cut) -> list[str]:
         before = f"{percent_text(original.error_percent, original.n)}, n = {original.n:,}"
         uncut = "uncut" if cut.head is None else "whole"
         lines += [f"test split, {uncut}: {before}", f"test split, cut: {_change(cut.test.cut, original.n)}"]
+    return lines + _in_int8(cut)
+
+
+def _in_int8(cut: Cut) -> list[str]:
+    """Return what the network before and after the cut is in int8, and whether the former holds the time too."""
+    lines, limit, before = [], cut.budget.latency_ms, "uncut" if cut.head is None else "whole"
+    for name, one in zip((before, "cut"), cut.int8, strict=False):
+        times = f"{number(one.in_float32.median_ms)} → {number(one.latency.median_ms)} ms"
+        lines.append(f"in int8, {name}: {times}, {_change(one.effect, cut.baseline.n)}")
+    if cut.int8 and limit is not None and cut.int8[0].latency.median_ms <= limit:
+        lines.append(f"in int8 the {before} network holds the budget too: howdeep export writes it with --int8")
     return lines
 
 
