@@ -27,6 +27,7 @@ ORDER = [
     "fit_digits",
     "fit_cifar10",
     "fit_folder",
+    "budgets",
     "rates_digits",
     "rates_cifar10",
     "cut",
