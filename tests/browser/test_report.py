@@ -147,6 +147,9 @@ def test_it_prints(opened: tuple[Page, list[str]]) -> None:
     assert page.locator("summary").first.is_hidden()
     # Short tables are printed without being opened.
     assert page.locator("details:not([open]).short table").first.is_visible()
+    # On A4 between its margins are 265 mm: sixty rows, a head and the summary fit onto one page.
+    rows = page.locator(".short table tr").evaluate_all("rows => rows.map(row => row.getBoundingClientRect().height)")
+    assert max(rows) * 62 <= 265 / 25.4 * 96
 
 
 def test_axe_finds_nothing_in_either_scheme(opened: tuple[Page, list[str]], axe: Callable[[Page], list[str]]) -> None:
