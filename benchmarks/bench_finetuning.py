@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import timm
 import torch
@@ -74,11 +75,20 @@ def few(folder: Path) -> Path:
     return folder
 
 
+def photos(folder: Path, split: str) -> pa.Table:
+    """Return the photos of a split; test photos that are training photos too are left out, as ``howdeep`` does."""
+    table = pq.read_table(folder / f"{split}.parquet")
+    if split != "test":
+        return table
+    known = {image["bytes"] for image in photos(folder, "train").column("image").to_pylist()}
+    return table.filter(pa.array([image["bytes"] not in known for image in table.column("image").to_pylist()]))
+
+
 class Photos(Dataset):
     """One split, decoded and transformed as torchvision does it."""
 
     def __init__(self, folder: Path, split: str, transform: Callable[[Image.Image], Tensor]) -> None:
-        table = pq.read_table(folder / f"{split}.parquet")
+        table = photos(folder, split)
         self.images = [image["bytes"] for image in table.column("image").to_pylist()]
         _, self.labels = np.unique(table.column("label"), return_inverse=True)
         self.transform = transform

@@ -50,7 +50,7 @@ def test_a_new_classifier_begins_as_regression_and_epoch_0_takes_part(weights: P
     assert began["validation_error_percent"] < 25  # of 179 digits, with random weights before the classifier
     assert {line["validation_error_percent"] for line in epochs} == {began["validation_error_percent"]}
     assert f"epoch 0/2  val err {began['validation_error_percent']:.1f} %  nothing trained yet" in said
-    assert "kept: epoch 0, as none was better beyond chance, validation error " in said
+    assert "kept: epoch 0, as none had fewer errors, validation error " in said
 
 
 def test_the_classifier_alone_ends_where_it_begins(weights: Path, tmp_path: Path, capsys) -> None:

@@ -1,21 +1,25 @@
 """Which epoch is the best, and when what a run began with stays the best."""
 
 import pytest
-import torch
-from torch import Tensor
 
-from howdeep.training.saving import beyond_chance
-
-
-def wrong(*errors: int) -> Tensor:
-    return torch.tensor([number in errors for number in range(20)])
+from howdeep.analysis.evaluation import Sums
+from howdeep.training.saving import is_better
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "better"),
-    [((1, 2, 3), (), True), ((1,), (), False), ((1, 2), (), True), ((1, 2, 3), (4,), False), ((), (), False)],
+    ("epoch", "errors", "loss", "better"),
+    [
+        (0, 3, 0.1, False),
+        (0, 2, 9.0, True),
+        (0, 4, 0.1, False),
+        (1, 3, 0.1, True),
+        (1, 3, 1.0, False),
+        (1, 2, 9.0, True),
+    ],
 )
-def test_better_beyond_chance_is_on_paper(before: tuple, after: tuple, better: bool) -> None:
-    """b − c > √(b + c): 3 > √3, not 1 > 1, 2 > √2, not 2 > √4, not 0 > 0."""
-    assert beyond_chance(wrong(*before), wrong(*after)) is better
-    assert not beyond_chance(wrong(*after), wrong(*before))
+def test_errors_decide_and_then_the_loss_but_not_against_the_start(
+    epoch: int, errors: int, loss: float, better: bool
+) -> None:
+    """Three of 20 images were wrong before, with a mean loss of 1."""
+    before = {"epoch": float(epoch), "error_percent": 15.0, "loss": 1.0}
+    assert is_better(Sums(20, errors, 20 * loss), before) is better

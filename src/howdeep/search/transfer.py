@@ -99,7 +99,7 @@ class Training:
     before_percent: float
     """Validation error of what it began with."""
     kept_epoch: float
-    """Epoch that was kept; 0 is what it began with, where no epoch was better beyond chance."""
+    """Epoch that was kept; 0 is what it began with, where no epoch had fewer errors."""
     train_error_percent: float | None
     """Of the last epoch, while it was trained and augmented."""
     validation_error_percent: float

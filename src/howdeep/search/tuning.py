@@ -208,6 +208,6 @@ def final_error(test: dict | None) -> FinalError:
 
 
 def _training_line(one: Training) -> str:
-    kept = f"epoch {one.kept_epoch:.3g} kept" if one.kept_epoch else "no epoch better beyond chance"
+    kept = f"epoch {one.kept_epoch:.3g} kept" if one.kept_epoch else "no epoch had fewer errors"
     after = f"{one.validation_error_percent:.1f} % after {one.epochs:.3g} epochs ({kept})" if one.steps else "as it is"
     return f"  {one.start.text}: {one.before_percent:.1f} % before, {after}; {seconds_text(one.seconds)}"

@@ -386,15 +386,14 @@ def _validate(session: Session) -> Sums | None:
         if session.average is not None:
             ranks.copy_buffers(session.chain)
         sums = add_up(session.evaluated, batches, autocast=session.arithmetic.autocast(session.place.device))
-    which = torch.cat(ranks.gathered(sums.which))
-    (loss,) = ranks.sums([sums.loss])
-    return Sums(len(which), int(which.sum()), loss, which)
+    images, wrong, loss = ranks.sums([sums.images, sums.wrong, sums.loss])
+    return Sums(int(images), int(wrong), loss)
 
 
 def kept_line(state: dict) -> str:
     """Return in one line which epoch was kept, and how uncertain that choice is."""
     error, n = state["error_percent"], state["images"]
-    which = f"epoch {state['epoch']:.4g}" if state["epoch"] else "epoch 0, as none was better beyond chance"
+    which = f"epoch {state['epoch']:.4g}" if state["epoch"] else "epoch 0, as none had fewer errors"
     line = f"kept: {which}, validation error {error:.1f} %"
     if n >= UNCERTAIN:
         return line

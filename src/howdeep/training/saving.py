@@ -3,9 +3,6 @@
 import math
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
-
 from howdeep.analysis.evaluation import Sums
 from howdeep.training.optimizers import state_of
 from howdeep.training.session import Session
@@ -43,8 +40,8 @@ def save_best(session: Session, validation: Sums | None) -> None:
     """Keep the weights after an epoch beside the last ones, where its validation is the best so far.
 
     The best has the fewest errors, and among those the lowest loss. What a run began with, epoch 0, stays where no
-    epoch is better beyond chance (see :func:`beyond_chance`): with few images, one of many epochs is better by luck. A
-    resumed run that comes by an epoch again compares it with what it kept before, and ends with the same one.
+    epoch has fewer errors: its loss says nothing beside that of a training with smoothed labels. A resumed run that
+    comes by an epoch again compares it with what it kept before, and ends with the same one.
 
     Raises:
         SaveError: They could not be written.
@@ -55,41 +52,23 @@ def save_best(session: Session, validation: Sums | None) -> None:
 
     def write() -> None:
         best, position = session.run.kept(lambda _: None), session.position
-        if best is None or _better(validation, best.state):
+        if best is None or is_better(validation, best.state):
             state = {
                 "epoch": position.step / session.feed.steps_per_epoch,
                 "error_percent": validation.error_percent,
                 "loss": validation.mean_loss,
                 "images": validation.images,
             }
-            if position.step == 0:
-                assert validation.which is not None, "it was validated image by image"
-                state["wrong"] = validation.which.nonzero().flatten().tolist()
             session.run.save_best(position.step, weights=session.standing(), state=state)
 
     _by_first(session, write)
 
 
-def _better(validation: Sums, best: dict) -> bool:
-    if "wrong" not in best:
-        return (validation.error_percent, validation.mean_loss) < (best["error_percent"], best["loss"])
-    assert validation.which is not None, "it was validated image by image"
-    before = torch.zeros_like(validation.which)
-    before[best["wrong"]] = True
-    return beyond_chance(before, validation.which)
-
-
-def beyond_chance(before: Tensor, after: Tensor) -> bool:
-    """Return whether fewer images are answered wrong by more than the standard error of that difference.
-
-    Of images that were wrong before alone there are b, of those that are wrong after alone c: b − c > √(b + c).
-
-    Args:
-        before: Of every image, whether it was answered wrong.
-        after: The same, after.
-    """
-    gained, lost = int((before & ~after).sum()), int((after & ~before).sum())
-    return gained - lost > math.sqrt(gained + lost)
+def is_better(validation: Sums, best: dict) -> bool:
+    """Return whether a validation is better than what was kept of the best one so far; of epoch 0, by errors alone."""
+    if not best["epoch"]:
+        return validation.error_percent < best["error_percent"]
+    return (validation.error_percent, validation.mean_loss) < (best["error_percent"], best["loss"])
 
 
 def _by_first(session: Session, write: Callable[[], None]) -> None:
