@@ -102,18 +102,17 @@ def moved(found: list[Asked]) -> list[Row]:
 
 def chart(found: list[Asked]) -> Chart:
     """Return test error against training time and against the latency that is allowed; a mark tells depth × width."""
-    panels = []
+    rows = []
     for name in dict.fromkeys(one.data for one in found):
         own = [one for one in found if one.data == name]
         free = [one for one in own if one.milliseconds is None]
         limited = [one for one in own if one.milliseconds is not None]
-        panels += [
-            panel([(one.minutes, one) for one in free], f"{ABOUT[name]}: training time (min)"),
-            panel([(one.milliseconds, one) for one in limited], f"{ABOUT[name]}: time of an image (ms)"),
-        ]
+        by_time = panel([(one.minutes, one) for one in free], f"{ABOUT[name]}: training time (min)")
+        by_latency = panel([(one.milliseconds, one) for one in limited], f"{ABOUT[name]}: time of an image (ms)")
+        rows.append(alt.hconcat(by_time, by_latency, spacing=24))
     marks = "test error with its 95 % interval, one training each; beside each mark layers × width"
-    finding = "; ".join(f"{row['what'].partition(':')[0]}: {row['note']}" for row in moved(found))
-    return alt.concat(*panels, columns=2, spacing=24).properties(title=heading(finding, subtitle=marks))
+    finding = "; ".join(f"{str(row['what']).partition(':')[0]}: {row['note']}" for row in moved(found))
+    return alt.vconcat(*rows, spacing=24).properties(title=heading(finding, subtitle=marks))
 
 
 def panel(answers: list[tuple[float | None, Asked]], title: str) -> alt.LayerChart:

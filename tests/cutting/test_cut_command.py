@@ -106,7 +106,7 @@ def test_where_a_network_is_to_run_as_onnx_it_is_a_candidate_in_int8_too(
         assert one.effect.score_change, "logits are rounded"
         assert abs(one.effect.error_percent - exact.error_percent) < 10
     budget = replace(record, budget=CutBudget(latency_ms=uncut.latency.median_ms))
-    assert any("in int8 the uncut network holds the budget too" in line for line in cut_table(budget).below)
+    assert any("in int8 the uncut network holds the budget too" in str(line) for line in cut_table(budget).below)
     monkeypatch.setattr("howdeep.cutting.int8.quantised", Mock(side_effect=UserError("no")))
     assert cut(run, *options) == 0
     assert "\nnot tried in int8: no\n" in capsys.readouterr().out
