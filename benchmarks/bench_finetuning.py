@@ -235,8 +235,8 @@ def rows(name: str, seeds: int, cells: dict[str, Cell]) -> list[Row]:
         change = of_change(int((one > two).sum()), int((two > one).sum()), len(one))
         return f"{name}: seed 0 against {other}, paired, {change.low:+.1f} to {change.high:+.1f} (n = {len(one)})"
 
-    error = {side: 100 * wrong(side).mean() for side in ("frozen", "plain", "howdeep")}
-    first, freeze = 100 * wrong("howdeep", 1).mean(), 100 * wrong("freeze", 1).mean()
+    error = {side: float(100 * wrong(side).mean()) for side in ("frozen", "plain", "howdeep")}
+    first, freeze = (float(100 * wrong(side, 1).mean()) for side in ("howdeep", "freeze"))
     seconds = statistics.mean(cells[f"{name} {seed} howdeep"]["seconds"] for seed in range(seeds))
     each = ", ".join(f"{100 * one.mean():.1f}" for one in wrong("howdeep"))
     size = f"{cells[f'{name} 0 howdeep']['size']} pixels, seeds {each}"
@@ -247,7 +247,7 @@ def rows(name: str, seeds: int, cells: dict[str, Cell]) -> list[Row]:
         row(
             f"{name}: --freeze auto, error",
             freeze,
-            f"≤ {first + 1:.1f} (seed 0 + 1)",
+            f"≤ {first + 1:.2f} (seed 0 + 1)",
             freeze <= first + 1,
             unit="%",
             note=against("freeze", "howdeep"),
@@ -255,11 +255,11 @@ def rows(name: str, seeds: int, cells: dict[str, Cell]) -> list[Row]:
     ]
     if name == "few":
         bar = error["frozen"] + 1
-        lines.append(row(f"{name}: error", ours, f"≤ {bar:.1f} (frozen + 1)", ours <= bar, unit="%", note=size))
+        lines.append(row(f"{name}: error", ours, f"≤ {bar:.2f} (frozen + 1)", ours <= bar, unit="%", note=size))
         return lines
     for other in ("frozen", "plain"):
         bar, said = error[other], f"{size}; {against('howdeep', other)}"
-        lines.append(row(f"{name}: error", ours, f"≤ {bar:.1f} ({other})", ours <= bar, unit="%", note=said))
+        lines.append(row(f"{name}: error", ours, f"≤ {bar:.2f} ({other})", ours <= bar, unit="%", note=said))
     if name == "sign":
         lines.append(row("sign: error", ours, f"≤ {SIGN_PERCENT}", ours <= SIGN_PERCENT, unit="%"))
     return lines

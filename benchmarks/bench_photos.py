@@ -9,7 +9,6 @@ run on 20,000 photos.
 import argparse
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from common import SHARED, report, row
 from howdeep.data import NORMALIZATIONS, Normalization, augmentation_of, open_data, training_batches
 from howdeep.data.augmentation import STRENGTHS
 from howdeep.data.decoding import decode
+from howdeep.runtime.device import peak_bytes
 from howdeep.runtime.process import StopRequest
 from howdeep.runtime.ranks import Ranks
 from howdeep.runtime.timing import threads_of
@@ -198,7 +198,7 @@ def start(folder: Path) -> None:
         workers=WORKERS,
     )
     next(batches)
-    seconds, peak = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds, peak = time.perf_counter() - begun, peak_bytes(torch.device("cpu"))
     print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "bytes": peak}))
 
 
