@@ -3,7 +3,7 @@
     howdeep fit --from timm:tf_efficientnet_lite0,timm:tf_efficientnet_lite1 --weights FOLDER --data DATA
                 --train-budget 10m              # and once more with --latency-budget, 60 % of the time of lite0
 
-Beside it stand lite0 under a linear classifier and after a plain fine-tuning of the same ten minutes, which
+Beside it stand lite0 under a linear classifier and after a plain fine-tuning of about as long, which
 ``bench_finetuning.py`` has measured. A new process measures every answer again, by turns with whole lite0. Fits that
 are in the folder are not done again.
 """
@@ -67,7 +67,7 @@ def fitted(name: str, folder: Path, *more: str) -> Transfer:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path("runs/published"))
     parser.add_argument("--data", nargs="*", default=list(SETS))
     parser.add_argument("--measure", nargs="*", type=Path)
     given = parser.parse_args()
@@ -104,7 +104,7 @@ def rows(name: str, folder: Path, budget: float) -> list[Row]:
         note = f"{answer.chosen.text}; n = {test.n}; {others} %; {answer.spent_seconds:.0f} s"
         bar = best + within
         met = test.error_percent <= bar
-        lines.append(row(f"{label}: error", test.error_percent, f"≤ {bar:.1f}", met, unit="%", note=note))
+        lines.append(row(f"{label}: error", test.error_percent, f"≤ {bar:.2f}", met, unit="%", note=note))
     lines.append(row(f"{name}: time of an image / whole lite0", own / whole, "≤ 1", own <= whole, note=f"{own:.2f} ms"))
     said = f"{again:.2f} of {budget:.2f} ms"
     lines.append(row(f"{name}: time measured again / its budget", again / budget, "≤ 1", again <= budget, note=said))

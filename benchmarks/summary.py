@@ -83,6 +83,7 @@ def section(record: dict) -> list[str]:
     lines = [
         f"\n## {record['name'].replace('_', ' ')}\n",
         f"`{record['command']}`: {device['name']}, torch {versions['torch']}\n",
+        *([f"{record['remark']}\n"] if "remark" in record else []),
         "| what | measured | bar | | note |",
         "| --- | ---: | --- | --- | --- |",
     ]

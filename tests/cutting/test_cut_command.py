@@ -96,7 +96,7 @@ def test_where_a_network_is_to_run_as_onnx_it_is_a_candidate_in_int8_too(
     options = ["--remove", 2, "--runtime", "onnxruntime", "--statistics-images", 100]
     assert cut(run, *options, "--json", place) == 0
     assert "\nin int8, uncut: " in (told := capsys.readouterr().out)
-    assert "in int8 the uncut network holds the budget" not in told
+    assert "in int8 the uncut network holds the latency budget" not in told
     record = from_json(Cut, json.loads(place.read_text()))
     uncut, smaller = record.int8
     assert (uncut.units, smaller.units) == (6, 5)
@@ -106,7 +106,9 @@ def test_where_a_network_is_to_run_as_onnx_it_is_a_candidate_in_int8_too(
         assert one.effect.score_change, "logits are rounded"
         assert abs(one.effect.error_percent - exact.error_percent) < 10
     budget = replace(record, budget=CutBudget(latency_ms=uncut.latency.median_ms))
-    assert any("in int8 the uncut network holds the budget too" in str(line) for line in cut_table(budget).below)
+    assert any(
+        "in int8 the uncut network holds the latency budget too" in str(line) for line in cut_table(budget).below
+    )
     monkeypatch.setattr("howdeep.cutting.int8.quantised", Mock(side_effect=UserError("no")))
     assert cut(run, *options) == 0
     assert "\nnot tried in int8: no\n" in capsys.readouterr().out

@@ -206,7 +206,7 @@ def required_normalization(target: Target) -> Normalization:
 def note_doubt(target: Target, split: str, report: Report) -> None:
     """Report where the images of a split may be among those that a network was trained on, whose errors are too low.
 
-    Nothing says so of imported weights; the test split of public data is what they were not trained on.
+    Nothing says so of imported weights; images of a test split are taken not to be among theirs.
     """
     if target.imported and split != "test":
         may = f"those of {split} may be among them, and have fewer errors than others"

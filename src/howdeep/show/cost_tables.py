@@ -233,7 +233,7 @@ def _in_int8(cut: Cut) -> list[str]:
         times = f"{number(one.in_float32.median_ms)} → {number(one.latency.median_ms)} ms"
         lines.append(f"in int8, {name}: {times}, {_change(one.effect, cut.baseline.n)}")
     if cut.int8 and limit is not None and cut.int8[0].latency.median_ms <= limit:
-        lines.append(f"in int8 the {before} network holds the budget too: howdeep export writes it with --int8")
+        lines.append(f"in int8 the {before} network holds the latency budget too: howdeep export writes it with --int8")
     return lines
 
 
