@@ -109,7 +109,7 @@ def as_cut(subject: Subject, chain: Chain, out: int, measure: str) -> tuple[int,
         with torch.inference_mode():
             for images, labels in pairs:
                 whole = headless(images)
-                for number, read in follow(headless, images, routes):
+                for number, read in enumerate(follow(headless, images, routes)):
                     logits = chain.head(read)
                     lost = F.cross_entropy(logits, labels) if measure == "labels" else (read - whole).square().mean()
                     sums[number] += float(lost)

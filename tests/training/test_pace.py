@@ -22,7 +22,7 @@ SECONDS = 0.1
 
 
 def paced(counts: list[int], threads: int, expected: float | None = SECONDS) -> Pace:
-    return Pace(counts, max(counts), threads, expected, threads)
+    return Pace(counts, threads, expected, threads)
 
 
 def config(**options) -> TrainConfig:
@@ -66,9 +66,9 @@ def test_after_timing_again_steps_are_compared_with_what_it_found() -> None:
     assert watched.fewer == [1, 2]
 
 
-def test_more_threads_are_tried_again_up_to_those_of_the_start_and_for_a_twentieth_of_the_time() -> None:
+def test_more_threads_are_tried_again_for_a_twentieth_of_the_time() -> None:
     watched = paced([1, 2, 4], 4)
-    assert not watched.may_rise(1e9)  # it has all that it began with
+    assert not watched.may_rise(1e9)  # it has all that there are
     watched.settle(1, SECONDS, trained=50.0, timing=1.0)
     assert watched.more == [1, 2, 4]
     assert [watched.may_rise(trained) for trained in (51.0, 69.9, 70.0)] == [False, False, True]
@@ -90,6 +90,29 @@ def test_a_run_resumes_with_the_threads_of_its_last_change_before_that_step(tmp_
     assert {step: one.threads for step, one in found.items()} == {9: 4, 10: 2, 19: 2, 20: 1}
     assert {step: one.expected for step, one in found.items()} == {9: SECONDS, 10: 0.2, 19: 0.2, 20: 0.3}
     assert found[20].more[-1] == 4
+
+
+def test_a_run_that_began_on_a_busy_machine_tries_more_threads_once_that_is_little_of_its_time(tmp_path: Path) -> None:
+    with threads_of(2):
+        begun = pace_of(recorded(tmp_path, [], threads=1), "auto", CPU, 0)
+    assert begun.more == [1, 2]
+    steps = pace.TIMED_STEPS / pace.SHARE
+    assert [begun.may_rise(count * SECONDS) for count in (steps - 1, steps + 1)] == [False, True]
+
+
+@pytest.mark.parametrize(("seconds", "after"), [(0.85, 1), (0.75, 2)])
+def test_more_threads_must_be_clearly_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, after: int
+) -> None:
+    """After the first of two epochs two threads are said to take so much of the time of one."""
+    trials = [Trial("fp32", "contiguous", share * SECONDS, 3, None, 0.0, n) for n, share in ((1, 1.0), (2, seconds))]
+    monkeypatch.setattr(watching, "measure", lambda *_, **__: trials)
+    monkeypatch.setattr("howdeep.training.precision.trials_of", lambda *_, **__: trials[:1])
+    monkeypatch.setattr(Pace, "may_rise", lambda *_: True)
+    with threads_of(2):
+        threads = stopped_at(monkeypatch, 0)
+        trained(tmp_path / "run")
+    assert threads == [1] * 10 + [after] * 10
 
 
 def test_threads_that_are_asked_for_are_used_and_not_watched(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """How many threads a run computes with: chosen at its start, watched while it trains.
 
 Threads wait for each other after every operator. Where another program takes one of two cores, two of them were seen
-to take 50 times as long as one, so a run on a busy machine continues with fewer, and with more when it is quiet.
+to take 50 times as long as one, so a run on a busy machine continues with fewer, and with more when it is quiet; also
+where it was busy when the run began.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ IN_A_ROW, SLOW = 10, 3.0
 """So many steps in a row that take so many times the expected time are not chance."""
 SHARE = 0.05
 """Of the training time, what timing more threads again may take."""
+TIMED_STEPS = 20
+"""What timing them takes, in steps, until it is known."""
 
 
 @dataclass
@@ -30,8 +33,6 @@ class Pace:
 
     counts: Sequence[int]
     """Numbers of threads to choose from; one where there is no choice."""
-    chosen: int
-    """The number that was fastest when the run began: no more are tried."""
     threads: int
     """The number in use."""
     expected: float | None
@@ -52,8 +53,8 @@ class Pace:
 
     @property
     def more(self) -> list[int]:
-        """What to choose from when the machine may be quiet again."""
-        return [count for count in self.counts if self.threads <= count <= self.chosen]
+        """What to choose from when the machine may be quiet."""
+        return [count for count in self.counts if count >= self.threads]
 
     def stalls(self, seconds: float) -> bool:
         """Count the step of a whole mini-batch; return whether threads should be timed again, with fewer to choose."""
@@ -89,6 +90,6 @@ def pace_of(run: Run | Memory, asked: Threads, device: torch.device, step: int) 
         if event["event"] == EVENT and event["step"] <= step:
             threads, expected = event["threads"], event["seconds_per_step"]
     if asked != "auto":
-        return Pace([asked], asked, asked, None, threads)
+        return Pace([asked], asked, None, threads)
     counts = sorted({*own, chosen, threads}) if device.type == "cpu" else [threads]
-    return Pace(counts, chosen, threads, expected, threads)
+    return Pace(counts, threads, expected, threads, timing=TIMED_STEPS * (expected or 0.0))

@@ -66,11 +66,15 @@ def _flow(session: Session) -> Flow:
         )
 
 
-BUSY, QUIET, ASKED = "the machine is busy", "the machine is quiet again", "--threads"
+BUSY, QUIET, ASKED = "the machine is busy", "the machine is quiet", "--threads"
+GAIN = 0.8
+"""Another number of threads takes at most this share of the time; what gains less may be noise, and moves every bit."""
 
 
 def time_again(session: Session, log: Log, counts: Sequence[int], reason: str) -> None:
-    """Go on with the number of threads that is the fastest now, on process 0 for all; neither weights nor draws move.
+    """Go on with the number of threads that is clearly the fastest now, on process 0 for all.
+
+    Neither weights nor draws move.
 
     Args:
         session: The run.
@@ -79,10 +83,12 @@ def time_again(session: Session, log: Log, counts: Sequence[int], reason: str) -
         reason: Why.
     """
     pace, before, started = session.pace, session.pace.threads, time.perf_counter()
-    steps = TrainingSteps(
-        session.chain, session.feed.shape, session.recipe, session.place.device, session.config.checkpointing
-    )
-    best = best_of(measure(steps, [session.arithmetic], threads=counts))
+    config, shape, device = session.config, session.feed.shape, session.place.device
+    steps = TrainingSteps(session.chain, shape, session.recipe, device, config.checkpointing, session.teacher)
+    trials = measure(steps, [session.arithmetic], threads=counts)
+    best, in_use = best_of(trials), [trial for trial in trials if trial.threads == before]
+    if in_use and best.seconds_per_step > GAIN * in_use[0].seconds_per_step:
+        (best,) = in_use
     own = [best.threads, best.seconds_per_step, time.perf_counter() - started]
     threads, expected, timing = session.place.ranks.rows(own)[0]
     pace.settle(int(threads), expected, trained=session.position.seconds, timing=timing)
