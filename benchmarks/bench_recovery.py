@@ -17,6 +17,7 @@ import howdeep
 from common import SHARED, Row, report, row
 from howdeep.chain import Chain
 from howdeep.data.split_loaders import Loaders
+from howdeep.networks import spec_of
 from howdeep.runs.options import TargetOptions
 from howdeep.runs.target import open_target
 from howdeep.util.intervals import of_mean
@@ -38,7 +39,7 @@ class Subject:
 
 def digits(seed: int) -> Subject:
     images = howdeep.loaders("digits", batch_size=128, seed=seed)
-    chain = howdeep.build("cifar_resnet20", channels=1, seed=seed)
+    chain = howdeep.build(spec_of("cifar_resnet20", channels=1), seed=seed)
     howdeep.train(chain, images.train, images.validation, recipe="fast", epochs=8, seed=seed)
     return Subject(chain, images, 4, 3)
 

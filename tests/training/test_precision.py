@@ -1,7 +1,9 @@
 """The trials that choose precision and memory format."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from howdeep.chain import Chain
 from howdeep.runtime import precision
 from howdeep.runtime import timing as stopwatch
-from howdeep.runtime.precision import Arithmetic, Trial, arithmetics, best_of, measure
+from howdeep.runtime.precision import FP32, Arithmetic, Trial, arithmetics, best_of, measure
 from howdeep.runtime.ranks import Ranks
 from howdeep.training import precision as choices
 from howdeep.training.config import TrainConfig
@@ -33,6 +35,15 @@ def steps_of(chain: Chain, checkpointing: bool = False, batch: int = 4) -> Train
 
 def measured(family: str, checkpointing: bool = False, tried: list[Arithmetic] | None = None) -> list[Trial]:
     return measure(steps_of(small_network(family, dropout=0.2), checkpointing), tried or AUTO, threads=[1])
+
+
+@pytest.mark.parametrize("statistics", ["frozen", "batch"])
+def test_a_precision_is_judged_by_the_logits_of_the_mode_in_which_it_is_trained(statistics: Any) -> None:
+    chain = small_network("resnet A")
+    steps = replace(steps_of(chain), recipe=replace(recipe_of("finetune"), norm_statistics=statistics, freeze=0))
+    with torch.no_grad():
+        expected = (chain.eval() if statistics == "frozen" else copy.deepcopy(chain).train())(steps.images)
+    torch.testing.assert_close(steps.logits(FP32), expected)
 
 
 def test_trials_leave_chain_statistics_gradients_and_random_state_untouched() -> None:

@@ -53,8 +53,12 @@ class TrainingSteps:
         return len(self.images) / self.shape[0]
 
     def logits(self, arithmetic: Arithmetic) -> Tensor:
-        """Return those of training mode, which needs no running statistics, without dropout's draws."""
+        """Return those of the mode in which it is trained, without dropout's draws.
+
+        With the statistics of a mini-batch bf16 is 10 to 16 % off in tf_efficientnet_lite0, with frozen ones 2 to 8 %.
+        """
         trial = self._copy(arithmetic)
+        ready(trial, self.recipe)
         for layer in trial.modules():
             if isinstance(layer, nn.Dropout):
                 layer.eval()
