@@ -12,7 +12,7 @@ import pytest
 from tests.search.servers import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-BUDGET = 50.0
+BUDGET = 150.0
 """Seconds of the clock of training steps, see :mod:`tests.search.fitting`."""
 
 

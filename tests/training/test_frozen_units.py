@@ -27,15 +27,21 @@ class Timed(FrozenUnits):
         return {"units": units, "seconds": 1 - units / 10, "whole_seconds": 1.0}
 
 
-def test_auto_takes_the_fewest_units_that_save_enough_of_a_step() -> None:
-    """0.45 of a step is at 5.5 units: the smallest whole number is 6."""
+@pytest.mark.parametrize(("passes", "units"), [(0.0, 5), (0.3, 6), (0.9, 7), (3.0, 8)])
+def test_auto_takes_the_fewest_units_that_halve_the_time_of_steps_and_passes(passes: float, units: int) -> None:
+    """A pass takes a third of a step: s + p/3 ≤ (1 + p/3) / 2, and s is asked to be no less than a quarter."""
     said: list[str] = []
-    assert Timed(NINE, *GIVEN).settled("auto", said.append) == {"units": 6, "seconds": 0.4, "whole_seconds": 1.0}
-    assert said == ["freeze: the stem and 6 of 9 units, a step takes 0.40 of the whole network's (400 of 1000 ms)"]
+    found = Timed(NINE, *GIVEN, passes=passes).settled("auto", said.append)
+    step = 1 - units / 10
+    assert found == {"units": units, "seconds": pytest.approx(step), "whole_seconds": 1.0}
+    line = f"the stem and {units} of 9 units, a step takes {step:.2f} of the whole network's ({1000 * step:.0f} of 1000 ms)"
+    assert said == [f"freeze: {line}"]
+    assert passes == 3 or step + passes / 3 <= (1 + passes / 3) / 2 < step + 0.1 + passes / 3
 
 
 def test_where_no_number_saves_enough_none_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen_units, "FROZEN_STEP", 0.05)
+    monkeypatch.setattr(frozen_units, "FROZEN_RUN", 0.05)
+    monkeypatch.setattr(frozen_units, "LEAST_STEP", 0.0)
     said: list[str] = []
     assert Timed(NINE, *GIVEN).settled("auto", said.append) is None
     assert said == ["freeze: none, since a step takes more than 0.05 of the whole network's in any case"]

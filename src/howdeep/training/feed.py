@@ -43,6 +43,11 @@ class Feed(Protocol):
         """Images of a whole mini-batch, over all processes."""
         ...
 
+    @property
+    def validated(self) -> int:
+        """Images of a validation; of loaders about so many."""
+        ...
+
     def training(self, start: int, stop: int) -> Iterator[Batch]:
         """Return the batches of the steps from ``start`` up to, not including, ``stop``."""
         ...
@@ -93,6 +98,10 @@ class SplitFeed:
     def whole(self) -> int:
         return min(self.recipe.batch_size, self.images)
 
+    @property
+    def validated(self) -> int:
+        return 0 if self.dataset.validation is None else len(self.dataset.validation)
+
     def training(self, start: int, stop: int) -> Iterator[Batch]:
         return training_batches(
             self.dataset.split("train"),
@@ -139,7 +148,7 @@ class LoaderFeed:
     """The mini-batches of loaders, in the order in which they come; of single images, in an order by seed."""
 
     train: LoaderBatches
-    validated: LoaderBatches | None
+    choosing: LoaderBatches | None
     """What choices are made by."""
     shape: tuple[int, int, int, int]
     """That of the first mini-batch, of which every whole one has as many images."""
@@ -154,6 +163,10 @@ class LoaderFeed:
     def whole(self) -> int:
         return self.shape[0]
 
+    @property
+    def validated(self) -> int:
+        return 0 if self.choosing is None else len(self.choosing) * self.whole
+
     def training(self, start: int, stop: int) -> Iterator[Batch]:
         step = start
         while step < stop:
@@ -167,7 +180,7 @@ class LoaderFeed:
                 raise UserError(f"{self.train.name} yields no mini-batch any more")
 
     def validation(self) -> Iterable[Batch] | None:
-        return None if self.validated is None else map(self._laid_out, self.validated)
+        return None if self.choosing is None else map(self._laid_out, self.choosing)
 
     def plain(self, count: int) -> Iterable[Batch]:
         return map(self._laid_out, self.train.plain(count, self.seed))

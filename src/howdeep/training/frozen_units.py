@@ -17,9 +17,12 @@ from howdeep.training.precision import TrainingSteps
 from howdeep.training.recipes import Recipe
 from howdeep.util.text import Report
 
-FROZEN_STEP = 0.45
-"""Share of the whole network's step that a step of ``--freeze auto`` takes at most: with a pass over the images for the
-classifier and those for validation, which take as long as ever, a run then takes about half of the time."""
+FROZEN_RUN = 0.5
+"""Share of the whole network's training time that ``--freeze auto`` takes at most, validation included."""
+LEAST_STEP = 0.25
+"""Share of the whole network's step that is not looked beyond, however much of the time is validation."""
+FORWARD = 1 / 3
+"""Of a step's time, that of its forward pass: what an image takes that is not learnt from."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,13 @@ class FrozenUnits:
     device: torch.device
     arithmetic: Arithmetic
     checkpointing: bool
+    passes: float = 0.0
+    """Images that are shown and not learnt from, for validation and a new classifier, per image that is learnt from."""
+
+    @property
+    def most(self) -> float:
+        """Share of the whole network's step that a step may take: passes take as long as ever."""
+        return max(LEAST_STEP, FROZEN_RUN - (1 - FROZEN_RUN) * FORWARD * self.passes)
 
     def settled(self, asked: str | int, report: Report) -> dict | None:
         """Return how many units are frozen and what that saves, as measured; None for none.
@@ -53,12 +63,12 @@ class FrozenUnits:
             while low <= high:  # a step takes the less, the more units are frozen
                 middle = (low + high) // 2
                 timed = self._race(middle)
-                if timed["seconds"] <= FROZEN_STEP * timed["whole_seconds"]:
+                if timed["seconds"] <= self.most * timed["whole_seconds"]:
                     high, fewest = middle - 1, timed
                 else:
                     low = middle + 1
             if fewest is None:
-                report(f"freeze: none, since a step takes more than {FROZEN_STEP:g} of the whole network's in any case")
+                report(f"freeze: none, since a step takes more than {self.most:.2f} of the whole network's in any case")
                 return None
             found = fewest
         units, frozen, whole = found["units"], found["seconds"], found["whole_seconds"]
