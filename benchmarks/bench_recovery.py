@@ -71,8 +71,7 @@ def wrong(chain: Chain, images: Tensor, labels: Tensor) -> float:
 def errors(subject: Subject, seed: int) -> dict[str, float]:
     """Return the test errors of a network: whole, cut and repaired, and fine-tuned in both ways."""
     whole, images = subject.whole.eval(), subject.images
-    batches = list(images.test)
-    tested = [torch.cat([getattr(batch, name) for batch in batches])[:TESTING] for name in ("images", "labels")]
+    tested = [torch.cat(part)[:TESTING] for part in zip(*images.test, strict=True)]
     cut = howdeep.cut(whole, images.validation, units=len(whole) - subject.out).chain
     assert cut is not None
     found = {"whole": wrong(whole, *tested), "cut": wrong(cut.eval(), *tested)}

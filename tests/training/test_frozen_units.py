@@ -34,8 +34,8 @@ def test_auto_takes_the_fewest_units_that_halve_the_time_of_steps_and_passes(pas
     found = Timed(NINE, *GIVEN, passes=passes).settled("auto", said.append)
     step = 1 - units / 10
     assert found == {"units": units, "seconds": pytest.approx(step), "whole_seconds": 1.0}
-    line = f"the stem and {units} of 9 units, a step takes {step:.2f} of the whole network's ({1000 * step:.0f} of 1000 ms)"
-    assert said == [f"freeze: {line}"]
+    takes = f"a step takes {step:.2f} of the whole network's ({1000 * step:.0f} of 1000 ms)"
+    assert said == [f"freeze: the stem and {units} of 9 units, {takes}"]
     assert passes == 3 or step + passes / 3 <= (1 + passes / 3) / 2 < step + 0.1 + passes / 3
 
 
