@@ -98,7 +98,10 @@ def gradients(cells: Cells) -> Judged:
         chain = build(spec_of(f"cifar_plain{depth}", normed=normed), seed=0)
         batches = first_images(public("cifar_resnet56"), batch_size=100, limit=200)
         units = flow(chain, batches, statistics="batch").units
-        return units[0].weight_gradient / units[-1].weight_gradient
+        first, last = units[0].weight_gradient, units[-1].weight_gradient
+        assert first is not None
+        assert last is not None
+        return first / last
 
     found = {(depth, normed): ratio(depth, normed) for depth in (20, 56, 110) for normed in (True, False)}
     texts = [
@@ -147,9 +150,11 @@ def linear_beats_uniform(cells: Cells) -> Judged:
 
 
 def one_unit_matters_little(cells: Cells) -> Judged:
-    units = [one["change"] for one in dissected("lesion_delete")["units"]]
+    units, plain = (
+        [unit["change"] for unit in dissected(name)["units"] if unit["change"] is not None]
+        for name in ("lesion_delete", "lesion_plain20_digits")
+    )
     few = sum(change < 1 for change in units)
-    plain = [one["change"] for one in dissected("lesion_plain20_digits")["units"]]
     text = f"{few} of {len(units)} cost less than a point; of a plain network at least {min(plain):.0f} points"
     return text, "holds" if few > len(units) / 2 and min(plain) > 10 else "in part"
 
