@@ -9,6 +9,7 @@ import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from howdeep.runs.target import open_target
 from howdeep.util.intervals import of_mean
 from subjects import CIFAR10, MEAN, STD, public
 
-SEEDS, TESTING = (0, 1, 2), 2000
+SEEDS, CALIBRATION, TESTING = (0, 1, 2), 500, 2000
 PIXELS, HALF = 128, (0.5, 0.5, 0.5)
 
 
@@ -72,7 +73,8 @@ def errors(subject: Subject, seed: int) -> dict[str, float]:
     """Return the test errors of a network: whole, cut and repaired, and fine-tuned in both ways."""
     whole, images = subject.whole.eval(), subject.images
     tested = [torch.cat(part)[:TESTING] for part in zip(*images.test, strict=True)]
-    cut = howdeep.cut(whole, images.validation, units=len(whole) - subject.out).chain
+    calibration = list(islice(images.validation, -(-CALIBRATION // len(next(iter(images.validation))[1]))))
+    cut = howdeep.cut(whole, calibration, units=len(whole) - subject.out).chain
     assert cut is not None
     found = {"whole": wrong(whole, *tested), "cut": wrong(cut.eval(), *tested)}
     for way, teacher in (("labels", None), ("taught", whole)):
