@@ -31,7 +31,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("flow cifar_resnet8 --data digits --fresh --pretrained", "--pretrained is not allowed with --fresh"),
         ("cut RUN --data digits --units 2 --lr 0.5", "--lr 0.5 is not allowed without --epochs"),
         ("cut RUN --data digits --units 2 --flip yes", "--flip yes is not allowed without --epochs"),
-        ("cut RUN --data digits --units 2 --teacher", "--teacher is not allowed without --epochs"),
         ("cost cifar_resnet8 --images 3", "--images 3 is not allowed without --scale"),
         ("cost cifar_resnet8 --scale 2x8 --rate 1TFLOP/s --seconds 3", "--seconds 3.0 is not allowed with --rate"),
     ],

@@ -352,22 +352,6 @@ def test_the_network_is_that_of_the_best_epoch(run: Path, tmp_path: Path) -> Non
     assert saved.state["epoch"] == best["epoch"]
 
 
-def test_the_uncut_network_teaches_where_that_is_asked_for(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    tuned, found = ("--remove", 3, 4, "--epochs", 0.5, "--precision", "fp32"), {}
-    for name, options in (("taught", ["--teacher"]), ("alone", [])):
-        assert cut(run, *tuned, *options, "--out", tmp_path / name) == 0
-        found[name] = json.loads((tmp_path / name / "cut.json").read_text())["taught"]
-        assert ("fine-tuned by its teacher, epoch" in capsys.readouterr().out) == bool(options)
-    assert found == {"taught": True, "alone": False}
-    last = [newest(tmp_path / name / "checkpoints", print) for name in found]
-    weights = [one.tensors("weights") for one in last if one is not None]
-    assert any(not torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    assert cut(run, *tuned, "--out", tmp_path / "taught") == 2
-    assert "belongs to another --teacher (True, now False)" in said(capsys)
-
-
 def test_fine_tuning_flips_as_it_is_asked_to(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "tuned"
     tuned = ("--remove", 3, "--out", out, "--epochs", 0.2, "--precision", "fp32")

@@ -125,8 +125,6 @@ class CutOptions(DeploymentOptions):
     """Fine-tune for so many passes over the training images, and keep the best epoch where it helps; needs --out."""
     lr: RecipeFloat = None
     """Highest learning rate of the fine-tuning."""
-    teacher: bool = False
-    """Fine-tuning learns the classes as the uncut network sees them, beside the labels."""
     flip: Literal["auto", "yes", "no"] = "auto"
     """Fine-tuning mirrors half of its images; auto does unless all classes are single letters or digits."""
     split: str = "val"
@@ -160,7 +158,7 @@ class CutOptions(DeploymentOptions):
         if self.epochs and self.out is None:
             raise UserError(f"--epochs {self.epochs:g} needs --out RUN, a folder for the fine-tuned network")
         if not self.epochs:
-            refuse_without_use(self, ("lr", "teacher", "flip"), "without --epochs: nothing is fine-tuned")
+            refuse_without_use(self, ("lr", "flip"), "without --epochs: nothing is fine-tuned")
         refuse_both(self.budget, self.remove or (), self.first)
         if self.first is not None:
             if self.first != "auto" or not self.budget.sized:

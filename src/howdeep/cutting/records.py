@@ -146,8 +146,6 @@ class Cut(Shown):
     """What a reader should know."""
     epochs: float = 0
     """Of fine-tuning."""
-    taught: bool = False
-    """Whether it learnt the classes as the uncut network sees them, beside the labels."""
     tuned: Effect | None = None
     """The chosen network after the best epoch of fine-tuning, on the images of the points."""
     tuned_epoch: float | None = None

@@ -38,7 +38,6 @@ from howdeep.training.config import TrainConfig
 from howdeep.training.loop import train
 from howdeep.training.precision import TrainingSteps, batch_shape, trials_of
 from howdeep.training.state import Position
-from howdeep.training.teaching import Teacher
 from howdeep.transform.truncation import averages, require_point
 from howdeep.util.errors import UserError
 from howdeep.util.files import write_whole
@@ -190,11 +189,6 @@ class _Cutting:
         whole = self.original if self.options.first is None else self.first.whole
         return Frontier(whole, self.images, self.journal)
 
-    @cached_property
-    def teacher(self) -> Teacher | None:
-        """What the fine-tuning learns from beside the labels: the network that others are compared with."""
-        return Teacher.of(self.frontier.chain) if self.options.teacher else None
-
     def result(self) -> Cut:
         """Cut, write and fine-tune, and read the test split once."""
         options, first = self.options, self.images.calibration[0].images
@@ -295,8 +289,7 @@ class _Cutting:
         if config is not None:
             recipe = config.resolved_recipe()
             # The arithmetic that was asked for, or the fastest correct one here.
-            shape = batch_shape(recipe, dataset)
-            trials = trials_of(config, TrainingSteps(smaller, shape, recipe, self.device, teacher=self.teacher))
+            trials = trials_of(config, TrainingSteps(smaller, batch_shape(recipe, dataset), recipe, self.device))
             more |= {
                 "config": config.to_json(),
                 "recipe": asdict(recipe),
@@ -330,11 +323,10 @@ class _Cutting:
             checkpoints.save_only(run.best, 0, tensors={"weights": smaller.state_dict()}, state={"epoch": 0.0})
             return self._network_of(run)
 
-        train(config, run.path, console=self.console, dataset=self.dataset, chosen=better, teacher=self.teacher)
+        train(config, run.path, console=self.console, dataset=self.dataset, chosen=better)
         kept = better()  # a training that had ended before did not ask
         tuning = self.journal.steps["fine-tuning"]
-        more = {"epochs": self.options.epochs, "taught": self.options.teacher}
-        return kept, {**tuning, "tuned": from_json(Effect, tuning["tuned"]), **more}
+        return kept, {**tuning, "tuned": from_json(Effect, tuning["tuned"]), "epochs": self.options.epochs}
 
     def _tested(self, smaller: Chain) -> Test | None:
         """Return how the networks before and after the cut do on the test split.

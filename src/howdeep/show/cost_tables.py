@@ -216,8 +216,7 @@ def _decisions(cut: Cut) -> list[str]:
             # Steps are whole: the last one may lie behind the epochs that were asked for.
             all_of_them = max(cut.epochs, cut.tuned_epoch or 0)
             epoch = f", epoch {cut.tuned_epoch:.4g} of {all_of_them:.4g}" if cut.tuned_epoch else ""
-            by = " by its teacher" if cut.taught else ""
-            lines.append(f"fine-tuned{by}{epoch}: {_kept(cut.tuned_kept, cut.tuned, point.best)}")
+            lines.append(f"fine-tuned{epoch}: {_kept(cut.tuned_kept, cut.tuned, point.best)}")
             lines.append(f"after fine-tuning: {_change(cut.tuned, cut.baseline.n)}")
     if cut.test is not None:
         original = cut.test.original

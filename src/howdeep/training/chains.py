@@ -28,7 +28,6 @@ from howdeep.training.loop import train as train_into
 from howdeep.training.recipes import Freeze, Keep, Kind, Statistics, Tune
 from howdeep.training.session import Place, Session, session_of
 from howdeep.training.state import Memory
-from howdeep.training.teaching import Teacher
 from howdeep.util.errors import UserError, unknown
 from howdeep.util.options import Threads
 from howdeep.util.records import from_json
@@ -118,7 +117,6 @@ def train_chain(
     training: Loader,
     validation: Loader | None = None,
     *,
-    teacher: Chain | None = None,
     out: None = None,
     console: Console | None = None,
     **options: Unpack[ChainOptions],
@@ -132,8 +130,6 @@ def train_chain(
             order by seed. One of :func:`howdeep.loaders` gives the mini-batches of a run folder of its data and seed.
         validation: Loader of what is chosen by: the best epoch, a new classifier's decay, norm statistics. None keeps
             the last epoch, the classifier and the statistics.
-        teacher: A network of the same classes whose answers count beside the labels, such as the one that the chain was
-            cut from (see :mod:`howdeep.training.teaching`); it stays as it is.
         out: Nothing but None: a run folder says how its network is built again, which a chain does not.
         console: Where lines and the progress bar go; None is standard error.
         options: How it is trained.
@@ -158,8 +154,7 @@ def train_chain(
     chain.train()  # refuses a network that cannot be trained as a chain
     learned = [parameter.requires_grad for parameter in chain.parameters()]
     try:
-        taught = None if teacher is None else Teacher.of(teacher)
-        session = _session(chain, training, validation, config, taught, partial(print_line, console))
+        session = _session(chain, training, validation, config, partial(print_line, console))
         with threads_of(session.pace.threads), devices.repeatable():
             to_the_end(session, console, best=session.recipe.keep == "best")
         return _trained(session)
@@ -176,14 +171,7 @@ def train_chain(
             parameter.requires_grad_(before)
 
 
-def _session(
-    chain: Chain,
-    training: Loader,
-    validation: Loader | None,
-    config: TrainConfig,
-    teacher: Teacher | None,
-    report: Report,
-) -> Session:
+def _session(chain: Chain, training: Loader, validation: Loader | None, config: TrainConfig, report: Report) -> Session:
     """Return the session of a chain at its start."""
     recipe = config.resolved_recipe()
     train = LoaderBatches(chain, training, name="the training loader", batch_size=recipe.batch_size, soft=True)
@@ -206,11 +194,9 @@ def _session(
         report(line)
     place, (images, channels, height, width) = Place(Ranks(), train.device, report), first.shape
     feed = LoaderFeed(train, validated, (max(2, images), channels, height, width), config.seed)
-    if teacher is not None:
-        teacher.check(first, train.outputs)
-    recipe, feed, choices = settle(chain, recipe, feed, config, place, start=start, teacher=teacher)
+    recipe, feed, choices = settle(chain, recipe, feed, config, place, start=start)
     record = {"ends": [recipe.total(len(train))], "choices": choices, **({} if start is None else {"start": start})}
-    return replace(session_of(config, place, Memory(record), feed, recipe, chain), teacher=teacher)
+    return session_of(config, place, Memory(record), feed, recipe, chain)
 
 
 def _start(chain: Chain, images: Tensor, classes: int, config: TrainConfig) -> dict | None:
@@ -251,7 +237,6 @@ def train(
     training: Loader,
     validation: Loader | None = None,
     *,
-    teacher: Chain | None = None,
     out: None = None,
     console: Console | None = None,
     **options: Unpack[ChainOptions],

@@ -24,7 +24,6 @@ from howdeep.training.frozen_units import FrozenUnits
 from howdeep.training.precision import TrainingSteps, choose
 from howdeep.training.recipes import Recipe
 from howdeep.training.session import Place, arithmetic_of
-from howdeep.training.teaching import Teacher
 from howdeep.util.errors import UserError
 
 F = TypeVar("F", bound=Feed)
@@ -39,7 +38,6 @@ def settle(
     *,
     start: dict | None,
     choices: dict | None = None,
-    teacher: Teacher | None = None,
 ) -> tuple[Recipe, F, dict]:
     """Return the recipe with nothing left open, the mini-batches as they are laid out, and the choices for the record.
 
@@ -52,14 +50,13 @@ def settle(
         start: What the record says of given weights, ``reset`` the parameters of a new classifier; ``regression`` is
             noted there. None for initial weights, of which none is frozen.
         choices: Those of a run that was begun, which stay.
-        teacher: A network whose classes count beside the labels.
 
     Raises:
         UserError: The classifier alone is to be trained, and cannot be.
     """
     asked, recipe = recipe.freeze, replace(recipe, freeze=0 if recipe.freeze == "auto" else recipe.freeze)
     if choices is None:
-        steps = TrainingSteps(chain, feed.shape, recipe, place.device, config.checkpointing, teacher)
+        steps = TrainingSteps(chain, feed.shape, recipe, place.device, config.checkpointing)
         choices = choose(config, steps, recipe.total(feed.steps_per_epoch), place.ranks, place.report)
     arithmetic = arithmetic_of(choices)
     feed = feed.laid_out(channels_last=arithmetic.channels_last)

@@ -36,7 +36,6 @@ from howdeep.training.saving import NotFiniteError, not_finite, save, save_best
 from howdeep.training.session import Place, Session
 from howdeep.training.state import Tally, learning_rate, watch_warmup
 from howdeep.training.step import gates_of, train_step
-from howdeep.training.teaching import Teacher
 from howdeep.training.watching import ASKED, BUSY, QUIET, note_threads, record_epoch, time_again
 from howdeep.util.errors import Stopped
 from howdeep.util.files import folder_locked
@@ -93,7 +92,6 @@ def train(
     console: Console | None = None,
     dataset: Dataset | None = None,
     chosen: Callable[[], Chain] | None = None,
-    teacher: Teacher | None = None,
     expired: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
     """Train a network into a run folder, or resume the run that is there.
@@ -106,7 +104,6 @@ def train(
         chosen: With it the weights of the best epoch are kept beside the last ones, as some recipes do anyway, and
             where loss or weights stop being numbers, training ends there. Called after training, it says which network
             the run stands for, in evaluation mode and on the device: the one that reads the test split.
-        teacher: A network whose classes count beside the labels; the same in every command that resumes.
         expired: Asked after every step, in one process, whether time is up: then training ends there, and validates.
 
     Raises:
@@ -117,7 +114,7 @@ def train(
         Stopped: SIGINT or SIGTERM arrived; everything was saved.
     """
     console, out = console or Console(stderr=True), Path(out)
-    with _session(config, out, console, dataset, teacher) as (session, run):
+    with _session(config, out, console, dataset) as (session, run):
         if (done := run.result()) is not None:
             session.place.report(f"{out} is finished; nothing to do")
             if (best := run.kept(session.place.report)) is not None:
@@ -166,13 +163,13 @@ def advance(
 
 @contextmanager
 def _session(
-    config: TrainConfig, out: Path, console: Console, dataset: Dataset | None, teacher: Teacher | None = None
+    config: TrainConfig, out: Path, console: Console, dataset: Dataset | None
 ) -> Iterator[tuple[Session, Run]]:
     device = devices.pick(config.device)
     with joined(device) as ranks, ranks.held_by_first(lambda: folder_locked(out)):
         report = partial(print_line, console) if ranks.first else lambda _: None
         with stopped("the same command resumes"), _begun(out, ranks) as begun:
-            session = replace(prepare(config, out, Place(ranks, device, report), dataset), teacher=teacher)
+            session = prepare(config, out, Place(ranks, device, report), dataset)
             begun.append(session)
             assert isinstance(session.run, Run)
             with threads_of(session.pace.threads), devices.repeatable():
@@ -306,7 +303,6 @@ def _one_step(session: Session, batch: Batch, waited: float, log: Log, request: 
         share=len(batch.labels) * ranks.world / batch.total,
         frozen=session.config.dropped == "frozen",
         clip=session.recipe.clip,
-        teacher=session.teacher,
     )
     if session.average is not None:
         session.average.update(position.step)

@@ -17,7 +17,6 @@ from howdeep.training.config import TrainConfig
 from howdeep.training.optimizers import make_optimizer
 from howdeep.training.recipes import Recipe
 from howdeep.training.step import engine_of, ready, train_step
-from howdeep.training.teaching import Teacher
 from howdeep.util.seeds import generator
 from howdeep.util.text import Report, bytes_text, seconds_text
 
@@ -37,7 +36,6 @@ class TrainingSteps:
     device: torch.device
     checkpointing: bool = False
     """Compute activations a second time instead of keeping them."""
-    teacher: Teacher | None = None
     images: Tensor = field(init=False)
     """Of the batch, or of its first part."""
 
@@ -73,9 +71,7 @@ class TrainingSteps:
         images, gates = arithmetic.laid_out(self.images), [1.0] * len(trial)
         # Which class an image has, the time does not depend on; every network has the first.
         batch = Batch(images, torch.zeros(len(images), dtype=torch.int64, device=self.device), len(images))
-        return lambda: train_step(
-            engine, optimizer, batch, gates, lr=0.0, smoothing=0.0, arithmetic=arithmetic, teacher=self.teacher
-        )
+        return lambda: train_step(engine, optimizer, batch, gates, lr=0.0, smoothing=0.0, arithmetic=arithmetic)
 
     def short_step(self) -> Callable[[], object]:
         """Return what does one forward pass of a few images."""

@@ -26,7 +26,6 @@ from howdeep.training.optimizers import make_optimizer, restore
 from howdeep.training.pace import Pace, pace_of
 from howdeep.training.recipes import Recipe
 from howdeep.training.state import Memory, Position
-from howdeep.training.teaching import Teacher
 from howdeep.transform.folding import folding_norms
 from howdeep.util.errors import UserError
 from howdeep.util.text import Report
@@ -63,7 +62,6 @@ class Session:
     """Of the weights, where the recipe has one."""
     position: Position
     pace: Pace
-    teacher: Teacher | None = None
 
     @cached_property
     def arithmetic(self) -> Arithmetic:

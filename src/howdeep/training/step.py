@@ -15,7 +15,6 @@ from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training.recipes import Recipe
-from howdeep.training.teaching import Teacher, taught
 from howdeep.transform.folding import folding_norms
 
 
@@ -113,7 +112,6 @@ def train_step(
     share: float = 1.0,
     frozen: bool = False,
     clip: float | None = None,
-    teacher: Teacher | None = None,
 ) -> tuple[float, int]:
     """Do one step and return the mean loss and the number of wrong answers.
 
@@ -132,7 +130,6 @@ def train_step(
         frozen: Dropped units get no gradients and stay as they are; else they get zeros, so that momentum and weight
             decay move them, as in the code of Huang et al. 2016.
         clip: Gradients, averaged over the processes, whose common L2 norm is above it are scaled down to it.
-        teacher: A network whose classes count beside the labels.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
@@ -141,10 +138,7 @@ def train_step(
         labels = batch.labels[part]
         with arithmetic.autocast(images.device), frozen_statistics([] if len(labels) else norms_of(engine)):
             logits = engine(images, own)
-            seen = teacher and teacher.seen(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum") / count
-        if seen is not None:
-            loss = taught(loss, logits.float(), seen, count)
         # Of an image that is mixed of two classes, the larger share is the right answer.
         right = labels.argmax(1) if labels.dim() == 2 else labels
         wrong = (logits.detach().argmax(1) != right).sum()

@@ -83,8 +83,9 @@ def time_again(session: Session, log: Log, counts: Sequence[int], reason: str) -
         reason: Why.
     """
     pace, before, started = session.pace, session.pace.threads, time.perf_counter()
-    config, shape, device = session.config, session.feed.shape, session.place.device
-    steps = TrainingSteps(session.chain, shape, session.recipe, device, config.checkpointing, session.teacher)
+    steps = TrainingSteps(
+        session.chain, session.feed.shape, session.recipe, session.place.device, session.config.checkpointing
+    )
     trials = measure(steps, [session.arithmetic], threads=counts)
     best, in_use = best_of(trials), [trial for trial in trials if trial.threads == before]
     if in_use and best.seconds_per_step > GAIN * in_use[0].seconds_per_step:
