@@ -165,8 +165,9 @@ def compared(subject: Subject) -> tuple[list[Row], dict[str, object]]:
         for way, network in networks.items():
             wrongs[name, way] = wrong(subject, frontier.folded(network))
         errors = {way: round(100 * float(wrongs[name, way].double().mean()), 2) for way in networks}
-        table.append({"chosen by": name, "units out": " ".join(str(index + 1) for index in sorted(gone)), **errors})
-        print(subject.name, table[-1], flush=True)
+        print(subject.name, name, errors, flush=True)
+        if gone:
+            table.append({"chosen by": name, "units out": " ".join(str(index + 1) for index in sorted(gone)), **errors})
 
     for name, gone in chosen.items():
         named = [Removal(index=index + 1, name="", distance=None) for index in gone]
