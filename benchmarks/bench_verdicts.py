@@ -4,13 +4,13 @@ For every setting of data and minutes the command is asked, and then, as the onl
 
     time      the chosen network, for three times as long
     deeper    the next deeper network of its family, with the same time; likewise wider
-    cheaper   the cheapest that it could not be told from, with the same time
+    cheaper   the cheapest that it could not be told from, where it costs less, with the same time
 
 A verdict comes true where
 
     train     three times the time has fewer errors, beyond chance
     data, nothing     neither more time nor more size has fewer errors that are beyond chance and worth a word
-    ladder    a larger network has fewer errors, or it cannot be told
+    ladder    a larger network has fewer errors, beyond chance
     alike     the cheaper network cannot be told from the chosen one, or is better
 
 and it does not where the measured change says the opposite; else nobody can tell (an interval that holds both).
@@ -20,7 +20,6 @@ measured again: the same command resumes.
 
 import argparse
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,9 +109,10 @@ def followed(setting: Setting, folder: Path) -> dict:
             changes["deeper"] = changed("deeper", setting.minutes, deeper[0], found.width)
         if wider:
             changes["wider"] = changed("wider", setting.minutes, found.depth, wider[0])
-    alike = [one.costs for one in found.candidates if one.costs.network in said.alike]
-    if alike:
-        cheapest = min(alike, key=lambda one: one.seconds_per_step)
+    named = (found.network, *said.alike)
+    costs = [one.costs for one in found.candidates if one.costs.network in named]
+    cheapest = min(costs, key=lambda one: one.seconds_per_step)
+    if cheapest.network != found.network:
         changes["cheaper"] = changed("cheaper", setting.minutes, cheapest.depth, cheapest.width)
     return {
         "network": found.network,
@@ -137,7 +137,8 @@ def came_true(cell: dict) -> dict[str, str]:
         better = [one for one in (changes["time"], *larger) if one["high"] < 0 and -one["change"] > worth]
         outcomes[limit] = "no" if better else "yes"
     elif limit == "ladder":
-        outcomes[limit] = "yes" if any(one["low"] <= 0 for one in larger) else "no"
+        better = [one["high"] < 0 for one in larger]
+        outcomes[limit] = "yes" if any(better) else "open" if any(one["low"] <= 0 for one in larger) else "no"
     if "cheaper" in changes:
         outcomes["alike"] = "yes" if changes["cheaper"]["low"] <= 0 else "no"
     return outcomes
@@ -180,9 +181,8 @@ def main() -> None:
     for setting in SETTINGS:
         if setting.name in cells or (asked and not any(part in setting.name for part in asked)):
             continue
-        folder = Path(tempfile.mkdtemp())
-        cells[setting.name] = followed(setting, folder)
-        shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory() as folder:
+            cells[setting.name] = followed(setting, Path(folder))
         CELLS.write_text(json.dumps(cells) + "\n")
         print(shown(setting.name, cells[setting.name]), flush=True)
     table = [shown(setting.name, cells[setting.name]) for setting in SETTINGS if setting.name in cells]

@@ -1,6 +1,7 @@
 """How many units are frozen, by the time of a step."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from howdeep.runtime.precision import Arithmetic
 from howdeep.runtime.ranks import Ranks
 from howdeep.survival import Survival
 from howdeep.training import frozen_units
+from howdeep.training.choices import _passes
 from howdeep.training.frozen_units import FrozenUnits
 from howdeep.training.recipes import recipe_of
 
@@ -37,6 +39,13 @@ def test_auto_takes_the_fewest_units_that_halve_the_time_of_steps_and_passes(pas
     takes = f"a step takes {step:.2f} of the whole network's ({1000 * step:.0f} of 1000 ms)"
     assert said == [f"freeze: the stem and {units} of 9 units, {takes}"]
     assert passes == 3 or step + passes / 3 <= (1 + passes / 3) / 2 < step + 0.1 + passes / 3
+
+
+@pytest.mark.parametrize(("new", "passes"), [(False, 5 * 30), (True, 5 * 30 + 100 + 30)])
+def test_passes_are_those_of_validation_and_of_a_classifier_that_is_new(new: bool, passes: int) -> None:
+    """Five mini-batches of 20, four epochs, 30 images of validation: epoch 0 is validated too."""
+    feed = SimpleNamespace(steps_per_epoch=5, whole=20, validated=30)
+    assert _passes(replace(RECIPE, epochs=4), feed, new=new) == pytest.approx(passes / 400)  # type: ignore[arg-type]
 
 
 def test_where_no_number_saves_enough_none_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:

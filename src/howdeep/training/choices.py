@@ -69,15 +69,15 @@ def settle(
                 raise UserError(f"--tune classifier is not allowed: {config.network} has no single linear layer for it")
             if "frozen_units" not in choices:
                 given = recipe, feed.shape, place.ranks, place.device, arithmetic, config.checkpointing
-                units = FrozenUnits(chain, *given, passes=_passes(recipe, feed))
+                units = FrozenUnits(chain, *given, passes=_passes(recipe, feed, new=bool(new)))
                 choices["frozen_units"] = units.settled(0 if recipe.tune == "classifier" else asked, report)
     if (found := choices.get("frozen_units")) is not None:
         recipe = replace(recipe, freeze=found["units"])
     return recipe, feed, choices
 
 
-def _passes(recipe: Recipe, feed: Feed) -> float:
+def _passes(recipe: Recipe, feed: Feed, *, new: bool) -> float:
     """Return the images that are shown for validation and a new classifier, per image that is learnt from."""
     images = feed.steps_per_epoch * feed.whole
     epochs = max(1, recipe.total(feed.steps_per_epoch)) / feed.steps_per_epoch
-    return (images + (epochs + 1) * feed.validated) / (epochs * images)
+    return ((epochs + 1) * feed.validated + new * (images + feed.validated)) / (epochs * images)
