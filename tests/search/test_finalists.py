@@ -92,9 +92,10 @@ TRAINED = Training(
     [
         (Budgets(60.0, latency_seconds=0.002), {}, "latency", "a at 96, whole, takes 4 ms"),
         (Budgets(60.0, parameters=200), {}, "parameters", "takes 300 parameters"),
-        (FREE, {"steps": 0, "epochs": 0.0, "kept_epoch": 0.0}, "train", "--train-budget 99s would train a"),
+        (FREE, {"steps": 0, "epochs": 0.0, "kept_epoch": 0.0}, "train", "--train-budget 99s would leave time for one"),
         (FREE, {"epochs": 4.0}, "train", "can still gain from more"),
-        (FREE, {"epochs": 4.0, "kept_epoch": 0.0}, "nothing", "take it"),
+        (FREE, {"epochs": 4.0, "kept_epoch": 0.0}, "unknown", "--train-budget 99s, for 8 epochs, would tell"),
+        (FREE, {"kept_epoch": 0.0}, "nothing", "take it"),
         (FREE, {"train_error_percent": 1.0}, "data", "more images"),
         (FREE, {}, "nothing", "take it"),
     ],

@@ -258,6 +258,16 @@ def test_one_network_that_is_taken_whole_is_trained_in_one_cycle_until_time_is_u
     assert found.validation_images == 179
 
 
+def test_where_time_is_short_the_faster_finalist_alone_is_trained(published: Path, tmp_path: Path) -> None:
+    """As nobody can tell them apart, and it is trained for more epochs."""
+    assert cli.run(command(published, tmp_path / "fit", budget="30s")) == 0
+    found = answer(tmp_path / "fit")
+    (training,) = found.trainings
+    assert training.steps >= FEWEST
+    assert found.chosen == training.start == found.finalists[1]
+    assert found.finalists[1].units == 0
+
+
 def test_what_no_depth_can_hold_is_left_out_before_it_is_probed(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

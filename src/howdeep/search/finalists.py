@@ -102,15 +102,15 @@ def verdict(
     """Return what keeps the answer from being better, by the first rule that holds.
 
     A budget, where a network beyond it did significantly better before training; training time, where there was none
-    for it, or where less than the epochs of the recipe helped; the data, where the network gets less than half as many
-    of its training images wrong, significantly; else nothing.
+    for it, or where less than the epochs of the recipe helped; nobody knows, where so few did not help; the data, where
+    the network gets less than half as many of its training images wrong, significantly; else nothing.
 
     Args:
         chosen: What is recommended, as it was probed.
         candidates: Everything that was probed.
         budgets: What was allowed.
         last: The training that the answer comes from.
-        needed_seconds: Budget of training in which there would be one, where there was none.
+        needed_seconds: Budget in which there would be a training, where there was none; or one of enough epochs.
     """
     best = front(candidates)[-1]
     if (missed := best.misses(budgets)) and worse(against([chosen], best)[0]):
@@ -124,15 +124,21 @@ def verdict(
         return Verdict(
             "train",
             f"there is no time for {FEWEST_STEPS} steps of training: only a classifier was fitted",
-            f"training time limits you: --train-budget {needed_seconds:.0f}s would train {chosen.start.network}",
+            f"training time limits you: --train-budget {needed_seconds:.0f}s would leave time for one",
         )
     before, after = last.before_percent, last.validation_error_percent
-    if last.kept_epoch and last.epochs < ENOUGH_EPOCHS:
+    if last.epochs < ENOUGH_EPOCHS:
         took = f"{last.epochs:.3g} epochs ({seconds_text(last.seconds)})"
+        if last.kept_epoch:
+            return Verdict(
+                "train",
+                f"{took} took the validation error from {before:.1f} to {after:.1f} %",
+                f"training time limits you: {chosen.start.network} can still gain from more",
+            )
         return Verdict(
-            "train",
-            f"{took} took the validation error from {before:.1f} to {after:.1f} %",
-            f"training time limits you: {chosen.start.network} can still gain from more",
+            "unknown",
+            f"cannot say whether training helps: {took} brought nothing that shows, and more may",
+            f"take it; --train-budget {needed_seconds:.0f}s, for {ENOUGH_EPOCHS:g} epochs, would tell",
         )
     n, training = last.validation_images, last.train_error_percent
     if training is not None and training < KNOWN * after and of_difference(training, n, after, n).beyond_chance:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from statistics import fmean
 from time import perf_counter
 
 import torch
@@ -34,8 +35,8 @@ from howdeep.util.records import from_json
 
 BESIDE = 1.05
 """What an epoch takes per second of its steps, validation left out."""
-WARM, TIMED = 3, 8
-"""Steps by which the speed of a training is measured, after some that are not."""
+WARM, TIMED, LONG_ENOUGH = 1, 8, 4.0
+"""Steps by which the speed of a training is measured, after one that is not; they end after so many seconds."""
 TRIED = 12
 """Steps in which every training measures first how many threads are fastest."""
 
@@ -67,13 +68,17 @@ def speed_of(entrant: Entrant, candidate: Candidate, dataset: Dataset, device: t
         workers=config.workers,
         ranks=Ranks(),
     )
-    step, started = steps.step(best.arithmetic), 0.0
+    step, seconds = steps.on(best.arithmetic), []
     with threads_of(best.threads):
-        for number, _ in enumerate(feed.training(0, WARM + TIMED)):
-            if number == WARM:
-                started = perf_counter()
-            step()
-    return TrainingSpeed(best.precision, best.memory_format, (perf_counter() - started) / TIMED)
+        started = perf_counter()
+        for batch in feed.training(0, WARM + TIMED):
+            step(batch)
+            now = perf_counter()
+            seconds.append(now - started)
+            started = now
+            if len(seconds) > WARM and sum(seconds[WARM:]) > LONG_ENOUGH:
+                break
+    return TrainingSpeed(best.precision, best.memory_format, fmean(seconds[WARM:]))
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Pacing:
 
     probing: Probing
     finalists: Sequence[Candidate]
-    """The lowest error first."""
+    """The lowest error first, the fastest last."""
 
     @cached_property
     def images(self) -> Images:
@@ -101,13 +106,14 @@ class Pacing:
         """Return how long finalists are trained; what measuring their speed takes is spent by then."""
 
         def plan() -> dict:
-            first, *others = self.finalists
-            if not steps_in(USED * self.left(), self._guess(first, LEAST_OF_A_STEP), self.per_epoch(first)):
+            *others, fastest = self.finalists
+            per_epoch = self.per_epoch(fastest)
+            if not steps_in(USED * self.left(), self._guess(fastest, LEAST_OF_A_STEP), per_epoch):
                 return asdict(Trainings((), 0))
-            paces = [self.pace(first)]
-            if trainings(USED * self.left(), [*paces, *paces], self.per_epoch(first)).short:
-                paces += map(self.pace, others)
-            return asdict(trainings(USED * self.left(), paces, self.per_epoch(first)))
+            paces = [self.pace(fastest)]
+            if trainings(USED * self.left(), [*paces, *paces], per_epoch).short:
+                paces = [*map(self.pace, others), *paces]
+            return asdict(trainings(USED * self.left(), paces, per_epoch))
 
         found = self.probing.journal.result("plan", plan)
         return Trainings(tuple(found["short"]), found["final"])
@@ -151,8 +157,8 @@ class Pacing:
         return from_json(TrainingSpeed, self.probing.journal.result(f"speed of training {one.text}", speed))
 
     def needed(self) -> float:
-        """Return the budget in which the first finalist would be trained, after what was spent or a longer probing."""
-        pace = self._guess(self.finalists[0], MOST_OF_A_STEP)
+        """Return the budget in which the faster finalist would be trained, after what was spent or a longer probing."""
+        pace = self._guess(self.finalists[-1], MOST_OF_A_STEP)
         after = (pace.beginning + FEWEST_STEPS * pace.per_step) / USED + self.probing.ending
         return max(self.probing.clock.spent + after, after / (1 - PROBING))
 

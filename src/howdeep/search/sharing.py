@@ -162,14 +162,14 @@ class Trainings:
 
 
 def trainings(seconds: float, paces: Sequence[Pace], steps_per_epoch: int) -> Trainings:
-    """Return how long finalists are trained, the best first.
+    """Return how long finalists are trained.
 
     Two are trained for a whole short cycle each, in equal time, where half of the time holds steps enough for both.
-    Else the best alone is trained, in one cycle of all the time; or none is.
+    Else the faster one alone is trained, in one cycle of all the time; or none is.
 
     Args:
         seconds: That are left for it.
-        paces: Of one or two finalists.
+        paces: Of one or two finalists, the faster one last.
         steps_per_epoch: Mini-batches of an epoch.
     """
     if len(paces) > 1:
@@ -177,7 +177,7 @@ def trainings(seconds: float, paces: Sequence[Pace], steps_per_epoch: int) -> Tr
         short = tuple(steps_in(each, pace, steps_per_epoch, SHORT_EPOCHS) for pace in paces)
         if all(short):
             return Trainings(short, 0)
-    return Trainings((), steps_in(seconds, paces[0], steps_per_epoch))
+    return Trainings((), steps_in(seconds, paces[-1], steps_per_epoch))
 
 
 def steps_in(seconds: float, pace: Pace, steps_per_epoch: int, most_epochs: float = MOST_EPOCHS) -> int:

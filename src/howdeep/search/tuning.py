@@ -8,7 +8,7 @@ from statistics import mean
 from howdeep.runs import folder as runs
 from howdeep.search.answer import RUNS, FinalError
 from howdeep.search.entrants import file_name
-from howdeep.search.finalists import Candidate
+from howdeep.search.finalists import ENOUGH_EPOCHS, Candidate
 from howdeep.search.pacing import Pacing
 from howdeep.search.probing import QUIET, Probing
 from howdeep.search.sharing import (
@@ -37,7 +37,7 @@ class Done:
     others: tuple[Other, ...]
     """Another finalist on the test split."""
     needed_seconds: float
-    """Budget in which there would be a training, where there was none."""
+    """Budget in which there would be a training, where there was none; or one that is long enough to say something."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,30 @@ class Tuning:
 
     @property
     def finalists(self) -> Sequence[Candidate]:
-        """The lowest error first."""
+        """The lowest error first, the fastest last."""
         return self.pacing.finalists
 
     def done(self) -> Done:
         """Train, and read the test split of what is recommended."""
-        plan, best, report = self.pacing.plan(), self.finalists[0], self.probing.report
+        plan, best, fastest, report = self.pacing.plan(), self.finalists[0], self.finalists[-1], self.probing.report
         if plan.short:
             return self._after_short(plan)
         if plan.final:
-            report(f"training {best.text}: {plan.final:,} steps in one cycle; one training")
-            trained, result = self._trained(best, self._fastest(best, self._config(best), plan.final), "trained")
-            return Done(best, (trained,), result.test, (), 0.0)
+            # Nobody can tell it from the one with the lowest error, and it is trained for more epochs.
+            report(f"training {fastest.text}: {plan.final:,} steps in one cycle; one training")
+            config = self._fastest(fastest, self._config(fastest), plan.final)
+            trained, result = self._trained(fastest, config, "trained")
+            return Done(fastest, (trained,), result.test, (), self._needed(trained))
         report(f"no time for {FEWEST_STEPS} steps of training: a classifier alone is fitted")
         needed, threads = self.pacing.needed(), self.probing.speed(best.probed).threads
         plain = {"precision": "fp32", "memory_format": "channels_last", "threads": threads}
         trained, result = self._trained(best, replace(self._config(best), tune="classifier", **plain), "classifier")
         return Done(best, (trained,), result.test, (), needed)
+
+    def _needed(self, last: Training) -> float:
+        """Return about the budget in which a training of so many epochs would have been :data:`ENOUGH_EPOCHS` long."""
+        more = max(0.0, ENOUGH_EPOCHS / last.epochs - 1) if last.epochs else 0.0
+        return self.probing.clock.spent + self.probing.ending + more * last.seconds
 
     def _config(self, one: Candidate, seed: int = 0) -> TrainConfig:
         """Return how a finalist is trained; the epochs are not decided yet."""
@@ -143,13 +150,13 @@ class Tuning:
         steps = probing.journal.result("final steps", left)
         done = [one.trained for one in short if one is not tried] + [tried.trained]
         if not steps:
-            return Done(better, tuple(done), self._tested(tried).test, tuple(others), 0.0)
+            return Done(better, tuple(done), self._tested(tried).test, tuple(others), self._needed(tried.trained))
         seeds = "one training each" if len(short) == len(self.finalists) else "two seeds each until here"
         report(f"training {better.text} on from its weights: {steps:,} steps; {seeds}")
         own = {"weights": None, "pretrained": False, "size": None, "from_run": tried.trained.run, "classifier": "auto"}
         longer = replace(self._fastest(better, tried.config, steps), **own)
         trained, result = self._trained(better, longer, "trained")
-        return Done(better, (*done, trained), result.test, tuple(others), 0.0)
+        return Done(better, (*done, trained), result.test, tuple(others), self._needed(trained))
 
     def _time_for_another_seed(self, short: Sequence["Short"]) -> bool:
         """Return whether all can be trained once more, and the better one for as long as is of use after that."""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -65,13 +66,18 @@ class TrainingSteps:
 
     def step(self, arithmetic: Arithmetic) -> Callable[[], object]:
         """Return what does one training step, or the share of it."""
+        images = arithmetic.laid_out(self.images)
+        # Which class an image has, the time does not depend on; every network has the first.
+        labels = torch.zeros(len(images), dtype=torch.int64, device=self.device)
+        return partial(self.on(arithmetic), Batch(images, labels, len(images)))
+
+    def on(self, arithmetic: Arithmetic) -> Callable[[Batch], object]:
+        """Return what does one training step on a mini-batch, which is laid out for it."""
         trial = self._copy(arithmetic)
         ready(trial, self.recipe)
         engine, optimizer = engine_of(trial, self.checkpointing), make_optimizer(trial, self.recipe, frozen=True)
-        images, gates = arithmetic.laid_out(self.images), [1.0] * len(trial)
-        # Which class an image has, the time does not depend on; every network has the first.
-        batch = Batch(images, torch.zeros(len(images), dtype=torch.int64, device=self.device), len(images))
-        return lambda: train_step(engine, optimizer, batch, gates, lr=0.0, smoothing=0.0, arithmetic=arithmetic)
+        gates, how = [1.0] * len(trial), {"lr": 0.0, "smoothing": 0.0, "arithmetic": arithmetic}
+        return lambda batch: train_step(engine, optimizer, batch, gates, **how)
 
     def short_step(self) -> Callable[[], object]:
         """Return what does one forward pass of a few images."""
