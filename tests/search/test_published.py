@@ -258,8 +258,11 @@ def test_one_network_that_is_taken_whole_is_trained_in_one_cycle_until_time_is_u
     assert found.validation_images == 179
 
 
-def test_where_time_is_short_the_faster_finalist_alone_is_trained(published: Path, tmp_path: Path) -> None:
-    """As nobody can tell them apart, and it is trained for more epochs."""
+def test_where_time_is_short_the_faster_finalist_alone_is_trained(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As nobody can tell them apart, and the other one would not have the epochs of the recipe."""
+    monkeypatch.setattr(sharing, "SHORT_EPOCHS", 100)
     assert cli.run(command(published, tmp_path / "fit", budget="30s")) == 0
     found = answer(tmp_path / "fit")
     (training,) = found.trainings

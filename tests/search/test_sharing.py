@@ -76,21 +76,26 @@ STEPS, SLOWER, FASTER = FEWEST_STEPS, Pace(10.0, 1.0), Pace(10.0, 0.5)
 
 def test_two_are_trained_where_half_of_the_time_holds_enough_steps_for_both() -> None:
     found = trainings(4 * (STEPS + 10), [SLOWER, FASTER], steps_per_epoch=50)
-    assert (found.short, found.final) == ((STEPS, 2 * STEPS), 0)
+    assert (found.both, found.steps) == (True, (STEPS, 2 * STEPS))
 
 
 def test_a_short_cycle_is_no_longer_than_that_of_the_recipe() -> None:
-    assert trainings(10**6, [SLOWER, FASTER], steps_per_epoch=50).short == (50 * SHORT_EPOCHS, 50 * SHORT_EPOCHS)
+    assert trainings(10**6, [SLOWER, FASTER], steps_per_epoch=50).steps == (50 * SHORT_EPOCHS, 50 * SHORT_EPOCHS)
 
 
-def test_else_the_faster_one_alone_is_trained_for_all_of_it() -> None:
-    found = trainings(4 * (STEPS + 10) - 1, [SLOWER, FASTER], steps_per_epoch=50)
-    assert (found.short, found.final) == ((), 2 * (4 * (STEPS + 10) - 11))
-    assert trainings(4 * STEPS, [SLOWER], steps_per_epoch=50) == Trainings((), 4 * STEPS - 10)
+def test_else_the_lowest_error_alone_is_trained_where_it_has_the_epochs_of_the_recipe_and_if_not_the_faster_one() -> (
+    None
+):
+    seconds = 4 * (STEPS + 10) - 1
+    assert trainings(seconds, [SLOWER, FASTER], steps_per_epoch=50).steps == (seconds - 10, 0)
+    assert trainings(seconds, [SLOWER, FASTER], steps_per_epoch=100).steps == (0, 2 * (seconds - 10))
+    assert trainings(4 * STEPS, [SLOWER], steps_per_epoch=50) == Trainings((4 * STEPS - 10,))
+    assert trainings(4 * STEPS, [SLOWER], steps_per_epoch=50).alone == 0
 
 
 def test_too_few_steps_are_none_and_more_than_are_of_use_are_not_taken() -> None:
-    assert trainings(STEPS + 9, [SLOWER, SLOWER], steps_per_epoch=50) == Trainings((), 0)
+    assert trainings(STEPS + 9, [SLOWER, SLOWER], steps_per_epoch=50) == Trainings((0, 0))
+    assert trainings(STEPS + 9, [SLOWER, SLOWER], steps_per_epoch=50).alone is None
     assert steps_in(STEPS + 10, SLOWER, 50) == STEPS
     assert steps_in(10**6, SLOWER, 50) == 50 * MOST_EPOCHS
     assert steps_in(10**6, SLOWER, 2) == STEPS  # an epoch of two steps: 24 of them are too few

@@ -106,17 +106,14 @@ class Pacing:
         """Return how long finalists are trained; what measuring their speed takes is spent by then."""
 
         def plan() -> dict:
-            *others, fastest = self.finalists
+            fastest = self.finalists[-1]
             per_epoch = self.per_epoch(fastest)
             if not steps_in(USED * self.left(), self._guess(fastest, LEAST_OF_A_STEP), per_epoch):
-                return asdict(Trainings((), 0))
-            paces = [self.pace(fastest)]
-            if trainings(USED * self.left(), [*paces, *paces], per_epoch).short:
-                paces = [*map(self.pace, others), *paces]
+                return asdict(Trainings((0,) * len(self.finalists)))
+            paces = [self.pace(one) for one in self.finalists]
             return asdict(trainings(USED * self.left(), paces, per_epoch))
 
-        found = self.probing.journal.result("plan", plan)
-        return Trainings(tuple(found["short"]), found["final"])
+        return from_json(Trainings, self.probing.journal.result("plan", plan))
 
     def left(self) -> float:
         """Return the seconds that are left for training: the test split is to be read too."""

@@ -155,29 +155,39 @@ class Pace:
 class Trainings:
     """How long finalists are trained."""
 
-    short: tuple[int, ...]
-    """Steps of a short cycle of each of two; none where there is one training alone."""
-    final: int
-    """Steps of the one training, where there is one; 0 where none is worth it."""
+    steps: tuple[int, ...]
+    """Of every finalist: of two a short cycle each; or all of one, and none of the other; or none."""
+
+    @property
+    def both(self) -> bool:
+        """Whether two are trained for a short cycle each."""
+        return len(self.steps) > 1 and all(self.steps)
+
+    @property
+    def alone(self) -> int | None:
+        """The place of the one that is trained in one cycle, where one is."""
+        return next((place for place, steps in enumerate(self.steps) if steps), None) if not self.both else None
 
 
 def trainings(seconds: float, paces: Sequence[Pace], steps_per_epoch: int) -> Trainings:
     """Return how long finalists are trained.
 
     Two are trained for a whole short cycle each, in equal time, where half of the time holds steps enough for both.
-    Else the faster one alone is trained, in one cycle of all the time; or none is.
+    Else one alone is trained, in one cycle of all the time: the one with the lowest error, where time holds the epochs
+    of the recipe, or the faster one. Or none is.
 
     Args:
         seconds: That are left for it.
-        paces: Of one or two finalists, the faster one last.
+        paces: Of one or two finalists, the lowest error first.
         steps_per_epoch: Mini-batches of an epoch.
     """
-    if len(paces) > 1:
-        each = SHORT * seconds / len(paces)
-        short = tuple(steps_in(each, pace, steps_per_epoch, SHORT_EPOCHS) for pace in paces)
-        if all(short):
-            return Trainings(short, 0)
-    return Trainings((), steps_in(seconds, paces[-1], steps_per_epoch))
+    each = SHORT * seconds / len(paces)
+    short = Trainings(tuple(steps_in(each, pace, steps_per_epoch, SHORT_EPOCHS) for pace in paces))
+    if short.both:
+        return short
+    alone = [steps_in(seconds, pace, steps_per_epoch) for pace in paces]
+    taken = 0 if alone[0] >= SHORT_EPOCHS * steps_per_epoch else len(alone) - 1
+    return Trainings(tuple(steps if place == taken else 0 for place, steps in enumerate(alone)))
 
 
 def steps_in(seconds: float, pace: Pace, steps_per_epoch: int, most_epochs: float = MOST_EPOCHS) -> int:

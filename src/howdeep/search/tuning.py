@@ -58,15 +58,14 @@ class Tuning:
 
     def done(self) -> Done:
         """Train, and read the test split of what is recommended."""
-        plan, best, fastest, report = self.pacing.plan(), self.finalists[0], self.finalists[-1], self.probing.report
-        if plan.short:
+        plan, best, report = self.pacing.plan(), self.finalists[0], self.probing.report
+        if plan.both:
             return self._after_short(plan)
-        if plan.final:
-            # Nobody can tell it from the one with the lowest error, and it is trained for more epochs.
-            report(f"training {fastest.text}: {plan.final:,} steps in one cycle; one training")
-            config = self._fastest(fastest, self._config(fastest), plan.final)
-            trained, result = self._trained(fastest, config, "trained")
-            return Done(fastest, (trained,), result.test, (), self._needed(trained))
+        if plan.alone is not None:
+            one, steps = self.finalists[plan.alone], plan.steps[plan.alone]
+            report(f"training {one.text}: {steps:,} steps in one cycle; one training")
+            trained, result = self._trained(one, self._fastest(one, self._config(one), steps), "trained")
+            return Done(one, (trained,), result.test, (), self._needed(trained))
         report(f"no time for {FEWEST_STEPS} steps of training: a classifier alone is fitted")
         needed, threads = self.pacing.needed(), self.probing.speed(best.probed).threads
         plain = {"precision": "fp32", "memory_format": "channels_last", "threads": threads}
@@ -128,11 +127,11 @@ class Tuning:
     def _after_short(self, plan: Trainings) -> Done:
         """Train both finalists for a short cycle, and the better one on, from what it has learned."""
         probing, report = self.probing, self.probing.report
-        report(f"training {len(plan.short)} finalists for a short cycle each")
-        short = [self._short(one, steps, 0) for one, steps in zip(self.finalists, plan.short, strict=True)]
+        report(f"training {len(plan.steps)} finalists for a short cycle each")
+        short = [self._short(one, steps, 0) for one, steps in zip(self.finalists, plan.steps, strict=True)]
         if probing.journal.result("second seed", lambda: self._time_for_another_seed(short)):
             report("with another seed:")
-            short += [self._short(one, steps, 1) for one, steps in zip(self.finalists, plan.short, strict=True)]
+            short += [self._short(one, steps, 1) for one, steps in zip(self.finalists, plan.steps, strict=True)]
         better = min(self.finalists, key=lambda one: (mean_error(short, one), one.ms))
         tried = min((one for one in short if one.one is better), key=lambda one: one.trained.validation_error_percent)
         others = []
