@@ -10,6 +10,8 @@ from tests.show import cases
 
 from howdeep.costs.cost import Cost
 from howdeep.exporting.export import Agreement, Export
+from howdeep.search.fit import Fit
+from howdeep.search.transfer import Transfer
 from howdeep.show import KINDS, figures
 from howdeep.show.tables import Table
 from howdeep.util.errors import UserError
@@ -75,6 +77,18 @@ def test_a_search_says_what_a_second_seed_gave_or_that_there_was_none() -> None:
     assert "1 of 2 units: 14.0 and 12.5 %; which one is better depends on the seed" in str(told)
     again = replace(found, trainings=(found.trainings[0],))
     assert any(str(line).endswith("; one training each") for line in again.table().below)
+
+
+@pytest.mark.parametrize("found", [cases.fit(), cases.transfer()], ids=["fit", "transfer"])
+def test_a_latency_above_the_budget_that_it_held_before_is_told(found: Fit | Transfer) -> None:
+    def told(ms: float) -> list[str]:
+        lines = replace(found, latency=cases.timing(ms)).table().lines
+        return [line.strip() for line in map(str, lines) if line.startswith("  above the budget")]
+
+    assert told(4.0) == []
+    (line,) = told(4.2)
+    assert line.startswith("above the budget of 4 ms now; ")
+    assert line.endswith(" ms when it was chosen")
 
 
 @pytest.mark.parametrize("width", [60, 40])

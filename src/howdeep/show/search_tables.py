@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from howdeep.search.degradation import Degradation, FamilyResult
     from howdeep.search.diagnosis import Point as LadderPoint
     from howdeep.search.fit import Fit
+    from howdeep.search.options import Budgets
     from howdeep.search.transfer import Probed, Start, Transfer
 
 
@@ -115,14 +116,14 @@ def _left_out(fit: Fit) -> list[str]:
 def _answer(fit: Fit) -> list[str]:
     """Return the errors of the network that was chosen, its latency, and what was spent."""
     spent = f"{seconds_text(fit.spent_seconds)} of {seconds_text(fit.budgets.train_seconds)} spent"
+    chosen = next(one for one in fit.candidates if one.costs.network == fit.network)
     alike: list[str] = []
     if fit.verdict.alike:
-        chosen = next(one for one in fit.candidates if one.costs.network == fit.network)
         alike = [f"  after {seconds_text(chosen.rounds[-1].seconds)} each not told from {listed(fit.verdict.alike)}"]
     lines = [
         f"  validation error {percent_text(fit.validation_error_percent, fit.validation_images)}, n ="
         f" {fit.validation_images:,}; optimistic",
-        f"  {_latency(fit.latency)}",
+        *_latency(fit.latency, fit.budgets, chosen.costs.latency),
         *alike,
         f"  {fit.final.epochs:.3g} epochs; {spent}",
         f"  {fit.verdict.onward}",
@@ -133,11 +134,20 @@ def _answer(fit: Fit) -> list[str]:
     return [f"  test error {percent_text(fit.test.error_percent, fit.test.n)}, n = {fit.test.n:,}", *lines]
 
 
-def _latency(timing: Timing) -> str:
-    """Return the latency of a network, and where it was measured."""
+def _latency(timing: Timing, budgets: Budgets, before: Timing) -> list[str]:
+    """Return the latency of a network, and where it was measured; a budget that it held before, and not now, is named.
+
+    Args:
+        timing: That of the answer.
+        budgets: What was allowed.
+        before: What it took when it was chosen.
+    """
     first, third = timing.quartiles_ms
     where = timing.aside or ", one thread"
-    return f"latency {timing.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image{where}"
+    lines = [f"  latency {timing.median_ms:.2f} ms (quartiles {first:.2f}–{third:.2f}), one image{where}"]
+    if budgets.latency_seconds is not None and timing.median_ms > (most := 1000 * budgets.latency_seconds):
+        lines.append(f"  above the budget of {most:.4g} ms now; {before.median_ms:.2f} ms when it was chosen")
+    return lines
 
 
 def _rounds(fit: Fit) -> Table:
@@ -212,13 +222,14 @@ def _taken(transfer: Transfer) -> list[str]:
     spent = f"{seconds_text(transfer.spent_seconds)} of {seconds_text(transfer.budgets.train_seconds)} spent"
     n, last = transfer.validation_images, transfer.trainings[-1]
     own = (transfer.chosen.network, transfer.chosen.size)
-    end = next(one.probe.end for one in transfer.probed if (one.network, one.size) == own)
+    probed = next(one for one in transfer.probed if (one.network, one.size) == own)
+    chosen = next(depth for depth in probed.probe.depths if probed.start(depth) == transfer.chosen)
     return [
         f"  test error {percent_text(transfer.test.error_percent, transfer.test.n)}, n = {transfer.test.n:,}",
         f"  validation error {percent_text(transfer.validation_error_percent, n)}, n = {n:,}; chosen by it,",
-        f"  so optimistic; nearest neighbour {end.neighbour_error_percent:.1f} %, guessing"
+        f"  so optimistic; nearest neighbour {probed.probe.end.neighbour_error_percent:.1f} %, guessing"
         f" {transfer.guessing_percent:.1f} %",
-        f"  {_latency(transfer.latency)}",
+        *_latency(transfer.latency, transfer.budgets, chosen.latency),
         f"  {whole(transfer.parameters)} parameters; {last.epochs:.3g} epochs; {spent}",
         f"  run folder: {transfer.run}",
     ]
