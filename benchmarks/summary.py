@@ -27,6 +27,8 @@ ORDER = [
     "cost",
     "fit_digits",
     "fit_cifar10",
+    "fit_cifar10_10m",
+    "fit_cifar10_30m",
     "fit_folder",
     "budgets",
     "rates_digits",
