@@ -93,7 +93,7 @@ TRAINED = Training(
         (Budgets(60.0, latency_seconds=0.002), {}, "latency", "a at 96, whole, takes 4 ms"),
         (Budgets(60.0, parameters=200), {}, "parameters", "takes 300 parameters"),
         (FREE, {"steps": 0, "epochs": 0.0, "kept_epoch": 0.0}, "train", "--train-budget 99s would leave time for one"),
-        (FREE, {"epochs": 4.0}, "train", "can still gain from more"),
+        (FREE, {"epochs": 4.0}, "train", "may still gain from more"),
         (FREE, {"epochs": 4.0, "kept_epoch": 0.0}, "unknown", "--train-budget 99s, for 8 epochs, would tell"),
         (FREE, {"kept_epoch": 0.0}, "nothing", "take it"),
         (FREE, {"train_error_percent": 1.0}, "data", "more images"),
@@ -106,6 +106,20 @@ def test_the_limit_is_the_first_rule_that_holds(budgets: Budgets, last: dict, li
     found = verdict(chosen, candidates, budgets, replace(TRAINED, **last), 98.6)
     assert found.limit == limit
     assert words in found.advice
+
+
+def test_nobody_can_say_whether_a_finalist_is_better_that_there_was_no_time_to_train() -> None:
+    candidates = candidates_of([network("a", (24, 2.0), (20, 4.0))])
+    lowest, faster = finalists(candidates, FREE)
+
+    def judged(last: Training, untrained: Candidate | None = lowest) -> tuple[str, str]:
+        found = verdict(faster, candidates, FREE, last, 98.6, untrained=untrained)
+        return found.limit, found.advice
+
+    assert judged(TRAINED) == ("unknown", "take it; --train-budget 99s would try both")
+    assert judged(replace(TRAINED, train_error_percent=1.0))[0] == "data"
+    assert judged(replace(TRAINED, validation_error_percent=0.0, train_error_percent=0.0))[0] == "nothing"
+    assert judged(TRAINED, None)[0] == "nothing"
 
 
 def test_a_budget_is_no_limit_where_what_is_beyond_it_is_better_by_chance() -> None:

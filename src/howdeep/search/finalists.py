@@ -97,20 +97,29 @@ def guessing_percent(labels: Sequence[int]) -> float:
 
 
 def verdict(
-    chosen: Candidate, candidates: Sequence[Candidate], budgets: Budgets, last: Training, needed_seconds: float
+    chosen: Candidate,
+    candidates: Sequence[Candidate],
+    budgets: Budgets,
+    last: Training,
+    needed_seconds: float,
+    *,
+    untrained: Candidate | None = None,
 ) -> Verdict:
     """Return what keeps the answer from being better, by the first rule that holds.
 
     A budget, where a network beyond it did significantly better before training; training time, where there was none
     for it, or where less than the epochs of the recipe helped; nobody knows, where so few did not help; the data, where
-    the network gets less than half as many of its training images wrong, significantly; else nothing.
+    the network gets less than half as many of its training images wrong, significantly; nobody knows, where there was
+    no time to train the finalist with the lowest error; else nothing.
 
     Args:
         chosen: What is recommended, as it was probed.
         candidates: Everything that was probed.
         budgets: What was allowed.
         last: The training that the answer comes from.
-        needed_seconds: Budget in which there would be a training, where there was none; or one of enough epochs.
+        needed_seconds: Budget in which there would be a training, where there was none; or one of enough epochs, and
+            of both finalists.
+        untrained: The finalist with the lowest error, where another one was trained alone.
     """
     best = front(candidates)[-1]
     if (missed := best.misses(budgets)) and worse(against([chosen], best)[0]):
@@ -133,7 +142,7 @@ def verdict(
             return Verdict(
                 "train",
                 f"{took} took the validation error from {before:.1f} to {after:.1f} %",
-                f"training time limits you: {chosen.start.network} can still gain from more",
+                f"training time limits you: {chosen.start.network} may still gain from more",
             )
         return Verdict(
             "unknown",
@@ -148,9 +157,15 @@ def verdict(
             "the data limits you: more images, or stronger augmentation, before a larger network",
         )
     helped = f"took the validation error from {before:.1f} to {after:.1f} %"
-    done = helped if last.kept_epoch else "brought nothing that shows"
+    done = f"{last.epochs:.3g} epochs of training {helped if last.kept_epoch else 'brought nothing that shows'}"
+    if untrained is not None and after > 0:
+        return Verdict(
+            "unknown",
+            f"{done}; whether {untrained.text}, would be better cannot be said: there was no time to train it",
+            f"take it; --train-budget {needed_seconds:.0f}s would try both",
+        )
     return Verdict(
         "nothing",
-        f"{last.epochs:.3g} epochs of training {done}",
+        done,
         "take it: neither a larger network nor the budgets hold it back, as far as these images show",
     )

@@ -20,6 +20,7 @@ from howdeep.search.sharing import (
     LEAST_OF_A_STEP,
     MOST_OF_A_STEP,
     PROBING,
+    SHORT,
     USED,
     Images,
     Pace,
@@ -158,6 +159,11 @@ class Pacing:
         pace = self._guess(self.finalists[-1], MOST_OF_A_STEP)
         after = (pace.beginning + FEWEST_STEPS * pace.per_step) / USED + self.probing.ending
         return max(self.probing.clock.spent + after, after / (1 - PROBING))
+
+    def for_both(self) -> float:
+        """Return the seconds of training in which every finalist gets a short cycle."""
+        shortest = [pace.beginning + FEWEST_STEPS * pace.per_step for pace in map(self.pace, self.finalists)]
+        return len(shortest) * max(shortest) / SHORT / USED
 
     def dataset(self, one: Candidate) -> Dataset:
         """Return the images that a finalist is trained on."""

@@ -68,6 +68,7 @@ def _answer(probing: Probing) -> Transfer:
     for one, what in zip(found, ("lowest error", "fastest that is not worse beyond chance"), strict=False):
         probing.report(f"finalist: {one.text}: {one.error:.1f} % before training, {one.ms:.3g} ms ({what})")
     done = Tuning(Pacing(probing, found)).done()
+    untrained = None if found[0].start in [one.start for one in done.trainings] else found[0]
     chosen, last, entrant = done.chosen, done.trainings[-1], probing.entrant(done.chosen.start)
     others, dataset, notes = _untrained(probing, probed, done), entrant.dataset, list(entrant.dataset.notes)
     if probing.images.training < probing.there.training:
@@ -83,7 +84,7 @@ def _answer(probing: Probing) -> Transfer:
         macs=chosen.depth.macs,
         spent_seconds=probing.clock.spent,
         budgets=options.budgets,
-        verdict=verdict(chosen, candidates, options.budgets, last, done.needed_seconds),
+        verdict=verdict(chosen, candidates, options.budgets, last, done.needed_seconds, untrained=untrained),
         guessing_percent=probing.guessing,
         probed=tuple(probed),
         dropped=probing.dropped,

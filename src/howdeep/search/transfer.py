@@ -126,8 +126,8 @@ class Verdict:
 
     limit: str
     """``latency`` or ``parameters``: a network beyond that budget did better; ``train``: there was no time for more
-    training, which helps; ``unknown``: there was little, which did not help, and more may; ``data``: the network knows
-    its training images; ``nothing``."""
+    training, which helps; ``unknown``: there was little, which did not help, and more may, or none for the finalist
+    with the lowest error; ``data``: the network knows its training images; ``nothing``."""
     finding: str
     """The evidence, in one sentence."""
     advice: str

@@ -37,7 +37,8 @@ class Done:
     others: tuple[Other, ...]
     """Another finalist on the test split."""
     needed_seconds: float
-    """Budget in which there would be a training, where there was none; or one that is long enough to say something."""
+    """Budget in which there would be a training, where there was none; or one that is long enough to say something,
+    and of both finalists."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ class Tuning:
         return Done(best, (trained,), result.test, (), needed)
 
     def _needed(self, last: Training) -> float:
-        """Return about the budget in which a training of so many epochs would have been :data:`ENOUGH_EPOCHS` long."""
+        """Return about the budget in which the last training would be long enough, and both finalists be trained."""
         more = max(0.0, ENOUGH_EPOCHS / last.epochs - 1) if last.epochs else 0.0
-        return self.probing.clock.spent + self.probing.ending + more * last.seconds
+        spent, ending = self.probing.clock.spent, self.probing.ending
+        return max(spent + more * last.seconds, spent - last.seconds + self.pacing.for_both()) + ending
 
     def _config(self, one: Candidate, seed: int = 0) -> TrainConfig:
         """Return how a finalist is trained; the epochs are not decided yet."""
