@@ -77,10 +77,17 @@ def main() -> None:
         def network(command: str, name: str, *options: object) -> None:
             howdeep(command, NETWORK, "--weights", WEIGHTS, "--size", SIZE, "--data", folders[name], *options)
 
-        def probed(name: str) -> dict:
+        def probed(name: str) -> list[dict[str, float]]:
             out = Path(scratch) / f"{name}.json"
             network("probe", name, "--json", out)
-            return json.loads(out.read_text())
+            return [
+                {
+                    "units": one["units"],
+                    "error": one["fitted"]["error_percent"],
+                    "ms": one["latency"]["median_ms"],
+                }
+                for one in json.loads(out.read_text())["depths"]
+            ]
 
         def first(name: str, depth: int) -> Path:
             out = Path(scratch) / f"{name}-{depth}"
@@ -116,14 +123,13 @@ def depths(name: str, seeds: int, cells: dict[str, Any]) -> list[dict[str, Any]]
     lines = []
     for depth in DEPTHS:
         # Of two heads behind the same units, the one that the cut keeps is the better one.
-        same = [one for one in probe["depths"] if one["units"] == depth]
-        best = min(same, key=lambda one: one["fitted"]["error_percent"])
+        best = min((one for one in probe if one["units"] == depth), key=lambda one: one["error"])
         lines.append(
             {
                 "data": name,
                 "units": depth,
-                "ms": best["latency"]["median_ms"],
-                "probe": best["fitted"]["error_percent"],
+                "ms": best["ms"],
+                "probe": best["error"],
                 "classifier": cells[f"{name} {depth} classifier"],
                 "tuned": [cells[f"{name} {depth} {seed}"] for seed in range(seeds)],
             }
