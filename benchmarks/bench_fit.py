@@ -23,7 +23,8 @@ from subjects import CIFAR10
 
 DIGITS_SECONDS, FOLDER_SECONDS = 180, 300
 PER_CLASS, SIDES = 300, (28, 60)
-WITHIN_POINTS, TIME_BAR = {"digits": 0.5, "cifar10": 1.0}, 0.1
+WITHIN_POINTS = {"digits": 0.5, "cifar10": 1.0}
+TIME_BAR = 0.1
 CIFAR10_BARS = {10: 10.5, 30: 7.5}
 """Minutes → highest test error in percent."""
 ALONE_MINUTES = 10
@@ -57,13 +58,10 @@ def trained_alone(folder: Path, data: str, seconds: int, fits: list[Fit], seeds:
 def behind(data: str, fits: list[Fit], alone: dict[str, list[Fit]]) -> Row:
     """Return how far the recommended networks are behind the one that is best alone, on the same seeds."""
     seeds, bar = len(next(iter(alone.values()))), WITHIN_POINTS[data]
-    errors, mine, images = (
-        {name: _mean_error(found) for name, found in alone.items()},
-        fits[:seeds],
-        _images(fits[:seeds]),
-    )
+    mine, errors = fits[:seeds], {name: _mean_error(found) for name, found in alone.items()}
     best = min(errors, key=lambda name: errors[name])
     change, chosen = _mean_error(mine) - errors[best], ", ".join(found.network for found in mine)
+    images = _images(mine)
     said = f"{percent_text(_mean_error(mine), images)}, n = {images:,}; {chosen} against {best}: {errors[best]:.2f} %"
     what = f"test error of the recommended network − that of the best of {len(alone)}"
     return row(what, change, f"≤ {bar}", change <= bar, unit="points", note=said)

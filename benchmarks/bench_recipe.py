@@ -8,6 +8,7 @@ unread. What is in ``reports/recipe.cells.json`` is not trained again: the same 
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from torch.optim import Optimizer
 
 from common import REPORTS, Row, alternate, ratio, report, row
 from howdeep.chain import Chain
-from howdeep.data import NORMALIZATIONS, Batch, open_data
+from howdeep.data import NORMALIZATIONS, Augmentation, Batch, open_data, steps_per_epoch
+from howdeep.data.augmentation import draw_epoch
 from howdeep.data.sampling import trainable
 from howdeep.networks import build, spec_of
 from howdeep.runtime.modes import norms_of
@@ -108,19 +110,18 @@ def images_of(part: str) -> Images:
 def batches_of(way: Way, epoch: int, seed: int) -> Iterator[Batch]:
     """Yield the mini-batches of an epoch."""
     images, padding = images_of("train"), way.padding
-    count, random = len(images.labels), generator(seed, "epoch", epoch)
-    order = torch.randperm(count, generator=random)
-    tops, lefts = (torch.randint(2 * padding + 1, (count,), generator=random) for _ in range(2))
-    mirrored = torch.rand(count, generator=random) < 0.5
+    count = len(images.labels)
+    draws = draw_epoch(count, Augmentation(padding, flip=True), seed=seed, epoch=epoch)
     if way.every_second:
         first = torch.rand(count, generator=generator(seed, "mirrored")) < 0.5
-        mirrored = first[order] ^ bool(epoch % 2)
+        draws = replace(draws, mirrored=first[draws.order] ^ bool(epoch % 2))
     for part in torch.arange(count).split(way.recipe.batch_size):
-        wide = F.pad(images.values[order[part]], (padding,) * 4, mode="reflect" if way.reflect else "constant")
+        drawn = draws.at(part)
+        wide = F.pad(images.values[drawn.order], (padding,) * 4, mode="reflect" if way.reflect else "constant")
         windows = wide.unfold(2, 32, 1).unfold(3, 32, 1)
-        seen = windows[torch.arange(len(part)), :, tops[part], lefts[part]]
-        seen = torch.where(mirrored[part, None, None, None], seen.flip(3), seen)
-        yield Batch(seen, images.labels[order[part]], len(part))
+        seen = windows[torch.arange(len(part)), :, drawn.top, drawn.left]
+        seen = torch.where(drawn.mirrored[:, None, None, None], seen.flip(3), seen)
+        yield Batch(seen, images.labels[drawn.order], len(part))
 
 
 class LookAhead(Average):
@@ -176,17 +177,18 @@ def trained(network: str, way: Way, seed: int, epochs: float) -> dict[str, Any]:
     """Train one; return which validation images it gets wrong, as hexadecimal bits."""
     recipe, chain = way.recipe, prepared(network, way, seed)
     optimizer, engine = optimizer_of(way, chain), engine_of(chain, False)
-    total = round(epochs * -(-IMAGES // recipe.batch_size))
+    per_epoch = steps_per_epoch(IMAGES, recipe.batch_size)
+    total = round(epochs * per_epoch)
     average = None if recipe.ema is None else Average(chain, recipe.ema)
     ahead = LookAhead(chain, 0.0) if way.look_ahead else None
-    step, losses = 0, []
-    for epoch in range(-(-total // (-(-IMAGES // recipe.batch_size)))):
+    step = 0
+    for epoch in range(math.ceil(total / per_epoch)):
         for batch in batches_of(way, epoch, seed):
             if step == total:
                 break
             shown = replace(batch, images=BF16.laid_out(way.own(batch.images, step / total)))
             how = {"lr": recipe.schedule.at(step, total), "smoothing": recipe.label_smoothing, "arithmetic": BF16}
-            losses.append(train_step(engine, optimizer, shown, None, **how)[0])
+            train_step(engine, optimizer, shown, None, **how)
             if average is not None:
                 average.update(step)
             if ahead is not None:
@@ -198,7 +200,7 @@ def trained(network: str, way: Way, seed: int, epochs: float) -> dict[str, Any]:
         answers = torch.cat([chain(BF16.laid_out(part)).float().argmax(1) for part in held.values.split(500)])
     wrong = (answers != held.labels).int().tolist()
     bits = f"{int(''.join(map(str, wrong)), 2):x}"
-    return {"wrong": bits, "n": len(wrong), "error": 100 * sum(wrong) / len(wrong), "loss": losses[-1]}
+    return {"wrong": bits, "n": len(wrong), "error": 100 * sum(wrong) / len(wrong)}
 
 
 def main() -> None:

@@ -271,6 +271,20 @@ def test_where_time_is_short_the_faster_finalist_alone_is_trained(
     assert found.finalists[1].units == 0
 
 
+def test_the_budget_that_would_try_both_finalists_does(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "SHORT_EPOCHS", 100)
+    more = ("--limit", "120")
+    assert cli.run(command(published, tmp_path / "alone", *more, budget="30s")) == 0
+    found = answer(tmp_path / "alone")
+    told = re.search(r"--train-budget (\d+)s would try both", found.verdict.advice)
+    assert (len(found.trainings), found.verdict.limit) == (1, "unknown")
+    assert told is not None
+    assert cli.run(command(published, tmp_path / "both", *more, budget=f"{told[1]}s")) == 0
+    assert {one.start for one in answer(tmp_path / "both").trainings} == set(found.finalists)
+
+
 def test_what_no_depth_can_hold_is_left_out_before_it_is_probed(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

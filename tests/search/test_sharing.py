@@ -83,9 +83,7 @@ def test_a_short_cycle_is_no_longer_than_that_of_the_recipe() -> None:
     assert trainings(10**6, [SLOWER, FASTER], steps_per_epoch=50).steps == (50 * SHORT_EPOCHS, 50 * SHORT_EPOCHS)
 
 
-def test_else_the_lowest_error_alone_is_trained_where_it_has_the_epochs_of_the_recipe_and_if_not_the_faster_one() -> (
-    None
-):
+def test_else_one_alone_is_trained_the_faster_one_where_the_other_would_not_have_the_epochs_of_the_recipe() -> None:
     seconds = 4 * (STEPS + 10) - 1
     assert trainings(seconds, [SLOWER, FASTER], steps_per_epoch=50).steps == (seconds - 10, 0)
     assert trainings(seconds, [SLOWER, FASTER], steps_per_epoch=100).steps == (0, 2 * (seconds - 10))

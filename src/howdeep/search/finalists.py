@@ -1,5 +1,6 @@
 """Which published network, at which depth: those worth training, and what keeps the answer from being better."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,7 +134,7 @@ def verdict(
         return Verdict(
             "train",
             f"there is no time for {FEWEST_STEPS} steps of training: only a classifier was fitted",
-            f"training time limits you: --train-budget {needed_seconds:.0f}s would leave time for one",
+            f"training time limits you: --train-budget {math.ceil(needed_seconds)}s would leave time for one",
         )
     before, after = last.before_percent, last.validation_error_percent
     if last.epochs < ENOUGH_EPOCHS:
@@ -147,7 +148,7 @@ def verdict(
         return Verdict(
             "unknown",
             f"cannot say whether training helps: {took} brought nothing that shows, and more may",
-            f"take it; --train-budget {needed_seconds:.0f}s, for {ENOUGH_EPOCHS:g} epochs, would tell",
+            f"take it; --train-budget {math.ceil(needed_seconds)}s, for {ENOUGH_EPOCHS:g} epochs, would tell",
         )
     n, training = last.validation_images, last.train_error_percent
     if training is not None and training < KNOWN * after and of_difference(training, n, after, n).beyond_chance:
@@ -162,7 +163,7 @@ def verdict(
         return Verdict(
             "unknown",
             f"{done}; whether {untrained.text}, would be better cannot be said: there was no time to train it",
-            f"take it; --train-budget {needed_seconds:.0f}s would try both",
+            f"take it; --train-budget {math.ceil(needed_seconds)}s would try both",
         )
     return Verdict(
         "nothing",

@@ -160,10 +160,11 @@ class Pacing:
         after = (pace.beginning + FEWEST_STEPS * pace.per_step) / USED + self.probing.ending
         return max(self.probing.clock.spent + after, after / (1 - PROBING))
 
-    def for_both(self) -> float:
-        """Return the seconds of training in which every finalist gets a short cycle."""
+    def needed_for_both(self, alone: Training) -> float:
+        """Return the budget in which both finalists would be trained, where one was alone."""
         shortest = [pace.beginning + FEWEST_STEPS * pace.per_step for pace in map(self.pace, self.finalists)]
-        return len(shortest) * max(shortest) / SHORT / USED
+        after = len(shortest) * max(shortest) / SHORT / USED + self.probing.ending
+        return max(self.probing.clock.spent - alone.seconds + after, after / (1 - PROBING))
 
     def dataset(self, one: Candidate) -> Dataset:
         """Return the images that a finalist is trained on."""

@@ -66,7 +66,10 @@ class Tuning:
             one, steps = self.finalists[plan.alone], plan.steps[plan.alone]
             report(f"training {one.text}: {steps:,} steps in one cycle; one training")
             trained, result = self._trained(one, self._fastest(one, self._config(one), steps), "trained")
-            return Done(one, (trained,), result.test, (), self._needed(trained))
+            needed = self._needed(trained)
+            if len(self.finalists) > 1:
+                needed = max(needed, self.pacing.needed_for_both(trained))
+            return Done(one, (trained,), result.test, (), needed)
         report(f"no time for {FEWEST_STEPS} steps of training: a classifier alone is fitted")
         needed, threads = self.pacing.needed(), self.probing.speed(best.probed).threads
         plain = {"precision": "fp32", "memory_format": "channels_last", "threads": threads}
@@ -74,10 +77,9 @@ class Tuning:
         return Done(best, (trained,), result.test, (), needed)
 
     def _needed(self, last: Training) -> float:
-        """Return about the budget in which the last training would be long enough, and both finalists be trained."""
+        """Return about the budget in which the last training would be long enough."""
         more = max(0.0, ENOUGH_EPOCHS / last.epochs - 1) if last.epochs else 0.0
-        spent, ending = self.probing.clock.spent, self.probing.ending
-        return max(spent + more * last.seconds, spent - last.seconds + self.pacing.for_both()) + ending
+        return self.probing.clock.spent + more * last.seconds + self.probing.ending
 
     def _config(self, one: Candidate, seed: int = 0) -> TrainConfig:
         """Return how a finalist is trained; the epochs are not decided yet."""
