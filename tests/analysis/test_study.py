@@ -1,5 +1,6 @@
 """How a study computes: the threads that were asked for or chosen before, and true float32."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,5 +61,11 @@ def test_convolutions_of_a_study_are_true_float32(target: Target) -> None:
 
 
 def test_threads_that_cannot_be_had_are_refused() -> None:
-    with pytest.raises(UserError, match=r"^threads 0 is not allowed: it must be auto, or 1 to \d+ on this machine$"):
+    with pytest.raises(UserError, match=r"^threads 0 is not allowed: it must be auto, or 1 to \d+ here$"):
         options(threads=0)
+
+
+def test_processors_are_those_that_the_system_lends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    with pytest.raises(UserError, match=r"^threads 2 is not allowed: it must be auto, or 1 to 1 here$"):
+        options(threads=2)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from howdeep.data.decoding import BadImage, quiet_pillow
 from howdeep.util.errors import UserError
+from howdeep.util.options import processors
 from howdeep.util.text import counted
 
 if TYPE_CHECKING:
@@ -241,4 +242,4 @@ def digests_of(images: Images, rows: Sequence[int]) -> Tensor:
         with images.stream(row) as stream:
             return digest_of(stream)
 
-    return torch.tensor(list(spread(digest, rows, threads=os.cpu_count() or 1)), dtype=torch.int64)
+    return torch.tensor(list(spread(digest, rows, threads=processors())), dtype=torch.int64)

@@ -1,7 +1,6 @@
 """The shape in which a network sees every image: decided from what all of them declare, and how an image gets there."""
 
 import math
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps
 from howdeep.data.decoding import GRAY_MODES, MAX_PIXELS, WHOLE_BITS, BadImage, Header, bits_of, decode, read_header
 from howdeep.data.images import Listing, Problem, visit
 from howdeep.util.errors import UserError, unknown
+from howdeep.util.options import processors
 
 KEPT_SIDE = 512
 SMALL_SIDE, LARGE_SIDE = 32, 224
@@ -119,7 +119,7 @@ class Headers:
     def threads(self) -> int:
         """How many threads decode these images fastest (see `images.spread`)."""
         areas = [header.width * header.height for header in self.good.values()]
-        return 1 if not areas or statistics.fmean(areas) < 128 * 128 else os.cpu_count() or 1
+        return 1 if not areas or statistics.fmean(areas) < 128 * 128 else processors()
 
 
 def read_headers(listing: Listing, split: str) -> Headers:

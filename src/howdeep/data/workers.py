@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -106,18 +107,20 @@ def _from_workers(split: Split, requests: Iterator[Request], workers: int, *, pi
     Raises:
         WorkerError: A process died: the system ended it.
     """
-    loader = DataLoader(
-        _Answers(split),
-        batch_size=None,
-        sampler=requests,
-        num_workers=workers,
-        pin_memory=pinned,
-        worker_init_fn=_ignore_signals,
-        multiprocessing_context=START,
-    )
     # They are started while no signal can arrive, so that none reaches one before it ignores them. Another thread may
-    # receive it still: it waits, since half of an iterator cannot end its workers.
-    with patience():
+    # receive it still: it waits, since half of an iterator cannot end its workers. That there are more of them than
+    # processors is the user's own choice, which torch would warn of.
+    with patience(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader = DataLoader(
+            _Answers(split),
+            batch_size=None,
+            sampler=requests,
+            num_workers=workers,
+            pin_memory=pinned,
+            worker_init_fn=_ignore_signals,
+            multiprocessing_context=START,
+        )
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             found = iter(loader)

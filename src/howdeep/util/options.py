@@ -144,15 +144,20 @@ def check_split(name: str) -> None:
         raise unknown("split", name, SPLIT_NAMES)
 
 
+def processors() -> int:
+    """Return how many processors this process may use: those of the machine, or as many as the system lends it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def check_threads(asked: Threads) -> None:
-    """Refuse numbers of threads that this machine does not have.
+    """Refuse numbers of threads for which there are no processors.
 
     Raises:
-        UserError: It is not ``auto``, and not 1 to the number of the machine's processors.
+        UserError: It is not ``auto``, and not 1 to the number of :func:`processors`.
     """
-    most = os.cpu_count() or 1
+    most = processors()
     if asked != "auto" and not (isinstance(asked, int) and 1 <= asked <= most):
-        raise UserError(f"threads {asked} is not allowed: it must be auto, or 1 to {most} on this machine")
+        raise UserError(f"threads {asked} is not allowed: it must be auto, or 1 to {most} here")
 
 
 def read_seconds(name: str, text: str) -> float:
