@@ -236,14 +236,26 @@ def test_every_unit_is_open_as_often_as_its_survival(opened: Tensor) -> None:
     assert ((opened.mean(0) - p).abs() < 4.5 * errors).all()
 
 
-def test_every_sample_is_open_as_often_as_the_survival_of_the_unit() -> None:
-    rule = Survival("linear", 0.5, "sample")
-    gates = torch.stack(list(rule.draw(54, seed=0, step=0, batch=DRAWS))).double()  # type: ignore[arg-type]
+@pytest.mark.parametrize("sample", [0, 4])
+def test_the_gates_of_every_sample_have_the_law_of_the_rule(sample: int) -> None:
+    rule, one = Survival("linear", 0.5, "sample"), slice(sample, sample + 1)
+    draws = [rule.draw(54, seed=0, step=step, batch=5, samples=one) for step in range(DRAWS)]
+    gates = torch.stack([torch.cat(list(draw)) for draw in draws]).double()  # type: ignore[arg-type]
     p = torch.tensor(rule.probabilities(54), dtype=torch.float64)
     errors = (p * (1 - p) / DRAWS).sqrt()
-    assert ((gates.mean(1) - p).abs() < 4.5 * errors).all()
-    count = gates.sum(0)
-    assert count.std().item() == pytest.approx(3.02, abs=4 * 3.02 / math.sqrt(2 * DRAWS))
+    assert ((gates.mean(0) - p).abs() < 4.5 * errors).all()
+    # Units that hang together would change how much their number varies.
+    assert gates.sum(1).std().item() == pytest.approx(3.02, abs=4 * 3.02 / math.sqrt(2 * DRAWS))
+
+
+@untimed
+@given(rule=rules, step=st.integers(0, 100), batch=st.integers(1, 300))
+def test_as_many_neighbours_keep_a_unit_as_its_survival_says(rule: Survival, step: int, batch: int) -> None:
+    gates = replace(rule, mode="sample").draw(9, seed=1, step=step, batch=batch)
+    for gate, p in zip(gates, rule.probabilities(9), strict=True):
+        assert isinstance(gate, Tensor)
+        assert abs(int(gate.sum()) - p * batch) < 1 + 1e-9
+        assert int((gate != gate.roll(1)).sum()) <= 2  # one run on the circle
 
 
 def test_draws_of_neighbouring_steps_and_units_are_independent(opened: Tensor) -> None:

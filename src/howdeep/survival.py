@@ -8,6 +8,11 @@ Veit et al. 2016 train with exactly 23 of 54 units open, another uniformly rando
 paths have about the lengths that carry the gradient (11.5 on average). Each unit is open with probability m/L, but
 units are not independent: their number never varies.
 
+Draws per sample are systematic (Madow 1949): with one uniform number u per unit, sample i of B keeps the unit where
+(u + i/B) mod 1 < p_l. Every sample's gates have the law above, and units are independent; as many samples as p_l says,
+to one, keep a unit, and they are neighbours, so that few parts of a mini-batch are copied. How many units ``exactly``
+opens is drawn for every sample on its own.
+
 The DropPath of later code bases is another rule: it divides by p_l in training and does nothing at test time. The two
 are never mixed here.
 """
@@ -38,7 +43,7 @@ class Survival:
     last: float = 1.0
     """p_L, the survival of the last unit, in (0, 1]."""
     mode: Draw = "batch"
-    """One draw per unit for the whole mini-batch, or one per unit and sample."""
+    """One draw per unit for the whole mini-batch, or gates for every sample."""
     open_units: int | None = None
     """How many units ``exactly`` opens, at least 1; None for the other rules."""
 
@@ -126,15 +131,16 @@ class Survival:
         """
         if self.mode == "sample" and batch < 1:
             raise ValueError(f"{self} draws for a batch of {batch} images: it must be at least 1")
-        columns = batch if self.mode == "sample" else 1
+        columns = batch if self.mode == "sample" and self.schedule == "exactly" else 1
         uniform = torch.rand(num_units, columns, generator=generator(seed, "gates", step), dtype=torch.float64)
-        opened = self._opened(uniform)
         if self.mode == "batch":
-            return opened[:, 0].double().tolist()
-        return list(opened[:, samples or slice(None)])
+            return self._opened(uniform)[:, 0].double().tolist()
+        if self.schedule != "exactly":
+            uniform = (uniform + torch.arange(batch) / batch) % 1
+        return list(self._opened(uniform)[:, samples or slice(None)])
 
     def _opened(self, uniform: Tensor) -> Tensor:
-        """Return which units are open, bool, from independent uniform numbers of the same shape (units, draws)."""
+        """Return which units are open, bool, from uniform numbers of the same shape (units, draws)."""
         p = torch.tensor(self.probabilities(len(uniform)), dtype=torch.float64)
         if self.open_units is None:
             return uniform < p[:, None]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.oracles import SMALL, images, in_turn, linear_chain, paper_output, small_network, untimed, weight_lists
 from torch import Tensor, nn
 
-from howdeep.chain import Replace, Unit
+from howdeep.chain import AddReLU, Concatenate, Merge, Replace, Unit
 
 
 @pytest.mark.parametrize("family", SMALL)
@@ -59,6 +59,15 @@ def test_gates_per_sample_keep_the_memory_layout_forward_and_backward(layout: to
     assert output.is_contiguous(memory_format=layout)
     assert x.grad is not None
     assert x.grad.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize(
+    "merge", [Concatenate(12), Replace(32, stride=2, removable=False), AddReLU(identity=False)], ids=str
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_closed_unit_keeps_the_memory_layout(merge: Merge, layout: torch.memory_format) -> None:
+    x = images(4, channels=16).contiguous(memory_format=layout)
+    assert merge.closed(x).is_contiguous(memory_format=layout)
 
 
 class _Layouts(nn.Module):
