@@ -250,11 +250,13 @@ def test_the_gates_of_every_sample_have_the_law_of_the_rule(sample: int) -> None
 
 @untimed
 @given(rule=rules, step=st.integers(0, 100), batch=st.integers(1, 300))
-def test_as_many_neighbours_keep_a_unit_as_its_survival_says(rule: Survival, step: int, batch: int) -> None:
+def test_as_many_parts_keep_a_unit_as_its_survival_says(rule: Survival, step: int, batch: int) -> None:
     gates = replace(rule, mode="sample").draw(9, seed=1, step=step, batch=batch)
     for gate, p in zip(gates, rule.probabilities(9), strict=True):
         assert isinstance(gate, Tensor)
-        assert abs(int(gate.sum()) - p * batch) < 1 + 1e-9
+        parts = min(8, batch)
+        first_of_each = -(-torch.arange(parts) * batch // parts)
+        assert abs(int(gate[first_of_each].sum()) - p * parts) < 1 + 1e-9
         assert int((gate != gate.roll(1)).sum()) <= 2  # one run on the circle
 
 
