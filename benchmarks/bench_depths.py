@@ -169,8 +169,10 @@ def chart(rows: list[Row], table: list[dict[str, Any]]) -> Chart:
     """Return test errors against depth, of classifiers alone and of all seeds after fine-tuning, a panel per set."""
     panels = [panel(name, [line for line in table if line["data"] == name]) for name in ABOUT]
     taus = ", ".join(f"{line['value']:.2f}" for line in rows)
-    finding = f"A probe's order of depths and that of fine-tuned networks: Kendall's tau {taus}"
-    marks = f"test error; orange: fine-tuned at {SIZE} pixels, a dot per seed and their mean; blue: a classifier alone"
+    finding = f"Depths before and after fine-tuning are ordered alike: Kendall's tau {taus}"
+    if any(line["value"] < LEAST_TAU for line in rows):
+        finding = f"Depths before and after fine-tuning: Kendall's tau of their orders {taus}"
+    marks = f"tf_efficientnet_lite0 as published, {SIZE} pixels; a dot per seed, lines through the means"
     return alt.hconcat(*(one for one in panels if one), spacing=18).properties(title=heading(finding, subtitle=marks))
 
 
@@ -180,18 +182,20 @@ def panel(name: str, lines: list[dict[str, Any]]) -> alt.LayerChart | None:
         return None
     seeds, means = [], []
     for line in lines:
-        for side, errors in (("classifier", [line["classifier"]]), ("tuned", line["tuned"])):
+        for side, errors in (("classifier alone", [line["classifier"]]), ("fine-tuned", line["tuned"])):
             where = {"units": line["units"], "side": side}
             means.append({**where, "error": statistics.fmean(errors)})
-            tell = f"{line['units']} units, {'fine-tuned' if side == 'tuned' else 'a classifier alone'}"
+            tell = f"{line['units']} units, {side}"
             seeds += [{**where, "error": error, "tell": f"{tell}: {error:.1f} %"} for error in errors]
-    scale = alt.Scale(domain=["classifier", "tuned"], range=[RESIDUAL, PLAIN])
+    scale = alt.Scale(domain=["classifier alone", "fine-tuned"], range=[RESIDUAL, PLAIN])
     colour = alt.Color("side:N", scale=scale, legend=None)
     x = alt.X("units:Q", title="units that are kept", axis=alt.Axis(format="d", grid=False, tickMinStep=1))
     y = alt.Y("error:Q", title="test error (%)", scale=alt.Scale(domainMin=0))
     line = alt.Chart(data(means)).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour)
     dots = alt.Chart(data(seeds)).mark_point(filled=True, size=35, opacity=0.8).encode(x=x, y=y, color=colour)
-    return alt.LayerChart(layer=[line, described(dots)]).properties(width=190, height=240, title=ABOUT[name])
+    ends = alt.Chart(data([one for one in means if one["units"] == max(DEPTHS)]))
+    names = ends.mark_text(align="right", dx=4, dy=-20, fontSize=12).encode(x=x, y=y, color=colour, text="side:N")
+    return alt.LayerChart(layer=[line, described(dots), names]).properties(width=190, height=240, title=ABOUT[name])
 
 
 if __name__ == "__main__":
