@@ -45,7 +45,7 @@ def test_a_signal_that_another_thread_receives_waits_until_the_workers_are_there
 def test_more_workers_than_processors_are_the_users_choice(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     with pytest.warns(UserWarning, match="worker processes in total"):
-        DataLoader([0], num_workers=2)
+        DataLoader([0], num_workers=2)  # type: ignore[arg-type]
     with warnings.catch_warnings(action="error"):
         (pixels,) = answers(digits.split("validation"), iter([Request(torch.tensor([0, 1]))]), 2, "cpu")
     assert len(pixels) == 2
