@@ -46,7 +46,7 @@ class Survival:
     last: float = 1.0
     """p_L, the survival of the last unit, in (0, 1]."""
     mode: Draw = "batch"
-    """One draw per unit for the whole mini-batch, or gates for every sample."""
+    """Gates for the whole mini-batch; or others for each eighth of its samples, of ``exactly`` for each sample."""
     open_units: int | None = None
     """How many units ``exactly`` opens, at least 1; None for the other rules."""
 

@@ -98,7 +98,7 @@ class TrainConfig:
     """constant, linear:0.5 (stochastic depth), uniform:0.8 or exactly:23 (any 23 units).
     A probability p is that of a unit's survival: timm's drop-path rate is 1 − p."""
     survival_mode: Literal["batch", "sample"] = "batch"
-    """One draw per unit and mini-batch, or one per unit and image."""
+    """Gates per unit and mini-batch, or others for each eighth of its images (exactly: for each image)."""
     dropped: Literal["momentum", "frozen"] = "momentum"
     """Weights of a dropped unit: moved by momentum and weight decay as in the paper's code, or left alone."""
     block: Block = None
