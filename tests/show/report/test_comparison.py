@@ -82,6 +82,22 @@ def test_how_deep_is_the_cheapest_that_is_not_significantly_worse() -> None:
     assert cheap.headline.startswith("8 layers (residual) are enough here: 5.0 % test error (95 %: 3.7–6.5), the low")
 
 
+def test_what_may_be_much_worse_is_not_enough() -> None:
+    """Of 100 images 16 and 9 % may be equal, and may be 17 points apart."""
+    one = found(facts("a", 16.0, depth=8, macs=5, n=100), facts("b", 9.0, depth=56, macs=30, n=100))
+    assert one.headline == (
+        "56 layers: 9.0 % test error (95 %: 4.2–16.4); whether 8 layers, 16.0 % (9.4–24.7), are enough is not settled"
+        " on 100 images: up to 17 points worse, or none"
+    )
+    assert one.finding == "the other network is not significantly worse than 56 layers"
+    assert one.details[0] == "not settled, more than 10 points are open: 8 layers"
+    assert (one.best, [point.enough for point in one.points]) == (one.enough, [False, True])
+    some = ((14.0, 8, 5), (9.5, 20, 10), (9.0, 56, 30))
+    three = found(*(facts(str(depth), percent, depth=depth, macs=macs, n=200) for percent, depth, macs in some))
+    assert three.headline.startswith("20 layers are enough here: 9.5 %")
+    assert three.details[0] == "not settled, more than 10 points are open: 8 layers"
+
+
 def test_several_comparisons_are_corrected() -> None:
     """5.0 and 7.2 % of 1,000 images: p = 0.04 alone, and no more than chance among three such comparisons."""
     best, others = facts("best", 5.0, macs=40), [facts(name, 7.2, macs=50) for name in "abc"]
@@ -152,6 +168,14 @@ def test_runs_on_the_same_images_are_compared_image_by_image() -> None:
             "not significantly worse: other",
             "compared with the best as if on different images",
         )
+    seeds = [
+        facts(name, percent, answers=answered(set(range(round(10 * percent))), images), trained=name)
+        for images in ("these", "others")
+        for name, percent in (("best", 5.0), ("other", 6.6))
+    ]
+    apart = found(*seeds)  # a seed draws images of its own, so that two seeds of four pairs saw the same ones
+    assert apart.details == ("significantly worse: other, 2 seeds", "compared with the best image by image")
+    assert found(*seeds[:3]).details[-1] == "compared with the best as if on different images"
     mixed = found(best, other, facts("third", 5.1)).details[-1]
     assert "image by image where both records say which were wrong" in mixed
 

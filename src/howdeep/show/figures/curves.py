@@ -54,18 +54,17 @@ def overlaid(runs: Sequence[tuple[str, Curves]]) -> Chart:
     """Return the errors of several trainings over the epochs: of validation, and of training dashed.
 
     Args:
-        runs: Names and curves, each of at least one epoch.
+        runs: Names and curves, each of at least one epoch; seeds of one network have one name, and one colour.
     """
     rows = []
-    for name, record in runs:
+    for number, (name, record) in enumerate(runs):
         for one in record.epochs:
             for what, error in ((VALIDATION, one.validation_error_percent), (TRAINING, one.train_error_percent)):
                 if error is not None:
                     tell = f"{name}, epoch {one.epoch:.4g}: {error:.2f} % {what} error"
-                    rows.append(
-                        {"epoch": one.epoch, "run": name, "what": what, "error": max(error, LEAST), "tell": tell}
-                    )
-    names, high = [name for name, _ in runs], max(row["error"] for row in rows)
+                    of = {"run": name, "number": number, "what": what}
+                    rows.append({"epoch": one.epoch, **of, "error": max(error, LEAST), "tell": tell})
+    names, high = list(dict.fromkeys(name for name, _ in runs)), max(row["error"] for row in rows)
     few = len(names) <= len(RUNS)
     scale = alt.Scale(domain=names, range=list(RUNS)) if few else alt.Scale(domain=names, scheme="viridis")
     legend = alt.Legend(orient="right", symbolType="stroke", symbolStrokeWidth=3)
@@ -77,7 +76,7 @@ def overlaid(runs: Sequence[tuple[str, Curves]]) -> Chart:
     layers = []
     for what, dash, width in ((TRAINING, [3, 4], 1.2), (VALIDATION, [1, 0], 2.2)):
         of = [row for row in rows if row["what"] == what]
-        base = alt.Chart(data(of)).encode(x=x, y=y, color=colour)
+        base = alt.Chart(data(of)).encode(x=x, y=y, color=colour, detail="number:N")
         layers.append(base.mark_line(strokeDash=dash, strokeWidth=width))
         if len(of) <= DOTTED:
             layers.append(described(base.mark_point(filled=True, size=14, opacity=1)))

@@ -1,12 +1,13 @@
 """Several runs side by side: how deep is enough, by what the images and the seeds can tell.
 
 Seeds of one network are one group. The best group has the lowest error; every other one is compared with it, and of
-those that are not significantly worse the cheapest is enough. A cut is compared with its parent alone, as its record
-does, image by image.
+those that are not significantly worse, by an interval that leaves no great difference open, the cheapest is enough. A
+cut is compared with its parent alone, as its record does, image by image.
 """
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,9 @@ NAMED = 4
 """Networks that a sentence names at most."""
 MEANS = 3
 """Seeds from which on their mean has an interval: of two, Student's is thirteen times as wide as they are apart."""
+OPEN = 10.0
+"""Points by which a network that is enough may be worse than the best one, at the upper end of the 95 % interval: where
+more are open, images or seeds are too few to call it enough."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,11 @@ class Difference:
         """Whether it is significantly worse."""
         return self.points > 0 and self.chance < SIGNIFICANT
 
+    @property
+    def alike(self) -> bool:
+        """Whether it is not, and not by much, whatever the images and the seeds leave open."""
+        return not self.worse and self.interval.high <= OPEN
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -128,7 +137,7 @@ class Comparison:
     best: Group | None = None
     """Of the lowest error; None where errors are not compared."""
     enough: Group | None = None
-    """The cheapest that is not significantly worse; None where training was too short for a verdict."""
+    """The cheapest that is as good as the best one; None where training was too short for a verdict."""
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
@@ -194,14 +203,14 @@ def compared(facts: Sequence[RunSummary]) -> Comparison | None:
     alone = [None if group is best else difference(group, best) for group in groups]
     chances = iter(of_several([*(one.chance for one in alone if one is not None), *own]))
     differences = tuple(one and Difference(one.points, one.interval, next(chances), one.paired) for one in alone)
-    as_good = [group for group, one in zip(groups, differences, strict=True) if one is None or not one.worse]
+    as_good = [group for group, one in zip(groups, differences, strict=True) if one is None or one.alike]
     enough = min(as_good, key=lambda group: (group.macs, group.percent))
     enough = None if best.one.learned_little else enough
     finding, details = _finding(best, enough, groups, differences)
     details = (*details, *_little(groups), *_how(differences, len(cuts)))
     return Comparison(
         rows=rows,
-        headline=_headline(best, enough, groups),
+        headline=_headline(best, enough, groups, differences),
         finding=finding,
         details=details,
         cuts=_of_cuts(cuts, list(chances)),
@@ -239,14 +248,19 @@ def difference(one: Group, other: Group) -> Difference:
     """Return a difference of the errors of two groups, as if it were the only one.
 
     It is paired where all records say which of the same images were answered wrong. Of several seeds it is the mean
-    over all pairs of them, as wide as that of one pair, and wider by what the means over the seeds may be off.
+    over the pairs of them that saw the same images, as wide as that of one pair, and wider by what the means over the
+    seeds may be off.
     """
     points = one.percent - other.percent
-    pairs = [exchanged(first.answers, second.answers) for first in one.errors for second in other.errors]
-    known = [pair for pair in pairs if pair is not None]
-    paired = len(known) == len(pairs)
+    pairs = {
+        (here, there): pair
+        for here, first in enumerate(one.errors)
+        for there, second in enumerate(other.errors)
+        if (pair := exchanged(first.answers, second.answers)) is not None
+    }
+    paired = all(_evenly([pair[side] for pair in pairs], len(group.runs)) for side, group in enumerate((one, other)))
     if paired:
-        worse, better = (statistics.fmean(pair[side] for pair in known) for side in (0, 1))
+        worse, better = (statistics.fmean(pair[side] for pair in pairs.values()) for side in (0, 1))
         interval = of_change(worse, better, one.n)
     else:
         interval = of_difference(one.percent, one.n, other.percent, other.n)
@@ -257,13 +271,21 @@ def difference(one: Group, other: Group) -> Difference:
     return Difference(points, interval, chance_of(points, interval), paired)
 
 
+def _evenly(seeds: Sequence[int], count: int) -> bool:
+    """Return whether each of so many seeds is in some pairs, and in as many: then their mean is that of the seeds."""
+    pairs = Counter(seeds)
+    return len(pairs) == count and len(set(pairs.values())) == 1
+
+
 def _off(group: Group) -> float:
     """Return the standard error of a mean over seeds; of one seed it is not known."""
     percents = [error.percent for error in group.errors]
     return statistics.stdev(percents) / math.sqrt(len(percents)) if len(percents) > 1 else 0.0
 
 
-def _headline(best: Group, enough: Group | None, groups: Sequence[Group]) -> str:
+def _headline(
+    best: Group, enough: Group | None, groups: Sequence[Group], differences: Sequence[Difference | None]
+) -> str:
     images, error = f"on {best.n:,} images", f"{best.percent:.1f} % test error (95 %: {_ends(best)})"
     if enough is None:
         return f"No verdict: the best of them has learned little; {best.label}: {error} {images}"
@@ -274,7 +296,18 @@ def _headline(best: Group, enough: Group | None, groups: Sequence[Group]) -> str
     if enough is not best:
         better = f"{best.label}, {best.text}, {'are' if best.many else 'is'} not significantly better {images}"
         return f"{first}: {enough.percent:.1f} % test error (95 %: {_ends(enough)}); {better}"
-    if any(group.macs < best.macs for group in groups):
+    cheaper = [
+        (group, one)
+        for group, one in zip(groups, differences, strict=True)
+        if one is not None and group.macs < best.macs
+    ]
+    unclear = [(group, one) for group, one in cheaper if not one.worse]
+    if unclear:
+        group, one = min(unclear, key=lambda pair: pair[0].macs)
+        said = f"{group.label}, {group.text}, {'are' if group.many else 'is'} enough"
+        open_points = f"up to {one.interval.high:.0f} points worse, or none"
+        return f"{best.label}: {error}; whether {said} is not settled {images}: {open_points}"
+    if cheaper:
         need = f"{best.label} {'are' if best.many else 'is'} worth it here"
         return f"{need}: {error}, significantly better than every cheaper network {images}"
     return f"{first}: {error}, the lowest of all and the cheapest {images}"
@@ -292,9 +325,14 @@ def _finding(
     if not others:
         return f"only {best.one.name} was tested", ()
     worse = [group.label for group, one in others if one.worse]
-    alike = [group.label for group, one in others if not one.worse and group is not enough]
+    alike = [group.label for group, one in others if one.alike and group is not enough]
+    unclear = [group.label for group, one in others if not one.worse and not one.alike]
     said = f"{_share([one.worse for _, one in others], 'other network')} significantly worse than {best.label}"
-    named = (("not significantly worse", alike), ("significantly worse", worse))
+    named = (
+        ("not significantly worse", alike),
+        (f"not settled, more than {OPEN:.0f} points are open", unclear),
+        ("significantly worse", worse),
+    )
     return said, tuple(f"{what}: {_names(names)}" for what, names in named if names)
 
 

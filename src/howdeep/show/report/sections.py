@@ -123,7 +123,8 @@ def comparison_section(
     """
     chart = None if led else depth_chart(comparison)
     charts = [chart] if chart is not None else []
-    rows = [(row.name, curves[row.name]) for row in comparison.rows if row.name in curves]
+    called = {run.name: group.label for group in comparison.groups for run in group.runs}
+    rows = [(called.get(row.name, row.name), curves[row.name]) for row in comparison.rows if row.name in curves]
     charts += [figures.overlaid(rows)] if len(rows) > 1 else []
     return Section(
         heading="Comparison",
