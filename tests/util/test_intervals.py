@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from howdeep.util.intervals import Interval, chance_of, chance_of_change, of_change, of_difference, of_several, of_share
+from howdeep.util.intervals import (
+    Interval,
+    chance_of,
+    chance_of_change,
+    of_change,
+    of_difference,
+    of_several,
+    of_share,
+    worse_of,
+)
 
 SHARES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.1)
 IMAGES = (100, 179, 1000, 10_000)
@@ -178,3 +187,12 @@ def test_several_comparisons_are_held_to_more_the_more_they_are() -> None:
     assert of_several([0.02, 0.01, 0.5, 0.015]) == pytest.approx([0.045, 0.04, 0.5, 0.045])
     assert of_several([0.9, 0.8]) == [1.0, 1.0]
     assert of_several([]) == []
+
+
+def test_of_several_units_those_count_as_costly_that_are_beyond_chance_together() -> None:
+    """10 of 1,000 newly wrong are beyond chance alone (p = 0.003), and 6 (p = 0.03) not beside another."""
+    ten, six, better = of_change(10, 0, 1000), of_change(6, 0, 1000), of_change(0, 40, 1000)
+    assert worse_of([six]) == [True]
+    assert worse_of([ten, six, six]) == [True, False, False]
+    assert worse_of([better, ten]) == [False, True]
+    assert worse_of([]) == []

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from howdeep.analysis.effects import BaselineBatch, baseline_batch, counts, effect_of
+from howdeep.analysis.effects import BaselineBatch, Effect, baseline_batch, counts, effect_of
 from howdeep.analysis.gradients import path_counts
 from howdeep.analysis.lesion import kendall_tau
 from howdeep.analysis.routes import Route, Step, baseline
@@ -327,10 +327,10 @@ class Engine:
             mean=sum(length * count for length, count in lengths.items()) / total if total else 0.0,
         )
 
-    def deletions(self, advance: Advance) -> list[float | None]:
-        """Return how many points of error each unit costs when it alone is out; None where it must stay."""
+    def deletions(self, advance: Advance) -> list[Effect | None]:
+        """Return what each unit does when it alone is out; None where it must stay."""
         able = [index for index, unit in enumerate(self.chain.units) if unit.merge.removable]
-        found, done = list[float | None]([None] * len(self.chain)), 0
+        found, done = list[Effect | None]([None] * len(self.chain)), 0
         for unit in able:
             gates = tuple(None if index == unit else gate for index, gate in enumerate(self.own.gates))
             rows = []
@@ -338,7 +338,7 @@ class Engine:
                 rows.append(row)
                 done += 1
                 advance(done, len(able) * len(self.before))
-            found[unit] = effect_of(_sums(rows), len(self.sample.pixels)).change
+            found[unit] = effect_of(_sums(rows), len(self.sample.pixels))
         return found
 
     def greedy(self, units: int, advance: Advance) -> list[int]:

@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from howdeep.analysis.depths import Probe
-from howdeep.analysis.lesion import Lesion, alike
+from howdeep.analysis.effects import Effect
+from howdeep.analysis.lesion import Lesion, UnitEffect, alike
 from howdeep.analysis.paths import Paths
 from howdeep.data.decoding import MAX_PIXELS
 from howdeep.explorer.beside import side_by_side
@@ -24,6 +25,7 @@ from howdeep.explorer.jobs import Advance, Jobs, Line, Saving
 from howdeep.explorer.records import State, check_state
 from howdeep.show import figures
 from howdeep.util.errors import UserError
+from howdeep.util.intervals import Interval, worse_of
 from howdeep.util.options import SPLIT_NAMES
 from howdeep.util.records import from_json
 from howdeep.util.text import counted
@@ -91,7 +93,7 @@ class Summary:
 
     def _known(self, lesion: Lesion) -> Line:
         n = lesion.baseline.n
-        return _costs([unit.change for unit in lesion.units], n, f"{LESION}: {self.split}, n = {n:,}")
+        return _costs(lesion.units, n, f"{LESION}: {self.split}, n = {n:,}")
 
     def _lesion(self) -> Lesion | None:
         """Return the lesion study that lies in the run folder, if it is of these units and of images of the page."""
@@ -352,9 +354,12 @@ def _add_studies(app: FastAPI, page: Page) -> None:
         return _streamed(page.saving.save(page.saving.removed(_checked(page, asked), engine.own)))
 
 
-def _costs(change: Sequence[float | None], n: int, source: str) -> Line:
-    """Return what each unit costs when it alone is out, and on how many and which images that was measured."""
-    return {"change": change, "n": n, "source": source}
+def _costs(alone: Sequence[Effect | UnitEffect | None], n: int, source: str) -> Line:
+    """Return what each unit costs when it alone is out, how many cost nothing significant, and by which images."""
+    ends = [(one.change_low, one.change_high) for one in alone if one is not None]
+    worse = worse_of([Interval(low, high) for low, high in ends if low is not None and high is not None])
+    change = [None if one is None else one.change for one in alone]
+    return {"change": change, "spare": worse.count(False), "n": n, "source": source}
 
 
 def _checked(page: Page, asked: Asked) -> State:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
-from howdeep.util.intervals import Interval, chance_of, of_share
+from howdeep.util.intervals import of_share
 from howdeep.util.text import counted, listed, minus, number, share_text
 
 if TYPE_CHECKING:
@@ -241,11 +241,6 @@ def cut_saving(cut: Cut) -> str:
     """Return what the chosen cut saves."""
     assert cut.choice is not None
     return f"{_faster(cut, cut.choice)}, {100 * (1 - cut.choice.size.macs / cut.original.macs):.0f} % fewer MACs"
-
-
-def chance_of_effect(low: float, high: float) -> float:
-    """Return the chance of a paired change of which a record holds the 95 % interval, in points (Bonett and Price)."""
-    return chance_of((low + high) / 2, Interval(low, high))
 
 
 def probe_finding(probe: Probe) -> str:

@@ -125,6 +125,11 @@ def chance_of(estimate: float, interval: Interval) -> float:
     return math.erfc(NORMAL_95 * abs(estimate) / abs(estimate - end) / math.sqrt(2)) if estimate else 1.0
 
 
+def chance_of_paired(interval: Interval) -> float:
+    """Return the chance of a paired change of which a record holds the interval: the middle is the estimate."""
+    return chance_of((interval.low + interval.high) / 2, interval)
+
+
 def of_several(chances: Sequence[float]) -> list[float]:
     """Return the chances of several comparisons, each as if it were the only one (Holm 1979).
 
@@ -139,6 +144,12 @@ def of_several(chances: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(chances) - rank) * chances[place]))
         adjusted[place] = largest
     return adjusted
+
+
+def worse_of(changes: Sequence[Interval]) -> list[bool]:
+    """Return which of several paired changes of an error are significantly above 0, all of them considered (Holm)."""
+    chances = of_several([chance_of_paired(interval) for interval in changes])
+    return [chance < SIGNIFICANT and sum(interval) > 0 for chance, interval in zip(chances, changes, strict=True)]
 
 
 def _paired(newly_wrong: float, newly_right: float, n: int) -> tuple[float, float]:

@@ -7,9 +7,9 @@ import { Cancelled } from "./client.js";
 
 /** Show the costs of the network, or measure them: at once where there are few units, else when asked to. */
 export function costs(network, strip, work) {
-  const known = ({ change, n, source }) => {
+  const known = ({ change, spare, n, source }) => {
     strip.setCosts(change);
-    byId("finding").textContent = finding(change);
+    byId("finding").textContent = finding(change, spare);
     byId("costs").replaceChildren(...scale(n, source));
   };
   const measure = async () => {
@@ -33,17 +33,18 @@ export function costs(network, strip, work) {
   else offer();
 }
 
-/** Which unit matters, in one sentence. */
-function finding(change) {
+/** Which unit matters, and how many cost nothing significant, in one sentence. */
+function finding(change, spare) {
   const able = change.map((points, unit) => ({ points, number: unit + 1 })).filter(({ points }) => points !== null);
   const [first, ...others] = [...able].sort((one, other) => other.points - one.points);
   if (!first) return "No unit of this network can be taken out.";
   if (first.points <= 0) return "No unit costs anything on these images when it alone is out.";
-  const numbers = others.slice(0, 2).filter(({ points }) => points > 0).map(({ number }) => number);
+  const costly = Math.max(0, able.length - spare - 1); // beside the first
+  const numbers = others.slice(0, Math.min(2, costly)).map(({ number }) => number);
   const then = numbers.length ? `, then ${numbers.join(" and ")}` : "";
-  const free = able.filter(({ points }) => points <= 0).length;
-  const spare = free ? `${free} of ${able.length} cost${free === 1 ? "s" : ""} nothing here` : "all cost something here";
-  return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${spare}.`;
+  const free = `${spare} of ${able.length} cost${spare === 1 ? "s" : ""} nothing significant`;
+  const rest = spare ? free : "all cost significantly more than nothing";
+  return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${rest}.`;
 }
 
 /** The colour bar with its marks, and what one of the n images is worth. */

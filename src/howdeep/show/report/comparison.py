@@ -15,13 +15,14 @@ from howdeep.analysis.evaluation import exchanged
 from howdeep.cutting.records import Cut
 from howdeep.show.figures.depth import DepthPoint
 from howdeep.show.report.summary import Error, RunSummary
-from howdeep.show.sentences import chance_of_effect, cut_text
+from howdeep.show.sentences import cut_text
 from howdeep.show.tables import CHOSEN, Table
 from howdeep.util.intervals import (
     NORMAL_95,
     SIGNIFICANT,
     Interval,
     chance_of,
+    chance_of_paired,
     of_change,
     of_difference,
     of_mean,
@@ -192,7 +193,7 @@ def compared(facts: Sequence[RunSummary]) -> Comparison | None:
         return Comparison(rows=rows, headline=f"{len(rows)} runs on different data", finding=said)
     cuts = [(row.name, row.cut) for row in tested if row.cut is not None and row.cut.test is not None]
     effects = [cut.test.cut for _, cut in cuts if cut.test is not None]
-    own = [chance_of_effect(one.change_low, one.change_high) for one in effects]
+    own = [chance_of_paired(Interval(one.change_low, one.change_high)) for one in effects]
     groups = _grouped([row for row in tested if row.cut is None or row.cut.test is None])
     if not groups:
         chances, headline = of_several(own), f"{counted(len(cuts), 'cut')}, each compared with its parent"
