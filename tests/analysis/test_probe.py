@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from tests.analysis.cases import NETWORKS, batch_for, network
 from tests.oracles import images, small_network
+from tests.show import cases
 from torch import Tensor, nn
 
 from howdeep.analysis.choice import chosen_of, compared, lowest_of
@@ -437,6 +439,22 @@ def test_a_difference_that_only_many_comparisons_excuse_is_not_excused_in_the_ch
     assert found[0].to_best.low > 0
     assert not found[0].to_best.worse
     assert chosen_of(found) == 1
+
+
+def test_a_depth_that_may_be_much_worse_is_not_recommended() -> None:
+    """Of 40 images 9, 4 and 3 wrong, other ones each: 9 and 4 may be 31 and 16 points worse than 3."""
+    found = compared(depths([range(9), range(20, 24), range(10, 13)], 40), 40)
+    assert [one.to_best and one.to_best.low <= 0 for one in found] == [True, True, None]
+    assert [one.to_best and one.to_best.high > 10 for one in found] == [True, True, None]
+    assert chosen_of(found) == 2
+    said = replace(cases.probe(), n=40, depths=found, best=2, chosen=2).finding
+    assert said == (
+        "the whole network: 7.5 % error, the lowest; whether less of it is as good cannot be said:"
+        " 40 images leave up to 31 points open"
+    )
+    sure = compared(depths([range(9), range(8), ()], 40), 40)
+    said = replace(cases.probe(), n=40, depths=sure, best=2, chosen=2).finding
+    assert said == "the whole network is needed: 0.0 % error, and every shallower depth is worse"
 
 
 @pytest.mark.parametrize(("budget", "chosen"), [(1.5, 0), (2.0, 1), (3.5, 1), (4.0, 3), (9.0, 3)])

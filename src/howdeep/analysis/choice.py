@@ -40,8 +40,9 @@ def lowest_of(depths: Sequence[Depth]) -> int:
 def chosen_of(depths: Sequence[Depth], budget_ms: float | None = None) -> int:
     """Return which depth is recommended, from 0.
 
-    The shallowest whose difference to the lowest error may be none: its own 95 % interval holds 0. Holm's correction,
-    with which fewer differences count, would take a shallower one the more depths there are. Within a budget, which has
+    The shallowest whose difference to the lowest error may be none, and is at most small: its own 95 % interval holds 0
+    and ends at 10 points, beyond which images are too few to recommend it. Holm's correction, with which fewer
+    differences count, would take a shallower one the more depths there are. Within a budget, which has
     said what may be spent, the one of the lowest error.
 
     Args:
@@ -49,6 +50,6 @@ def chosen_of(depths: Sequence[Depth], budget_ms: float | None = None) -> int:
         budget_ms: Milliseconds for one image, which one depth holds at least; None is no limit.
     """
     if budget_ms is None:
-        return next(at for at, depth in enumerate(depths) if depth.to_best is None or depth.to_best.low <= 0)
+        return next(at for at, depth in enumerate(depths) if depth.to_best is None or depth.to_best.alike)
     holding = [at for at, depth in enumerate(depths) if depth.latency.median_ms <= budget_ms]
     return min(holding, key=lambda at: depths[at].fitted.error_percent)

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from howdeep.analysis.evaluation import Answers
 from howdeep.runtime.timing import Timing
+from howdeep.util.intervals import OPEN, SIGNIFICANT
 from howdeep.util.records import Shown
-
-ALPHA = 0.05
-"""Chance below which a difference is more than chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,12 @@ class Change:
     @property
     def worse(self) -> bool:
         """Whether the error is higher beyond chance, all comparisons considered."""
-        return self.points > 0 and self.chance < ALPHA
+        return self.points > 0 and self.chance < SIGNIFICANT
+
+    @property
+    def alike(self) -> bool:
+        """Whether it may be none, and is at most small: its own interval holds 0 and does not reach far."""
+        return self.low <= 0 and self.high <= OPEN
 
 
 @dataclass(frozen=True, kw_only=True)

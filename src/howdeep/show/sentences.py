@@ -248,7 +248,14 @@ def probe_finding(probe: Probe) -> str:
     choice, lowest, end = probe.choice, probe.lowest, probe.end
     error, limited = f"{choice.fitted.error_percent:.1f} % error", probe.budget_ms is not None
     if choice.whole and not limited:
-        return f"the whole network is needed: {error}, and every shallower depth is worse"
+        unclear = [one for one in probe.depths if one.to_best is not None and one.to_best.low <= 0]
+        if not unclear:
+            return f"the whole network is needed: {error}, and every shallower depth is worse"
+        points = max(one.to_best.high for one in unclear if one.to_best is not None)
+        return (
+            f"the whole network: {error}, the lowest; whether less of it is as good cannot be said:"
+            f" {counted(probe.n, 'image')} leave up to {points:.0f} points open"
+        )
     found = f"{depth_text(probe, choice)}: {error}"
     found += "" if choice.whole else f", {_less_time(choice.latency, end.latency)} than the whole network"
     if limited:

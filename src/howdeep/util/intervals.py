@@ -22,6 +22,9 @@ NORMAL_95 = 1.959964
 """Standard errors on either side of an estimate that hold 95 % of a normal distribution: 1.96."""
 SIGNIFICANT = 0.05
 """Chance below which a difference is called significant: by itself, where its 95 % interval leaves out 0."""
+OPEN = 10.0
+"""Points by which a network that is as good as another may be worse, at the upper end of the 95 % interval: where more
+are open, images or seeds are too few to say so, whatever the lower end is."""
 
 
 class Interval(NamedTuple):

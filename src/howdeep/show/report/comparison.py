@@ -19,6 +19,7 @@ from howdeep.show.sentences import cut_text
 from howdeep.show.tables import CHOSEN, Table
 from howdeep.util.intervals import (
     NORMAL_95,
+    OPEN,
     SIGNIFICANT,
     Interval,
     chance_of,
@@ -35,9 +36,6 @@ NAMED = 4
 """Networks that a sentence names at most."""
 MEANS = 3
 """Seeds from which on their mean has an interval: of two, Student's is thirteen times as wide as they are apart."""
-OPEN = 10.0
-"""Points by which a network that is enough may be worse than the best one, at the upper end of the 95 % interval: where
-more are open, images or seeds are too few to call it enough."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class Difference:
 
     @property
     def alike(self) -> bool:
-        """Whether it is not, and not by much, whatever the images and the seeds leave open."""
+        """Whether it is not, and what the images and the seeds leave open is little."""
         return not self.worse and self.interval.high <= OPEN
 
 
