@@ -9,7 +9,9 @@ The *best* depth is the one of lowest validation error; the *gap* is validation 
    the deepest. (He et al. 2015, section 4.1: degradation, which over-fitting does not explain.)
 2. **over-fits**: the gap rises from the best depth to the deepest.
 3. **still gains**: every shallower depth has a higher validation error than the deepest.
-4. **saturates**: none of these; the shallowest depth whose validation error is not higher than the best is *enough*.
+4. **saturates**: none of these; the shallowest depth whose validation error is not higher than the best, and at most 10
+   points by the 95 % interval of the difference, is *enough*.
+5. **not settled**: no depth before the deepest is, and some may be as good: runs or validation images are too few.
 
 One mean is *higher* than another, or *rises*, where the difference is above half a point and above two and a half
 standard errors of the difference. Training error also rises where, of at least three runs each, every run of the one
@@ -24,9 +26,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from howdeep.util.intervals import Interval, of_difference, of_mean, of_share
+from howdeep.util.intervals import NORMAL_95, OPEN, Interval, of_difference, of_mean, of_share
 
-Kind = Literal["undertrained", "optimisation fails", "over-fits", "still gains", "saturates"]
+Kind = Literal["undertrained", "optimisation fails", "over-fits", "still gains", "saturates", "not settled"]
 
 LEAST_POINTS = 0.5
 """Points of error that are worth a word."""
@@ -109,11 +111,11 @@ class Diagnosis:
     """The verdict."""
     at: int | None
     """fails, over-fits: the deepest depth before the rise; gains: the deepest; saturates: the depth that is enough;
-    undertrained: None."""
+    undertrained, not settled: None."""
     best: int | None
     """Depth of the lowest validation error; None where no run ended in finite numbers."""
     enough: int | None
-    """The shallowest depth whose validation error is not higher than the best; None where training was too short."""
+    """The shallowest depth that is as good as the best; None where training was too short, or nothing is settled."""
     evidence: str
     """The numbers behind it, in one sentence."""
 
@@ -180,6 +182,12 @@ def higher(one: Estimate, other: Estimate) -> bool:
     )
 
 
+def alike(one: Estimate, best: Estimate) -> bool:
+    """Return whether one mean is not higher than the best, and what the runs and their images leave open is little."""
+    reach = NORMAL_95 * math.hypot(one.standard_error, best.standard_error)
+    return one is best or (not higher(one, best) and one.mean - best.mean + reach <= OPEN)
+
+
 def trains_worse(one: Estimate, other: Estimate) -> bool:
     """Return whether one training error is higher than another, by its standard errors or by the ranks of the runs."""
     ranked = min(len(one.runs), len(other.runs)) >= RANKED_RUNS and min(one.runs) > max(other.runs)
@@ -205,7 +213,7 @@ def diagnose(points: Sequence[Point], guessing_percent: float = 100.0) -> Diagno
     ]
     steps.sort(key=lambda step: step.depth)
     best = min(steps, key=lambda step: step.validation.mean, default=None)
-    enough = next((step for step in steps if best and not higher(step.validation, best.validation)), None)
+    enough = next((step for step in steps if best and alike(step.validation, best.validation)), None)
     failed = min((point for point in points if point.failed), key=lambda point: point.depth, default=None)
     if failed is not None:
         total = failed.failed + (len(failed.training.runs) if failed.training else 0)
@@ -229,6 +237,12 @@ def diagnose(points: Sequence[Point], guessing_percent: float = 100.0) -> Diagno
         said = f"the gap rises from {_points(best.gap)} at {best.depth} layers to {_points(deepest.gap)} at"
         said = f"{said} {deepest.depth} (95 %); training error does not"
         return Diagnosis("over-fits", at, best.depth, enough.depth, said)
+    open_still = [step for step in steps if step.depth < enough.depth and not higher(step.validation, best.validation)]
+    if enough is deepest and open_still:
+        first = open_still[0]
+        said = f"validation error of {first.depth} layers, {first.validation.text}, is above that of {best.depth},"
+        said = f"{said} {best.validation.text} (95 %), by chance or by more than {OPEN:.0f} points"
+        return Diagnosis("not settled", None, best.depth, None, f"{said}: more runs or validation images would tell")
     if enough is deepest:
         before = steps[-2]
         said = f"validation error falls from {before.validation.text} at {before.depth} layers to"
