@@ -9,23 +9,40 @@ again: the same command resumes. A verdict is ``holds``, ``in part``, ``not here
 import argparse
 import json
 import math
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
-from common import REPORTS, Row, howdeep, report, row
+from common import REPORTS, Row, alternate, howdeep, report, row
 from howdeep.analysis.signals import flow
+from howdeep.data import Batch
 from howdeep.networks import build, spec_of
+from howdeep.networks.counting import describe
+from howdeep.runtime.precision import Arithmetic, place
+from howdeep.training.optimizers import make_optimizer
+from howdeep.training.recipes import recipe_of
+from howdeep.training.step import engine_of, train_step
 from howdeep.util.intervals import of_mean
 from subjects import CIFAR10, first_images, public
 
 CELLS, RESULTS = REPORTS / "claims.cells.json", Path(__file__).parents[1] / "results"
 IMAGES, EPOCHS, SEEDS = 20_000, 8, (0, 1, 2)
 ON = ("--data", CIFAR10, "--limit", IMAGES)
+TIMED = (
+    *(f"cifar_resnet{depth}{width}" for width in ("", "_w2", "_w4") for depth in (8, 14, 20, 32)),
+    *("cifar_preresnet20", "cifar_wideresnet16_4", "cifar_densenet40_k12", "cifar_densenet_bc40_k12"),
+)
+"""Networks of which a training step is timed."""
+BATCH, ROUNDS, DRAWS = 128, 7, 10_000
+BF16 = Arithmetic("bf16", "channels_last")
 Judged = tuple[str, str]
 """What was measured, and the verdict."""
 
@@ -54,6 +71,21 @@ class Cells:
             CELLS.write_text(json.dumps(self.known, indent=1) + "\n")
             print(key, self.known[key], flush=True)
         return self.known[key]
+
+    def steps(self) -> dict[str, dict[str, float]]:
+        """Return multiply-adds, activations and milliseconds of a training step of some networks, timed by turns."""
+        if "steps" not in self.known:
+            seconds = alternate({name: step_of(name) for name in TIMED}, rounds=ROUNDS)
+            self.known["steps"] = {
+                name: {
+                    "macs": describe(spec_of(name)).macs,
+                    "activations": activations_of(name),
+                    "ms": 1000 * statistics.median(seconds[name]),
+                }
+                for name in TIMED
+            }
+            CELLS.write_text(json.dumps(self.known, indent=1) + "\n")
+        return self.known["steps"]
 
     def differences(
         self, one: Sequence[object], other: Sequence[object], what: str = "test", epochs: float = EPOCHS
@@ -194,6 +226,42 @@ def more_budget_more_depth(cells: Cells) -> Judged:
     return f"by minutes, {text}", "holds" if all(grows) else "in part" if any(grows) else "not here"
 
 
+def activations_set_the_time(cells: Cells) -> Judged:
+    """Of the time of a training step over networks, all numbers as logarithms."""
+    found = cells.steps()
+    names = ("macs", "activations", "ms")
+    logs = np.log([[one[name] for name in names] for one in found.values()])
+    draws = np.random.default_rng(0).integers(len(logs), size=(DRAWS, len(logs)))
+    by_macs, by_activations = (
+        np.array([np.corrcoef(logs[drawn, at], logs[drawn, 2])[0, 1] for drawn in [range(len(logs)), *draws]])
+        for at in (0, 1)
+    )
+    low, high = np.quantile((by_activations - by_macs)[1:], [0.025, 0.975])
+    text = f"correlation with a step's time over {len(logs)} networks: activations {by_activations[0]:.3f},"
+    text += f" multiply-adds {by_macs[0]:.3f}; difference {low:+.3f} to {high:+.3f} (95 %, networks drawn again)"
+    return text, "holds" if low > 0 else "not here" if high < 0 else "cannot tell"
+
+
+def step_of(network: str) -> Callable[[], object]:
+    """Return what does a training step of a mini-batch."""
+    recipe = recipe_of("fast")
+    chain = place(build(spec_of(network), seed=0).train(), BF16, torch.device("cpu"))
+    batch = Batch(BF16.laid_out(torch.randn(BATCH, 3, 32, 32)), torch.arange(BATCH) % 10, BATCH)
+    how = {"lr": 0.0, "smoothing": recipe.label_smoothing, "arithmetic": BF16}
+    return partial(train_step, engine_of(chain, False), make_optimizer(chain, recipe), batch, None, **how)
+
+
+def activations_of(network: str) -> int:
+    """Return how many numbers the convolutions and the classifier of a network return, of one image."""
+    chain, counts = build(spec_of(network), seed=0).eval(), []
+    for module in chain.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda _, __, output: counts.append(output.numel()))
+    with torch.no_grad():
+        chain(torch.zeros(1, 3, 32, 32))
+    return sum(counts)
+
+
 def reported(name: str) -> list[dict]:
     return json.loads((REPORTS / f"{name}.json").read_text())["rows"]
 
@@ -248,6 +316,7 @@ CLAIMS = [
         "python benchmarks/bench_budgets.py",
         more_budget_more_depth,
     ),
+    Claim("activations, more than multiply-adds, set the time", "Dollár et al. 2021", HERE, activations_set_the_time),
 ]
 
 
