@@ -3,7 +3,8 @@
     howdeep fit --data DATA --train-budget MINUTESm                            # 3, 10 and 30; with --long 120 as well
     howdeep fit --data DATA --train-budget 10m --latency-budget MILLISECONDSms # three sizes
 
-One training each, of one seed. Answers that are in the folder are not looked for again: the same command resumes.
+One training each, of one seed. Answers that are in the folder are not looked for again: the same command resumes, also
+from those of ``bench_fit.py --part cifar10 --folder``.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 Every network that took part is trained alone with the whole budget, by the same command; its test error is what the fit
 could have had. ``--part cifar10 --minutes 10`` measures what ten minutes on a CPU bring, beside every network alone;
-``--minutes 30``, by default, what half an hour brings. ``--part folder`` takes photographs as somebody might have
+``--minutes 30``, by default, what half an hour brings; ``bench_budgets.py`` with the same ``--folder`` has the first
+seed of both among its answers. ``--part folder`` takes photographs as somebody might have
 collected them: a folder without splits, mixed sizes and shapes, JPEG and PNG, few of them.
 """
 
@@ -70,7 +71,8 @@ def behind(data: str, fits: list[Fit], alone: dict[str, list[Fit]]) -> Row:
 def cifar10(folder: Path, seeds: int, minutes: int) -> None:
     """Measure what a CPU finds in some minutes; in ten also beside every network alone, for the first seed."""
     seconds, bar = 60 * minutes, CIFAR10_BARS[minutes]
-    fits = [fitted(folder / f"{minutes}m-{seed}", str(CIFAR10), seconds, seed) for seed in range(seeds)]
+    places = [f"cifar10-{minutes}", *(f"cifar10-{minutes}-seed{seed}" for seed in range(1, seeds))]
+    fits = [fitted(folder / place, str(CIFAR10), seconds, seed) for seed, place in enumerate(places)]
     error, images = _mean_error(fits), _images(fits)
     each = ", ".join(f"{found.network} {found.test.error_percent:.1f}" for found in fits if found.test is not None)
     product = f"product {product_rate() / 1e9:.0f} GFLOP/s in bf16"
