@@ -19,8 +19,9 @@ from howdeep import cli
 from howdeep.costs import cost as costing
 from howdeep.costs import measuring
 from howdeep.costs import measuring as peak
+from howdeep.costs.caches import Caches, measured_caches
 from howdeep.costs.cost import Ladder, cost
-from howdeep.costs.counting import counts_of, expected_macs, shortcut_macs
+from howdeep.costs.counting import counts_of, described, expected_macs, shortcut_macs
 from howdeep.costs.measuring import Setting, Times, over_rounds, peak_of_training
 from howdeep.costs.options import CostOptions
 from howdeep.costs.predicting import Costs, at_depth, kind_of, plans_of
@@ -32,6 +33,7 @@ from howdeep.util.errors import Stopped, UserError
 from howdeep.util.records import from_json, to_json
 
 MB = 1_000_000
+LARGE_CACHES = Caches(bytes=(1e12,), share=(0.0,), unit_ms=0.0, byte_ms=0.0)
 
 
 def counted(name: str, rule: str = "constant") -> costing.Counts:
@@ -52,6 +54,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Times(*(_timing(start + units(spec)) for start in (1.0, 2.0, 3.0)), seconds=units(spec))
 
     monkeypatch.setattr(costing, "times_of", times)
+    monkeypatch.setattr(costing, "measured_caches", lambda threads: LARGE_CACHES)
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: (10 + units(spec)) * MB)
     return seen
 
@@ -142,6 +145,32 @@ def test_exact_costs_are_predicted_exactly_and_checked(exact: list[str]) -> None
     assert ladder.one_more_costs is not None
     assert ladder.one_more_costs.latency_ms == pytest.approx(3.0, rel=1e-6)
     assert (ladder.one_more.units, ladder.one_more.parameters) == (3, 97_216)
+
+
+def test_weights_that_no_cache_holds_are_added_to_the_latency_alone(
+    exact: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a millisecond a unit from 4 to 8 MB on: of 56 layers, 3.4 MB, none; of 1,202 layers, 78 MB, all."""
+    small = Caches(bytes=(4e6, 8e6), share=(0.0, 1.0), unit_ms=0.5, byte_ms=0.0)
+    monkeypatch.setattr(costing, "measured_caches", lambda threads: small)
+    (ladder,) = cost("cifar_resnet", (8, 20, 56, 1202), None, replace(FAST, seconds=0.0)).ladders
+    deep = ladder.depths[-1].predicted
+    assert deep is not None
+    assert (deep.latency_ms, deep.training_ms) == pytest.approx((601 + 300, 603), rel=1e-9)
+    monkeypatch.setattr(costing, "measured_caches", None)
+    cost("cifar_resnet", (8, 20, 32, 44), None, replace(FAST, seconds=0.0))  # all of whose weights fit
+
+
+def test_caches_are_measured_as_shares_and_times_that_are_not_negative() -> None:
+    caches = measured_caches(threads=1)
+    assert caches.share[0] == 0
+    assert caches.share[-1] in (0, 1)
+    assert sorted(caches.share) == list(caches.share)
+    assert sorted(caches.bytes) == list(caches.bytes)
+    assert caches.unit_ms >= 0
+    assert caches.byte_ms >= 0
+    assert caches.more_ms(described(spec_of("cifar_resnet8"), 8)) == 0
+    assert from_json(Caches, to_json(caches)) == caches
 
 
 def test_no_more_is_measured_than_time_and_memory_allow(exact: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,6 +413,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path: Path) -> None:
 
 def test_a_chart_needs_no_number_that_is_missing(exact: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that cannot tell peaks has two panels."""
+    monkeypatch.setattr(costing, "measured_caches", lambda threads: LARGE_CACHES)
     monkeypatch.setattr(costing, "peak_of_training", lambda spec, setting, checkpointing: None)
     ladders = cost("cifar_resnet", (8, 20, 56, 110), None, FAST).ladders
     assert ladders[0].depths[0].measured == Costs(4.0, 5.0, 6.0, None, None)

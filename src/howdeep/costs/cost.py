@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from howdeep.costs.caches import FITS, FLOAT_BYTES, Caches, measured_caches
 from howdeep.costs.counting import Counts, counts_of, described
 from howdeep.costs.measuring import Setting, Times, arithmetic_of, over_rounds, peak_of_training, times_of
 from howdeep.costs.options import CostOptions
@@ -16,6 +17,7 @@ from howdeep.networks import Spec
 from howdeep.networks.counting import LARGE, SMALL
 from howdeep.runs.resume import Journal, options_key, work_key
 from howdeep.runtime import device as devices
+from howdeep.runtime.deployment import Deployment
 from howdeep.util.records import Shown, from_json, to_json
 from howdeep.util.text import Report
 
@@ -66,7 +68,7 @@ class Ladder(Shown):
     survival: str
     """The rule of the expected costs."""
     rounds: int
-    """Rounds of measuring: a time is the median of the quietest one's runs, a peak the median over all."""
+    """Rounds of measuring: a time is the median of the quietest one's runs."""
     depths: tuple[DepthCost, ...]
     """Shallow first."""
     fitted_on: tuple[str, ...]
@@ -158,7 +160,8 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
     if plan.predicts:
         networks, known = [described(spec, options.size) for spec in fitted], list(measurements.values())
         seconds = [one.times.seconds for one in known]
-        model = model_of(networks, [one.costs for one in known], seconds, setting.precision)
+        caches = _caches(plan, options, setting, journal)
+        model = model_of(networks, [one.costs for one in known], seconds, setting.precision, caches)
         checks = _affordable(plan, model, options, torch.device(setting.device))
         measurements |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
     for spec, one in measurements.items():
@@ -231,21 +234,28 @@ def _measured(
     count = len(specs)
 
     def compute(block: int) -> dict:
-        kind, number = divmod(block % (3 * count), count)
+        kind, number = divmod(block, count)
         if kind < 2:
             return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(kind))}
         return to_json(times_of(specs[number], setting, options.where))
 
     # By name: which networks are checked depends on the memory that is free, which another start may have more of.
-    names = [f"{spec.name} {block}" for block in range(3 * options.rounds) for spec in specs]
+    names = [f"{spec.name} {block}" for block in range(2 + options.rounds) for spec in specs]
     results, measurements = journal.blocks(what, len(names), compute, names), []
     for number in range(count):
-        own = results[number::count]  # peak, peak, times of each round
-        plain, checkpointed = (sorted(result["peak"] or 0 for result in own[kind::3]) for kind in (0, 1))
-        times = over_rounds([from_json(Times, result) for result in own[2::3]])
-        peaks = plain[len(plain) // 2] or None, checkpointed[len(checkpointed) // 2] or None
-        measurements.append(_Measurement(times, peaks))
+        plain, checkpointed, *rounds = results[number::count]
+        times = over_rounds([from_json(Times, result) for result in rounds])
+        measurements.append(_Measurement(times, (plain["peak"] or None, checkpointed["peak"] or None)))
     return measurements
+
+
+def _caches(plan: Plan, options: CostOptions, setting: Setting, journal: Journal) -> Caches | None:
+    """Return how the caches let off, where a network has more weights than they hold; only torch is measured."""
+    largest = max(described(spec, options.size).parameters for spec in plan.asked)
+    elsewhere = setting.device != "cpu" or options.where != Deployment(threads=options.threads)
+    if elsewhere or FLOAT_BYTES * largest <= FITS:
+        return None
+    return from_json(Caches, journal.result("caches", lambda: to_json(measured_caches(options.threads))))
 
 
 def _affordable(plan: Plan, model: CostModel, options: CostOptions, device: torch.device) -> list[Spec]:

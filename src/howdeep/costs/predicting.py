@@ -3,6 +3,7 @@
 Every cost is a sum with coefficients that are not negative, over quantities that are counted and not measured:
 
     time                 c₀ + Σ_s a_s · (units of stage s) + b · (multiply-adds of all units)
+    latency              the same, and what the host's caches do not hold (see :mod:`howdeep.costs.caches`)
     memory               weights + c₀ + Σ_s a_s · (units of stage s) + b · (numbers that the units read)
     with checkpointing   weights + c₀ + b · (numbers at segment borders + 4 · numbers read in one segment)
 
@@ -21,6 +22,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from howdeep.convert.libraries import is_library_name
+from howdeep.costs.caches import Caches
 from howdeep.networks import Spec, spec_of
 from howdeep.networks.counting import Description, Part, Shape
 from howdeep.util.errors import UserError
@@ -253,12 +255,14 @@ class CostModel:
     """Seconds that measuring takes."""
     precision: str
     """Of training."""
+    caches: Caches | None
+    """Those of the host, where they matter."""
 
     def costs(self, network: Description) -> Costs:
         """Return what is predicted for a network; None for costs that have no fit."""
         return _costs(
             {
-                name: _known(name, network, self.precision) + one(FEATURES[name](network))
+                name: _known(name, network, self.precision, self.caches) + one(FEATURES[name](network))
                 for name, one in self.fits.items()
             }
         )
@@ -274,7 +278,11 @@ class CostModel:
 
 
 def model_of(
-    networks: Sequence[Description], costs: Sequence[Costs], seconds: Sequence[float], precision: str
+    networks: Sequence[Description],
+    costs: Sequence[Costs],
+    seconds: Sequence[float],
+    precision: str,
+    caches: Caches | None = None,
 ) -> CostModel:
     """Return the model of least squared relative error.
 
@@ -283,14 +291,15 @@ def model_of(
         costs: What each cost.
         seconds: What measuring each took.
         precision: Of training.
+        caches: Those of the host, where they matter.
     """
     fits = {}
     for name, features in FEATURES.items():
         values = [value for one in costs if (value := getattr(one, name)) is not None]
         if len(values) == len(costs):
-            known = [_known(name, network, precision) for network in networks]
+            known = [_known(name, network, precision, caches) for network in networks]
             fits[name] = fit([features(network) for network in networks], values, known)
-    return CostModel(fits, fit([time_features(network) for network in networks], seconds), precision)
+    return CostModel(fits, fit([time_features(network) for network in networks], seconds), precision, caches)
 
 
 def errors_of(predicted: Costs, measured: Costs) -> Costs:
@@ -305,8 +314,11 @@ def difference_of(more: Costs, less: Costs) -> Costs:
     return Costs(*(one - other if one is not None and other is not None else None for one, other in pairs))
 
 
-def _known(name: str, network: Description, precision: str) -> float:
-    return weight_bytes(network, precision) if name in PEAKS else 0.0
+def _known(name: str, network: Description, precision: str, caches: Caches | None) -> float:
+    """Return the part of a cost that no fit has to find."""
+    if name in PEAKS:
+        return weight_bytes(network, precision)
+    return caches.more_ms(network) if caches is not None and name == "latency_ms" else 0.0
 
 
 def _costs(values: dict[str, float]) -> Costs:
