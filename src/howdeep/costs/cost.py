@@ -154,16 +154,7 @@ class _Measurement:
 def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report) -> Ladder:
     setting, journal = _opened(plan, options, place)
     report(f"{plan.title}: training in {setting.precision}, {setting.memory_format}")
-    fitted = plan.fitted if plan.predicts else plan.asked
-    measurements = dict(zip(fitted, _measured(fitted, setting, options, journal, "measure"), strict=True))
-    model = None
-    if plan.predicts:
-        networks, known = [described(spec, options.size) for spec in fitted], list(measurements.values())
-        seconds = [one.times.seconds for one in known]
-        caches = _caches(plan, options, setting, journal)
-        model = model_of(networks, [one.costs for one in known], seconds, setting.precision, caches)
-        checks = _affordable(plan, model, options, torch.device(setting.device))
-        measurements |= zip(checks, _measured(checks, setting, options, journal, "check"), strict=True)
+    measurements, model = _measured(plan, setting, options, journal)
     for spec, one in measurements.items():
         for note in one.times.notes:
             report(f"{spec.name}: {note}")
@@ -181,10 +172,10 @@ def _ladder(plan: Plan, options: CostOptions, place: Path | None, report: Report
         survival=str(options.rule),
         rounds=options.rounds,
         depths=tuple(
-            _at_depth(spec, measurements.get(spec), model, options, fitted=model is not None and spec in fitted)
+            _at_depth(spec, measurements.get(spec), model, options, fitted=model is not None and spec in plan.fitted)
             for spec in plan.asked
         ),
-        fitted_on=tuple(spec.name for spec in fitted) if model else (),
+        fitted_on=tuple(spec.name for spec in plan.fitted) if model else (),
         fit_error_percent=model and model.error_percent,
         one_more=counts_of(deeper, after, options.rule).minus(counts_of(deepest, before, options.rule)),
         one_more_costs=more and replace(more, memory_checkpointing_bytes=None),
@@ -226,27 +217,58 @@ def _opened(plan: Plan, options: CostOptions, place: Path | None) -> tuple[Setti
 
 
 def _measured(
-    specs: Sequence[Spec], setting: Setting, options: CostOptions, journal: Journal, what: str
-) -> list[_Measurement]:
-    """Return the measurements of networks: peaks first, which tell whether there is memory enough, then times."""
-    if not specs:
-        return []
-    count = len(specs)
+    plan: Plan, setting: Setting, options: CostOptions, journal: Journal
+) -> tuple[dict[Spec, _Measurement], CostModel | None]:
+    """Return what was measured, and what predicts the rest; None where nothing is to be predicted.
+
+    Networks that predictions are fitted on and those that check them are timed in the same rounds, as machines drift.
+    """
+    fitted = plan.fitted if plan.predicts else plan.asked
+    peaks, caches = _peaks(fitted, setting, journal), _caches(plan, options, setting, journal)
+
+    def fitted_model(measurements: Sequence[_Measurement]) -> CostModel:
+        networks = [described(spec, options.size) for spec in fitted]
+        seconds = [one.times.seconds for one in measurements]
+        return model_of(networks, [one.costs for one in measurements], seconds, setting.precision, caches)
+
+    checks: list[Spec] = []
+    if plan.predicts:
+        once = _rounds(fitted, ["first"], setting, options, journal)
+        rough = fitted_model([_Measurement(times, peaks[spec]) for spec, times in once.items()])
+        checks = _affordable(plan, rough, options, torch.device(setting.device))
+        peaks |= _peaks(checks, setting, journal)  # before times: they tell whether there is memory enough
+    numbers = [f"round {number}" for number in range(options.rounds)]
+    times = _rounds((*fitted, *checks), numbers, setting, options, journal)
+    measurements = {spec: _Measurement(found, peaks[spec]) for spec, found in times.items()}
+    model = fitted_model([measurements[spec] for spec in fitted]) if plan.predicts else None
+    return measurements, model
+
+
+def _peaks(specs: Sequence[Spec], setting: Setting, journal: Journal) -> dict[Spec, tuple[int | None, int | None]]:
+    """Return the peaks of training, activations kept and computed twice."""
 
     def compute(block: int) -> dict:
-        kind, number = divmod(block, count)
-        if kind < 2:
-            return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(kind))}
-        return to_json(times_of(specs[number], setting, options.where))
+        number, checkpointing = divmod(block, 2)
+        return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(checkpointing))}
+
+    names = [f"{spec.name} {what}" for spec in specs for what in ("peak", "peak with checkpointing")]
+    # A peak that does not show above the idle process is as good as none.
+    found = [one["peak"] or None for one in journal.blocks("peaks", len(names), compute, names)]
+    return dict(zip(specs, zip(found[::2], found[1::2], strict=True), strict=True))
+
+
+def _rounds(
+    specs: Sequence[Spec], numbers: Sequence[str], setting: Setting, options: CostOptions, journal: Journal
+) -> dict[Spec, Times]:
+    """Return the times of networks, each in every round."""
+
+    def compute(block: int) -> dict:
+        return to_json(times_of(specs[block % len(specs)], setting, options.where))
 
     # By name: which networks are checked depends on the memory that is free, which another start may have more of.
-    names = [f"{spec.name} {block}" for block in range(2 + options.rounds) for spec in specs]
-    results, measurements = journal.blocks(what, len(names), compute, names), []
-    for number in range(count):
-        plain, checkpointed, *rounds = results[number::count]
-        times = over_rounds([from_json(Times, result) for result in rounds])
-        measurements.append(_Measurement(times, (plain["peak"] or None, checkpointed["peak"] or None)))
-    return measurements
+    names = [f"{spec.name} {number}" for number in numbers for spec in specs]
+    found = [from_json(Times, one) for one in journal.blocks("rounds", len(names), compute, names)]
+    return {spec: over_rounds(found[place :: len(specs)]) for place, spec in enumerate(specs)}
 
 
 def _caches(plan: Plan, options: CostOptions, setting: Setting, journal: Journal) -> Caches | None:
@@ -265,7 +287,7 @@ def _affordable(plan: Plan, model: CostModel, options: CostOptions, device: torc
         if spec in plan.fitted:
             continue
         network = described(spec, options.size)
-        left -= model.seconds(network)
+        left -= options.rounds * model.seconds(network)
         if left < 0 or (model.costs(network).memory_bytes or 0) > free:
             break
         chosen.append(spec)
