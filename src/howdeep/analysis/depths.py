@@ -114,8 +114,8 @@ class Probe(Shown):
     best: int
     """Which of them, from 0, has the lowest error; of several the shallowest."""
     chosen: int
-    """Which of them is recommended: the shallowest whose difference to the lowest error may be none; with a budget, the
-    one of the lowest error that holds it."""
+    """Which of them is recommended: the shallowest whose difference to the lowest error may be none and is small; with
+    a budget, the one of the lowest error that holds it."""
     budget_ms: float | None
     """Time for one image."""
     threads: int
