@@ -24,15 +24,16 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu")
 def report(folder: Path) -> Path:
     """Measure the public network into a run folder, on some test images, and return its report."""
     constants = ("--mean", *MEAN, "--std", *STD)
-    on = ("--data", CIFAR10, "--split", "test", "--limit", LIMIT)
-    run = Path(NETWORK)
+    run, data = Path(NETWORK), Path(CIFAR10.name)
+    on = ("--data", data, "--split", "test", "--limit", LIMIT)
     with contextlib.chdir(folder):  # the report repeats names of folders as they are given
+        data.symlink_to(CIFAR10)
         howdeep("import", weights(NETWORK), "--network", NETWORK, "--out", run, *constants)
         howdeep("evaluate", run, *on, "--json", run / "evaluate.json")
         howdeep("lesion", run, *on, "--json", run / "lesion.json")
         howdeep("lesion", run, *on, "--kind", "random", "--max-k", 8, "--draws", 5, "--json", run / "random.json")
-        howdeep("paths", run, "--data", CIFAR10, "--limit", 100, "--json", run / "paths.json")
-        howdeep("flow", run, "--data", CIFAR10, "--limit", 200, "--json", run / "flow.json")
+        howdeep("paths", run, "--data", data, "--limit", 100, "--json", run / "paths.json")
+        howdeep("flow", run, "--data", data, "--limit", 200, "--json", run / "flow.json")
         howdeep("report", run, "--out", "report.html")
     return folder / "report.html"
 

@@ -9,7 +9,7 @@ import { Cancelled } from "./client.js";
 export function costs(network, strip, work) {
   const known = ({ change, spare, n, source }) => {
     strip.setCosts(change);
-    byId("finding").textContent = finding(change, spare);
+    byId("finding").textContent = finding(change, spare, n);
     byId("costs").replaceChildren(...scale(n, source));
   };
   const measure = async () => {
@@ -33,8 +33,8 @@ export function costs(network, strip, work) {
   else offer();
 }
 
-/** Which unit matters, and how many cost nothing significant, in one sentence. */
-function finding(change, spare) {
+/** Which unit matters, and how many may cost nothing, as far as n images tell, in one sentence. */
+function finding(change, spare, n) {
   const able = change.map((points, unit) => ({ points, number: unit + 1 })).filter(({ points }) => points !== null);
   const [first, ...others] = [...able].sort((one, other) => other.points - one.points);
   if (!first) return "No unit of this network can be taken out.";
@@ -42,8 +42,8 @@ function finding(change, spare) {
   const costly = Math.max(0, able.length - spare - 1); // beside the first
   const numbers = others.slice(0, Math.min(2, costly)).map(({ number }) => number);
   const then = numbers.length ? `, then ${numbers.join(" and ")}` : "";
-  const free = `${spare} of ${able.length} cost${spare === 1 ? "s" : ""} nothing significant`;
-  const rest = spare ? free : "all cost significantly more than nothing";
+  const free = `${spare} of ${able.length} may cost nothing, as far as ${n.toLocaleString("en")} images tell`;
+  const rest = spare ? free : "all cost something";
   return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${rest}.`;
 }
 
