@@ -13,7 +13,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,9 @@ from torch import nn
 
 from common import REPORTS, Row, alternate, howdeep, report, row
 from howdeep.analysis.signals import flow
-from howdeep.data import Batch
+from howdeep.costs.measuring import Setting, Stepper
 from howdeep.networks import build, spec_of
 from howdeep.networks.counting import describe
-from howdeep.runtime.precision import Arithmetic, place
-from howdeep.training.optimizers import make_optimizer
-from howdeep.training.recipes import recipe_of
-from howdeep.training.step import engine_of, train_step
 from howdeep.util.intervals import of_mean
 from subjects import CIFAR10, first_images, public
 
@@ -41,8 +36,8 @@ TIMED = (
     *("cifar_preresnet20", "cifar_wideresnet16_4", "cifar_densenet40_k12", "cifar_densenet_bc40_k12"),
 )
 """Networks of which a training step is timed."""
-BATCH, ROUNDS, DRAWS = 128, 7, 10_000
-BF16 = Arithmetic("bf16", "channels_last")
+ROUNDS, DRAWS = 7, 10_000
+SETTING = Setting(size=32, batch_size=128, precision="bf16", memory_format="channels_last", device="cpu")
 Judged = tuple[str, str]
 """What was measured, and the verdict."""
 
@@ -75,7 +70,7 @@ class Cells:
     def steps(self) -> dict[str, dict[str, float]]:
         """Return multiply-adds, activations and milliseconds of a training step of some networks, timed by turns."""
         if "steps" not in self.known:
-            seconds = alternate({name: step_of(name) for name in TIMED}, rounds=ROUNDS)
+            seconds = alternate({name: Stepper(spec_of(name), SETTING) for name in TIMED}, rounds=ROUNDS)
             self.known["steps"] = {
                 name: {
                     "macs": describe(spec_of(name)).macs,
@@ -240,15 +235,6 @@ def activations_set_the_time(cells: Cells) -> Judged:
     text = f"correlation with a step's time over {len(logs)} networks: activations {by_activations[0]:.3f},"
     text += f" multiply-adds {by_macs[0]:.3f}; difference {low:+.3f} to {high:+.3f} (95 %, networks drawn again)"
     return text, "holds" if low > 0 else "not here" if high < 0 else "cannot tell"
-
-
-def step_of(network: str) -> Callable[[], object]:
-    """Return what does a training step of a mini-batch."""
-    recipe = recipe_of("fast")
-    chain = place(build(spec_of(network), seed=0).train(), BF16, torch.device("cpu"))
-    batch = Batch(BF16.laid_out(torch.randn(BATCH, 3, 32, 32)), torch.arange(BATCH) % 10, BATCH)
-    how = {"lr": 0.0, "smoothing": recipe.label_smoothing, "arithmetic": BF16}
-    return partial(train_step, engine_of(chain, False), make_optimizer(chain, recipe), batch, None, **how)
 
 
 def activations_of(network: str) -> int:

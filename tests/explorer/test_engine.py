@@ -72,8 +72,8 @@ def test_the_deletions_of_the_page_are_those_of_a_lesion_study_and_tell_their_pr
     told = Told()
     expected = lesion(engine.cache.chain, engine.sample.batches)
     before = dict(engine.cache._maps)
-    found = [(one.change, one.change_low, one.change_high) for one in engine.deletions(told) if one is not None]
-    assert found == [(unit.change, unit.change_low, unit.change_high) for unit in expected.units]
+    found = [(one.change, one.interval) for one in engine.deletions(told) if one is not None]
+    assert found == [(unit.change, unit.interval) for unit in expected.units]
     assert engine.cache._maps.keys() == before.keys(), "what is asked once takes the room of nothing"
     assert told == [(step, 18) for step in range(1, 19)], "six units, 179 images in chunks of 64"
 

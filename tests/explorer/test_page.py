@@ -111,7 +111,9 @@ def test_colours_come_from_a_lesion_study_of_the_same_images_alone(port: int, ru
     others = told(data="digits", split="test"), told(data="photos", split="val")
     (run / "lesion.json").unlink()
     n = study.baseline.n
-    assert found == {"change": [0, 1, 2, 3, 4, 5], "spare": 2, "n": n, "source": f"lesion.json: val, n = {n}"}
+    costly = [False, False, True, True, True, True]
+    source = f"lesion.json: val, n = {n}"
+    assert found == {"change": [0, 1, 2, 3, 4, 5], "costly": costly, "n": n, "source": source}
     assert others == (None, None)
 
 

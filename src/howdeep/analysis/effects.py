@@ -9,7 +9,7 @@ from torch import Tensor
 from howdeep.analysis.evaluation import standard_error_percent
 from howdeep.runtime.device import wide
 from howdeep.util.errors import UserError
-from howdeep.util.intervals import of_change
+from howdeep.util.intervals import Interval, of_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,11 @@ class Effect:
     """Mean over images and classes of |logit − baseline logit|; None where a logit is not finite."""
     not_finite: int
     """Images with a logit that is not finite; they count as wrong."""
+
+    @property
+    def interval(self) -> Interval:
+        """Of the change."""
+        return Interval(self.change_low, self.change_high)
 
 
 @dataclass(frozen=True)

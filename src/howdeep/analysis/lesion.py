@@ -22,6 +22,7 @@ from howdeep.runs.resume import Journal
 from howdeep.runtime.modes import evaluating
 from howdeep.runtime.parts import parts_of
 from howdeep.util.errors import UserError
+from howdeep.util.intervals import Interval
 from howdeep.util.records import Shown
 from howdeep.util.seeds import derive
 from howdeep.util.text import Report, bytes_text
@@ -45,6 +46,13 @@ class UnitEffect:
     wrong: tuple[int, ...] | None = None
     score_change: float | None = None
     not_finite: int | None = None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Of the change; None where there is none."""
+        if self.change_low is None or self.change_high is None:
+            return None
+        return Interval(self.change_low, self.change_high)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,9 @@ from howdeep.runtime.timing import by_turns, threads_of
 FLOAT_BYTES = 4
 """Of one weight in forward passes, which are fp32."""
 FITS = 3 << 20
-"""Bytes of weights with which a network is surely not slower than a line says."""
+"""Bytes of weights up to which a line through shallow networks is believed."""
 FEW = 4
-"""Copies of a unit that surely fit."""
+"""Copies of a unit that are the measure: 1.2 MB at most."""
 NARROW, MANY = 0, 600
 """Unit of `cifar_resnet14`, from 0: 16 channels, 18 kB; of so many copies none is in a cache when it is needed."""
 WIDE, COUNTS = 5, (16, 32, 64, 128, 300)
@@ -39,7 +39,7 @@ SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Caches:
-    """How a host's caches let off, measured once."""
+    """What a host's caches hold of a network's weights, and what the rest takes; measured once."""
 
     bytes: tuple[float, ...]
     """Of weights, few first."""

@@ -233,12 +233,12 @@ def _measured(
 
     checks: list[Spec] = []
     if plan.predicts:
-        once = _rounds(fitted, ["first"], setting, options, journal)
+        once = _rounds(fitted, range(1), setting, options, journal)
         rough = fitted_model([_Measurement(times, peaks[spec]) for spec, times in once.items()])
         checks = _affordable(plan, rough, options, torch.device(setting.device))
         peaks |= _peaks(checks, setting, journal)  # before times: they tell whether there is memory enough
-    numbers = [f"round {number}" for number in range(options.rounds)]
-    times = _rounds((*fitted, *checks), numbers, setting, options, journal)
+    start = 1 if checks else 0  # the first one is of other minutes than those of the checks
+    times = _rounds((*fitted, *checks), range(start, start + options.rounds), setting, options, journal)
     measurements = {spec: _Measurement(found, peaks[spec]) for spec, found in times.items()}
     model = fitted_model([measurements[spec] for spec in fitted]) if plan.predicts else None
     return measurements, model
@@ -251,28 +251,28 @@ def _peaks(specs: Sequence[Spec], setting: Setting, journal: Journal) -> dict[Sp
         number, checkpointing = divmod(block, 2)
         return {"peak": peak_of_training(specs[number], setting, checkpointing=bool(checkpointing))}
 
-    names = [f"{spec.name} {what}" for spec in specs for what in ("peak", "peak with checkpointing")]
+    names = [f"{spec.name} peak {checkpointing}" for spec in specs for checkpointing in (0, 1)]
     # A peak that does not show above the idle process is as good as none.
     found = [one["peak"] or None for one in journal.blocks("peaks", len(names), compute, names)]
     return dict(zip(specs, zip(found[::2], found[1::2], strict=True), strict=True))
 
 
 def _rounds(
-    specs: Sequence[Spec], numbers: Sequence[str], setting: Setting, options: CostOptions, journal: Journal
+    specs: Sequence[Spec], numbers: range, setting: Setting, options: CostOptions, journal: Journal
 ) -> dict[Spec, Times]:
-    """Return the times of networks, each in every round."""
+    """Return the times of networks over rounds of these numbers, each in every one; none is measured twice."""
 
     def compute(block: int) -> dict:
         return to_json(times_of(specs[block % len(specs)], setting, options.where))
 
     # By name: which networks are checked depends on the memory that is free, which another start may have more of.
-    names = [f"{spec.name} {number}" for number in numbers for spec in specs]
+    names = [f"{spec.name} round {number}" for number in numbers for spec in specs]
     found = [from_json(Times, one) for one in journal.blocks("rounds", len(names), compute, names)]
     return {spec: over_rounds(found[place :: len(specs)]) for place, spec in enumerate(specs)}
 
 
 def _caches(plan: Plan, options: CostOptions, setting: Setting, journal: Journal) -> Caches | None:
-    """Return how the caches let off, where a network has more weights than they hold; only torch is measured."""
+    """Return what the caches hold, where a network may have more weights than that; only torch is measured."""
     largest = max(described(spec, options.size).parameters for spec in plan.asked)
     elsewhere = setting.device != "cpu" or options.where != Deployment(threads=options.threads)
     if elsewhere or FLOAT_BYTES * largest <= FITS:

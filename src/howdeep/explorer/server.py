@@ -25,7 +25,7 @@ from howdeep.explorer.jobs import Advance, Jobs, Line, Saving
 from howdeep.explorer.records import State, check_state
 from howdeep.show import figures
 from howdeep.util.errors import UserError
-from howdeep.util.intervals import Interval, worse_of
+from howdeep.util.intervals import worse_of
 from howdeep.util.options import SPLIT_NAMES
 from howdeep.util.records import from_json
 from howdeep.util.text import counted
@@ -355,11 +355,11 @@ def _add_studies(app: FastAPI, page: Page) -> None:
 
 
 def _costs(alone: Sequence[Effect | UnitEffect | None], n: int, source: str) -> Line:
-    """Return what each unit costs when it alone is out, how many cost nothing significant, and by which images."""
-    ends = [(one.change_low, one.change_high) for one in alone if one is not None]
-    worse = worse_of([Interval(low, high) for low, high in ends if low is not None and high is not None])
-    change = [None if one is None else one.change for one in alone]
-    return {"change": change, "spare": worse.count(False), "n": n, "source": source}
+    """Return what each unit costs when it alone is out, whether that is beyond chance, and by which images."""
+    intervals = [one and one.interval for one in alone]
+    worse = iter(worse_of([interval for interval in intervals if interval is not None]))
+    costly = [None if interval is None else next(worse) for interval in intervals]
+    return {"change": [one and one.change for one in alone], "costly": costly, "n": n, "source": source}
 
 
 def _checked(page: Page, asked: Asked) -> State:

@@ -91,7 +91,7 @@ def test_what_may_be_much_worse_is_not_enough() -> None:
     )
     assert one.finding == "the other network is not significantly worse than 56 layers"
     assert one.details[0] == "not settled, more than 10 points are open: 8 layers"
-    assert (one.best, [point.enough for point in one.points]) == (one.enough, [False, True])
+    assert (one.enough, [point.enough for point in one.points]) == (None, [False, False])
     some = ((14.0, 8, 5), (9.5, 20, 10), (9.0, 56, 30))
     three = found(*(facts(str(depth), percent, depth=depth, macs=macs, n=200) for percent, depth, macs in some))
     assert three.headline.startswith("20 layers are enough here: 9.5 %")
@@ -261,6 +261,15 @@ def test_the_page_compares_first_and_tells_of_each_run_under_its_name(tmp_path: 
     assert len(page.comparison.charts) == 1  # of both trainings: that of depth stands on the first screen
     assert [part.heading for part in page.parts] == ["cifar_resnet20", "cifar_resnet8"]
     assert [section.heading for section in page.parts[0].sections] == ["Training", "Evaluation"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_where_nothing_is_settled_the_page_goes_on_with_the_best_network(tmp_path: Path) -> None:
+    places = [cases.run_folder(tmp_path / "one"), cases.run_folder(tmp_path / "two", "cifar_resnet8", wrong=10)]
+    page = page_of(collect(places), "howdeep report")
+    assert page.answer.sentence.startswith("20 layers: 5.0 % test error")
+    assert "whether 8 layers, 10.0 % (4.9–17.6), are enough is not settled" in page.answer.sentence
+    assert page.next == (f"howdeep lesion {places[0]} --json {places[0]}/lesion.json", "what every unit is worth")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -7,9 +7,9 @@ import { Cancelled } from "./client.js";
 
 /** Show the costs of the network, or measure them: at once where there are few units, else when asked to. */
 export function costs(network, strip, work) {
-  const known = ({ change, spare, n, source }) => {
+  const known = ({ change, costly, n, source }) => {
     strip.setCosts(change);
-    byId("finding").textContent = finding(change, spare, n);
+    byId("finding").textContent = finding(change, costly, n);
     byId("costs").replaceChildren(...scale(n, source));
   };
   const measure = async () => {
@@ -34,14 +34,15 @@ export function costs(network, strip, work) {
 }
 
 /** Which unit matters, and how many may cost nothing, as far as n images tell, in one sentence. */
-function finding(change, spare, n) {
-  const able = change.map((points, unit) => ({ points, number: unit + 1 })).filter(({ points }) => points !== null);
+function finding(change, costly, n) {
+  const units = change.map((points, unit) => ({ points, costly: costly[unit], number: unit + 1 }));
+  const able = units.filter(({ points }) => points !== null);
   const [first, ...others] = [...able].sort((one, other) => other.points - one.points);
   if (!first) return "No unit of this network can be taken out.";
   if (first.points <= 0) return "No unit costs anything on these images when it alone is out.";
-  const costly = Math.max(0, able.length - spare - 1); // beside the first
-  const numbers = others.slice(0, Math.min(2, costly)).map(({ number }) => number);
+  const numbers = others.filter((unit) => unit.costly).slice(0, 2).map(({ number }) => number);
   const then = numbers.length ? `, then ${numbers.join(" and ")}` : "";
+  const spare = able.filter((unit) => !unit.costly).length;
   const free = `${spare} of ${able.length} may cost nothing, as far as ${n.toLocaleString("en")} images tell`;
   const rest = spare ? free : "all cost something";
   return `Unit ${first.number} costs most (${signed(first.points)} points alone)${then}; ${rest}.`;

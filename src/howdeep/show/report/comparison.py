@@ -114,6 +114,11 @@ class Difference:
         """Whether it is not, and what the images and the seeds leave open is little."""
         return not self.worse and self.interval.high <= OPEN
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether it is neither: images or seeds are too few."""
+        return not self.worse and not self.alike
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -136,7 +141,8 @@ class Comparison:
     best: Group | None = None
     """Of the lowest error; None where errors are not compared."""
     enough: Group | None = None
-    """The cheapest that is as good as the best one; None where training was too short for a verdict."""
+    """The cheapest that is as good as the best one; None where training was too short for a verdict, or cheaper ones
+    may be as good and images or seeds are too few to say so."""
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
@@ -191,7 +197,7 @@ def compared(facts: Sequence[RunSummary]) -> Comparison | None:
         return Comparison(rows=rows, headline=f"{len(rows)} runs on different data", finding=said)
     cuts = [(row.name, row.cut) for row in tested if row.cut is not None and row.cut.test is not None]
     effects = [cut.test.cut for _, cut in cuts if cut.test is not None]
-    own = [chance_of_paired(Interval(one.change_low, one.change_high)) for one in effects]
+    own = [chance_of_paired(one.interval) for one in effects]
     groups = _grouped([row for row in tested if row.cut is None or row.cut.test is None])
     if not groups:
         chances, headline = of_several(own), f"{counted(len(cuts), 'cut')}, each compared with its parent"
@@ -204,12 +210,15 @@ def compared(facts: Sequence[RunSummary]) -> Comparison | None:
     differences = tuple(one and Difference(one.points, one.interval, next(chances), one.paired) for one in alone)
     as_good = [group for group, one in zip(groups, differences, strict=True) if one is None or one.alike]
     enough = min(as_good, key=lambda group: (group.macs, group.percent))
-    enough = None if best.one.learned_little else enough
+    pairs = zip(groups, differences, strict=True)
+    cheaper = [(group, one) for group, one in pairs if one is not None and group.macs < best.macs]
+    if best.one.learned_little or (enough is best and any(one.unsettled for _, one in cheaper)):
+        enough = None
     finding, details = _finding(best, enough, groups, differences)
     details = (*details, *_little(groups), *_how(differences, len(cuts)))
     return Comparison(
         rows=rows,
-        headline=_headline(best, enough, groups, differences),
+        headline=_headline(best, enough, groups, cheaper),
         finding=finding,
         details=details,
         cuts=_of_cuts(cuts, list(chances)),
@@ -283,29 +292,23 @@ def _off(group: Group) -> float:
 
 
 def _headline(
-    best: Group, enough: Group | None, groups: Sequence[Group], differences: Sequence[Difference | None]
+    best: Group, enough: Group | None, groups: Sequence[Group], cheaper: Sequence[tuple[Group, Difference]]
 ) -> str:
     images, error = f"on {best.n:,} images", f"{best.percent:.1f} % test error (95 %: {_ends(best)})"
-    if enough is None:
+    if best.one.learned_little:
         return f"No verdict: the best of them has learned little; {best.label}: {error} {images}"
     if len(groups) == 1:
         seeds = f", mean of {len(best.runs)} seeds," if len(best.runs) > 1 else ""
         return f"{best.one.name if len(best.runs) == 1 else best.one.network}: {error}{seeds} {images}"
+    if enough is None:
+        group, one = min((pair for pair in cheaper if pair[1].unsettled), key=lambda pair: pair[0].macs)
+        said = f"{group.label}, {group.text}, {'are' if group.many else 'is'} enough"
+        reach = f"up to {one.interval.high:.0f} points worse, or none"
+        return f"{best.label}: {error}; whether {said} is not settled {images}: {reach}"
     first = f"{enough.label} {'are' if enough.many else 'is'} enough here"
     if enough is not best:
         better = f"{best.label}, {best.text}, {'are' if best.many else 'is'} not significantly better {images}"
         return f"{first}: {enough.percent:.1f} % test error (95 %: {_ends(enough)}); {better}"
-    cheaper = [
-        (group, one)
-        for group, one in zip(groups, differences, strict=True)
-        if one is not None and group.macs < best.macs
-    ]
-    unclear = [(group, one) for group, one in cheaper if not one.worse]
-    if unclear:
-        group, one = min(unclear, key=lambda pair: pair[0].macs)
-        said = f"{group.label}, {group.text}, {'are' if group.many else 'is'} enough"
-        open_points = f"up to {one.interval.high:.0f} points worse, or none"
-        return f"{best.label}: {error}; whether {said} is not settled {images}: {open_points}"
     if cheaper:
         need = f"{best.label} {'are' if best.many else 'is'} worth it here"
         return f"{need}: {error}, significantly better than every cheaper network {images}"
@@ -325,7 +328,7 @@ def _finding(
         return f"only {best.one.name} was tested", ()
     worse = [group.label for group, one in others if one.worse]
     alike = [group.label for group, one in others if one.alike and group is not enough]
-    unclear = [group.label for group, one in others if not one.worse and not one.alike]
+    unclear = [group.label for group, one in others if one.unsettled]
     said = f"{_share([one.worse for _, one in others], 'other network')} significantly worse than {best.label}"
     named = (
         ("not significantly worse", alike),

@@ -253,14 +253,16 @@ def _made(place: Path | str, left_out: list[str], make: Callable[..., T], *of: A
 
 
 def _chosen(subjects: Sequence[Subject], facts: Sequence[RunSummary], comparison: Comparison | None) -> Subject | None:
-    """Return the run that the page is about: what was searched for, else what is enough, else the first one."""
+    """Return the run that the page is about: what was searched for, what is enough, the best, or the first one."""
     runs = [subject for subject in subjects if subject.run is not None]
     found = [record.value for one in subjects for record in one.records if record.kind in ("fit", "transfer")]
     if found:
         return next((one for one in runs if Path(one.place).name == Path(found[0].run).name), None)
     if comparison is not None and comparison.best is not None:
-        enough = comparison.enough and comparison.enough.one
-        return next((one for one, row in zip(runs, facts, strict=True) if row is enough), None)
+        if comparison.best.one.learned_little:
+            return None
+        shown = (comparison.enough or comparison.best).one
+        return next((one for one, row in zip(runs, facts, strict=True) if row is shown), None)
     return next((one for one in runs if one.full), None)
 
 

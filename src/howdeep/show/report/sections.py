@@ -33,7 +33,7 @@ from howdeep.show.report.summary import Error, RunSummary
 from howdeep.show.sentences import measured, probe_test_finding
 from howdeep.show.tables import Table
 from howdeep.training.log import Curves
-from howdeep.util.intervals import Interval, worse_of
+from howdeep.util.intervals import worse_of
 from howdeep.util.text import NONE, listed, milliseconds, number, seconds_text, sentence, short, whole
 
 CELLS = 2_500
@@ -317,7 +317,7 @@ def facts_row(run: RunSummary) -> tuple[tuple[str, str], ...]:
 def lesion_verdict(lesion: Lesion) -> str:
     """Return how many units can be missed, one at a time, as far as the images tell: all of them considered (Holm)."""
     units, n = measured(lesion), lesion.baseline.n
-    spare = worse_of([Interval(unit.change_low or 0.0, unit.change_high or 0.0) for unit in units]).count(False)
+    spare = worse_of([unit.interval for unit in units if unit.interval is not None]).count(False)
     if not spare:
         return f"Every one of {len(units)} units costs significantly more than nothing when it is taken out."
     of = f"{spare} of {len(units)} units cost{'s' if spare == 1 else ''}"
